@@ -1,0 +1,50 @@
+# Everything runs in a virtual environment that the first target needing it makes.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install run send test check lint types imports bench chaos conformance clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+install: $(STAMP)  ## make the virtual environment
+
+run: $(STAMP)  ## start servers and workers, run the showcase on real input, go on serving (ONCE=1 exits, IMAGES=dir, DATA=file.csv)
+	@IMAGES="$(IMAGES)" DATA="$(DATA)" ONCE="$(ONCE)" $(BIN)/python -m jobs.showcase
+
+send: $(STAMP)  ## enqueue one job on a running service (TO=address)
+	@$(BIN)/python -m jobs.send $(if $(TO),--to "$(TO)")
+
+test: $(STAMP)  ## all tests in their short form, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest -q -m "not slow"
+
+conformance: $(STAMP)  ## arq's own test suite against arqestra
+	$(BIN)/python -m pytest -q tests/conformance
+
+chaos: $(STAMP)  ## the long form of the chaos suite
+	$(BIN)/python -m pytest -q tests/chaos -m "slow or not slow" --timeout 900
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/python -m tests.import_direction
+
+check: lint types imports test  ## format, lint, types, import direction, tests
+
+bench: $(STAMP)  ## ours and the peers in one run: a table, JSON and a chart
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the virtual environment and everything generated
+	rm -rf $(VENV) benchmarks/.envs benchmarks/out data

@@ -1,0 +1,1 @@
+"""arqestra: an asyncio job queue on Redis or Valkey."""
