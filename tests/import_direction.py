@@ -1,0 +1,221 @@
+"""`python -m tests.import_direction`: the order of the layers, and who may talk to Redis. Exits 1 with what is wrong.
+
+The rules are DESIGN.md's section 5 and STYLE.md's rules 5 and 14:
+
+- a module of arqestra imports from its own layer and the layers before it, also inside functions and for type checkers;
+- inside the package imports are relative;
+- the pure layer does no I/O;
+- the service (jobs/, worker.py, scheduler.py) uses arqestra's public names and arqestra.embedded alone;
+- Redis commands are called in arqestra/store alone, and keys are spelt in arqestra/keys.py alone. Only what cannot be
+  mistaken is looked for: `.zadd(` is a command, `.get(` may be a dict's.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Modules and subpackages of arqestra, in the order in which they may import each other.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "keys", "wire", "serializers", "retry", "function", "outcome", "cron", "settings"),
+    ("store",),
+    ("pool", "job", "results"),
+    ("flow",),
+    ("worker",),
+    ("schedule",),
+    ("observe",),
+    ("web", "cli", "testing", "embedded"),
+)
+NOT_IN_THE_PURE_LAYER = {"redis", "socket", "subprocess", "http", "urllib.request"}
+SERVICE = ("jobs", "worker.py", "scheduler.py")
+PACKAGE = "arqestra"
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Names that are Redis commands and nothing else: as a method, and in capitals as a literal.
+COMMANDS = frozenset(
+    """
+    eval_ro evalsha evalsha_ro execute_command fcall script_load register_script pipeline
+    zadd zrem zscore zmscore zcard zcount zrange zrevrange zrangebyscore zrangestore zincrby zpopmin zpopmax bzpopmin
+    zremrangebyscore zremrangebyrank zscan hset hsetnx hget hmget hgetall hincrby hdel hlen hscan
+    lpush rpush lpop rpop blpop brpop lmove blmove lrange llen lrem ltrim
+    sadd srem smembers sismember scard spop sscan xadd xread xreadgroup xack xlen xrange xtrim
+    setex psetex setnx mget mset getdel getex incrby decrby pexpire pexpireat expireat pttl
+    publish psubscribe ssubscribe
+    """.split()  # noqa: SIM905 (a hundred quoted names are harder to read)
+)
+KEY_PREFIXES = ("arq:", f"{PACKAGE}:")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module or name, `module` absolute; `name` is None for `import module`."""
+
+    line: int
+    module: str
+    name: str | None
+    relative: bool
+
+
+def violations(root: Path) -> list[str]:
+    """Everything that breaks a rule in the tree below root, as `file:line: what is wrong`."""
+    found: list[str] = []
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        place = path.relative_to(root)
+        found += [f"{place}:{line}: {text}" for line, text in _package_violations(root, place, tree)]
+    public = public_names(root)
+    for path in _service_files(root):
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        found += [f"{path.relative_to(root)}:{line}: {text}" for line, text in _service_violations(tree, public)]
+    return found
+
+
+def public_names(root: Path) -> frozenset[str]:
+    """`arqestra.__all__`, read without importing it."""
+    tree = ast.parse((root / PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+                return frozenset(ast.literal_eval(node.value))
+    return frozenset()
+
+
+def imports_of(tree: ast.Module, place: Path) -> Iterator[Import]:
+    """Every import of the module at `place` (relative to the root), wherever in it."""
+    package = place.parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(node.lineno, alias.name, None, relative=False)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                base = package[: len(package) - node.level + 1]
+                module = ".".join([*base, *([module] if module else [])])
+            for alias in node.names:
+                yield Import(node.lineno, module, alias.name, relative=node.level > 0)
+
+
+def _package_violations(root: Path, place: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    own = _part(place)
+    if own is not None and _layer(own) is None:
+        yield 1, f"{own} is in no layer; add it to LAYERS in tests/import_direction.py"
+        return
+    for item in imports_of(tree, place):
+        yield from _import_violations(root, own, item)
+    if own != "store":
+        yield from _command_violations(tree)
+    if own != "keys":
+        yield from _key_violations(tree)
+
+
+def _import_violations(root: Path, own: str | None, item: Import) -> Iterator[tuple[int, str]]:
+    top = item.module.split(".")[0]
+    if top != PACKAGE:
+        if item.relative:
+            yield item.line, "a relative import leaves the package"
+        if own in LAYERS[0] and (top in NOT_IN_THE_PURE_LAYER or item.module in NOT_IN_THE_PURE_LAYER):
+            yield item.line, f"{own} is in the pure layer (no Redis, no I/O) and imports {item.module}"
+        return
+    if not item.relative:
+        yield item.line, f"expected a relative import inside the package, got {item.module}"
+    if own is None or item.name is None:
+        return  # arqestra/__init__.py gathers the public names from everywhere
+    target = _target(root, item)
+    if target is None:
+        yield item.line, f"{own} imports {item.name} from the package's own __init__; import it from its module"
+        return
+    target_layer, own_layer = _layer(target), _layer(own)
+    if target_layer is not None and own_layer is not None and target_layer > own_layer:
+        yield (
+            item.line,
+            f"{own} (layer {own_layer + 1}) imports {target} (layer {target_layer + 1}), which comes after it",
+        )
+
+
+def _target(root: Path, item: Import) -> str | None:
+    """The module or subpackage of arqestra that is imported from; None for arqestra/__init__.py."""
+    parts = item.module.split(".")
+    if len(parts) > 1:
+        return parts[1]
+    folder = root / PACKAGE
+    if item.name is not None and ((folder / item.name).is_dir() or (folder / f"{item.name}.py").is_file()):
+        return item.name
+    return None
+
+
+def _command_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMMANDS:
+            yield node.lineno, f"the Redis command .{node.func.attr}( outside arqestra/store"
+    for node in _literals(tree):
+        word = node.value.split(" ")[0]
+        if word.isupper() and word.lower() in COMMANDS:
+            yield node.lineno, f"the Redis command {word!r} outside arqestra/store"
+
+
+def _key_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in _literals(tree):
+        if node.value.startswith(KEY_PREFIXES):
+            yield node.lineno, f"the Redis key {node.value!r} outside arqestra/keys.py"
+
+
+def _literals(tree: ast.Module) -> Iterator[ast.Constant]:
+    """String literals that are not docstrings."""
+    docstrings = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
+
+
+def _service_violations(tree: ast.Module, public: frozenset[str]) -> Iterator[tuple[int, str]]:
+    allowed = public | {"embedded"}
+    for item in imports_of(tree, Path("service.py")):
+        if item.relative or item.module.split(".")[0] != PACKAGE or item.module == f"{PACKAGE}.embedded":
+            continue
+        if item.module != PACKAGE:
+            yield item.line, f"the service imports {item.module}; expected public names of {PACKAGE} alone"
+        elif item.name is not None and item.name not in allowed:
+            yield item.line, f"{item.name} is not in {PACKAGE}.__all__"
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="arqestra"), attr=attribute) if attribute not in allowed:
+                yield node.lineno, f"{PACKAGE}.{attribute} is not in {PACKAGE}.__all__"
+
+
+def _service_files(root: Path) -> Iterator[Path]:
+    for name in SERVICE:
+        path = root / name
+        if path.is_dir():
+            yield from sorted(path.rglob("*.py"))
+        elif path.is_file():
+            yield path
+
+
+def _part(place: Path) -> str | None:
+    """`store` for arqestra/store/scripts.py, `pool` for arqestra/pool.py, None for arqestra/__init__.py."""
+    name = place.parts[1].removesuffix(".py")
+    return None if name == "__init__" else name
+
+
+def _layer(part: str) -> int | None:
+    return next((index for index, layer in enumerate(LAYERS) if part in layer), None)
+
+
+def main(root: Path) -> int:
+    """Print what breaks a rule in the tree below root; returns the exit code."""
+    found = violations(root)
+    for line in found:
+        print(line)
+    print(f"import direction: {f'{len(found)} violations' if found else 'in order'}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(REPOSITORY))
