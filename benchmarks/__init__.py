@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: arqestra and its peers measured in one run, against one throw-away server."""

@@ -1,0 +1,270 @@
+"""The contract between the driver and an adapter, for adapters written in Python.
+
+An adapter runs in its peer's own environment, so this module imports the standard library only. An adapter is a
+subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command line:
+
+    adapter.py work CONCURRENCY EXPECTED   run a worker until SIGTERM; after EXPECTED no-op jobs write the marker file
+    adapter.py enqueue N                   queue N no-op jobs the fastest way the peer has
+    adapter.py bulk N | gather N           the same, by the peer's bulk call | by concurrent single calls
+    adapter.py sequential N                N no-op jobs, one awaited call after the other
+    adapter.py latency N LIMIT_S           N jobs on an idle queue: enqueue to the first line of the job
+    adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
+    adapter.py ping N                      N sequential PINGs on the peer's own client
+
+Every command but `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and BENCH_MARKER, and
+BENCH_RESULT_WAITED=1 to worker and producer when results will be waited for. Standard input is a pipe held open by the
+driver: when it closes the driver is gone, and the adapter ends.
+"""
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+BULK_CHUNK = 1_000
+GATHER_CHUNK = 500
+WARM_UP_JOBS = 5
+ANSWER_TIMEOUT_S = 30.0
+# Long enough for a worker to write the result and go back to waiting; random, so that no poller is met in step.
+IDLE_GAP_S = (0.005, 0.015)
+MARK_EVERY = 1_000
+
+_job_numbers = itertools.count(1)
+_datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+_marks_ns: list[int] = []
+_expected = 0
+
+
+class UnsupportedError(Exception):
+    """The peer has no such operation; the table shows a dash."""
+
+
+def redis_url() -> str:
+    """Address of the run's server."""
+    return os.environ["BENCH_REDIS_URL"]
+
+
+def results_are_waited_for() -> bool:
+    """Whether this measurement waits for results, for peers that must be told beforehand to announce them."""
+    return os.environ.get("BENCH_RESULT_WAITED") == "1"
+
+
+def count_job() -> None:
+    """The body of the no-op job: count it, and after the last expected one write when the first and last ran.
+
+    `next()` on a counter is atomic, so thread-based workers share it without a lock.
+    """
+    number = next(_job_numbers)
+    if number % MARK_EVERY == 1 or number == _expected:
+        _marks_ns.append(time.time_ns())
+        if number == _expected:
+            _write_marker()
+
+
+def _write_marker() -> None:
+    marker = Path(os.environ["BENCH_MARKER"])
+    content = {"jobs": _expected, "first_ns": _marks_ns[0], "last_ns": _marks_ns[-1], "marks_ns": _marks_ns}
+    unfinished = marker.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(marker)
+
+
+def answer_start(port: int) -> None:
+    """The body of the stamp job: tell the producer by one datagram when the job's first line ran."""
+    started_ns = time.time_ns()
+    _datagrams.sendto(str(started_ns).encode(), ("127.0.0.1", port))
+
+
+def noop(number: int) -> int:
+    """The no-op job for peers with synchronous jobs."""
+    count_job()
+    return number
+
+
+def stamp(port: int) -> int:
+    """The stamp job for peers with synchronous jobs."""
+    answer_start(port)
+    return port
+
+
+class Peer:
+    """One queue library. A method left alone raises `UnsupportedError`, which the table shows as a dash."""
+
+    is_asynchronous = True
+
+    async def open(self) -> None:
+        """Connect as a producer."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    async def enqueue_one(self) -> None:
+        """Queue one no-op job, and return when Redis has it."""
+        raise UnsupportedError
+
+    async def enqueue_stamp(self, port: int) -> None:
+        """Queue one stamp job."""
+        raise UnsupportedError
+
+    async def enqueue_and_wait(self) -> None:
+        """Queue one no-op job, and return when its result is here."""
+        raise UnsupportedError
+
+    async def enqueue_bulk(self, count: int) -> None:
+        """Queue `count` no-op jobs by the peer's bulk call."""
+        raise UnsupportedError
+
+    async def ping(self) -> None:
+        """One PING on the same client that enqueues."""
+        raise UnsupportedError
+
+    def work(self, concurrency: int) -> None:
+        """Run a worker in this process until SIGTERM."""
+        raise NotImplementedError
+
+
+async def enqueue_in_bulk(peer: Peer, count: int) -> None:
+    """`count` jobs by bulk calls of at most BULK_CHUNK."""
+    for start in range(0, count, BULK_CHUNK):
+        await peer.enqueue_bulk(min(BULK_CHUNK, count - start))
+
+
+async def enqueue_concurrently(peer: Peer, count: int) -> None:
+    """`count` jobs by single calls, GATHER_CHUNK of them at a time."""
+    if not peer.is_asynchronous:
+        raise UnsupportedError
+    for start in range(0, count, GATHER_CHUNK):
+        await asyncio.gather(*(peer.enqueue_one() for _ in range(min(GATHER_CHUNK, count - start))))
+
+
+async def enqueue_sequentially(peer: Peer, count: int) -> None:
+    """`count` jobs, each call awaited before the next."""
+    for _ in range(count):
+        await peer.enqueue_one()
+
+
+async def ping_sequentially(peer: Peer, count: int) -> None:
+    """`count` PINGs, each awaited before the next."""
+    for _ in range(count):
+        await peer.ping()
+
+
+async def enqueue_fastest(peer: Peer, count: int) -> None:
+    """`count` jobs by the first of bulk, concurrent and sequential calls that the peer has."""
+    for way in (enqueue_in_bulk, enqueue_concurrently, enqueue_sequentially):
+        try:
+            return await way(peer, count)
+        except UnsupportedError:
+            continue
+
+
+async def start_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
+    """Nanoseconds from the enqueue call to the first line of the job, for up to `count` jobs or `limit_s` seconds."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answers:
+        answers.bind(("127.0.0.1", 0))
+        answers.setblocking(False)
+        port = answers.getsockname()[1]
+
+        async def once() -> int:
+            sent_ns = time.time_ns()
+            await peer.enqueue_stamp(port)
+            started_ns = await asyncio.wait_for(loop.sock_recv(answers, 64), ANSWER_TIMEOUT_S)
+            return int(started_ns) - sent_ns
+
+        return await _sample(once, count, limit_s)
+
+
+async def result_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
+    """Nanoseconds from the enqueue call to the result in hand, for up to `count` jobs or `limit_s` seconds."""
+
+    async def once() -> int:
+        sent_ns = time.perf_counter_ns()
+        await asyncio.wait_for(peer.enqueue_and_wait(), ANSWER_TIMEOUT_S)
+        return time.perf_counter_ns() - sent_ns
+
+    return await _sample(once, count, limit_s)
+
+
+async def _sample(once: Callable[[], Awaitable[int]], count: int, limit_s: float) -> list[int]:
+    gaps = random.Random(7)
+    for _ in range(WARM_UP_JOBS):
+        await once()
+    samples: list[int] = []
+    deadline = time.monotonic() + limit_s
+    while len(samples) < count and time.monotonic() < deadline:
+        await asyncio.sleep(gaps.uniform(*IDLE_GAP_S))
+        samples.append(await once())
+    return samples
+
+
+async def _timed(peer: Peer, way: Callable[[Peer, int], Awaitable[None]], count: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    await way(peer, count)
+    return {"jobs": count, "seconds": time.perf_counter() - started}
+
+
+TIMED_WAYS = {
+    "enqueue": enqueue_fastest,
+    "bulk": enqueue_in_bulk,
+    "gather": enqueue_concurrently,
+    "sequential": enqueue_sequentially,
+    "ping": ping_sequentially,
+}
+
+
+async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, Any]:
+    await peer.open()
+    try:
+        if command == "latency":
+            return {"samples_ns": await start_latencies(peer, int(arguments[0]), float(arguments[1]))}
+        if command == "result-latency":
+            return {"samples_ns": await result_latencies(peer, int(arguments[0]), float(arguments[1]))}
+        way = TIMED_WAYS[command]
+        if command != "enqueue":
+            # Connections are opened and scripts loaded before the clock starts, for every peer alike.
+            await way(peer, GATHER_CHUNK)
+        return await _timed(peer, way, int(arguments[0]))
+    except UnsupportedError:
+        return {"unsupported": True}
+    finally:
+        await peer.close()
+
+
+def _end_with_the_driver() -> None:
+    # Not sys.stdin: its lock, held by this thread, would make the interpreter abort at exit.
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def run(peer: Peer) -> None:
+    """The adapter's command line."""
+    global _expected
+    logging.basicConfig(level=logging.WARNING)
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    command, *arguments = sys.argv[1:]
+    if command == "work":
+        _expected = int(arguments[1])
+        peer.work(int(arguments[0]))
+        return
+    with asyncio.Runner(loop_factory=_fast_loop_factory()) as runner:
+        print(json.dumps(runner.run(_produce(peer, command, arguments))), flush=True)
+
+
+def _fast_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where the peer's environment has it."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,50 @@
+"""Ours, by its public names, with its defaults (pickle, like arq)."""
+
+import uvloop
+from benchmark_peer import Peer, answer_start, count_job, redis_url, run
+
+from arqestra import RedisSettings, Worker, create_pool, func
+
+
+async def noop(ctx, number):
+    count_job()
+    return number
+
+
+async def stamp(ctx, port):
+    answer_start(port)
+
+
+class Arqestra(Peer):
+    async def open(self):
+        self.pool = await create_pool(redis_url())
+
+    async def close(self):
+        await self.pool.aclose()
+
+    async def enqueue_one(self):
+        await self.pool.enqueue_job("noop", 1)
+
+    async def enqueue_bulk(self, count):
+        await self.pool.enqueue_many([("noop", (1,), {})] * count)
+
+    async def enqueue_stamp(self, port):
+        await self.pool.enqueue_job("stamp", port)
+
+    async def enqueue_and_wait(self):
+        job = await self.pool.enqueue_job("noop", 1)
+        await job.result(timeout=10)
+
+    async def ping(self):
+        await self.pool.ping()
+
+    def work(self, concurrency):
+        uvloop.install()
+        Worker(
+            functions=[func(noop), func(stamp)],
+            redis_settings=RedisSettings.from_dsn(redis_url()),
+            max_jobs=concurrency,
+        ).run()
+
+
+run(Arqestra())
