@@ -65,7 +65,7 @@ class Crop(_Operation):
         top = (image.height - height) // 2 if self.top is None else self.top
         if left < 0 or top < 0 or left + width > image.width or top + height > image.height:
             raise InvalidOperation(
-                f"crop {width}x{height} at ({left}, {top}) leaves the image, which has {image.width}x{image.height} pixels"
+                f"crop {width}x{height} at ({left}, {top}) leaves the image of {image.width}x{image.height} pixels"
             )
         return image.crop(left, top, width, height)
 

@@ -84,7 +84,7 @@ class ObjectStore:
         except ClientError as error:
             raise self._clear_error(error, location) from error
         async with response["Body"] as body:
-            async for chunk in body.content.iter_chunked(_CHUNK_BYTES):
+            async for chunk in body.iter_chunks(_CHUNK_BYTES):
                 yield chunk
 
     async def write(self, location: str, data: bytes, content_type: str) -> str:

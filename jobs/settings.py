@@ -61,7 +61,10 @@ class ServiceSettings(BaseSettings):
 
     report_title: str = "Daily report"
     report_subtitle: str = "일일 보고서"
-    report_fonts: tuple[str, ...] = ("Noto Sans", "DejaVu Sans", "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic")
+    report_fonts: tuple[str, ...] = (
+        *("Inter", "Noto Sans", "Source Sans 3", "DejaVu Sans"),
+        *("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo"),
+    )
     report_font_paths: tuple[Path, ...] = ()
     report_system_fonts: bool = True
     report_hours: int = Field(24, ge=1, le=168)
