@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from arqestra import RedisSettings, worker_settings
 from jobs.clients import on_shutdown, on_startup
-from jobs.email import EMAIL_QUEUE, send_email
+from jobs.email import send_email
 from jobs.images import process_image
-from jobs.maintenance import DEFAULT_QUEUE, cleanup_sessions, health_check
+from jobs.maintenance import cleanup_sessions, health_check
+from jobs.queues import DEFAULT_QUEUE, EMAIL_QUEUE
 from jobs.reports import generate_report
 from jobs.settings import load_settings
 from jobs.shards import fetch_partial_data, merge_results

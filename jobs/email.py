@@ -14,8 +14,8 @@ from arqestra import Retry, job
 from .clients import Clients, clients_of
 from .errors import InvalidMessage, MailRejected, MailUndeliverable
 from .mail_message import Attachment, MailContent, build_message, checked_address, message_id_of
+from .queues import EMAIL_QUEUE
 
-EMAIL_QUEUE = "email-queue"
 MAX_RETRIES = 3
 _SENT_KEY_PREFIX = "service:mail:sent:"
 _SENT_KEPT_S = 7 * 86_400

@@ -14,9 +14,10 @@ from .clients import Clients, clients_of
 from .image_files import ProcessedImage, Rendering, path_below, read_image_file, write_image_file
 from .image_operations import Operation, parse_operations
 from .object_store import S3_SCHEME
+from .queues import DEFAULT_QUEUE
 
 
-@job(name="process_image", timeout=120)
+@job(name="process_image", queue=DEFAULT_QUEUE, timeout=120)
 async def process_image(
     ctx: dict[str, Any],
     source: str,

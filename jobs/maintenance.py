@@ -13,9 +13,7 @@ import pyvips
 from arqestra import job
 
 from .clients import Clients, clients_of
-from .email import EMAIL_QUEUE
-
-DEFAULT_QUEUE = "default"
+from .queues import DEFAULT_QUEUE, EMAIL_QUEUE
 
 # One bounded batch, whole or not at all. A session that its user renews meanwhile has another score when the script
 # runs, so it stays; and the clock is the server's, whichever worker runs this.
@@ -32,7 +30,7 @@ return #expired
 """
 
 
-@job(name="cleanup_sessions", timeout=300)
+@job(name="cleanup_sessions", queue=DEFAULT_QUEUE, timeout=300)
 async def cleanup_sessions(ctx: dict[str, Any]) -> dict[str, Any]:
     """Remove expired web sessions from Redis, in bounded batches.
 
@@ -55,7 +53,7 @@ async def cleanup_sessions(ctx: dict[str, Any]) -> dict[str, Any]:
     return {"removed": removed, "batches": batches, "finished": finished}
 
 
-@job(name="health_check", timeout=60)
+@job(name="health_check", queue=DEFAULT_QUEUE, timeout=60)
 async def health_check(ctx: dict[str, Any]) -> dict[str, Any]:
     """Ask everything that the service depends on whether it works, all at once.
 

@@ -116,6 +116,10 @@ class ObjectStore:
         parameters = {"Bucket": self.bucket, "Key": self.key_of(location)}
         return await self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=lifetime_s)
 
+    async def create_bucket(self) -> None:
+        """Make the bucket, for development and tests; a bucket in service exists before its workers."""
+        await self._client.create_bucket(Bucket=self.bucket)
+
     async def ping(self) -> None:
         """Raise what the server says if the bucket cannot be used."""
         await self._client.head_bucket(Bucket=self.bucket)

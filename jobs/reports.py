@@ -12,6 +12,7 @@ from arqestra import job
 
 from .clients import Clients, clients_of
 from .errors import InvalidInput
+from .queues import DEFAULT_QUEUE
 from .report_data import Gathered, Heading, document_of
 from .report_rendering import FontChoice, render_report
 from .settings import ServiceSettings
@@ -23,7 +24,7 @@ _REPORT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _logger = logging.getLogger(__name__)
 
 
-@job(name="generate_report", timeout=300)
+@job(name="generate_report", queue=DEFAULT_QUEUE, timeout=300)
 async def generate_report(ctx: dict[str, Any], report_id: str) -> dict[str, Any]:
     """Render a PDF of the queue's last 24 hours and of all merged totals, and store it in S3.
 

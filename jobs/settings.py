@@ -67,7 +67,7 @@ class ServiceSettings(BaseSettings):
     )
     report_font_paths: tuple[Path, ...] = ()
     report_system_fonts: bool = True
-    report_hours: int = Field(24, ge=1, le=168)
+    report_hours: int = Field(24, ge=1, le=25)
 
     session_index: str = "service:sessions"
     session_key_prefix: str = "service:session:"

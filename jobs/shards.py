@@ -11,13 +11,14 @@ from arqestra import job
 from .aggregates import Totals, merge_totals
 from .clients import clients_of
 from .errors import InvalidInput
+from .queues import DEFAULT_QUEUE
 from .record_stream import RecordReader
 
 TOTALS_PREFIX = "totals/"
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-@job(name="fetch_partial_data", timeout=300)
+@job(name="fetch_partial_data", queue=DEFAULT_QUEUE, timeout=300)
 async def fetch_partial_data(ctx: dict[str, Any], shard: str) -> dict[str, Any]:
     """Read one shard from S3 as a stream and return its totals.
 
@@ -45,7 +46,7 @@ async def fetch_partial_data(ctx: dict[str, Any], shard: str) -> dict[str, Any]:
     return {"shard": key, **totals.as_dict()}
 
 
-@job(name="merge_results", timeout=60)
+@job(name="merge_results", queue=DEFAULT_QUEUE, timeout=60)
 async def merge_results(ctx: dict[str, Any], parts: list[dict[str, Any]], dataset: str = "default") -> dict[str, Any]:
     """Merge the totals of several shards and store them in S3, where `generate_report` finds them.
 

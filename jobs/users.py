@@ -14,6 +14,7 @@ from .clients import Clients, clients_of
 from .email import send_email
 from .errors import InvalidInput
 from .mail_message import checked_address
+from .queues import DEFAULT_QUEUE
 from .record_stream import RecordReader
 
 MAX_ORDERS = 2_000
@@ -21,7 +22,7 @@ _MAX_PROFILE_BYTES = 100_000
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-@job(name="fetch_data", timeout=120)
+@job(name="fetch_data", queue=DEFAULT_QUEUE, timeout=120)
 async def fetch_data(ctx: dict[str, Any], user_id: str) -> dict[str, Any]:
     """Read a user's profile and orders from S3.
 
@@ -57,7 +58,7 @@ async def fetch_data(ctx: dict[str, Any], user_id: str) -> dict[str, Any]:
     return {"user_id": user_id, **profile, "orders": orders, "rejected": rejected + reader.rejected}
 
 
-@job(name="process_data", timeout=60)
+@job(name="process_data", queue=DEFAULT_QUEUE, timeout=60)
 async def process_data(ctx: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Summarise what `fetch_data` read, and keep the summary in S3.
 
@@ -84,7 +85,7 @@ async def process_data(ctx: dict[str, Any], data: dict[str, Any]) -> dict[str, A
     return {**summary, "key": key}
 
 
-@job(name="send_notification", timeout=60)
+@job(name="send_notification", queue=DEFAULT_QUEUE, timeout=60)
 async def send_notification(
     ctx: dict[str, Any], user_email: str, summary: dict[str, Any] | None = None
 ) -> dict[str, Any]:

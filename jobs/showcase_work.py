@@ -1,0 +1,274 @@
+"""The showcase's work: every job of the service on real input, each step with a progress bar and an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from rich.progress import Progress
+
+from arqestra import Pool
+
+from .email import send_email
+from .images import process_image
+from .maintenance import cleanup_sessions, health_check
+from .object_store import S3_SCHEME, ObjectStore
+from .reports import generate_report
+from .settings import ServiceSettings
+from .shards import fetch_partial_data, merge_results
+from .showcase_input import MAX_SHARD_BYTES, SHARDS, ShowcaseInput, cut_into_shards, orders_of
+from .users import fetch_data, process_data, send_notification
+
+RESULT_TIMEOUT_S = 120
+EXPIRED_SESSIONS = 1_200
+_USER = {"name": "Grace Hopper 그레이스 호퍼", "email": "grace.hopper@example.org"}
+
+# What each photograph goes through, from the plain names of arq's and Celery's guides to every parameter.
+OPERATION_SETS: tuple[list[str | dict[str, Any]], ...] = (
+    ["resize", "watermark"],
+    [{"name": "thumbnail", "width": 256, "height": 256}, {"name": "convert", "format": "webp", "quality": 80}],
+    [{"name": "crop"}, {"name": "resize", "width": 400, "height": 400}, {"name": "convert", "format": "png"}],
+    [
+        {"name": "rotate", "angle": -6, "background": "#ffffff"},
+        {"name": "watermark", "text": "© arqestra", "position": "bottom-left", "share": 0.4},
+        {"name": "convert", "format": "jpeg", "quality": 90},
+    ],
+)
+Advance = Callable[[], None]
+
+
+class StepFailed(Exception):
+    """A step ended, and what it produced is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one step ended.
+
+    Attributes:
+        step: its name.
+        ok: whether it did what it should.
+        produced: what came out, or what went wrong.
+        where: where to look at it.
+    """
+
+    step: str
+    ok: bool
+    produced: str
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the showcase works with.
+
+    Attributes:
+        pool: the queue.
+        store: the S3 bucket.
+        settings: the settings that the workers have, too.
+        folder: where results are put for a person to look at.
+        run_id: tells this run's reports and data from another's.
+    """
+
+    pool: Pool
+    store: ObjectStore
+    settings: ServiceSettings
+    folder: Path
+    run_id: str
+
+
+class ShowcaseWork:
+    """Runs the steps one after the other and remembers how each ended.
+
+    Parameters:
+        place: queue, bucket and folders.
+        given: the input.
+        progress: where bars are drawn.
+    """
+
+    def __init__(self, place: Place, given: ShowcaseInput, progress: Progress) -> None:
+        self._place = place
+        self._given = given
+        self._progress = progress
+        self._shard_rows: dict[str, int] = {}
+        self._parts: list[dict[str, Any]] = []
+        self._report_key = ""
+        self.outcomes: list[Outcome] = []
+
+    async def run(self) -> list[Outcome]:
+        """Do everything. A failed step does not stop the others, but for those that need what it produces."""
+        images = len(self._given.images) * len(OPERATION_SETS) + 1
+        size_bytes = self._given.table.stat().st_size
+        shards = max(SHARDS, math.ceil(size_bytes / MAX_SHARD_BYTES))
+        await self._step("Health check", 1, self._health)
+        await self._step("Images", images, self._images)
+        await self._step("Shards uploaded", shards, self._upload)
+        await self._step("Shards fetched", shards, self._fetch)
+        await self._step("Totals merged", 1, self._merge)
+        await self._step("Notification chain", 4, self._notify)
+        await self._step("Sessions cleaned", 1, self._clean)
+        await self._step("Report", 1, self._report)
+        await self._step("Report mailed", 1, self._mail)
+        return self.outcomes
+
+    async def _step(self, name: str, total: int, work: Callable[[Advance], Awaitable[tuple[str, str]]]) -> None:
+        bar = self._progress.add_task(name, total=total)
+        started = time.perf_counter()
+        try:
+            produced, where = await work(lambda: self._progress.advance(bar))
+        except Exception as error:  # the table tells the user, and the exit code tells a script
+            self.outcomes.append(Outcome(name, False, f"{type(error).__name__}: {error}"))
+            self._progress.update(bar, description=f"[red]{name}")
+            return
+        spent_ms = (time.perf_counter() - started) * 1000
+        self.outcomes.append(Outcome(name, True, f"{produced}, {spent_ms:,.0f} ms", where))
+        self._progress.update(bar, completed=total, total=total)
+
+    async def _health(self, advance: Advance) -> tuple[str, str]:
+        job = await self._place.pool.enqueue(health_check)
+        health = await job.result(timeout=RESULT_TIMEOUT_S)
+        if health["status"] != "ok":
+            raise StepFailed(f"degraded: {health['checks']}")
+        return " · ".join(f"{name} {check['latency_ms']} ms" for name, check in health["checks"].items()), ""
+
+    async def _images(self, advance: Advance) -> tuple[str, str]:
+        pool, store = self._place.pool, self._place.store
+        root = self._given.image_root
+        jobs = [
+            await pool.enqueue(process_image, name, operations)
+            for name in self._given.images
+            for operations in OPERATION_SETS
+        ]
+        first = self._given.images[0]
+        data = await asyncio.to_thread((root / first).read_bytes)
+        location = await store.write(f"originals/{first}", data, "application/octet-stream")
+        jobs.append(await pool.enqueue(process_image, location, ["thumbnail", "watermark"]))
+
+        results = await _gather([_awaited(job.result(timeout=RESULT_TIMEOUT_S), advance) for job in jobs])
+        await self._download(results[-1]["key"], self._place.folder / "images" / "from-s3")
+        size_kb = sum(result["size_bytes"] for result in results) / 1000
+        return f"{len(results)} pictures, {size_kb:,.0f} kB", str(self._place.folder / "images")
+
+    async def _upload(self, advance: Advance) -> tuple[str, str]:
+        size_bytes = 0
+        prefix = f"shards/{self._place.run_id}/"
+        for shard in cut_into_shards(self._given.table, prefix):
+            await self._place.store.write(shard.key, shard.data, shard.content_type)
+            self._shard_rows[shard.key] = shard.rows
+            size_bytes += len(shard.data)
+            advance()
+        produced = f"{len(self._shard_rows)} shards (CSV and JSON), {size_bytes / 1000:,.0f} kB"
+        return produced, self._place.store.url_of(prefix)
+
+    async def _fetch(self, advance: Advance) -> tuple[str, str]:
+        jobs = [await self._place.pool.enqueue(fetch_partial_data, key) for key in self._shard_rows]
+        self._parts = await _gather([_awaited(job.result(timeout=RESULT_TIMEOUT_S), advance) for job in jobs])
+        for part in self._parts:
+            seen = part["rows"] + part["rejected"]
+            if seen != self._shard_rows[part["shard"]]:
+                raise StepFailed(f"{part['shard']}: {seen} rows came of {self._shard_rows[part['shard']]}")
+        return f"{len(self._parts)} parts", ""
+
+    async def _merge(self, advance: Advance) -> tuple[str, str]:
+        dataset = self._given.table.stem
+        job = await self._place.pool.enqueue(merge_results, self._parts, _plain_name(dataset))
+        merged = await job.result(timeout=RESULT_TIMEOUT_S)
+        if merged["rows"] + merged["rejected"] != sum(self._shard_rows.values()):
+            raise StepFailed(f"the totals have {merged['rows']:,} rows of {sum(self._shard_rows.values()):,}")
+        numeric = [name for name, column in merged["columns"].items() if column["count"]]
+        await self._download(merged["key"], self._place.folder / "totals")
+        name = merged["key"].rpartition("/")[2]
+        return f"{merged['rows']:,} rows, {len(numeric)} columns", str(self._place.folder / "totals" / name)
+
+    async def _notify(self, advance: Advance) -> tuple[str, str]:
+        pool, store = self._place.pool, self._place.store
+        orders = await asyncio.to_thread(orders_of, self._given.table)
+        await store.write("users/grace/profile.json", json.dumps(_USER).encode(), "application/json")
+        await store.write("users/grace/orders.json", json.dumps(orders).encode(), "application/json")
+        fetched = await _awaited((await pool.enqueue(fetch_data, "grace")).result(timeout=RESULT_TIMEOUT_S), advance)
+        job = await pool.enqueue(process_data, fetched)
+        summary = await _awaited(job.result(timeout=RESULT_TIMEOUT_S), advance)
+        job = await pool.enqueue(send_notification, fetched["email"], summary)
+        queued = await _awaited(job.result(timeout=RESULT_TIMEOUT_S), advance)
+        mail = pool.job(queued["mail_job_id"], queue=send_email.queue)
+        sent = await _awaited(mail.result(timeout=RESULT_TIMEOUT_S), advance)
+        return f"{summary['orders']} orders, mail {sent['status']} to {sent['to']}", str(
+            self._place.folder / "mail" / self._place.run_id
+        )
+
+    async def _clean(self, advance: Advance) -> tuple[str, str]:
+        settings, pool = self._place.settings, self._place.pool
+        now_s = time.time()
+        prefix = settings.session_key_prefix
+        expired = {f"{self._place.run_id}-{number}": now_s - number - 60 for number in range(EXPIRED_SESSIONS)}
+        await pool.mset({prefix + session: b"{}" for session in expired})
+        await pool.zadd(settings.session_index, expired)
+        job = await pool.enqueue(cleanup_sessions)
+        cleaned = await job.result(timeout=RESULT_TIMEOUT_S)
+        left = await pool.exists(*(prefix + session for session in expired))
+        if left or cleaned["removed"] < EXPIRED_SESSIONS:
+            raise StepFailed(f"{left} expired sessions are left: {cleaned}")
+        return f"{cleaned['removed']:,} sessions in {cleaned['batches']} batches", ""
+
+    async def _report(self, advance: Advance) -> tuple[str, str]:
+        job = await self._place.pool.enqueue(generate_report, f"showcase-{self._place.run_id}")
+        report = await job.result(timeout=RESULT_TIMEOUT_S)
+        self._report_key = report["key"]
+        path = self._place.folder / "reports" / f"{report['id']}.pdf"
+        # Through the presigned link, as a reader would get it.
+        await _save(path, await asyncio.to_thread(_get, report["url"]))
+        missing = f", {len(report['missing_glyphs'])} characters without a font" if report["missing_glyphs"] else ""
+        return f"PDF, {report['pages']} pages, {report['size_bytes'] / 1000:,.0f} kB{missing}", str(path)
+
+    async def _mail(self, advance: Advance) -> tuple[str, str]:
+        if not self._report_key:
+            raise StepFailed("there is no report to mail")
+        subject, body = "일일 보고서 · The report of this run", "The report is attached.\n"
+        html = "<p>The <b>report</b> is attached.</p>"
+        attachments = [self._report_key]
+        job = await self._place.pool.enqueue(send_email, _USER["email"], subject, body, html, attachments)
+        sent = await job.result(timeout=RESULT_TIMEOUT_S)
+        return f"mail {sent['status']} to {sent['to']}", str(self._place.folder / "mail" / self._place.run_id)
+
+    async def _download(self, location: str, folder: Path) -> None:
+        """Copy an object where a person can look at it: the development S3 forgets everything when it stops."""
+        key = location.removeprefix(f"{S3_SCHEME}{self._place.store.bucket}/")
+        data = await self._place.store.read(key, max_bytes=self._place.settings.image_max_bytes)
+        await _save(folder / key.rpartition("/")[2], data)
+
+
+async def _awaited(result: Awaitable[Any], advance: Advance) -> Any:
+    value = await result
+    advance()
+    return value
+
+
+async def _gather(results: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Wait for all, also when one failed, so that no bar moves after its step has ended."""
+    values = await asyncio.gather(*results, return_exceptions=True)
+    for value in values:
+        if isinstance(value, BaseException):
+            raise value
+    return values
+
+
+async def _save(path: Path, data: bytes) -> None:
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    await asyncio.to_thread(path.write_bytes, data)
+
+
+def _get(url: str) -> bytes:
+    with urlopen(url, timeout=30) as response:
+        return response.read()
+
+
+def _plain_name(stem: str) -> str:
+    """Make a data set's name out of a file's."""
+    return "".join(character if character.isascii() and character.isalnum() else "-" for character in stem).strip("-")
