@@ -1,0 +1,267 @@
+"""`arq worker.WorkerSettings` and each of its flags, with a settings class that carries @arqestra.worker_settings.
+
+Each run is a process of its own, and each proves that the worker is ours: the job asks `arqestra.current_job()`,
+which only our Worker sets, and returns where the answer comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import arq
+import pytest
+import redis
+
+from arqestra import Pool, RedisSettings, create_pool
+
+from .arq_process import PATIENCE_S, ArqProcess, wait_until
+
+SETTINGS = """
+import logging
+import os
+
+import arqestra
+
+log_dict = {
+    "version": 1,
+    "handlers": {"own": {"class": "logging.StreamHandler", "formatter": "own"}},
+    "formatters": {"own": {"format": "own format: %(message)s"}},
+    "loggers": {"arq": {"handlers": ["own"], "level": "INFO"}},
+}
+
+
+async def who_runs_me(ctx, note):
+    job = arqestra.current_job()
+    return [type(job).__module__.split(".")[0], note, logging.getLogger("arq").level]
+
+
+async def wait_forever(ctx):
+    import asyncio
+    await asyncio.Event().wait()
+
+
+class Base:
+    redis_settings = arqestra.RedisSettings.from_dsn(os.environ["TEST_REDIS_URL"])
+    poll_delay = 0.1
+
+
+@arqestra.worker_settings
+class WorkerSettings(Base):
+    functions = [who_runs_me, wait_forever]
+    lease = 5
+    serializer = "msgpack"
+    job_completion_wait = 0
+
+
+@arqestra.worker_settings
+class BurstSettings(WorkerSettings):
+    burst = True
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's project: one module of settings."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "worker.py").write_text(SETTINGS, encoding="utf-8")
+    return project
+
+
+@pytest.fixture
+async def pool(redis_url: str) -> AsyncIterator[Pool]:
+    pool = await create_pool(RedisSettings.from_dsn(redis_url), serializer="msgpack")
+    yield pool
+    await pool.aclose()
+
+
+class CommandLine:
+    """Starts `arq` in the project, each run with a log file of its own."""
+
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        self._folder = folder
+        self._redis_url = redis_url
+        self._runs = 0
+
+    def __call__(self, *arguments: str) -> ArqProcess:
+        self._runs += 1
+        log = self._folder.parent / f"output-{self._runs}.log"
+        return ArqProcess(arguments, self._folder, {"TEST_REDIS_URL": self._redis_url}, log)
+
+
+@pytest.fixture
+def arq_command(folder: Path, redis_url: str) -> CommandLine:
+    return CommandLine(folder, redis_url)
+
+
+async def assert_ours(pool: Pool, note: str, log_level: str = "INFO") -> None:
+    """Send a job to the running worker and see from its result who ran it."""
+    levels = {"INFO": 20, "DEBUG": 10}
+    job = await pool.enqueue_job("who_runs_me", note)
+    assert job is not None
+    assert await job.result(timeout=PATIENCE_S) == ["arqestra", note, levels[log_level]]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_runs_until_a_signal(arq_command: CommandLine, pool: Pool, signal_number: signal.Signals) -> None:
+    with arq_command("worker.WorkerSettings") as run:
+        run.wait_for("Starting worker for 2 functions: who_runs_me, wait_forever")
+        await assert_ours(pool, "plain")
+        run.wait_for(":who_runs_me ● ")  # arq's line for the end of a job
+        run.send(signal_number)
+        assert await asyncio.to_thread(run.wait) == 0
+        assert f"shutdown on {signal_number.name} ◆ 1 jobs complete ◆ 0 failed ◆ 0 retries ◆ 0 ongoing" in run.output
+        assert "Traceback" not in run.output
+
+
+async def test_a_running_job_is_given_back_on_sigterm(arq_command: CommandLine, pool: Pool, redis_url: str) -> None:
+    job = await pool.enqueue_job("wait_forever", _job_id="long")
+    assert job is not None
+    with arq_command("worker.WorkerSettings") as run:
+        run.wait_for("long:wait_forever(")
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.exists("arq:in-progress:long") == 0
+        assert client.zscore("arq:queue", "long") is not None
+        assert int(client.get("arq:retry:long") or 0) == 0  # no attempt was consumed
+
+
+async def test_burst_ends_when_the_queue_is_empty(arq_command: CommandLine, pool: Pool) -> None:
+    jobs = [await pool.enqueue_job("who_runs_me", str(number)) for number in range(5)]
+    with arq_command("worker.WorkerSettings", "--burst") as run:
+        assert await asyncio.to_thread(run.wait) == 0
+    for number, job in enumerate(jobs):
+        assert job is not None
+        assert await job.result(timeout=1) == ["arqestra", str(number), 20]
+
+
+async def test_no_burst_overrules_the_settings(arq_command: CommandLine, pool: Pool) -> None:
+    with arq_command("worker.BurstSettings", "--no-burst") as run:
+        await assert_ours(pool, "first")
+        # A burst worker would have ended on the empty queue between the two.
+        await assert_ours(pool, "second")
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+
+
+async def test_the_settings_alone_can_ask_for_burst(arq_command: CommandLine, pool: Pool) -> None:
+    job = await pool.enqueue_job("who_runs_me", "inherited")
+    assert job is not None
+    with arq_command("worker.BurstSettings") as run:
+        assert await asyncio.to_thread(run.wait) == 0
+    assert await job.result(timeout=1) == ["arqestra", "inherited", 20]
+
+
+async def test_check_tells_whether_a_worker_lives(arq_command: CommandLine, pool: Pool, redis_url: str) -> None:
+    with arq_command("worker.WorkerSettings", "--check") as check:
+        assert await asyncio.to_thread(check.wait) == 1
+        assert "Health check failed: no health check sentinel value found" in check.output
+
+    with arq_command("worker.WorkerSettings") as run:
+        await assert_ours(pool, "healthy")
+        with redis.Redis.from_url(redis_url) as client:
+            wait_until(lambda: client.exists("arq:queue:health-check") == 1, lambda: "expected the health check key")
+        with arq_command("worker.WorkerSettings", "--check") as check:
+            assert await asyncio.to_thread(check.wait) == 0
+            assert "Health check successful: " in check.output
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+
+    with arq_command("worker.WorkerSettings", "--check") as check:
+        assert await asyncio.to_thread(check.wait) == 1
+
+
+async def test_watch_reloads_on_a_change(arq_command: CommandLine, pool: Pool, folder: Path) -> None:
+    watched = folder / "watched"
+    watched.mkdir()
+    with arq_command("worker.WorkerSettings", "--watch", "watched") as run:
+        await assert_ours(pool, "before the change")
+        looks = itertools.count()
+
+        def reloaded() -> bool:
+            # The watcher may not watch yet when the worker already runs: change the file now and then until it is seen.
+            look = next(looks)
+            if look % 150 == 0:
+                (watched / "file.txt").write_text(str(look), encoding="utf-8")
+            return "files changed, reloading arq worker..." in run.output
+
+        await asyncio.to_thread(wait_until, reloaded, lambda: f"expected a reload, got:\n{run.output}")
+        run.wait_for("shutdown on SIGUSR1")
+        run.wait_for("Starting worker for 2 functions", times=2)
+        await assert_ours(pool, "after the change")
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+        assert "Traceback" not in run.output
+
+
+async def test_verbose_turns_debug_lines_on(arq_command: CommandLine, pool: Pool) -> None:
+    with arq_command("worker.WorkerSettings", "-v") as run:
+        await assert_ours(pool, "verbose", log_level="DEBUG")
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+
+
+async def test_a_custom_log_dict_formats_the_lines(arq_command: CommandLine, pool: Pool) -> None:
+    with arq_command("worker.WorkerSettings", "--custom-log-dict", "worker.log_dict") as run:
+        run.wait_for("own format: Starting worker for 2 functions")
+        await assert_ours(pool, "own format")
+        run.wait_for("own format: ")
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+        assert "own format: shutdown on SIGTERM" in run.output
+
+
+def test_version_is_arqs(arq_command: CommandLine) -> None:
+    with arq_command("--version") as run:
+        assert run.wait() == 0
+        assert arq.VERSION in run.output
+
+
+async def test_the_installed_script_does_the_same(folder: Path, pool: Pool, redis_url: str) -> None:
+    script = shutil.which("arq", path=str(Path(sys.executable).parent))
+    assert script is not None
+    job = await pool.enqueue_job("who_runs_me", "script")
+    assert job is not None
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [script, "worker.WorkerSettings", "--burst"],
+        cwd=folder,
+        env={**os.environ, "TEST_REDIS_URL": redis_url},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert await job.result(timeout=1) == ["arqestra", "script", 20]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("max_job = 5", ["max_job", "max_jobs"]),
+        ("leese = 5", ["leese", "lease"]),
+        ("max_jobs = 'ten'", ["max_jobs", "int", "'ten'"]),
+        ("lease = 'long'", ["lease", "'long'"]),
+        ("serializer = 'xml'", ["serializer", "msgpack", "xml"]),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_says_what_was_expected(
+    arq_command: CommandLine, folder: Path, line: str, expected: list[str]
+) -> None:
+    wrong = f"\n\n@arqestra.worker_settings\nclass WrongSettings(Base):\n    functions = [who_runs_me]\n    {line}\n"
+    (folder / "worker.py").write_text(SETTINGS + wrong, encoding="utf-8")
+    with arq_command("worker.WrongSettings", "--burst") as run:
+        assert run.wait() != 0
+        message = run.output.strip().splitlines()[-1]
+        assert message.startswith("arqestra.errors.SettingsError")
+        for part in [*expected, "expected"]:
+            assert part in message
