@@ -10,6 +10,7 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py latency N LIMIT_S           N jobs on an idle queue: enqueue to the first line of the job
     adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
     adapter.py ping N                      N sequential PINGs on the peer's own client
+    adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
 
 Every command but `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and BENCH_MARKER, and
 BENCH_RESULT_WAITED=1 to worker and producer when results will be waited for. Standard input is a pipe held open by the
@@ -34,8 +35,6 @@ BULK_CHUNK = 1_000
 GATHER_CHUNK = 500
 WARM_UP_JOBS = 5
 ANSWER_TIMEOUT_S = 30.0
-# Long enough for a worker to write the result and go back to waiting; random, so that no poller is met in step.
-IDLE_GAP_S = (0.005, 0.015)
 MARK_EVERY = 1_000
 
 _job_numbers = itertools.count(1)
@@ -100,6 +99,10 @@ class Peer:
     """One queue library. A method left alone raises `UnsupportedError`, which the table shows as a dash."""
 
     is_asynchronous = True
+    # The pause before each job of a latency measurement: long enough for a worker to write the result and go back to
+    # waiting, and random. An adapter of a library that polls widens it to the period of the poll, or every job would
+    # come just after one.
+    idle_gap_s = (0.005, 0.015)
 
     async def open(self) -> None:
         """Connect as a producer."""
@@ -121,6 +124,10 @@ class Peer:
 
     async def enqueue_bulk(self, count: int) -> None:
         """Queue `count` no-op jobs by the peer's bulk call."""
+        raise UnsupportedError
+
+    async def enqueue_sleepers(self, count: int, sleep_s: float) -> None:
+        """Queue `count` jobs that sleep for `sleep_s` seconds."""
         raise UnsupportedError
 
     async def ping(self) -> None:
@@ -181,7 +188,7 @@ async def start_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
             started_ns = await asyncio.wait_for(loop.sock_recv(answers, 64), ANSWER_TIMEOUT_S)
             return int(started_ns) - sent_ns
 
-        return await _sample(once, count, limit_s)
+        return await _sample(peer, once, count, limit_s)
 
 
 async def result_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
@@ -192,17 +199,17 @@ async def result_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
         await asyncio.wait_for(peer.enqueue_and_wait(), ANSWER_TIMEOUT_S)
         return time.perf_counter_ns() - sent_ns
 
-    return await _sample(once, count, limit_s)
+    return await _sample(peer, once, count, limit_s)
 
 
-async def _sample(once: Callable[[], Awaitable[int]], count: int, limit_s: float) -> list[int]:
+async def _sample(peer: Peer, once: Callable[[], Awaitable[int]], count: int, limit_s: float) -> list[int]:
     gaps = random.Random(7)
     for _ in range(WARM_UP_JOBS):
         await once()
     samples: list[int] = []
     deadline = time.monotonic() + limit_s
     while len(samples) < count and time.monotonic() < deadline:
-        await asyncio.sleep(gaps.uniform(*IDLE_GAP_S))
+        await asyncio.sleep(gaps.uniform(*peer.idle_gap_s))
         samples.append(await once())
     return samples
 
@@ -229,6 +236,9 @@ async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, 
             return {"samples_ns": await start_latencies(peer, int(arguments[0]), float(arguments[1]))}
         if command == "result-latency":
             return {"samples_ns": await result_latencies(peer, int(arguments[0]), float(arguments[1]))}
+        if command == "enqueue-sleepers":
+            await peer.enqueue_sleepers(int(arguments[0]), float(arguments[1]))
+            return {"jobs": int(arguments[0])}
         way = TIMED_WAYS[command]
         if command != "enqueue":
             # Connections are opened and scripts loaded before the clock starts, for every peer alike.

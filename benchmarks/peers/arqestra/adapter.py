@@ -1,5 +1,7 @@
 """Ours, by its public names, with its defaults (pickle, like arq)."""
 
+import asyncio
+
 import uvloop
 from benchmark_peer import Peer, answer_start, count_job, redis_url, run
 
@@ -13,6 +15,10 @@ async def noop(ctx, number):
 
 async def stamp(ctx, port):
     answer_start(port)
+
+
+async def sleeper(ctx, sleep_s):
+    await asyncio.sleep(sleep_s)
 
 
 class Arqestra(Peer):
@@ -31,6 +37,9 @@ class Arqestra(Peer):
     async def enqueue_stamp(self, port):
         await self.pool.enqueue_job("stamp", port)
 
+    async def enqueue_sleepers(self, count, sleep_s):
+        await self.pool.enqueue_many([("sleeper", (sleep_s,), {})] * count)
+
     async def enqueue_and_wait(self):
         job = await self.pool.enqueue_job("noop", 1)
         await job.result(timeout=10)
@@ -41,7 +50,7 @@ class Arqestra(Peer):
     def work(self, concurrency):
         uvloop.install()
         Worker(
-            functions=[func(noop), func(stamp)],
+            functions=[func(noop), func(stamp), func(sleeper)],
             redis_settings=RedisSettings.from_dsn(redis_url()),
             max_jobs=concurrency,
         ).run()

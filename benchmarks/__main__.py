@@ -1,0 +1,87 @@
+"""Command line of the benchmarks."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from .bars import Bar, all_bars
+from .catalogue import PEERS, peers_named
+from .chart import draw_chart
+from .report import print_report
+from .session import Plan, Session, SessionResults
+
+OUTPUT_FOLDER = Path(__file__).parent / "out"
+PUBLISHED_CHART = Path(__file__).parent.parent / "docs" / "benchmark.png"
+REPORT_WIDTH = 150
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Measure, print, write; returns the exit code."""
+    options = _options()
+    console = Console(width=None if sys.stdout.isatty() else REPORT_WIDTH)
+    # SIGTERM unwinds like Ctrl-C, so that everything started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    plan = Plan(options.only, options.repeat or (1 if options.quick else 3), options.quick, options.full)
+    session = Session(plan, console)
+    try:
+        session.run()
+    except KeyboardInterrupt:
+        console.print("interrupted; everything that was started is stopped")
+        return INTERRUPTED
+    bars = all_bars(session.results)
+    _write(session.results, bars, plan)
+    if options.publish:
+        shutil.copy(OUTPUT_FOLDER / "benchmark.png", PUBLISHED_CHART)
+    console.print(f"\n{_machine(session.results)}", highlight=False)
+    print_report(console, session.results, bars)
+    console.print(f"written: {OUTPUT_FOLDER / 'results.json'} and benchmark.png beside it", highlight=False)
+    return 1 if options.strict and not all(bar.held for bar in bars) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description="arqestra and its peers, in one run")
+    keys = ",".join(peer.key for peer in PEERS)
+    parser.add_argument("--only", type=_peers, default=list(PEERS), metavar="KEYS", help=f"some of {keys}")
+    parser.add_argument("--repeat", type=int, help="runs of each measurement, of which the median counts (3; quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the jobs, one run of each")
+    parser.add_argument("--full", action="store_true", help="large loads on our own engine too; takes minutes more")
+    parser.add_argument("--publish", action="store_true", help="copy the chart to docs/benchmark.png")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is not held or not measured")
+    return parser.parse_args()
+
+
+def _peers(keys: str):
+    try:
+        return peers_named([key for key in keys.split(",") if key])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _machine(results: SessionResults) -> str:
+    return f"{os.cpu_count()} cores, {results.server} on the same machine, Python {platform.python_version()}"
+
+
+def _write(results: SessionResults, bars: list[Bar], plan: Plan) -> None:
+    OUTPUT_FOLDER.mkdir(exist_ok=True)
+    content = {
+        "machine": _machine(results),
+        "repeat": plan.repeat,
+        "quick": plan.quick,
+        **asdict(results),
+        "bars": [asdict(bar) for bar in bars],
+    }
+    (OUTPUT_FOLDER / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    draw_chart(results.peers, _machine(results), OUTPUT_FOLDER / "benchmark.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
