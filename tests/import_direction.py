@@ -20,9 +20,9 @@ from pathlib import Path
 
 # Modules and subpackages of arqestra, in the order in which they may import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "keys", "wire", "serializers", "retry", "function", "outcome", "cron", "settings"),
+    ("errors", "keys", "clock", "identity", "wire", "serializers", "retry", "function", "outcome", "cron", "settings"),
     ("store",),
-    ("pool", "job", "results"),
+    ("pool", "connect", "job", "results"),
     ("flow",),
     ("worker",),
     ("schedule",),
@@ -152,26 +152,26 @@ def _command_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMMANDS:
             yield node.lineno, f"the Redis command .{node.func.attr}( outside arqestra/store"
-    for node in _literals(tree):
-        word = node.value.split(" ")[0]
+    for line, text in _literals(tree):
+        word = text.split(" ")[0]
         if word.isupper() and word.lower() in COMMANDS:
-            yield node.lineno, f"the Redis command {word!r} outside arqestra/store"
+            yield line, f"the Redis command {word!r} outside arqestra/store"
 
 
 def _key_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in _literals(tree):
-        if node.value.startswith(KEY_PREFIXES):
-            yield node.lineno, f"the Redis key {node.value!r} outside arqestra/keys.py"
+    for line, text in _literals(tree):
+        if text.startswith(KEY_PREFIXES):
+            yield line, f"the Redis key {text!r} outside arqestra/keys.py"
 
 
-def _literals(tree: ast.Module) -> Iterator[ast.Constant]:
-    """String literals that are not docstrings."""
+def _literals(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """String literals that are not docstrings, with their lines."""
     docstrings = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node
+            yield node.lineno, node.value
 
 
 def _service_violations(tree: ast.Module, public: frozenset[str]) -> Iterator[tuple[int, str]]:

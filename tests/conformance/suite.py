@@ -114,12 +114,14 @@ def run_suite(folder: Path, target: Target, redis_port: int, arguments: tuple[st
 
 
 def _read_report(report: Path, output: str) -> SuiteRun:
-    passed, skipped, failed = set(), set(), {}
+    passed: set[str] = set()
+    skipped: set[str] = set()
+    failed: dict[str, str] = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         test_id = f"{case.get('classname')}::{case.get('name')}"
         problems = [child for child in case if child.tag in ("failure", "error")]
         if problems:
-            failed[test_id] = "\n".join(problem.text or problem.get("message", "") for problem in problems)
+            failed[test_id] = "\n".join(problem.text or problem.get("message") or "" for problem in problems)
         elif case.find("skipped") is not None:
             skipped.add(test_id)
         else:
