@@ -1,0 +1,150 @@
+"""Making pools."""
+
+import asyncio
+import logging
+from typing import Any
+
+from arq.connections import RedisSettings
+from arq.constants import default_queue_name as arq_queue_name
+from arq.constants import expires_extra_ms as arq_expires_extra_ms
+from arq.jobs import Deserializer
+from arq.jobs import Serializer as ArqSerializer
+from redis.asyncio import ConnectionPool
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.exceptions import RedisError
+
+from .errors import SettingsError
+from .pool import MAX_PAYLOAD_BYTES, Pool
+from .serializers import Serializer
+
+__all__ = ("create_pool", "settings_of", "sibling")
+
+logger = logging.getLogger("arq.connections")
+
+
+def settings_of(settings: RedisSettings | str | None) -> RedisSettings:
+    """arq's settings of a URL.
+
+    :param settings: `RedisSettings`, a URL `redis://`, `rediss://` or `unix://`, or None for localhost
+    :raises SettingsError: something else
+    """
+    if settings is None:
+        return RedisSettings()
+    if isinstance(settings, RedisSettings):
+        return settings
+    if isinstance(settings, str):
+        try:
+            return RedisSettings.from_dsn(settings)
+        except (RuntimeError, ValueError):
+            scheme = settings.split(":", 1)[0]
+            raise SettingsError(
+                f"Redis: expected a URL redis://, rediss:// or unix://, got one of scheme {scheme!r}"
+            ) from None
+    raise SettingsError(f"Redis: expected RedisSettings or a URL, got {type(settings).__name__}")
+
+
+async def create_pool(
+    settings_: RedisSettings | str | None = None,
+    *,
+    retry: int = 0,
+    job_serializer: ArqSerializer | None = None,
+    job_deserializer: Deserializer | None = None,
+    default_queue_name: str = arq_queue_name,
+    expires_extra_ms: int = arq_expires_extra_ms,
+    serializer: str | Serializer | None = None,
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+) -> Pool:
+    """Connect to Redis, trying again `conn_retries` times.
+
+    :param settings_: `RedisSettings` (also for Sentinel) or a URL `redis://`, `rediss://` or `unix://`
+    :param retry: tries that count as made already
+    :param job_serializer: arq's argument
+    :param job_deserializer: arq's argument
+    :param default_queue_name: queue where none is given
+    :param expires_extra_ms: ms after it is due that a job without `_expires` may still start
+    :param serializer: `"pickle"` (default), `"msgpack"` or `"json"`
+    :param max_payload_bytes: size limit of one job's encoded arguments
+    :raises SettingsError: settings that are none
+    :raises redis.exceptions.ConnectionError: no Redis answers
+    """
+    settings = settings_of(settings_)
+    if settings.sentinel and isinstance(settings.host, str):
+        raise RuntimeError("str provided for 'host' but 'sentinel' is true; list of sentinels expected")
+    while True:
+        pool = _client(settings)
+        pool.job_serializer, pool.job_deserializer = job_serializer, job_deserializer
+        pool.default_queue_name, pool.expires_extra_ms = default_queue_name, expires_extra_ms
+        pool.use_serializer(serializer)
+        pool.max_payload_bytes = max_payload_bytes
+        try:
+            await pool.ping()
+        except (ConnectionError, OSError, RedisError, TimeoutError) as error:
+            await pool.aclose(close_connection_pool=True)
+            if retry >= settings.conn_retries:
+                raise
+            retry += 1
+            logger.warning(
+                "redis connection error %s:%s %s %s, %s retries remaining...",
+                settings.host,
+                settings.port,
+                type(error).__name__,
+                error,
+                settings.conn_retries - retry + 1,
+            )
+            await asyncio.sleep(settings.conn_retry_delay)
+        else:
+            if retry > 0:
+                logger.info("redis connection successful")
+            return pool
+
+
+def _client(settings: RedisSettings) -> Pool:
+    """A client that is not connected yet."""
+    tls: dict[str, Any] = {}
+    if settings.ssl:
+        tls = {
+            "ssl": True,
+            "ssl_keyfile": settings.ssl_keyfile,
+            "ssl_certfile": settings.ssl_certfile,
+            "ssl_cert_reqs": settings.ssl_cert_reqs,
+            "ssl_ca_certs": settings.ssl_ca_certs,
+            "ssl_ca_data": settings.ssl_ca_data,
+            "ssl_check_hostname": settings.ssl_check_hostname,
+        }
+    options: dict[str, Any] = {
+        "db": settings.database,
+        "username": settings.username,
+        "password": settings.password,
+        "encoding": "utf8",
+        "socket_connect_timeout": settings.conn_timeout,
+        "retry": settings.retry,
+        "retry_on_timeout": settings.retry_on_timeout,
+        "retry_on_error": settings.retry_on_error,
+        "max_connections": settings.max_connections,
+        **tls,
+    }
+    if settings.sentinel:
+        options.pop("max_connections")
+        sentinel = Sentinel(
+            settings.host, sentinel_kwargs={"socket_connect_timeout": settings.conn_timeout}, **options
+        )
+        client: Pool = sentinel.master_for(settings.sentinel_master, redis_class=Pool)
+        return client
+    return Pool(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **options)
+
+
+def sibling(pool: ConnectionPool) -> ConnectionPool:
+    """A connection pool of its own to the same Redis, for use in another event loop."""
+    kwargs = dict(pool.connection_kwargs)
+    if not isinstance(pool, SentinelConnectionPool):
+        return ConnectionPool(connection_class=pool.connection_class, **kwargs)
+    kwargs.pop("connection_pool", None)
+    known = pool.sentinel_manager
+    addresses = [
+        (client.connection_pool.connection_kwargs["host"], client.connection_pool.connection_kwargs["port"])
+        for client in known.sentinels
+    ]
+    manager = Sentinel(addresses, known.min_other_sentinels, dict(known.sentinel_kwargs))
+    return SentinelConnectionPool(
+        pool.service_name, manager, is_master=pool.is_master, check_connection=pool.check_connection, **kwargs
+    )

@@ -1,0 +1,87 @@
+"""Every error that arqestra raises, in one tree.
+
+    ArqestraError
+    ├── SettingsError          a worker setting that does not exist or has the wrong type  (also TypeError)
+    ├── ArgumentsError         a call that does not fit the job's signature                (also TypeError)
+    ├── PayloadTooLarge        a payload over the pool's limit                             (also arq's SerializationError)
+    ├── JobRunning             deleting or retrying a job that a worker holds
+    ├── JobNotRetryable        retrying a job that has not failed
+    ├── RemoteError            a job failed with an exception that is unknown in this process
+    └── EmbeddedRedisError     no Redis was found or it did not start
+
+`RemoteTraceback` is not raised by itself: it is the cause of an exception that a job raised in a worker.
+arq's own exceptions (`Retry`, `JobExecutionFailed`, `ResultNotFound`, `SerializationError`, ...) keep arq's classes,
+so that code written for arq catches them.
+"""
+
+from arq.jobs import SerializationError
+
+__all__ = (
+    "ArgumentsError",
+    "ArqestraError",
+    "EmbeddedRedisError",
+    "JobNotRetryable",
+    "JobRunning",
+    "PayloadTooLarge",
+    "RemoteError",
+    "RemoteTraceback",
+    "SettingsError",
+)
+
+
+class ArqestraError(Exception):
+    """Root of arqestra's own errors."""
+
+
+class SettingsError(ArqestraError, TypeError):
+    """A setting is unknown, or has the wrong type or an impossible value."""
+
+
+class ArgumentsError(ArqestraError, TypeError):
+    """The arguments of an enqueue do not fit the signature of the job function."""
+
+
+class PayloadTooLarge(ArqestraError, SerializationError):
+    """The encoded arguments are larger than the pool's `max_payload_bytes`."""
+
+
+class JobRunning(ArqestraError):
+    """The job is leased by a worker: abort it first, or wait for its end."""
+
+
+class JobNotRetryable(ArqestraError):
+    """Only a job that ended without success, and whose result is still kept, can be retried."""
+
+
+class RemoteError(ArqestraError):
+    """A job failed with an exception whose class is not loaded in this process.
+
+    :param type_name: qualified name of the class in the worker, `module.Class`
+    :param message: what `str()` of the exception gave there
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(type_name, message)
+        self.type_name = type_name
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class RemoteTraceback(Exception):
+    """Carries the traceback of a worker as text, as `concurrent.futures` does for its process pool.
+
+    :param traceback: the formatted traceback
+    """
+
+    def __init__(self, traceback: str) -> None:
+        super().__init__(traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.traceback}"""'
+
+
+class EmbeddedRedisError(ArqestraError):
+    """No Redis could be found or started."""

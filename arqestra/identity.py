@@ -1,0 +1,24 @@
+"""Ids of jobs and workers.
+
+A job id is 32 hexadecimal digits, as arq's, but ordered by time: milliseconds, a counter within the process, randomness.
+Jobs that become due in the same millisecond have equal scores, and Redis orders equal scores by member: so they stay
+first in, first out.
+"""
+
+import itertools
+import os
+import time
+
+__all__ = ("new_job_id", "new_worker_id")
+
+_counter = itertools.count()
+
+
+def new_job_id() -> str:
+    """A new job id: 12 digits of time, 5 of a counter, 15 of randomness."""
+    return f"{int(time.time() * 1000):012x}{next(_counter) & 0xFFFFF:05x}{os.urandom(8).hex()[1:]}"
+
+
+def new_worker_id() -> str:
+    """A new worker id; tokens of leases begin with it."""
+    return os.urandom(8).hex()

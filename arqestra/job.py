@@ -1,0 +1,239 @@
+"""`Job`: a handle on one job."""
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import arq.jobs
+import msgspec
+from arq.constants import default_queue_name
+from arq.jobs import Deserializer, JobDef, JobResult, JobStatus, ResultNotFound, SerializationError
+
+from .errors import JobNotRetryable, JobRunning, RemoteTraceback
+from .function import rebuild_value
+from .serializers import Serializer, serializer_of
+from .wire import Payload, decode_payload, decode_result, encode_payload, job_def
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from .store.listener import Listener
+    from .store.store import Store
+
+__all__ = ("Job",)
+
+R = TypeVar("R")
+LEAST_POLL_S = 0.05  # polling is only the safety net beside push
+
+
+class Job(arq.jobs.Job, Generic[R]):
+    """A handle on one job. On a plain redis client instead of a `Pool` it behaves as arq's, and polls.
+
+    :param job_id: id of the job
+    :param redis: a `Pool`, or any redis client
+    :param _queue_name: the queue that it was put in
+    :param _deserializer: arq's argument; default the pool's serializer
+    :param _result_type: what a plain result is rebuilt to
+    """
+
+    __slots__ = ("_result_type", "_serializer")
+
+    def __init__(
+        self,
+        job_id: str,
+        redis: "Redis[Any]",
+        _queue_name: str = default_queue_name,
+        _deserializer: Deserializer | None = None,
+        _result_type: Any = Any,
+    ) -> None:
+        super().__init__(job_id, redis, _queue_name, _deserializer)
+        self._result_type = _result_type
+        of_pool: Serializer | None = getattr(redis, "serializer", None)
+        self._serializer = of_pool if of_pool and _deserializer is None else serializer_of(None, None, _deserializer)
+
+    @property
+    def _store(self) -> "Store":
+        store: Store | None = getattr(self._redis, "store", None)
+        if store is None:
+            raise TypeError(f"expected a Job of an arqestra Pool for this, got one of {type(self._redis).__name__}")
+        return store
+
+    async def result(
+        self, timeout: float | None = None, *, poll_delay: float = 0.5, pole_delay: float | None = None
+    ) -> R:
+        """Wait for the job's end and return its result.
+
+        The end is pushed; `poll_delay` is the safety net for a lost message and for stock arq workers.
+
+        :param timeout: seconds to wait at most; None waits for ever
+        :param poll_delay: seconds between looks without a message
+        :param pole_delay: arq's deprecated spelling
+        :returns: what the job function returned
+        :raises TimeoutError: the job has not ended in time
+        :raises ResultNotFound: the job is unknown, or its result is not kept
+        :raises BaseException: what the job raised, with the worker's traceback as its cause; `CancelledError` if it
+            was aborted
+        """
+        if pole_delay is not None:
+            warnings.warn(
+                '"pole_delay" is deprecated, use the correct spelling "poll_delay" instead',
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            poll_delay = pole_delay
+        listener: Listener | None = getattr(self._redis, "listener", None)
+        if listener is None:
+            return cast(R, await super().result(timeout, poll_delay=poll_delay))
+        data = await self._stored_result()
+        if data is None:
+            data = await self._await_result(listener, timeout, max(poll_delay, LEAST_POLL_S))
+        return self._value_of(data)
+
+    async def _stored_result(self) -> bytes | None:
+        """The result, or None while the job is in its queue."""
+        sighting = await self._store.peek(self.job_id, self._queue_name)
+        if sighting.result is None and sighting.score is None:
+            raise ResultNotFound(
+                "Not waiting for job result because the job is not in queue. "
+                "Is the worker function configured to keep result?"
+            )
+        return sighting.result
+
+    async def _await_result(self, listener: "Listener", timeout: float | None, poll_delay_s: float) -> bytes:
+        changed = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout):
+                with listener.listen(self._store.keys.done_channel(self.job_id), lambda _: changed.set()):
+                    while True:
+                        try:
+                            async with asyncio.timeout(poll_delay_s):
+                                await changed.wait()
+                        except TimeoutError:
+                            pass
+                        changed.clear()
+                        data = await self._stored_result()
+                        if data is not None:
+                            return data
+        except TimeoutError:
+            raise TimeoutError(f"job {self.job_id} has not ended within {timeout} s") from None
+
+    def _value_of(self, data: bytes) -> R:
+        info, remote_traceback = decode_result(self._serializer, data)
+        if info.success:
+            return cast(R, self._rebuilt(info.result))
+        error = info.result
+        if not isinstance(error, BaseException):
+            raise SerializationError(error)
+        if remote_traceback and not isinstance(error, asyncio.CancelledError):
+            raise error from RemoteTraceback(remote_traceback)
+        raise error
+
+    def _rebuilt(self, value: Any) -> Any:
+        if not self._serializer.plain:
+            return value
+        try:
+            return rebuild_value(self._result_type, value)
+        except msgspec.ValidationError:
+            return value  # the annotation promised something else than the job returned
+
+    async def info(self) -> JobDef | None:
+        """All that is known of the job, its result included if it has ended. Does not wait."""
+        if getattr(self._redis, "store", None) is None:
+            return await super().info()
+        sighting = await self._store.peek(self.job_id, self._queue_name, payload=True)
+        info: JobDef
+        if sighting.result is not None:
+            info = self._result_of(sighting.result)
+        elif sighting.payload is not None:
+            info = job_def(decode_payload(self._serializer, sighting.payload), None, None)
+        else:
+            return None
+        info.score = sighting.score
+        return info
+
+    async def result_info(self) -> JobResult | None:
+        """The result with its times, if the job has ended. Does not wait, and does not raise what the job raised."""
+        if getattr(self._redis, "store", None) is None:
+            return await super().result_info()
+        sighting = await self._store.peek(self.job_id, self._queue_name)
+        return None if sighting.result is None else self._result_of(sighting.result)
+
+    def _result_of(self, data: bytes) -> JobResult:
+        info, _ = decode_result(self._serializer, data)
+        if info.success:
+            info.result = self._rebuilt(info.result)
+        return info
+
+    async def status(self) -> JobStatus:
+        """Status of the job: deferred, queued, in_progress, complete or not_found."""
+        if getattr(self._redis, "store", None) is None:
+            return await super().status()
+        sighting = await self._store.peek(self.job_id, self._queue_name)
+        if sighting.result is not None:
+            return JobStatus.complete
+        if sighting.in_progress:
+            return JobStatus.in_progress
+        if sighting.score is None:
+            return JobStatus.not_found
+        return JobStatus.deferred if sighting.score > sighting.now_ms else JobStatus.queued
+
+    async def abort(self, *, timeout: float | None = None, poll_delay: float = 0.5) -> bool:
+        """Abort the job, queued, deferred or running, and wait for its end. Workers need `allow_abort_jobs=True`.
+
+        The request is kept until a worker has recorded it, also after a timeout here.
+
+        :param timeout: seconds to wait at most; None waits for ever
+        :param poll_delay: seconds between looks without a message
+        :returns: True if it was aborted, False if it ended otherwise or is unknown
+        :raises TimeoutError: it has not ended in time
+        """
+        if getattr(self._redis, "store", None) is None:
+            return await super().abort(timeout=timeout, poll_delay=poll_delay)
+        await self._store.abort(self.job_id, self._queue_name)
+        try:
+            await self.result(timeout=timeout, poll_delay=poll_delay)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # we ourselves are being cancelled
+            return True
+        except ResultNotFound:
+            return False
+        except TimeoutError:
+            if await self.result_info() is None:
+                raise
+            return False
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            return False
+        return False
+
+    async def retry(self) -> None:
+        """Run a job that failed, expired, was aborted or is dead once more, under its id, with a first attempt.
+
+        :raises JobNotRetryable: it has not ended, it succeeded, or its result is not kept any more
+        """
+        sighting = await self._store.peek(self.job_id, self._queue_name)
+        if sighting.result is None:
+            raise JobNotRetryable(f"job {self.job_id}: expected a kept result of a failed job, found none")
+        info, _ = decode_result(self._serializer, sighting.result)
+        if info.success:
+            raise JobNotRetryable(f"job {self.job_id}: expected a failed job, it completed; enqueue it anew instead")
+        payload = Payload(info.function, info.args, info.kwargs, None, sighting.now_ms, {})
+        done = await self._store.requeue(
+            self.job_id, self._queue_name, sighting.result, encode_payload(self._serializer, payload)
+        )
+        if done != "queued":
+            raise JobNotRetryable(f"job {self.job_id}: it was changed by somebody else meanwhile ({done})")
+
+    async def delete(self) -> bool:
+        """Remove every trace of the job: queue entry, payload, result.
+
+        :returns: whether there was anything
+        :raises JobRunning: a worker holds it
+        """
+        done = await self._store.delete(self.job_id, self._queue_name)
+        if done == "running":
+            raise JobRunning(f"job {self.job_id}: expected a job that no worker holds, it is running; abort it first")
+        return done == "deleted"

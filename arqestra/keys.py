@@ -1,0 +1,91 @@
+"""Every key and channel of Redis, from one namespace object.
+
+arq's names keep arq's meaning, so that stock arq and arqestra read each other's data. Ours are all under `arqestra:`.
+The prefixes are handed to the Lua scripts as a generated preamble (`Keys.lua()`), so that no script spells a key.
+"""
+
+from dataclasses import dataclass
+
+from arq import constants
+
+__all__ = ("DEFAULT_QUEUE", "Keys")
+
+DEFAULT_QUEUE = constants.default_queue_name
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The namespace. A subclass or another instance may carry a hash tag for Redis Cluster; the default is arq's."""
+
+    job_prefix: str = constants.job_key_prefix
+    lease_prefix: str = constants.in_progress_key_prefix
+    attempts_prefix: str = constants.retry_key_prefix
+    result_prefix: str = constants.result_key_prefix
+    aborts: str = constants.abort_jobs_ss
+    ours: str = "arqestra:"
+
+    def job(self, job_id: str) -> str:
+        """Payload of a job that has not ended."""
+        return self.job_prefix + job_id
+
+    def lease(self, job_id: str) -> str:
+        """Who holds the job: `token|lease end|due|crashes`. A stock arq worker writes `1`."""
+        return self.lease_prefix + job_id
+
+    def attempts(self, job_id: str) -> str:
+        """Attempts started."""
+        return self.attempts_prefix + job_id
+
+    def result(self, job_id: str) -> str:
+        """Result of a job that has ended."""
+        return self.result_prefix + job_id
+
+    def waiting(self, queue: str) -> str:
+        """Workers with free slots that wait to be woken: worker id -> since when (ms)."""
+        return f"{self.ours}waiting:{queue}"
+
+    def worker_channel(self, worker_id: str) -> str:
+        """Channel on which one worker is woken and told of aborts."""
+        return f"{self.ours}worker:{worker_id}"
+
+    def done_channel(self, job_id: str) -> str:
+        """Channel on which the end of one job is announced."""
+        return f"{self.ours}done:{job_id}"
+
+    def children(self, job_id: str) -> str:
+        """Jobs that wait for this one: job id -> queue."""
+        return f"{self.ours}children:{job_id}"
+
+    def parents(self, job_id: str) -> str:
+        """Jobs that this one still waits for."""
+        return f"{self.ours}parents:{job_id}"
+
+    def dead(self, queue: str) -> str:
+        """Jobs that killed their workers: job id -> when (ms)."""
+        return f"{self.ours}dead:{queue}"
+
+    def dead_payloads(self, queue: str) -> str:
+        """Payloads of the dead set: job id -> payload."""
+        return f"{self.ours}dead-payloads:{queue}"
+
+    def statistics(self, minute: int) -> str:
+        """Counters of one minute since the epoch: `queue|function|figure` -> number."""
+        return f"{self.ours}stats:{minute}"
+
+    def lua(self) -> str:
+        """The preamble of every script: the prefixes as Lua locals."""
+        names = {
+            "JOB": self.job_prefix,
+            "LEASE": self.lease_prefix,
+            "ATTEMPTS": self.attempts_prefix,
+            "RESULT": self.result_prefix,
+            "ABORTS": self.aborts,
+            "WAITING": self.waiting(""),
+            "WORKER": self.worker_channel(""),
+            "DONE": self.done_channel(""),
+            "CHILDREN": self.children(""),
+            "PARENTS": self.parents(""),
+            "DEAD": self.dead(""),
+            "DEAD_PAYLOADS": self.dead_payloads(""),
+        }
+        return "".join(f"local {name} = '{prefix}'\n" for name, prefix in names.items())

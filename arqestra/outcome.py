@@ -1,0 +1,69 @@
+"""What became of one attempt: a frozen value, decided by a pure function, acted on in one place (`worker/execute.py`)."""
+
+import asyncio
+import enum
+from typing import Any, NamedTuple
+
+from arq.worker import Retry, RetryJob
+
+__all__ = ("CancelReason", "Outcome", "State", "classify")
+
+
+class State(enum.Enum):
+    """How an attempt ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+    DEAD = "dead"
+    RETRIED = "retried"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+class CancelReason(enum.Enum):
+    """Why the worker cancelled the coroutine of a job."""
+
+    ABORT = "abort"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease lost"
+
+
+class Outcome(NamedTuple):
+    """:ivar value: the result, or the exception that ended the attempt
+    :ivar delay_ms: of RETRIED: run again that much later; 0 is at the old place in the queue
+    """
+
+    state: State
+    value: Any = None
+    delay_ms: int = 0
+
+
+def classify(error: BaseException, reason: CancelReason | None, *, retry_jobs: bool) -> Outcome:
+    """The outcome of an attempt that raised.
+
+    The rules are arq's, with two differences: a cancellation by a shutdown costs no attempt, and a lost lease ends the
+    attempt without writing anything.
+
+    :param error: what the coroutine raised
+    :param reason: why the worker cancelled it, or None if it did not
+    :param retry_jobs: the worker's setting: whether `Retry`, `RetryJob` and cancellations run the job again
+    """
+    if isinstance(error, asyncio.CancelledError):
+        if reason is CancelReason.LEASE_LOST:
+            return Outcome(State.LOST, error)
+        if reason is CancelReason.ABORT:
+            return Outcome(State.ABORTED, error)
+        if reason is CancelReason.TIMEOUT:
+            timed_out = TimeoutError()
+            timed_out.__cause__ = error  # its traceback shows where the coroutine was
+            return Outcome(State.FAILED, timed_out)
+        if retry_jobs:
+            return Outcome(State.RELEASED if reason is CancelReason.SHUTDOWN else State.RETRIED, error)
+    if retry_jobs and isinstance(error, Retry):
+        return Outcome(State.RETRIED, error, max(0, error.defer_score or 0))
+    if retry_jobs and isinstance(error, RetryJob):
+        return Outcome(State.RETRIED, error)
+    return Outcome(State.FAILED, error)

@@ -1,0 +1,312 @@
+"""`Pool`: what a producer enqueues with. An `arq.connections.ArqRedis`, so a redis client as well."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, ParamSpec, TypeVar
+
+from arq.connections import ArqRedis
+from arq.constants import default_queue_name as arq_queue_name
+from arq.constants import expires_extra_ms as arq_expires_extra_ms
+from arq.constants import result_key_prefix
+from arq.jobs import Deserializer, JobDef, JobResult
+from arq.jobs import Serializer as ArqSerializer
+from arq.utils import to_ms, to_unix_ms
+from arq.worker import Function
+from redis.asyncio import ConnectionPool
+
+from .clock import timestamp_ms
+from .errors import ArgumentsError, PayloadTooLarge, SettingsError
+from .function import BoundJob, Call, JobFunction, Seconds
+from .identity import new_job_id
+from .job import Job
+from .serializers import Serializer, serializer_of
+from .store.batch import EnqueueBatch
+from .store.listener import Listener
+from .store.records import NewJob
+from .store.statistics import FIGURES, read_statistics
+from .store.store import Store
+from .wire import Payload, decode_payload, encode_payload, job_def
+
+__all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
+
+logger = logging.getLogger("arq.connections")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+
+# What `enqueue_many` takes for one job: a bound call, or a name or function with its arguments.
+JobSpec = (
+    Call[Any]
+    | tuple[str | Function | BoundJob[..., Any]]
+    | tuple[str | Function | BoundJob[..., Any], Sequence[Any]]
+    | tuple[str | Function | BoundJob[..., Any], Sequence[Any], Mapping[str, Any]]
+)
+
+
+class Pool(ArqRedis):
+    """A redis client that enqueues jobs. Takes arq's constructor arguments; see `create_pool` for ours.
+
+    :param pool_or_conn: redis-py's connection pool
+    :param job_serializer: arq's argument: a function from dict to bytes; default pickle
+    :param job_deserializer: arq's argument: its inverse
+    :param default_queue_name: queue where none is given
+    :param expires_extra_ms: ms after it is due that a job without `_expires` may still start
+    :param serializer: `"pickle"`, `"msgpack"` or `"json"`, in place of arq's two arguments
+    :param max_payload_bytes: size limit of one job's encoded arguments
+    :param kwargs: passed to `redis.asyncio.Redis`
+    """
+
+    def __init__(
+        self,
+        pool_or_conn: ConnectionPool | None = None,
+        job_serializer: ArqSerializer | None = None,
+        job_deserializer: Deserializer | None = None,
+        default_queue_name: str = arq_queue_name,
+        expires_extra_ms: int = arq_expires_extra_ms,
+        *,
+        serializer: str | Serializer | None = None,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs
+        )
+        self.use_serializer(serializer)
+        self.max_payload_bytes = max_payload_bytes
+        self.store = Store(self)
+        self.listener = Listener(self.connection_pool)
+        self._batch = EnqueueBatch(self.store)
+
+    def use_serializer(self, serializer: str | Serializer | None) -> None:
+        """Set how payloads and results are written; None for arq's `job_serializer` and `job_deserializer`."""
+        self.serializer = serializer_of(serializer, self.job_serializer, self.job_deserializer)
+        if serializer is not None:
+            self.job_serializer = self.serializer.dumps
+            self.job_deserializer = self.serializer.loads
+
+    async def enqueue_job(
+        self,
+        function: str,
+        *args: Any,
+        _job_id: str | None = None,
+        _queue_name: str | None = None,
+        _defer_until: datetime | None = None,
+        _defer_by: Seconds | None = None,
+        _expires: Seconds | None = None,
+        _job_try: int | None = None,
+        **kwargs: Any,
+    ) -> Job[Any] | None:
+        """Enqueue a job by the name of its function, as arq does. Calls within one tick of the loop share a round trip.
+
+        :param function: name of the function
+        :param args: its positional arguments, after ctx
+        :param _job_id: id of the job, to make it unique; default a new one
+        :param _queue_name: queue; default the pool's
+        :param _defer_until: when to start it
+        :param _defer_by: seconds (or timedelta) to wait before starting it
+        :param _expires: seconds (or timedelta) from now after which it is not started or retried any more; default
+            24 hours after it is due. It then ends as expired, with a result that says so
+        :param _job_try: number of its first attempt
+        :param kwargs: keyword arguments of the function
+        :returns: the job, or None if a job of this id exists, or ended and its result is still kept
+        :raises ArgumentsError: the name is not a string
+        :raises SerializationError: the arguments do not fit the serializer
+        :raises PayloadTooLarge: the encoded arguments are over `max_payload_bytes`
+        """
+        if _defer_until and _defer_by:
+            raise RuntimeError("use either 'defer_until' or 'defer_by' or neither, not both")
+        queue = _queue_name or self.default_queue_name
+        new = self._new_job(
+            _name_of(function), args, kwargs, queue, _job_id, _defer_until, _defer_by, _expires, _job_try
+        )
+        accepted = await self._batch.add(new)
+        return Job(new.id, self, queue) if accepted else None
+
+    async def enqueue(
+        self, function: JobFunction[P, R] | BoundJob[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R] | None:
+        """Enqueue a call of a job function, with its own queue and typed arguments.
+
+        :param function: made by `@job`, or its `.options(...)`
+        :returns: the job, or None if a job of this id exists
+        :raises ArgumentsError: the arguments do not fit the function's signature
+        :raises SerializationError, PayloadTooLarge: as `enqueue_job`
+        """
+        if not isinstance(function, JobFunction | BoundJob):
+            raise ArgumentsError(
+                f"enqueue: expected a function made by @job, got {function!r}; use enqueue_job for a name"
+            )
+        call = function.bind(*args, **kwargs)
+        new = self._job_of(call)
+        return self._handle(call, new) if await self._batch.add(new) else None
+
+    async def enqueue_many(self, specs: Iterable[JobSpec]) -> list[Job[Any] | None]:
+        """Enqueue many jobs, 1,000 a round trip.
+
+        :param specs: bound calls (`function.bind(...)`), or tuples of a name or job function, arguments and keyword
+            arguments
+        :returns: for each the job, or None if a job of its id exists
+        :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
+        """
+        calls = [_call_of(spec) for spec in specs]
+        news = [self._job_of(call) for call in calls]
+        accepted = await self.store.enqueue(news)
+        return [
+            self._handle(call, new) if ok else None for call, new, ok in zip(calls, news, accepted, strict=True)
+        ]
+
+    def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
+        """A handle on a job by its id.
+
+        :param queue: the queue that it was put in; default the pool's
+        """
+        return Job(job_id, self, queue or self.default_queue_name)
+
+    def _handle(self, call: Call[R], new: NewJob) -> Job[R]:
+        function = call.target.function
+        result_type = function.result_type if isinstance(function, JobFunction) else Any
+        return Job(new.id, self, new.queue, _result_type=result_type)
+
+    def _job_of(self, call: Call[Any]) -> NewJob:
+        target = call.target
+        queue = target.queue or target.function.queue or self.default_queue_name
+        return self._new_job(
+            target.function.name,
+            call.args,
+            call.kwargs,
+            queue,
+            target.job_id,
+            target.defer_until,
+            target.defer_by,
+            target.expires,
+            None,
+        )
+
+    def _new_job(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        queue: str,
+        job_id: str | None,
+        defer_until: datetime | None,
+        defer_by: Seconds | None,
+        expires: Seconds | None,
+        job_try: int | None,
+    ) -> NewJob:
+        """A job ready to be stored; arq's rules for due time and expiry."""
+        now_ms = timestamp_ms()
+        when, due_in_ms = "", 0
+        if defer_until is not None:
+            due_ms = to_unix_ms(defer_until)
+            when, due_in_ms = f"={due_ms}", due_ms - now_ms
+        elif defer_by:
+            due_in_ms = to_ms(defer_by)
+            when = f"+{due_in_ms}"
+        expires_ms = to_ms(expires) or due_in_ms + self.expires_extra_ms
+        options: dict[str, Any] = {"x": now_ms + expires_ms}
+        if job_id:
+            _check_job_id(job_id)
+            options["n"] = new_job_id()  # tells a call that is sent again from another producer's
+        payload = Payload(name, tuple(args), dict(kwargs), job_try, now_ms, options)
+        data = encode_payload(self.serializer, payload)
+        if len(data) > self.max_payload_bytes:
+            raise PayloadTooLarge(
+                f'job "{name}": expected at most {self.max_payload_bytes} bytes of encoded arguments '
+                f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
+            )
+        attempts = max(0, (job_try or 1) - 1)
+        return NewJob(queue, job_id or new_job_id(), data, when, bool(job_id), attempts)
+
+    async def _get_job_result(self, key: bytes) -> JobResult:
+        job_id = key[len(result_key_prefix) :].decode()
+        info = await Job(job_id, self).result_info()
+        if info is None:
+            raise KeyError(f'job "{key.decode()}" not found')
+        info.job_id = job_id
+        return info
+
+    async def all_job_results(self) -> list[JobResult]:
+        """The kept results of all jobs, by time of enqueue."""
+        keys = [key async for key in self.scan_iter(match=result_key_prefix + "*", count=1000)]
+        found = await asyncio.gather(*(self._get_job_result(key) for key in keys), return_exceptions=True)
+        results = []
+        for result in found:
+            if isinstance(result, BaseException) and not isinstance(result, KeyError):
+                raise result
+            if isinstance(result, JobResult):
+                results.append(result)
+        return sorted(results, key=attrgetter("enqueue_time"))
+
+    async def _get_job_def(self, job_id: bytes, score: int) -> JobDef:
+        key = self.store.keys.job(job_id.decode())
+        data = await self.get(key)
+        if data is None:
+            raise RuntimeError(f'job "{key}" not found')
+        return job_def(decode_payload(self.serializer, data), job_id.decode(), score)
+
+    async def statistics(self, hours: int = 24, *, by_hour: bool = False) -> list[dict[str, Any]]:
+        """What the workers did, by queue and function, as counted by them once a second.
+
+        :param hours: how far back, at most 25
+        :param by_hour: one row for each hour as well, with `hour` (seconds since the epoch of its start)
+        :returns: rows with queue, function, complete, failed, retried, aborted, expired (counts), run_ms_total,
+            run_ms_max (of the function itself) and wait_ms_total (from due to start)
+        """
+        if not 0 < hours <= 25:
+            raise SettingsError(f"statistics: hours: expected 1 to 25, got {hours!r}")
+        last_minute = timestamp_ms() // 60_000
+        minutes = await read_statistics(self, self.store.keys, last_minute, hours * 60)
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for minute, counters in minutes.items():
+            hour = minute // 60 * 3600
+            for field, number in counters.items():
+                queue, function, figure = field.rsplit("|", 2)
+                key = (hour, queue, function) if by_hour else (queue, function)
+                row = rows.setdefault(
+                    key, ({"hour": hour} if by_hour else {}) | {"queue": queue, "function": function} | dict.fromkeys(FIGURES, 0)
+                )
+                row[figure] = max(row[figure], number) if figure.endswith("_max") else row[figure] + number
+        return [rows[key] for key in sorted(rows)]
+
+    async def close(self, close_connection_pool: bool | None = None) -> None:
+        """Close the connections."""
+        await self.aclose(close_connection_pool)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close the connections."""
+        await self.listener.close()
+        await self.store.close()
+        await super().aclose(close_connection_pool)
+
+
+def _name_of(function: Any) -> str:
+    if isinstance(function, str):
+        return function
+    if isinstance(function, Function):
+        return function.name
+    raise ArgumentsError(f"expected the name of a job function (str), got {function!r}")
+
+
+def _check_job_id(job_id: Any) -> None:
+    if not isinstance(job_id, str):
+        raise ArgumentsError(f"job id: expected a str, got {job_id!r}")
+
+
+def _call_of(spec: Any) -> Call[Any]:
+    if isinstance(spec, Call):
+        return spec
+    if not (isinstance(spec, tuple) and 1 <= len(spec) <= 3):
+        raise ArgumentsError(
+            f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {spec!r}"
+        )
+    target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
+    if isinstance(target, JobFunction | BoundJob):
+        return target.bind(*args, **kwargs)
+    named: JobFunction[..., Any] = JobFunction.__new__(JobFunction)
+    named.name, named.queue = _name_of(target), None
+    return Call(BoundJob(named), args, kwargs)

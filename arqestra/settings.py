@@ -1,0 +1,224 @@
+"""The settings of a worker: arq's keywords with arq's defaults, and ours. Checked by name, type and range."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta, tzinfo
+from typing import Any, TypedDict
+
+from arq.connections import ArqRedis, RedisSettings
+from arq.constants import default_queue_name, expires_extra_ms
+from arq.cron import CronJob
+from arq.utils import to_ms, to_seconds
+
+from .errors import SettingsError
+from .serializers import Serializer, serializer_of
+
+__all__ = ("WorkerKeywords", "WorkerOptions")
+
+Hook = Callable[[dict[Any, Any]], Any]
+Check = Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    return (_is_number(value) or isinstance(value, timedelta)) and to_seconds(value) >= 0
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_serializer(value: Any) -> bool:
+    return isinstance(value, Serializer) or (isinstance(value, str) and serializer_of(value) is not None)
+
+
+_CHECKS: dict[str, Check] = {
+    "true or false": lambda v: isinstance(v, bool),
+    "seconds, 0 or more (int, float or timedelta)": _is_seconds,
+    "seconds, more than 0 (int, float or timedelta)": lambda v: _is_seconds(v) and to_seconds(v) > 0,
+    "an int": _is_int,
+    "an int of at least 0": lambda v: _is_int(v) and v >= 0,
+    "an int of at least 1": lambda v: _is_int(v) and v >= 1,
+    "a str": lambda v: isinstance(v, str),
+    "a dict": lambda v: isinstance(v, dict),
+    "a sequence of job functions": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
+    "an async function of ctx": lambda v: inspect.iscoroutinefunction(v) or callable(v),
+    "a callable": callable,
+    "RedisSettings or a URL": lambda v: isinstance(v, RedisSettings | str),
+    "an arqestra or arq pool": lambda v: isinstance(v, ArqRedis),
+    "a tzinfo": lambda v: isinstance(v, tzinfo),
+    '"pickle", "msgpack" or "json"': _is_serializer,
+}
+
+
+def _setting(default: Any, expects: str, *, optional: bool = False) -> Any:
+    """A field: its default, what it expects, and whether None is allowed as well."""
+    metadata = {"expects": expects, "optional": optional or default is None}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class WorkerKeywords(TypedDict, total=False):
+    """The keywords of `Worker`, for type checkers. `WorkerOptions` documents them."""
+
+    queue_name: str | None
+    cron_jobs: Sequence[CronJob] | None
+    redis_settings: RedisSettings | str | None
+    redis_pool: ArqRedis | None
+    burst: bool
+    on_startup: Hook | None
+    on_shutdown: Hook | None
+    on_job_start: Hook | None
+    on_job_end: Hook | None
+    after_job_end: Hook | None
+    handle_signals: bool
+    job_completion_wait: float
+    max_jobs: int
+    job_timeout: float | timedelta | None
+    keep_result: float | timedelta
+    keep_result_forever: bool
+    poll_delay: float | timedelta
+    queue_read_limit: int | None
+    max_tries: int
+    health_check_interval: float | timedelta
+    health_check_key: str | None
+    ctx: dict[Any, Any] | None
+    retry_jobs: bool
+    allow_abort_jobs: bool
+    max_burst_jobs: int
+    job_serializer: Callable[[dict[str, Any]], bytes] | None
+    job_deserializer: Callable[[bytes], dict[str, Any]] | None
+    expires_extra_ms: int
+    timezone: tzinfo | None
+    log_results: bool
+    lease: float | timedelta
+    serializer: str | Serializer | None
+    max_crashes: int
+    stuck_after: float | timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Every setting of a worker. Seconds may be int, float or timedelta.
+
+    arq's (see its documentation; the defaults are arq's):
+
+    :ivar functions: job functions: coroutine functions, `func(...)`, `@job` functions, import strings
+    :ivar queue_name: queue to work on; None for that of redis_pool
+    :ivar cron_jobs: made by `cron(...)`
+    :ivar redis_settings: `RedisSettings` or a URL
+    :ivar redis_pool: a pool to use instead
+    :ivar burst: stop when the queue is empty
+    :ivar on_startup, on_shutdown: async functions of ctx, around the worker's life
+    :ivar on_job_start, on_job_end, after_job_end: async functions of ctx, around each attempt; the last one after the
+        result was written
+    :ivar handle_signals: stop on SIGINT and SIGTERM
+    :ivar job_completion_wait: seconds of grace for running jobs after a signal; what still runs then is given back
+    :ivar max_jobs: jobs that run at once
+    :ivar job_timeout: seconds that one attempt may run
+    :ivar keep_result, keep_result_forever: how long results are kept (seconds)
+    :ivar poll_delay: seconds between looks at the queue without being woken
+    :ivar queue_read_limit: jobs to claim at once at most; default the greater of 5 * max_jobs and 100
+    :ivar max_tries: attempts of a job
+    :ivar health_check_interval: seconds between writes of the health check key
+    :ivar health_check_key: default `<queue>:health-check`
+    :ivar ctx: what job functions find in ctx beside ours
+    :ivar retry_jobs: whether Retry and cancellations run a job again
+    :ivar allow_abort_jobs: whether `Job.abort()` works on this worker's jobs
+    :ivar max_burst_jobs: jobs to run in burst mode at most; negative for no limit
+    :ivar job_serializer, job_deserializer: default pickle
+    :ivar expires_extra_ms: for jobs enqueued through ctx["redis"], see `Pool`
+    :ivar timezone: of cron jobs; default the system's
+    :ivar log_results: show results in the log
+
+    ours:
+
+    :ivar lease: seconds after which another worker takes the jobs of one that died; renewed three times as often
+    :ivar serializer: "pickle", "msgpack" or "json", in place of job_serializer and job_deserializer
+    :ivar max_crashes: leases of a job that may run out before it goes to the dead set
+    :ivar stuck_after: seconds that a job may block the event loop before the worker's leases are no longer renewed;
+        default the greater of 60 and 4 * lease
+    """
+
+    functions: Sequence[Any] = _setting((), "a sequence of job functions")
+    queue_name: str | None = _setting(default_queue_name, "a str", optional=True)
+    cron_jobs: Sequence[CronJob] | None = _setting(None, "a sequence of job functions")
+    redis_settings: RedisSettings | str | None = _setting(None, "RedisSettings or a URL")
+    redis_pool: ArqRedis | None = _setting(None, "an arqestra or arq pool")
+    burst: bool = _setting(False, "true or false")
+    on_startup: Hook | None = _setting(None, "an async function of ctx")
+    on_shutdown: Hook | None = _setting(None, "an async function of ctx")
+    on_job_start: Hook | None = _setting(None, "an async function of ctx")
+    on_job_end: Hook | None = _setting(None, "an async function of ctx")
+    after_job_end: Hook | None = _setting(None, "an async function of ctx")
+    handle_signals: bool = _setting(True, "true or false")
+    job_completion_wait: float = _setting(0, "seconds, 0 or more (int, float or timedelta)")
+    max_jobs: int = _setting(10, "an int of at least 1")
+    job_timeout: float | timedelta | None = _setting(300, "seconds, more than 0 (int, float or timedelta)", optional=True)
+    keep_result: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
+    keep_result_forever: bool = _setting(False, "true or false")
+    poll_delay: float | timedelta = _setting(0.5, "seconds, 0 or more (int, float or timedelta)")
+    queue_read_limit: int | None = _setting(None, "an int of at least 1")
+    max_tries: int = _setting(5, "an int of at least 1")
+    health_check_interval: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
+    health_check_key: str | None = _setting(None, "a str")
+    ctx: dict[Any, Any] | None = _setting(None, "a dict")
+    retry_jobs: bool = _setting(True, "true or false")
+    allow_abort_jobs: bool = _setting(False, "true or false")
+    max_burst_jobs: int = _setting(-1, "an int")
+    job_serializer: Callable[[dict[str, Any]], bytes] | None = _setting(None, "a callable")
+    job_deserializer: Callable[[bytes], dict[str, Any]] | None = _setting(None, "a callable")
+    expires_extra_ms: int = _setting(expires_extra_ms, "an int of at least 0")
+    timezone: tzinfo | None = _setting(None, "a tzinfo")
+    log_results: bool = _setting(True, "true or false")
+    lease: float | timedelta = _setting(15, "seconds, more than 0 (int, float or timedelta)")
+    serializer: str | Serializer | None = _setting(None, '"pickle", "msgpack" or "json"')
+    max_crashes: int = _setting(3, "an int of at least 1")
+    stuck_after: float | timedelta | None = _setting(None, "seconds, more than 0 (int, float or timedelta)")
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            if value is None and setting.metadata["optional"]:
+                continue
+            expects = setting.metadata["expects"]
+            if not _CHECKS[expects](value):
+                raise SettingsError(f"{setting.name}: expected {expects}, got {value!r}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "WorkerOptions":
+        """Options of keywords.
+
+        :raises SettingsError: an unknown name, a wrong type, an impossible value
+        """
+        refuse_unknown(settings)
+        return cls(**settings)
+
+    @property
+    def lease_ms(self) -> int:
+        return to_ms(self.lease)
+
+    @property
+    def stuck_after_s(self) -> float:
+        if self.stuck_after is not None:
+            return to_seconds(self.stuck_after)
+        return max(60.0, 4 * to_seconds(self.lease))
+
+
+SETTING_NAMES = tuple(setting.name for setting in dataclasses.fields(WorkerOptions))
+
+
+def refuse_unknown(settings: Mapping[str, Any], where: str = "worker settings") -> None:
+    """Raise `SettingsError` for a name that is no setting, and say which one was probably meant."""
+    for name in settings:
+        if name not in SETTING_NAMES:
+            close = difflib.get_close_matches(name, SETTING_NAMES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(sorted(SETTING_NAMES))}"
+            raise SettingsError(f"{where}: unknown setting {name!r}; {hint}")

@@ -1,0 +1,39 @@
+-- Waking workers. A worker with free slots and nothing due registers in the queue's waiting set and listens on a channel
+-- of its own; whoever makes a job due pops one worker from the set and publishes to it: exactly one wakes, and no key is
+-- left behind where nobody waits. A killed worker has no subscriber: it is dropped and the next one is tried.
+--
+-- The longest waiting worker is the lookout: it alone keeps a timer for the next job that becomes due, so that a retry
+-- that comes due does not wake the whole fleet. When the lookout is woken, the next in line is told the time.
+
+local LOOKOUT_WINDOW_MS = 10000
+
+-- Tell the lookout how long it is until the next job becomes due.
+local function appoint(queue, now)
+  local lookout = redis.call('ZRANGE', WAITING .. queue, 0, 0)[1]
+  if not lookout then
+    return
+  end
+  local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, now + LOOKOUT_WINDOW_MS, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if next_due then
+    redis.call('PUBLISH', WORKER .. lookout, 'due ' .. math.max(0, next_due - now))
+  end
+end
+
+local function wake(queue, now)
+  for _ = 1, 100 do
+    local worker = redis.call('ZPOPMIN', WAITING .. queue)[1]
+    if not worker then
+      return
+    end
+    if redis.call('PUBLISH', WORKER .. worker, 'wake') > 0 then
+      return appoint(queue, now)
+    end
+  end
+end
+
+-- A job was added that becomes due later: only news if nothing else becomes due before it.
+local function announce_deferred(queue, due, now)
+  if redis.call('EXISTS', WAITING .. queue) == 1 and redis.call('ZCOUNT', queue, '(' .. now, '(' .. due) == 0 then
+    appoint(queue, now)
+  end
+end

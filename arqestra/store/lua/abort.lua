@@ -1,0 +1,27 @@
+-- Ask for the abort of a job. The request is kept (arq's abort set) until a worker records it or the job ends, and it is
+-- aimed at this incarnation of the id: enqueuing the id anew drops it.
+--
+-- KEYS  1: queue
+-- ARGV  1: time in ms or ''   2: job id
+-- RETURNS  'running' the worker that holds it was told | 'queued' a worker was woken | 'ended' | 'missing'
+
+-- @include _clock
+-- @include _wake
+
+local queue, id = KEYS[1], ARGV[2]
+local now = clock(ARGV[1])
+local lease = redis.call('GET', LEASE .. id)
+
+if not redis.call('ZSCORE', queue, id) then
+  return redis.call('EXISTS', RESULT .. id) == 1 and 'ended' or 'missing'
+end
+redis.call('ZADD', ABORTS, now, id)
+if not lease then
+  wake(queue, now)
+  return 'queued'
+end
+local worker = string.match(lease, '^([^.|]+)%.')
+if worker then
+  redis.call('PUBLISH', WORKER .. worker, 'abort ' .. id)
+end
+return 'running'

@@ -1,0 +1,102 @@
+-- Store 1..n jobs and wake a worker.
+--
+-- KEYS  1: queue of the first job (for routing)
+-- ARGV  1: time in ms or ''   2: '1' if this call may have been made before and its reply was lost
+--       then for each job: queue, id, when, unique, attempts, payload, number of parents, parents...
+--         when      '' due at once | '+ms' due that much later | '=ms' due at that time
+--         unique    '1' if the caller chose the id: an id that exists is refused
+--         attempts  attempts that count as started already (arq's _job_try less one)
+-- RETURNS  one character for each job: '1' accepted, '0' refused because the id exists
+-- EVENTS   wakes one waiting worker for each queue that got a due job
+--
+-- Repeating the call is harmless: a payload equal to the one stored is this very call's (payloads of chosen ids carry a
+-- nonce), and a generated id that has a result was accepted before.
+
+-- @include _clock
+-- @include _wake
+
+local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; a job with this score waits for its parents
+local now = clock(ARGV[1])
+local resent = ARGV[2] == '1'
+local verdicts, additions, due_queues, deferred = {}, {}, {}, {}
+
+local function refused(id, unique, payload)
+  if unique then
+    if redis.call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
+      redis.call('DEL', ATTEMPTS .. id)
+      redis.call('ZREM', ABORTS, id)
+      return false
+    end
+    return not (resent and redis.call('GET', JOB .. id) == payload), true
+  end
+  if resent and redis.call('EXISTS', JOB .. id, RESULT .. id) > 0 then
+    return false, true
+  end
+  return false
+end
+
+-- True while a parent has not ended: the child is registered with each such parent.
+local function waits_for_parents(id, queue, first, count)
+  local waits = false
+  for i = first, first + count - 1 do
+    local parent = ARGV[i]
+    if redis.call('EXISTS', JOB .. parent) == 1 then
+      redis.call('SADD', PARENTS .. id, parent)
+      redis.call('HSET', CHILDREN .. parent, id, queue)
+      waits = true
+    end
+  end
+  return waits
+end
+
+local function score_of(when)
+  if when == '' then
+    return now
+  end
+  local number = tonumber(string.sub(when, 2))
+  return string.sub(when, 1, 1) == '+' and now + number or number
+end
+
+local i = 3
+while i <= #ARGV do
+  local queue, id, payload, parents = ARGV[i], ARGV[i + 1], ARGV[i + 5], tonumber(ARGV[i + 6])
+  local refuse, known = refused(id, ARGV[i + 3] == '1', payload)
+  verdicts[#verdicts + 1] = refuse and '0' or '1'
+  if not refuse and not known then
+    redis.call('SET', JOB .. id, payload)
+    if ARGV[i + 4] ~= '0' then
+      redis.call('SET', ATTEMPTS .. id, ARGV[i + 4])
+    end
+    local score = score_of(ARGV[i + 2])
+    if parents > 0 and waits_for_parents(id, queue, i + 7, parents) then
+      score = FAR_FUTURE
+    elseif score <= now then
+      due_queues[queue] = true
+    else
+      deferred[queue] = math.min(score, deferred[queue] or score)
+    end
+    local list = additions[queue]
+    if not list then
+      list = {}
+      additions[queue] = list
+    end
+    list[#list + 1] = score
+    list[#list + 1] = id
+    if #list == 1000 then
+      redis.call('ZADD', queue, unpack(list))
+      additions[queue] = nil
+    end
+  end
+  i = i + 7 + parents
+end
+
+for queue, list in pairs(additions) do
+  redis.call('ZADD', queue, unpack(list))
+end
+for queue in pairs(due_queues) do
+  wake(queue, now)
+end
+for queue, due in pairs(deferred) do
+  announce_deferred(queue, due, now)
+end
+return table.concat(verdicts)

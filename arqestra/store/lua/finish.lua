@@ -1,0 +1,144 @@
+-- Write what became of 1..n leased jobs. A job whose lease record does not carry the token is left alone: its lease was
+-- lost, and whoever holds it decides.
+--
+-- KEYS  1: queue of the first job (for routing)
+-- ARGV  1: time in ms or ''
+--       then for each job: id, queue, token, kind, number, result ttl, result
+--         kind    'end'      it has ended: write the result, delete the rest      number: ms to keep the id taken, or 0
+--                 'dead'     the same, and keep it in the dead set                number: unused
+--                 'retry'    run it again number ms from now; number 0: at its old place in the queue
+--                 'release'  the same, and the attempt does not count
+--         result ttl  ms | '0' for ever | '-1' no result is kept
+-- RETURNS  one character for each job: '1' written, '0' the lease was lost
+-- EVENTS   publishes the end of each job; wakes a worker for what is due again; releases children whose last parent ended
+--
+-- Repeating the call is harmless: what was written has no lease record any more.
+
+-- @include _clock
+-- @include _wake
+
+local DEAD_SET_LIMIT = 10000
+
+local now = clock(ARGV[1])
+local count = (#ARGV - 1) / 7
+local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
+local removals = {}          -- queue -> ids
+local has_aborts = redis.call('EXISTS', ABORTS) == 1
+
+local lease_names = {}
+for i = 0, count - 1 do
+  lease_names[#lease_names + 1] = LEASE .. ARGV[2 + i * 7]
+end
+local leases = redis.call('MGET', unpack(lease_names))
+
+local function bury(id, queue)
+  local payload = redis.call('GET', JOB .. id)
+  redis.call('ZADD', DEAD .. queue, now, id)
+  if payload then
+    redis.call('HSET', DEAD_PAYLOADS .. queue, id, payload)
+  end
+  local surplus = redis.call('ZCARD', DEAD .. queue) - DEAD_SET_LIMIT
+  if surplus > 0 then
+    for _, oldest in ipairs(redis.call('ZRANGE', DEAD .. queue, 0, surplus - 1)) do
+      redis.call('ZREM', DEAD .. queue, oldest)
+      redis.call('HDEL', DEAD_PAYLOADS .. queue, oldest)
+    end
+  end
+end
+
+local function finish_job(id, queue, kind, keep_ms, ttl, result)
+  if kind == 'dead' then
+    bury(id, queue)
+  end
+  if ttl == '0' then
+    redis.call('SET', RESULT .. id, result)
+  elseif ttl ~= '-1' then
+    redis.call('SET', RESULT .. id, result, 'PX', ttl)
+  end
+  if kind == 'end' and keep_ms ~= '0' then
+    redis.call('DEL', JOB .. id, ATTEMPTS .. id)
+    redis.call('SET', LEASE .. id, '1', 'PX', keep_ms)
+  else
+    redis.call('DEL', JOB .. id, ATTEMPTS .. id, LEASE .. id)
+  end
+  if has_aborts then
+    redis.call('ZREM', ABORTS, id)
+  end
+  local list = removals[queue]
+  if not list then
+    list = {}
+    removals[queue] = list
+  end
+  list[#list + 1] = id
+  ended[#ended + 1] = id
+end
+
+local function put_back(id, queue, kind, delay_ms, lease)
+  local score
+  if delay_ms == '0' then
+    score = string.match(lease, '|(%d+)|%d+$')
+    due_queues[queue] = true
+  else
+    score = now + delay_ms
+    deferred[queue] = math.min(score, deferred[queue] or score)
+  end
+  redis.call('ZADD', queue, score, id)
+  redis.call('DEL', LEASE .. id)
+  if kind == 'release' and redis.call('DECR', ATTEMPTS .. id) <= 0 then
+    redis.call('DEL', ATTEMPTS .. id)
+  end
+end
+
+local function release_children(id)
+  local children = redis.call('HGETALL', CHILDREN .. id)
+  for i = 1, #children, 2 do
+    local child, queue = children[i], children[i + 1]
+    redis.call('SREM', PARENTS .. child, id)
+    if redis.call('EXISTS', PARENTS .. child) == 0 then
+      redis.call('ZADD', queue, 'XX', now, child)
+      due_queues[queue] = true
+    end
+  end
+  redis.call('DEL', CHILDREN .. id)
+end
+
+for i = 0, count - 1 do
+  local at = 2 + i * 7
+  local id, queue, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local lease = leases[i + 1]
+  if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
+    verdicts[i + 1] = '1'
+    if kind == 'end' or kind == 'dead' then
+      finish_job(id, queue, kind, ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+    else
+      put_back(id, queue, kind, ARGV[at + 4], lease)
+    end
+  else
+    verdicts[i + 1] = '0'
+  end
+end
+
+for queue, list in pairs(removals) do
+  redis.call('ZREM', queue, unpack(list))
+end
+if #ended > 0 then
+  local child_names = {}
+  for i, id in ipairs(ended) do
+    child_names[i] = CHILDREN .. id
+  end
+  if redis.call('EXISTS', unpack(child_names)) > 0 then
+    for _, id in ipairs(ended) do
+      release_children(id)
+    end
+  end
+  for _, id in ipairs(ended) do
+    redis.call('PUBLISH', DONE .. id, '')
+  end
+end
+for queue in pairs(due_queues) do
+  wake(queue, now)
+end
+for queue, due in pairs(deferred) do
+  announce_deferred(queue, due, now)
+end
+return table.concat(verdicts)

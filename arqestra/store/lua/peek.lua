@@ -1,0 +1,16 @@
+-- What is known of a job.
+--
+-- KEYS  1: queue
+-- ARGV  1: time in ms or ''   2: job id   3: '1' with the payload
+-- RETURNS  { result or false, score or false, lease record or false, now, payload or false }
+
+-- @include _clock
+
+local id = ARGV[2]
+return {
+  redis.call('GET', RESULT .. id),
+  redis.call('ZSCORE', KEYS[1], id),
+  redis.call('GET', LEASE .. id),
+  clock(ARGV[1]),
+  ARGV[3] == '1' and redis.call('GET', JOB .. id),
+}

@@ -1,0 +1,46 @@
+-- Extend the leases of one worker. A lease that ran out but that nobody took (Redis was away) is extended as well: the
+-- record outlives the lease for that.
+--
+-- KEYS  1: queue of the first job (for routing)
+-- ARGV  1: time in ms or ''   2: lease in ms   3: ms that the record outlives the lease   4: '1' report aborts
+--       then for each lease: id, queue, token
+-- RETURNS  { lost ids, ids to be aborted }
+
+-- @include _clock
+
+local now = clock(ARGV[1])
+local lease_ms, margin_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local lost, aborted = {}, {}
+local scores = {}            -- queue -> score, id, score, id, ...
+local report_aborts = ARGV[4] == '1' and redis.call('EXISTS', ABORTS) == 1
+
+local names = {}
+for i = 5, #ARGV, 3 do
+  names[#names + 1] = LEASE .. ARGV[i]
+end
+local leases = redis.call('MGET', unpack(names))
+
+for i = 5, #ARGV, 3 do
+  local id, queue, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local lease = leases[(i - 2) / 3]
+  if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
+    local rest = string.match(lease, '|%d+(|%d+|%d+)$')
+    redis.call('SET', LEASE .. id, token .. '|' .. now + lease_ms .. rest, 'PX', lease_ms + margin_ms)
+    local list = scores[queue]
+    if not list then
+      list = {}
+      scores[queue] = list
+    end
+    list[#list + 1] = now + lease_ms
+    list[#list + 1] = id
+    if report_aborts and redis.call('ZREM', ABORTS, id) == 1 then
+      aborted[#aborted + 1] = id
+    end
+  else
+    lost[#lost + 1] = id
+  end
+end
+for queue, list in pairs(scores) do
+  redis.call('ZADD', queue, 'XX', unpack(list))
+end
+return { lost, aborted }

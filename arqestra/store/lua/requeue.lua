@@ -1,0 +1,26 @@
+-- Run a job that ended without success once more, under its id. The caller made the payload out of the result it read;
+-- the result must still be that one.
+--
+-- KEYS  1: queue
+-- ARGV  1: time in ms or ''   2: job id   3: the result as it was read   4: payload
+-- RETURNS  'queued' | 'changed' the result is another one or gone | 'exists' the job is queued or running already
+
+-- @include _clock
+-- @include _wake
+
+local queue, id = KEYS[1], ARGV[2]
+local now = clock(ARGV[1])
+if redis.call('EXISTS', JOB .. id) == 1 then
+  return 'exists'
+end
+if redis.call('GET', RESULT .. id) ~= ARGV[3] then
+  return 'changed'
+end
+redis.call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id)
+redis.call('ZREM', ABORTS, id)
+redis.call('ZREM', DEAD .. queue, id)
+redis.call('HDEL', DEAD_PAYLOADS .. queue, id)
+redis.call('SET', JOB .. id, ARGV[4])
+redis.call('ZADD', queue, now, id)
+wake(queue, now)
+return 'queued'

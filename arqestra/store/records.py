@@ -1,0 +1,136 @@
+"""What goes into the store's methods and comes out of them."""
+
+from typing import Literal, NamedTuple
+
+__all__ = ("ClaimRequest", "Claimed", "Ending", "HeldLease", "LeasedJob", "NewJob", "Renewal", "Sighting")
+
+
+class NewJob(NamedTuple):
+    """A job to be stored.
+
+    :ivar when: '' due at once, `+ms` due that much later, `=ms` due at that time
+    :ivar unique: the caller chose the id: refuse it if it exists
+    :ivar attempts: attempts that count as started already
+    :ivar parents: ids of jobs that must end first
+    """
+
+    queue: str
+    id: str
+    payload: bytes
+    when: str = ""
+    unique: bool = False
+    attempts: int = 0
+    parents: tuple[str, ...] = ()
+
+
+class ClaimRequest(NamedTuple):
+    """What a worker asks for.
+
+    :ivar number: of this claim within the worker; its leases carry the token `<worker id>.<number>`
+    :ivar wait: register as waiting when slots stay free
+    :ivar aborts: also take jobs that are to be aborted, beyond the slots
+    :ivar holds_suspect: the worker runs a job already that has ended several workers
+    :ivar only: claim just these ids, if they are due
+    """
+
+    queue: str
+    worker_id: str
+    number: int
+    slots: int
+    lease_ms: int
+    margin_ms: int
+    wait: bool = True
+    aborts: bool = False
+    holds_suspect: bool = False
+    max_crashes: int = 3
+    only: tuple[str, ...] = ()
+
+    @property
+    def token(self) -> str:
+        return f"{self.worker_id}.{self.number}"
+
+
+class LeasedJob(NamedTuple):
+    """A job that this worker holds.
+
+    :ivar payload: None if it expired in Redis
+    :ivar attempt: number of this attempt, from 1
+    :ivar due_ms: when it became due
+    :ivar crashes: leases of it that ran out
+    :ivar flag: '' run it | 'abort' | 'dead': do not run it, record it
+    :ivar claimed_ms: when it was claimed, on Redis' clock
+    """
+
+    queue: str
+    token: str
+    claimed_ms: int
+    id: str
+    payload: bytes | None
+    attempt: int
+    due_ms: int
+    crashes: int
+    flag: str
+
+
+class Claimed(NamedTuple):
+    """Reply to a claim.
+
+    :ivar queued: entries in the queue, those in progress included
+    :ivar next_due_in_ms: ms until the next job becomes due, for the worker that has to watch for it; else -1
+    :ivar shared: due jobs were left for other waiting workers
+    """
+
+    jobs: list[LeasedJob]
+    queued: int
+    next_due_in_ms: int
+    shared: bool
+
+
+class Ending(NamedTuple):
+    """What became of a leased job.
+
+    :ivar kind: `end` | `dead` | `retry` | `release`
+    :ivar number: of `end`: ms to keep the id taken; of `retry` and `release`: ms until it is due again
+    :ivar ttl_ms: of the result: 0 for ever, -1 no result
+    """
+
+    id: str
+    queue: str
+    token: str
+    kind: Literal["end", "dead", "retry", "release"]
+    number: int = 0
+    ttl_ms: int = -1
+    result: bytes = b""
+
+
+class HeldLease(NamedTuple):
+    """A lease to be renewed."""
+
+    id: str
+    queue: str
+    token: str
+
+
+class Renewal(NamedTuple):
+    """Ids whose lease is lost, and ids that are to be aborted."""
+
+    lost: list[str]
+    aborted: list[str]
+
+
+class Sighting(NamedTuple):
+    """What is known of a job: its result, score in the queue, lease record, the time on Redis' clock, its payload."""
+
+    result: bytes | None
+    score: int | None
+    lease: bytes | None
+    now_ms: int
+    payload: bytes | None
+
+    @property
+    def in_progress(self) -> bool:
+        """A worker holds it: a stock worker's record says so by being there, ours until the lease has run out."""
+        if self.lease is None:
+            return False
+        fields = self.lease.split(b"|")
+        return len(fields) != 4 or int(fields[1]) > self.now_ms

@@ -1,0 +1,173 @@
+"""The transitions of a job: one method and one script each (`lua/`). Python never reads and then writes."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from ..keys import Keys
+from .link import Links, ScriptCall, with_retries
+from .records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, Renewal, Sighting
+from .scripts import script
+
+__all__ = ("MARGIN_MS", "Store")
+
+# A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
+MARGIN_MS = 600_000
+STATISTICS_TTL_S = 25 * 3600
+CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
+
+
+class Store:
+    """The transitions, over one Redis.
+
+    :param redis: a client; its connection pool makes our connections
+    :param keys: the namespace
+    :param clock: ms since the epoch, for tests; default Redis' own clock
+    """
+
+    def __init__(self, redis: "Redis[Any]", keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
+        self.keys = keys or Keys()
+        self._redis = redis
+        self._links = Links(redis.connection_pool)
+        self._clock = clock
+        names = ("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek")
+        self._scripts = {name: script(name, self.keys) for name in names}
+
+    async def close(self) -> None:
+        """Close this store's connections."""
+        await self._links.close()
+
+    def _now(self) -> str:
+        return str(self._clock()) if self._clock else ""
+
+    def _call(self, name: str, queue: str, *args: bytes | str | int) -> ScriptCall:
+        return ScriptCall(self._scripts[name], queue, (self._now(), *args))
+
+    async def _run(self, *calls: ScriptCall) -> list[Any]:
+        replies = await self._links.call(calls)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """Store jobs; False stands for a job whose id exists. Sent again after a lost connection, without harm."""
+        verdicts: list[bool] = []
+        for first in range(0, len(jobs), CHUNK):
+            chunk = jobs[first : first + CHUNK]
+            flat = _flat_jobs(chunk)
+
+            async def send(resent: bool, queue: str = chunk[0].queue, flat: Sequence[Any] = flat) -> bytes:
+                return cast(bytes, (await self._run(self._call("enqueue", queue, "1" if resent else "0", *flat)))[0])
+
+            verdicts.extend(verdict == 49 for verdict in await with_retries(send))  # 49 is '1'
+        return verdicts
+
+    async def turn(
+        self, endings: Sequence[Ending], request: ClaimRequest | None, *, resent: bool = False
+    ) -> tuple[list[bool], Claimed | None]:
+        """Finish and claim in one round trip: what ended makes room for what is claimed.
+
+        :param endings: at most `CHUNK`
+        :param resent: the same call was sent before and its reply was lost
+        :returns: for each ending whether it was written (False: the lease was lost), and the claim
+        """
+        calls = []
+        if endings:
+            calls.append(self._call("finish", endings[0].queue, *_flat_endings(endings)))
+        if request is not None:
+            calls.append(self._call("claim", request.queue, *_claim_args(request, resent)))
+        replies = await self._run(*calls)
+        written = [verdict == 49 for verdict in replies[0]] if endings else []
+        return written, None if request is None else _claimed(request, replies[-1])
+
+    async def renew(self, leases: Sequence[HeldLease], lease_ms: int, *, aborts: bool) -> Renewal:
+        """Extend leases; says which are lost and which jobs are to be aborted."""
+        lost: list[str] = []
+        aborted: list[str] = []
+        for first in range(0, len(leases), CHUNK):
+            chunk = leases[first : first + CHUNK]
+            flat = [field for lease in chunk for field in lease]
+            call = self._call("renew", chunk[0].queue, lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
+            chunk_lost, chunk_aborted = (await self._run(call))[0]
+            lost += [job_id.decode() for job_id in chunk_lost]
+            aborted += [job_id.decode() for job_id in chunk_aborted]
+        return Renewal(lost, aborted)
+
+    async def abort(self, job_id: str, queue: str) -> Literal["running", "queued", "ended", "missing"]:
+        """Ask for the abort of a job."""
+        reply = await with_retries(lambda _: self._run(self._call("abort", queue, job_id)))
+        return cast(Literal["running", "queued", "ended", "missing"], reply[0].decode())
+
+    async def delete(self, job_id: str, queue: str) -> Literal["running", "deleted", "missing"]:
+        """Remove every trace of a job that no worker holds."""
+        reply = await with_retries(lambda _: self._run(self._call("delete", queue, job_id)))
+        return cast(Literal["running", "deleted", "missing"], reply[0].decode())
+
+    async def requeue(
+        self, job_id: str, queue: str, result: bytes, payload: bytes
+    ) -> Literal["queued", "changed", "exists"]:
+        """Run an ended job once more, if its result is still this one."""
+        reply = await with_retries(lambda _: self._run(self._call("requeue", queue, job_id, result, payload)))
+        return cast(Literal["queued", "changed", "exists"], reply[0].decode())
+
+    async def peek(self, job_id: str, queue: str, *, payload: bool = False) -> Sighting:
+        """What is known of a job."""
+        reply = await with_retries(lambda _: self._run(self._call("peek", queue, job_id, "1" if payload else "0")))
+        result, score, lease, now_ms, stored = reply[0]
+        return Sighting(result, None if score is None else int(float(score)), lease, now_ms, stored)
+
+    async def record(self, minute: int, sums: Iterable[tuple[str, int]], maxima: Iterable[tuple[str, int]]) -> None:
+        """Add to the statistics of a minute since the epoch."""
+        flat: list[str | int] = []
+        for field, number in sums:
+            flat += (field, number, "+")
+        for field, number in maxima:
+            flat += (field, number, ">")
+        key = self.keys.statistics(minute)
+        await self._run(ScriptCall(self._scripts["record"], key, (STATISTICS_TTL_S, *flat)))
+
+
+def _flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
+    flat: list[bytes | str | int] = []
+    for job in jobs:
+        flat += (job.queue, job.id, job.when, "1" if job.unique else "0", job.attempts, job.payload, len(job.parents))
+        flat += job.parents
+    return flat
+
+
+def _flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
+    flat: list[bytes | str | int] = []
+    for ending in endings:
+        flat += ending
+    return flat
+
+
+def _claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, ...]:
+    return (
+        request.worker_id,
+        request.number,
+        min(request.slots, CHUNK),
+        request.lease_ms,
+        request.margin_ms,
+        "1" if request.wait else "0",
+        "1" if request.aborts else "0",
+        "1" if request.holds_suspect else "0",
+        request.max_crashes,
+        "1" if resent else "0",
+        *request.only,
+    )
+
+
+def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
+    queued, next_due_in_ms, shared, now = reply[:4]
+    queue, token = request.queue, request.token
+    fields = iter(reply[4:])
+    jobs = [
+        LeasedJob(queue, token, now, job_id.decode(), payload, attempt, math.floor(due), crashes, flag.decode())
+        for job_id, payload, attempt, due, crashes, flag in zip(*[fields] * 6, strict=True)
+    ]
+    return Claimed(jobs, queued, next_due_in_ms, shared == b"1")

@@ -1,0 +1,232 @@
+"""Payloads and results as arq writes them, with ours beside.
+
+arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key, `o`,
+a dictionary of options, and a failed result has `tb`, the traceback as text; stock arq ignores both.
+"""
+
+import logging
+import sys
+import traceback
+from typing import Any, NamedTuple
+
+from arq.jobs import DeserializationError, JobDef, JobResult, SerializationError
+from arq.utils import ms_to_datetime
+from arq.worker import JobExecutionFailed
+
+from .errors import RemoteError
+from .serializers import Serializer
+
+__all__ = (
+    "JobEnd",
+    "Payload",
+    "decode_payload",
+    "decode_result",
+    "encode_payload",
+    "encode_result",
+    "job_def",
+)
+
+logger = logging.getLogger("arq.jobs")
+
+TRACEBACK_LIMIT_CHARS = 20_000
+_EXCEPTION = "__exception__"
+
+
+class Payload(NamedTuple):
+    """What is stored of a job that has not ended.
+
+    :ivar job_try: arq's `_job_try`: the number of the first attempt, or None
+    :ivar enqueued_ms: when it was enqueued, on the producer's clock
+    :ivar options: ours: `x` deadline in ms, `n` nonce
+    """
+
+    function: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    job_try: int | None
+    enqueued_ms: int
+    options: dict[str, Any]
+
+
+class JobEnd(NamedTuple):
+    """What is known of an attempt that ended the job."""
+
+    payload: Payload
+    job_id: str
+    queue: str
+    attempt: int
+    success: bool
+    value: Any
+    started_ms: int
+    finished_ms: int
+
+
+def encode_payload(serializer: Serializer, payload: Payload) -> bytes:
+    """Bytes of a payload.
+
+    :raises SerializationError: the arguments do not fit the serializer; its cause says which
+    """
+    data = {
+        "t": payload.job_try,
+        "f": payload.function,
+        "a": payload.args,
+        "k": payload.kwargs,
+        "et": payload.enqueued_ms,
+        "o": payload.options,
+    }
+    try:
+        return serializer.dumps(data)
+    except Exception as error:
+        raise SerializationError(f'unable to serialize job "{payload.function}"') from error
+
+
+def decode_payload(serializer: Serializer, data: bytes) -> Payload:
+    """A payload of ours or of stock arq.
+
+    :raises DeserializationError: the bytes are not a payload of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        return Payload(d["f"], tuple(d["a"]), d["k"], d["t"], d["et"], d.get("o") or {})
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job") from error
+
+
+def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:
+    """arq's view of a payload."""
+    enqueued = ms_to_datetime(payload.enqueued_ms)
+    job_try: Any = payload.job_try  # arq types it int, and gives None all the same
+    return JobDef(payload.function, payload.args, payload.kwargs, job_try, enqueued, score, job_id)
+
+
+def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
+    """Bytes of a result. A value that cannot be serialized becomes a failure that says so, as in arq.
+
+    :returns: None if not even that can be written (the arguments do not serialize any more)
+    """
+    value = end.value
+    data = {
+        "t": end.attempt,
+        "f": end.payload.function,
+        "a": end.payload.args,
+        "k": end.payload.kwargs,
+        "et": end.payload.enqueued_ms,
+        "s": end.success,
+        "r": value,
+        "st": end.started_ms,
+        "ft": end.finished_ms,
+        "q": end.queue,
+        "id": end.job_id,
+    }
+    if not end.success and isinstance(value, BaseException):
+        data["tb"] = _traceback_of(value)
+        data["r"] = _portable(serializer, value)
+    ref = f"{end.job_id}:{end.payload.function}"
+    try:
+        return serializer.dumps(data)
+    except Exception:
+        logger.warning("error serializing result of %s", ref, exc_info=True)
+    data.update(r="unable to serialize result", s=False)
+    try:
+        return serializer.dumps(data)
+    except Exception:
+        logger.critical("error serializing result of %s even after replacing result", ref, exc_info=True)
+    return None
+
+
+def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str | None]:
+    """A result of ours or of stock arq, and the traceback of the worker if there is one.
+
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        result = JobResult(
+            job_try=d["t"],
+            function=d["f"],
+            args=tuple(d["a"]),
+            kwargs=d["k"],
+            enqueue_time=ms_to_datetime(d["et"]),
+            score=None,
+            success=d["s"],
+            result=d["r"] if d["s"] else _revived(d["r"]),
+            start_time=ms_to_datetime(d["st"]),
+            finish_time=ms_to_datetime(d["ft"]),
+            queue_name=d.get("q", "<unknown>"),
+            job_id=d.get("id", "<unknown>"),
+        )
+        return result, d.get("tb")
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def _traceback_of(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    if len(text) > TRACEBACK_LIMIT_CHARS:
+        half = TRACEBACK_LIMIT_CHARS // 2
+        text = f"{text[:half]}\n  [... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    return text
+
+
+def _portable(serializer: Serializer, error: BaseException) -> Any:
+    """The exception in a form that the reader can rebuild."""
+    if serializer.plain:
+        return {_EXCEPTION: {"type": _type_name(error), "args": _plain_args(serializer, error), "message": str(error)}}
+    try:
+        data = serializer.dumps(error)
+    except Exception:
+        return error  # encode_result then says that it does not serialize, as arq does
+    try:
+        serializer.loads(data)
+    except Exception:
+        # It can be written and not read, as with an __init__ of other parameters than `args`: arq would hand the
+        # reader a DeserializationError and lose the message.
+        return JobExecutionFailed(f"{_type_name(error)}: {error}")
+    return error
+
+
+def _type_name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _plain_args(serializer: Serializer, error: BaseException) -> list[Any]:
+    try:
+        serializer.dumps(error.args)
+    except Exception:
+        return [str(error)]
+    return list(error.args)
+
+
+def _revived(value: Any) -> Any:
+    """The exception that `_portable` wrote as plain data; anything else unchanged.
+
+    Only a class that is loaded in this process already is used, and only if it is an exception: data from Redis
+    imports nothing and calls nothing else (compare CVE-2021-23727 of Celery).
+    """
+    if not (isinstance(value, dict) and isinstance(value.get(_EXCEPTION), dict)):
+        return value
+    data = value[_EXCEPTION]
+    type_name, message = data["type"], data["message"]
+    found = _loaded_class(type_name)
+    if found is not None:
+        try:
+            error = found(*data["args"])
+        except Exception:
+            error = None
+        if error is not None and str(error) == message:
+            return error
+    return RemoteError(type_name, message)
+
+
+def _loaded_class(type_name: str) -> type[BaseException] | None:
+    parts = type_name.split(".")
+    for split in range(len(parts) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:split]))
+        if found is None:
+            continue
+        for name in parts[split:]:
+            found = getattr(found, name, None)
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+        return None
+    return None

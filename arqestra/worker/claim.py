@@ -1,0 +1,91 @@
+"""When to claim jobs, and how many. No I/O: `exchange.py` asks for the next request and reports the reply.
+
+A claim is worth a round trip when something says that jobs may be due: this worker was woken, a timer for the next due job
+ran out, the safety-net poll came round, or the last claim found as many jobs as it had slots. Otherwise the worker has
+registered as waiting, and the next enqueue wakes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..store.records import Claimed, ClaimRequest
+
+__all__ = ("ClaimPolicy", "ClaimSettings")
+
+# A claim cut to a fair share leaves the other waiting workers this long to take theirs.
+YIELD_TO_OTHERS_MS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSettings:
+    """What stays the same in every claim of a worker. Times in ms."""
+
+    queue: str
+    worker_id: str
+    lease_ms: int
+    margin_ms: int
+    read_limit: int
+    wait: bool
+    aborts: bool
+    max_crashes: int
+
+
+class ClaimPolicy:
+    """Decides on claims.
+
+    :param settings: of every claim
+    :param free_slots: how many jobs could start now
+    :param holds_suspect: whether a job runs here that has ended several workers
+    """
+
+    def __init__(
+        self, settings: ClaimSettings, free_slots: Callable[[], int], holds_suspect: Callable[[], bool]
+    ) -> None:
+        self.settings = settings
+        self.active = False
+        self._free_slots = free_slots
+        self._holds_suspect = holds_suspect
+        self._number = 0
+        self._may_be_due = False  # claim as soon as there is a slot
+        self._look_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
+
+    def look(self) -> None:
+        """Jobs may be due, or aborts requested: claim at the next turn."""
+        self._may_be_due = self._look_now = True
+
+    def next_request(self) -> ClaimRequest | None:
+        """The claim to send now, if one is worth it."""
+        if not self.active or not self._may_be_due:
+            return None
+        slots = max(0, min(self._free_slots(), self.settings.read_limit))
+        if slots == 0 and not self._look_now:
+            return None
+        self._look_now = False
+        return self.request(slots)
+
+    def request(self, slots: int, only: tuple[str, ...] = ()) -> ClaimRequest:
+        """A claim for that many slots, of given ids only if there are some."""
+        settings = self.settings
+        self._number += 1
+        return ClaimRequest(
+            settings.queue,
+            settings.worker_id,
+            self._number,
+            slots,
+            settings.lease_ms,
+            settings.margin_ms,
+            settings.wait and self.active,
+            settings.aborts,
+            self._holds_suspect(),
+            settings.max_crashes,
+            only,
+        )
+
+    def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
+        """Take in the reply; returns the ms after which to look again, or None to wait for a wake-up or the poll."""
+        if claimed.shared:
+            self._may_be_due = False
+            return YIELD_TO_OTHERS_MS
+        found_enough = len(claimed.jobs) >= request.slots
+        self._may_be_due = found_enough or self._look_now
+        return claimed.next_due_in_ms if not found_enough and claimed.next_due_in_ms >= 0 else None

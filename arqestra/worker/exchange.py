@@ -1,0 +1,170 @@
+"""The worker's conversation with Redis: one round trip at a time, outcomes out and claimed jobs in.
+
+Outcomes that pile up while a round trip is under way go together in the next one (group commit), without any added wait
+when the worker is idle; and the slots that they free are filled by the claim that travels with them. While Redis works on
+one half of the jobs the event loop runs the other half.
+
+A round trip whose reply was lost is sent again as it was: finishing twice and claiming twice under one number are
+harmless.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from redis.exceptions import ResponseError
+
+from ..store.link import RETRYABLE
+from ..store.records import Claimed, ClaimRequest, Ending, LeasedJob
+from ..store.store import CHUNK, Store
+from .claim import ClaimPolicy
+
+__all__ = ("Exchange",)
+
+logger = logging.getLogger("arq.worker")
+
+RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+ERROR_PAUSE_S = 1.0
+
+
+class Exchange:
+    """Sends outcomes and fetches jobs.
+
+    :param store: where to
+    :param claims: decides what to fetch
+    :param start: called with each job that was claimed
+    :param settled: called with the id and token of each outcome that Redis has taken, and whether the lease still held
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        claims: ClaimPolicy,
+        start: Callable[[LeasedJob], None],
+        settled: Callable[[Ending, bool], None],
+    ) -> None:
+        self._store = store
+        self._claims = claims
+        self._start = start
+        self._settled = settled
+        self._endings: list[Ending] = []
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.queued = -1  # entries in the queue at the last claim
+        self.turns = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way and nothing waits to be sent."""
+        return not self._endings and (self._task is None or self._task.done())
+
+    def submit(self, ending: Ending) -> None:
+        """Send this outcome with the next round trip."""
+        self._endings.append(ending)
+        self.wake()
+
+    def look(self) -> None:
+        """Jobs may be due: claim."""
+        self._claims.look()
+        self.wake()
+
+    def wake(self) -> None:
+        """Start a round trip unless one is under way; that one is followed by the next by itself."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def drain(self, timeout_s: float | None = None) -> None:
+        """Wait until all outcomes are written, or the time is up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while not self.idle and self._task is not None:
+            await asyncio.wait([self._task], timeout=timeout_s)
+            if timeout_s is not None and not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task])
+                return
+
+    async def claim_once(self, request: ClaimRequest) -> Claimed:
+        """One claim outside the loop of turns; errors are the caller's."""
+        _, claimed = await self._store.turn((), request)
+        assert claimed is not None
+        self.queued = claimed.queued
+        for job in claimed.jobs:
+            self._start(job)
+        return claimed
+
+    async def _run(self) -> None:
+        while True:
+            endings = self._endings[:CHUNK]
+            del self._endings[:CHUNK]
+            request = self._claims.next_request()
+            if not endings and request is None:
+                return
+            await self._turn(endings, request)
+
+    async def _turn(self, endings: list[Ending], request: ClaimRequest | None) -> None:
+        try:
+            written, claimed = await self._send(endings, request)
+        except ResponseError:
+            logger.exception("Redis refused a turn of %d outcomes", len(endings))
+            await self._send_singly(endings)
+            return
+        self.turns += 1
+        for ending, ok in zip(endings, written, strict=True):
+            self._settled(ending, ok)
+        if request is not None and claimed is not None:
+            await self._take_in(request, claimed)
+
+    async def _take_in(self, request: ClaimRequest, claimed: Claimed) -> None:
+        self.queued = claimed.queued
+        self._look_again_in(self._claims.learn(request, claimed))
+        jobs = claimed.jobs
+        half = len(jobs) if self._endings else (len(jobs) + 1) // 2
+        for job in jobs[:half]:
+            self._start(job)
+        if half < len(jobs):
+            # Let the first half run, so that its outcomes travel while the second half runs.
+            await asyncio.sleep(0)
+            for job in jobs[half:]:
+                self._start(job)
+
+    def _look_again_in(self, delay_ms: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if delay_ms is not None:
+            self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.look)
+
+    def due_in(self, delay_ms: int) -> None:
+        """This worker became the lookout: the next job is due in that many ms."""
+        self._look_again_in(delay_ms)
+
+    async def _send(
+        self, endings: list[Ending], request: ClaimRequest | None
+    ) -> tuple[list[bool], Claimed | None]:
+        """One round trip, repeated until Redis answers."""
+        failures = 0
+        while True:
+            try:
+                reply = await self._store.turn(endings, request, resent=failures > 0)
+            except RETRYABLE as error:
+                pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
+                failures += 1
+                if failures in (2, 30):
+                    logger.warning("Redis does not answer, trying again: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(pause_s)
+            else:
+                if failures > 1:
+                    logger.info("Redis answers again")
+                return reply
+
+    async def _send_singly(self, endings: list[Ending]) -> None:
+        """One refused outcome must not keep the others from being written; its job runs again after its lease."""
+        for ending in endings:
+            try:
+                written, _ = await self._send([ending], None)
+                self._settled(ending, written[0])
+            except ResponseError:
+                logger.exception("Redis refused the outcome of job %s", ending.id)
+                self._settled(ending, False)
+        await asyncio.sleep(ERROR_PAUSE_S)
