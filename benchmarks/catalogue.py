@@ -80,7 +80,7 @@ PEERS = (
         distribution="arq",
         folder="arq",
         variables={"BENCH_ARQ_TUNED": "1"},
-        note="poll_delay 10 ms, queue_read_limit 10,000, uvloop",
+        note="poll_delay 10 ms in worker and result(), queue_read_limit 10,000, uvloop",
     ),
     PeerFacts(
         key="saq",

@@ -28,8 +28,9 @@ def draw_chart(peers: dict[str, PeerResults], where: str, file: Path) -> None:
     """Write the chart as PNG; `where` is the line about machine and server below it."""
     with plt.rc_context(STYLE):
         figure, (rates, delays) = plt.subplots(
-            1, 2, figsize=(12, 0.42 * len(peers) + 1.9), width_ratios=[3, 2], layout="constrained"
+            1, 2, figsize=(12, 0.36 * len(peers) + 1.5), width_ratios=[3, 2], layout="constrained"
         )
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
         _throughput_bars(rates, peers)
         _latency_dots(delays, peers)
         figure.supxlabel(where, fontsize=9, color=FAINT, x=0.01, ha="left")
@@ -59,17 +60,20 @@ def _latency_dots(axes: Axes, peers: dict[str, PeerResults]) -> None:
     measured = sorted(
         (peer for peer in peers.values() if peer.start_latency), key=lambda peer: -peer.start_latency.p50_ms
     )
-    axes.set_title("Enqueue to first line of the job, ms (p50 to p99)", loc="left", fontweight="bold")
+    axes.set_title("Start latency on an idle queue, ms", loc="left", fontweight="bold")
     if not measured:
         return
     for row, peer in enumerate(measured):
         p50, p99 = peer.start_latency.p50_ms, peer.start_latency.p99_ms
         axes.plot([p50, p99], [row, row], color=_colour(peer), linewidth=4, solid_capstyle="round", alpha=0.5)
         axes.plot(p50, row, "o", color=_colour(peer), markersize=9)
-        axes.annotate(f"{p50:,.1f}", (p99, row), xytext=(8, 0), textcoords="offset points", va="center")
+        axes.annotate(f"{p50:.3g}", (p99, row), xytext=(8, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(measured)), [peer.title for peer in measured])
+    axes.set_ylim(-0.6, len(measured) - 0.4)
+    axes.spines["bottom"].set_visible(False)
     axes.set_xscale("log")
-    axes.set_xlim(right=max(peer.start_latency.p99_ms for peer in measured) * 3)
+    axes.set_xlim(right=max(peer.start_latency.p99_ms for peer in measured) * 4)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.grid(axis="x", color=FAINT, alpha=0.25)
     axes.tick_params(axis="x", colors=FAINT)

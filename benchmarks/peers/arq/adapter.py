@@ -38,7 +38,7 @@ class Arq(Peer):
 
     async def enqueue_and_wait(self):
         job = await self.pool.enqueue_job("noop", 1)
-        await job.result()
+        await job.result(poll_delay=0.01 if IS_TUNED else 0.5)
 
     async def ping(self):
         await self.pool.ping()
