@@ -125,9 +125,7 @@ def _client(settings: RedisSettings) -> Pool:
     }
     if settings.sentinel:
         options.pop("max_connections")
-        sentinel = Sentinel(
-            settings.host, sentinel_kwargs={"socket_connect_timeout": settings.conn_timeout}, **options
-        )
+        sentinel = Sentinel(settings.host, sentinel_kwargs={"socket_connect_timeout": settings.conn_timeout}, **options)
         client: Pool = sentinel.master_for(settings.sentinel_master, redis_class=Pool)
         return client
     return Pool(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **options)

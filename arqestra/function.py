@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 import msgspec
 from arq.utils import import_string, to_seconds
@@ -41,17 +41,33 @@ class BoundJob(Generic[P, R]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
-        self.function.check_arguments(args, kwargs)
-        return Call(self, args, kwargs)
+        function = self.function
+        function.check_arguments(args, kwargs)
+        return Call(
+            function.name,
+            args,
+            kwargs,
+            self.queue or function.queue,
+            self.defer_by,
+            self.defer_until,
+            self.expires,
+            self.job_id,
+            function.result_type,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
-    """A job function, its options and its arguments: all that one enqueue needs."""
+class Call(NamedTuple, Generic[R]):
+    """A call of a job function that is ready to be enqueued: the function's name, the arguments, the options."""
 
-    target: BoundJob[..., R]
+    name: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
+    queue: str | None = None
+    defer_by: Seconds | None = None
+    defer_until: datetime | None = None
+    expires: Seconds | None = None
+    job_id: str | None = None
+    result_type: Any = Any
 
 
 @dataclass(eq=False)
@@ -103,7 +119,9 @@ class JobFunction(Function, Generic[P, R]):
             self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
             given = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
-            raise ArgumentsError(f"{self.name}{self.signature} (ctx is given by the worker): {error}; got ({given})") from None
+            raise ArgumentsError(
+                f"{self.name}{self.signature} (ctx is given by the worker): {error}; got ({given})"
+            ) from None
 
     @cached_property
     def result_type(self) -> Any:

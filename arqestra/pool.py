@@ -72,9 +72,7 @@ class Pool(ArqRedis):
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs
-        )
+        super().__init__(pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs)
         self.use_serializer(serializer)
         self.max_payload_bytes = max_payload_bytes
         self.store = Store(self)
@@ -119,12 +117,10 @@ class Pool(ArqRedis):
         """
         if _defer_until and _defer_by:
             raise RuntimeError("use either 'defer_until' or 'defer_by' or neither, not both")
-        queue = _queue_name or self.default_queue_name
-        new = self._new_job(
-            _name_of(function), args, kwargs, queue, _job_id, _defer_until, _defer_by, _expires, _job_try
-        )
-        accepted = await self._batch.add(new)
-        return Job(new.id, self, queue) if accepted else None
+        name = function if isinstance(function, str) else _name_of(function)
+        call = Call(name, args, kwargs, _queue_name, _defer_by, _defer_until, _expires, _job_id)
+        new = self._new_job(call, _job_try)
+        return Job(new.id, self, new.queue) if await self._batch.add(new) else None
 
     async def enqueue(
         self, function: JobFunction[P, R] | BoundJob[P, R], *args: P.args, **kwargs: P.kwargs
@@ -141,7 +137,7 @@ class Pool(ArqRedis):
                 f"enqueue: expected a function made by @job, got {function!r}; use enqueue_job for a name"
             )
         call = function.bind(*args, **kwargs)
-        new = self._job_of(call)
+        new = self._new_job(call)
         return self._handle(call, new) if await self._batch.add(new) else None
 
     async def enqueue_many(self, specs: Iterable[JobSpec]) -> list[Job[Any] | None]:
@@ -153,11 +149,9 @@ class Pool(ArqRedis):
         :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
         """
         calls = [_call_of(spec) for spec in specs]
-        news = [self._job_of(call) for call in calls]
+        news = [self._new_job(call) for call in calls]
         accepted = await self.store.enqueue(news)
-        return [
-            self._handle(call, new) if ok else None for call, new, ok in zip(calls, news, accepted, strict=True)
-        ]
+        return [self._handle(call, new) if ok else None for call, new, ok in zip(calls, news, accepted, strict=True)]
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """A handle on a job by its id.
@@ -167,60 +161,34 @@ class Pool(ArqRedis):
         return Job(job_id, self, queue or self.default_queue_name)
 
     def _handle(self, call: Call[R], new: NewJob) -> Job[R]:
-        function = call.target.function
-        result_type = function.result_type if isinstance(function, JobFunction) else Any
-        return Job(new.id, self, new.queue, _result_type=result_type)
+        return Job(new.id, self, new.queue, _result_type=call.result_type)
 
-    def _job_of(self, call: Call[Any]) -> NewJob:
-        target = call.target
-        queue = target.queue or target.function.queue or self.default_queue_name
-        return self._new_job(
-            target.function.name,
-            call.args,
-            call.kwargs,
-            queue,
-            target.job_id,
-            target.defer_until,
-            target.defer_by,
-            target.expires,
-            None,
-        )
-
-    def _new_job(
-        self,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        queue: str,
-        job_id: str | None,
-        defer_until: datetime | None,
-        defer_by: Seconds | None,
-        expires: Seconds | None,
-        job_try: int | None,
-    ) -> NewJob:
+    def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
         now_ms = timestamp_ms()
         when, due_in_ms = "", 0
-        if defer_until is not None:
-            due_ms = to_unix_ms(defer_until)
+        if call.defer_until is not None:
+            due_ms = to_unix_ms(call.defer_until)
             when, due_in_ms = f"={due_ms}", due_ms - now_ms
-        elif defer_by:
-            due_in_ms = to_ms(defer_by)
+        elif call.defer_by:
+            due_in_ms = to_ms(call.defer_by)
             when = f"+{due_in_ms}"
-        expires_ms = to_ms(expires) or due_in_ms + self.expires_extra_ms
+        expires_ms = (to_ms(call.expires) if call.expires else 0) or due_in_ms + self.expires_extra_ms
         options: dict[str, Any] = {"x": now_ms + expires_ms}
-        if job_id:
-            _check_job_id(job_id)
+        if call.job_id:
+            if not isinstance(call.job_id, str):
+                raise ArgumentsError(f"job id: expected a str, got {call.job_id!r}")
             options["n"] = new_job_id()  # tells a call that is sent again from another producer's
-        payload = Payload(name, tuple(args), dict(kwargs), job_try, now_ms, options)
+        payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
             raise PayloadTooLarge(
-                f'job "{name}": expected at most {self.max_payload_bytes} bytes of encoded arguments '
+                f'job "{call.name}": expected at most {self.max_payload_bytes} bytes of encoded arguments '
                 f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
             )
+        queue = call.queue or self.default_queue_name
         attempts = max(0, (job_try or 1) - 1)
-        return NewJob(queue, job_id or new_job_id(), data, when, bool(job_id), attempts)
+        return NewJob(queue, call.job_id or new_job_id(), data, when, bool(call.job_id), attempts)
 
     async def _get_job_result(self, key: bytes) -> JobResult:
         job_id = key[len(result_key_prefix) :].decode()
@@ -268,7 +236,10 @@ class Pool(ArqRedis):
                 queue, function, figure = field.rsplit("|", 2)
                 key = (hour, queue, function) if by_hour else (queue, function)
                 row = rows.setdefault(
-                    key, ({"hour": hour} if by_hour else {}) | {"queue": queue, "function": function} | dict.fromkeys(FIGURES, 0)
+                    key,
+                    ({"hour": hour} if by_hour else {})
+                    | {"queue": queue, "function": function}
+                    | dict.fromkeys(FIGURES, 0),
                 )
                 row[figure] = max(row[figure], number) if figure.endswith("_max") else row[figure] + number
         return [rows[key] for key in sorted(rows)]
@@ -292,11 +263,6 @@ def _name_of(function: Any) -> str:
     raise ArgumentsError(f"expected the name of a job function (str), got {function!r}")
 
 
-def _check_job_id(job_id: Any) -> None:
-    if not isinstance(job_id, str):
-        raise ArgumentsError(f"job id: expected a str, got {job_id!r}")
-
-
 def _call_of(spec: Any) -> Call[Any]:
     if isinstance(spec, Call):
         return spec
@@ -307,6 +273,4 @@ def _call_of(spec: Any) -> Call[Any]:
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
     if isinstance(target, JobFunction | BoundJob):
         return target.bind(*args, **kwargs)
-    named: JobFunction[..., Any] = JobFunction.__new__(JobFunction)
-    named.name, named.queue = _name_of(target), None
-    return Call(BoundJob(named), args, kwargs)
+    return Call(_name_of(target), args, kwargs)

@@ -161,7 +161,9 @@ class WorkerOptions:
     handle_signals: bool = _setting(True, "true or false")
     job_completion_wait: float = _setting(0, "seconds, 0 or more (int, float or timedelta)")
     max_jobs: int = _setting(10, "an int of at least 1")
-    job_timeout: float | timedelta | None = _setting(300, "seconds, more than 0 (int, float or timedelta)", optional=True)
+    job_timeout: float | timedelta | None = _setting(
+        300, "seconds, more than 0 (int, float or timedelta)", optional=True
+    )
     keep_result: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
     keep_result_forever: bool = _setting(False, "true or false")
     poll_delay: float | timedelta = _setting(0.5, "seconds, 0 or more (int, float or timedelta)")

@@ -50,7 +50,9 @@ class Exchange:
         self._endings: list[Ending] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.became_idle = asyncio.Event()
         self.queued = -1  # entries in the queue at the last claim
+        self.next_due_in_s = 60.0
         self.turns = 0
 
     @property
@@ -71,6 +73,7 @@ class Exchange:
     def wake(self) -> None:
         """Start a round trip unless one is under way; that one is followed by the next by itself."""
         if self._task is None or self._task.done():
+            self.became_idle.clear()
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def drain(self, timeout_s: float | None = None) -> None:
@@ -99,6 +102,7 @@ class Exchange:
             del self._endings[:CHUNK]
             request = self._claims.next_request()
             if not endings and request is None:
+                self.became_idle.set()
                 return
             await self._turn(endings, request)
 
@@ -117,6 +121,7 @@ class Exchange:
 
     async def _take_in(self, request: ClaimRequest, claimed: Claimed) -> None:
         self.queued = claimed.queued
+        self.next_due_in_s = claimed.next_due_in_ms / 1000 if claimed.next_due_in_ms >= 0 else 60.0
         self._look_again_in(self._claims.learn(request, claimed))
         jobs = claimed.jobs
         half = len(jobs) if self._endings else (len(jobs) + 1) // 2
@@ -139,9 +144,7 @@ class Exchange:
         """This worker became the lookout: the next job is due in that many ms."""
         self._look_again_in(delay_ms)
 
-    async def _send(
-        self, endings: list[Ending], request: ClaimRequest | None
-    ) -> tuple[list[bool], Claimed | None]:
+    async def _send(self, endings: list[Ending], request: ClaimRequest | None) -> tuple[list[bool], Claimed | None]:
         """One round trip, repeated until Redis answers."""
         failures = 0
         while True:

@@ -8,6 +8,7 @@
 --                 'dead'     the same, and keep it in the dead set                number: unused
 --                 'retry'    run it again number ms from now; number 0: at its old place in the queue
 --                 'release'  the same, and the attempt does not count
+--         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted
 --         result ttl  ms | '0' for ever | '-1' no result is kept
 -- RETURNS  one character for each job: '1' written, '0' the lease was lost
 -- EVENTS   publishes the end of each job; wakes a worker for what is due again; releases children whose last parent ended
@@ -73,7 +74,7 @@ local function finish_job(id, queue, kind, keep_ms, ttl, result)
   ended[#ended + 1] = id
 end
 
-local function put_back(id, queue, kind, delay_ms, lease)
+local function put_back(id, queue, kind, delay_ms, lease, attempts)
   local score
   if delay_ms == '0' then
     score = string.match(lease, '|(%d+)|%d+$')
@@ -84,6 +85,9 @@ local function put_back(id, queue, kind, delay_ms, lease)
   end
   redis.call('ZADD', queue, score, id)
   redis.call('DEL', LEASE .. id)
+  if attempts ~= '' then
+    redis.call('SET', ATTEMPTS .. id, attempts)
+  end
   if kind == 'release' and redis.call('DECR', ATTEMPTS .. id) <= 0 then
     redis.call('DEL', ATTEMPTS .. id)
   end
@@ -111,7 +115,7 @@ for i = 0, count - 1 do
     if kind == 'end' or kind == 'dead' then
       finish_job(id, queue, kind, ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
     else
-      put_back(id, queue, kind, ARGV[at + 4], lease)
+      put_back(id, queue, kind, ARGV[at + 4], lease, ARGV[at + 6])
     end
   else
     verdicts[i + 1] = '0'

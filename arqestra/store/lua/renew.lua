@@ -33,7 +33,7 @@ for i = 5, #ARGV, 3 do
     end
     list[#list + 1] = now + lease_ms
     list[#list + 1] = id
-    if report_aborts and redis.call('ZREM', ABORTS, id) == 1 then
+    if report_aborts and redis.call('ZSCORE', ABORTS, id) then
       aborted[#aborted + 1] = id
     end
   else

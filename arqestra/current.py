@@ -1,0 +1,41 @@
+"""The job that is running here, found without passing ctx around."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+__all__ = ("RunningJob", "current_job")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """What is known of a running job.
+
+    :ivar job_id: its id
+    :ivar function: name of its function
+    :ivar queue: queue it came from
+    :ivar job_try: number of this attempt, from 1
+    :ivar enqueue_time: when it was enqueued, on the producer's clock
+    :ivar ctx: the dictionary that the function got as its first argument
+    """
+
+    job_id: str
+    function: str
+    queue: str
+    job_try: int
+    enqueue_time: datetime
+    ctx: dict[Any, Any]
+
+
+class _Attempt(Protocol):
+    def view(self) -> RunningJob: ...
+
+
+running_attempt: ContextVar[_Attempt | None] = ContextVar("arqestra_running_attempt", default=None)
+
+
+def current_job() -> RunningJob | None:
+    """The job that the calling coroutine belongs to, also in tasks that the job started; None outside of jobs."""
+    attempt = running_attempt.get()
+    return None if attempt is None else attempt.view()

@@ -1,0 +1,80 @@
+"""One attempt at a job on this worker: what is known of it while it lasts."""
+
+import asyncio
+from typing import Any
+
+from arq.cron import CronJob
+from arq.utils import ms_to_datetime
+from arq.worker import Function
+
+from ..current import RunningJob
+from ..outcome import CancelReason
+from ..store.records import LeasedJob
+from ..wire import Payload
+
+__all__ = ("UNKNOWN", "Attempt")
+
+UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
+
+
+class Attempt:
+    """An attempt, from its lease to its outcome.
+
+    :ivar leased: the job and its lease
+    :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
+    :ivar function: what runs it
+    :ivar job_try: number of the attempt, from 1
+    :ivar ref: how the log names it
+    :ivar started_ms: when the function was called
+    :ivar ctx: the function's first argument
+    :ivar task: the task that it runs in
+    :ivar reason: why it was cancelled by the worker
+    :ivar calling: the function is running, so a cancellation reaches it and nothing else
+    :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
+    """
+
+    __slots__ = (
+        "calling",
+        "ctx",
+        "function",
+        "job_try",
+        "leased",
+        "payload",
+        "reason",
+        "ref",
+        "started_ms",
+        "submitted",
+        "task",
+        "written",
+    )
+
+    def __init__(self, leased: LeasedJob) -> None:
+        self.leased = leased
+        self.payload = UNKNOWN
+        self.function: Function | CronJob | None = None
+        self.job_try = leased.attempt
+        self.ref = leased.id
+        self.started_ms = 0
+        self.ctx: dict[Any, Any] = {}
+        self.task: asyncio.Task[None] | None = None
+        self.reason: CancelReason | None = None
+        self.calling = False
+        self.submitted = False
+        self.written: asyncio.Future[bool] | None = None
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
+        if self.reason is None and self.calling and self.task is not None:
+            self.reason = reason
+            self.task.cancel()
+
+    def view(self) -> RunningJob:
+        """What `current_job()` tells of it."""
+        return RunningJob(
+            self.leased.id,
+            self.payload.function,
+            self.leased.queue,
+            self.job_try,
+            ms_to_datetime(self.payload.enqueued_ms),
+            self.ctx,
+        )

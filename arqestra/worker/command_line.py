@@ -1,0 +1,112 @@
+"""`@worker_settings`: arq's command line builds our worker from the decorated class.
+
+arq's command line imports the settings class and calls `arq.worker.create_worker(settings)`. The decorator puts a small
+switch in that place: decorated classes go to our `Worker`, all others to arq's.
+"""
+
+import sys
+from typing import Any, TypeVar
+
+import arq.worker
+
+from ..connect import settings_of
+from ..errors import SettingsError
+from ..settings import SETTING_NAMES, WorkerOptions, refuse_unknown
+from .worker import Worker
+
+__all__ = ("create_worker", "run_worker", "worker_settings")
+
+T = TypeVar("T", bound=type)
+
+_MARK = "__arqestra_worker_settings__"
+_arq_create_worker = arq.worker.create_worker
+
+
+def worker_settings(settings_cls: T) -> T:
+    """Check a settings class and make arq's command line run it with our worker.
+
+    The class may inherit settings. Names that begin with an underscore are the class's own.
+
+    :raises SettingsError: a setting is unknown or has a wrong value
+    """
+    settings = _settings_of(settings_cls)
+    if "redis_settings" in settings and settings["redis_settings"] is not None:
+        settings["redis_settings"] = settings_of(settings["redis_settings"])
+    WorkerOptions.of(settings)
+    for name, value in settings.items():  # arq reads the class's own attributes only
+        setattr(settings_cls, name, staticmethod(value) if callable(value) and not isinstance(value, type) else value)
+    setattr(settings_cls, _MARK, True)
+    _switch_arq_over()
+    return settings_cls
+
+
+def _settings_of(settings_cls: type) -> dict[str, Any]:
+    if not isinstance(settings_cls, type):
+        raise SettingsError(f"@worker_settings: expected a class, got {settings_cls!r}")
+    settings: dict[str, Any] = {}
+    for cls in reversed(settings_cls.__mro__[:-1]):
+        for name, value in vars(cls).items():
+            if not name.startswith("_"):
+                settings[name] = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+    refuse_unknown(settings, f"settings class {settings_cls.__name__}")
+    return settings
+
+
+def create_worker(settings_cls: Any, **kwargs: Any) -> Worker:
+    """Our worker of a settings class, decorated or not, or of a dict, as `arq.worker.create_worker` does.
+
+    :param kwargs: settings that win over the class's
+    """
+    if isinstance(settings_cls, dict):
+        settings = dict(settings_cls)
+    elif _MARK in vars(settings_cls):
+        settings = _settings_of(settings_cls)
+    else:
+        settings = {name: value for name, value in vars(settings_cls).items() if name in SETTING_NAMES}
+        settings = {
+            name: value.__func__ if isinstance(value, staticmethod) else value for name, value in settings.items()
+        }
+    return Worker(**{**settings, **kwargs})
+
+
+def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:
+    """Make a worker of a settings class and run it, as `arq.worker.run_worker` does. Uses uvloop where it is there."""
+    _use_uvloop()
+    worker = create_worker(settings_cls, **kwargs)
+    worker.run()
+    return worker
+
+
+def _create_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
+    """What stands in the place of `arq.worker.create_worker` once a class was decorated."""
+    if not isinstance(settings_cls, dict) and _MARK in vars(settings_cls):
+        return create_worker(settings_cls, **kwargs)
+    return _arq_create_worker(settings_cls, **kwargs)
+
+
+def _run_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
+    if not isinstance(settings_cls, dict) and _MARK in vars(settings_cls):
+        return run_worker(settings_cls, **kwargs)
+    worker = _arq_create_worker(settings_cls, **kwargs)
+    worker.run()
+    return worker
+
+
+def _switch_arq_over() -> None:
+    """Replace the two functions where arq's command line looks them up."""
+    for module in (arq.worker, sys.modules.get("arq.cli")):
+        if module is not None:
+            module.create_worker = _create_either_worker
+            module.run_worker = _run_either_worker
+
+
+def _use_uvloop() -> None:
+    """Make the loops of this process uvloop's, unless one was chosen already."""
+    import asyncio
+
+    try:
+        import uvloop
+    except ImportError:
+        return
+    if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

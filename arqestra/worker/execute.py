@@ -1,0 +1,224 @@
+"""The life of one job on a worker: decode, check, start, call within its time limit, classify, hand over.
+
+Every stage is a function that a test can call by itself. Decisions are outcomes (`outcome.py`); the only place that acts on
+one is `hand_over`, which gives it to the exchange with Redis.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import arq.worker
+from arq.jobs import SerializationError
+from arq.utils import ms_to_datetime, to_ms
+from arq.worker import JobExecutionFailed
+
+from ..clock import timestamp_ms
+from ..current import running_attempt
+from ..errors import ArgumentsError
+from ..outcome import CancelReason, Outcome, State, classify
+from ..store.records import Ending
+from ..wire import JobEnd, decode_payload, encode_result
+from .attempt import Attempt
+from .report import report, report_refusal, report_start
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("call", "check", "decode", "execute", "hand_over", "prepare")
+
+logger = logging.getLogger("arq.worker")
+
+
+async def execute(worker: "Worker", attempt: Attempt) -> None:
+    """Run one leased job to its outcome."""
+    outcome = decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt)
+    if outcome is None:
+        outcome = await call(worker, attempt)
+        report(worker, attempt, outcome)
+    else:
+        report_refusal(worker, attempt, outcome)
+    if worker.on_job_end or worker.after_job_end or attempt.written:
+        # In a task of its own: a shutdown that cancels this one must not lose the outcome.
+        await asyncio.shield(asyncio.ensure_future(conclude(worker, attempt, outcome)))
+    else:
+        hand_over(worker, attempt, outcome)
+
+
+def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
+    """Read the payload; an outcome if that cannot be done."""
+    leased = attempt.leased
+    if leased.payload is None:
+        logger.warning("job %s expired", leased.id)
+        return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
+    try:
+        attempt.payload = payload = decode_payload(worker.serializer, leased.payload)
+    except SerializationError as error:
+        logger.exception("deserializing job %s failed", leased.id)
+        return Outcome(State.FAILED, error)
+    attempt.ref = f"{leased.id}:{payload.function}"
+    if payload.job_try and payload.job_try > leased.attempt:
+        attempt.job_try = payload.job_try
+    return None
+
+
+def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
+    """Whether the job may run; an outcome if not."""
+    leased, payload = attempt.leased, attempt.payload
+    if leased.flag == "abort":
+        return Outcome(State.ABORTED, asyncio.CancelledError())
+    if leased.flag == "dead":
+        return Outcome(
+            State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times; it is in the dead set")
+        )
+    deadline_ms = payload.options.get("x")
+    if deadline_ms is not None and leased.claimed_ms > deadline_ms:
+        logger.warning("job %s expired", leased.id)
+        return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
+    function = worker.functions.get(payload.function)
+    if function is None:
+        logger.warning("job %s, function %r not found", leased.id, payload.function)
+        return Outcome(State.FAILED, JobExecutionFailed(f"function {payload.function!r} not found"))
+    attempt.function = function
+    if hasattr(function, "next_run"):
+        attempt.ref = payload.function  # arq names cron jobs without their id
+    max_tries = worker.max_tries if function.max_tries is None else function.max_tries
+    if attempt.job_try > max_tries:
+        age_s = (timestamp_ms() - payload.enqueued_ms) / 1000
+        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, max_tries)
+        return Outcome(State.FAILED, JobExecutionFailed(f"max {max_tries} retries exceeded"))
+    return None
+
+
+def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
+    """Make ctx and, under a serializer of plain data, the arguments that the type hints ask for."""
+    payload = attempt.payload
+    attempt.ctx = {
+        **worker.ctx,
+        "job_id": attempt.leased.id,
+        "job_try": attempt.job_try,
+        "enqueue_time": ms_to_datetime(payload.enqueued_ms),
+        "score": attempt.leased.due_ms,
+    }
+    if not worker.serializer.plain:
+        return None
+    rebuilder = worker.rebuilder_of(payload.function)
+    if rebuilder.needed:
+        try:
+            args, kwargs = rebuilder.rebuild(payload.args, payload.kwargs)
+        except ArgumentsError as error:
+            logger.warning("job %s: %s", attempt.ref, error)
+            return Outcome(State.FAILED, error)
+        attempt.payload = payload._replace(args=args, kwargs=kwargs)
+    return None
+
+
+async def call(worker: "Worker", attempt: Attempt) -> Outcome:
+    """Call the job function within its time limit."""
+    function, payload = attempt.function, attempt.payload
+    assert function is not None
+    running_attempt.set(attempt)
+    attempt.started_ms = timestamp_ms()
+    timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
+    limit = worker.loop.call_later(timeout_s, attempt.cancel, CancelReason.TIMEOUT) if timeout_s is not None else None
+    attempt.calling = True
+    try:
+        if worker.on_job_start:
+            await worker.on_job_start(attempt.ctx)
+        report_start(attempt)
+        value = await function.coroutine(attempt.ctx, *payload.args, **payload.kwargs)
+    except (Exception, asyncio.CancelledError) as error:
+        reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
+        return classify(error, reason, retry_jobs=worker.retry_jobs)
+    finally:
+        attempt.calling = False
+        if limit is not None:
+            limit.cancel()
+        _forget_cancellation()
+    return Outcome(State.COMPLETE, value)
+
+
+def _forget_cancellation() -> None:
+    """The cancellation was the job's; what the task does afterwards is not cancelled."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
+async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    """Hand over with the hooks around it; their errors are logged and change nothing."""
+    ran = attempt.function is not None and bool(attempt.ctx)
+    if worker.on_job_end and ran:
+        try:
+            await worker.on_job_end(attempt.ctx)
+        except Exception:
+            logger.exception("on_job_end failed for %s", attempt.ref)
+    if attempt.written is None and worker.after_job_end:
+        attempt.written = worker.loop.create_future()
+    hand_over(worker, attempt, outcome)
+    if attempt.written is not None and outcome.state is not State.LOST:
+        await attempt.written
+    if worker.after_job_end and ran:
+        try:
+            await worker.after_job_end(attempt.ctx)
+        except Exception:
+            logger.exception("after_job_end failed for %s", attempt.ref)
+
+
+def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    """Give the outcome to the exchange; the slot is free then."""
+    ending = ending_of(worker, attempt, outcome)
+    attempt.submitted = True
+    worker.slot_freed(attempt)
+    if ending is not None:
+        worker.exchange.submit(ending)
+
+
+def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | None:
+    """What Redis is to write for an outcome; None if the lease is lost and nothing may be written."""
+    leased, state = attempt.leased, outcome.state
+    if state is State.LOST:
+        return None
+    if state is State.RETRIED or state is State.RELEASED:
+        kind = "retry" if state is State.RETRIED else "release"
+        attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
+        return Ending(leased.id, leased.queue, leased.token, kind, outcome.delay_ms, -1, attempts)
+    ttl_ms = _result_ttl_ms(worker, attempt)
+    data = None
+    if ttl_ms >= 0:
+        success = state is State.COMPLETE
+        now_ms = timestamp_ms()
+        data = encode_result(
+            worker.serializer,
+            JobEnd(
+                attempt.payload,
+                leased.id,
+                leased.queue,
+                attempt.job_try,
+                success,
+                outcome.value,
+                attempt.started_ms or now_ms,
+                now_ms,
+            ),
+        )
+    if data is None:
+        ttl_ms, data = -1, b""
+    keep_ms = 0
+    if hasattr(attempt.function, "next_run"):
+        # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
+        keep_ms = to_ms(arq.worker.keep_cronjob_progress)
+    return Ending(
+        leased.id, leased.queue, leased.token, "dead" if state is State.DEAD else "end", keep_ms, ttl_ms, data
+    )
+
+
+def _result_ttl_ms(worker: "Worker", attempt: Attempt) -> int:
+    """ms to keep the result; 0 for ever, -1 not at all."""
+    function = attempt.function
+    forever, keep_s = worker.keep_result_forever, worker.keep_result_s
+    if function is not None:
+        forever = forever if function.keep_result_forever is None else function.keep_result_forever
+        keep_s = keep_s if function.keep_result_s is None else function.keep_result_s
+    if forever:
+        return 0
+    return to_ms(keep_s) or -1

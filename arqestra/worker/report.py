@@ -1,0 +1,100 @@
+"""What is told of an attempt: arq's log lines, the worker's counters and the statistics."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from arq.utils import args_to_string, truncate
+from arq.worker import Retry
+
+from ..clock import timestamp_ms
+from ..outcome import Outcome, State
+from .attempt import Attempt
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("report", "report_refusal", "report_start")
+
+logger = logging.getLogger("arq.worker")
+DELAY_WORTH_SAYING_MS = 1200
+
+
+def report_start(attempt: Attempt) -> None:
+    """arq's line for the start of a job."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    payload, started_ms = attempt.payload, attempt.started_ms
+    extra = f" try={attempt.job_try}" if attempt.job_try > 1 else ""
+    delay_ms = started_ms - attempt.leased.due_ms
+    if delay_ms > DELAY_WORTH_SAYING_MS:
+        extra += f" delayed={delay_ms / 1000:0.2f}s"
+    shown = args_to_string(payload.args, payload.kwargs)
+    logger.info("%6.2fs → %s(%s)%s", (started_ms - payload.enqueued_ms) / 1000, attempt.ref, shown, extra)
+
+
+def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    """Count and log the outcome of a job that was called."""
+    run_ms = timestamp_ms() - attempt.started_ms
+    state = outcome.state
+    _count(worker, attempt, state, run_ms)
+    if state is State.COMPLETE:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
+    elif state is State.FAILED:
+        _log_failure(attempt, outcome.value, run_ms / 1000)
+    elif state is State.RETRIED and isinstance(outcome.value, Retry):
+        logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
+    elif state is State.RETRIED or state is State.RELEASED:
+        logger.info("%6.2fs ↻ %s cancelled, will be run again", run_ms / 1000, attempt.ref)
+    elif state is State.ABORTED:
+        logger.info("%6.2fs ⊘ %s aborted", run_ms / 1000, attempt.ref)
+    elif state is State.LOST:
+        logger.warning("%6.2fs ! %s lost its lease; another worker has the job", run_ms / 1000, attempt.ref)
+
+
+def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    """Count and log the outcome of a job that was not called; `decode` and `check` have logged the other reasons."""
+    _count(worker, attempt, outcome.state, 0)
+    if outcome.state is State.ABORTED:
+        age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
+        logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
+    elif outcome.state is State.DEAD:
+        logger.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
+
+
+def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> None:
+    if state is State.COMPLETE:
+        worker.jobs_complete += 1
+    elif state is State.RETRIED or state is State.RELEASED:
+        worker.jobs_retried += 1
+    elif state is not State.LOST:
+        worker.jobs_failed += 1
+    else:
+        return
+    leased = attempt.leased
+    wait_ms = max(0, leased.claimed_ms - leased.due_ms)
+    worker.tally.count(leased.queue, attempt.payload.function, state, run_ms, wait_ms)
+
+
+def _shown(worker: "Worker", value: Any) -> str:
+    if value is None or not worker.log_results:
+        return ""
+    try:
+        return truncate(repr(value))
+    except Exception as error:
+        return f"(its repr() failed: {error!r})"
+
+
+def _log_failure(attempt: Attempt, error: BaseException, run_s: float) -> None:
+    extra = getattr(error, "extra", None)
+    if callable(extra):
+        extra = extra()
+    logger.error(
+        "%6.2fs ! %s failed, %s: %s",
+        run_s,
+        attempt.ref,
+        type(error).__name__,
+        error,
+        exc_info=error,
+        extra={"extra": extra},
+    )

@@ -1,0 +1,563 @@
+"""`Worker`: the life of a worker process's event loop, with arq's keywords, attributes and methods."""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from signal import Signals
+from time import time
+from typing import Any, Unpack
+
+from arq.connections import ArqRedis, RedisSettings, log_redis_info
+from arq.constants import health_check_key_suffix
+from arq.cron import CronJob
+from arq.utils import to_seconds
+from arq.worker import FailedJobs, Function, func
+from redis.exceptions import RedisError
+
+from ..connect import create_pool, settings_of
+from ..function import Rebuilder
+from ..identity import new_worker_id
+from ..outcome import CancelReason, Outcome, State
+from ..pool import Pool
+from ..serializers import Serializer, serializer_of
+from ..settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
+from ..store.listener import Listener
+from ..store.records import Ending, HeldLease, LeasedJob, Renewal
+from ..store.store import MARGIN_MS, Store
+from .attempt import Attempt
+from .claim import ClaimPolicy, ClaimSettings
+from .cron_jobs import enqueue_due_cron_jobs
+from .exchange import Exchange
+from .execute import execute, hand_over
+from .heartbeat import Heartbeat, HeartbeatSettings
+from .tally import Tally
+
+__all__ = ("Worker",)
+
+logger = logging.getLogger("arq.worker")
+
+HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
+TALLY_S = 1.0
+CLOSE_WAIT_S = 30.0
+_pickle_mentioned = False
+
+
+class Worker:
+    """Runs jobs. Takes every keyword of `arq.worker.Worker` with the same defaults, and ours: see `WorkerOptions`.
+
+    :param functions: job functions
+    :param settings: see `WorkerOptions`
+    :raises SettingsError: a setting is unknown or has a wrong value
+    """
+
+    def __init__(self, functions: Sequence[Any] = (), **settings: Unpack[WorkerKeywords]) -> None:
+        self.options = options = WorkerOptions.of({"functions": functions, **settings})
+        self._set_functions(options)
+        self.queue_name = self._queue_name(options)
+        self.redis_settings: RedisSettings | None = None
+        self._pool: ArqRedis | None = options.redis_pool
+        if self._pool is None:
+            self.redis_settings = settings_of(options.redis_settings)
+        self._set_arq_attributes(options)
+        self.serializer: Serializer = self._serializer(options)
+        self.worker_id = new_worker_id()
+        self.loop = _event_loop()
+        self.main_task: asyncio.Task[None] | None = None
+        self.on_stop: Callable[[Signals], None] | None = None
+
+        self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
+        self.tasks: dict[str, asyncio.Task[Any]] = {}
+        self.tally = Tally()
+        self.stopping = False
+        self.allow_pick_jobs = True
+        self._running: dict[str, Attempt] = {}  # those that hold a slot
+        self._leases: dict[str, LeasedJob] = {}  # those whose outcome Redis has not taken yet
+        self._attempts: dict[str, Attempt] = {}
+        self._suspects = 0
+        self._direct = False
+        self._heartbeat: Heartbeat | None = None
+        self._listening = contextlib.ExitStack()
+        self._last_health_check: float = 0
+        self._last_health_check_log: str | None = None
+        self._last_tally = time()
+        self._rebuilders: dict[str, Rebuilder] = {}
+        if options.handle_signals:
+            handler = self.handle_sig_wait_for_completion if self._job_completion_wait else self.handle_sig
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._add_signal_handler(signum, handler)
+
+    # -- construction ---------------------------------------------------------------------------------------------
+
+    def _set_functions(self, options: WorkerOptions) -> None:
+        self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(func, options.functions)}
+        self.cron_jobs: list[CronJob] = []
+        if options.cron_jobs is not None:
+            if not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
+                raise RuntimeError("cron_jobs, must be instances of CronJob")
+            self.cron_jobs = list(options.cron_jobs)
+            self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
+        if not self.functions:
+            raise RuntimeError("at least one function or cron_job must be registered")
+
+    @staticmethod
+    def _queue_name(options: WorkerOptions) -> str:
+        if options.queue_name is not None:
+            return options.queue_name
+        if options.redis_pool is None:
+            raise ValueError("If queue_name is absent, redis_pool must be present.")
+        return options.redis_pool.default_queue_name
+
+    @staticmethod
+    def _serializer(options: WorkerOptions) -> Serializer:
+        pool = options.redis_pool
+        if options.serializer is None and options.job_serializer is None and options.job_deserializer is None:
+            if isinstance(pool, Pool) and pool.serializer.plain:
+                return pool.serializer
+        return serializer_of(options.serializer, options.job_serializer, options.job_deserializer)
+
+    def _set_arq_attributes(self, options: WorkerOptions) -> None:
+        """The attributes by which arq's users and tests know a worker."""
+        self.burst = options.burst
+        self.on_startup, self.on_shutdown = options.on_startup, options.on_shutdown
+        self.on_job_start, self.on_job_end = options.on_job_start, options.on_job_end
+        self.after_job_end = options.after_job_end
+        self.max_jobs = options.max_jobs
+        self.job_timeout_s = to_seconds(options.job_timeout)
+        self.keep_result_s = to_seconds(options.keep_result)
+        self.keep_result_forever = options.keep_result_forever
+        self.poll_delay_s = to_seconds(options.poll_delay)
+        self.queue_read_limit = options.queue_read_limit or max(options.max_jobs * 5, 100)
+        self.max_tries = options.max_tries
+        self.health_check_interval = to_seconds(options.health_check_interval)
+        self.health_check_key = options.health_check_key or self.queue_name + health_check_key_suffix
+        self.ctx = options.ctx or {}
+        self.retry_jobs = options.retry_jobs
+        self.allow_abort_jobs = options.allow_abort_jobs
+        self.max_burst_jobs = options.max_burst_jobs
+        self.log_results = options.log_results
+        self.timezone = options.timezone or datetime.now().astimezone().tzinfo
+        self._job_completion_wait = to_seconds(options.job_completion_wait)
+        self._handle_signals = options.handle_signals
+
+    # -- arq's API ------------------------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> ArqRedis:
+        """The worker's redis client."""
+        assert self._pool is not None, "the worker is not connected: expected main() or run() to have been called"
+        return self._pool
+
+    @property
+    def job_tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """arq's name for the tasks of the running jobs."""
+        return self.tasks
+
+    @property
+    def aborting_tasks(self) -> set[str]:
+        """Ids of running jobs that were told to abort."""
+        return {job_id for job_id, attempt in self._running.items() if attempt.reason is CancelReason.ABORT}
+
+    def run(self) -> None:
+        """Run until stopped (or, in burst mode, until the queue is empty), then close. Blocks."""
+        self.main_task = self.loop.create_task(self.main())
+        try:
+            self.loop.run_until_complete(self.main_task)
+        except asyncio.CancelledError:
+            pass  # a signal
+        finally:
+            self.loop.run_until_complete(self.close())
+
+    async def async_run(self) -> None:
+        """Run in the current loop; `close()` is the caller's."""
+        self.main_task = self.loop.create_task(self.main())
+        await self.main_task
+
+    async def run_check(self, retry_jobs: bool | None = None, max_burst_jobs: int | None = None) -> int:
+        """Run, and raise if jobs failed.
+
+        :returns: number of completed jobs
+        :raises FailedJobs: jobs failed
+        """
+        if retry_jobs is not None:
+            self.retry_jobs = retry_jobs
+        if max_burst_jobs is not None:
+            self.max_burst_jobs = max_burst_jobs
+        await self.async_run()
+        if self.jobs_failed:
+            failed = [result for result in await self.pool.all_job_results() if not result.success]
+            raise FailedJobs(self.jobs_failed, failed)
+        return self.jobs_complete
+
+    async def main(self) -> None:
+        """The worker's main loop."""
+        if self._pool is None:
+            self._pool = await create_pool(
+                self.redis_settings,
+                job_serializer=self.serializer.dumps,
+                job_deserializer=self.serializer.loads,
+                serializer=self.serializer,
+                default_queue_name=self.queue_name,
+                expires_extra_ms=self.options.expires_extra_ms,
+            )
+        logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
+        await log_redis_info(self.pool, logger.info)
+        self._mention_pickle()
+        self.ctx["redis"] = self.pool
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        self._connect()
+        self._start_heartbeat()
+        self._listening.enter_context(
+            self._listener.listen(self._store.keys.worker_channel(self.worker_id), self._on_message)
+        )
+        self._claims.active = True
+        try:
+            await (self._burst() if self.burst else self._serve())
+        finally:
+            self._stop_claiming()
+            if not self._leases:
+                await self._stop_heartbeat()
+
+    async def close(self) -> None:
+        """Give back what runs, write all outcomes, call on_shutdown, close the connections."""
+        if not self._handle_signals:
+            self.handle_sig(Signals.SIGUSR1)
+        if self._pool is None:
+            return
+        await self._finish_tasks()
+        try:
+            self._connect()
+            await self.exchange.drain(CLOSE_WAIT_S)
+            await self._stop_heartbeat()
+            await self.tally.flush(self._store)
+            await self.pool.delete(self.health_check_key)
+        except (RedisError, OSError) as error:
+            logger.warning(
+                "Redis does not answer at shutdown: %s; the leases of this worker run out by themselves", error
+            )
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        await self._disconnect()
+
+    # -- the main loop --------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """The store, the listener and the exchange over the current pool."""
+        if getattr(self, "exchange", None) is not None:
+            return
+        pool = self.pool
+        self._store = pool.store if isinstance(pool, Pool) else Store(pool)
+        self._listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool)
+        settings = ClaimSettings(
+            self.queue_name,
+            self.worker_id,
+            self.options.lease_ms,
+            MARGIN_MS,
+            self.queue_read_limit,
+            not self.burst,
+            self.allow_abort_jobs,
+            self.options.max_crashes,
+        )
+        self._claims = ClaimPolicy(settings, self._free_slots, lambda: self._suspects > 0)
+        self.exchange = Exchange(self._store, self._claims, self._start_job, self._settled)
+
+    async def _disconnect(self) -> None:
+        pool, self._pool = self.pool, None
+        if not isinstance(pool, Pool):
+            await self._listener.close()
+            await self._store.close()
+        del self.exchange
+        await pool.aclose(close_connection_pool=True)
+
+    async def _serve(self) -> None:
+        """Look at the queue at each poll delay, as the safety net beside being woken; do the housekeeping."""
+        while not self.stopping:
+            await self._housekeep()
+            self.exchange.look()
+            await asyncio.sleep(max(self.poll_delay_s, 0.01))
+
+    async def _burst(self) -> None:
+        """Work until the queue is empty, or `max_burst_jobs` were run."""
+        while not self.stopping:
+            await self.heart_beat()
+            self.exchange.look()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.exchange.became_idle.wait(), max(self.poll_delay_s, 0.05))
+            if self._running or not self.exchange.idle:
+                continue
+            if self.exchange.queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
+                return
+            await asyncio.sleep(min(max(self.poll_delay_s, 0.005), self.exchange.next_due_in_s))
+
+    async def _housekeep(self) -> None:
+        """What happens now and then; an unreachable Redis is the exchange's to wait for."""
+        try:
+            await self.heart_beat()
+            if time() - self._last_tally >= TALLY_S:
+                self._last_tally = time()
+                await self.tally.flush(self._store)
+        except (RedisError, OSError) as error:
+            logger.debug("housekeeping is put off: %s", error)
+
+    async def heart_beat(self) -> None:
+        """arq's name for: write the health check key if it is time, enqueue the cron jobs that are due."""
+        await self.record_health()
+        await self.run_cron(datetime.now(tz=self.timezone), max(self.poll_delay_s, HOUSEKEEPING_S))
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        """Enqueue the cron jobs that are due within `num_windows` times `delay` seconds of n."""
+        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.queue_name, n, delay * num_windows)
+
+    async def record_health(self) -> None:
+        """Write the health check key, at each `health_check_interval`."""
+        if time() - self._last_health_check < self.health_check_interval:
+            return
+        self._last_health_check = time()
+        queued = await self.pool.zcard(self.queue_name)
+        counts = (
+            f"j_complete={self.jobs_complete} j_failed={self.jobs_failed} "
+            f"j_retried={self.jobs_retried} j_ongoing={len(self._running)} queued={queued}"
+        )
+        info = f"{datetime.now():%b-%d %H:%M:%S} {counts}"
+        await self.pool.set(self.health_check_key, info.encode(), px=int((self.health_check_interval + 1) * 1000))
+        if self._last_health_check_log not in (None, counts):
+            logger.info("recording health: %s", info)
+        self._last_health_check_log = counts
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    def _jobs_started(self) -> int:
+        return self.jobs_complete + self.jobs_retried + self.jobs_failed + len(self._running)
+
+    def _free_slots(self) -> int:
+        if not self.allow_pick_jobs or self.stopping:
+            return 0
+        free = self.max_jobs - len(self._running)
+        if self.burst and self.max_burst_jobs >= 0:
+            free = min(free, self.max_burst_jobs - self._jobs_started())
+        return max(0, free)
+
+    def _start_job(self, leased: LeasedJob) -> None:
+        attempt = Attempt(leased)
+        job_id = leased.id
+        before = self._running.get(job_id)
+        if before is not None:  # its lease ran out while it was still running here
+            before.cancel(CancelReason.LEASE_LOST)
+            self.slot_freed(before)
+        self._leases[job_id] = leased
+        self._running[job_id] = attempt
+        if leased.crashes >= self.options.max_crashes - 1:
+            self._suspects += 1
+        if self._direct:
+            attempt.written = self.loop.create_future()
+        self.tasks[job_id] = attempt.task = self.loop.create_task(self._execute(attempt))
+
+    async def _execute(self, attempt: Attempt) -> None:
+        try:
+            await execute(self, attempt)
+        except asyncio.CancelledError:
+            if not attempt.submitted:
+                hand_over(self, attempt, Outcome(State.RELEASED))
+        except Exception as error:
+            logger.exception("running job %s went wrong", attempt.ref)
+            if not attempt.submitted:
+                hand_over(self, attempt, Outcome(State.FAILED, error))
+
+    def slot_freed(self, attempt: Attempt) -> None:
+        """The job no longer holds a slot; its outcome may still be on its way."""
+        job_id = attempt.leased.id
+        if self._running.get(job_id) is attempt:
+            del self._running[job_id]
+            if attempt.task is self.tasks.get(job_id):
+                del self.tasks[job_id]
+            if attempt.leased.crashes >= self.options.max_crashes - 1:
+                self._suspects -= 1
+        if attempt.written is not None:
+            self._attempts[attempt.leased.token + job_id] = attempt
+
+    def _settled(self, ending: Ending, written: bool) -> None:
+        """Redis has taken an outcome, or refused it because the lease was lost."""
+        leased = self._leases.get(ending.id)
+        if leased is not None and leased.token == ending.token:
+            del self._leases[ending.id]
+        if not written:
+            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
+        if self._attempts:
+            attempt = self._attempts.pop(ending.token + ending.id, None)
+            if attempt is not None and attempt.written is not None and not attempt.written.done():
+                attempt.written.set_result(written)
+
+    def rebuilder_of(self, name: str) -> Rebuilder:
+        """What rebuilds the arguments of a function from plain data."""
+        rebuilder = self._rebuilders.get(name)
+        if rebuilder is None:
+            rebuilder = self._rebuilders[name] = Rebuilder(self.functions[name].coroutine)
+        return rebuilder
+
+    def _on_message(self, data: bytes | None) -> None:
+        """A message on this worker's channel; None when the subscription has become active."""
+        if data is None or data == b"wake":
+            self.exchange.look()
+        elif data.startswith(b"due "):
+            self.exchange.due_in(int(float(data[4:])))
+        elif data.startswith(b"abort ") and self.allow_abort_jobs:
+            attempt = self._running.get(data[6:].decode())
+            if attempt is not None:
+                attempt.cancel(CancelReason.ABORT)
+
+    # -- leases ---------------------------------------------------------------------------------------------------
+
+    def _start_heartbeat(self) -> None:
+        if self._heartbeat is None:
+            settings = HeartbeatSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
+            self._heartbeat = Heartbeat(self.pool, self._store.keys, settings, self._held, self._on_renewal)
+            self._heartbeat.start()
+
+    async def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            heartbeat, self._heartbeat = self._heartbeat, None
+            await heartbeat.stop()
+
+    def _held(self) -> list[HeldLease]:
+        return [HeldLease(leased.id, leased.queue, leased.token) for leased in list(self._leases.values())]
+
+    def _on_renewal(self, renewal: Renewal) -> None:
+        for job_id in renewal.lost:
+            self._leases.pop(job_id, None)
+            if job_id in self._running:
+                self._running[job_id].cancel(CancelReason.LEASE_LOST)
+        for job_id in renewal.aborted:
+            if job_id in self._running:
+                self._running[job_id].cancel(CancelReason.ABORT)
+
+    # -- shutdown -------------------------------------------------------------------------------------------------
+
+    def _add_signal_handler(self, signum: Signals, handler: Callable[[Signals], None]) -> None:
+        try:
+            self.loop.add_signal_handler(signum, partial(handler, signum))
+        except (NotImplementedError, RuntimeError, ValueError):
+            logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
+
+    def _stop_claiming(self) -> None:
+        """Claim no more, and stop listening, so that no wake-up is spent on this worker."""
+        if getattr(self, "exchange", None) is not None:
+            self._claims.active = False
+        self._listening.close()
+
+    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+        """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs."""
+        sig = Signals(signum)
+        logger.info("Setting allow_pick_jobs to `False`")
+        self.allow_pick_jobs = False
+        self._stop_claiming()
+        self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.tasks))
+        self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
+
+    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
+        deadline = self.loop.time() + self._job_completion_wait
+        while self.tasks and self.loop.time() < deadline:
+            await asyncio.wait(self.tasks.values(), timeout=deadline - self.loop.time())
+        self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
+        self._cancel_all(signum)
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Stop at once: cancel the running jobs and give them back."""
+        sig = Signals(signum)
+        self._log_shutdown(sig, "shutdown on %s", "ongoing to cancel", self._unfinished())
+        self._cancel_all(sig)
+
+    def _log_shutdown(self, sig: Signals, head: str, tail: str, ongoing: int) -> None:
+        logger.info(
+            f"{head} ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d {tail}",
+            sig.name,
+            self.jobs_complete,
+            self.jobs_failed,
+            self.jobs_retried,
+            ongoing,
+        )
+
+    def _unfinished(self) -> int:
+        return sum(not task.done() for task in self.tasks.values())
+
+    def _cancel_all(self, signum: Signals) -> None:
+        self.stopping = True
+        for task in self.tasks.values():
+            if not task.done():
+                task.cancel()
+        if self.main_task is not None:
+            self.main_task.cancel()
+        if self.on_stop is not None:
+            self.on_stop(signum)
+
+    async def _finish_tasks(self) -> None:
+        """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
+        tasks = list(self.tasks.values())
+        if tasks:
+            _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
+            for task in unheeding:
+                logger.error("a job does not heed its cancellation, its lease will run out: %r", task)
+        for attempt in list(self._running.values()):
+            if attempt.task is not None and attempt.task.done():  # cancelled before its first step
+                hand_over(self, attempt, Outcome(State.RELEASED))
+
+    # -- single steps, for tests written against arq --------------------------------------------------------------
+
+    async def _poll_iteration(self) -> None:
+        """One look at the queue."""
+        self._connect()
+        if self._free_slots() and await self.pool.exists(self.queue_name):
+            await self._claim_directly(min(self._free_slots(), self.queue_read_limit))
+        await self.heart_beat()
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Claim and start just these jobs, as far as they are due and free."""
+        self._connect()
+        await self._claim_directly(len(job_ids), tuple(job_id.decode() for job_id in job_ids))
+
+    async def _claim_directly(self, slots: int, only: tuple[str, ...] = ()) -> None:
+        self._direct = True
+        try:
+            await self.exchange.claim_once(self._claims.request(slots, only))
+        finally:
+            self._direct = False
+
+    def _mention_pickle(self) -> None:
+        global _pickle_mentioned
+        if self.serializer.name == "pickle" and not _pickle_mentioned:
+            _pickle_mentioned = True
+            logger.info(
+                "serializer: pickle, as in arq; whoever can write to this Redis can run code here. "
+                'serializer="msgpack" or "json" turns it off'
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Worker j_complete={self.jobs_complete} j_failed={self.jobs_failed} j_retried={self.jobs_retried} "
+            f"j_ongoing={self._unfinished()}>"
+        )
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The running or current loop, or a new one: a worker is made before its loop runs."""
+    try:
+        return asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop
+
+
+def _signature() -> Any:
+    """arq reads a worker's keywords off its signature."""
+
+    return inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in SETTING_NAMES]
+    )
+
+
+Worker.__signature__ = _signature()  # type: ignore[attr-defined]
