@@ -468,7 +468,7 @@ class Worker:
     def handle_sig(self, signum: Signals) -> None:
         """Stop at once: cancel the running jobs and give them back."""
         sig = Signals(signum)
-        self._log_shutdown(sig, "shutdown on %s", "ongoing to cancel", self._unfinished())
+        self._log_shutdown(sig, "shutdown on %s", "ongoing to cancel", len(self.tasks))
         self._cancel_all(sig)
 
     def _log_shutdown(self, sig: Signals, head: str, tail: str, ongoing: int) -> None:
