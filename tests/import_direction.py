@@ -20,7 +20,20 @@ from pathlib import Path
 
 # Modules and subpackages of arqestra, in the order in which they may import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "keys", "clock", "identity", "wire", "serializers", "retry", "function", "outcome", "cron", "settings"),
+    (
+        "errors",
+        "keys",
+        "clock",
+        "identity",
+        "current",
+        "wire",
+        "serializers",
+        "retry",
+        "function",
+        "outcome",
+        "cron",
+        "settings",
+    ),
     ("store",),
     ("pool", "connect", "job", "results"),
     ("flow",),
