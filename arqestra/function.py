@@ -1,8 +1,8 @@
 """Job functions: what a worker runs and what a producer enqueues.
 
-`@job(...)` makes a `JobFunction` out of a coroutine function. It is an `arq.worker.Function`, so a stock arq worker runs
-it, and calling it calls the coroutine. Raw coroutine functions, `arq.worker.func(...)` and import strings work wherever
-arq takes them.
+`@job(...)` makes a `JobFunction` out of a coroutine function. It is an `arq.worker.Function`, so a stock arq worker
+runs it, and calling it calls the coroutine. Raw coroutine functions, `arq.worker.func(...)` and import strings work
+wherever arq takes them.
 """
 
 import enum
@@ -114,7 +114,7 @@ class JobFunction(Function, Generic[P, R]):
         return inspect.signature(self.coroutine)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise `ArgumentsError` unless the coroutine can be called with these, so that a mistake fails in the producer."""
+        """Raise `ArgumentsError` unless the coroutine can be called with these: a mistake fails in the producer."""
         try:
             self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
@@ -205,7 +205,7 @@ def _type_hints(coroutine: Any) -> dict[str, Any]:
 
 
 def _needs_rebuilding(hint: Any) -> bool:
-    """Whether plain data differs from what the hint says: a class of the user's, a datetime, a UUID, an enum, a tuple."""
+    """Whether plain data differs from what the hint says: a class, a datetime, a UUID, an enum, a tuple."""
     if hint is Any or hint in _BUILTIN or isinstance(hint, TypeVar):
         return False
     parts = typing.get_args(hint)

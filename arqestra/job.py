@@ -41,7 +41,7 @@ class Job(arq.jobs.Job, Generic[R]):
     def __init__(
         self,
         job_id: str,
-        redis: "Redis[Any]",
+        redis: Redis,
         _queue_name: str = default_queue_name,
         _deserializer: Deserializer | None = None,
         _result_type: Any = Any,

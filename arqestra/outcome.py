@@ -1,4 +1,4 @@
-"""What became of one attempt: a frozen value, decided by a pure function, acted on in one place (`worker/execute.py`)."""
+"""What became of one attempt: a frozen value, decided by a pure function, acted on in `worker/execute.py` alone."""
 
 import asyncio
 import enum

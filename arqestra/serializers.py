@@ -40,8 +40,8 @@ def _as_plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(
-        f"{type(value).__module__}.{type(value).__qualname__} is not serializable here: expected plain data, a dataclass, "
-        f'datetime, UUID, enum or pydantic model; use serializer="pickle" for other objects'
+        f"{type(value).__module__}.{type(value).__qualname__} is not serializable here: expected plain data, a "
+        f'dataclass, datetime, UUID, enum or pydantic model; use serializer="pickle" for other objects'
     )
 
 

@@ -27,7 +27,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return (_is_number(value) or isinstance(value, timedelta)) and to_seconds(value) >= 0
+    if isinstance(value, timedelta):
+        return value.total_seconds() >= 0
+    return _is_number(value) and bool(value >= 0)
 
 
 def _is_int(value: Any) -> bool:
@@ -41,7 +43,7 @@ def _is_serializer(value: Any) -> bool:
 _CHECKS: dict[str, Check] = {
     "true or false": lambda v: isinstance(v, bool),
     "seconds, 0 or more (int, float or timedelta)": _is_seconds,
-    "seconds, more than 0 (int, float or timedelta)": lambda v: _is_seconds(v) and to_seconds(v) > 0,
+    "seconds, more than 0 (int, float or timedelta)": lambda v: _is_seconds(v) and bool(v),
     "an int": _is_int,
     "an int of at least 0": lambda v: _is_int(v) and v >= 0,
     "an int of at least 1": lambda v: _is_int(v) and v >= 1,

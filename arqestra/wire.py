@@ -1,7 +1,7 @@
 """Payloads and results as arq writes them, with ours beside.
 
-arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key, `o`,
-a dictionary of options, and a failed result has `tb`, the traceback as text; stock arq ignores both.
+arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key,
+`o`, a dictionary of options, and a failed result has `tb`, the traceback as text; stock arq ignores both.
 """
 
 import logging

@@ -7,9 +7,9 @@ Sentinel work), but used directly: a call costs one pack, one write and one read
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
-from hiredis import pack_command
+import hiredis
 from redis.asyncio import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError, TryAgainError
@@ -17,9 +17,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .scripts import Script
 
-__all__ = ("RETRYABLE", "Links", "ScriptCall", "with_retries")
+__all__ = ("RETRYABLE", "Links", "ScriptCall", "pack_command", "with_retries")
 
 T = TypeVar("T")
+
+# hiredis' stub types the argument as a tuple of one.
+pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 # The call may or may not have been carried out; every script of ours can be sent again.
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainError, OSError)

@@ -1,7 +1,7 @@
 """Push: one connection per pool that listens to channels and sets an event for each message.
 
-A message says only "look again"; what happened is read from Redis. So a message lost while the connection was down costs
-nothing: after a reconnect every event is set once.
+A message says only "look again"; what happened is read from Redis. So a message lost while the connection was down
+costs nothing: after a reconnect every event is set once.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
+
+from .link import pack_command
 
 __all__ = ("Listener",)
 

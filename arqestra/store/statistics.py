@@ -1,7 +1,6 @@
 """Reading the minute statistics."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -21,7 +20,7 @@ FIGURES = (
 )
 
 
-async def read_statistics(redis: "Redis[Any]", keys: Keys, last_minute: int, minutes: int) -> dict[int, dict[str, int]]:
+async def read_statistics(redis: Redis, keys: Keys, last_minute: int, minutes: int) -> dict[int, dict[str, int]]:
     """The counters of each minute that has some: minute since the epoch -> field -> number."""
     wanted = range(last_minute - minutes + 1, last_minute + 1)
     async with redis.pipeline(transaction=False) as pipe:

@@ -28,7 +28,7 @@ class Store:
     :param clock: ms since the epoch, for tests; default Redis' own clock
     """
 
-    def __init__(self, redis: "Redis[Any]", keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, redis: Redis, keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
         self.keys = keys or Keys()
         self._redis = redis
         self._links = Links(redis.connection_pool)

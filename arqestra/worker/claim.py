@@ -1,8 +1,8 @@
 """When to claim jobs, and how many. No I/O: `exchange.py` asks for the next request and reports the reply.
 
-A claim is worth a round trip when something says that jobs may be due: this worker was woken, a timer for the next due job
-ran out, the safety-net poll came round, or the last claim found as many jobs as it had slots. Otherwise the worker has
-registered as waiting, and the next enqueue wakes it.
+A claim is worth a round trip when something says that jobs may be due: this worker was woken, a timer for the next due
+job ran out, the safety-net poll came round, or the last claim found as many jobs as it had slots. Otherwise the worker
+has registered as waiting, and the next enqueue wakes it.
 """
 
 from collections.abc import Callable

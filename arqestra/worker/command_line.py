@@ -4,10 +4,16 @@ arq's command line imports the settings class and calls `arq.worker.create_worke
 switch in that place: decorated classes go to our `Worker`, all others to arq's.
 """
 
+import asyncio
 import sys
 from typing import Any, TypeVar
 
 import arq.worker
+
+try:
+    import uvloop
+except ImportError:  # Windows
+    uvloop = None
 
 from ..connect import settings_of
 from ..errors import SettingsError
@@ -94,7 +100,8 @@ def _run_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
 
 def _switch_arq_over() -> None:
     """Replace the two functions where arq's command line looks them up."""
-    for module in (arq.worker, sys.modules.get("arq.cli")):
+    modules: tuple[Any, ...] = (arq.worker, sys.modules.get("arq.cli"))
+    for module in modules:
         if module is not None:
             module.create_worker = _create_either_worker
             module.run_worker = _run_either_worker
@@ -102,11 +109,7 @@ def _switch_arq_over() -> None:
 
 def _use_uvloop() -> None:
     """Make the loops of this process uvloop's, unless one was chosen already."""
-    import asyncio
-
-    try:
-        import uvloop
-    except ImportError:
+    if uvloop is None:
         return
     if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

@@ -1,4 +1,4 @@
-"""arq's cron jobs: each worker enqueues what is due soon; the id of a unique tick keeps it from being enqueued twice."""
+"""arq's cron jobs: each worker enqueues what is due soon; the id of a unique tick keeps it from being doubled."""
 
 import asyncio
 from collections.abc import Sequence

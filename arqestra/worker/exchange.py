@@ -1,8 +1,8 @@
 """The worker's conversation with Redis: one round trip at a time, outcomes out and claimed jobs in.
 
 Outcomes that pile up while a round trip is under way go together in the next one (group commit), without any added wait
-when the worker is idle; and the slots that they free are filled by the claim that travels with them. While Redis works on
-one half of the jobs the event loop runs the other half.
+when the worker is idle; and the slots that they free are filled by the claim that travels with them. While Redis works
+on one half of the jobs the event loop runs the other half.
 
 A round trip whose reply was lost is sent again as it was: finishing twice and claiming twice under one number are
 harmless.

@@ -1,12 +1,12 @@
 """The life of one job on a worker: decode, check, start, call within its time limit, classify, hand over.
 
-Every stage is a function that a test can call by itself. Decisions are outcomes (`outcome.py`); the only place that acts on
-one is `hand_over`, which gives it to the exchange with Redis.
+Every stage is a function that a test can call by itself. Decisions are outcomes (`outcome.py`); the only place that
+acts on one is `hand_over`, which gives it to the exchange with Redis.
 """
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import arq.worker
 from arq.jobs import SerializationError
@@ -180,9 +180,9 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
     if state is State.LOST:
         return None
     if state is State.RETRIED or state is State.RELEASED:
-        kind = "retry" if state is State.RETRIED else "release"
+        again: Literal["retry", "release"] = "retry" if state is State.RETRIED else "release"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
-        return Ending(leased.id, leased.queue, leased.token, kind, outcome.delay_ms, -1, attempts)
+        return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts)
     ttl_ms = _result_ttl_ms(worker, attempt)
     data = None
     if ttl_ms >= 0:
@@ -206,7 +206,7 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
     keep_ms = 0
     if hasattr(attempt.function, "next_run"):
         # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
-        keep_ms = to_ms(arq.worker.keep_cronjob_progress)
+        keep_ms = to_ms(arq.worker.keep_cronjob_progress)  # type: ignore[attr-defined]
     return Ending(
         leased.id, leased.queue, leased.token, "dead" if state is State.DEAD else "end", keep_ms, ttl_ms, data
     )

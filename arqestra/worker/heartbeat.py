@@ -1,11 +1,11 @@
 """Renewing the leases of one worker, from a thread with its own event loop and connection.
 
 A job that blocks the worker's event loop (a long computation, `time.sleep`) therefore does not lose its lease at once,
-nor do its neighbours. But a worker whose loop does not come back is as good as dead: when it has been stuck for longer than
-`stuck_after_s` the renewing stops, the stack of the blocked thread is logged, and the jobs start elsewhere.
+nor do its neighbours. But a worker whose loop does not come back is as good as dead: when it has been stuck for longer
+than `stuck_after_s` the renewing stops, the stack of the blocked thread is logged, and the jobs start elsewhere.
 
-Leases are renewed three times as often as they run out. A renewal that finds a lease taken by somebody else, or a request
-to abort, is reported to the loop, which cancels the job.
+Leases are renewed three times as often as they run out. A renewal that finds a lease taken by somebody else, or a
+request to abort, is reported to the loop, which cancels the job.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -61,7 +60,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        redis: "Redis[Any]",
+        redis: Redis,
         keys: Keys,
         settings: HeartbeatSettings,
         held: Callable[[], Sequence[HeldLease]],
@@ -93,8 +92,7 @@ class Heartbeat:
                 self._loop.call_soon_threadsafe(self._stop.set)
             except RuntimeError:
                 return  # its loop is closed already
-        while self._thread.is_alive():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
         try:
@@ -105,7 +103,7 @@ class Heartbeat:
     async def _beat_until_stopped(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         pool = sibling(self._redis.connection_pool)
-        client: Redis[Any] = Redis(connection_pool=pool)
+        client: Redis = Redis(connection_pool=pool)
         store = Store(client, self._keys)
         pause_s = self._settings.interval_s
         try:

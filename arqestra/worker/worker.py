@@ -115,9 +115,9 @@ class Worker:
     @staticmethod
     def _serializer(options: WorkerOptions) -> Serializer:
         pool = options.redis_pool
-        if options.serializer is None and options.job_serializer is None and options.job_deserializer is None:
-            if isinstance(pool, Pool) and pool.serializer.plain:
-                return pool.serializer
+        chosen = options.serializer or options.job_serializer or options.job_deserializer
+        if chosen is None and isinstance(pool, Pool):
+            return pool.serializer
         return serializer_of(options.serializer, options.job_serializer, options.job_deserializer)
 
     def _set_arq_attributes(self, options: WorkerOptions) -> None:
@@ -195,6 +195,7 @@ class Worker:
 
     async def main(self) -> None:
         """The worker's main loop."""
+        self.stopping = False  # arq's --watch runs a closed worker again
         if self._pool is None:
             self._pool = await create_pool(
                 self.redis_settings,
