@@ -46,8 +46,8 @@ class MailSink:
 
     Attributes:
         mails: all that arrived.
+        transports: the open connections.
         answers: replies to give to the next mails instead of keeping them, such as `451 later`, in order.
-        sessions: connections seen.
     """
 
     def __init__(self, folder: Path, on_mail: Callable[[ArrivedMail], None] | None = None) -> None:
@@ -55,8 +55,13 @@ class MailSink:
         self._on_mail = on_mail
         self.mails: list[ArrivedMail] = []
         self.answers: list[str] = []
-        self.sessions: set[tuple[str, int]] = set()
         self.port = 0
+        self.transports: set[asyncio.BaseTransport] = set()
+
+    def drop_connections(self) -> None:
+        """Close all connections without a word, as a server that restarts does."""
+        for transport in list(self.transports):
+            transport.close()
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -69,7 +74,6 @@ class MailSink:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Keep the mail, or give the next answer that waits."""
-        self.sessions.add(session.peer)
         if self.answers:
             return self.answers.pop(0)
         content = envelope.original_content or b""
@@ -98,12 +102,15 @@ async def smtp_sink(
 
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     sink = MailSink(folder, on_mail)
-    connections: set[asyncio.BaseTransport] = set()
 
     class Protocol(SMTP):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            connections.add(transport)
+            sink.transports.add(transport)
             super().connection_made(transport)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            sink.transports.discard(self.transport)
+            super().connection_lost(error)
 
     def protocol() -> SMTP:
         return Protocol(sink, hostname="localhost", data_size_limit=_MAX_MAIL_BYTES, **options)
@@ -114,8 +121,7 @@ async def smtp_sink(
         yield sink
     finally:
         server.close()
-        for transport in connections:
-            transport.close()
+        sink.drop_connections()
         await server.wait_closed()
 
 

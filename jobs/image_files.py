@@ -124,7 +124,6 @@ class Rendering:
         if target.format != "png":
             options["Q"] = target.quality
         self._result = image
-        image.set_progress(True)
         if self._cancelled:
             image.set_kill(True)
         data = image.write_to_buffer(_SUFFIXES[target.format], **options)

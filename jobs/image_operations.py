@@ -21,6 +21,10 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 class _Operation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def pixels_needed(self, image: pyvips.Image) -> int:
+        """Return the pixels of the largest image that the operation makes on its way, as far as its parameters tell."""
+        return image.width * image.height
+
 
 class Resize(_Operation):
     """Fit into a box of pixels, keeping the proportions. An image that is smaller stays, unless `enlarge`."""
@@ -44,6 +48,11 @@ class Thumbnail(_Operation):
     width: Pixels = 256
     height: Pixels = 256
     focus: Literal["attention", "entropy", "centre"] = "attention"
+
+    def pixels_needed(self, image: pyvips.Image) -> int:
+        # libvips first scales until the box is covered, and looks for the point of attention at once, not lazily.
+        scale = max(self.width / image.width, self.height / image.height)
+        return int(image.width * scale) * int(image.height * scale)
 
     def apply(self, image: pyvips.Image) -> pyvips.Image:
         return image.thumbnail_image(self.width, height=self.height, crop=self.focus, size="both")
@@ -182,12 +191,15 @@ def apply_operations(image: pyvips.Image, operations: Sequence[Operation], max_p
         InvalidOperation: a crop outside the image.
     """
     for operation in operations:
+        _check_pixels(operation, operation.pixels_needed(image), max_pixels)
         image = operation.apply(image)
-        if image.width * image.height > max_pixels:
-            raise ImageTooLarge(
-                f"{operation.name} would make {image.width}x{image.height} pixels; {max_pixels:,} are allowed"
-            )
+        _check_pixels(operation, image.width * image.height, max_pixels)
     return image
+
+
+def _check_pixels(operation: Operation, pixels: int, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise ImageTooLarge(f"{operation.name} would make {pixels:,} pixels; at most {max_pixels:,} are allowed")
 
 
 def _with_alpha(image: pyvips.Image) -> pyvips.Image:

@@ -24,7 +24,7 @@ from .errors import ReportFailed
 REPLACEMENT = "?"
 _TEMPLATE = Path(__file__).with_name("report_template.typ")
 _STANDARD = ["a-2b"]
-_MAX_MISSING = 300
+_MAX_TRIES = 64
 _UNDISPLAYED = re.compile(r"the text `(\".*\")` could not be displayed", re.DOTALL)
 _PROBE = b"""
 #set text(font: json(bytes(sys.inputs.fonts)))
@@ -95,8 +95,8 @@ def render_report(document: dict[str, Any], choice: FontChoice, at: datetime) ->
 def find_missing(characters: Sequence[str], fonts: typst.Fonts, families: str) -> list[str]:
     """Return those characters that no font can show.
 
-    typst names one of them each time it refuses the rest, so this takes one short run for each, up to 300; beyond
-    that (a long text in a script without any font) the remaining candidates of the same script's names are taken too.
+    typst names one of them each time it refuses the rest, so this takes one short run for each. After 64, which is
+    text in a script without any font, the other characters of these scripts are taken for missing too.
 
     Parameters:
         characters: what to try.
@@ -105,7 +105,7 @@ def find_missing(characters: Sequence[str], fonts: typst.Fonts, families: str) -
     """
     left, missing = list(characters), []
     compiler = typst.Compiler(font_paths=fonts)
-    while left and len(missing) < _MAX_MISSING:
+    while left and len(missing) < _MAX_TRIES:
         inputs = {"characters": json.dumps(left), "fonts": families}
         try:
             compiler.compile(_PROBE, format="pdf", pdf_standards=_STANDARD, sys_inputs=inputs)

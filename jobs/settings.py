@@ -22,7 +22,13 @@ ENVIRONMENT_PREFIX = "SERVICE_"
 class ServiceSettings(BaseSettings):
     """All settings of the service. Sizes are in bytes or pixels, durations in seconds, as the names say."""
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_parse_none_str="null",
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+    )
 
     redis_url: str = Field("redis://127.0.0.1:6379", validation_alias=AliasChoices("SERVICE_REDIS_URL", "REDIS_URL"))
     time_zone: str = "Asia/Seoul"

@@ -1,0 +1,61 @@
+"""generate_report against real S3 and the queue's real statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from jobs.clients import Clients
+from jobs.errors import InvalidInput
+from jobs.reports import generate_report
+
+Ctx = dict[str, Any]
+
+
+def get(url: str) -> bytes:
+    with urlopen(url, timeout=10) as response:
+        return response.read()
+
+
+async def test_report_without_any_data_is_still_a_report(ctx: Ctx, clients: Clients) -> None:
+    result = await generate_report(ctx, "empty")
+    pdf = await asyncio.to_thread(get, result["url"])
+    assert pdf.startswith(b"%PDF-")
+    assert (result["id"], result["key"], result["size_bytes"]) == ("empty", "reports/empty.pdf", len(pdf))
+    assert "X-Amz-Expires=86400" in result["url"]
+    assert result["pages"] == 1
+
+
+async def test_totals_are_in_the_report(ctx: Ctx, clients: Clients) -> None:
+    before = (await generate_report(ctx, "r"))["size_bytes"]
+    column = {"count": 1, "missing": 0, "mean": 1, "deviation": 0, "minimum": 1, "maximum": 1}
+    totals = {"dataset": "d", "shards": 1, "rows": 1, "rejected": 0, "columns": {"a": column}, "years": {}}
+    await clients.store.write("totals/d.json", json.dumps(totals).encode(), "application/json")
+    assert (await generate_report(ctx, "r"))["size_bytes"] > before
+
+
+async def test_a_second_run_replaces_the_report(ctx: Ctx, clients: Clients) -> None:
+    first, second = [await generate_report(ctx, "again") for _ in range(2)]
+    assert first["key"] == second["key"]
+    assert await clients.store.keys("reports/", 10) == ["reports/again.pdf"]
+
+
+async def test_missing_glyphs_are_in_the_result_and_the_log(
+    ctx: Ctx, clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"report_title": "보고", "report_system_fonts": False}
+    settings = clients.settings.model_copy(update=changes)
+    ctx["clients"] = Clients(settings, clients.mail, clients.store, clients.threads)
+    result = await generate_report(ctx, "korean")
+    assert "U+BCF4 HANGUL SYLLABLE BO" in result["missing_glyphs"]
+    assert "no font has" in caplog.text
+
+
+@pytest.mark.parametrize("report_id", ["", "../x", "a/b", ".hidden", "a\n", "x" * 81])
+async def test_a_report_id_is_a_plain_name(ctx: Ctx, report_id: str) -> None:
+    with pytest.raises(InvalidInput, match="is no report id"):
+        await generate_report(ctx, report_id)
