@@ -8,6 +8,7 @@ import arq.jobs
 import msgspec
 from arq.constants import default_queue_name
 from arq.jobs import Deserializer, JobDef, JobResult, JobStatus, ResultNotFound, SerializationError
+from redis.asyncio import Redis
 
 from .errors import JobNotRetryable, JobRunning, RemoteTraceback
 from .function import rebuild_value
@@ -15,8 +16,6 @@ from .serializers import Serializer, serializer_of
 from .wire import Payload, decode_payload, decode_result, encode_payload, job_def
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from .store.listener import Listener
     from .store.store import Store
 

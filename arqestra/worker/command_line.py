@@ -13,7 +13,7 @@ import arq.worker
 try:
     import uvloop
 except ImportError:  # Windows
-    uvloop = None
+    uvloop = None  # type: ignore[assignment]
 
 from ..connect import settings_of
 from ..errors import SettingsError

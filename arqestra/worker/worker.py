@@ -26,6 +26,7 @@ from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
+from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
 from ..store.records import Ending, HeldLease, LeasedJob, Renewal
 from ..store.store import MARGIN_MS, Store
@@ -319,13 +320,13 @@ class Worker:
         if time() - self._last_health_check < self.health_check_interval:
             return
         self._last_health_check = time()
-        queued = await self.pool.zcard(self.queue_name)
+        queued = await queue_depth(self.pool, self.queue_name)
         counts = (
             f"j_complete={self.jobs_complete} j_failed={self.jobs_failed} "
             f"j_retried={self.jobs_retried} j_ongoing={len(self._running)} queued={queued}"
         )
         info = f"{datetime.now():%b-%d %H:%M:%S} {counts}"
-        await self.pool.set(self.health_check_key, info.encode(), px=int((self.health_check_interval + 1) * 1000))
+        await write_health(self.pool, self.health_check_key, info, int((self.health_check_interval + 1) * 1000))
         if self._last_health_check_log not in (None, counts):
             logger.info("recording health: %s", info)
         self._last_health_check_log = counts
@@ -511,7 +512,7 @@ class Worker:
     async def _poll_iteration(self) -> None:
         """One look at the queue."""
         self._connect()
-        if self._free_slots() and await self.pool.exists(self.queue_name):
+        if self._free_slots() and await queue_depth(self.pool, self.queue_name):
             await self._claim_directly(min(self._free_slots(), self.queue_read_limit))
         await self.heart_beat()
 
