@@ -28,8 +28,9 @@ def main() -> int:
     """Measure, print, write; returns the exit code."""
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else REPORT_WIDTH)
-    # SIGTERM unwinds like Ctrl-C, so that everything started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Both unwind the run, so that everything started is stopped; a shell's background job ignores SIGINT otherwise.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     plan = Plan(options.only, options.repeat or (1 if options.quick else 3), options.quick, options.full)
     session = Session(plan, console)
     try:
@@ -45,6 +46,10 @@ def main() -> int:
     print_report(console, session.results, bars)
     console.print(f"written: {OUTPUT_FOLDER / 'results.json'} and benchmark.png beside it", highlight=False)
     return 1 if options.strict and not all(bar.held for bar in bars) else 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _options() -> argparse.Namespace:

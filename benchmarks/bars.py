@@ -64,7 +64,7 @@ def _latency_bars(ours: PeerResults) -> list[Bar]:
 
 
 def _producer_bars(ours: PeerResults) -> list[Bar]:
-    share = ratio(ours.rate("sequential"), ours.rate("ping"))
+    share = ours.median_enqueue_per_ping()
     return [
         _at_least("sequential enqueue_job ÷ sequential PING", share, 0.75, "{:.0%}"),
         _at_least("enqueue_many", ours.rate("bulk"), 50_000, "{:,.0f}/s"),

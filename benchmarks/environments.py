@@ -14,6 +14,7 @@ from .catalogue import PEERS_FOLDER, PeerFacts
 
 ENVIRONMENTS_FOLDER = Path(__file__).parent / ".envs"
 PEER_SIDE_FOLDER = Path(__file__).parent / "peer_side"
+REPOSITORY = Path(__file__).parent.parent
 INSTALL_TIMEOUT_S = 600
 STAMP_NAME = ".made-from"
 
@@ -47,7 +48,10 @@ def make_environment(peer: PeerFacts) -> PeerEnvironment:
 def _our_environment(peer: PeerFacts) -> PeerEnvironment:
     _run([sys.executable, "-c", "from arqestra import Worker, create_pool"])
     adapter = PEERS_FOLDER / peer.folder / "adapter.py"
-    return PeerEnvironment((sys.executable, str(adapter)), _python_variables(peer), version("arqestra"))
+    variables = _python_variables(peer)
+    # The engine beside these benchmarks, wherever the installed package points.
+    variables["PYTHONPATH"] += os.pathsep + str(REPOSITORY)
+    return PeerEnvironment((sys.executable, str(adapter)), variables, version("arqestra"))
 
 
 def _python_environment(peer: PeerFacts) -> PeerEnvironment:
@@ -110,7 +114,12 @@ def _pinned(peer: PeerFacts, requirements: Path) -> str:
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, env={**os.environ, "PYTHONPATH": ""}
+            command,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": ""},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentUnavailableError(str(error)) from error

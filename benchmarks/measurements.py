@@ -50,6 +50,7 @@ class PeerResults:
     start_latency: Latency | None = None
     result_latency: Latency | None = None
     rates_per_s: dict[str, list[float]] = field(default_factory=dict)
+    enqueue_per_ping: list[float] = field(default_factory=list)
 
     def runs_at(self, concurrency: int) -> list[ThroughputRun]:
         """The runs at this concurrency; of a peer that has only one, those."""
@@ -66,6 +67,10 @@ class PeerResults:
         """The median rate of `sequential`, `gather`, `bulk` or `ping`."""
         rates = self.rates_per_s.get(way)
         return statistics.median(rates) if rates else None
+
+    def median_enqueue_per_ping(self) -> float | None:
+        """The median of sequential enqueues per second divided by sequential PINGs per second."""
+        return statistics.median(self.enqueue_per_ping) if self.enqueue_per_ping else None
 
 
 def measure_throughput(server: BenchmarkServer, bench: Bench, concurrency: int, jobs: int) -> ThroughputRun:
@@ -111,10 +116,18 @@ def percentiles(samples_ns: list[int]) -> Latency:
 
 
 def measure_rate(server: BenchmarkServer, bench: Bench, way: str, count: int) -> float | None:
-    """Calls per second of `sequential`, `gather`, `bulk` or `ping`; None where the peer has no such call."""
+    """Calls per second of `sequential`, `gather` or `bulk`; None where the peer has no such call."""
     server.flush()
     answer = bench.produce(way, count)
     return None if answer.get("unsupported") else answer["jobs"] / answer["seconds"]
+
+
+def measure_against_ping(server: BenchmarkServer, bench: Bench, results: PeerResults, count: int) -> None:
+    """Sequential enqueues against sequential PINGs on the same client."""
+    server.flush()
+    answer = bench.produce("against-ping", count)
+    results.rates_per_s.setdefault("ping", []).append(answer["jobs"] / answer["ping_seconds"])
+    results.enqueue_per_ping.append(answer["ping_seconds"] / answer["enqueue_seconds"])
 
 
 def scaled_backlog(peer: PeerFacts, concurrency: int, quick: bool) -> int:

@@ -12,7 +12,14 @@ from rich.console import Console
 from .catalogue import LEVELS, OURS, PeerFacts
 from .engine_only import EngineResults, measure_engine
 from .environments import EnvironmentUnavailableError, PeerEnvironment, make_environment
-from .measurements import PeerResults, measure_latency, measure_rate, measure_throughput, scaled_backlog
+from .measurements import (
+    PeerResults,
+    measure_against_ping,
+    measure_latency,
+    measure_rate,
+    measure_throughput,
+    scaled_backlog,
+)
 from .processes import Bench, MeasurementFailedError
 from .server import BenchmarkServer
 
@@ -110,12 +117,13 @@ class Session:
         for candidate in candidates:
             for way, count in self._enqueue_counts(candidate.facts).items():
                 self._rate(server, candidate, way, count)
+            if candidate.facts.key == OURS:
+                with self._reported("arqestra, enqueue against PING"):
+                    measure_against_ping(server, candidate.bench, candidate.results, self.plan.sequential_jobs)
 
     def _enqueue_counts(self, facts: PeerFacts) -> dict[str, int]:
         many = facts.enqueue_jobs // 5 if self.plan.quick else facts.enqueue_jobs
-        one_by_one = self.plan.sequential_jobs
-        counts = {"sequential": one_by_one, "gather": many, "bulk": many}
-        return {"ping": one_by_one, **counts} if facts.key == OURS else counts
+        return {"sequential": self.plan.sequential_jobs, "gather": many, "bulk": many}
 
     def _throughput(self, server: BenchmarkServer, candidate: Candidate, level: int) -> None:
         with self._reported(f"{candidate.facts.title}, throughput at {level}"):

@@ -9,7 +9,7 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py sequential N                N no-op jobs, one awaited call after the other
     adapter.py latency N LIMIT_S           N jobs on an idle queue: enqueue to the first line of the job
     adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
-    adapter.py ping N                      N sequential PINGs on the peer's own client
+    adapter.py against-ping N              N sequential enqueues and N sequential PINGs on the same client, in turns
     adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
 
 Every command but `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and BENCH_MARKER, and
@@ -33,6 +33,7 @@ from typing import Any
 
 BULK_CHUNK = 1_000
 GATHER_CHUNK = 500
+TURN = 100
 WARM_UP_JOBS = 5
 ANSWER_TIMEOUT_S = 30.0
 MARK_EVERY = 1_000
@@ -159,10 +160,17 @@ async def enqueue_sequentially(peer: Peer, count: int) -> None:
         await peer.enqueue_one()
 
 
-async def ping_sequentially(peer: Peer, count: int) -> None:
-    """`count` PINGs, each awaited before the next."""
-    for _ in range(count):
-        await peer.ping()
+async def enqueue_and_ping_in_turns(peer: Peer, count: int) -> dict[str, Any]:
+    """Seconds of `count` enqueues and of `count` PINGs, in short turns, so that a busy moment strikes both alike."""
+    seconds = {"enqueue_seconds": 0.0, "ping_seconds": 0.0}
+    await enqueue_sequentially(peer, TURN)
+    for _ in range(max(1, count // TURN)):
+        for name, call in (("enqueue_seconds", peer.enqueue_one), ("ping_seconds", peer.ping)):
+            started = time.perf_counter()
+            for _ in range(TURN):
+                await call()
+            seconds[name] += time.perf_counter() - started
+    return {"jobs": max(1, count // TURN) * TURN, **seconds}
 
 
 async def enqueue_fastest(peer: Peer, count: int) -> None:
@@ -225,7 +233,6 @@ TIMED_WAYS = {
     "bulk": enqueue_in_bulk,
     "gather": enqueue_concurrently,
     "sequential": enqueue_sequentially,
-    "ping": ping_sequentially,
 }
 
 
@@ -239,6 +246,8 @@ async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, 
         if command == "enqueue-sleepers":
             await peer.enqueue_sleepers(int(arguments[0]), float(arguments[1]))
             return {"jobs": int(arguments[0])}
+        if command == "against-ping":
+            return await enqueue_and_ping_in_turns(peer, int(arguments[0]))
         way = TIMED_WAYS[command]
         if command != "enqueue":
             # Connections are opened and scripts loaded before the clock starts, for every peer alike.
