@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import arq.connections
 import arq.jobs
@@ -47,7 +48,7 @@ class Clients:
     def producer(self, number: int) -> arq.connections.ArqRedis:
         return self.ours if number % 2 else self.stock
 
-    def both_jobs(self, job_id: str) -> tuple[arq.jobs.Job, arqestra.Job]:
+    def both_jobs(self, job_id: str) -> tuple[arq.jobs.Job, arqestra.Job[Any]]:
         """The job as stock arq's Job and as ours."""
         return arq.jobs.Job(job_id, self.stock), arqestra.Job(job_id, self.ours)
 
