@@ -1,13 +1,15 @@
 """Group commit of enqueues: the calls of one tick of the event loop share one script call."""
 
 import asyncio
+from collections.abc import Sequence
 
+from .link import RETRYABLE
 from .records import NewJob
-from .store import CHUNK, Store
+from .store import Store, chunks
 
 __all__ = ("EnqueueBatch",)
 
-CHUNK_BYTES = 8 * 1024 * 1024
+Waiters = Sequence[asyncio.Future[bool]]
 
 
 class EnqueueBatch:
@@ -18,52 +20,62 @@ class EnqueueBatch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._gathered: list[tuple[NewJob, asyncio.Future[bool]]] = []
+        self._jobs: list[NewJob] = []
+        self._waiters: list[asyncio.Future[bool]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
     def add(self, new: NewJob) -> asyncio.Future[bool]:
         """A future of whether the job was accepted."""
         loop = asyncio.get_running_loop()
-        if not self._gathered:
+        if not self._jobs:
             loop.call_soon(self._send)
         accepted: asyncio.Future[bool] = loop.create_future()
-        self._gathered.append((new, accepted))
+        self._jobs.append(new)
+        self._waiters.append(accepted)
         return accepted
 
     def _send(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        loop = asyncio.get_running_loop()
-        for chunk in _chunks(gathered):
-            task = loop.create_task(self._send_chunk(chunk))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+        jobs, waiters = self._jobs, self._waiters
+        self._jobs, self._waiters = [], []
+        sent = 0
+        for chunk in chunks(jobs):
+            self._send_chunk(chunk, waiters[sent : sent + len(chunk)])
+            sent += len(chunk)
 
-    async def _send_chunk(self, chunk: list[tuple[NewJob, asyncio.Future[bool]]]) -> None:
-        try:
-            verdicts = await self._store.enqueue([new for new, _ in chunk])
-        except BaseException as error:
-            for _, accepted in chunk:
-                if not accepted.done():
-                    accepted.set_exception(error)
-            if not isinstance(error, Exception):
+    def _send_chunk(self, jobs: Sequence[NewJob], waiters: Waiters) -> None:
+        def receive(verdicts: list[bool] | Exception) -> None:
+            if isinstance(verdicts, RETRYABLE):
+                self._send_patiently(jobs, waiters, resent=True)
+            else:
+                _answer(waiters, verdicts)
+
+        if not self._store.enqueue_now(jobs, receive):
+            self._send_patiently(jobs, waiters, resent=False)
+
+    def _send_patiently(self, jobs: Sequence[NewJob], waiters: Waiters, *, resent: bool) -> None:
+        """Connect first, or again after the connection was lost."""
+
+        async def send() -> None:
+            try:
+                verdicts = await self._store.enqueue_chunk(jobs, resent=resent)
+            except Exception as error:
+                _answer(waiters, error)
+            except BaseException:
+                _answer(waiters, ConnectionError("the enqueue was cancelled, it may or may not have been carried out"))
                 raise
-            return
-        for (_, accepted), verdict in zip(chunk, verdicts, strict=True):
-            if not accepted.done():  # the caller may have been cancelled
-                accepted.set_result(verdict)
+            else:
+                _answer(waiters, verdicts)
+
+        task = asyncio.get_running_loop().create_task(send())
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
 
-def _chunks(
-    gathered: list[tuple[NewJob, asyncio.Future[bool]]],
-) -> list[list[tuple[NewJob, asyncio.Future[bool]]]]:
-    """Pieces that bound the time of one script call and the size of one request."""
-    chunks: list[list[tuple[NewJob, asyncio.Future[bool]]]] = [[]]
-    size_bytes = 0
-    for entry in gathered:
-        payload_bytes = len(entry[0].payload)
-        if len(chunks[-1]) == CHUNK or (chunks[-1] and size_bytes + payload_bytes > CHUNK_BYTES):
-            chunks.append([])
-            size_bytes = 0
-        chunks[-1].append(entry)
-        size_bytes += payload_bytes
-    return chunks
+def _answer(waiters: Waiters, verdicts: list[bool] | Exception) -> None:
+    for i, accepted in enumerate(waiters):
+        if accepted.done():
+            continue  # the caller was cancelled
+        if isinstance(verdicts, Exception):
+            accepted.set_exception(verdicts)
+        else:
+            accepted.set_result(verdicts[i])

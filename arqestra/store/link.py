@@ -1,23 +1,27 @@
-"""Connections for script calls: several scripts go out in one write and their replies are read in order.
+"""One connection for all script calls of a store, used in the manner of a pipeline.
 
-The connections are redis-py's own, made by the pool's connection factory (so that TLS, passwords, unix sockets and
-Sentinel work), but used directly: a call costs one pack, one write and one read, without the per-command machinery of
-`Redis.execute_command`. A connection serves one caller at a time and is dropped after any error.
+redis-py makes the connection (so that TLS, passwords, unix sockets and Sentinel work); then its transport is given a
+protocol of ours. A call is one write, and its replies are handed on straight from the parser: no command machinery, no
+task and no stream in between. Any number of calls may be under way at once; Redis answers in order.
+
+A connection is dropped after any error. Whoever was waiting is told, and may send again: all scripts can be repeated.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import hiredis
-from redis.asyncio import Connection, ConnectionPool
+from redis._parsers import BaseParser
+from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError, TryAgainError
+from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .scripts import Script
 
-__all__ = ("RETRYABLE", "Links", "ScriptCall", "pack_command", "with_retries")
+__all__ = ("RETRYABLE", "Link", "Links", "ScriptCall", "pack_command", "with_retries")
 
 T = TypeVar("T")
 
@@ -27,6 +31,8 @@ pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 # The call may or may not have been carried out; every script of ours can be sent again.
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainError, OSError)
 
+Receiver = Callable[[list[Any] | Exception], None]
+
 
 class ScriptCall(NamedTuple):
     """One call of a script: its queue (the key that routes it) and its arguments."""
@@ -35,71 +41,198 @@ class ScriptCall(NamedTuple):
     queue: str
     args: Sequence[bytes | str | int]
 
+    def packed(self, *, in_full: bool = False) -> bytes:
+        """The command, by the script's SHA1 or with its text."""
+        if in_full:
+            return pack_command(("EVAL", self.script.text, 1, self.queue, *self.args))
+        return pack_command(("EVALSHA", self.script.sha, 1, self.queue, *self.args))
+
+
+class _Group:
+    """Calls that were sent together, and the replies so far."""
+
+    __slots__ = ("calls", "receive", "replies", "sent_s")
+
+    def __init__(self, calls: Sequence[ScriptCall], receive: Receiver, sent_s: float) -> None:
+        self.calls = calls
+        self.receive = receive
+        self.replies: list[Any] = []
+        self.sent_s = sent_s
+
+
+class Link(asyncio.Protocol):
+    """A connection under our protocol.
+
+    :param connection: redis-py's, connected
+    :param reply_timeout_s: seconds to wait for a reply before the connection is given up
+    """
+
+    def __init__(self, connection: Any, reply_timeout_s: float) -> None:
+        self._connection = connection  # kept: its stream writer closes the transport when it is collected
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._reply_timeout_s = reply_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
+        self._groups: deque[_Group] = deque()
+        self._watch: asyncio.TimerHandle | None = None
+        self.is_open = True
+        self._transport.set_protocol(self)
+
+    def send(self, calls: Sequence[ScriptCall], receive: Receiver) -> None:
+        """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
+        self._groups.append(_Group(calls, receive, self._loop.time()))
+        if len(calls) == 1:
+            self._transport.write(calls[0].packed())
+        else:
+            self._transport.writelines([call.packed() for call in calls])
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._reply_timeout_s, self._check_time)
+
+    def data_received(self, data: bytes) -> None:
+        reader, groups = self._reader, self._groups
+        reader.feed(data)
+        try:
+            while groups and (reply := reader.gets()) is not False:
+                group = groups[0]
+                group.replies.append(reply)
+                if len(group.replies) == len(group.calls):
+                    groups.popleft()
+                    self._complete(group)
+        except InvalidResponse as error:
+            self.give_up(RedisConnectionError(f"Redis sent something else than its protocol: {error}"))
+
+    def _complete(self, group: _Group) -> None:
+        unknown = [i for i, reply in enumerate(group.replies) if isinstance(reply, Exception)]
+        if not unknown:
+            return group.receive(group.replies)
+        if any(isinstance(group.replies[i], ReadOnlyError) for i in unknown):
+            group.receive(group.replies[unknown[0]])
+            return self.give_up(RedisConnectionError("the server became a replica"))
+        unknown = [i for i in unknown if isinstance(group.replies[i], NoScriptError)]
+        if unknown and self.is_open:
+            return self._send_in_full(group, unknown)
+        return group.receive(group.replies)
+
+    def _send_in_full(self, group: _Group, unknown: list[int]) -> None:
+        """The server does not know these scripts (yet, or any more): send their text."""
+
+        def receive(replies: list[Any] | Exception) -> None:
+            if isinstance(replies, Exception):
+                return group.receive(replies)
+            for i, reply in zip(unknown, replies, strict=True):
+                group.replies[i] = reply
+            return group.receive(group.replies)
+
+        again = [group.calls[i] for i in unknown]
+        self._groups.append(_Group(again, receive, self._loop.time()))
+        self._transport.writelines([call.packed(in_full=True) for call in again])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.give_up(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by the server'}"))
+
+    def give_up(self, error: Exception) -> None:
+        """Drop the connection, and tell all who wait."""
+        self.is_open = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._transport.abort()
+        while self._groups:
+            self._groups.popleft().receive(error)
+
+    def _check_time(self) -> None:
+        self._watch = None
+        if not self._groups:
+            return
+        left_s = self._groups[0].sent_s + self._reply_timeout_s - self._loop.time()
+        if left_s > 0:
+            self._watch = self._loop.call_later(left_s, self._check_time)
+        else:
+            self.give_up(RedisTimeoutError(f"expected a reply of Redis within {self._reply_timeout_s} s, got none"))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self.give_up(RedisConnectionError("this client was closed"))
+        await self._connection.disconnect(nowait=True)
+
 
 class Links:
-    """The connections of one store.
+    """The link of one store, made anew when it is lost.
 
-    :param pool: redis-py's pool; it makes the connections, and they are not counted in its `max_connections`
-    :param reply_timeout_s: seconds to wait for a reply before the connection is given up
+    :param pool: redis-py's pool; it makes the connection, which is not counted in its `max_connections`
+    :param reply_timeout_s: see `Link`
     """
 
     def __init__(self, pool: ConnectionPool, reply_timeout_s: float = 10.0) -> None:
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
-        self._idle: list[Connection] = []
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[Link] | None = None
+
+    @property
+    def open_link(self) -> Link | None:
+        """The link, if it is connected now."""
+        link = self._link
+        return link if link is not None and link.is_open else None
 
     async def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """Run the scripts in order, in one round trip.
+        """Run scripts in order, in one round trip.
 
         :returns: one reply for each call; a `ResponseError` is returned in its place, not raised
         :raises redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: nothing is known of the calls
         """
-        connection: Any = self._idle.pop() if self._idle else self._pool.make_connection()
+        link = self.open_link or await self._connected()
+        answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def receive(replies: list[Any] | Exception) -> None:
+            if answered.done():
+                return  # the caller was cancelled
+            if isinstance(replies, Exception):
+                answered.set_exception(replies)
+            else:
+                answered.set_result(replies)
+
+        link.send(calls, receive)
+        return await answered
+
+    async def _connected(self) -> Link:
+        """Connect, once for all who ask at the same time."""
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> Link:
+        if self._link is not None:
+            await self._link.close()
+        connection: Any = self._pool.make_connection()
         try:
-            async with asyncio.timeout(self._reply_timeout_s):
-                replies = await self._exchange(connection, calls)
-        except TimeoutError:
-            await connection.disconnect(nowait=True)
-            raise RedisTimeoutError(f"expected a reply of Redis within {self._reply_timeout_s} s, got none") from None
+            await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._idle.append(connection)
-        return replies
-
-    async def _exchange(self, connection: Any, calls: Sequence[ScriptCall]) -> list[Any]:
-        packed = [pack_command(("EVALSHA", call.script.sha, 1, call.queue, *call.args)) for call in calls]
-        await connection.send_packed_command(packed, check_health=False)
-        replies = [await self._reply(connection) for _ in calls]
-        for i, call in enumerate(calls):
-            if isinstance(replies[i], NoScriptError):
-                await connection.send_packed_command(
-                    pack_command(("EVAL", call.script.text, 1, call.queue, *call.args)), check_health=False
-                )
-                replies[i] = await self._reply(connection)
-        return replies
-
-    @staticmethod
-    async def _reply(connection: Any) -> Any:
-        try:
-            return await connection.read_response(disable_decoding=True)
-        except ReadOnlyError:
-            raise  # a failover made this server a replica: connect anew
-        except ResponseError as error:
-            return error
+        self._link = Link(connection, self._reply_timeout_s)
+        return self._link
 
     async def close(self) -> None:
-        """Close the idle connections."""
-        while self._idle:
-            await self._idle.pop().disconnect()
+        """Close the connection."""
+        if self._connecting is not None:
+            await asyncio.wait([self._connecting])
+            if not self._connecting.cancelled():
+                self._connecting.exception()  # whoever asked for it has seen it
+            self._connecting = None
+        if self._link is not None:
+            link, self._link = self._link, None
+            await link.close()
 
 
-async def with_retries(call: Callable[[bool], Awaitable[T]], delays_s: Sequence[float] = (0.0, 0.1, 0.5, 1.0)) -> T:
+async def with_retries(
+    call: Callable[[bool], Awaitable[T]], delays_s: Sequence[float] = (0.0, 0.1, 0.5, 1.0), *, resent: bool = False
+) -> T:
     """Call, and call again after a lost connection; the argument says whether it was sent before.
 
     :param delays_s: seconds to wait before each further try; then the error is raised
+    :param resent: it was sent before already
     """
-    resent = False
     for delay_s in (*delays_s, None):
         try:
             return await call(resent)

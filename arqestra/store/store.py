@@ -1,7 +1,7 @@
 """The transitions of a job: one method and one script each (`lua/`). Python never reads and then writes."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
@@ -12,11 +12,12 @@ from .link import Links, ScriptCall, with_retries
 from .records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, Renewal, Sighting
 from .scripts import script
 
-__all__ = ("MARGIN_MS", "Store")
+__all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
 
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
 STATISTICS_TTL_S = 25 * 3600
+CHUNK_BYTES = 8 * 1024 * 1024
 CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
 
 
@@ -56,15 +57,40 @@ class Store:
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Store jobs; False stands for a job whose id exists. Sent again after a lost connection, without harm."""
         verdicts: list[bool] = []
-        for first in range(0, len(jobs), CHUNK):
-            chunk = jobs[first : first + CHUNK]
-            flat = _flat_jobs(chunk)
-
-            async def send(resent: bool, queue: str = chunk[0].queue, flat: Sequence[Any] = flat) -> bytes:
-                return cast(bytes, (await self._run(self._call("enqueue", queue, "1" if resent else "0", *flat)))[0])
-
-            verdicts.extend(verdict == 49 for verdict in await with_retries(send))  # 49 is '1'
+        for chunk in chunks(jobs):
+            verdicts += await self.enqueue_chunk(chunk)
         return verdicts
+
+    async def enqueue_chunk(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[bool]:
+        """Store jobs in one script call.
+
+        :param resent: they were sent before, and the reply was lost
+        """
+        flat = _flat_jobs(jobs)
+
+        async def send(resent: bool) -> list[bool]:
+            return _verdicts((await self._run(self._enqueue_call(jobs[0].queue, flat, resent)))[0])
+
+        return await with_retries(send, resent=resent)
+
+    def enqueue_now(self, jobs: Sequence[NewJob], receive: Callable[[list[bool] | Exception], None]) -> bool:
+        """Store jobs in one script call, sent right away; the reply goes to `receive`.
+
+        :returns: False if there is no connection yet: nothing was sent, and `receive` will not be called
+        """
+        link = self._links.open_link
+        if link is None:
+            return False
+
+        def pass_on(replies: list[Any] | Exception) -> None:
+            reply = replies if isinstance(replies, Exception) else replies[0]
+            receive(reply if isinstance(reply, Exception) else _verdicts(reply))
+
+        link.send((self._enqueue_call(jobs[0].queue, _flat_jobs(jobs), False),), pass_on)
+        return True
+
+    def _enqueue_call(self, queue: str, flat: Sequence[bytes | str | int], resent: bool) -> ScriptCall:
+        return self._call("enqueue", queue, "1" if resent else "0", *flat)
 
     async def turn(
         self, endings: Sequence[Ending], request: ClaimRequest | None, *, resent: bool = False
@@ -81,7 +107,7 @@ class Store:
         if request is not None:
             calls.append(self._call("claim", request.queue, *_claim_args(request, resent)))
         replies = await self._run(*calls)
-        written = [verdict == 49 for verdict in replies[0]] if endings else []
+        written = _verdicts(replies[0]) if endings else []
         return written, None if request is None else _claimed(request, replies[-1])
 
     async def renew(self, leases: Sequence[HeldLease], lease_ms: int, *, aborts: bool) -> Renewal:
@@ -129,6 +155,23 @@ class Store:
             flat += (field, number, ">")
         key = self.keys.statistics(minute)
         await self._run(ScriptCall(self._scripts["record"], key, (STATISTICS_TTL_S, *flat)))
+
+
+def chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Pieces that bound the time of one script call and the size of one request."""
+    first, size_bytes = 0, 0
+    for i, job in enumerate(jobs):
+        if i > first and (i - first == CHUNK or size_bytes + len(job.payload) > CHUNK_BYTES):
+            yield jobs[first:i]
+            first, size_bytes = i, 0
+        size_bytes += len(job.payload)
+    if first < len(jobs):
+        yield jobs[first:]
+
+
+def _verdicts(reply: bytes) -> list[bool]:
+    """A script's verdicts, one character each."""
+    return [verdict == ord("1") for verdict in reply]
 
 
 def _flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
