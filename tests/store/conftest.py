@@ -1,0 +1,23 @@
+"""A scene for each test: an empty Redis, the store, a clock set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.store.scene import Scene
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def scene(redis: Redis) -> AsyncIterator[Scene]:
+    scene = Scene(redis)
+    yield scene
+    await scene.store.close()

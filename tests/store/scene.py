@@ -1,0 +1,244 @@
+"""The actors of the store's tests: a clock set by hand, workers that claim and finish, stock arq beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+
+from arqestra.keys import Keys
+from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, Renewal
+from arqestra.store.store import Store
+
+QUEUE = "arq:queue"
+LEASE_MS = 15_000
+MARGIN_MS = 600_000
+FAR_FUTURE = 8640000000000000
+KEYS = Keys()
+
+Kind = Literal["end", "dead", "retry", "release"]
+
+
+class ManualClock:
+    """Ms since the epoch, standing still until it is moved. It starts near the real clock, by which TTLs run."""
+
+    def __init__(self) -> None:
+        self.now_ms = int(time.time() * 1000)
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def advance(self, ms: int) -> None:
+        self.now_ms += ms
+
+
+class Lease(NamedTuple):
+    """A lease record of ours, taken apart."""
+
+    token: str
+    end_ms: int
+    due_ms: int
+    crashes: int
+
+
+@dataclass
+class StoreWorker:
+    """A worker as the store sees it: an id and the number of its latest claim."""
+
+    store: Store
+    id: str
+    queue: str = QUEUE
+    number: int = 0
+    request: ClaimRequest | None = None
+
+    async def claim(
+        self,
+        slots: int = 10,
+        *,
+        wait: bool = False,
+        aborts: bool = False,
+        holds_suspect: bool = False,
+        max_crashes: int = 3,
+        only: tuple[str, ...] = (),
+        lease_ms: int = LEASE_MS,
+    ) -> Claimed:
+        """Claim under a new number."""
+        self.number += 1
+        self.request = ClaimRequest(
+            self.queue,
+            self.id,
+            self.number,
+            slots,
+            lease_ms,
+            MARGIN_MS,
+            wait,
+            aborts,
+            holds_suspect,
+            max_crashes,
+            only,
+        )
+        return await self._send(resent=False)
+
+    async def claim_again(self) -> Claimed:
+        """Send the latest claim once more, as after a reply that was lost."""
+        return await self._send(resent=True)
+
+    async def _send(self, *, resent: bool) -> Claimed:
+        assert self.request is not None
+        _, claimed = await self.store.turn((), self.request, resent=resent)
+        assert claimed is not None
+        return claimed
+
+    async def claim_ids(self, slots: int = 10, *, wait: bool = False, aborts: bool = False) -> list[str]:
+        """Claim; the ids only."""
+        return [job.id for job in (await self.claim(slots, wait=wait, aborts=aborts)).jobs]
+
+    async def claim_one(self, *, aborts: bool = False, holds_suspect: bool = False) -> LeasedJob:
+        """Claim the one job that there is."""
+        claimed = await self.claim(1, aborts=aborts, holds_suspect=holds_suspect)
+        assert len(claimed.jobs) == 1, f"expected one job for {self.id}, got {claimed}"
+        return claimed.jobs[0]
+
+    async def finish(
+        self, job: LeasedJob, kind: Kind = "end", number: int = 0, *, ttl_ms: int = 60_000, result: bytes = b""
+    ) -> bool:
+        """Write one outcome; whether the lease still held."""
+        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ("end", "dead") else -1, result)
+        written, _ = await self.store.turn([ending], None)
+        return written[0]
+
+    async def renew(self, *jobs: LeasedJob, aborts: bool = True, lease_ms: int = LEASE_MS) -> Renewal:
+        return await self.store.renew(
+            [HeldLease(job.id, job.queue, job.token) for job in jobs], lease_ms, aborts=aborts
+        )
+
+
+@dataclass
+class Scene:
+    """A Redis with nothing in it, the store over it, and the time."""
+
+    redis: Redis
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.redis, clock=self.clock)
+
+    def worker(self, name: str = "w1", *, queue: str = QUEUE) -> StoreWorker:
+        return StoreWorker(self.store, name, queue)
+
+    async def enqueue(
+        self,
+        *ids: str,
+        when: str = "",
+        unique: bool = False,
+        attempts: int = 0,
+        parents: tuple[str, ...] = (),
+        payload: bytes = b"payload",
+        queue: str = QUEUE,
+    ) -> list[bool]:
+        """Enqueue jobs that differ in their ids alone."""
+        return await self.store.enqueue(
+            [NewJob(queue, job_id, payload, when, unique, attempts, parents) for job_id in ids]
+        )
+
+    # -- what is in Redis -----------------------------------------------------------------------------------------
+
+    async def keys(self) -> set[str]:
+        return {key.decode() for key in await self.redis.keys("*")}
+
+    async def queued(self, queue: str = QUEUE) -> list[str]:
+        """Ids in the queue, in its order."""
+        return [member.decode() for member in await self.redis.zrange(queue, 0, -1)]
+
+    async def score(self, job_id: str, queue: str = QUEUE) -> int | None:
+        score = await self.redis.zscore(queue, job_id)
+        return None if score is None else int(score)
+
+    async def lease(self, job_id: str) -> Lease | None:
+        record = await self.redis.get(KEYS.lease(job_id))
+        if record is None:
+            return None
+        token, end_ms, due_ms, crashes = record.decode().split("|")
+        return Lease(token, int(end_ms), int(due_ms), int(crashes))
+
+    async def attempts(self, job_id: str) -> int:
+        return int(await self.redis.get(KEYS.attempts(job_id)) or 0)
+
+    async def waiting(self, queue: str = QUEUE) -> list[str]:
+        """Ids of the workers that wait to be woken, the longest waiting first."""
+        return [member.decode() for member in await self.redis.zrange(KEYS.waiting(queue), 0, -1)]
+
+    # -- stock arq 0.28 -------------------------------------------------------------------------------------------
+
+    async def stock_enqueue(self, job_id: str, *, due_ms: int | None = None, queue: str = QUEUE) -> None:
+        """What `arq.connections.ArqRedis.enqueue_job` writes; its payload has a TTL of 24 hours."""
+        await self.redis.psetex(KEYS.job(job_id), 86_400_000, b"payload")
+        await self.redis.zadd(queue, {job_id: self.clock() if due_ms is None else due_ms})
+
+    async def stock_claim(self, *ids: str) -> None:
+        """What `arq.worker.Worker.start_jobs` writes: the record `1`; the score stays where it is."""
+        for job_id in ids:
+            await self.redis.psetex(KEYS.lease(job_id), 310_000, b"1")
+            await self.redis.incr(KEYS.attempts(job_id))
+
+    async def stock_finish(self, job_id: str, *, queue: str = QUEUE, result: bytes = b"stock result") -> None:
+        """What `arq.worker.Worker.finish_job` writes. It looks at no token."""
+        await self.redis.psetex(KEYS.result(job_id), 60_000, result)
+        await self.redis.delete(KEYS.attempts(job_id), KEYS.lease(job_id), KEYS.job(job_id))
+        await self.redis.zrem(KEYS.aborts, job_id)
+        await self.redis.zrem(queue, job_id)
+
+    async def stock_abort(self, job_id: str, *, queue: str = QUEUE) -> None:
+        """What `arq.jobs.Job.abort` writes: a job that is not due gets the score 1."""
+        score = await self.redis.zscore(queue, job_id)
+        if score is not None and score > self.clock():
+            await self.redis.zadd(queue, {job_id: 1})
+        await self.redis.zadd(KEYS.aborts, {job_id: self.clock()})
+
+
+class Ear:
+    """Listens to channels of Redis; what was heard is complete, without waiting for a time."""
+
+    _END = b"end of what was heard"
+
+    def __init__(self, redis: Redis, channels: Iterable[str]) -> None:
+        self._redis = redis
+        self._channels = tuple(channels)
+        self._pubsub: PubSub = redis.pubsub(ignore_subscribe_messages=False)
+
+    async def __aenter__(self) -> Ear:
+        await self._pubsub.subscribe(*self._channels)
+        for _ in self._channels:
+            message = await self._pubsub.get_message(timeout=10)
+            assert message is not None, "expected the subscription within 10 s"
+            assert message["type"] == "subscribe"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pubsub.aclose()
+
+    async def heard(self) -> dict[str, list[str]]:
+        """The messages of each channel since the last time; channels without any are left out.
+
+        A message of our own goes out last, and a server delivers in order: what comes before it is all there was.
+        """
+        for channel in self._channels:
+            await self._redis.publish(channel, self._END)
+        heard: dict[str, list[str]] = {}
+        for _ in self._channels:
+            while True:
+                message = await self._pubsub.get_message(timeout=10)
+                assert message is not None, "expected the end mark within 10 s"
+                if message["data"] == self._END:
+                    break
+                heard.setdefault(message["channel"].decode(), []).append(message["data"].decode())
+        return heard
+
+
+def worker_ear(redis: Redis, *workers: str) -> Ear:
+    """An ear on the channels of workers: their subscription makes them count as alive."""
+    return Ear(redis, [KEYS.worker_channel(worker) for worker in workers])

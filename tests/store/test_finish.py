@@ -1,0 +1,309 @@
+"""`finish`: the token, the four outcomes, children, and what is left behind."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from arqestra.store.records import Ending
+from tests.store.scene import FAR_FUTURE, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, worker_ear
+
+KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
+
+
+async def test_an_end_leaves_the_result_alone(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+
+    assert await worker.finish(await worker.claim_one(), ttl_ms=5000, result=b"the result")
+
+    assert await scene.keys() == {"arq:result:a"}
+    assert await scene.redis.get("arq:result:a") == b"the result"
+    assert 0 < await scene.redis.pttl("arq:result:a") <= 5000
+
+
+async def test_a_result_can_be_kept_for_ever_or_not_at_all(scene: Scene) -> None:
+    await scene.enqueue("a", "b")
+    worker = scene.worker()
+    kept, dropped = (await worker.claim()).jobs
+
+    await worker.finish(kept, ttl_ms=0, result=b"kept")
+    await worker.finish(dropped, ttl_ms=-1)
+
+    assert await scene.keys() == {"arq:result:a"}
+    assert await scene.redis.pttl("arq:result:a") == -1
+
+
+async def test_an_end_may_keep_the_id_taken_for_a_while(scene: Scene) -> None:
+    await scene.enqueue("a", unique=True)
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "end", 30_000, ttl_ms=-1)
+
+    assert await scene.keys() == {"arq:in-progress:a"}
+    assert 0 < await scene.redis.pttl("arq:in-progress:a") <= 30_000
+    assert await scene.enqueue("a", unique=True) == [False]
+
+
+async def test_the_end_is_announced(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    job = await worker.claim_one()
+    async with Ear(scene.redis, [KEYS.done_channel("a")]) as ear:
+        await worker.finish(job, "retry")
+        assert await ear.heard() == {}
+        await worker.finish(await worker.claim_one())
+        assert await ear.heard() == {KEYS.done_channel("a"): [""]}
+
+
+async def test_a_dead_job_is_kept_in_the_dead_set(scene: Scene) -> None:
+    await scene.enqueue("a", payload=b"the payload")
+    worker = scene.worker()
+
+    await worker.finish(await worker.claim_one(), "dead", result=b"the result")
+
+    assert await scene.keys() == {"arq:result:a", KEYS.dead(QUEUE), KEYS.dead_payloads(QUEUE)}
+    assert await scene.redis.zrange(KEYS.dead(QUEUE), 0, -1, withscores=True) == [(b"a", float(scene.clock.now_ms))]
+    assert await scene.redis.hgetall(KEYS.dead_payloads(QUEUE)) == {b"a": b"the payload"}
+
+
+async def test_the_dead_set_has_a_cap(scene: Scene) -> None:
+    old = {f"old{number:05}": number for number in range(10_000)}
+    await scene.redis.zadd(KEYS.dead(QUEUE), old)
+    await scene.redis.hset(KEYS.dead_payloads(QUEUE), mapping=dict.fromkeys(old, b""))
+    await scene.enqueue("a")
+    worker = scene.worker()
+
+    await worker.finish(await worker.claim_one(), "dead")
+
+    assert await scene.redis.zcard(KEYS.dead(QUEUE)) == 10_000
+    assert await scene.redis.hlen(KEYS.dead_payloads(QUEUE)) == 10_000
+    assert await scene.redis.zscore(KEYS.dead(QUEUE), "old00000") is None
+    assert await scene.redis.zscore(KEYS.dead(QUEUE), "a") is not None
+
+
+async def test_a_retry_is_put_off_by_its_delay(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    job = await worker.claim_one()
+    scene.clock.advance(300)
+    await worker.finish(job, "retry", 2000)
+
+    assert await scene.score("a") == scene.clock.now_ms + 2000
+    assert await scene.lease("a") is None
+    scene.clock.advance(2000)
+    again = await worker.claim_one()
+    assert (again.attempt, again.due_ms) == (2, scene.clock.now_ms)
+
+
+@pytest.mark.parametrize("kind", ["retry", "release"])
+async def test_without_a_delay_a_job_returns_to_its_old_place(scene: Scene, kind: Literal["retry", "release"]) -> None:
+    await scene.enqueue("a")
+    due_ms = scene.clock.now_ms
+    scene.clock.advance(5)
+    await scene.enqueue("b")
+    worker = scene.worker()
+    job = await worker.claim_one()
+    scene.clock.advance(5)
+    await worker.finish(job, kind)
+
+    assert await scene.score("a") == due_ms
+    assert await worker.claim_ids() == ["a", "b"]
+
+
+async def test_a_release_refunds_the_attempt(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    for _ in range(3):
+        job = await worker.claim_one()
+        assert job.attempt == 1
+        await worker.finish(job, "release")
+
+    assert KEYS.attempts("a") not in await scene.keys()
+
+
+async def test_a_release_refunds_no_attempt_that_was_not_counted(scene: Scene) -> None:
+    """A job handed out to record its abort was not attempted."""
+    await scene.enqueue("a", attempts=2)
+    await scene.store.abort("a", QUEUE)
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(aborts=True), "release")
+
+    assert await scene.attempts("a") == 2
+
+
+async def test_a_retry_refunds_nothing(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    attempts = []
+    for _ in range(3):
+        job = await worker.claim_one()
+        attempts.append(job.attempt)
+        await worker.finish(job, "retry")
+
+    assert attempts == [1, 2, 3]
+
+
+async def test_a_retry_may_set_the_number_of_attempts(scene: Scene) -> None:
+    """arq's `_job_try`, when a stock producer enqueued the job: its number is in the payload alone."""
+    await scene.enqueue("a")
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "retry", result=b"4")
+
+    assert (await worker.claim_one()).attempt == 5
+
+
+# -- fencing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_worker_whose_lease_was_taken_writes_nothing(scene: Scene, kind: Kind) -> None:
+    await scene.enqueue("a")
+    await scene.enqueue("child", parents=("a",))
+    zombie = await scene.worker("zombie").claim_one()
+    scene.clock.advance(LEASE_MS)
+    await scene.worker("w2").claim_one()
+    before = await _everything(scene)
+
+    async with Ear(scene.redis, [KEYS.done_channel("a")]) as ear:
+        assert not await scene.worker("zombie").finish(zombie, kind, 100, result=b"7")
+        assert await ear.heard() == {}
+
+    assert await _everything(scene) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_earlier_claim_of_the_same_worker_writes_nothing(scene: Scene, kind: Kind) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    earlier = await worker.claim_one()
+    scene.clock.advance(LEASE_MS)
+    await worker.claim_one()
+
+    assert not await worker.finish(earlier, kind)
+
+
+async def test_a_token_that_is_the_beginning_of_another_is_another(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    worker.number = 11
+    job = await worker.claim_one()  # token w1.12
+
+    assert not await worker.finish(job._replace(token="w1.1"))
+    assert await worker.finish(job)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_after_a_stock_finish_nothing_is_written(scene: Scene, kind: Kind) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    job = await worker.claim_one()
+    await scene.stock_finish("a")
+
+    assert not await worker.finish(job, kind, result=b"9")
+    assert await scene.keys() == {"arq:result:a"}
+    assert await scene.redis.get("arq:result:a") == b"stock result"
+
+
+async def test_a_lease_that_ran_out_but_was_not_taken_still_writes(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    job = await worker.claim_one()
+    scene.clock.advance(LEASE_MS + 5000)
+
+    assert await worker.finish(job)
+    assert await scene.queued() == []
+
+
+async def test_one_lost_lease_does_not_hold_up_the_others(scene: Scene) -> None:
+    await scene.enqueue("a", "b", "c")
+    worker = scene.worker()
+    jobs = (await worker.claim()).jobs
+    await scene.stock_finish("b")
+
+    written, _ = await scene.store.turn([Ending(job.id, job.queue, job.token, "end") for job in jobs], None)
+
+    assert written == [True, False, True]
+    assert await scene.queued() == []
+
+
+# -- children -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_child_starts_when_its_last_parent_has_ended(scene: Scene) -> None:
+    await scene.enqueue("p1", "p2")
+    await scene.enqueue("child", parents=("p1", "p2"))
+    worker = scene.worker()
+    first, second = (await worker.claim()).jobs
+
+    await worker.finish(first)
+    assert await scene.score("child") == FAR_FUTURE
+    scene.clock.advance(77)
+    await worker.finish(second, "dead")
+
+    child = await worker.claim_one()
+    assert (child.id, child.due_ms) == ("child", scene.clock.now_ms)
+    await worker.finish(child)
+    assert {key for key in await scene.keys() if "children" in key or "parents" in key} == set()
+
+
+async def test_a_retry_of_a_parent_releases_no_child(scene: Scene) -> None:
+    await scene.enqueue("parent")
+    await scene.enqueue("child", parents=("parent",))
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "retry")
+
+    assert await scene.score("child") == FAR_FUTURE
+    assert await worker.claim_ids() == ["parent"]
+
+
+async def test_a_child_in_another_queue_is_released_there_and_wakes_a_worker(scene: Scene) -> None:
+    await scene.enqueue("parent")
+    await scene.enqueue("child", parents=("parent",), queue="other")
+    worker = scene.worker("w1")
+    await scene.worker("w2", queue="other").claim(wait=True)
+    async with worker_ear(scene.redis, "w2") as ear:
+        await worker.finish(await worker.claim_one())
+        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+
+    assert (await scene.worker("w2", queue="other").claim_one()).id == "child"
+
+
+async def test_an_aborted_child_leaves_nothing_when_its_parents_have_ended(scene: Scene) -> None:
+    await scene.enqueue("parent")
+    await scene.enqueue("child", parents=("parent",))
+    await scene.store.abort("child", QUEUE)
+    worker = scene.worker()
+    for job in (await worker.claim(aborts=True)).jobs:
+        assert await worker.finish(job, ttl_ms=-1)
+
+    assert await scene.keys() == set()
+
+
+async def test_a_child_is_not_run_again_by_a_parent_that_ends_after_it(scene: Scene) -> None:
+    """The child was aborted, its id was chosen anew: the parents of its earlier life do not count."""
+    await scene.enqueue("parent", when="+1000")
+    await scene.enqueue("child", parents=("parent",), unique=True)
+    await scene.store.abort("child", QUEUE)
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(aborts=True), ttl_ms=-1)
+    await scene.enqueue("child", unique=True)
+    await scene.redis.zadd(QUEUE, {"child": 1})  # a stock abort, by a worker that allows none
+
+    assert await worker.claim_ids() == ["child"]
+
+
+async def _everything(scene: Scene) -> dict[str, object]:
+    """The keys and values, TTLs left out."""
+    found: dict[str, object] = {}
+    for key in sorted(await scene.keys()):
+        kind = (await scene.redis.type(key)).decode()
+        if kind == "string":
+            found[key] = await scene.redis.get(key)
+        elif kind == "zset":
+            found[key] = await scene.redis.zrange(key, 0, -1, withscores=True)
+        elif kind == "hash":
+            found[key] = await scene.redis.hgetall(key)
+        else:
+            found[key] = await scene.redis.smembers(key)
+    return found
