@@ -32,7 +32,9 @@ async def daily_report(ctx: dict[str, Any]) -> dict[str, Any]:
 
 
 CRON_JOBS = [
-    cron(cleanup_sessions, name="cron:cleanup_sessions", hour={0, 6, 12, 18}, minute=0, second=0, timeout=300),
+    cron(
+        cleanup_sessions.coroutine, name="cron:cleanup_sessions", hour={0, 6, 12, 18}, minute=0, second=0, timeout=300
+    ),
     cron(daily_report, name="cron:daily_report", hour=9, minute=0, second=0, timeout=300),
-    cron(health_check, name="cron:health_check", second=0, timeout=60),
+    cron(health_check.coroutine, name="cron:health_check", second=0, timeout=60),
 ]

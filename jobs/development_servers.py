@@ -78,7 +78,7 @@ class MailSink:
             return self.answers.pop(0)
         content = envelope.original_content or b""
         message = message_from_bytes(content, policy=policy.default)
-        path = self._folder / f"{len(self.mails) + 1:04}-{_file_name(str(message['Message-ID'] or 'mail'))}.eml"
+        path = self._folder / f"{len(self.mails) + 1:04}-{_file_name(envelope.rcpt_tos[0])}.eml"
         await asyncio.to_thread(path.write_bytes, content)
         mail = ArrivedMail(path, tuple(envelope.rcpt_tos), message)
         self.mails.append(mail)
@@ -145,8 +145,8 @@ async def s3_server(log_path: Path) -> AsyncIterator[str]:
         await child.stop()
 
 
-def _file_name(message_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", message_id).strip("_")[:80]
+def _file_name(address: str) -> str:
+    return re.sub(r"[^A-Za-z0-9@._-]+", "_", address)[:80]
 
 
 def _serve_s3() -> None:

@@ -21,7 +21,8 @@ from arqestra import create_pool
 from .email import send_email
 from .settings import load_settings
 
-SERVICE_ENV = Path(__file__).resolve().parent.parent / "data" / "service.env"
+_PROJECT = Path(__file__).resolve().parent.parent
+SERVICE_ENV = _PROJECT / (os.environ.get("SHOWCASE_FOLDER") or "data") / "service.env"
 RESULT_TIMEOUT_S = 120
 
 

@@ -1,8 +1,8 @@
 """`make run`: starts servers and workers, runs every job on real input, and goes on serving until Ctrl-C.
 
 Environment: `IMAGES=folder` and `DATA=file.csv` are worked on instead of matplotlib's samples; `ONCE=1` ends after the
-work, with exit code 1 if anything failed. Everything is kept below `./data`; `data/service.env` tells a second
-terminal where the servers are. All that is started here stops with it.
+work, with exit code 1 if anything failed. Everything is kept below `SHOWCASE_FOLDER`, which is `data`; `service.env`
+there tells a second terminal where the servers are. All that is started here stops with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .settings import load_settings
 from .showcase_input import NoInput, ShowcaseInput, find_input
 from .showcase_work import Outcome, Place, ShowcaseWork
 
-DATA_FOLDER = Path("data")
+DATA_FOLDER = Path(os.environ.get("SHOWCASE_FOLDER") or "data")
 SERVICE_ENV = DATA_FOLDER / "service.env"
 WORKERS = {"default": "worker.WorkerSettings", "email": "worker.EmailWorkerSettings"}
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -50,9 +50,9 @@ class ChildEnded(Exception):
 def main() -> int:
     """Run the showcase and return the exit code."""
     console = Console()
-    os.chdir(_PROJECT)
     try:
         given = find_input(os.environ.get("IMAGES", ""), os.environ.get("DATA", ""))
+        os.chdir(_PROJECT)
         with exclusive(DATA_FOLDER), EmbeddedRedis(data_dir=DATA_FOLDER / "redis") as redis:
             return asyncio.run(_until_stopped(redis.url, given, console))
     except (NoInput, AlreadyRunning) as error:
@@ -67,7 +67,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         AlreadyRunning: another process holds it.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "showcase.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +85,7 @@ async def _until_stopped(redis_url: str, given: ShowcaseInput, console: Console)
     try:
         return await task
     except asyncio.CancelledError:
-        console.print("Stopped.")
+        console.print("Interrupted.")
         return _EXIT_INTERRUPTED
     except ChildEnded as error:
         console.print(f"[red]{escape(str(error))}")
@@ -99,7 +99,9 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
     def on_mail(mail: ArrivedMail) -> None:
         if serving.is_set():
             subject = escape(str(mail.message["Subject"]))
-            console.print(f"[green]mail[/] to {escape(', '.join(mail.recipients))}: {subject} → {mail.path}")
+            console.print(
+                f"[green]mail[/] to {escape(', '.join(mail.recipients))}: {subject} → {mail.path}", soft_wrap=True
+            )
 
     async with AsyncExitStack() as stack:
         sink = await stack.enter_async_context(smtp_sink(DATA_FOLDER / "mail" / run_id, on_mail))
@@ -115,8 +117,12 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
             return 0 if succeeded else _EXIT_FAILED
         serving.set()
         _print_addresses(console, environment)
-        await _first_to_end(workers)
-    return _EXIT_FAILED
+        try:
+            await _first_to_end(workers)
+        except asyncio.CancelledError:
+            # Ctrl-C is how serving ends, so it is no failure.
+            console.print("Stopping.")
+    return 0 if succeeded else _EXIT_FAILED
 
 
 def service_environment(redis_url: str, s3_url: str, smtp_port: int, image_root: Path) -> dict[str, str]:
@@ -171,9 +177,10 @@ def print_outcomes(console: Console, outcomes: list[Outcome]) -> None:
     table = Table(title="What was produced", title_justify="left", title_style="bold")
     for heading in ("", "step", "result", "where to look"):
         table.add_column(heading, overflow="fold")
+    table.add_column("ms", justify="right")
     for outcome in outcomes:
         mark = "[green]✓" if outcome.ok else "[red]✗"
-        table.add_row(mark, outcome.step, escape(outcome.produced), escape(outcome.where))
+        table.add_row(mark, outcome.step, escape(outcome.produced), escape(outcome.where), f"{outcome.spent_ms:,.0f}")
     console.print()
     console.print(table)
 

@@ -1,0 +1,138 @@
+"""The service's worker settings and schedules, and its jobs on a real worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from arqestra import Pool, Worker
+from jobs.clients import clients_of, on_shutdown, on_startup
+from jobs.development_servers import MailSink
+from jobs.email import send_email
+from jobs.errors import MailRejected, MailUndeliverable, UnsafePath
+from jobs.images import process_image
+from jobs.queues import DEFAULT_QUEUE, EMAIL_QUEUE
+from jobs.settings import ServiceSettings
+from jobs.users import send_notification
+from scheduler import CRON_JOBS
+from worker import EmailWorkerSettings, WorkerSettings
+
+SEOUL = ZoneInfo("Asia/Seoul")
+
+
+@asynccontextmanager
+async def worker_of(queue: str, function: Any, pool: Pool, settings: ServiceSettings) -> AsyncIterator[Worker]:
+    """A worker in this process, with the clients of the test's settings."""
+
+    async def start(ctx: dict[str, Any]) -> None:
+        await on_startup(ctx)
+        await clients_of(ctx).store.create_bucket()
+
+    worker = Worker(
+        functions=[function],
+        queue_name=queue,
+        redis_settings=settings.redis_url,
+        serializer="msgpack",
+        on_startup=start,
+        on_shutdown=on_shutdown,
+        ctx={"settings": settings},
+        burst=True,
+        poll_delay=0.05,
+        handle_signals=False,
+    )
+    yield worker
+    await worker.close()
+
+
+async def test_a_mail_is_tried_again_until_the_server_takes_it(
+    pool: Pool, settings: ServiceSettings, sink: MailSink
+) -> None:
+    sink.answers = ["451 later", "RCPT 450 busy", "421 closing"]
+    job = await pool.enqueue(send_email, "a@example.org", "x", "x")
+    async with worker_of(EMAIL_QUEUE, send_email, pool, settings) as worker:
+        await worker.async_run()
+    result = await job.result(timeout=10)
+    assert result["status"] == "sent"
+    assert [mail.message["Message-ID"] for mail in sink.mails] == [result["message_id"]]
+    assert (await job.result_info()).job_try == 4
+
+
+async def test_a_mail_fails_after_three_retries(pool: Pool, settings: ServiceSettings, sink: MailSink) -> None:
+    sink.answers = ["451 later"] * 5
+    job = await pool.enqueue(send_email, "a@example.org", "x", "x")
+    async with worker_of(EMAIL_QUEUE, send_email, pool, settings) as worker:
+        await worker.async_run()
+    with pytest.raises(MailUndeliverable, match="in 4 attempts"):
+        await job.result(timeout=10)
+    assert len(sink.answers) == 1
+
+
+async def test_a_refused_mail_is_tried_once(pool: Pool, settings: ServiceSettings, sink: MailSink) -> None:
+    sink.answers = ["554 spam"] * 2
+    job = await pool.enqueue(send_email, "a@example.org", "x", "x")
+    async with worker_of(EMAIL_QUEUE, send_email, pool, settings) as worker:
+        await worker.async_run()
+    with pytest.raises(MailRejected, match="554 spam"):
+        await job.result(timeout=10)
+    assert len(sink.answers) == 1
+
+
+async def test_the_errors_of_a_job_reach_its_caller(pool: Pool, settings: ServiceSettings) -> None:
+    job = await pool.enqueue(process_image, "../secret.jpg", ["resize"])
+    async with worker_of(DEFAULT_QUEUE, process_image, pool, settings) as worker:
+        await worker.async_run()
+    with pytest.raises(UnsafePath, match=r"'\.\./secret\.jpg' lies outside"):
+        await job.result(timeout=10)
+
+
+async def test_a_notification_becomes_a_mail_of_another_worker(
+    pool: Pool, settings: ServiceSettings, sink: MailSink
+) -> None:
+    job = await pool.enqueue(send_notification, "a@example.org")
+    for queue, function in ((DEFAULT_QUEUE, send_notification), (EMAIL_QUEUE, send_email)):
+        if queue == EMAIL_QUEUE:
+            settings = settings.model_copy(update={"s3_bucket": settings.s3_bucket + "-2"})
+        async with worker_of(queue, function, pool, settings) as worker:
+            await worker.async_run()
+    queued = await job.result(timeout=10)
+    sent = await pool.job(queued["mail_job_id"], queue=EMAIL_QUEUE).result(timeout=10)
+    assert (sent["status"], sink.mails[0].message["Subject"]) == ("sent", "Your data has been processed")
+
+
+def test_each_worker_has_the_functions_of_its_queue() -> None:
+    for settings in (WorkerSettings, EmailWorkerSettings):
+        assert {function.queue for function in settings.functions} == {settings.queue_name}
+        assert (settings.serializer, settings.allow_abort_jobs) == ("msgpack", True)
+    assert {function.name for function in (*WorkerSettings.functions, *EmailWorkerSettings.functions)} == {
+        *("send_email", "process_image", "generate_report", "fetch_data", "process_data", "send_notification"),
+        *("fetch_partial_data", "merge_results", "cleanup_sessions", "health_check"),
+    }
+    assert {function.name: function.timeout_s for function in WorkerSettings.functions}["generate_report"] == 300
+
+
+@pytest.mark.parametrize(
+    ("name", "firings"),
+    [
+        ("cron:cleanup_sessions", ["11-22 12:00", "11-22 18:00", "11-23 00:00", "11-23 06:00"]),
+        ("cron:daily_report", ["11-22 09:00", "11-23 09:00", "11-24 09:00"]),
+        ("cron:health_check", ["11-22 08:31", "11-22 08:32", "11-22 08:33"]),
+    ],
+)
+def test_schedules_fire_when_they_should(name: str, firings: list[str]) -> None:
+    (schedule,) = [schedule for schedule in CRON_JOBS if schedule.name == name]
+    at = datetime(2026, 11, 22, 8, 30, 30, tzinfo=SEOUL)
+    seen = []
+    for _ in firings:
+        schedule.calculate_next(at)
+        at = schedule.next_run
+        seen.append(at.strftime("%m-%d %H:%M"))
+        assert at.second == 0
+        at += timedelta(milliseconds=1)
+    schedule.next_run = None
+    assert seen == firings
+    assert str(WorkerSettings.timezone) == "Asia/Seoul"
