@@ -175,12 +175,25 @@ async def test_a_stock_workers_jobs_are_neither_taken_nor_moved(scene: Scene) ->
     assert await scene.redis.get(KEYS.lease("stock")) == b"1"
 
 
-async def test_a_stock_producers_job_runs_here_and_its_payload_no_longer_expires(scene: Scene) -> None:
+async def test_a_stock_producers_job_runs_here(scene: Scene) -> None:
     await scene.stock_enqueue("a")
 
-    job = await scene.worker().claim_one()
+    assert (await scene.worker().claim_one()).payload == b"payload"
 
-    assert job.payload == b"payload"
+
+async def test_a_stock_producers_payload_does_not_expire_any_more_while_the_job_runs(scene: Scene) -> None:
+    await scene.stock_enqueue("a")
+    worker = scene.worker()
+    await worker.renew(await worker.claim_one())
+
+    assert await scene.redis.pttl(KEYS.job("a")) == -1
+
+
+async def test_a_stock_producers_payload_does_not_expire_any_more_while_a_retry_waits(scene: Scene) -> None:
+    await scene.stock_enqueue("a")
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "retry", 100)
+
     assert await scene.redis.pttl(KEYS.job("a")) == -1
 
 
