@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from .catalogue import PeerFacts
+from .machine import OtherLoad
 from .processes import Bench
 from .server import BenchmarkServer
 
@@ -15,7 +16,8 @@ NOT_COUNTED = 0
 class ThroughputRun:
     """One backlog, queued and then run by one worker process.
 
-    `queued_bytes` and `kept_bytes` are Redis memory per queued job and per kept result.
+    `queued_bytes` and `kept_bytes` are Redis memory per queued job and per kept result; `other_processors` is how many
+    processors were busy with things that are no part of the measurement.
     """
 
     concurrency: int
@@ -26,6 +28,7 @@ class ThroughputRun:
     queued_bytes: float
     kept_bytes: float
     worker_rss_bytes: int
+    other_processors: float
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ def measure_throughput(server: BenchmarkServer, bench: Bench, concurrency: int, 
     empty_bytes, idle_cpu_s = server.memory_bytes(), server.cpu_s()
     bench.produce("enqueue", jobs)
     enqueued_cpu_s, queued_bytes = server.cpu_s(), server.memory_bytes()
+    other_load = OtherLoad(server)
     with bench.start("work", concurrency, jobs) as worker:
         marker = bench.wait_for_marker(worker)
+        other_processors = other_load.processors(worker)
         server.settle()
         run_cpu_s = server.cpu_s()
         rss_bytes = worker.rss_bytes()
@@ -93,6 +98,7 @@ def measure_throughput(server: BenchmarkServer, bench: Bench, concurrency: int, 
         queued_bytes=(queued_bytes - empty_bytes) / jobs,
         kept_bytes=(server.memory_bytes() - empty_bytes) / jobs,
         worker_rss_bytes=rss_bytes,
+        other_processors=other_processors,
     )
 
 

@@ -66,7 +66,10 @@ class AdapterProcess:
         output = self._output.read()
         if self._child.returncode != 0:
             raise MeasurementFailedError(f"the producer ended with {self._child.returncode}: {self.last_words()}")
-        return json.loads(output.splitlines()[-1])
+        try:
+            return json.loads(output.splitlines()[-1])
+        except (IndexError, json.JSONDecodeError) as error:
+            raise MeasurementFailedError(f"expected one line of JSON, got {output[-200:]!r}") from error
 
     def is_running(self) -> bool:
         """Whether the process has not ended."""
@@ -79,6 +82,12 @@ class AdapterProcess:
             return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
         except psutil.NoSuchProcess as error:
             raise MeasurementFailedError(f"the worker is gone: {self.last_words()}") from error
+
+    def cpu_s(self) -> float:
+        """Processor seconds, user and system, of the process and the children that it still has."""
+        process = psutil.Process(self._child.pid)
+        times = [each.cpu_times() for each in [process, *process.children(recursive=True)]]
+        return sum(each.user + each.system for each in times)
 
     def last_words(self) -> str:
         """The last line of standard error."""

@@ -1,5 +1,7 @@
 """The run's results as tables on the terminal."""
 
+import statistics
+
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +22,9 @@ def print_report(console: Console, results: SessionResults, bars: list[Bar]) -> 
     console.print(_throughput_table(peers, results.peers.get(OURS)))
     if any(len({run.concurrency for run in peer.throughput}) == 1 for peer in peers):
         console.print("* runs one job at a time in a process; the same figure in every column", style="dim")
+    if runs := [run.other_processors for peer in peers for run in peer.throughput]:
+        told = f"other processes kept {statistics.mean(runs):.2f} processors busy meanwhile, at most {max(runs):.2f}"
+        console.print(told, style="dim", highlight=False)
     console.print(_latency_table(peers))
     console.print(_enqueue_table(peers))
     console.print(_cost_table(peers))

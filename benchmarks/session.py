@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+import redis
 from rich.console import Console
 
 from .catalogue import LEVELS, OURS, PeerFacts
@@ -157,7 +159,7 @@ class Session:
         """A measurement that fails is reported and left out; the others go on."""
         try:
             yield
-        except MeasurementFailedError as error:
+        except (MeasurementFailedError, redis.RedisError, psutil.Error) as error:
             self._fail(f"{what}: {error}")
 
     def _fail(self, message: str) -> None:
