@@ -67,7 +67,7 @@ async def merge_results(ctx: dict[str, Any], parts: list[dict[str, Any]], datase
         raise InvalidInput(f"{dataset!r} is no data set name; expected letters, digits, '.', '_' and '-'")
     store = clients_of(ctx).store
     merged = {"dataset": dataset, "shards": len(parts), **merge_totals(parts).as_dict()}
-    data = json.dumps(merged, ensure_ascii=False, sort_keys=True).encode()
+    data = json.dumps(merged, ensure_ascii=False).encode()
     key = f"{TOTALS_PREFIX}{dataset}.json"
     await store.write(key, data, "application/json")
     return {**merged, "key": key}

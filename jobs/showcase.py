@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -36,6 +37,7 @@ DATA_FOLDER = Path(os.environ.get("SHOWCASE_FOLDER") or "data")
 SERVICE_ENV = DATA_FOLDER / "service.env"
 WORKERS = {"default": "worker.WorkerSettings", "email": "worker.EmailWorkerSettings"}
 _PROJECT = Path(__file__).resolve().parent.parent
+Result = TypeVar("Result")
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -110,7 +112,7 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         stack.enter_context(published(environment))
         workers = await _start_workers(stack)
         console.print(f"[bold]arqestra[/] runs {len(workers)} workers; their logs are in {DATA_FOLDER / 'logs'}.\n")
-        outcomes = await _work(stack, given, run_id, console)
+        outcomes = await _unless_one_ends(workers, _work(stack, given, run_id, console))
         print_outcomes(console, outcomes)
         succeeded = all(outcome.ok for outcome in outcomes)
         if os.environ.get("ONCE"):
@@ -189,6 +191,24 @@ def _print_addresses(console: Console, environment: dict[str, str]) -> None:
     console.print(f"\n[bold]Serving.[/] Redis {environment['REDIS_URL']}, S3 {environment['SERVICE_S3_ENDPOINT_URL']},")
     console.print(f"SMTP {HOST}:{environment['SERVICE_SMTP_PORT']}. Variables for another terminal: {SERVICE_ENV}")
     console.print("Send a mail from there: [bold]make send TO=someone@example.org[/]. Ctrl-C stops everything.\n")
+
+
+async def _unless_one_ends(workers: list[ChildProcess], work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what the work returns, without waiting for results that a dead worker will never bring.
+
+    Raises:
+        ChildEnded: a worker ended first.
+    """
+    working, watching = asyncio.create_task(work), asyncio.create_task(_first_to_end(workers))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            await watching
+        return await working
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
 
 
 async def _first_to_end(workers: list[ChildProcess]) -> None:

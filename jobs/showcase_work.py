@@ -39,7 +39,7 @@ OPERATION_SETS: tuple[list[str | dict[str, Any]], ...] = (
     [{"name": "crop"}, {"name": "resize", "width": 400, "height": 400}, {"name": "convert", "format": "png"}],
     [
         {"name": "rotate", "angle": -6, "background": "#ffffff"},
-        {"name": "watermark", "text": "© arqestra", "position": "bottom-left", "share": 0.4},
+        {"name": "watermark", "text": "© arqestra", "position": "centre", "share": 0.6, "opacity": 0.5},
         {"name": "convert", "format": "jpeg", "quality": 90},
     ],
 )

@@ -187,6 +187,16 @@ async def test_a_worker_that_ends_is_noticed(start: Callable) -> None:
     assert "worker worker.EmailWorkerSettings ended on its own" in showcase.output
 
 
+async def test_a_worker_that_ends_during_the_work_is_noticed(start: Callable) -> None:
+    showcase = await start()
+    await showcase.until("runs 2 workers")
+    for child in showcase.children():
+        if "arq" in child.cmdline():
+            child.kill()
+    assert await showcase.exit_code() == 1
+    assert "ended on its own" in showcase.output
+
+
 async def test_sending_without_a_service_is_a_clear_error(tmp_path: Path) -> None:
     started = time.monotonic()
     send = await run("jobs.send", tmp_path)
