@@ -1,6 +1,5 @@
 """The transitions of a job: one method and one script each (`lua/`). Python never reads and then writes."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
@@ -205,12 +204,21 @@ def _claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int,
     )
 
 
+_UNMARKED = (0, "")
+
+
+def _mark(mark: bytes) -> tuple[int, str]:
+    """Crashes and flag of a job that has some."""
+    crashes, flag = mark.decode().split(" ")
+    return int(crashes), flag
+
+
 def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
     queued, next_due_in_ms, shared, now = reply[:4]
     queue, token = request.queue, request.token
     fields = iter(reply[4:])
     jobs = [
-        LeasedJob(queue, token, now, job_id.decode(), payload, attempt, math.floor(due), crashes, flag.decode())
-        for job_id, payload, attempt, due, crashes, flag in zip(*[fields] * 6, strict=True)
+        LeasedJob(queue, token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED))
+        for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
     ]
     return Claimed(jobs, queued, next_due_in_ms, shared == b"1")

@@ -3,14 +3,13 @@
 import asyncio
 from typing import Any
 
-from arq.cron import CronJob
 from arq.utils import ms_to_datetime
-from arq.worker import Function
 
 from ..current import RunningJob
 from ..outcome import CancelReason
 from ..store.records import LeasedJob
 from ..wire import Payload
+from .terms import Terms
 
 __all__ = ("UNKNOWN", "Attempt")
 
@@ -22,10 +21,11 @@ class Attempt:
 
     :ivar leased: the job and its lease
     :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
-    :ivar function: what runs it
+    :ivar terms: what runs it, and within which limits
     :ivar job_try: number of the attempt, from 1
     :ivar ref: how the log names it
-    :ivar started_ms: when the function was called
+    :ivar started_ms: when the function was called; 0 if it was not
+    :ivar ended_ms: when it returned
     :ivar ctx: the function's first argument
     :ivar task: the task that it runs in
     :ivar reason: why it was cancelled by the worker
@@ -36,7 +36,7 @@ class Attempt:
     __slots__ = (
         "calling",
         "ctx",
-        "function",
+        "ended_ms",
         "job_try",
         "leased",
         "payload",
@@ -45,16 +45,17 @@ class Attempt:
         "started_ms",
         "submitted",
         "task",
+        "terms",
         "written",
     )
 
-    def __init__(self, leased: LeasedJob) -> None:
+    def __init__(self, leased: LeasedJob, terms: Terms) -> None:
         self.leased = leased
+        self.terms = terms
         self.payload = UNKNOWN
-        self.function: Function | CronJob | None = None
         self.job_try = leased.attempt
         self.ref = leased.id
-        self.started_ms = 0
+        self.started_ms = self.ended_ms = 0
         self.ctx: dict[Any, Any] = {}
         self.task: asyncio.Task[None] | None = None
         self.reason: CancelReason | None = None

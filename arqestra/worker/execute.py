@@ -21,6 +21,7 @@ from ..store.records import Ending
 from ..wire import JobEnd, decode_payload, encode_result
 from .attempt import Attempt
 from .report import report, report_refusal, report_start
+from .terms import KEEP_NO_RESULT
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -32,17 +33,22 @@ logger = logging.getLogger("arq.worker")
 
 async def execute(worker: "Worker", attempt: Attempt) -> None:
     """Run one leased job to its outcome."""
-    outcome = decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt)
-    if outcome is None:
-        outcome = await call(worker, attempt)
-        report(worker, attempt, outcome)
-    else:
-        report_refusal(worker, attempt, outcome)
-    if worker.on_job_end or worker.after_job_end or attempt.written:
-        # In a task of its own: a shutdown that cancels this one must not lose the outcome.
-        await asyncio.shield(asyncio.ensure_future(conclude(worker, attempt, outcome)))
-    else:
-        hand_over(worker, attempt, outcome)
+    try:
+        outcome = decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt)
+        if outcome is None:
+            outcome = await call(worker, attempt)
+            report(worker, attempt, outcome)
+        else:
+            report_refusal(worker, attempt, outcome)
+        if worker.on_job_end or worker.after_job_end or attempt.written:
+            # In a task of its own: a shutdown that cancels this one must not lose the outcome.
+            await asyncio.shield(asyncio.ensure_future(conclude(worker, attempt, outcome)))
+        else:
+            hand_over(worker, attempt, outcome)
+    except Exception as error:
+        logger.exception("running job %s went wrong", attempt.ref)
+        if not attempt.submitted:
+            hand_over(worker, attempt, Outcome(State.FAILED, error))
 
 
 def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -75,18 +81,17 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     if deadline_ms is not None and leased.claimed_ms > deadline_ms:
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
-    function = worker.functions.get(payload.function)
-    if function is None:
+    terms = worker.terms.get(payload.function)
+    if terms is None:
         logger.warning("job %s, function %r not found", leased.id, payload.function)
         return Outcome(State.FAILED, JobExecutionFailed(f"function {payload.function!r} not found"))
-    attempt.function = function
-    if hasattr(function, "next_run"):
+    attempt.terms = terms
+    if terms.is_cron:
         attempt.ref = payload.function  # arq names cron jobs without their id
-    max_tries = worker.max_tries if function.max_tries is None else function.max_tries
-    if attempt.job_try > max_tries:
+    if attempt.job_try > terms.max_tries:
         age_s = (timestamp_ms() - payload.enqueued_ms) / 1000
-        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, max_tries)
-        return Outcome(State.FAILED, JobExecutionFailed(f"max {max_tries} retries exceeded"))
+        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, terms.max_tries)
+        return Outcome(State.FAILED, JobExecutionFailed(f"max {terms.max_tries} retries exceeded"))
     return None
 
 
@@ -100,10 +105,8 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
         "enqueue_time": ms_to_datetime(payload.enqueued_ms),
         "score": attempt.leased.due_ms,
     }
-    if not worker.serializer.plain:
-        return None
-    rebuilder = worker.rebuilder_of(payload.function)
-    if rebuilder.needed:
+    rebuilder = attempt.terms.rebuilder
+    if rebuilder is not None:
         try:
             args, kwargs = rebuilder.rebuild(payload.args, payload.kwargs)
         except ArgumentsError as error:
@@ -115,12 +118,11 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
 
 async def call(worker: "Worker", attempt: Attempt) -> Outcome:
     """Call the job function within its time limit."""
-    function, payload = attempt.function, attempt.payload
+    function, timeout_s, payload = attempt.terms.function, attempt.terms.timeout_s, attempt.payload
     assert function is not None
     running_attempt.set(attempt)
     attempt.started_ms = timestamp_ms()
-    timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
-    limit = worker.loop.call_later(timeout_s, attempt.cancel, CancelReason.TIMEOUT) if timeout_s is not None else None
+    limit = None if timeout_s is None else worker.loop.call_later(timeout_s, attempt.cancel, CancelReason.TIMEOUT)
     attempt.calling = True
     try:
         if worker.on_job_start:
@@ -132,22 +134,22 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
         return classify(error, reason, retry_jobs=worker.retry_jobs)
     finally:
         attempt.calling = False
+        attempt.ended_ms = timestamp_ms()
         if limit is not None:
             limit.cancel()
-        _forget_cancellation()
+        _forget_cancellation(attempt.task)
     return Outcome(State.COMPLETE, value)
 
 
-def _forget_cancellation() -> None:
+def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:
     """The cancellation was the job's; what the task does afterwards is not cancelled."""
-    task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
 
 
 async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Hand over with the hooks around it; their errors are logged and change nothing."""
-    ran = attempt.function is not None and bool(attempt.ctx)
+    ran = attempt.started_ms > 0
     if worker.on_job_end and ran:
         try:
             await worker.on_job_end(attempt.ctx)
@@ -183,42 +185,22 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         again: Literal["retry", "release"] = "retry" if state is State.RETRIED else "release"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
         return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts)
-    ttl_ms = _result_ttl_ms(worker, attempt)
-    data = None
-    if ttl_ms >= 0:
-        success = state is State.COMPLETE
-        now_ms = timestamp_ms()
-        data = encode_result(
-            worker.serializer,
-            JobEnd(
-                attempt.payload,
-                leased.id,
-                leased.queue,
-                attempt.job_try,
-                success,
-                outcome.value,
-                attempt.started_ms or now_ms,
-                now_ms,
-            ),
-        )
+    ttl_ms = attempt.terms.result_ttl_ms
+    data = None if ttl_ms == KEEP_NO_RESULT else _encoded_result(worker, attempt, outcome)
     if data is None:
-        ttl_ms, data = -1, b""
-    keep_ms = 0
-    if hasattr(attempt.function, "next_run"):
-        # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
-        keep_ms = to_ms(arq.worker.keep_cronjob_progress)  # type: ignore[attr-defined]
-    return Ending(
-        leased.id, leased.queue, leased.token, "dead" if state is State.DEAD else "end", keep_ms, ttl_ms, data
+        ttl_ms, data = KEEP_NO_RESULT, b""
+    kind: Literal["end", "dead"] = "dead" if state is State.DEAD else "end"
+    # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
+    keep_ms = to_ms(arq.worker.keep_cronjob_progress) if attempt.terms.is_cron else 0  # type: ignore[attr-defined]
+    return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data)
+
+
+def _encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes | None:
+    leased = attempt.leased
+    ended_ms = attempt.ended_ms or timestamp_ms()
+    started_ms = attempt.started_ms or ended_ms
+    success = outcome.state is State.COMPLETE
+    return encode_result(
+        worker.serializer,
+        JobEnd(attempt.payload, leased.id, leased.queue, attempt.job_try, success, outcome.value, started_ms, ended_ms),
     )
-
-
-def _result_ttl_ms(worker: "Worker", attempt: Attempt) -> int:
-    """ms to keep the result; 0 for ever, -1 not at all."""
-    function = attempt.function
-    forever, keep_s = worker.keep_result_forever, worker.keep_result_s
-    if function is not None:
-        forever = forever if function.keep_result_forever is None else function.keep_result_forever
-        keep_s = keep_s if function.keep_result_s is None else function.keep_result_s
-    if forever:
-        return 0
-    return to_ms(keep_s) or -1

@@ -34,7 +34,7 @@ def report_start(attempt: Attempt) -> None:
 
 def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was called."""
-    run_ms = timestamp_ms() - attempt.started_ms
+    run_ms = attempt.ended_ms - attempt.started_ms
     state = outcome.state
     _count(worker, attempt, state, run_ms)
     if state is State.COMPLETE:
@@ -73,7 +73,7 @@ def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> Non
         return
     leased = attempt.leased
     wait_ms = max(0, leased.claimed_ms - leased.due_ms)
-    worker.tally.count(leased.queue, attempt.payload.function, state, run_ms, wait_ms)
+    worker.tally.count((leased.queue, attempt.payload.function, state._value_), run_ms, wait_ms)
 
 
 def _shown(worker: "Worker", value: Any) -> str:

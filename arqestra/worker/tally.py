@@ -9,26 +9,25 @@ from ..store.store import Store
 
 __all__ = ("Tally",)
 
-_COUNTED = {
-    State.COMPLETE: "complete",
-    State.FAILED: "failed",
-    State.DEAD: "failed",
-    State.RETRIED: "retried",
-    State.RELEASED: "retried",
-    State.ABORTED: "aborted",
-    State.EXPIRED: "expired",
-}
+Key = tuple[str, str, str]
+
+# The figure that a state counts for, where it is not the state's own name.
+_COUNTS_AS = {State.DEAD.value: "failed", State.RELEASED.value: "retried"}
 
 
 class Tally:
     """Counters by queue and function."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, State], list[int]] = {}
+        self._counts: dict[Key, list[int]] = {}
 
-    def count(self, queue: str, function: str, state: State, run_ms: int, wait_ms: int) -> None:
-        """Take in one attempt: ms that it ran and ms from due to start."""
-        key = (queue, function, state)
+    def count(self, key: Key, run_ms: int, wait_ms: int) -> None:
+        """Take in one attempt.
+
+        :param key: queue, function, value of the `State`
+        :param run_ms: ms that it ran
+        :param wait_ms: ms from due to start
+        """
         entry = self._counts.get(key)
         if entry is None:
             self._counts[key] = [1, run_ms, wait_ms, run_ms]
@@ -48,7 +47,11 @@ class Tally:
         maxima: dict[str, int] = {}
         for (queue, function, state), (number, run_ms, wait_ms, longest_ms) in counts.items():
             name = f"{queue}|{function}|"
-            for figure, amount in ((_COUNTED[state], number), ("run_ms_total", run_ms), ("wait_ms_total", wait_ms)):
+            for figure, amount in (
+                (_COUNTS_AS.get(state, state), number),
+                ("run_ms_total", run_ms),
+                ("wait_ms_total", wait_ms),
+            ):
                 sums[name + figure] = sums.get(name + figure, 0) + amount
             maxima[name + "run_ms_max"] = max(longest_ms, maxima.get(name + "run_ms_max", 0))
         try:
@@ -57,7 +60,7 @@ class Tally:
             self._restore(counts)
             raise
 
-    def _restore(self, counts: dict[tuple[str, str, State], list[int]]) -> None:
+    def _restore(self, counts: dict[Key, list[int]]) -> None:
         for key, (number, run_ms, wait_ms, longest_ms) in counts.items():
             entry = self._counts.setdefault(key, [0, 0, 0, 0])
             entry[0] += number

@@ -20,7 +20,6 @@ from arq.worker import FailedJobs, Function, func
 from redis.exceptions import RedisError
 
 from ..connect import create_pool, settings_of
-from ..function import Rebuilder
 from ..identity import new_worker_id
 from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
@@ -37,6 +36,7 @@ from .exchange import Exchange
 from .execute import execute, hand_over
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .tally import Tally
+from .terms import default_terms, terms_of
 
 __all__ = ("Worker",)
 
@@ -86,7 +86,8 @@ class Worker:
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
         self._last_tally = time()
-        self._rebuilders: dict[str, Rebuilder] = {}
+        self.terms = {name: terms_of(self, function) for name, function in self.functions.items()}
+        self._default_terms = default_terms(self)
         if options.handle_signals:
             handler = self.handle_sig_wait_for_completion if self._job_completion_wait else self.handle_sig
             for signum in (signal.SIGINT, signal.SIGTERM):
@@ -345,7 +346,7 @@ class Worker:
         return max(0, free)
 
     def _start_job(self, leased: LeasedJob) -> None:
-        attempt = Attempt(leased)
+        attempt = Attempt(leased, self._default_terms)
         job_id = leased.id
         before = self._running.get(job_id)
         if before is not None:  # its lease ran out while it was still running here
@@ -357,18 +358,7 @@ class Worker:
             self._suspects += 1
         if self._direct:
             attempt.written = self.loop.create_future()
-        self.tasks[job_id] = attempt.task = self.loop.create_task(self._execute(attempt))
-
-    async def _execute(self, attempt: Attempt) -> None:
-        try:
-            await execute(self, attempt)
-        except asyncio.CancelledError:
-            if not attempt.submitted:
-                hand_over(self, attempt, Outcome(State.RELEASED))
-        except Exception as error:
-            logger.exception("running job %s went wrong", attempt.ref)
-            if not attempt.submitted:
-                hand_over(self, attempt, Outcome(State.FAILED, error))
+        self.tasks[job_id] = attempt.task = self.loop.create_task(execute(self, attempt))
 
     def slot_freed(self, attempt: Attempt) -> None:
         """The job no longer holds a slot; its outcome may still be on its way."""
@@ -393,13 +383,6 @@ class Worker:
             attempt = self._attempts.pop(ending.token + ending.id, None)
             if attempt is not None and attempt.written is not None and not attempt.written.done():
                 attempt.written.set_result(written)
-
-    def rebuilder_of(self, name: str) -> Rebuilder:
-        """What rebuilds the arguments of a function from plain data."""
-        rebuilder = self._rebuilders.get(name)
-        if rebuilder is None:
-            rebuilder = self._rebuilders[name] = Rebuilder(self.functions[name].coroutine)
-        return rebuilder
 
     def _on_message(self, data: bytes | None) -> None:
         """A message on this worker's channel; None when the subscription has become active."""

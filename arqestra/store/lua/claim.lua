@@ -8,8 +8,8 @@
 --      11: '1' this claim may have been made before and its reply was lost
 --      12...: ids, to claim just these if they are due
 -- RETURNS  { jobs in the queue, ms until the next becomes due or -1, '1' if the claim was cut to a fair share,
---            now, then for each job: id, payload or false, attempt, due, crashes, flag }
---          flag: '' run it | 'abort' | 'dead' (both: do not run it, record it)
+--            now, then for each job: id, payload or false, attempt, due, mark }
+--          mark: '' run it, as nearly always | 'crashes flag' with the flag '' run it | 'abort' | 'dead' (record it only)
 -- EVENTS   wakes the next waiting worker while due jobs remain
 --
 -- The lease record, never the score, says whether a job is free: a stock abort() gives a leased job a past score (it is
@@ -35,6 +35,7 @@ local token = worker .. '.' .. ARGV[3]
 local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
 local waiting = WAITING .. queue
 
+local waiting_count = 0
 local ids, dues, crash_counts, flags = {}, {}, {}, {}
 local moves, seen = {}, {}   -- moves: score, id, score, id, ... of entries that are not taken
 
@@ -147,6 +148,7 @@ local function lease_taken(jobs, count_attempt)
   local payloads = redis.call('MGET', unpack(job_names))
   local attempts = redis.call('MGET', unpack(attempt_names))
   local lease_end = now + lease_ms
+  local lease_head = token .. '|' .. lease_end .. '|'
   local ttl_ms = lease_ms + margin_ms
   local scores, counts = {}, {}
   for i = 1, n do
@@ -160,13 +162,13 @@ local function lease_taken(jobs, count_attempt)
         counts[#counts + 1] = ATTEMPTS .. id
         counts[#counts + 1] = attempt
       end
-      redis.call('SET', LEASE .. id, token .. '|' .. lease_end .. '|' .. dues[i] .. '|' .. crash_counts[i], 'PX', ttl_ms)
-      redis.call('PERSIST', JOB .. id)
+      redis.call('SET', LEASE .. id, lease_head .. dues[i] .. '|' .. crash_counts[i], 'PX', ttl_ms)
       scores[#scores + 1] = lease_end
       scores[#scores + 1] = id
       local at = #jobs
       jobs[at + 1], jobs[at + 2], jobs[at + 3] = id, payload, attempt
-      jobs[at + 4], jobs[at + 5], jobs[at + 6] = dues[i], crash_counts[i], flags[i]
+      jobs[at + 4] = dues[i]
+      jobs[at + 5] = (crash_counts[i] == 0 and flags[i] == '') and '' or crash_counts[i] .. ' ' .. flags[i]
     end
   end
   if #scores > 0 then
@@ -184,7 +186,7 @@ local function settle_waiting(free)
     return -1
   end
   if not free then
-    if redis.call('ZREM', waiting, worker) == 1 then
+    if waiting_count > 0 and redis.call('ZREM', waiting, worker) == 1 then
       appoint(queue, now)
     end
     return -1
@@ -206,7 +208,8 @@ end
 
 local others = 0
 if wait then
-  others = redis.call('ZCARD', waiting)
+  waiting_count = redis.call('ZCARD', waiting)
+  others = waiting_count
   if others > 0 and redis.call('ZSCORE', waiting, worker) then
     others = others - 1
   end

@@ -24,6 +24,7 @@ local now = clock(ARGV[1])
 local count = (#ARGV - 1) / 7
 local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
 local removals = {}          -- queue -> ids
+local doomed = {}            -- keys to delete
 local has_aborts = redis.call('EXISTS', ABORTS) == 1
 
 local lease_names = {}
@@ -56,11 +57,12 @@ local function finish_job(id, queue, kind, keep_ms, ttl, result)
   elseif ttl ~= '-1' then
     redis.call('SET', RESULT .. id, result, 'PX', ttl)
   end
+  local n = #doomed
+  doomed[n + 1], doomed[n + 2] = JOB .. id, ATTEMPTS .. id
   if kind == 'end' and keep_ms ~= '0' then
-    redis.call('DEL', JOB .. id, ATTEMPTS .. id)
     redis.call('SET', LEASE .. id, '1', 'PX', keep_ms)
   else
-    redis.call('DEL', JOB .. id, ATTEMPTS .. id, LEASE .. id)
+    doomed[n + 3] = LEASE .. id
   end
   if has_aborts then
     redis.call('ZREM', ABORTS, id)
@@ -85,6 +87,7 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
   end
   redis.call('ZADD', queue, score, id)
   redis.call('DEL', LEASE .. id)
+  redis.call('PERSIST', JOB .. id)
   if attempts ~= '' then
     redis.call('SET', ATTEMPTS .. id, attempts)
   end
@@ -125,6 +128,9 @@ end
 for queue, list in pairs(removals) do
   redis.call('ZREM', queue, unpack(list))
 end
+for first = 1, #doomed, 900 do
+  redis.call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
+end
 if #ended > 0 then
   local child_names = {}
   for i, id in ipairs(ended) do
@@ -135,8 +141,15 @@ if #ended > 0 then
       release_children(id)
     end
   end
-  for _, id in ipairs(ended) do
-    redis.call('PUBLISH', DONE .. id, '')
+  local channels = {}
+  for i, id in ipairs(ended) do
+    channels[i] = DONE .. id
+  end
+  local listeners = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  for i = 1, #listeners, 2 do
+    if listeners[i + 1] > 0 then
+      redis.call('PUBLISH', listeners[i], '')
+    end
   end
 end
 for queue in pairs(due_queues) do

@@ -25,6 +25,7 @@ for i = 5, #ARGV, 3 do
   local lease = leases[(i - 2) / 3]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     local rest = string.match(lease, '|%d+(|%d+|%d+)$')
+    redis.call('PERSIST', JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
     redis.call('SET', LEASE .. id, token .. '|' .. now + lease_ms .. rest, 'PX', lease_ms + margin_ms)
     local list = scores[queue]
     if not list then

@@ -1,0 +1,60 @@
+"""The terms on which a worker runs one function: the function's own settings, else the worker's."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from arq.cron import CronJob
+from arq.utils import to_ms
+from arq.worker import Function
+
+from ..function import Rebuilder
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("KEEP_NO_RESULT", "Terms", "default_terms", "terms_of")
+
+KEEP_NO_RESULT = -1
+
+
+class Terms(NamedTuple):
+    """:ivar function: what runs the job; None where the job is only recorded
+    :ivar timeout_s: limit of one attempt, or None
+    :ivar max_tries: attempts
+    :ivar result_ttl_ms: ms to keep the result; 0 for ever, `KEEP_NO_RESULT`
+    :ivar is_cron: an arq cron job
+    :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
+    """
+
+    function: Function | CronJob | None
+    timeout_s: float | None
+    max_tries: int
+    result_ttl_ms: int
+    is_cron: bool
+    rebuilder: Rebuilder | None
+
+
+def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
+    """The terms of a function on this worker."""
+    forever, keep_s = function.keep_result_forever, function.keep_result_s
+    rebuilder = Rebuilder(function.coroutine) if worker.serializer.plain else None
+    return Terms(
+        function,
+        worker.job_timeout_s if function.timeout_s is None else function.timeout_s,
+        worker.max_tries if function.max_tries is None else function.max_tries,
+        _ttl_ms(
+            worker.keep_result_forever if forever is None else forever,
+            worker.keep_result_s if keep_s is None else keep_s,
+        ),
+        hasattr(function, "next_run"),
+        rebuilder if rebuilder is not None and rebuilder.needed else None,
+    )
+
+
+def default_terms(worker: "Worker") -> Terms:
+    """The terms of jobs whose function is not known: they are only recorded."""
+    ttl_ms = _ttl_ms(worker.keep_result_forever, worker.keep_result_s)
+    return Terms(None, None, worker.max_tries, ttl_ms, is_cron=False, rebuilder=None)
+
+
+def _ttl_ms(forever: bool, keep_s: float) -> int:
+    return 0 if forever else to_ms(keep_s) or KEEP_NO_RESULT
