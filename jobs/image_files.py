@@ -152,11 +152,11 @@ def read_image_file(path: Path, max_bytes: int) -> bytes:
         ObjectMissing: no such file.
         ImageTooLarge: more bytes than that.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ObjectMissing(f"there is no image file {path.name!r} below the image folder") from error
+    # A named pipe would keep the thread waiting for ever, so only a regular file is opened.
+    if not path.is_file():
+        raise ObjectMissing(f"there is no image file {path.name!r} below the image folder")
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLarge(f"{path.name!r} is larger than the {max_bytes:,} bytes allowed")
     return data

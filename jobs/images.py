@@ -52,7 +52,7 @@ async def process_image(
         _check_location(clients, destination)
 
     data = await _read(clients, source)
-    image = await _render(clients, Rendering(data, parsed, settings.image_max_pixels))
+    image = await render(clients, Rendering(data, parsed, settings.image_max_pixels))
     key = destination or default_destination(source, parsed, image.suffix)
     await _write(clients, key, image)
     return image.description(key)
@@ -88,7 +88,7 @@ async def _read(clients: Clients, source: str) -> bytes:
     return await clients.in_thread(read_image_file, path, max_bytes)
 
 
-async def _render(clients: Clients, rendering: Rendering) -> ProcessedImage:
+async def render(clients: Clients, rendering: Rendering) -> ProcessedImage:
     """Work in a thread; a job that is aborted or times out stops libvips instead of leaving it at work."""
     try:
         return await clients.in_thread(rendering.run)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from rich.progress import Progress
 
-from arqestra import Pool
+from arqestra import Job, Pool
 
 from .email import send_email
 from .images import process_image
@@ -28,6 +28,7 @@ from .showcase_input import MAX_SHARD_BYTES, SHARDS, ShowcaseInput, cut_into_sha
 from .users import fetch_data, process_data, send_notification
 
 RESULT_TIMEOUT_S = 120
+RESULT_TIMEOUT_EACH_S = 10
 STATISTICS_TIMEOUT_S = 5
 EXPIRED_SESSIONS = 1_200
 _USER = {"name": "Grace Hopper 그레이스 호퍼", "email": "grace.hopper@example.org"}
@@ -156,7 +157,7 @@ class ShowcaseWork:
         location = await store.write(f"originals/{first}", data, "application/octet-stream")
         jobs.append(await pool.enqueue(process_image, location, ["thumbnail", "watermark"]))
 
-        results = await _gather([_awaited(job.result(timeout=RESULT_TIMEOUT_S), advance) for job in jobs])
+        results = await _results(jobs, advance)
         await self._download(results[-1]["key"], self._place.folder / "images" / "from-s3")
         size_kb = sum(result["size_bytes"] for result in results) / 1000
         return f"{len(results)} pictures, {size_kb:,.0f} kB", str(self._place.folder / "images")
@@ -174,7 +175,7 @@ class ShowcaseWork:
 
     async def _fetch(self, advance: Advance) -> tuple[str, str]:
         jobs = [await self._place.pool.enqueue(fetch_partial_data, key) for key in self._shard_rows]
-        self._parts = await _gather([_awaited(job.result(timeout=RESULT_TIMEOUT_S), advance) for job in jobs])
+        self._parts = await _results(jobs, advance)
         for part in self._parts:
             seen = part["rows"] + part["rejected"]
             if seen != self._shard_rows[part["shard"]]:
@@ -269,8 +270,10 @@ async def _awaited(result: Awaitable[Any], advance: Advance) -> Any:
     return value
 
 
-async def _gather(results: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def _results(jobs: list[Job], advance: Advance) -> list[Any]:
     """Wait for all, also when one failed, so that no bar moves after its step has ended."""
+    timeout_s = RESULT_TIMEOUT_S + RESULT_TIMEOUT_EACH_S * len(jobs)
+    results = (_awaited(job.result(timeout=timeout_s), advance) for job in jobs)
     values = await asyncio.gather(*results, return_exceptions=True)
     for value in values:
         if isinstance(value, BaseException):

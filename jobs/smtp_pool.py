@@ -33,6 +33,9 @@ class SmtpPool:
         connect: makes an unconnected client; the pool connects it.
         size: connections at most, so that a burst of mails does not open hundreds.
         idle_s: seconds after which an unused connection is closed instead of lent.
+
+    Attributes:
+        opened: connections made so far.
     """
 
     def __init__(self, connect: Callable[[], aiosmtplib.SMTP], size: int, idle_s: float) -> None:
@@ -41,6 +44,11 @@ class SmtpPool:
         self._idle: list[_Idle] = []
         self._idle_s = idle_s
         self.opened = 0
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait to be lent."""
+        return len(self._idle)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[aiosmtplib.SMTP]:

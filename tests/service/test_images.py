@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pyvips
 from jobs.clients import Clients
 from jobs.errors import ImageTooLarge, InvalidOperation, ObjectMissing, UnsafePath
 from jobs.image_files import path_below, write_image_file
-from jobs.images import process_image
+from jobs.images import process_image, render
 
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 Ctx = dict[str, Any]
@@ -102,6 +105,9 @@ async def test_foreign_bucket_is_refused(ctx: Ctx) -> None:
 async def test_missing_sources_are_a_clear_error(ctx: Ctx, clients: Clients) -> None:
     with pytest.raises(ObjectMissing, match=r"'nothing\.jpg'"):
         await process_image(ctx, "nothing.jpg", ["resize"])
+    os.mkfifo(clients.settings.image_root / "pipe.jpg")
+    with pytest.raises(ObjectMissing, match=r"'pipe\.jpg'"):
+        await process_image(ctx, "pipe.jpg", ["resize"])
     with pytest.raises(ObjectMissing, match=r"nothing\.jpg"):
         await process_image(ctx, clients.store.url_of("nothing.jpg"), ["resize"])
 
@@ -123,6 +129,25 @@ async def test_bomb_is_refused(ctx: Ctx, clients: Clients) -> None:
     (clients.settings.image_root / "bomb.png").write_bytes(bomb)
     with pytest.raises(ImageTooLarge, match="20000x20000 pixels"):
         await process_image(ctx, "bomb.png", ["thumbnail"])
+
+
+async def test_an_aborted_job_stops_its_thread(clients: Clients) -> None:
+    started, stopped = threading.Event(), threading.Event()
+
+    class Endless:
+        def run(self) -> None:
+            started.set()
+            stopped.wait()
+
+        def cancel(self) -> None:
+            stopped.set()
+
+    task = asyncio.create_task(render(clients, Endless()))  # type: ignore[arg-type]
+    await asyncio.to_thread(started.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stopped.is_set()
 
 
 def test_a_name_with_dots_that_stays_inside_is_fine(tmp_path: Path) -> None:
