@@ -129,7 +129,9 @@ class Store:
 
     async def delete(self, job_id: str, queue: str) -> Literal["running", "deleted", "missing"]:
         """Remove every trace of a job that no worker holds."""
-        reply = await with_retries(lambda _: self._run(self._call("delete", queue, job_id)))
+        reply = await with_retries(
+            lambda resent: self._run(self._call("delete", queue, job_id, "1" if resent else "0"))
+        )
         return cast(Literal["running", "deleted", "missing"], reply[0].decode())
 
     async def requeue(

@@ -25,6 +25,7 @@ logger = logging.getLogger("arq.worker")
 
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 ERROR_PAUSE_S = 1.0
+A_DAY_MS = 86_400_000
 
 
 class Exchange:
@@ -138,7 +139,7 @@ class Exchange:
             self._timer.cancel()
             self._timer = None
         if delay_ms is not None:
-            self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.look)
+            self._timer = asyncio.get_running_loop().call_later(min(delay_ms, A_DAY_MS) / 1000, self.look)
 
     def due_in(self, delay_ms: int) -> None:
         """This worker became the lookout: the next job is due in that many ms."""

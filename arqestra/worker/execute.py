@@ -182,7 +182,8 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
     if state is State.LOST:
         return None
     if state is State.RETRIED or state is State.RELEASED:
-        again: Literal["retry", "release"] = "retry" if state is State.RETRIED else "release"
+        counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
+        again: Literal["retry", "release"] = "release" if state is State.RELEASED and counted else "retry"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
         return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts)
     ttl_ms = attempt.terms.result_ttl_ms

@@ -44,6 +44,7 @@ logger = logging.getLogger("arq.worker")
 
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 TALLY_S = 1.0
+MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 CLOSE_WAIT_S = 30.0
 _pickle_mentioned = False
 
@@ -282,7 +283,7 @@ class Worker:
         while not self.stopping:
             await self._housekeep()
             self.exchange.look()
-            await asyncio.sleep(max(self.poll_delay_s, 0.01))
+            await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MOST_POLL_S))
 
     async def _burst(self) -> None:
         """Work until the queue is empty, or `max_burst_jobs` were run."""
@@ -389,7 +390,7 @@ class Worker:
         if data is None or data == b"wake":
             self.exchange.look()
         elif data.startswith(b"due "):
-            self.exchange.due_in(int(float(data[4:])))
+            self.exchange.due_in(int(data[4:]))
         elif data.startswith(b"abort ") and self.allow_abort_jobs:
             attempt = self._running.get(data[6:].decode())
             if attempt is not None:

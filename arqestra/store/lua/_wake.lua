@@ -5,17 +5,15 @@
 -- The longest waiting worker is the lookout: it alone keeps a timer for the next job that becomes due, so that a retry
 -- that comes due does not wake the whole fleet. When the lookout is woken, the next in line is told the time.
 
-local LOOKOUT_WINDOW_MS = 10000
-
 -- Tell the lookout how long it is until the next job becomes due.
 local function appoint(queue, now)
   local lookout = redis.call('ZRANGE', WAITING .. queue, 0, 0)[1]
   if not lookout then
     return
   end
-  local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, now + LOOKOUT_WINDOW_MS, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   if next_due then
-    redis.call('PUBLISH', WORKER .. lookout, 'due ' .. math.max(0, next_due - now))
+    redis.call('PUBLISH', WORKER .. lookout, 'due ' .. string.format('%.0f', math.max(0, next_due - now)))
   end
 end
 

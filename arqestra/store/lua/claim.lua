@@ -25,6 +25,7 @@ local PAGE = 250             -- entries a page after the first
 local ABORTS_A_CLAIM = 100
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
+local WAITING_TTL_MS = 120000  -- workers register anew at least every 30 s
 local STOCK_ABORT_SCORE = 1  -- what stock arq's abort() writes: such a job may still wait for its parents
 local FAR_FUTURE = 8640000000000000
 
@@ -89,14 +90,31 @@ local function leases_of(list, first, step)
   return redis.call('MGET', unpack(names))
 end
 
+-- A job of this queue that is to be aborted, unless a worker holds it: that one was told.
+local function take_abort(id, score)
+  local lease = redis.call('GET', LEASE .. id)
+  if not lease then
+    return take(id, score, 0, 'abort')
+  end
+  local lease_end, due, crashes = string.match(lease, '|(%d+)|(%d+)|(%d+)$')
+  if lease_end and tonumber(lease_end) <= now then
+    take(id, tonumber(due), tonumber(crashes), 'abort')
+  end
+end
+
 local function take_aborts()
-  for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, ABORTS_A_CLAIM - 1)) do
-    local score = redis.call('ZSCORE', queue, id)
-    if score and not redis.call('GET', LEASE .. id) then
-      take(id, tonumber(score), 0, 'abort')
+  redis.call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
+  for first = 0, SCAN_LIMIT - 1, PAGE do
+    local requested = redis.call('ZREVRANGE', ABORTS, first, first + PAGE - 1)
+    if #requested == 0 then
+      return
+    end
+    for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(requested))) do
+      if score and #ids < ABORTS_A_CLAIM then
+        take_abort(requested[i], tonumber(score))
+      end
     end
   end
-  redis.call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
 end
 
 local function take_due(want)
@@ -118,9 +136,17 @@ local function take_due(want)
   end
 end
 
--- The jobs of this very claim whose reply was lost.
+-- Why a job of this claim was taken, as far as that can still be seen.
+local function flag_of(id, crashes)
+  if crashes >= max_crashes then
+    return 'dead'
+  end
+  return aborts and redis.call('ZSCORE', ABORTS, id) and 'abort' or ''
+end
+
+-- The jobs of this very claim whose reply was lost; their leases are among the newest.
 local function take_again()
-  local leased = redis.call('ZRANGEBYSCORE', queue, '(' .. now, now + lease_ms, 'LIMIT', 0, SCAN_LIMIT)
+  local leased = redis.call('ZREVRANGEBYSCORE', queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
   for first = 1, #leased, 1000 do
     local names = {}
     for i = first, math.min(first + 999, #leased) do
@@ -129,7 +155,8 @@ local function take_again()
     for i, lease in ipairs(redis.call('MGET', unpack(names))) do
       if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
         local due, crashes = string.match(lease, '|(%d+)|(%d+)$')
-        take(leased[first + i - 1], tonumber(due), tonumber(crashes), '')
+        local id = leased[first + i - 1]
+        take(id, tonumber(due), tonumber(crashes), flag_of(id, tonumber(crashes)))
       end
     end
   end
@@ -162,7 +189,9 @@ local function lease_taken(jobs, count_attempt)
         counts[#counts + 1] = ATTEMPTS .. id
         counts[#counts + 1] = attempt
       end
-      redis.call('SET', LEASE .. id, lease_head .. dues[i] .. '|' .. crash_counts[i], 'PX', ttl_ms)
+      -- %.0f: Lua writes numbers of 15 digits and more with an exponent
+      local record = string.format('%s%.0f|%d', lease_head, dues[i], crash_counts[i])
+      redis.call('SET', LEASE .. id, record, 'PX', ttl_ms)
       scores[#scores + 1] = lease_end
       scores[#scores + 1] = id
       local at = #jobs
@@ -192,7 +221,7 @@ local function settle_waiting(free)
     return -1
   end
   redis.call('ZADD', waiting, 'NX', now, worker)
-  redis.call('PEXPIRE', waiting, 60000)
+  redis.call('PEXPIRE', waiting, WAITING_TTL_MS)
   for _ = 1, 10 do
     local lookout = redis.call('ZRANGE', waiting, 0, 0)[1]
     if lookout == worker then

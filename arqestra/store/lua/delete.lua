@@ -1,10 +1,13 @@
 -- Remove every trace of a job that no worker holds.
 --
 -- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: job id
+-- ARGV  1: time in ms or ''   2: job id   3: '1' if this call may have been made before and its reply was lost
 -- RETURNS  'running' nothing was done | 'deleted' | 'missing'
+-- EVENTS   its children do not wait for it any more
 
 -- @include _clock
+-- @include _wake
+-- @include _children
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
@@ -15,13 +18,15 @@ if lease then
     return 'running'
   end
 end
-local parents = redis.call('SMEMBERS', PARENTS .. id)
-for _, parent in ipairs(parents) do
-  redis.call('HDEL', CHILDREN .. parent, id)
-end
-local removed = redis.call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, PARENTS .. id)
+leave_parents(id)
+local due_queues = {}
+release_children(id, now, due_queues)
+local removed = redis.call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id)
 removed = removed + redis.call('ZREM', queue, id) + redis.call('ZREM', DEAD .. queue, id)
 redis.call('HDEL', DEAD_PAYLOADS .. queue, id)
 redis.call('ZREM', ABORTS, id)
 redis.call('PUBLISH', DONE .. id, '')
-return removed > 0 and 'deleted' or 'missing'
+for due_queue in pairs(due_queues) do
+  wake(due_queue, now)
+end
+return (removed > 0 or ARGV[3] == '1') and 'deleted' or 'missing'

@@ -23,7 +23,7 @@ local verdicts, additions, due_queues, deferred = {}, {}, {}, {}
 local function refused(id, unique, payload)
   if unique then
     if redis.call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
-      redis.call('DEL', ATTEMPTS .. id)
+      redis.call('DEL', ATTEMPTS .. id, PARENTS .. id)
       redis.call('ZREM', ABORTS, id)
       return false
     end

@@ -17,6 +17,7 @@
 
 -- @include _clock
 -- @include _wake
+-- @include _children
 
 local DEAD_SET_LIMIT = 10000
 
@@ -96,19 +97,6 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
   end
 end
 
-local function release_children(id)
-  local children = redis.call('HGETALL', CHILDREN .. id)
-  for i = 1, #children, 2 do
-    local child, queue = children[i], children[i + 1]
-    redis.call('SREM', PARENTS .. child, id)
-    if redis.call('EXISTS', PARENTS .. child) == 0 then
-      redis.call('ZADD', queue, 'XX', now, child)
-      due_queues[queue] = true
-    end
-  end
-  redis.call('DEL', CHILDREN .. id)
-end
-
 for i = 0, count - 1 do
   local at = 2 + i * 7
   local id, queue, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -132,13 +120,14 @@ for first = 1, #doomed, 900 do
   redis.call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
 end
 if #ended > 0 then
-  local child_names = {}
+  local relatives = {}
   for i, id in ipairs(ended) do
-    child_names[i] = CHILDREN .. id
+    relatives[2 * i - 1], relatives[2 * i] = CHILDREN .. id, PARENTS .. id
   end
-  if redis.call('EXISTS', unpack(child_names)) > 0 then
+  if redis.call('EXISTS', unpack(relatives)) > 0 then
     for _, id in ipairs(ended) do
-      release_children(id)
+      leave_parents(id)
+      release_children(id, now, due_queues)
     end
   end
   local channels = {}

@@ -10,8 +10,9 @@
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
-if redis.call('EXISTS', JOB .. id) == 1 then
-  return 'exists'
+local stored = redis.call('GET', JOB .. id)
+if stored then
+  return stored == ARGV[4] and 'queued' or 'exists'  -- equal: this very call, sent again
 end
 if redis.call('GET', RESULT .. id) ~= ARGV[3] then
   return 'changed'
