@@ -62,4 +62,5 @@ async def on_shutdown(ctx: dict[str, Any]) -> None:
 
 def clients_of(ctx: dict[str, Any]) -> Clients:
     """Return the clients of the worker that runs this job."""
-    return ctx[CLIENTS]
+    clients: Clients = ctx[CLIENTS]
+    return clients

@@ -76,7 +76,7 @@ class Rendering:
         self._max_pixels = max_pixels
         self._result: pyvips.Image | None = None
         self._cancelled = False
-        self._source_format = ""
+        self._default_target: dict[str, str] = {}
 
     def run(self) -> ProcessedImage:
         """Decode, apply, encode; call it in a thread.
@@ -104,9 +104,9 @@ class Rendering:
             image = pyvips.Image.new_from_buffer(self._data, "", fail_on="error")
         except pyvips.Error as error:
             raise InvalidInput(f"{_NOT_AN_IMAGE}: {_one_line(error)}") from error
-        self._source_format = _RESULT_FORMATS.get(image.get("vips-loader"), "")
-        if not self._source_format:
+        if image.get("vips-loader") not in _RESULT_FORMATS:
             raise InvalidInput(_NOT_AN_IMAGE)
+        self._default_target = {"name": "convert", "format": _RESULT_FORMATS[image.get("vips-loader")]}
         if image.width * image.height > self._max_pixels:
             raise ImageTooLarge(
                 f"the image has {image.width}x{image.height} pixels; at most {self._max_pixels:,} are allowed"
@@ -116,7 +116,7 @@ class Rendering:
 
     def _save(self, image: pyvips.Image) -> ProcessedImage:
         conversions = [operation for operation in self._operations if isinstance(operation, Convert)]
-        target = conversions[-1] if conversions else Convert(name="convert", format=self._source_format)
+        target = conversions[-1] if conversions else Convert.model_validate(self._default_target)
         if target.format == "jpeg" and image.hasalpha():
             image = image.flatten(background=[255, 255, 255])
         # `keep`: the colour profile stays; camera, place and time of a photograph do not leave the house.

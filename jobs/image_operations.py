@@ -23,7 +23,7 @@ class _Operation(BaseModel):
 
     def pixels_needed(self, image: pyvips.Image) -> int:
         """Return the pixels of the largest image that the operation makes on its way, as far as its parameters tell."""
-        return image.width * image.height
+        return int(image.width * image.height)
 
 
 class Resize(_Operation):

@@ -115,7 +115,8 @@ class ObjectStore:
     async def presigned_url(self, location: str, lifetime_s: int) -> str:
         """Return a link that lets anyone read the object for `lifetime_s` seconds."""
         parameters = {"Bucket": self.bucket, "Key": self.key_of(location)}
-        return await self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=lifetime_s)
+        link = await self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=lifetime_s)
+        return str(link)
 
     async def create_bucket(self) -> None:
         """Make the bucket, for development and tests; a bucket in service exists before its workers."""

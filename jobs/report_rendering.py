@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import typst
 
@@ -23,7 +23,7 @@ from .errors import ReportFailed
 
 REPLACEMENT = "?"
 _TEMPLATE = Path(__file__).with_name("report_template.typ")
-_STANDARD = ["a-2b"]
+_STANDARD: Final = "a-2b"
 _MAX_TRIES = 64
 _UNDISPLAYED = re.compile(r"the text `(\".*\")` could not be displayed", re.DOTALL)
 _PROBE = b"""
@@ -89,6 +89,8 @@ def render_report(document: dict[str, Any], choice: FontChoice, at: datetime) ->
         pages = json.loads(compiler.query("<page-count>", field="value", one=True))
     except typst.TypstError as error:
         raise ReportFailed(f"typst could not render the report: {error.message}") from error
+    if not isinstance(pdf, bytes):
+        raise ReportFailed("typst returned no document")
     return RenderedReport(pdf, pages, tuple(printable["missing"]))
 
 
@@ -103,7 +105,8 @@ def find_missing(characters: Sequence[str], fonts: typst.Fonts, families: str) -
         fonts: the loaded fonts.
         families: a JSON list of families, the preferred first.
     """
-    left, missing = list(characters), []
+    left = list(characters)
+    missing: list[str] = []
     compiler = typst.Compiler(font_paths=fonts)
     while left and len(missing) < _MAX_TRIES:
         inputs = {"characters": json.dumps(left), "fonts": families}

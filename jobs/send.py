@@ -48,6 +48,8 @@ async def _send(options: argparse.Namespace, console: Console) -> int:
         job = await pool.enqueue(
             send_email, options.to, options.subject, options.body, attachments=options.attach or None
         )
+        if job is None:
+            raise RuntimeError("a job with this id exists")
         console.print(f"enqueued job {job.job_id} on {send_email.queue}")
         result = await job.result(timeout=RESULT_TIMEOUT_S)
     except Exception as error:  # the job's own error, or no answer: either way the user reads one line

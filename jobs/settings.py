@@ -110,7 +110,7 @@ def load_settings(env_file: Path | None = None) -> ServiceSettings:
     """
     refuse_unknown_names(os.environ)
     try:
-        return ServiceSettings(_env_file=env_file)
+        return ServiceSettings(_env_file=env_file)  # type: ignore[call-arg]
     except ValidationError as error:
         raise InvalidSettings(f"the service's settings are wrong: {error}") from error
 

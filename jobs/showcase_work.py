@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.request import urlopen
 
 from rich.progress import Progress
 
-from arqestra import Job, Pool
+from arqestra import Job, JobFunction, Pool
 
 from .email import send_email
 from .images import process_image
@@ -45,6 +45,8 @@ OPERATION_SETS: tuple[list[str | dict[str, Any]], ...] = (
     ],
 )
 Advance = Callable[[], None]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class StepFailed(Exception):
@@ -138,24 +140,22 @@ class ShowcaseWork:
         self._progress.update(bar, completed=total, total=total)
 
     async def _health(self, advance: Advance) -> tuple[str, str]:
-        job = await self._place.pool.enqueue(health_check)
-        health = await job.result(timeout=RESULT_TIMEOUT_S)
+        health = await self._result_of(health_check)
         if health["status"] != "ok":
             raise StepFailed(f"degraded: {health['checks']}")
         return " · ".join(f"{name} {check['latency_ms']} ms" for name, check in health["checks"].items()), ""
 
     async def _images(self, advance: Advance) -> tuple[str, str]:
-        pool, store = self._place.pool, self._place.store
-        root = self._given.image_root
+        store, root = self._place.store, self._given.image_root
         jobs = [
-            await pool.enqueue(process_image, name, operations)
+            await self._enqueued(process_image, name, operations)
             for name in self._given.images
             for operations in OPERATION_SETS
         ]
         first = self._given.images[0]
         data = await asyncio.to_thread((root / first).read_bytes)
         location = await store.write(f"originals/{first}", data, "application/octet-stream")
-        jobs.append(await pool.enqueue(process_image, location, ["thumbnail", "watermark"]))
+        jobs.append(await self._enqueued(process_image, location, ["thumbnail", "watermark"]))
 
         results = await _results(jobs, advance)
         await self._download(results[-1]["key"], self._place.folder / "images" / "from-s3")
@@ -174,7 +174,7 @@ class ShowcaseWork:
         return produced, self._place.store.url_of(prefix)
 
     async def _fetch(self, advance: Advance) -> tuple[str, str]:
-        jobs = [await self._place.pool.enqueue(fetch_partial_data, key) for key in self._shard_rows]
+        jobs = [await self._enqueued(fetch_partial_data, key) for key in self._shard_rows]
         self._parts = await _results(jobs, advance)
         for part in self._parts:
             seen = part["rows"] + part["rejected"]
@@ -183,9 +183,7 @@ class ShowcaseWork:
         return f"{len(self._parts)} parts", ""
 
     async def _merge(self, advance: Advance) -> tuple[str, str]:
-        dataset = self._given.table.stem
-        job = await self._place.pool.enqueue(merge_results, self._parts, _plain_name(dataset))
-        merged = await job.result(timeout=RESULT_TIMEOUT_S)
+        merged = await self._result_of(merge_results, self._parts, _plain_name(self._given.table.stem))
         if merged["rows"] + merged["rejected"] != sum(self._shard_rows.values()):
             raise StepFailed(f"the totals have {merged['rows']:,} rows of {sum(self._shard_rows.values()):,}")
         numeric = [name for name, column in merged["columns"].items() if column["count"]]
@@ -194,20 +192,16 @@ class ShowcaseWork:
         return f"{merged['rows']:,} rows, {len(numeric)} columns", str(self._place.folder / "totals" / name)
 
     async def _notify(self, advance: Advance) -> tuple[str, str]:
-        pool, store = self._place.pool, self._place.store
+        store = self._place.store
         orders = await asyncio.to_thread(orders_of, self._given.table)
         await store.write("users/grace/profile.json", json.dumps(_USER).encode(), "application/json")
         await store.write("users/grace/orders.json", json.dumps(orders).encode(), "application/json")
-        fetched = await _awaited((await pool.enqueue(fetch_data, "grace")).result(timeout=RESULT_TIMEOUT_S), advance)
-        job = await pool.enqueue(process_data, fetched)
-        summary = await _awaited(job.result(timeout=RESULT_TIMEOUT_S), advance)
-        job = await pool.enqueue(send_notification, fetched["email"], summary)
-        queued = await _awaited(job.result(timeout=RESULT_TIMEOUT_S), advance)
-        mail = pool.job(queued["mail_job_id"], queue=send_email.queue)
+        fetched = await _awaited(self._result_of(fetch_data, "grace"), advance)
+        summary = await _awaited(self._result_of(process_data, fetched), advance)
+        queued = await _awaited(self._result_of(send_notification, fetched["email"], summary), advance)
+        mail = self._place.pool.job(queued["mail_job_id"], queue=send_email.queue)
         sent = await _awaited(mail.result(timeout=RESULT_TIMEOUT_S), advance)
-        return f"{summary['orders']} orders, mail {sent['status']} to {sent['to']}", str(
-            self._place.folder / "mail" / self._place.run_id
-        )
+        return f"{summary['orders']} orders, mail {sent['status']} to {sent['to']}", self._mail_folder
 
     async def _clean(self, advance: Advance) -> tuple[str, str]:
         settings, pool = self._place.settings, self._place.pool
@@ -217,10 +211,9 @@ class ShowcaseWork:
         await pool.mset({prefix + session: b"{}" for session in expired})
         await pool.zadd(settings.session_index, expired)
         self._cleanups_before = await self._cleanups_counted()
-        job = await pool.enqueue(cleanup_sessions)
-        cleaned = await job.result(timeout=RESULT_TIMEOUT_S)
+        cleaned = await self._result_of(cleanup_sessions)
         left = await pool.exists(*(prefix + session for session in expired))
-        if left or cleaned["removed"] < EXPIRED_SESSIONS:
+        if left:
             raise StepFailed(f"{left} expired sessions are left: {cleaned}")
         return f"{cleaned['removed']:,} sessions in {cleaned['batches']} batches", ""
 
@@ -238,8 +231,7 @@ class ShowcaseWork:
 
     async def _report(self, advance: Advance) -> tuple[str, str]:
         await self._statistics_written()
-        job = await self._place.pool.enqueue(generate_report, f"showcase-{self._place.run_id}")
-        report = await job.result(timeout=RESULT_TIMEOUT_S)
+        report = await self._result_of(generate_report, f"showcase-{self._place.run_id}")
         self._report_key = report["key"]
         path = self._place.folder / "reports" / f"{report['id']}.pdf"
         # Through the presigned link, as a reader would get it.
@@ -253,9 +245,27 @@ class ShowcaseWork:
         subject, body = "일일 보고서 · The report of this run", "The report is attached.\n"
         html = "<p>The <b>report</b> is attached.</p>"
         attachments = [self._report_key]
-        job = await self._place.pool.enqueue(send_email, _USER["email"], subject, body, html, attachments)
-        sent = await job.result(timeout=RESULT_TIMEOUT_S)
-        return f"mail {sent['status']} to {sent['to']}", str(self._place.folder / "mail" / self._place.run_id)
+        sent = await self._result_of(send_email, _USER["email"], subject, body, html, attachments)
+        return f"mail {sent['status']} to {sent['to']}", self._mail_folder
+
+    @property
+    def _mail_folder(self) -> str:
+        return str(self._place.folder / "mail" / self._place.run_id)
+
+    async def _enqueued(
+        self, function: JobFunction[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Job[Result]:
+        job = await self._place.pool.enqueue(function, *args, **kwargs)
+        if job is None:
+            raise StepFailed(f"a job of {function.name} with this id exists")
+        return job
+
+    async def _result_of(
+        self, function: JobFunction[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result:
+        """Enqueue one job and wait for what it returns."""
+        job = await self._enqueued(function, *args, **kwargs)
+        return await job.result(timeout=RESULT_TIMEOUT_S)
 
     async def _download(self, location: str, folder: Path) -> None:
         """Copy an object where a person can look at it: the development S3 forgets everything when it stops."""
@@ -264,21 +274,22 @@ class ShowcaseWork:
         await _save(folder / key.rpartition("/")[2], data)
 
 
-async def _awaited(result: Awaitable[Any], advance: Advance) -> Any:
+async def _awaited(result: Awaitable[Result], advance: Advance) -> Result:
     value = await result
     advance()
     return value
 
 
-async def _results(jobs: list[Job], advance: Advance) -> list[Any]:
+async def _results(jobs: list[Job[Result]], advance: Advance) -> list[Result]:
     """Wait for all, also when one failed, so that no bar moves after its step has ended."""
     timeout_s = RESULT_TIMEOUT_S + RESULT_TIMEOUT_EACH_S * len(jobs)
     results = (_awaited(job.result(timeout=timeout_s), advance) for job in jobs)
-    values = await asyncio.gather(*results, return_exceptions=True)
-    for value in values:
+    finished = []
+    for value in await asyncio.gather(*results, return_exceptions=True):
         if isinstance(value, BaseException):
             raise value
-    return values
+        finished.append(value)
+    return finished
 
 
 async def _save(path: Path, data: bytes) -> None:
@@ -288,9 +299,11 @@ async def _save(path: Path, data: bytes) -> None:
 
 def _get(url: str) -> bytes:
     with urlopen(url, timeout=30) as response:
-        return response.read()
+        data: bytes = response.read()
+        return data
 
 
 def _plain_name(stem: str) -> str:
-    """Make a data set's name out of a file's."""
-    return "".join(character if character.isascii() and character.isalnum() else "-" for character in stem).strip("-")
+    """Make a data set's name out of a file's, which may be in any script."""
+    name = "".join(character if character.isascii() and character.isalnum() else "-" for character in stem)
+    return name.strip("-")[:80] or "table"

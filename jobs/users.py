@@ -45,7 +45,8 @@ async def fetch_data(ctx: dict[str, Any], user_id: str) -> dict[str, Any]:
     folder = _folder_of(user_id)
     profile = await _read_profile(clients, f"{folder}/profile.json")
     reader = RecordReader(f"{folder}/orders.json", clients.settings.data_max_record_bytes)
-    orders, rejected = [], 0
+    orders: list[list[Any]] = []
+    rejected = 0
     async for record in reader.records(clients.store.chunks(f"{folder}/orders.json")):
         amount = number_of(record.get("amount"))
         date, item = record.get("date"), record.get("item")
