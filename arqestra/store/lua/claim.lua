@@ -25,7 +25,7 @@ local PAGE = 250             -- entries a page after the first
 local ABORTS_A_CLAIM = 100
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
-local WAITING_TTL_MS = 120000  -- workers register anew at least every 30 s
+local WAITING_TTL_MS = 60000  -- workers register anew at least every 30 s
 local STOCK_ABORT_SCORE = 1  -- what stock arq's abort() writes: such a job may still wait for its parents
 local FAR_FUTURE = 8640000000000000
 
@@ -147,6 +147,9 @@ end
 -- The jobs of this very claim whose reply was lost; their leases are among the newest.
 local function take_again()
   local leased = redis.call('ZREVRANGEBYSCORE', queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
+  for i = 1, math.floor(#leased / 2) do
+    leased[i], leased[#leased + 1 - i] = leased[#leased + 1 - i], leased[i]
+  end
   for first = 1, #leased, 1000 do
     local names = {}
     for i = first, math.min(first + 999, #leased) do
