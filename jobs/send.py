@@ -53,11 +53,13 @@ async def _send(options: argparse.Namespace, console: Console) -> int:
         console.print(f"enqueued job {job.job_id} on {send_email.queue}")
         result = await job.result(timeout=RESULT_TIMEOUT_S)
     except Exception as error:  # the job's own error, or no answer: either way the user reads one line
-        console.print(f"[red]{type(error).__name__}: {escape(str(error))}")
+        console.print(f"[red]{type(error).__name__}: {escape(str(error))}", soft_wrap=True)
         return 1
     finally:
         await pool.close(close_connection_pool=True)
-    console.print(f"[green]{result['status']}[/] to {result['to']}, Message-ID {escape(result['message_id'])}")
+    console.print(
+        f"[green]{result['status']}[/] to {result['to']}, Message-ID {escape(result['message_id'])}", soft_wrap=True
+    )
     return 0
 
 
