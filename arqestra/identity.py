@@ -7,16 +7,19 @@ they stay first in, first out.
 
 import itertools
 import os
+import random
 import time
 
 __all__ = ("new_job_id", "new_worker_id")
 
 _counter = itertools.count()
+_random = random.Random(os.urandom(16))
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
 
 
 def new_job_id() -> str:
     """A new job id: 12 digits of time, 5 of a counter, 15 of randomness."""
-    return f"{int(time.time() * 1000):012x}{next(_counter) & 0xFFFFF:05x}{os.urandom(8).hex()[1:]}"
+    return f"{int(time.time() * 1000):012x}{next(_counter) & 0xFFFFF:05x}{_random.getrandbits(60):015x}"
 
 
 def new_worker_id() -> str:

@@ -31,6 +31,22 @@ pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 # The call may or may not have been carried out; every script of ours can be sent again.
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainError, OSError)
 
+# Answers of a server that is alive but cannot carry out the call now: out of memory, a script that runs too long, a
+# full disk, a master without its replicas.
+_NOT_NOW = ("OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+
+
+class ServerNotReady(RedisConnectionError):
+    """The server answered that it cannot carry out the call at the moment."""
+
+
+def _reply_error(message: str) -> Exception:
+    """The exception that an error reply stands for."""
+    if message.startswith(_NOT_NOW):
+        return ServerNotReady(message)
+    return cast(Exception, BaseParser.parse_error(message))
+
+
 Receiver = Callable[[list[Any] | Exception], None]
 
 
@@ -72,7 +88,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._writer.transport
         self._reply_timeout_s = reply_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_reply_error)
         self._groups: deque[_Group] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self.is_open = True

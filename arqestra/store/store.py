@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from ..keys import Keys
 from .link import Links, ScriptCall, with_retries
@@ -49,7 +48,7 @@ class Store:
     async def _run(self, *calls: ScriptCall) -> list[Any]:
         replies = await self._links.call(calls)
         for reply in replies:
-            if isinstance(reply, ResponseError):
+            if isinstance(reply, Exception):
                 raise reply
         return replies
 

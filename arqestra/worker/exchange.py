@@ -105,7 +105,12 @@ class Exchange:
             if not endings and request is None:
                 self.became_idle.set()
                 return
-            await self._turn(endings, request)
+            try:
+                await self._turn(endings, request)
+            except Exception:
+                logger.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
+                self._endings[:0] = endings
+                await asyncio.sleep(ERROR_PAUSE_S)
 
     async def _turn(self, endings: list[Ending], request: ClaimRequest | None) -> None:
         try:
