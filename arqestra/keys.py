@@ -73,7 +73,7 @@ class Keys:
         return f"{self.ours}stats:{minute}"
 
     def lua(self) -> str:
-        """The preamble of every script: the prefixes as Lua locals."""
+        """The preamble of every script: the prefixes, and the function that calls Redis, as Lua locals."""
         names = {
             "JOB": self.job_prefix,
             "LEASE": self.lease_prefix,
@@ -88,4 +88,4 @@ class Keys:
             "DEAD": self.dead(""),
             "DEAD_PAYLOADS": self.dead_payloads(""),
         }
-        return "".join(f"local {name} = '{prefix}'\n" for name, prefix in names.items())
+        return "local call = redis.call\n" + "".join(f"local {name} = '{prefix}'\n" for name, prefix in names.items())

@@ -3,22 +3,22 @@
 
 -- The parent has ended or is gone: children for whom it was the last one become due. Marks their queues in due_queues.
 local function release_children(parent, now, due_queues)
-  local children = redis.call('HGETALL', CHILDREN .. parent)
+  local children = call('HGETALL', CHILDREN .. parent)
   for i = 1, #children, 2 do
     local child, queue = children[i], children[i + 1]
-    redis.call('SREM', PARENTS .. child, parent)
-    if redis.call('EXISTS', PARENTS .. child) == 0 then
-      redis.call('ZADD', queue, 'XX', now, child)
+    call('SREM', PARENTS .. child, parent)
+    if call('EXISTS', PARENTS .. child) == 0 then
+      call('ZADD', queue, 'XX', now, child)
       due_queues[queue] = true
     end
   end
-  redis.call('DEL', CHILDREN .. parent)
+  call('DEL', CHILDREN .. parent)
 end
 
 -- The child has ended before its parents did (it was aborted or deleted): no parent is to release it any more.
 local function leave_parents(child)
-  for _, parent in ipairs(redis.call('SMEMBERS', PARENTS .. child)) do
-    redis.call('HDEL', CHILDREN .. parent, child)
+  for _, parent in ipairs(call('SMEMBERS', PARENTS .. child)) do
+    call('HDEL', CHILDREN .. parent, child)
   end
-  redis.call('DEL', PARENTS .. child)
+  call('DEL', PARENTS .. child)
 end

@@ -3,6 +3,6 @@ local function clock(given)
   if given ~= '' then
     return tonumber(given)
   end
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end

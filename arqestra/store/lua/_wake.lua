@@ -7,23 +7,23 @@
 
 -- Tell the lookout how long it is until the next job becomes due.
 local function appoint(queue, now)
-  local lookout = redis.call('ZRANGE', WAITING .. queue, 0, 0)[1]
+  local lookout = call('ZRANGE', WAITING .. queue, 0, 0)[1]
   if not lookout then
     return
   end
-  local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local next_due = call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   if next_due then
-    redis.call('PUBLISH', WORKER .. lookout, 'due ' .. string.format('%.0f', math.max(0, next_due - now)))
+    call('PUBLISH', WORKER .. lookout, 'due ' .. string.format('%.0f', math.max(0, next_due - now)))
   end
 end
 
 local function wake(queue, now)
   for _ = 1, 100 do
-    local worker = redis.call('ZPOPMIN', WAITING .. queue)[1]
+    local worker = call('ZPOPMIN', WAITING .. queue)[1]
     if not worker then
       return
     end
-    if redis.call('PUBLISH', WORKER .. worker, 'wake') > 0 then
+    if call('PUBLISH', WORKER .. worker, 'wake') > 0 then
       return appoint(queue, now)
     end
   end
@@ -31,7 +31,7 @@ end
 
 -- A job was added that becomes due later: only news if nothing else becomes due before it.
 local function announce_deferred(queue, due, now)
-  if redis.call('EXISTS', WAITING .. queue) == 1 and redis.call('ZCOUNT', queue, '(' .. now, '(' .. due) == 0 then
+  if call('EXISTS', WAITING .. queue) == 1 and call('ZCOUNT', queue, '(' .. now, '(' .. due) == 0 then
     appoint(queue, now)
   end
 end

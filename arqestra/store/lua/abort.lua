@@ -10,18 +10,18 @@
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
-local lease = redis.call('GET', LEASE .. id)
+local lease = call('GET', LEASE .. id)
 
-if not redis.call('ZSCORE', queue, id) then
-  return redis.call('EXISTS', RESULT .. id) == 1 and 'ended' or 'missing'
+if not call('ZSCORE', queue, id) then
+  return call('EXISTS', RESULT .. id) == 1 and 'ended' or 'missing'
 end
-redis.call('ZADD', ABORTS, now, id)
+call('ZADD', ABORTS, now, id)
 if not lease then
   wake(queue, now)
   return 'queued'
 end
 local worker = string.match(lease, '^([^.|]+)%.')
 if worker then
-  redis.call('PUBLISH', WORKER .. worker, 'abort ' .. id)
+  call('PUBLISH', WORKER .. worker, 'abort ' .. id)
 end
 return 'running'

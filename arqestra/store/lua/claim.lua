@@ -57,7 +57,7 @@ local function judge(id, score, lease)
     return
   end
   if not lease then
-    if score <= STOCK_ABORT_SCORE and redis.call('EXISTS', PARENTS .. id) == 1 then
+    if score <= STOCK_ABORT_SCORE and call('EXISTS', PARENTS .. id) == 1 then
       return move(id, FAR_FUTURE)
     end
     return take(id, score, 0, '')
@@ -87,12 +87,12 @@ local function leases_of(list, first, step)
   for i = first, #list, step do
     names[#names + 1] = LEASE .. list[i]
   end
-  return redis.call('MGET', unpack(names))
+  return call('MGET', unpack(names))
 end
 
 -- A job of this queue that is to be aborted, unless a worker holds it: that one was told.
 local function take_abort(id, score)
-  local lease = redis.call('GET', LEASE .. id)
+  local lease = call('GET', LEASE .. id)
   if not lease then
     return take(id, score, 0, 'abort')
   end
@@ -103,13 +103,13 @@ local function take_abort(id, score)
 end
 
 local function take_aborts()
-  redis.call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
+  call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
   for first = 0, SCAN_LIMIT - 1, PAGE do
-    local requested = redis.call('ZREVRANGE', ABORTS, first, first + PAGE - 1)
+    local requested = call('ZREVRANGE', ABORTS, first, first + PAGE - 1)
     if #requested == 0 then
       return
     end
-    for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(requested))) do
+    for i, score in ipairs(call('ZMSCORE', queue, unpack(requested))) do
       if score and #ids < ABORTS_A_CLAIM then
         take_abort(requested[i], tonumber(score))
       end
@@ -121,7 +121,7 @@ local function take_due(want)
   local offset, size = 0, want
   local goal = #ids + want
   while #ids < goal and offset < SCAN_LIMIT do
-    local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, size)
+    local page = call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, size)
     if #page == 0 then
       return
     end
@@ -141,12 +141,12 @@ local function flag_of(id, crashes)
   if crashes >= max_crashes then
     return 'dead'
   end
-  return aborts and redis.call('ZSCORE', ABORTS, id) and 'abort' or ''
+  return aborts and call('ZSCORE', ABORTS, id) and 'abort' or ''
 end
 
 -- The jobs of this very claim whose reply was lost; their leases are among the newest.
 local function take_again()
-  local leased = redis.call('ZREVRANGEBYSCORE', queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
+  local leased = call('ZREVRANGEBYSCORE', queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
   for i = 1, math.floor(#leased / 2) do
     leased[i], leased[#leased + 1 - i] = leased[#leased + 1 - i], leased[i]
   end
@@ -155,7 +155,7 @@ local function take_again()
     for i = first, math.min(first + 999, #leased) do
       names[#names + 1] = LEASE .. leased[i]
     end
-    for i, lease in ipairs(redis.call('MGET', unpack(names))) do
+    for i, lease in ipairs(call('MGET', unpack(names))) do
       if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
         local due, crashes = string.match(lease, '|(%d+)|(%d+)$')
         local id = leased[first + i - 1]
@@ -175,17 +175,17 @@ local function lease_taken(jobs, count_attempt)
   for i = 1, n do
     job_names[i], attempt_names[i] = JOB .. ids[i], ATTEMPTS .. ids[i]
   end
-  local payloads = redis.call('MGET', unpack(job_names))
-  local attempts = redis.call('MGET', unpack(attempt_names))
+  local payloads = call('MGET', unpack(job_names))
+  local attempts = call('MGET', unpack(attempt_names))
   local lease_end = now + lease_ms
   local lease_head = token .. '|' .. lease_end .. '|'
   local ttl_ms = lease_ms + margin_ms
   local scores, counts = {}, {}
   for i = 1, n do
     local id, payload, attempt = ids[i], payloads[i], tonumber(attempts[i] or 0)
-    if not payload and redis.call('EXISTS', RESULT .. id) == 1 then
-      redis.call('ZREM', queue, id)  -- a ghost: it has ended, only its queue entry stayed
-      redis.call('DEL', ATTEMPTS .. id, LEASE .. id)
+    if not payload and call('EXISTS', RESULT .. id) == 1 then
+      call('ZREM', queue, id)  -- a ghost: it has ended, only its queue entry stayed
+      call('DEL', ATTEMPTS .. id, LEASE .. id)
     else
       if flags[i] == '' and count_attempt then
         attempt = attempt + 1
@@ -194,7 +194,7 @@ local function lease_taken(jobs, count_attempt)
       end
       -- %.0f: Lua writes numbers of 15 digits and more with an exponent
       local record = string.format('%s%.0f|%d', lease_head, dues[i], crash_counts[i])
-      redis.call('SET', LEASE .. id, record, 'PX', ttl_ms)
+      call('SET', LEASE .. id, record, 'PX', ttl_ms)
       scores[#scores + 1] = lease_end
       scores[#scores + 1] = id
       local at = #jobs
@@ -204,10 +204,10 @@ local function lease_taken(jobs, count_attempt)
     end
   end
   if #scores > 0 then
-    redis.call('ZADD', queue, unpack(scores))
+    call('ZADD', queue, unpack(scores))
   end
   if #counts > 0 then
-    redis.call('MSET', unpack(counts))
+    call('MSET', unpack(counts))
   end
   return jobs
 end
@@ -218,38 +218,38 @@ local function settle_waiting(free)
     return -1
   end
   if not free then
-    if waiting_count > 0 and redis.call('ZREM', waiting, worker) == 1 then
+    if waiting_count > 0 and call('ZREM', waiting, worker) == 1 then
       appoint(queue, now)
     end
     return -1
   end
-  redis.call('ZADD', waiting, 'NX', now, worker)
-  redis.call('PEXPIRE', waiting, WAITING_TTL_MS)
+  call('ZADD', waiting, 'NX', now, worker)
+  call('PEXPIRE', waiting, WAITING_TTL_MS)
   for _ = 1, 10 do
-    local lookout = redis.call('ZRANGE', waiting, 0, 0)[1]
+    local lookout = call('ZRANGE', waiting, 0, 0)[1]
     if lookout == worker then
       break
     end
-    if redis.call('PUBSUB', 'NUMSUB', WORKER .. lookout)[2] > 0 then
+    if call('PUBSUB', 'NUMSUB', WORKER .. lookout)[2] > 0 then
       return -1
     end
-    redis.call('ZREM', waiting, lookout)
+    call('ZREM', waiting, lookout)
   end
   return nil
 end
 
 local others = 0
 if wait then
-  waiting_count = redis.call('ZCARD', waiting)
+  waiting_count = call('ZCARD', waiting)
   others = waiting_count
-  if others > 0 and redis.call('ZSCORE', waiting, worker) then
+  if others > 0 and call('ZSCORE', waiting, worker) then
     others = others - 1
   end
 end
 
 local want, due_count, shared = slots, 0, false
 if others > 0 then
-  due_count = redis.call('ZCOUNT', queue, '-inf', now)
+  due_count = call('ZCOUNT', queue, '-inf', now)
   local fair = math.ceil(due_count / (others + 1))
   if fair < want then
     want, shared = fair, due_count > fair
@@ -262,7 +262,7 @@ if again then
 end
 if #ids == 0 then
   again = false
-  if aborts and redis.call('EXISTS', ABORTS) == 1 then
+  if aborts and call('EXISTS', ABORTS) == 1 then
     take_aborts()
   end
   if #ARGV >= 12 then
@@ -272,7 +272,7 @@ if #ids == 0 then
     end
     local leases = leases_of(given, 1, 1)
     for i, id in ipairs(given) do
-      local score = tonumber(redis.call('ZSCORE', queue, id) or FAR_FUTURE)
+      local score = tonumber(call('ZSCORE', queue, id) or FAR_FUTURE)
       if score <= now and #ids < want then
         judge(id, score, leases[i])
       end
@@ -286,17 +286,17 @@ local found = #ids
 local jobs = lease_taken({ 0, -1, '0', now }, not again)
 if #moves > 0 then
   for first = 1, #moves, 1000 do
-    redis.call('ZADD', queue, 'XX', unpack(moves, first, math.min(first + 999, #moves)))
+    call('ZADD', queue, 'XX', unpack(moves, first, math.min(first + 999, #moves)))
   end
 end
 if others > 0 and due_count > found then
   wake(queue, now)
 end
-jobs[1] = redis.call('ZCARD', queue)
+jobs[1] = call('ZCARD', queue)
 jobs[3] = shared and '1' or '0'
 local delay = settle_waiting(slots > found and not shared)
 if (delay == nil or not wait) and slots > found then
-  local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local next_due = call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   delay = next_due and next_due - now or -1
 end
 jobs[2] = math.min(delay or -1, 2147483647)

@@ -11,21 +11,21 @@
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
-local lease = redis.call('GET', LEASE .. id)
+local lease = call('GET', LEASE .. id)
 if lease then
   local lease_end = tonumber(string.match(lease, '|(%d+)|%d+|%d+$') or now + 1)
-  if lease_end > now and redis.call('ZSCORE', queue, id) then
+  if lease_end > now and call('ZSCORE', queue, id) then
     return 'running'
   end
 end
 leave_parents(id)
 local due_queues = {}
 release_children(id, now, due_queues)
-local removed = redis.call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id)
-removed = removed + redis.call('ZREM', queue, id) + redis.call('ZREM', DEAD .. queue, id)
-redis.call('HDEL', DEAD_PAYLOADS .. queue, id)
-redis.call('ZREM', ABORTS, id)
-redis.call('PUBLISH', DONE .. id, '')
+local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id)
+removed = removed + call('ZREM', queue, id) + call('ZREM', DEAD .. queue, id)
+call('HDEL', DEAD_PAYLOADS .. queue, id)
+call('ZREM', ABORTS, id)
+call('PUBLISH', DONE .. id, '')
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

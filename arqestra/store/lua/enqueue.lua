@@ -16,20 +16,21 @@
 -- @include _wake
 
 local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; a job with this score waits for its parents
-local now = clock(ARGV[1])
-local resent = ARGV[2] == '1'
+local argv = ARGV            -- a local is found faster than a global
+local now = clock(argv[1])
+local resent = argv[2] == '1'
 local verdicts, additions, due_queues, deferred = {}, {}, {}, {}
 
 local function refused(id, unique, payload)
   if unique then
-    if redis.call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
-      redis.call('DEL', ATTEMPTS .. id, PARENTS .. id)
-      redis.call('ZREM', ABORTS, id)
+    if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
+      call('DEL', ATTEMPTS .. id, PARENTS .. id)
+      call('ZREM', ABORTS, id)
       return false
     end
-    return not (resent and redis.call('GET', JOB .. id) == payload), true
+    return not (resent and call('GET', JOB .. id) == payload), true
   end
-  if resent and redis.call('EXISTS', JOB .. id, RESULT .. id) > 0 then
+  if resent and call('EXISTS', JOB .. id, RESULT .. id) > 0 then
     return false, true
   end
   return false
@@ -39,10 +40,10 @@ end
 local function waits_for_parents(id, queue, first, count)
   local waits = false
   for i = first, first + count - 1 do
-    local parent = ARGV[i]
-    if redis.call('EXISTS', JOB .. parent) == 1 then
-      redis.call('SADD', PARENTS .. id, parent)
-      redis.call('HSET', CHILDREN .. parent, id, queue)
+    local parent = argv[i]
+    if call('EXISTS', JOB .. parent) == 1 then
+      call('SADD', PARENTS .. id, parent)
+      call('HSET', CHILDREN .. parent, id, queue)
       waits = true
     end
   end
@@ -58,16 +59,16 @@ local function score_of(when)
 end
 
 local i = 3
-while i <= #ARGV do
-  local queue, id, payload, parents = ARGV[i], ARGV[i + 1], ARGV[i + 5], tonumber(ARGV[i + 6])
-  local refuse, known = refused(id, ARGV[i + 3] == '1', payload)
+while i <= #argv do
+  local queue, id, payload, parents = argv[i], argv[i + 1], argv[i + 5], tonumber(argv[i + 6])
+  local refuse, known = refused(id, argv[i + 3] == '1', payload)
   verdicts[#verdicts + 1] = refuse and '0' or '1'
   if not refuse and not known then
-    redis.call('SET', JOB .. id, payload)
-    if ARGV[i + 4] ~= '0' then
-      redis.call('SET', ATTEMPTS .. id, ARGV[i + 4])
+    call('SET', JOB .. id, payload)
+    if argv[i + 4] ~= '0' then
+      call('SET', ATTEMPTS .. id, argv[i + 4])
     end
-    local score = score_of(ARGV[i + 2])
+    local score = score_of(argv[i + 2])
     if parents > 0 and waits_for_parents(id, queue, i + 7, parents) then
       score = FAR_FUTURE
     elseif score <= now then
@@ -83,7 +84,7 @@ while i <= #ARGV do
     list[#list + 1] = score
     list[#list + 1] = id
     if #list == 1000 then
-      redis.call('ZADD', queue, unpack(list))
+      call('ZADD', queue, unpack(list))
       additions[queue] = nil
     end
   end
@@ -91,7 +92,7 @@ while i <= #ARGV do
 end
 
 for queue, list in pairs(additions) do
-  redis.call('ZADD', queue, unpack(list))
+  call('ZADD', queue, unpack(list))
 end
 for queue in pairs(due_queues) do
   wake(queue, now)

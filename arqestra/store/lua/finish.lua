@@ -21,30 +21,31 @@
 
 local DEAD_SET_LIMIT = 10000
 
-local now = clock(ARGV[1])
-local count = (#ARGV - 1) / 7
+local argv = ARGV            -- a local is found faster than a global
+local now = clock(argv[1])
+local count = (#argv - 1) / 7
 local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
 local removals = {}          -- queue -> ids
 local doomed = {}            -- keys to delete
-local has_aborts = redis.call('EXISTS', ABORTS) == 1
+local has_aborts = call('EXISTS', ABORTS) == 1
 
 local lease_names = {}
 for i = 0, count - 1 do
-  lease_names[#lease_names + 1] = LEASE .. ARGV[2 + i * 7]
+  lease_names[#lease_names + 1] = LEASE .. argv[2 + i * 7]
 end
-local leases = redis.call('MGET', unpack(lease_names))
+local leases = call('MGET', unpack(lease_names))
 
 local function bury(id, queue)
-  local payload = redis.call('GET', JOB .. id)
-  redis.call('ZADD', DEAD .. queue, now, id)
+  local payload = call('GET', JOB .. id)
+  call('ZADD', DEAD .. queue, now, id)
   if payload then
-    redis.call('HSET', DEAD_PAYLOADS .. queue, id, payload)
+    call('HSET', DEAD_PAYLOADS .. queue, id, payload)
   end
-  local surplus = redis.call('ZCARD', DEAD .. queue) - DEAD_SET_LIMIT
+  local surplus = call('ZCARD', DEAD .. queue) - DEAD_SET_LIMIT
   if surplus > 0 then
-    for _, oldest in ipairs(redis.call('ZRANGE', DEAD .. queue, 0, surplus - 1)) do
-      redis.call('ZREM', DEAD .. queue, oldest)
-      redis.call('HDEL', DEAD_PAYLOADS .. queue, oldest)
+    for _, oldest in ipairs(call('ZRANGE', DEAD .. queue, 0, surplus - 1)) do
+      call('ZREM', DEAD .. queue, oldest)
+      call('HDEL', DEAD_PAYLOADS .. queue, oldest)
     end
   end
 end
@@ -54,19 +55,19 @@ local function finish_job(id, queue, kind, keep_ms, ttl, result)
     bury(id, queue)
   end
   if ttl == '0' then
-    redis.call('SET', RESULT .. id, result)
+    call('SET', RESULT .. id, result)
   elseif ttl ~= '-1' then
-    redis.call('SET', RESULT .. id, result, 'PX', ttl)
+    call('SET', RESULT .. id, result, 'PX', ttl)
   end
   local n = #doomed
   doomed[n + 1], doomed[n + 2] = JOB .. id, ATTEMPTS .. id
   if kind == 'end' and keep_ms ~= '0' then
-    redis.call('SET', LEASE .. id, '1', 'PX', keep_ms)
+    call('SET', LEASE .. id, '1', 'PX', keep_ms)
   else
     doomed[n + 3] = LEASE .. id
   end
   if has_aborts then
-    redis.call('ZREM', ABORTS, id)
+    call('ZREM', ABORTS, id)
   end
   local list = removals[queue]
   if not list then
@@ -86,27 +87,27 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
     score = now + delay_ms
     deferred[queue] = math.min(score, deferred[queue] or score)
   end
-  redis.call('ZADD', queue, score, id)
-  redis.call('DEL', LEASE .. id)
-  redis.call('PERSIST', JOB .. id)
+  call('ZADD', queue, score, id)
+  call('DEL', LEASE .. id)
+  call('PERSIST', JOB .. id)
   if attempts ~= '' then
-    redis.call('SET', ATTEMPTS .. id, attempts)
+    call('SET', ATTEMPTS .. id, attempts)
   end
-  if kind == 'release' and redis.call('DECR', ATTEMPTS .. id) <= 0 then
-    redis.call('DEL', ATTEMPTS .. id)
+  if kind == 'release' and call('DECR', ATTEMPTS .. id) <= 0 then
+    call('DEL', ATTEMPTS .. id)
   end
 end
 
 for i = 0, count - 1 do
   local at = 2 + i * 7
-  local id, queue, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
   local lease = leases[i + 1]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
     if kind == 'end' or kind == 'dead' then
-      finish_job(id, queue, kind, ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+      finish_job(id, queue, kind, argv[at + 4], argv[at + 5], argv[at + 6])
     else
-      put_back(id, queue, kind, ARGV[at + 4], lease, ARGV[at + 6])
+      put_back(id, queue, kind, argv[at + 4], lease, argv[at + 6])
     end
   else
     verdicts[i + 1] = '0'
@@ -114,17 +115,17 @@ for i = 0, count - 1 do
 end
 
 for queue, list in pairs(removals) do
-  redis.call('ZREM', queue, unpack(list))
+  call('ZREM', queue, unpack(list))
 end
 for first = 1, #doomed, 900 do
-  redis.call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
+  call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
 end
 if #ended > 0 then
   local relatives = {}
   for i, id in ipairs(ended) do
     relatives[2 * i - 1], relatives[2 * i] = CHILDREN .. id, PARENTS .. id
   end
-  if redis.call('EXISTS', unpack(relatives)) > 0 then
+  if call('EXISTS', unpack(relatives)) > 0 then
     for _, id in ipairs(ended) do
       leave_parents(id)
       release_children(id, now, due_queues)
@@ -134,10 +135,10 @@ if #ended > 0 then
   for i, id in ipairs(ended) do
     channels[i] = DONE .. id
   end
-  local listeners = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  local listeners = call('PUBSUB', 'NUMSUB', unpack(channels))
   for i = 1, #listeners, 2 do
     if listeners[i + 1] > 0 then
-      redis.call('PUBLISH', listeners[i], '')
+      call('PUBLISH', listeners[i], '')
     end
   end
 end

@@ -8,9 +8,9 @@
 
 local id = ARGV[2]
 return {
-  redis.call('GET', RESULT .. id),
-  redis.call('ZSCORE', KEYS[1], id),
-  redis.call('GET', LEASE .. id),
+  call('GET', RESULT .. id),
+  call('ZSCORE', KEYS[1], id),
+  call('GET', LEASE .. id),
   clock(ARGV[1]),
-  ARGV[3] == '1' and redis.call('GET', JOB .. id),
+  ARGV[3] == '1' and call('GET', JOB .. id),
 }

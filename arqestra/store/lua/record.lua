@@ -7,10 +7,10 @@
 for i = 2, #ARGV, 3 do
   local field, number = ARGV[i], tonumber(ARGV[i + 1])
   if ARGV[i + 2] == '+' then
-    redis.call('HINCRBY', KEYS[1], field, number)
-  elseif number > tonumber(redis.call('HGET', KEYS[1], field) or -1) then
-    redis.call('HSET', KEYS[1], field, number)
+    call('HINCRBY', KEYS[1], field, number)
+  elseif number > tonumber(call('HGET', KEYS[1], field) or -1) then
+    call('HSET', KEYS[1], field, number)
   end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[1])
+call('EXPIRE', KEYS[1], ARGV[1])
 return 1

@@ -12,21 +12,21 @@ local now = clock(ARGV[1])
 local lease_ms, margin_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lost, aborted = {}, {}
 local scores = {}            -- queue -> score, id, score, id, ...
-local report_aborts = ARGV[4] == '1' and redis.call('EXISTS', ABORTS) == 1
+local report_aborts = ARGV[4] == '1' and call('EXISTS', ABORTS) == 1
 
 local names = {}
 for i = 5, #ARGV, 3 do
   names[#names + 1] = LEASE .. ARGV[i]
 end
-local leases = redis.call('MGET', unpack(names))
+local leases = call('MGET', unpack(names))
 
 for i = 5, #ARGV, 3 do
   local id, queue, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local lease = leases[(i - 2) / 3]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     local rest = string.match(lease, '|%d+(|%d+|%d+)$')
-    redis.call('PERSIST', JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
-    redis.call('SET', LEASE .. id, token .. '|' .. now + lease_ms .. rest, 'PX', lease_ms + margin_ms)
+    call('PERSIST', JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
+    call('SET', LEASE .. id, token .. '|' .. now + lease_ms .. rest, 'PX', lease_ms + margin_ms)
     local list = scores[queue]
     if not list then
       list = {}
@@ -34,7 +34,7 @@ for i = 5, #ARGV, 3 do
     end
     list[#list + 1] = now + lease_ms
     list[#list + 1] = id
-    if report_aborts and redis.call('ZSCORE', ABORTS, id) then
+    if report_aborts and call('ZSCORE', ABORTS, id) then
       aborted[#aborted + 1] = id
     end
   else
@@ -42,6 +42,6 @@ for i = 5, #ARGV, 3 do
   end
 end
 for queue, list in pairs(scores) do
-  redis.call('ZADD', queue, 'XX', unpack(list))
+  call('ZADD', queue, 'XX', unpack(list))
 end
 return { lost, aborted }

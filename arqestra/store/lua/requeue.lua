@@ -10,18 +10,18 @@
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
-local stored = redis.call('GET', JOB .. id)
+local stored = call('GET', JOB .. id)
 if stored then
   return stored == ARGV[4] and 'queued' or 'exists'  -- equal: this very call, sent again
 end
-if redis.call('GET', RESULT .. id) ~= ARGV[3] then
+if call('GET', RESULT .. id) ~= ARGV[3] then
   return 'changed'
 end
-redis.call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id)
-redis.call('ZREM', ABORTS, id)
-redis.call('ZREM', DEAD .. queue, id)
-redis.call('HDEL', DEAD_PAYLOADS .. queue, id)
-redis.call('SET', JOB .. id, ARGV[4])
-redis.call('ZADD', queue, now, id)
+call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id)
+call('ZREM', ABORTS, id)
+call('ZREM', DEAD .. queue, id)
+call('HDEL', DEAD_PAYLOADS .. queue, id)
+call('SET', JOB .. id, ARGV[4])
+call('ZADD', queue, now, id)
 wake(queue, now)
 return 'queued'
