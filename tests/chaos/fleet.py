@@ -1,0 +1,173 @@
+"""A fleet of worker processes that a test starts, signals and replaces; nothing of it outlives the test."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Self
+
+from .run_log import PATH_VARIABLE, RunLog
+
+__all__ = ("PATIENCE_S", "Fleet", "WorkerProcess", "until")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# How long a condition may take on a busy machine before the test fails; nothing sleeps this long.
+PATIENCE_S = 60.0
+POLL_S = 0.02
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]],
+    expected: Callable[[], str],
+    *,
+    timeout_s: float = PATIENCE_S,
+    poll_s: float = POLL_S,
+) -> None:
+    """Wait for the condition; `expected` says what was waited for and what is there instead."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        holds = condition()
+        if inspect.isawaitable(holds):
+            holds = await holds
+        if holds:
+            return
+        assert time.monotonic() < deadline, f"within {timeout_s} s: {expected()}"
+        await asyncio.sleep(poll_s)
+
+
+class WorkerProcess:
+    """One worker process.
+
+    :ivar status: exit code once it has ended, negative for a signal; None while it runs
+    :ivar replaced: another was started in its place
+    """
+
+    def __init__(self, pid: int, log_path: Path, send: Callable[[int, int], None]) -> None:
+        self.pid = pid
+        self.status: int | None = None
+        self.replaced = False
+        self._log_path = log_path
+        self._send = send
+
+    @property
+    def is_running(self) -> bool:
+        return self.status is None
+
+    @property
+    def output(self) -> str:
+        """What it has logged."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; to a process that has ended nothing is sent."""
+        self._send(self.pid, int(number))
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM, as a supervisor stops a worker."""
+        self.signal(signal.SIGTERM)
+
+    async def wait(self) -> int:
+        """Wait for its end; returns the exit code."""
+        await until(lambda: not self.is_running, lambda: f"expected worker {self.pid} to end:\n{self.output}")
+        assert self.status is not None
+        return self.status
+
+
+class Fleet:
+    """Worker processes with the same settings, as a context manager.
+
+    :param folder: for the logs
+    :param redis_url: what the workers connect to
+    :param settings: keywords of `arqestra.Worker`, of types that JSON has
+    """
+
+    def __init__(self, folder: Path, redis_url: str, **settings: Any) -> None:
+        self.log = RunLog(folder / "runs.log")
+        self.members: list[WorkerProcess] = []
+        self._folder = folder
+        self._settings = {"redis_settings": redis_url, **settings}
+        self._started: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.nursery", str(os.getpid())],
+            cwd=REPOSITORY,
+            env={**os.environ, PATH_VARIABLE: str(self.log.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._reader = threading.Thread(target=self._read_reports, name="chaos-fleet", daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._nursery.stdin is not None
+        assert self._nursery.stdout is not None
+        self._nursery.stdin.close()
+        try:
+            self._nursery.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._nursery.kill()  # its workers go with it
+            self._nursery.wait()
+        self._reader.join()
+        self._nursery.stdout.close()
+
+    @property
+    def running(self) -> list[WorkerProcess]:
+        return [member for member in self.members if member.is_running]
+
+    def start(self, count: int = 1, **settings: Any) -> list[WorkerProcess]:
+        """Start workers.
+
+        :param settings: in place of the fleet's
+        """
+        started = []
+        for _ in range(count):
+            log_path = self._folder / f"worker-{len(self.members)}.log"
+            self._order({"start": {**self._settings, **settings}, "log": str(log_path)})
+            started.append(self._started.get(timeout=PATIENCE_S))
+        return started
+
+    def member(self, pid: int) -> WorkerProcess:
+        return next(member for member in reversed(self.members) if member.pid == pid)
+
+    def replace_ended(self) -> int:
+        """Start a worker for each that has ended since the last call, as a supervisor does; returns how many."""
+        ended = [member for member in self.members if not member.is_running and not member.replaced]
+        for member in ended:
+            member.replaced = True
+        self.start(len(ended))
+        return len(ended)
+
+    def _order(self, order: dict[str, Any]) -> None:
+        assert self._nursery.stdin is not None
+        self._nursery.stdin.write(json.dumps(order).encode() + b"\n")
+        self._nursery.stdin.flush()
+
+    def _read_reports(self) -> None:
+        assert self._nursery.stdout is not None
+        for line in self._nursery.stdout:
+            report = json.loads(line)
+            if "started" in report:
+                member = WorkerProcess(report["started"], Path(report["log"]), self._signal)
+                self.members.append(member)
+                self._started.put(member)
+            else:
+                self.member(report["ended"]).status = report["status"]
+
+    def _signal(self, pid: int, number: int) -> None:
+        self._order({"signal": number, "pid": pid})

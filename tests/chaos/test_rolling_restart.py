@@ -1,0 +1,117 @@
+"""Rolling restarts by SIGTERM while jobs run: no attempt is consumed, and what was given back starts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import arqestra
+from arqestra.embedded import EmbeddedRedis
+
+from .conftest import Tell
+from .fleet import Fleet, until
+from .ledger import Ledger
+from .run_log import RunLog
+
+# Long, so that a job that waited for its lease to run out would be told from one that was given back.
+LEASE_S = 30.0
+RUNNING_AT_SIGTERM = 8
+
+
+@dataclass(frozen=True)
+class Deploys:
+    """The size of a run.
+
+    :ivar grace_s: `job_completion_wait`
+    :ivar every_s: pause between two jobs of the producer; with jobs of 1 to 2 s less than two workers can take
+    """
+
+    rounds: int
+    grace_s: float
+    workers: int = 3
+    concurrency: int = 20
+    every_s: float = 0.05
+
+
+SIZES = [
+    pytest.param(Deploys(2, 0), id="short"),
+    pytest.param(Deploys(2, 0.6), id="short-with-grace"),
+    pytest.param(Deploys(25, 0), id="long", marks=[pytest.mark.slow]),
+    pytest.param(Deploys(25, 0.6), id="long-with-grace", marks=[pytest.mark.slow]),
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_rolling_restarts_consume_no_attempt(
+    tmp_path: Path,
+    server: EmbeddedRedis,
+    pool: arqestra.Pool,
+    ledger: Ledger,
+    rng: random.Random,
+    tell: Tell,
+    size: Deploys,
+) -> None:
+    settings = {"max_jobs": size.concurrency, "lease": LEASE_S, "job_completion_wait": size.grace_s}
+    ids: list[str] = []
+    with Fleet(tmp_path, server.url, **settings) as fleet:
+        fleet.start(size.workers)
+        producer = asyncio.create_task(enqueue_steadily(pool, ids, rng, size.every_s))
+        for _ in range(size.rounds):
+            for worker in list(fleet.running):
+                await until(
+                    lambda w=worker: len(running_on(fleet.log, w.pid)) >= RUNNING_AT_SIGTERM,
+                    lambda: "expected running jobs",
+                )
+                [successor] = fleet.start()
+                worker.terminate()
+                assert await worker.wait() == 0, worker.output
+                await until(lambda w=successor: bool(fleet.log.started(w.pid)), lambda: "expected the new one to work")
+        producer.cancel()
+        await asyncio.gather(producer, return_exceptions=True)
+        await ledger.until_empty()
+        results = await ledger.assert_all_complete(ids)
+    summary = fleet.log.summary(ids)
+    waits_ms = waits_for_next_start(fleet.log)
+    tell(
+        f"{size.rounds * size.workers} restarts under {len(ids)} jobs, {len(waits_ms)} given back, lost "
+        f"{len(summary.lost)}, attempts consumed {sum(event.job_try != 1 for event in fleet.log.of('start'))}, "
+        f"longest wait for the next start {max(waits_ms)} ms"
+    )
+    assert summary.lost == ()
+    assert {event.job_try for event in fleet.log.of("start")} == {1}
+    assert {result.job_try for result in results.values()} == {1}
+    # A job starts anew only where it was given back, and ends once.
+    assert summary.starts == len(ids) + len(waits_ms)
+    assert len(fleet.log.of("end")) == len(ids)
+    assert max(waits_ms) < LEASE_S * 1000 / 2
+
+
+async def enqueue_steadily(pool: arqestra.Pool, ids: list[str], rng: random.Random, every_s: float) -> None:
+    """Add a job of 1 to 2 s now and then, until cancelled."""
+    while True:
+        job = await pool.enqueue_job("nap", rng.uniform(1, 2))
+        assert job is not None
+        ids.append(job.job_id)
+        await asyncio.sleep(every_s)
+
+
+def running_on(log: RunLog, pid: int) -> set[str]:
+    """Ids of the jobs that run in a process."""
+    return log.started(pid) - {event.job_id for event in log.events if event.pid == pid and event.kind != "start"}
+
+
+def waits_for_next_start(log: RunLog) -> list[int]:
+    """ms from each cancelled run of a job to its next start."""
+    cancelled_ns: dict[str, int] = {}
+    waits_ms = []
+    for event in log.events:
+        if event.kind == "cancelled":
+            cancelled_ns[event.job_id] = event.at_ns
+        elif event.kind == "start" and event.job_id in cancelled_ns:
+            waits_ms.append((event.at_ns - cancelled_ns.pop(event.job_id)) // 1_000_000)
+    assert not cancelled_ns, "expected each job that was given back to start again"
+    return waits_ms
