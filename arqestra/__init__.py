@@ -5,7 +5,7 @@
 """
 
 from arq.connections import ArqRedis, RedisSettings
-from arq.cron import CronJob, cron
+from arq.cron import CronJob
 from arq.jobs import (
     DeserializationError,
     JobDef,
@@ -17,6 +17,7 @@ from arq.jobs import (
 from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, func
 
 from .connect import create_pool
+from .cron import cron
 from .current import RunningJob, current_job
 from .errors import (
     ArgumentsError,

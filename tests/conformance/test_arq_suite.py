@@ -45,7 +45,7 @@ def arq_suite(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_arqestra_passes_arqs_own_tests(arq_suite: Path, redis_server: EmbeddedRedis) -> None:
+def test_arqestra_passes_arqs_own_tests(arq_suite: Path, redis_server: EmbeddedRedis, redis_url: str) -> None:
     run = run_suite(arq_suite, "arqestra", redis_server.port)
     write_report(run)
 
@@ -64,7 +64,7 @@ def test_the_excuses_are_few_and_give_their_reason() -> None:
     assert all(len(reason.split()) >= 5 for reason in EXCUSED.values())
 
 
-def test_stock_arq_passes_its_own_tests(arq_suite: Path, redis_server: EmbeddedRedis) -> None:
+def test_stock_arq_passes_its_own_tests(arq_suite: Path, redis_server: EmbeddedRedis, redis_url: str) -> None:
     """The baseline: what fails above fails because of us, and not because of the harness."""
     run = run_suite(arq_suite, "arq", redis_server.port)
 
