@@ -2,7 +2,7 @@
 
 It reads the Redis protocol in both directions, so it knows which script each reply belongs to. A connection on which a
 reply is lost is cut: this reply, and all behind it, never arrive. Or the reply is swallowed and the connection stays
-open, as when a firewall forgets it.
+open, as when a firewall forgets it. Or it is only late.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import random
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,6 +23,8 @@ from arqestra.keys import Keys
 from arqestra.store.scripts import script
 
 __all__ = ("LossyProxy",)
+
+Mode = Literal["cut", "swallow", "late"]
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65536
@@ -55,10 +57,11 @@ class LossyProxy:
     """The proxy, as an asynchronous context manager; it runs in the test's loop.
 
     :param port: of Redis
-    :param chances: script -> probability that the reply of a call is lost
+    :param chances: script -> probability that the reply of a call is lost; may be changed while it runs
     :param rng: randomness
     :param mode: what happens to the connection then
     :param spare: calls of a script that come through after each loss, so that nobody loses all of his tries
+    :param hold: awaited before the connection is cut, or before the late reply is delivered
     :ivar lost: replies lost so far, by script
     """
 
@@ -68,15 +71,17 @@ class LossyProxy:
         chances: Mapping[str, float],
         rng: random.Random,
         *,
-        mode: Literal["cut", "swallow"] = "cut",
+        mode: Mode = "cut",
         spare: int = 3,
+        hold: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
         self._port = port
-        self._chances = chances
+        self.chances = dict(chances)
         self._rng = rng
         self._mode = mode
         self._spare = spare
+        self._hold = hold
         self._spared: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -150,17 +155,19 @@ class LossyProxy:
         if self._spared[name] > 0:
             self._spared[name] -= 1
             return None
-        return name if self._rng.random() < self._chances.get(name, 0) else None
+        return name if self._rng.random() < self.chances.get(name, 0) else None
 
     async def _carry_replies(self, connection: _Connection, from_server: asyncio.StreamReader) -> None:
         while data := await from_server.read(CHUNK_BYTES):
             if not connection.transparent and self._loses(connection, data):
+                if self._hold is not None:
+                    await self._hold()
                 if self._mode == "cut":
                     # Some of it may still arrive.
                     connection.to_client.write(data[: self._rng.randrange(len(data))])
                     await connection.to_client.drain()
                     return connection.cut()
-                connection.deaf = True
+                connection.deaf = self._mode == "swallow"
             if not connection.deaf:
                 connection.to_client.write(data)
                 await connection.to_client.drain()

@@ -33,6 +33,11 @@ SPECS: tuple[tuple[str, tuple[float, ...], bool], ...] = (
 )
 
 
+SENT_AGAIN_TOO_LATE = pytest.mark.xfail(
+    strict=True, reason="an enqueue whose job has ended is not known again: it runs twice, or counts as a duplicate"
+)
+
+
 @dataclass(frozen=True)
 class Losses:
     """The size of a run.
@@ -105,8 +110,15 @@ async def settle(fleet: Fleet) -> None:
         assert await worker.wait() == 0, worker.output
 
 
-@pytest.mark.parametrize("function", ["nap", "nap_without_result"])
-@pytest.mark.parametrize("choose", [False, True], ids=["generated-id", "chosen-id"])
+@pytest.mark.parametrize(
+    ("function", "choose"),
+    [
+        pytest.param("nap", False, id="generated-id"),
+        pytest.param("nap", True, id="chosen-id", marks=[SENT_AGAIN_TOO_LATE]),
+        pytest.param("nap_without_result", False, id="generated-id-without-result", marks=[SENT_AGAIN_TOO_LATE]),
+        pytest.param("nap_without_result", True, id="chosen-id-without-result", marks=[SENT_AGAIN_TOO_LATE]),
+    ],
+)
 async def test_a_job_that_ends_before_its_enqueue_is_sent_again_is_accepted_and_runs_once(
     tmp_path: Path,
     server: EmbeddedRedis,
@@ -119,7 +131,7 @@ async def test_a_job_that_ends_before_its_enqueue_is_sent_again_is_accepted_and_
     """The payload, by which the store knows its own call again, is gone then."""
     ids: list[str] = []
     denied = 0
-    async with LossyProxy(server.port, {"enqueue": 0.5}, rng) as proxy:
+    async with LossyProxy(server.port, {"enqueue": 0.5}, rng, hold=ledger.until_empty) as proxy:
         with Fleet(tmp_path, server.url, max_jobs=10) as fleet:
             fleet.start()
             async with await arqestra.create_pool(proxy.url) as pool:

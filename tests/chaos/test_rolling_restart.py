@@ -15,6 +15,7 @@ from arqestra.embedded import EmbeddedRedis
 from .conftest import Tell
 from .fleet import Fleet, until
 from .ledger import Ledger
+from .lossy_proxy import LossyProxy
 from .run_log import RunLog
 
 # Long, so that a job that waited for its lease to run out would be told from one that was given back.
@@ -88,6 +89,41 @@ async def test_rolling_restarts_consume_no_attempt(
     assert summary.starts == len(ids) + len(waits_ms)
     assert len(fleet.log.of("end")) == len(ids)
     assert max(waits_ms) < LEASE_S * 1000 / 2
+
+
+@pytest.mark.xfail(strict=True, reason="a claim whose reply arrives during the shutdown strands its jobs")
+@pytest.mark.parametrize("grace_s", [0, 5], ids=["no-grace", "grace"])
+async def test_jobs_that_arrive_during_the_shutdown_are_given_back(
+    tmp_path: Path, server: EmbeddedRedis, pool: arqestra.Pool, ledger: Ledger, rng: random.Random, grace_s: float
+) -> None:
+    """The signal finds a claim under way: Redis has leased the jobs, and the worker has not heard of them yet."""
+    delivery = asyncio.Event()
+
+    async def hold() -> None:
+        await delivery.wait()
+
+    async with LossyProxy(server.port, {}, rng, mode="late", hold=hold) as proxy:
+        with Fleet(tmp_path, server.url, lease=LEASE_S, job_completion_wait=grace_s) as fleet:
+            [leaving] = fleet.start(redis_settings=proxy.url)
+            warm_up = await pool.enqueue_job("nap", 0)
+            assert warm_up is not None
+            await warm_up.result(timeout=60)
+            proxy.chances["claim"] = 1
+            jobs = await pool.enqueue_many([("nap", (0.5,))] * 5)
+            ids = [job.job_id for job in jobs if job is not None]
+            await until(lambda: proxy.lost["claim"] == 1, lambda: "expected a claim")
+            assert all([await ledger.lease_holder(job_id) for job_id in ids])
+            leaving.terminate()
+            await until(lambda: "shutdown on SIGTERM" in leaving.output, lambda: "expected the signal to be noticed")
+            delivery.set()
+            fleet.start()
+            assert await leaving.wait() == 0, leaving.output
+            await ledger.until_empty(LEASE_S / 3)
+            await ledger.assert_all_complete(ids)
+    # Whether the leaving worker started them or not: they ran to the end once, in their first attempt.
+    assert {event.job_try for event in fleet.log.of("start")} == {1}
+    assert sorted(event.job_id for event in fleet.log.of("end")) == sorted([*ids, warm_up.job_id])
+    waits_for_next_start(fleet.log)
 
 
 async def enqueue_steadily(pool: arqestra.Pool, ids: list[str], rng: random.Random, every_s: float) -> None:
