@@ -83,8 +83,8 @@ async def test_nothing_is_lost_when_redis_is_killed(
             await asyncio.sleep(rng.uniform(*size.outage_s))
             await asyncio.to_thread(server.restart)
             reconnects_s += await until_all_work(fleet)
-        producing.cancel()
-        await asyncio.gather(producing, return_exceptions=True)
+        producer.enough = True
+        await producing
         await ledger.until_empty()
         await ledger.assert_all_complete(ids)
         assert all(worker.is_running for worker in fleet.members), "expected no worker to end"
@@ -107,16 +107,20 @@ class Producer:
     """Enqueues as a careful user does: ids of its own, and again after an error.
 
     :ivar errors: calls that failed and were made again
+    :ivar enough: set by the test: stop
     """
 
     def __init__(self, pool: arqestra.Pool, ids: list[str]) -> None:
         self.errors = 0
+        self.enough = False
         self._pool = pool
         self._ids = ids
 
     async def produce(self, log: RunLog) -> None:
-        """Keep up a backlog, until cancelled."""
+        """Keep up a backlog, until it is enough."""
         for number in itertools.count():
+            if self.enough:
+                return
             await until(lambda n=number: n - len(log.started()) < BACKLOG, lambda: "expected jobs to start")
             await self._enqueue(f"job-{number}")
             self._ids.append(f"job-{number}")

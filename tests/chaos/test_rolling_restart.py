@@ -60,7 +60,8 @@ async def test_rolling_restarts_consume_no_attempt(
     ids: list[str] = []
     with Fleet(tmp_path, server.url, **settings) as fleet:
         fleet.start(size.workers)
-        producer = asyncio.create_task(enqueue_steadily(pool, ids, rng, size.every_s))
+        enough = asyncio.Event()
+        producer = asyncio.create_task(enqueue_steadily(pool, ids, rng, size.every_s, enough))
         for _ in range(size.rounds):
             for worker in list(fleet.running):
                 await until(
@@ -71,8 +72,8 @@ async def test_rolling_restarts_consume_no_attempt(
                 worker.terminate()
                 assert await worker.wait() == 0, worker.output
                 await until(lambda w=successor: bool(fleet.log.started(w.pid)), lambda: "expected the new one to work")
-        producer.cancel()
-        await asyncio.gather(producer, return_exceptions=True)
+        enough.set()
+        await producer
         await ledger.until_empty()
         results = await ledger.assert_all_complete(ids)
     summary = fleet.log.summary(ids)
@@ -126,9 +127,11 @@ async def test_jobs_that_arrive_during_the_shutdown_are_given_back(
     waits_for_next_start(fleet.log)
 
 
-async def enqueue_steadily(pool: arqestra.Pool, ids: list[str], rng: random.Random, every_s: float) -> None:
-    """Add a job of 1 to 2 s now and then, until cancelled."""
-    while True:
+async def enqueue_steadily(
+    pool: arqestra.Pool, ids: list[str], rng: random.Random, every_s: float, enough: asyncio.Event
+) -> None:
+    """Add a job of 1 to 2 s now and then, until it is enough."""
+    while not enough.is_set():
         job = await pool.enqueue_job("nap", rng.uniform(1, 2))
         assert job is not None
         ids.append(job.job_id)
