@@ -76,3 +76,26 @@ async def supervise_until_empty(fleet: Fleet, ledger: Ledger) -> int:
 
     await until(is_empty, lambda: f"expected all jobs to end; {replaced} workers were replaced", timeout_s=90)
     return replaced + fleet.replace_ended()
+
+
+@pytest.mark.xfail(strict=True, reason="a suspect does not run alone: a deadly job that joins it ends it for good")
+async def test_a_neighbour_that_was_hit_twice_survives_another_deadly_job(
+    tmp_path: Path, server: EmbeddedRedis, pool: arqestra.Pool, ledger: Ledger, tell: Tell
+) -> None:
+    """It has ended nobody: that it ran in a worker that ended for the third time is not its doing."""
+    neighbour, deadly = "neighbour", ["deadly-0", "deadly-1"]
+    with Fleet(tmp_path, server.url, max_jobs=10, lease=LEASE_S, max_crashes=MAX_CRASHES) as fleet:
+        fleet.start()
+        assert await pool.enqueue_job("nap", 1.5, _job_id=neighbour)
+        assert await pool.enqueue_job("die", 0.4, _job_id=deadly[0])
+
+        def neighbours_starts() -> int:
+            fleet.replace_ended()
+            return sum(event.job_id == neighbour for event in fleet.log.of("start"))
+
+        await until(lambda: neighbours_starts() == MAX_CRASHES, lambda: "expected the neighbour to be hit twice")
+        assert await pool.enqueue_job("die", 0.2, _job_id=deadly[1])
+        await supervise_until_empty(fleet, ledger)
+    tell(f"the neighbour started {neighbours_starts()}x among two deadly jobs, dead: {sorted(await ledger.dead())}")
+    await ledger.assert_all_complete([neighbour])
+    assert await ledger.dead() == set(deadly)

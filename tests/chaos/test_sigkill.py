@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Massacre:
     """The size of a run.
 
     :ivar nap_s: how long a job takes; with the number of slots it sets how long the run takes
+    :ivar limit_s: generous; only jobs that never end take so long
     """
 
     jobs: int
@@ -33,10 +35,11 @@ class Massacre:
     concurrency: int
     nap_s: float
     least_kills: int
+    limit_s: float = 100
 
 
 SHORT = Massacre(jobs=5_000, workers=4, concurrency=10, nap_s=0.05, least_kills=12)
-LONG = Massacre(jobs=20_000, workers=6, concurrency=20, nap_s=0.2, least_kills=120)
+LONG = Massacre(jobs=20_000, workers=6, concurrency=20, nap_s=0.2, least_kills=120, limit_s=600)
 
 
 @pytest.mark.parametrize("size", [SHORT, pytest.param(LONG, marks=[pytest.mark.slow])], ids=["short", "long"])
@@ -57,7 +60,9 @@ async def test_no_job_is_lost_when_half_of_the_workers_die_every_half_second(
     with Fleet(tmp_path, server.url, **settings) as fleet:
         fleet.start(size.workers)
         kills = 0
-        while await ledger.queued():
+        deadline = time.monotonic() + size.limit_s
+        while queued := await ledger.queued():
+            assert time.monotonic() < deadline, f"expected the jobs to end in {size.limit_s} s, {queued} are queued"
             await asyncio.sleep(KILL_EVERY_S)
             for victim in rng.sample(fleet.running, len(fleet.running) // 2):
                 victim.kill()
