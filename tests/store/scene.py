@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from arqestra.keys import Keys
-from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, Renewal
+from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
 from arqestra.store.store import Store
 
 QUEUE = "arq:queue"
@@ -43,6 +43,13 @@ class Lease(NamedTuple):
     end_ms: int
     due_ms: int
     crashes: int
+
+
+class RenewedIds(NamedTuple):
+    """What a renewal found, ids only."""
+
+    lost: list[str]
+    aborted: list[str]
 
 
 @dataclass
@@ -111,10 +118,10 @@ class StoreWorker:
         written, _ = await self.store.turn([ending], None)
         return written[0]
 
-    async def renew(self, *jobs: LeasedJob, aborts: bool = True, lease_ms: int = LEASE_MS) -> Renewal:
-        return await self.store.renew(
-            [HeldLease(job.id, job.queue, job.token) for job in jobs], lease_ms, aborts=aborts
-        )
+    async def renew(self, *jobs: LeasedJob, aborts: bool = True, lease_ms: int = LEASE_MS) -> RenewedIds:
+        held = [HeldLease(job.id, job.queue, job.token) for job in jobs]
+        renewal = await self.store.renew(held, lease_ms, aborts=aborts)
+        return RenewedIds([lease.id for lease in renewal.lost], [lease.id for lease in renewal.aborted])
 
 
 @dataclass
@@ -140,9 +147,10 @@ class Scene:
         payload: bytes = b"payload",
         queue: str = QUEUE,
     ) -> list[bool]:
-        """Enqueue jobs that differ in their ids alone."""
+        """Enqueue jobs that differ in their ids alone. The payload of a unique one is its nonce."""
+        nonce = payload.decode() if unique else ""
         return await self.store.enqueue(
-            [NewJob(queue, job_id, payload, when, unique, attempts, parents) for job_id in ids]
+            [NewJob(queue, job_id, payload, when, nonce, attempts, parents) for job_id in ids]
         )
 
     # -- what is in Redis -----------------------------------------------------------------------------------------

@@ -122,16 +122,6 @@ async def test_a_release_refunds_the_attempt(scene: Scene) -> None:
     assert KEYS.attempts("a") not in await scene.keys()
 
 
-async def test_a_release_refunds_no_attempt_that_was_not_counted(scene: Scene) -> None:
-    """A job handed out to record its abort was not attempted."""
-    await scene.enqueue("a", attempts=2)
-    await scene.store.abort("a", QUEUE)
-    worker = scene.worker()
-    await worker.finish(await worker.claim_one(aborts=True), "release")
-
-    assert await scene.attempts("a") == 2
-
-
 async def test_a_retry_refunds_nothing(scene: Scene) -> None:
     await scene.enqueue("a")
     worker = scene.worker()

@@ -36,7 +36,7 @@ async def test_an_enqueue_sent_twice_is_one_job(scene: Scene, proxy: LossyProxy,
     await scene.store.delete("warm-up", QUEUE)
     proxy.lose_next_reply()
 
-    assert await lossy.enqueue([NewJob(QUEUE, "a", b"nonce 1", unique=unique)]) == [True]
+    assert await lossy.enqueue([NewJob(QUEUE, "a", b"nonce 1", nonce="nonce 1" if unique else "")]) == [True]
 
     assert proxy.lost == 1
     assert await scene.queued() == ["a"]
@@ -65,8 +65,19 @@ async def test_an_enqueue_sent_again_does_not_move_a_job_that_is_leased_meanwhil
 async def test_another_producers_job_of_the_same_chosen_id_is_refused_to_a_call_sent_again(scene: Scene) -> None:
     await scene.enqueue("a", unique=True, payload=b"nonce of the other")
 
-    again = NewJob(QUEUE, "a", b"nonce of ours", unique=True)
+    again = NewJob(QUEUE, "a", b"nonce of ours", nonce="nonce of ours")
     assert await scene.store.enqueue_chunk([again], resent=True) == [False]
+
+
+async def test_a_chosen_id_that_has_ended_meanwhile_is_still_accepted_to_the_call_sent_again(scene: Scene) -> None:
+    job = NewJob(QUEUE, "a", b"has the nonce 17", nonce="nonce 17")
+    await scene.store.enqueue_chunk([job])
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), result=b"a result with the nonce 17")
+
+    assert await scene.store.enqueue_chunk([job], resent=True) == [True]
+    assert await scene.store.enqueue_chunk([job._replace(nonce="nonce 18")], resent=True) == [False]
+    assert await worker.claim_ids() == []
 
 
 async def test_a_claim_sent_twice_is_one_claim(scene: Scene) -> None:

@@ -1,0 +1,90 @@
+"""Where the state machine runs: one loop, one connection, an ear on the workers' channels; emptied for each example."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+
+from tests.store.scene import KEYS, QUEUE, Ear, Scene, worker_ear
+
+T = TypeVar("T")
+
+
+class Ground:
+    """The real thing beside the model. Synchronous outside, as Hypothesis is."""
+
+    def __init__(self, url: str, workers: tuple[str, ...]) -> None:
+        self._runner = asyncio.Runner()
+        self._redis: Redis = Redis.from_url(url)
+        self._ear: Ear = worker_ear(self._redis, *workers)
+        self.run(self._ear.__aenter__())
+        self.scene = Scene(self._redis)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(coroutine)
+
+    def clear(self) -> Scene:
+        """An empty Redis and a scene whose clock starts near the real one."""
+
+        async def clear() -> Scene:
+            await self._ear.heard()
+            await self._redis.flushdb()
+            await self.scene.store.close()
+            return Scene(self._redis)
+
+        self.scene = self.run(clear())
+        return self.scene
+
+    def close(self) -> None:
+        async def close() -> None:
+            await self.scene.store.close()
+            await self._ear.__aexit__()
+            await self._redis.aclose()
+
+        self.run(close())
+        self._runner.close()
+
+    def heard(self) -> list[str]:
+        """Workers that were woken since the last time."""
+        heard = self.run(self._ear.heard())
+        prefix = KEYS.worker_channel("")
+        return [channel.removeprefix(prefix) for channel, words in heard.items() for word in words if word == "wake"]
+
+    def keys(self) -> dict[str, object]:
+        """All that Redis holds, in the form of `Model.as_redis`."""
+        return self.run(self._keys())
+
+    async def _keys(self) -> dict[str, object]:
+        names = sorted(key.decode() for key in await self._redis.keys("*"))
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                self._read(pipe, name)
+            replies = await pipe.execute()
+        return {name: _plain(name, reply) for name, reply in zip(names, replies, strict=True)}
+
+    @staticmethod
+    def _read(pipe: Any, name: str) -> None:
+        if name in (QUEUE, KEYS.aborts, KEYS.dead(QUEUE), KEYS.waiting(QUEUE)):
+            pipe.zrange(name, 0, -1, withscores=True)
+        elif name.startswith((KEYS.children(""), KEYS.dead_payloads(""))):
+            pipe.hgetall(name)
+        elif name.startswith(KEYS.parents("")):
+            pipe.smembers(name)
+        else:
+            pipe.get(name)
+
+
+def _plain(name: str, reply: Any) -> object:
+    if isinstance(reply, list):
+        return {member.decode(): int(score) for member, score in reply}
+    if isinstance(reply, set):
+        return {member.decode() for member in reply}
+    if isinstance(reply, dict) and name.startswith(KEYS.dead_payloads("")):
+        return {field.decode(): value for field, value in reply.items()}
+    if isinstance(reply, dict):
+        return {field.decode(): value.decode() for field, value in reply.items()}
+    is_text = name.startswith((KEYS.lease_prefix, KEYS.attempts_prefix))
+    return reply.decode() if is_text else reply
