@@ -166,7 +166,7 @@ class Pool(ArqRedis):
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
         now_ms = timestamp_ms()
-        when, due_in_ms = "", 0
+        when, due_in_ms, nonce = "", 0, ""
         if call.defer_until is not None:
             due_ms = to_unix_ms(call.defer_until)
             when, due_in_ms = f"={due_ms}", due_ms - now_ms
@@ -178,7 +178,7 @@ class Pool(ArqRedis):
         if call.job_id:
             if not isinstance(call.job_id, str):
                 raise ArgumentsError(f"job id: expected a str, got {call.job_id!r}")
-            options["n"] = new_job_id()  # tells a call that is sent again from another producer's
+            options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
         payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
@@ -188,7 +188,7 @@ class Pool(ArqRedis):
             )
         queue = call.queue or self.default_queue_name
         attempts = max(0, (job_try or 1) - 1)
-        return NewJob(queue, call.job_id or new_job_id(), data, when, bool(call.job_id), attempts)
+        return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts)
 
     async def _get_job_result(self, key: bytes) -> JobResult:
         job_id = key[len(result_key_prefix) :].decode()

@@ -1,7 +1,8 @@
 """Payloads and results as arq writes them, with ours beside.
 
 arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key,
-`o`, a dictionary of options, and a failed result has `tb`, the traceback as text; stock arq ignores both.
+`o`, a dictionary of options; a result has `n`, the nonce of a chosen id, and a failed one `tb`, the traceback as text.
+Stock arq ignores them.
 """
 
 import logging
@@ -118,6 +119,8 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
         "q": end.queue,
         "id": end.job_id,
     }
+    if "n" in end.payload.options:
+        data["n"] = end.payload.options["n"]
     if not end.success and isinstance(value, BaseException):
         data["tb"] = _traceback_of(value)
         data["r"] = _portable(serializer, value)

@@ -9,7 +9,7 @@ class NewJob(NamedTuple):
     """A job to be stored.
 
     :ivar when: '' due at once, `+ms` due that much later, `=ms` due at that time
-    :ivar unique: the caller chose the id: refuse it if it exists
+    :ivar nonce: of a chosen id, which is refused if it exists: also found in the payload; '' for a generated id
     :ivar attempts: attempts that count as started already
     :ivar parents: ids of jobs that must end first
     """
@@ -18,7 +18,7 @@ class NewJob(NamedTuple):
     id: str
     payload: bytes
     when: str = ""
-    unique: bool = False
+    nonce: str = ""
     attempts: int = 0
     parents: tuple[str, ...] = ()
 
@@ -112,10 +112,10 @@ class HeldLease(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """Ids whose lease is lost, and ids that are to be aborted."""
+    """Leases that are lost, and those whose jobs are to be aborted."""
 
-    lost: list[str]
-    aborted: list[str]
+    lost: list[HeldLease]
+    aborted: list[HeldLease]
 
 
 class Sighting(NamedTuple):

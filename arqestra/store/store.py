@@ -110,15 +110,15 @@ class Store:
 
     async def renew(self, leases: Sequence[HeldLease], lease_ms: int, *, aborts: bool) -> Renewal:
         """Extend leases; says which are lost and which jobs are to be aborted."""
-        lost: list[str] = []
-        aborted: list[str] = []
+        lost: list[HeldLease] = []
+        aborted: list[HeldLease] = []
         for first in range(0, len(leases), CHUNK):
             chunk = leases[first : first + CHUNK]
             flat = [field for lease in chunk for field in lease]
             call = self._call("renew", chunk[0].queue, lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
             chunk_lost, chunk_aborted = (await self._run(call))[0]
-            lost += [job_id.decode() for job_id in chunk_lost]
-            aborted += [job_id.decode() for job_id in chunk_aborted]
+            lost += [chunk[place - 1] for place in chunk_lost]
+            aborted += [chunk[place - 1] for place in chunk_aborted]
         return Renewal(lost, aborted)
 
     async def abort(self, job_id: str, queue: str) -> Literal["running", "queued", "ended", "missing"]:
@@ -177,7 +177,7 @@ def _verdicts(reply: bytes) -> list[bool]:
 def _flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
     flat: list[bytes | str | int] = []
     for job in jobs:
-        flat += (job.queue, job.id, job.when, "1" if job.unique else "0", job.attempts, job.payload, len(job.parents))
+        flat += (job.queue, job.id, job.when, job.nonce, job.attempts, job.payload, len(job.parents))
         flat += job.parents
     return flat
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..store.records import Claimed, ClaimRequest
+from ..store.store import CHUNK
 
 __all__ = ("ClaimPolicy", "ClaimSettings")
 
@@ -57,7 +58,7 @@ class ClaimPolicy:
         """The claim to send now, if one is worth it."""
         if not self.active or not self._may_be_due:
             return None
-        slots = max(0, min(self._free_slots(), self.settings.read_limit))
+        slots = max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
         if slots == 0 and not self._look_now:
             return None
         self._look_now = False

@@ -42,7 +42,10 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
             report_refusal(worker, attempt, outcome)
         if worker.on_job_end or worker.after_job_end or attempt.written:
             # In a task of its own: a shutdown that cancels this one must not lose the outcome.
-            await asyncio.shield(asyncio.ensure_future(conclude(worker, attempt, outcome)))
+            concluding = worker.loop.create_task(conclude(worker, attempt, outcome))
+            worker.concluding.add(concluding)
+            concluding.add_done_callback(worker.concluding.discard)
+            await asyncio.shield(concluding)
         else:
             hand_over(worker, attempt, outcome)
     except Exception as error:

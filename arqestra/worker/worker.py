@@ -79,7 +79,8 @@ class Worker:
         self.allow_pick_jobs = True
         self._running: dict[str, Attempt] = {}  # those that hold a slot
         self._leases: dict[str, LeasedJob] = {}  # those whose outcome Redis has not taken yet
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
+        self.concluding: set[asyncio.Task[None]] = set()
         self._suspects = 0
         self._direct = False
         self._heartbeat: Heartbeat | None = None
@@ -348,6 +349,8 @@ class Worker:
 
     def _start_job(self, leased: LeasedJob) -> None:
         attempt = Attempt(leased, self._default_terms)
+        if self.stopping:  # the reply to a claim that was under way when the signal came
+            return hand_over(self, attempt, Outcome(State.RELEASED))
         job_id = leased.id
         before = self._running.get(job_id)
         if before is not None:  # its lease ran out while it was still running here
@@ -413,13 +416,18 @@ class Worker:
         return [HeldLease(leased.id, leased.queue, leased.token) for leased in list(self._leases.values())]
 
     def _on_renewal(self, renewal: Renewal) -> None:
-        for job_id in renewal.lost:
-            self._leases.pop(job_id, None)
-            if job_id in self._running:
-                self._running[job_id].cancel(CancelReason.LEASE_LOST)
-        for job_id in renewal.aborted:
-            if job_id in self._running:
-                self._running[job_id].cancel(CancelReason.ABORT)
+        """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
+        for lease in renewal.lost:
+            if lease.id in self._leases and self._leases[lease.id].token == lease.token:
+                del self._leases[lease.id]
+            self._cancel_attempt(lease, CancelReason.LEASE_LOST)
+        for lease in renewal.aborted:
+            self._cancel_attempt(lease, CancelReason.ABORT)
+
+    def _cancel_attempt(self, lease: HeldLease, reason: CancelReason) -> None:
+        attempt = self._running.get(lease.id)
+        if attempt is not None and attempt.leased.token == lease.token:
+            attempt.cancel(reason)
 
     # -- shutdown -------------------------------------------------------------------------------------------------
 
@@ -445,9 +453,14 @@ class Worker:
         self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
+        self._connect()
         deadline = self.loop.time() + self._job_completion_wait
-        while self.tasks and self.loop.time() < deadline:
-            await asyncio.wait(self.tasks.values(), timeout=deadline - self.loop.time())
+        while (self.tasks or not self.exchange.idle) and self.loop.time() < deadline:
+            if self.tasks:
+                await asyncio.wait(self.tasks.values(), timeout=deadline - self.loop.time())
+            else:  # a claim may be under way: what it brings belongs to the jobs to complete
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.exchange.became_idle.wait(), deadline - self.loop.time())
         self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
         self._cancel_all(signum)
 
@@ -482,7 +495,7 @@ class Worker:
 
     async def _finish_tasks(self) -> None:
         """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
-        tasks = list(self.tasks.values())
+        tasks = [*self.tasks.values(), *self.concluding]
         if tasks:
             _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
             for task in unheeding:

@@ -4,13 +4,14 @@
 -- ARGV  1: time in ms or ''   2: '1' if this call may have been made before and its reply was lost
 --       then for each job: queue, id, when, unique, attempts, payload, number of parents, parents...
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
---         unique    '1' if the caller chose the id: an id that exists is refused
+--         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
 -- RETURNS  one character for each job: '1' accepted, '0' refused because the id exists
 -- EVENTS   wakes one waiting worker for each queue that got a due job
 --
--- Repeating the call is harmless: a payload equal to the one stored is this very call's (payloads of chosen ids carry a
--- nonce), and a generated id that has a result was accepted before.
+-- Repeating the call is harmless: payload and result of a job with a chosen id contain the nonce of the call that made it,
+-- and a generated id that has a payload or a result was accepted before. Only a job that ended in the meantime and whose
+-- result is not kept leaves no trace, and runs again.
 
 -- @include _clock
 -- @include _wake
@@ -21,14 +22,25 @@ local now = clock(argv[1])
 local resent = argv[2] == '1'
 local verdicts, additions, due_queues, deferred = {}, {}, {}, {}
 
-local function refused(id, unique, payload)
-  if unique then
+-- Whether this very call, sent before, made the job.
+local function made_before(id, nonce)
+  for _, name in ipairs({ JOB .. id, RESULT .. id }) do
+    local stored = call('GET', name)
+    if stored and string.find(stored, nonce, 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
+local function refused(id, nonce)
+  if nonce ~= '' then
     if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
       call('DEL', ATTEMPTS .. id, PARENTS .. id)
       call('ZREM', ABORTS, id)
       return false
     end
-    return not (resent and call('GET', JOB .. id) == payload), true
+    return not (resent and made_before(id, nonce)), true
   end
   if resent and call('EXISTS', JOB .. id, RESULT .. id) > 0 then
     return false, true
@@ -61,7 +73,7 @@ end
 local i = 3
 while i <= #argv do
   local queue, id, payload, parents = argv[i], argv[i + 1], argv[i + 5], tonumber(argv[i + 6])
-  local refuse, known = refused(id, argv[i + 3] == '1', payload)
+  local refuse, known = refused(id, argv[i + 3])
   verdicts[#verdicts + 1] = refuse and '0' or '1'
   if not refuse and not known then
     call('SET', JOB .. id, payload)

@@ -4,7 +4,7 @@
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: lease in ms   3: ms that the record outlives the lease   4: '1' report aborts
 --       then for each lease: id, queue, token
--- RETURNS  { lost ids, ids to be aborted }
+-- RETURNS  { lost, to be aborted }, each a list of places among the leases given, from 1
 
 -- @include _clock
 
@@ -22,7 +22,8 @@ local leases = call('MGET', unpack(names))
 
 for i = 5, #ARGV, 3 do
   local id, queue, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local lease = leases[(i - 2) / 3]
+  local place = (i - 2) / 3
+  local lease = leases[place]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     local rest = string.match(lease, '|%d+(|%d+|%d+)$')
     call('PERSIST', JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
@@ -35,10 +36,10 @@ for i = 5, #ARGV, 3 do
     list[#list + 1] = now + lease_ms
     list[#list + 1] = id
     if report_aborts and call('ZSCORE', ABORTS, id) then
-      aborted[#aborted + 1] = id
+      aborted[#aborted + 1] = place
     end
   else
-    lost[#lost + 1] = id
+    lost[#lost + 1] = place
   end
 end
 for queue, list in pairs(scores) do
