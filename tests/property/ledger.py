@@ -31,14 +31,17 @@ class Ledger:
     def ended(self, job_id: str) -> None:
         self.lives.pop(job_id, None)
 
-    def claimed(self, now: int, jobs: Iterable[LeasedJob], *, again: bool) -> None:
+    def claimed(self, now: int, jobs: Iterable[LeasedJob], *, again: bool, resent: bool) -> None:
+        """:param again: the jobs of an earlier claim whose reply was lost
+        :param resent: that claim was sent again; if its leases ran out since, its token may take them once more
+        """
         for job in jobs:
             life = self.lives.get(job.id)
             assert life is not None, f"{job.id} was handed out and was never accepted, or has ended"
             if life.holder is not None and not again:
                 token, end_ms = life.holder
                 assert end_ms <= now, f"{job.id} is leased to {token} until {end_ms}, and to {job.token} at {now}"
-                assert token != job.token
+                assert resent or token != job.token
             if job.crashes > life.crashes:
                 assert life.holder is not None, f"{job.id} counts a crash, and no lease of it ran out"
                 assert job.crashes == life.crashes + 1

@@ -158,7 +158,7 @@ class Transitions(RuleBasedStateMachine):
             count = job.flag == "" and not expected.again
             self.model.lease(now, request, taken._replace(crashes=job.crashes), count=count)
             assert job.attempt == self.model.attempts.get(job.id, 0)
-        self.ledger.claimed(now, claimed.jobs, again=expected.again)
+        self.ledger.claimed(now, claimed.jobs, again=expected.again, resent=resent)
         return claimed.jobs
 
     @precondition(lambda self: self.ledger.handed_out)
@@ -316,7 +316,9 @@ class Transitions(RuleBasedStateMachine):
                 break
             self.clock.advance(2 * LEASE_MS)
             request = ClaimRequest(QUEUE, f"last{turn}", 1, 1000, LEASE_MS, MARGIN_MS, False, True, False, MAX_CRASHES)
-            self._finish(self._claim(request, resent=False), "end", 0, -1)
+            jobs = self._claim(request, resent=False)
+            if jobs:
+                self._finish(jobs, "end", 0, -1)
             self.redis_holds_what_the_model_holds()
         assert self.ledger.lives == {}
         left = {key for key in self.model.as_redis() if not key.startswith(KEYS.result_prefix)}
