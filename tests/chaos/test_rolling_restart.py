@@ -127,6 +127,24 @@ async def test_jobs_that_arrive_during_the_shutdown_are_given_back(
     waits_for_next_start(fleet.log)
 
 
+@pytest.mark.parametrize("grace_s", [0, 1], ids=["no-grace", "grace"])
+async def test_a_worker_ends_although_redis_does_not_answer(
+    tmp_path: Path, server: EmbeddedRedis, pool: arqestra.Pool, rng: random.Random, grace_s: float
+) -> None:
+    """A deploy must not hang on a Redis that has stopped answering."""
+    async with LossyProxy(server.port, {}, rng, mode="swallow") as proxy:
+        with Fleet(tmp_path, proxy.url, lease=LEASE_S, job_completion_wait=grace_s) as fleet:
+            [leaving] = fleet.start()
+            warm_up = await pool.enqueue_job("nap", 0)
+            assert warm_up is not None
+            await warm_up.result(timeout=60)
+            proxy.chances["claim"] = proxy.chances["finish"] = 1
+            assert await pool.enqueue_job("nap", 0)
+            await until(lambda: proxy.lost["claim"] >= 1, lambda: "expected a claim")
+            leaving.terminate()
+            assert await leaving.wait() == 0, leaving.output
+
+
 async def enqueue_steadily(
     pool: arqestra.Pool, ids: list[str], rng: random.Random, every_s: float, enough: asyncio.Event
 ) -> None:
