@@ -1,7 +1,8 @@
-"""Push: one connection per pool that listens to channels and sets an event for each message.
+"""Push: one connection per pool that listens to channels and calls back for each message.
 
 A message says only "look again"; what happened is read from Redis. So a message lost while the connection was down
-costs nothing: after a reconnect every event is set once.
+costs nothing: after a reconnect everybody is called once. As in `link.py`, redis-py makes the connection and a protocol
+of ours takes it over, so that a wake-up goes straight from the parser to the worker.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
@@ -22,6 +24,58 @@ logger = logging.getLogger("arq.connections")
 KEEPALIVE_S = 10.0  # a silent connection is asked for a sign of life this often
 RECONNECT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
+Callback = Callable[[bytes | None], None]
+
+
+class _Subscription(asyncio.Protocol):
+    """A connection in subscriber mode.
+
+    :param connection: redis-py's, connected
+    :param deliver: called with channel and message, or None when the subscription of the channel has become active
+    """
+
+    def __init__(self, connection: Any, deliver: Callable[[bytes, bytes | None], None]) -> None:
+        self._connection = connection  # kept: its stream writer closes the transport when it is collected
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._deliver = deliver
+        self._reader = hiredis.Reader()
+        self._loop = asyncio.get_running_loop()
+        self.lost = asyncio.Event()
+        self._silent = False
+        self._keepalive = self._loop.call_later(KEEPALIVE_S, self._ask_for_sign_of_life)
+        self._transport.set_protocol(self)
+
+    def send(self, command: bytes, channels: list[str]) -> None:
+        self._transport.write(pack_command((command, *channels)))
+
+    def data_received(self, data: bytes) -> None:
+        self._silent = False
+        self._reader.feed(data)
+        try:
+            while (message := self._reader.gets()) is not False:
+                if isinstance(message, list) and message[0] == b"message":
+                    self._deliver(message[1], message[2])
+                elif isinstance(message, list) and message[0] == b"subscribe":
+                    self._deliver(message[1], None)
+        except hiredis.HiredisError as error:
+            logger.warning("listening: Redis sent something else than its protocol: %s", error)
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._keepalive.cancel()
+        self._transport.abort()
+        self.lost.set()
+
+    def _ask_for_sign_of_life(self) -> None:
+        if self._silent:
+            return self.close()  # no answer to the ping either
+        self._silent = True
+        self._transport.write(pack_command(("PING",)))
+        self._keepalive = self._loop.call_later(KEEPALIVE_S, self._ask_for_sign_of_life)
+
 
 class Listener:
     """Channels and who listens to them.
@@ -31,19 +85,20 @@ class Listener:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._callbacks: dict[str, list[Callable[[bytes | None], None]]] = {}
+        self._callbacks: dict[str, list[Callback]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._sender: asyncio.Task[None] | None = None
-        self._connection: Any = None
+        self._subscription: _Subscription | None = None
         self._unsent: dict[str, bytes] = {}  # channel -> command, gathered within one tick of the loop
 
     @contextlib.contextmanager
-    def listen(self, channel: str, callback: Callable[[bytes | None], None]) -> Iterator[None]:
+    def listen(self, channel: str, callback: Callback) -> Iterator[None]:
         """Call back with each message of a channel, and with None whenever the subscription has become active."""
         callbacks = self._callbacks.setdefault(channel, [])
         callbacks.append(callback)
         if len(callbacks) == 1:
             self._send_soon(channel, b"SUBSCRIBE")
+        elif self._unsent.get(channel) is None:
+            callback(None)  # active already, or soon: looking once too often is harmless
         try:
             yield
         finally:
@@ -60,22 +115,21 @@ class Listener:
             self._task = None
 
     def _send_soon(self, channel: str, command: bytes) -> None:
+        loop = asyncio.get_running_loop()
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = loop.create_task(self._run())
         if not self._unsent:
-            self._sender = asyncio.get_running_loop().create_task(self._send_gathered())
+            loop.call_soon(self._send_gathered)
         self._unsent[channel] = command
 
-    async def _send_gathered(self) -> None:
+    def _send_gathered(self) -> None:
         unsent, self._unsent = self._unsent, {}
-        connection = self._connection
-        if connection is None:
+        if self._subscription is None:
             return  # the next connection subscribes to all that is wanted then
-        with contextlib.suppress(RedisError, OSError):  # the reader sees a lost connection too, and makes a new one
-            for command in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
-                channels = [channel for channel, wanted in unsent.items() if wanted == command]
-                if channels:
-                    await connection.send_packed_command(pack_command((command, *channels)), check_health=False)
+        for command in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
+            channels = [channel for channel, wanted in unsent.items() if wanted == command]
+            if channels:
+                self._subscription.send(command, channels)
 
     async def _run(self) -> None:
         failures = 0
@@ -83,11 +137,10 @@ class Listener:
             try:
                 await self._listen_once()
             except (RedisError, OSError) as error:
-                delay_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
                 if failures == 1:
                     logger.warning("listening for messages failed, trying again: %s", error)
+                await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
                 failures += 1
-                await asyncio.sleep(delay_s)
             else:
                 failures = 0
 
@@ -96,30 +149,16 @@ class Listener:
         connection: Any = self._pool.make_connection()
         try:
             await connection.connect()
-            self._connection = connection
-            if self._callbacks:
-                await connection.send_command("SUBSCRIBE", *self._callbacks, check_health=False)
-            with contextlib.suppress(RedisError, OSError):
-                await self._read(connection)
+            self._subscription = subscription = _Subscription(connection, self._deliver)
+            try:
+                if self._callbacks:
+                    subscription.send(b"SUBSCRIBE", list(self._callbacks))
+                await subscription.lost.wait()
+            finally:
+                self._subscription = None
+                subscription.close()
         finally:
-            self._connection = None
             await connection.disconnect(nowait=True)
-
-    async def _read(self, connection: Any) -> None:
-        asked = False
-        while True:
-            message = await connection.read_response(disable_decoding=True, timeout=KEEPALIVE_S)
-            if message is None:
-                if asked:
-                    return  # no answer to the ping either
-                asked = True
-                await connection.send_command("PING", check_health=False)
-                continue
-            asked = False
-            if message[0] == b"message":
-                self._deliver(message[1], message[2])
-            elif message[0] == b"subscribe":
-                self._deliver(message[1], None)
 
     def _deliver(self, channel: bytes, data: bytes | None) -> None:
         for callback in tuple(self._callbacks.get(channel.decode(), ())):
