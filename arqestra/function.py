@@ -25,7 +25,7 @@ __all__ = ("BoundJob", "Call", "JobFunction", "Rebuilder", "Seconds", "job", "re
 P = ParamSpec("P")
 R = TypeVar("R")
 Seconds = int | float | timedelta
-_BUILTIN = (int, float, str, bool, bytes, list, dict, type(None), object)
+_BUILTIN = (int, float, str, bool, list, dict, type(None), object)
 
 
 @dataclass(frozen=True, slots=True)

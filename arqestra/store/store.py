@@ -104,6 +104,8 @@ class Store:
             calls.append(self._call("finish", endings[0].queue, *_flat_endings(endings)))
         if request is not None:
             calls.append(self._call("claim", request.queue, *_claim_args(request, resent)))
+        if not calls:
+            return [], None
         replies = await self._run(*calls)
         written = _verdicts(replies[0]) if endings else []
         return written, None if request is None else _claimed(request, replies[-1])
