@@ -1,0 +1,142 @@
+"""When a worker claims, and how many: `worker/claim.py` is pure."""
+
+from __future__ import annotations
+
+from arqestra.store.records import Claimed, ClaimRequest, LeasedJob
+from arqestra.store.store import CHUNK
+from arqestra.worker.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
+
+SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3)
+
+
+class Desk:
+    """A policy, and the slots of its worker."""
+
+    def __init__(self, settings: ClaimSettings = SETTINGS, slots: int = 10) -> None:
+        self.slots = slots
+        self.holds_suspect = False
+        self.policy = ClaimPolicy(settings, lambda: self.slots, lambda: self.holds_suspect)
+        self.policy.active = True
+
+    def asked(self) -> ClaimRequest:
+        """The request that is made; there must be one."""
+        request = self.policy.next_request()
+        assert request is not None
+        return request
+
+
+def _reply(jobs: int, *, next_due_in_ms: int = -1, shared: bool = False) -> Claimed:
+    job = LeasedJob("q", "w1.1", 0, "a", b"", 1, 0, 0, "")
+    return Claimed([job] * jobs, jobs, next_due_in_ms, shared)
+
+
+def test_nothing_is_asked_without_a_reason() -> None:
+    assert Desk().policy.next_request() is None
+
+
+def test_a_look_is_one_claim() -> None:
+    desk = Desk()
+    desk.policy.look()
+    request = desk.asked()
+    assert (request.slots, request.queue, request.worker_id, request.number) == (10, "q", "w1", 1)
+    assert (request.wait, request.aborts, request.lease_ms, request.max_crashes) == (True, True, 15_000, 3)
+
+    assert desk.policy.learn(request, _reply(3)) is None
+    assert desk.policy.next_request() is None
+
+
+def test_each_claim_has_a_number_of_its_own() -> None:
+    desk = Desk()
+    tokens = []
+    for _ in range(3):
+        desk.policy.look()
+        tokens.append(desk.asked().token)
+
+    assert tokens == ["w1.1", "w1.2", "w1.3"]
+
+
+def test_a_claim_that_filled_all_slots_is_followed_by_another_when_a_slot_is_free() -> None:
+    desk = Desk()
+    desk.policy.look()
+    desk.policy.learn(desk.asked(), _reply(10))
+    desk.slots = 0
+    assert desk.policy.next_request() is None
+    desk.slots = 2
+
+    assert desk.asked().slots == 2
+
+
+def test_a_look_without_a_free_slot_is_one_claim_of_none() -> None:
+    """For requests to abort, and to pass a wake-up on."""
+    desk = Desk(slots=0)
+    desk.policy.look()
+    request = desk.asked()
+    assert request.slots == 0
+
+    desk.policy.learn(request, _reply(0))
+    assert desk.policy.next_request() is None
+    desk.slots = 1
+    assert desk.asked().slots == 1
+
+
+def test_a_wake_up_during_a_claim_is_not_lost() -> None:
+    desk = Desk()
+    desk.policy.look()
+    request = desk.asked()
+    desk.policy.look()
+    desk.policy.learn(request, _reply(0))
+
+    assert desk.policy.next_request() is not None
+
+
+def test_a_fair_share_leaves_the_others_time_for_theirs() -> None:
+    desk = Desk()
+    desk.policy.look()
+
+    assert desk.policy.learn(desk.asked(), _reply(5, shared=True)) == YIELD_TO_OTHERS_MS
+    assert desk.policy.next_request() is None
+
+
+def test_the_next_due_time_is_the_time_to_look_again() -> None:
+    desk = Desk()
+    desk.policy.look()
+    assert desk.policy.learn(desk.asked(), _reply(0, next_due_in_ms=250)) == 250
+    desk.policy.look()
+    assert desk.policy.learn(desk.asked(), _reply(10, next_due_in_ms=250)) is None
+
+
+def test_a_worker_asks_for_no_more_than_its_read_limit_and_a_chunk() -> None:
+    many = Desk(slots=50_000)
+    many.policy.look()
+    assert many.asked().slots == 100
+    unlimited = Desk(ClaimSettings("q", "w1", 1, 1, 100_000, True, True, 3), slots=50_000)
+    unlimited.policy.look()
+    assert unlimited.asked().slots == CHUNK
+
+
+def test_negative_slots_are_none() -> None:
+    desk = Desk(slots=-3)
+    desk.policy.look()
+
+    assert desk.asked().slots == 0
+
+
+def test_a_worker_that_stops_asks_for_nothing() -> None:
+    desk = Desk()
+    desk.policy.look()
+    desk.policy.active = False
+
+    assert desk.policy.next_request() is None
+    assert not desk.policy.request(1).wait
+
+
+def test_a_worker_that_holds_a_suspect_says_so() -> None:
+    desk = Desk()
+    desk.holds_suspect = True
+    desk.policy.look()
+
+    assert desk.asked().holds_suspect
+
+
+def test_given_ids_are_asked_for_alone() -> None:
+    assert Desk().policy.request(2, ("a", "b")).only == ("a", "b")

@@ -1,0 +1,93 @@
+"""Types of the public API, as mypy sees them in a user's file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USER_FILE = """
+from typing import Any
+
+from arqestra import Job, JobFunction, Pool, job
+
+
+@job(queue="mail", timeout=5)
+async def greet(ctx: Any, name: str, times: int = 1, *, loud: bool = False) -> list[str]:
+    return [name] * times
+
+
+@job
+async def bare(ctx: Any, number: int) -> float:
+    return number / 2
+
+
+async def right(pool: Pool) -> None:
+    first = await pool.enqueue(greet, "Kim", 2, loud=True)
+    reveal_type(first)
+    assert first is not None
+    reveal_type(await first.result())
+    second = await pool.enqueue(greet.options(defer_by=3), "Kim")
+    reveal_type(second)
+    reveal_type(await bare(None, 3))
+    await pool.enqueue_many([greet.bind("Kim"), bare.bind(1), ("by name", (1,), {"a": 2})])
+
+
+async def wrong(pool: Pool) -> None:
+    await pool.enqueue(greet, 3)  # wrong: type
+    await pool.enqueue(greet)  # wrong: missing
+    await pool.enqueue(greet, "Kim", lout=True)  # wrong: name
+    await pool.enqueue(greet.options(queue="q"), b"Kim")  # wrong: type, with options
+    greet.bind(3)  # wrong: type, bound
+    greet.options(defer="3")  # wrong: option
+    job(retries=3)  # wrong: option of job
+"""
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What mypy says of the user's file."""
+    folder = tmp_path_factory.mktemp("typing")
+    (folder / "user.py").write_text(USER_FILE, encoding="utf-8")
+    repository = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "user.py"],
+        cwd=folder,
+        env={**os.environ, "MYPYPATH": str(repository), "MYPY_CACHE_DIR": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr == ""
+    return [line for line in run.stdout.splitlines() if line.startswith("user.py:")]
+
+
+def _line_of(marker: str) -> int:
+    return next(number for number, line in enumerate(USER_FILE.splitlines(), 1) if marker in line)
+
+
+def test_every_wrong_call_is_rejected_and_no_right_one(findings: list[str]) -> None:
+    wrong = {number for number, line in enumerate(USER_FILE.splitlines(), 1) if "# wrong" in line}
+    rejected = {int(line.split(":")[1]) for line in findings if ": error:" in line}
+
+    assert rejected == wrong, "\n".join(findings)
+
+
+@pytest.mark.parametrize(
+    ("marker", "revealed"),
+    [
+        ("reveal_type(first)", "Job[list[str]] | None"),
+        ("reveal_type(await first.result())", "list[str]"),
+        ("reveal_type(second)", "Job[list[str]] | None"),
+        ("reveal_type(await bare(None, 3))", "float"),
+    ],
+)
+def test_results_have_the_type_of_the_function(findings: list[str], marker: str, revealed: str) -> None:
+    notes = [line for line in findings if line.startswith(f"user.py:{_line_of(marker)}: note: Revealed type")]
+
+    assert len(notes) == 1, "\n".join(findings)
+    shown = notes[0].split('"')[1].replace("builtins.", "").replace("arqestra.job.", "")
+    assert shown == revealed
