@@ -43,8 +43,7 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
         if worker.on_job_end or worker.after_job_end or attempt.written:
             # In a task of its own: a shutdown that cancels this one must not lose the outcome.
             concluding = worker.loop.create_task(conclude(worker, attempt, outcome))
-            worker.concluding.add(concluding)
-            concluding.add_done_callback(worker.concluding.discard)
+            worker.slots.conclude(concluding)
             await asyncio.shield(concluding)
         else:
             hand_over(worker, attempt, outcome)
@@ -174,7 +173,7 @@ def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Give the outcome to the exchange; the slot is free then."""
     ending = ending_of(worker, attempt, outcome)
     attempt.submitted = True
-    worker.slot_freed(attempt)
+    worker.slots.free(attempt)
     if ending is not None:
         worker.exchange.submit(ending)
 

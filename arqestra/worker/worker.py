@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -13,28 +12,26 @@ from time import time
 from typing import Any, Unpack
 
 from arq.connections import ArqRedis, RedisSettings, log_redis_info
-from arq.constants import health_check_key_suffix
-from arq.cron import CronJob
-from arq.utils import to_seconds
-from arq.worker import FailedJobs, Function, func
+from arq.worker import FailedJobs
 from redis.exceptions import RedisError
 
 from ..connect import create_pool, settings_of
 from ..identity import new_worker_id
 from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
-from ..serializers import Serializer, serializer_of
-from ..settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
+from ..settings import WorkerKeywords, WorkerOptions
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
-from ..store.records import Ending, HeldLease, LeasedJob, Renewal
+from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from .attempt import Attempt
+from .attributes import WorkerAttributes, arq_signature, current_event_loop, mention_pickle
 from .claim import ClaimPolicy, ClaimSettings
 from .cron_jobs import enqueue_due_cron_jobs
 from .exchange import Exchange
 from .execute import execute, hand_over
 from .heartbeat import Heartbeat, HeartbeatSettings
+from .slots import Slots
 from .tally import Tally
 from .terms import default_terms, terms_of
 
@@ -46,10 +43,9 @@ HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 TALLY_S = 1.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 CLOSE_WAIT_S = 30.0
-_pickle_mentioned = False
 
 
-class Worker:
+class Worker(WorkerAttributes):
     """Runs jobs. Takes every keyword of `arq.worker.Worker` with the same defaults, and ours: see `WorkerOptions`.
 
     :param functions: job functions
@@ -58,30 +54,22 @@ class Worker:
     """
 
     def __init__(self, functions: Sequence[Any] = (), **settings: Unpack[WorkerKeywords]) -> None:
-        self.options = options = WorkerOptions.of({"functions": functions, **settings})
-        self._set_functions(options)
-        self.queue_name = self._queue_name(options)
+        options = WorkerOptions.of({"functions": functions, **settings})
+        super().__init__(options)
         self.redis_settings: RedisSettings | None = None
         self._pool: ArqRedis | None = options.redis_pool
         if self._pool is None:
             self.redis_settings = settings_of(options.redis_settings)
-        self._set_arq_attributes(options)
-        self.serializer: Serializer = self._serializer(options)
         self.worker_id = new_worker_id()
-        self.loop = _event_loop()
+        self.loop = current_event_loop()
         self.main_task: asyncio.Task[None] | None = None
         self.on_stop: Callable[[Signals], None] | None = None
 
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
-        self.tasks: dict[str, asyncio.Task[Any]] = {}
+        self.slots = Slots(partial(execute, self), options.max_crashes - 1)
         self.tally = Tally()
         self.stopping = False
         self.allow_pick_jobs = True
-        self._running: dict[str, Attempt] = {}  # those that hold a slot
-        self._leases: dict[str, LeasedJob] = {}  # those whose outcome Redis has not taken yet
-        self._attempts: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
-        self.concluding: set[asyncio.Task[None]] = set()
-        self._suspects = 0
         self._direct = False
         self._heartbeat: Heartbeat | None = None
         self._listening = contextlib.ExitStack()
@@ -95,59 +83,6 @@ class Worker:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._add_signal_handler(signum, handler)
 
-    # -- construction ---------------------------------------------------------------------------------------------
-
-    def _set_functions(self, options: WorkerOptions) -> None:
-        self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(func, options.functions)}
-        self.cron_jobs: list[CronJob] = []
-        if options.cron_jobs is not None:
-            if not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
-                raise RuntimeError("cron_jobs, must be instances of CronJob")
-            self.cron_jobs = list(options.cron_jobs)
-            self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
-        if not self.functions:
-            raise RuntimeError("at least one function or cron_job must be registered")
-
-    @staticmethod
-    def _queue_name(options: WorkerOptions) -> str:
-        if options.queue_name is not None:
-            return options.queue_name
-        if options.redis_pool is None:
-            raise ValueError("If queue_name is absent, redis_pool must be present.")
-        return options.redis_pool.default_queue_name
-
-    @staticmethod
-    def _serializer(options: WorkerOptions) -> Serializer:
-        pool = options.redis_pool
-        chosen = options.serializer or options.job_serializer or options.job_deserializer
-        if chosen is None and isinstance(pool, Pool):
-            return pool.serializer
-        return serializer_of(options.serializer, options.job_serializer, options.job_deserializer)
-
-    def _set_arq_attributes(self, options: WorkerOptions) -> None:
-        """The attributes by which arq's users and tests know a worker."""
-        self.burst = options.burst
-        self.on_startup, self.on_shutdown = options.on_startup, options.on_shutdown
-        self.on_job_start, self.on_job_end = options.on_job_start, options.on_job_end
-        self.after_job_end = options.after_job_end
-        self.max_jobs = options.max_jobs
-        self.job_timeout_s = to_seconds(options.job_timeout)
-        self.keep_result_s = to_seconds(options.keep_result)
-        self.keep_result_forever = options.keep_result_forever
-        self.poll_delay_s = to_seconds(options.poll_delay)
-        self.queue_read_limit = options.queue_read_limit or max(options.max_jobs * 5, 100)
-        self.max_tries = options.max_tries
-        self.health_check_interval = to_seconds(options.health_check_interval)
-        self.health_check_key = options.health_check_key or self.queue_name + health_check_key_suffix
-        self.ctx = options.ctx or {}
-        self.retry_jobs = options.retry_jobs
-        self.allow_abort_jobs = options.allow_abort_jobs
-        self.max_burst_jobs = options.max_burst_jobs
-        self.log_results = options.log_results
-        self.timezone = options.timezone or datetime.now().astimezone().tzinfo
-        self._job_completion_wait = to_seconds(options.job_completion_wait)
-        self._handle_signals = options.handle_signals
-
     # -- arq's API ------------------------------------------------------------------------------------------------
 
     @property
@@ -157,6 +92,15 @@ class Worker:
         return self._pool
 
     @property
+    def tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """The tasks of the running jobs by job id."""
+        return self.slots.tasks
+
+    @tasks.setter
+    def tasks(self, tasks: dict[str, asyncio.Task[Any]]) -> None:
+        self.slots.tasks = tasks
+
+    @property
     def job_tasks(self) -> dict[str, asyncio.Task[Any]]:
         """arq's name for the tasks of the running jobs."""
         return self.tasks
@@ -164,7 +108,7 @@ class Worker:
     @property
     def aborting_tasks(self) -> set[str]:
         """Ids of running jobs that were told to abort."""
-        return {job_id for job_id, attempt in self._running.items() if attempt.reason is CancelReason.ABORT}
+        return {job_id for job_id, attempt in self.slots.running.items() if attempt.reason is CancelReason.ABORT}
 
     def run(self) -> None:
         """Run until stopped (or, in burst mode, until the queue is empty), then close. Blocks."""
@@ -211,7 +155,7 @@ class Worker:
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await log_redis_info(self.pool, logger.info)
-        self._mention_pickle()
+        mention_pickle(self.serializer)
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
@@ -225,7 +169,7 @@ class Worker:
             await (self._burst() if self.burst else self._serve())
         finally:
             self._stop_claiming()
-            if not self._leases:
+            if not self.slots.leases:
                 await self._stop_heartbeat()
 
     async def close(self) -> None:
@@ -268,8 +212,8 @@ class Worker:
             self.allow_abort_jobs,
             self.options.max_crashes,
         )
-        self._claims = ClaimPolicy(settings, self._free_slots, lambda: self._suspects > 0)
-        self.exchange = Exchange(self._store, self._claims, self._start_job, self._settled)
+        self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect)
+        self.exchange = Exchange(self._store, self._claims, self._start_job, self.slots.settle)
 
     async def _disconnect(self) -> None:
         pool, self._pool = self.pool, None
@@ -293,7 +237,7 @@ class Worker:
             self.exchange.look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.exchange.became_idle.wait(), max(self.poll_delay_s, 0.05))
-            if self._running or not self.exchange.idle:
+            if self.slots.running or not self.exchange.idle:
                 continue
             if self.exchange.queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
                 return
@@ -326,7 +270,7 @@ class Worker:
         queued = await queue_depth(self.pool, self.queue_name)
         counts = (
             f"j_complete={self.jobs_complete} j_failed={self.jobs_failed} "
-            f"j_retried={self.jobs_retried} j_ongoing={len(self._running)} queued={queued}"
+            f"j_retried={self.jobs_retried} j_ongoing={len(self.slots.running)} queued={queued}"
         )
         info = f"{datetime.now():%b-%d %H:%M:%S} {counts}"
         await write_health(self.pool, self.health_check_key, info, int((self.health_check_interval + 1) * 1000))
@@ -337,12 +281,12 @@ class Worker:
     # -- jobs -----------------------------------------------------------------------------------------------------
 
     def _jobs_started(self) -> int:
-        return self.jobs_complete + self.jobs_retried + self.jobs_failed + len(self._running)
+        return self.jobs_complete + self.jobs_retried + self.jobs_failed + len(self.slots.running)
 
     def _free_slots(self) -> int:
         if not self.allow_pick_jobs or self.stopping:
             return 0
-        free = self.max_jobs - len(self._running)
+        free = self.max_jobs - len(self.slots.running)
         if self.burst and self.max_burst_jobs >= 0:
             free = min(free, self.max_burst_jobs - self._jobs_started())
         return max(0, free)
@@ -351,42 +295,9 @@ class Worker:
         attempt = Attempt(leased, self._default_terms)
         if self.stopping:  # the reply to a claim that was under way when the signal came
             return hand_over(self, attempt, Outcome(State.RELEASED))
-        job_id = leased.id
-        before = self._running.get(job_id)
-        if before is not None:  # its lease ran out while it was still running here
-            before.cancel(CancelReason.LEASE_LOST)
-            self.slot_freed(before)
-        self._leases[job_id] = leased
-        self._running[job_id] = attempt
-        if leased.crashes >= self.options.max_crashes - 1:
-            self._suspects += 1
         if self._direct:
             attempt.written = self.loop.create_future()
-        self.tasks[job_id] = attempt.task = self.loop.create_task(execute(self, attempt))
-
-    def slot_freed(self, attempt: Attempt) -> None:
-        """The job no longer holds a slot; its outcome may still be on its way."""
-        job_id = attempt.leased.id
-        if self._running.get(job_id) is attempt:
-            del self._running[job_id]
-            if attempt.task is self.tasks.get(job_id):
-                del self.tasks[job_id]
-            if attempt.leased.crashes >= self.options.max_crashes - 1:
-                self._suspects -= 1
-        if attempt.written is not None:
-            self._attempts[attempt.leased.token + job_id] = attempt
-
-    def _settled(self, ending: Ending, written: bool) -> None:
-        """Redis has taken an outcome, or refused it because the lease was lost."""
-        leased = self._leases.get(ending.id)
-        if leased is not None and leased.token == ending.token:
-            del self._leases[ending.id]
-        if not written:
-            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
-        if self._attempts:
-            attempt = self._attempts.pop(ending.token + ending.id, None)
-            if attempt is not None and attempt.written is not None and not attempt.written.done():
-                attempt.written.set_result(written)
+        return self.slots.start(attempt, self.loop)
 
     def _on_message(self, data: bytes | None) -> None:
         """A message on this worker's channel; None when the subscription has become active."""
@@ -395,39 +306,20 @@ class Worker:
         elif data.startswith(b"due "):
             self.exchange.due_in(int(data[4:]))
         elif data.startswith(b"abort ") and self.allow_abort_jobs:
-            attempt = self._running.get(data[6:].decode())
-            if attempt is not None:
-                attempt.cancel(CancelReason.ABORT)
+            self.slots.abort(data[6:].decode())
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
     def _start_heartbeat(self) -> None:
         if self._heartbeat is None:
             settings = HeartbeatSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
-            self._heartbeat = Heartbeat(self.pool, self._store.keys, settings, self._held, self._on_renewal)
+            self._heartbeat = Heartbeat(self.pool, self._store.keys, settings, self.slots.held, self.slots.take_in)
             self._heartbeat.start()
 
     async def _stop_heartbeat(self) -> None:
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             await heartbeat.stop()
-
-    def _held(self) -> list[HeldLease]:
-        return [HeldLease(leased.id, leased.queue, leased.token) for leased in list(self._leases.values())]
-
-    def _on_renewal(self, renewal: Renewal) -> None:
-        """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
-        for lease in renewal.lost:
-            if lease.id in self._leases and self._leases[lease.id].token == lease.token:
-                del self._leases[lease.id]
-            self._cancel_attempt(lease, CancelReason.LEASE_LOST)
-        for lease in renewal.aborted:
-            self._cancel_attempt(lease, CancelReason.ABORT)
-
-    def _cancel_attempt(self, lease: HeldLease, reason: CancelReason) -> None:
-        attempt = self._running.get(lease.id)
-        if attempt is not None and attempt.leased.token == lease.token:
-            attempt.cancel(reason)
 
     # -- shutdown -------------------------------------------------------------------------------------------------
 
@@ -495,12 +387,12 @@ class Worker:
 
     async def _finish_tasks(self) -> None:
         """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
-        tasks = [*self.tasks.values(), *self.concluding]
+        tasks = [*self.tasks.values(), *self.slots.concluding]
         if tasks:
             _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
             for task in unheeding:
                 logger.error("a job does not heed its cancellation, its lease will run out: %r", task)
-        for attempt in list(self._running.values()):
+        for attempt in list(self.slots.running.values()):
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
                 hand_over(self, attempt, Outcome(State.RELEASED))
 
@@ -525,15 +417,6 @@ class Worker:
         finally:
             self._direct = False
 
-    def _mention_pickle(self) -> None:
-        global _pickle_mentioned
-        if self.serializer.name == "pickle" and not _pickle_mentioned:
-            _pickle_mentioned = True
-            logger.info(
-                "serializer: pickle, as in arq; whoever can write to this Redis can run code here. "
-                'serializer="msgpack" or "json" turns it off'
-            )
-
     def __repr__(self) -> str:
         return (
             f"<Worker j_complete={self.jobs_complete} j_failed={self.jobs_failed} j_retried={self.jobs_retried} "
@@ -541,22 +424,4 @@ class Worker:
         )
 
 
-def _event_loop() -> asyncio.AbstractEventLoop:
-    """The running or current loop, or a new one: a worker is made before its loop runs."""
-    try:
-        return asyncio.get_event_loop()
-    except RuntimeError:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        return loop
-
-
-def _signature() -> Any:
-    """arq reads a worker's keywords off its signature."""
-
-    return inspect.Signature(
-        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in SETTING_NAMES]
-    )
-
-
-Worker.__signature__ = _signature()  # type: ignore[attr-defined]
+Worker.__signature__ = arq_signature()  # type: ignore[attr-defined]

@@ -1,0 +1,111 @@
+"""What a worker is made of: its options as the attributes by which arq's users know them."""
+
+import asyncio
+import inspect
+import logging
+from datetime import datetime
+from functools import cache
+
+from arq.constants import health_check_key_suffix
+from arq.cron import CronJob
+from arq.utils import to_seconds
+from arq.worker import Function, func
+
+from ..pool import Pool
+from ..serializers import Serializer, serializer_of
+from ..settings import SETTING_NAMES, WorkerOptions
+
+__all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle")
+
+logger = logging.getLogger("arq.worker")
+
+
+class WorkerAttributes:
+    """The attributes that follow from the options.
+
+    :param options: see there
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.options = options
+        self._set_functions(options)
+        self.queue_name = self._queue_name(options)
+        self.serializer: Serializer = self._serializer(options)
+        self._set_arq_attributes(options)
+
+    def _set_functions(self, options: WorkerOptions) -> None:
+        self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(func, options.functions)}
+        self.cron_jobs: list[CronJob] = []
+        if options.cron_jobs is not None:
+            if not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
+                raise RuntimeError("cron_jobs, must be instances of CronJob")
+            self.cron_jobs = list(options.cron_jobs)
+            self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
+        if not self.functions:
+            raise RuntimeError("at least one function or cron_job must be registered")
+
+    @staticmethod
+    def _queue_name(options: WorkerOptions) -> str:
+        if options.queue_name is not None:
+            return options.queue_name
+        if options.redis_pool is None:
+            raise ValueError("If queue_name is absent, redis_pool must be present.")
+        return options.redis_pool.default_queue_name
+
+    @staticmethod
+    def _serializer(options: WorkerOptions) -> Serializer:
+        pool = options.redis_pool
+        chosen = options.serializer or options.job_serializer or options.job_deserializer
+        if chosen is None and isinstance(pool, Pool):
+            return pool.serializer
+        return serializer_of(options.serializer, options.job_serializer, options.job_deserializer)
+
+    def _set_arq_attributes(self, options: WorkerOptions) -> None:
+        """The attributes by which arq's users and tests know a worker."""
+        self.burst = options.burst
+        self.on_startup, self.on_shutdown = options.on_startup, options.on_shutdown
+        self.on_job_start, self.on_job_end = options.on_job_start, options.on_job_end
+        self.after_job_end = options.after_job_end
+        self.max_jobs = options.max_jobs
+        self.job_timeout_s = to_seconds(options.job_timeout)
+        self.keep_result_s = to_seconds(options.keep_result)
+        self.keep_result_forever = options.keep_result_forever
+        self.poll_delay_s = to_seconds(options.poll_delay)
+        self.queue_read_limit = options.queue_read_limit or max(options.max_jobs * 5, 100)
+        self.max_tries = options.max_tries
+        self.health_check_interval = to_seconds(options.health_check_interval)
+        self.health_check_key = options.health_check_key or self.queue_name + health_check_key_suffix
+        self.ctx = options.ctx or {}
+        self.retry_jobs = options.retry_jobs
+        self.allow_abort_jobs = options.allow_abort_jobs
+        self.max_burst_jobs = options.max_burst_jobs
+        self.log_results = options.log_results
+        self.timezone = options.timezone or datetime.now().astimezone().tzinfo
+        self._job_completion_wait = to_seconds(options.job_completion_wait)
+        self._handle_signals = options.handle_signals
+
+
+def current_event_loop() -> asyncio.AbstractEventLoop:
+    """The running or current loop, or a new one: a worker is made before its loop runs."""
+    try:
+        return asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop
+
+
+def arq_signature() -> inspect.Signature:
+    """The signature of `Worker`: arq's `get_kwargs` reads a worker's keywords off it."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature([inspect.Parameter(name, keyword, default=None) for name in SETTING_NAMES])
+
+
+@cache
+def mention_pickle(serializer: Serializer) -> None:
+    """Say once a process that pickle is in use."""
+    if serializer.name == "pickle":
+        logger.info(
+            "serializer: pickle, as in arq; whoever can write to this Redis can run code here. "
+            'serializer="msgpack" or "json" turns it off'
+        )

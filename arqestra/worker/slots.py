@@ -1,0 +1,107 @@
+"""What a worker holds: the attempts that occupy its slots, and the leases whose outcome Redis has not taken yet.
+
+The two differ for a moment: an attempt frees its slot when its outcome is handed over, and its lease is held (and
+renewed) until the outcome is written.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..outcome import CancelReason
+from ..store.records import Ending, HeldLease, LeasedJob, Renewal
+from .attempt import Attempt
+
+__all__ = ("Slots",)
+
+logger = logging.getLogger("arq.worker")
+
+
+class Slots:
+    """The attempts and leases of one worker.
+
+    :param execute: the life of an attempt
+    :param suspect_from: crashes from which on a job is a suspect
+    """
+
+    def __init__(self, execute: Callable[[Attempt], Coroutine[Any, Any, None]], suspect_from: int) -> None:
+        self._execute = execute
+        self._suspect_from = suspect_from
+        self.running: dict[str, Attempt] = {}
+        self.tasks: dict[str, asyncio.Task[Any]] = {}
+        self.leases: dict[str, LeasedJob] = {}
+        self.concluding: set[asyncio.Task[None]] = set()
+        self._awaited: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
+        self._suspects = 0
+
+    @property
+    def holds_suspect(self) -> bool:
+        """A job runs here that has ended several workers."""
+        return self._suspects > 0
+
+    def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
+        """Let an attempt run in a slot."""
+        leased = attempt.leased
+        before = self.running.get(leased.id)
+        if before is not None:  # its lease ran out while it was still running here
+            before.cancel(CancelReason.LEASE_LOST)
+            self.free(before)
+        self.leases[leased.id] = leased
+        self.running[leased.id] = attempt
+        if leased.crashes >= self._suspect_from:
+            self._suspects += 1
+        self.tasks[leased.id] = attempt.task = loop.create_task(self._execute(attempt))
+
+    def free(self, attempt: Attempt) -> None:
+        """The attempt no longer occupies a slot; its outcome may still be on its way."""
+        job_id = attempt.leased.id
+        if self.running.get(job_id) is attempt:
+            del self.running[job_id]
+            if attempt.task is self.tasks.get(job_id):
+                del self.tasks[job_id]
+            if attempt.leased.crashes >= self._suspect_from:
+                self._suspects -= 1
+        if attempt.written is not None:
+            self._awaited[attempt.leased.token + job_id] = attempt
+
+    def settle(self, ending: Ending, written: bool) -> None:
+        """Redis has taken an outcome, or refused it because the lease was lost."""
+        leased = self.leases.get(ending.id)
+        if leased is not None and leased.token == ending.token:
+            del self.leases[ending.id]
+        if not written:
+            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
+        if self._awaited:
+            attempt = self._awaited.pop(ending.token + ending.id, None)
+            if attempt is not None and attempt.written is not None and not attempt.written.done():
+                attempt.written.set_result(written)
+
+    def conclude(self, task: "asyncio.Task[None]") -> None:
+        """A task that hands an outcome over with its hooks; a shutdown waits for it."""
+        self.concluding.add(task)
+        task.add_done_callback(self.concluding.discard)
+
+    def held(self) -> list[HeldLease]:
+        """The leases to renew. Called in the heartbeat's thread: `list` of a dict's values is one step of CPython."""
+        return [HeldLease(leased.id, leased.queue, leased.token) for leased in list(self.leases.values())]
+
+    def take_in(self, renewal: Renewal) -> None:
+        """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
+        for lease in renewal.lost:
+            if lease.id in self.leases and self.leases[lease.id].token == lease.token:
+                del self.leases[lease.id]
+            self._cancel(lease, CancelReason.LEASE_LOST)
+        for lease in renewal.aborted:
+            self._cancel(lease, CancelReason.ABORT)
+
+    def _cancel(self, lease: HeldLease, reason: CancelReason) -> None:
+        attempt = self.running.get(lease.id)
+        if attempt is not None and attempt.leased.token == lease.token:
+            attempt.cancel(reason)
+
+    def abort(self, job_id: str) -> None:
+        """Cancel a job because somebody asked for its abort."""
+        attempt = self.running.get(job_id)
+        if attempt is not None:
+            attempt.cancel(CancelReason.ABORT)
