@@ -14,7 +14,7 @@ from arq.jobs import (
     ResultNotFound,
     SerializationError,
 )
-from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, func
+from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, check_health, func
 
 from .connect import create_pool
 from .cron import cron
@@ -72,6 +72,7 @@ __all__ = (
     "SettingsError",
     "Worker",
     "__version__",
+    "check_health",
     "create_pool",
     "create_worker",
     "cron",
