@@ -26,7 +26,15 @@ from typing import NamedTuple
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/quickstart.md")
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/concepts.md",
+    "docs/migrating-from-arq.md",
+    "docs/migrating-from-celery.md",
+    "docs/deploying.md",
+    "docs/data-model.md",
+)
 PATIENCE_S = 60
 ACTIONS = ("file", "run", "start", "prints")
 
@@ -134,3 +142,12 @@ def test_the_examples_of_a_page_do_what_it_says(page: str, redis_url: str, tmp_p
 def test_an_example_that_does_something_else_is_found(page: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=message):
         walk_through(page, tmp_path, "redis://127.0.0.1:1")
+
+
+def test_every_page_has_links_that_lead_somewhere() -> None:
+    for page in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/index.md", *PAGES[1:]):
+        folder = (REPOSITORY / page).parent
+        for target in re.findall(r"\]\(([^)#\s]+)", (REPOSITORY / page).read_text(encoding="utf-8")):
+            # The chart is drawn by `python -m benchmarks --publish`.
+            if "://" not in target and not target.endswith("benchmark.png"):
+                assert (folder / target).exists(), f"{page}: {target}"
