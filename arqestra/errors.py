@@ -4,8 +4,8 @@
     ├── SettingsError          a worker setting that does not exist or has the wrong type  (also TypeError)
     ├── ArgumentsError         a call that does not fit the job's signature                (also TypeError)
     ├── PayloadTooLarge        a payload over the pool's limit                  (also arq's SerializationError)
-    ├── JobRunning             deleting or retrying a job that a worker holds
-    ├── JobNotRetryable        retrying a job that has not failed
+    ├── JobRunning             deleting a job that a worker holds
+    ├── JobNotRetryable        retrying a job that has not failed, or not ended
     ├── RemoteError            a job failed with an exception that is unknown in this process
     └── EmbeddedRedisError     no Redis was found or it did not start
 

@@ -32,7 +32,7 @@ class Store:
         self._redis = redis
         self._links = Links(redis.connection_pool)
         self._clock = clock
-        names = ("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek")
+        names = ("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave")
         self._scripts = {name: script(name, self.keys) for name in names}
 
     async def close(self) -> None:
@@ -127,6 +127,10 @@ class Store:
         """Ask for the abort of a job."""
         reply = await with_retries(lambda _: self._run(self._call("abort", queue, job_id)))
         return cast(Literal["running", "queued", "ended", "missing"], reply[0].decode())
+
+    async def leave(self, queue: str, worker_id: str) -> None:
+        """This worker waits no longer for jobs of the queue."""
+        await self._run(self._call("leave", queue, worker_id))
 
     async def delete(self, job_id: str, queue: str) -> Literal["running", "deleted", "missing"]:
         """Remove every trace of a job that no worker holds."""

@@ -43,6 +43,7 @@ HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 TALLY_S = 1.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 CLOSE_WAIT_S = 30.0
+LEAVE_WAIT_S = 2.0
 
 
 class Worker(WorkerAttributes):
@@ -169,6 +170,9 @@ class Worker(WorkerAttributes):
             await (self._burst() if self.burst else self._serve())
         finally:
             self._stop_claiming()
+            with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
+                async with asyncio.timeout(LEAVE_WAIT_S):
+                    await self._store.leave(self.queue_name, self.worker_id)
             if not self.slots.leases:
                 await self._stop_heartbeat()
 

@@ -10,7 +10,7 @@
 -- RETURNS  { jobs in the queue, ms until the next becomes due or -1, '1' if the claim was cut to a fair share,
 --            now, then for each job: id, payload or false, attempt, due, mark }
 --          mark: '' run it, as nearly always | 'crashes flag' with the flag '' run it | 'abort' | 'dead' (record it only)
--- EVENTS   wakes the next waiting worker while due jobs remain
+-- EVENTS   wakes the next waiting worker while due jobs remain; tells workers which of their jobs are to be aborted
 --
 -- The lease record, never the score, says whether a job is free: a stock abort() gives a leased job a past score (it is
 -- repaired here), and stock arq workers leave their running jobs at the head of the queue (they are paged past, not moved).
@@ -60,7 +60,7 @@ local function judge(id, score, lease)
     if score <= STOCK_ABORT_SCORE and call('EXISTS', PARENTS .. id) == 1 then
       return move(id, FAR_FUTURE)
     end
-    return take(id, score, 0, '')
+    return take(id, score <= STOCK_ABORT_SCORE and now or score, 0, '')
   end
   local lease_end, due, crashes = string.match(lease, '|(%d+)|(%d+)|(%d+)$')
   if not lease_end then
@@ -90,15 +90,17 @@ local function leases_of(list, first, step)
   return call('MGET', unpack(names))
 end
 
--- A job of this queue that is to be aborted, unless a worker holds it: that one was told.
+-- A job of this queue that is to be aborted. A worker that holds it is told: a stock client tells nobody.
 local function take_abort(id, score)
   local lease = call('GET', LEASE .. id)
   if not lease then
-    return take(id, score, 0, 'abort')
+    return take(id, score <= STOCK_ABORT_SCORE and now or score, 0, 'abort')
   end
   local lease_end, due, crashes = string.match(lease, '|(%d+)|(%d+)|(%d+)$')
   if lease_end and tonumber(lease_end) <= now then
     take(id, tonumber(due), tonumber(crashes), 'abort')
+  elseif lease_end then
+    call('PUBLISH', WORKER .. string.match(lease, '^([^.|]+)'), 'abort ' .. id)
   end
 end
 
