@@ -6,7 +6,6 @@ Where a poll could hide a lost push, `poll_delay` is an hour. Timeouts are patie
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,60 +37,15 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import engine_jobs as jobs
+from tests.integration.engine_worker import PATIENCE_S, fresh_ctx, until, url_of, working
 
 HOUR_S = 3600.0
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
 async def pool(redis_url: str) -> AsyncIterator[Pool]:
     async with await create_pool(redis_url, serializer="msgpack") as pool:
         yield pool
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Wait for a condition."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is in Redis
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"expected within {PATIENCE_S} s: {what}") from None
-
-
-def fresh_ctx() -> dict[Any, Any]:
-    return {"notes": [], "started": asyncio.Event(), "let_go": asyncio.Event()}
-
-
-@contextlib.asynccontextmanager
-async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
-    """A worker in this loop that has looked at the queue and waits to be woken."""
-    settings = {
-        "redis_settings": _url_of(pool),
-        "serializer": pool.serializer,
-        "handle_signals": False,
-        "ctx": fresh_ctx(),
-        **settings,
-    }
-    worker = Worker(jobs.ALL, **settings)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        waiting = pool.store.keys.waiting(worker.queue_name)
-
-        async def is_ready() -> bool:
-            assert not running.done(), running.exception()
-            return await pool.zscore(waiting, worker.worker_id) is not None or bool(worker.tasks)
-
-        await until(is_ready, "the worker waits for jobs or has some")
-        yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-def _url_of(pool: Pool) -> str:
-    options = pool.connection_pool.connection_kwargs
-    return f"unix://{options['path']}" if "path" in options else f"redis://{options['host']}:{options['port']}"
 
 
 async def accepted(job: Job[Any] | None) -> Job[Any]:
@@ -217,7 +171,7 @@ async def test_jobs_of_one_worker_start_in_the_order_in_which_they_were_enqueued
     await pool.enqueue_many([jobs.note.bind(name) for name in names[40:]])
     worker = Worker(
         jobs.ALL,
-        redis_settings=_url_of(pool),
+        redis_settings=url_of(pool),
         serializer="msgpack",
         handle_signals=False,
         burst=True,

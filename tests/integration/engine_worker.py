@@ -1,0 +1,58 @@
+"""A worker in the test's own process, ready when the test goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from arqestra import Pool, Worker
+from tests.integration import engine_jobs as jobs
+
+PATIENCE_S = 30.0
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Wait for a condition."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not await condition():  # noqa: ASYNC110 - what is waited for is in Redis
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"expected within {PATIENCE_S} s: {what}") from None
+
+
+def fresh_ctx() -> dict[Any, Any]:
+    return {"notes": [], "started": asyncio.Event(), "let_go": asyncio.Event()}
+
+
+@contextlib.asynccontextmanager
+async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
+    """A worker in this loop that has looked at the queue and waits to be woken."""
+    settings = {
+        "redis_settings": url_of(pool),
+        "serializer": pool.serializer,
+        "handle_signals": False,
+        "ctx": fresh_ctx(),
+        **settings,
+    }
+    worker = Worker(jobs.ALL, **settings)
+    running = asyncio.ensure_future(worker.async_run())
+    try:
+        waiting = pool.store.keys.waiting(worker.queue_name)
+
+        async def is_ready() -> bool:
+            assert not running.done(), running.exception()
+            return await pool.zscore(waiting, worker.worker_id) is not None or bool(worker.tasks)
+
+        await until(is_ready, "the worker waits for jobs or has some")
+        yield worker
+    finally:
+        await worker.close()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def url_of(pool: Pool) -> str:
+    options = pool.connection_pool.connection_kwargs
+    return f"unix://{options['path']}" if "path" in options else f"redis://{options['host']}:{options['port']}"
