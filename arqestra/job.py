@@ -1,6 +1,7 @@
 """`Job`: a handle on one job."""
 
 import asyncio
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from .errors import JobNotRetryable, JobRunning, RemoteTraceback
 from .function import rebuild_value
 from .serializers import Serializer, serializer_of
+from .store.link import RETRYABLE
 from .wire import Payload, decode_payload, decode_result, encode_payload, job_def
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from .store.store import Store
 
 __all__ = ("Job",)
+
+logger = logging.getLogger("arq.jobs")
 
 R = TypeVar("R")
 LEAST_POLL_S = 0.05  # polling is only the safety net beside push
@@ -98,6 +102,14 @@ class Job(arq.jobs.Job, Generic[R]):
             )
         return sighting.result
 
+    async def _result_if_redis_answers(self) -> bytes | None:
+        """As `_stored_result`; an outage of Redis does not end the waiting, as long as the caller's timeout lasts."""
+        try:
+            return await self._stored_result()
+        except RETRYABLE as error:
+            logger.warning("waiting for job %s: Redis does not answer: %s", self.job_id, error)
+            return None
+
     async def _await_result(self, listener: "Listener", timeout: float | None, poll_delay_s: float) -> bytes:
         changed = asyncio.Event()
         try:
@@ -110,7 +122,7 @@ class Job(arq.jobs.Job, Generic[R]):
                         except TimeoutError:
                             pass
                         changed.clear()
-                        data = await self._stored_result()
+                        data = await self._result_if_redis_answers()
                         if data is not None:
                             return data
         except TimeoutError:

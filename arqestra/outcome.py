@@ -4,7 +4,7 @@ import asyncio
 import enum
 from typing import Any, NamedTuple
 
-from arq.worker import Retry, RetryJob
+from arq.worker import JobExecutionFailed, Retry, RetryJob
 
 __all__ = ("CancelReason", "Outcome", "State", "classify")
 
@@ -66,4 +66,9 @@ def classify(error: BaseException, reason: CancelReason | None, *, retry_jobs: b
         return Outcome(State.RETRIED, error, max(0, error.defer_score or 0))
     if retry_jobs and isinstance(error, RetryJob):
         return Outcome(State.RETRIED, error)
+    if isinstance(error, SystemExit):
+        # The job ends, not the worker; and whoever asks for the result must not be ended by it either.
+        failure = JobExecutionFailed(f"the job called exit: SystemExit({error.code!r})")
+        failure.__cause__ = error
+        return Outcome(State.FAILED, failure)
     return Outcome(State.FAILED, error)

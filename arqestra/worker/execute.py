@@ -47,10 +47,10 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
             await asyncio.shield(concluding)
         else:
             hand_over(worker, attempt, outcome)
-    except Exception as error:
-        logger.exception("running job %s went wrong", attempt.ref)
-        if not attempt.submitted:
-            hand_over(worker, attempt, Outcome(State.FAILED, error))
+    except BaseException as error:
+        hand_over_unexpected(worker, attempt, error)
+        if not isinstance(error, Exception):
+            raise
 
 
 def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -131,7 +131,9 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
             await worker.on_job_start(attempt.ctx)
         report_start(attempt)
         value = await function.coroutine(attempt.ctx, *payload.args, **payload.kwargs)
-    except (Exception, asyncio.CancelledError) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
         reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
         return classify(error, reason, retry_jobs=worker.retry_jobs)
     finally:
@@ -155,7 +157,7 @@ async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
     if worker.on_job_end and ran:
         try:
             await worker.on_job_end(attempt.ctx)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             logger.exception("on_job_end failed for %s", attempt.ref)
     if attempt.written is None and worker.after_job_end:
         attempt.written = worker.loop.create_future()
@@ -165,8 +167,18 @@ async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
     if worker.after_job_end and ran:
         try:
             await worker.after_job_end(attempt.ctx)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             logger.exception("after_job_end failed for %s", attempt.ref)
+
+
+def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseException) -> None:
+    """What no stage foresaw must not keep the slot: Ctrl-C gives the job back, anything else fails it."""
+    if attempt.submitted or isinstance(error, asyncio.CancelledError) or not worker.loop.is_running():
+        return  # `conclude` goes on by itself, or the worker gives the job back while it stops
+    if isinstance(error, Exception):
+        logger.exception("running job %s went wrong", attempt.ref)
+    state = State.RELEASED if isinstance(error, KeyboardInterrupt) else State.FAILED
+    hand_over(worker, attempt, Outcome(state, error))
 
 
 def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:

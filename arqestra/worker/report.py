@@ -88,7 +88,10 @@ def _shown(worker: "Worker", value: Any) -> str:
 def _log_failure(attempt: Attempt, error: BaseException, run_s: float) -> None:
     extra = getattr(error, "extra", None)
     if callable(extra):
-        extra = extra()
+        try:
+            extra = extra()
+        except Exception as extra_error:
+            extra = f"(its extra() failed: {extra_error!r})"
     logger.error(
         "%6.2fs ! %s failed, %s: %s",
         run_s,
