@@ -24,6 +24,7 @@ from .identity import new_job_id
 from .job import Job
 from .serializers import Serializer, serializer_of
 from .store.batch import EnqueueBatch
+from .store.link import close_sentinels
 from .store.listener import Listener
 from .store.records import NewJob
 from .store.statistics import FIGURES, read_statistics
@@ -253,6 +254,7 @@ class Pool(ArqRedis):
         await self.listener.close()
         await self.store.close()
         await super().aclose(close_connection_pool)
+        await close_sentinels(self.connection_pool)
 
 
 def _name_of(function: Any) -> str:

@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .scripts import Script
 
-__all__ = ("RETRYABLE", "Link", "Links", "ScriptCall", "pack_command", "with_retries")
+__all__ = ("RETRYABLE", "Link", "Links", "ScriptCall", "close_sentinels", "pack_command", "with_retries")
 
 T = TypeVar("T")
 
@@ -239,6 +239,13 @@ class Links:
         if self._link is not None:
             link, self._link = self._link, None
             await link.close()
+
+
+async def close_sentinels(pool: ConnectionPool) -> None:
+    """Close the connections to the Sentinels that a pool asks for its master; redis-py leaves them open."""
+    manager = getattr(pool, "sentinel_manager", None)
+    for client in manager.sentinels if manager is not None else ():
+        await client.aclose(close_connection_pool=True)
 
 
 async def with_retries(

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from ..connect import sibling
 from ..keys import Keys
+from ..store.link import close_sentinels
 from ..store.records import HeldLease, Renewal
 from ..store.store import Store
 
@@ -115,6 +116,7 @@ class Heartbeat:
         finally:
             await store.close()
             await client.aclose(close_connection_pool=True)
+            await close_sentinels(pool)
 
     async def _beat_safely(self, store: Store) -> float:
         """One beat; returns the seconds until the next."""
