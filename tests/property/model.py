@@ -149,7 +149,7 @@ class Model:
             elif isinstance(lease, Lease):
                 taken.append(Taken(job_id, "abort", lease.due_ms, lease.crashes))
             else:
-                taken.append(Taken(job_id, "abort", self.queue[job_id], 0))
+                taken.append(Taken(job_id, "abort", self._due_ms(now, job_id), 0))
         return taken, ghosts
 
     def _due(self, now: int, want: int, request: ClaimRequest, seen: set[str]) -> tuple[list[Taken], list[str]]:
@@ -167,10 +167,13 @@ class Model:
                 self.queue[job_id] = FAR_FUTURE
             elif isinstance(lease, Lease) and lease.end_ms > now:
                 self.queue[job_id] = lease.end_ms
+            elif isinstance(lease, Lease) and job_id in self.parents:
+                del self.leases[job_id]  # of a worker that was to record its abort
+                self.queue[job_id] = FAR_FUTURE
             elif self._is_ghost(job_id):
                 ghosts.append(job_id)
             elif not isinstance(lease, Lease):
-                runs.append(Taken(job_id, "", score, 0))
+                runs.append(Taken(job_id, "", self._due_ms(now, job_id), 0))
             else:
                 crashes = lease.crashes + 1
                 is_suspect = request.max_crashes - 1 <= crashes < request.max_crashes
@@ -188,6 +191,13 @@ class Model:
         end_ms = now + request.lease_ms
         self.leases[taken.id] = Lease(request.token, end_ms, taken.due_ms, taken.crashes)
         self.queue[taken.id] = end_ms
+
+    def _due_ms(self, now: int, job_id: str) -> int:
+        """When it became due. A stock abort has overwritten that."""
+        if job_id in self.parents:
+            return FAR_FUTURE
+        score = self.queue[job_id]
+        return now if score <= STOCK_ABORT_SCORE else score
 
     def _in_order(self) -> list[tuple[str, int]]:
         return sorted(self.queue.items(), key=lambda entry: (entry[1], entry[0]))
@@ -213,6 +223,7 @@ class Model:
                 self._end(now, ending)
         for ending, _ in written:
             if ending.kind in ("end", "dead"):
+                self._forget_parents(ending.id)
                 due |= self._release_children(now, ending.id)
         if due:
             self.wake()
@@ -221,11 +232,15 @@ class Model:
     def _put_back(self, now: int, ending: Ending, *, refund: bool) -> bool:
         lease = self.leases.pop(ending.id)
         assert isinstance(lease, Lease)
-        waits_in_vain = lease.due_ms == FAR_FUTURE and ending.id not in self.parents
-        self.queue[ending.id] = now + ending.number if ending.number else now if waits_in_vain else lease.due_ms
+        if ending.id in self.parents:
+            self.queue[ending.id] = FAR_FUTURE  # it was handed out only to record its abort
+        elif ending.number:
+            self.queue[ending.id] = now + ending.number
+        else:
+            self.queue[ending.id] = now if lease.due_ms == FAR_FUTURE else lease.due_ms
         if refund:
             self._count_back(ending.id)
-        return ending.number == 0
+        return ending.number == 0 and ending.id not in self.parents
 
     def _count_back(self, job_id: str) -> None:
         left = self.attempts.get(job_id, 0) - 1
@@ -250,7 +265,6 @@ class Model:
             del self.leases[job_id]
         self.aborts.pop(job_id, None)
         self.queue.pop(job_id, None)
-        self._forget_parents(job_id)
 
     def _forget_parents(self, job_id: str) -> None:
         for parent in self.parents.pop(job_id, set()):
@@ -259,14 +273,15 @@ class Model:
                 del self.children[parent]
 
     def _release_children(self, now: int, job_id: str) -> bool:
-        """Whether one of them became due."""
+        """Whether one of them became due, or ended in the same call: a wake-up too many does no harm."""
         due = False
         for child in self.children.pop(job_id, set()):
             self.parents[child].discard(job_id)
             if not self.parents[child]:
                 del self.parents[child]
-                self.queue[child] = now
                 due = True
+                if child in self.queue:
+                    self.queue[child] = now
         return due
 
     def renew(self, now: int, leases: Iterable[tuple[str, str]], lease_ms: int) -> tuple[list[str], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.scene import FAR_FUTURE, KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene
+from tests.store.scene import FAR_FUTURE, KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene, worker_ear
 
 
 async def test_a_due_job_becomes_a_lease(scene: Scene) -> None:
@@ -328,6 +328,24 @@ async def test_a_lease_taken_for_an_abort_is_taken_over_when_it_runs_out(scene: 
     scene.clock.advance(LEASE_MS)
 
     assert (await scene.worker("w2").claim_one(aborts=True)).flag == "abort"
+
+
+async def test_a_stock_clients_abort_of_a_running_job_is_passed_on_to_its_worker(scene: Scene) -> None:
+    """The stock client tells nobody; whoever claims next does."""
+    await scene.enqueue("a")
+    await scene.worker("w1").claim_one()
+    await scene.stock_abort("a")
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        assert (await scene.worker("w2").claim(aborts=True)).jobs == []
+        assert await ear.heard() == {KEYS.worker_channel("w1"): ["abort a"]}
+
+
+async def test_a_job_whose_due_time_a_stock_abort_has_overwritten_is_due_now(scene: Scene) -> None:
+    """Its wait would otherwise count since 1970."""
+    await scene.enqueue("a", when="+1000")
+    await scene.stock_abort("a")
+
+    assert (await scene.worker().claim_one(aborts=True)).due_ms == scene.clock.now_ms
 
 
 async def test_an_abort_request_that_nobody_took_is_forgotten_after_a_day(scene: Scene) -> None:
