@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from .errors import SettingsError
 from .pool import MAX_PAYLOAD_BYTES, Pool
 from .serializers import Serializer
+from .store.health import clock_offset_ms
 
 __all__ = ("create_pool", "settings_of", "sibling")
 
@@ -77,7 +78,7 @@ async def create_pool(
         pool.use_serializer(serializer)
         pool.max_payload_bytes = max_payload_bytes
         try:
-            await pool.ping()
+            pool.clock_offset_ms = await clock_offset_ms(pool)
         except (ConnectionError, OSError, RedisError, TimeoutError) as error:
             await pool.aclose(close_connection_pool=True)
             if retry >= settings.conn_retries:

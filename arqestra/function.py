@@ -220,7 +220,15 @@ def _rebuild_unknown(hint: type, value: Any) -> Any:
     validate = getattr(hint, "model_validate", None)  # a pydantic model
     if validate is not None:
         return validate(value)
-    return value if isinstance(value, hint) else hint(value)
+    return value if _is_instance(value, hint) else hint(value)
+
+
+def _is_instance(value: Any, hint: Any) -> bool:
+    """Whether the value is what the hint says already; False for hints that cannot be asked (TypedDict, Protocol)."""
+    try:
+        return isinstance(hint, type) and isinstance(value, hint)
+    except TypeError:
+        return False
 
 
 def rebuild_value(hint: Any, value: Any) -> Any:
@@ -228,7 +236,7 @@ def rebuild_value(hint: Any, value: Any) -> Any:
 
     :raises msgspec.ValidationError: the data does not fit the hint
     """
-    if not _needs_rebuilding(hint) or (isinstance(hint, type) and isinstance(value, hint)):
+    if not _needs_rebuilding(hint) or _is_instance(value, hint):
         return value
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(value)

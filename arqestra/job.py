@@ -231,10 +231,12 @@ class Job(arq.jobs.Job, Generic[R]):
         info, _ = decode_result(self._serializer, sighting.result)
         if info.success:
             raise JobNotRetryable(f"job {self.job_id}: expected a failed job, it completed; enqueue it anew instead")
-        payload = Payload(info.function, info.args, info.kwargs, None, sighting.now_ms, {})
-        done = await self._store.requeue(
-            self.job_id, self._queue_name, sighting.result, encode_payload(self._serializer, payload)
+        payload = encode_payload(
+            self._serializer, Payload(info.function, info.args, info.kwargs, None, sighting.now_ms, {})
         )
+        if info.queue_name != "<unknown>":  # the handle may not know which queue it was
+            self._queue_name = info.queue_name
+        done = await self._store.requeue(self.job_id, self._queue_name, sighting.result, payload)
         if done != "queued":
             raise JobNotRetryable(f"job {self.job_id}: it was changed by somebody else meanwhile ({done})")
 

@@ -76,6 +76,7 @@ class Pool(ArqRedis):
         super().__init__(pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs)
         self.use_serializer(serializer)
         self.max_payload_bytes = max_payload_bytes
+        self.clock_offset_ms = 0  # Redis' clock less ours; `create_pool` measures it
         self.store = Store(self)
         self.listener = Listener(self.connection_pool)
         self._batch = EnqueueBatch(self.store)
@@ -167,15 +168,16 @@ class Pool(ArqRedis):
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
         now_ms = timestamp_ms()
+        redis_now_ms = now_ms + self.clock_offset_ms
         when, due_in_ms, nonce = "", 0, ""
         if call.defer_until is not None:
             due_ms = to_unix_ms(call.defer_until)
-            when, due_in_ms = f"={due_ms}", due_ms - now_ms
+            when, due_in_ms = f"={due_ms}", due_ms - redis_now_ms
         elif call.defer_by:
             due_in_ms = to_ms(call.defer_by)
             when = f"+{due_in_ms}"
         expires_ms = (to_ms(call.expires) if call.expires else 0) or due_in_ms + self.expires_extra_ms
-        options: dict[str, Any] = {"x": now_ms + expires_ms}
+        options: dict[str, Any] = {"x": redis_now_ms + expires_ms}
         if call.job_id:
             if not isinstance(call.job_id, str):
                 raise ArgumentsError(f"job id: expected a str, got {call.job_id!r}")
@@ -188,6 +190,8 @@ class Pool(ArqRedis):
                 f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
             )
         queue = call.queue or self.default_queue_name
+        if not isinstance(queue, str):
+            raise ArgumentsError(f"queue name: expected a str, got {queue!r}")
         attempts = max(0, (job_try or 1) - 1)
         return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts)
 

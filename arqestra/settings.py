@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
 from typing import Any, TypedDict
@@ -203,7 +203,8 @@ class WorkerOptions:
         :raises SettingsError: an unknown name, a wrong type, an impossible value
         """
         refuse_unknown(settings)
-        return cls(**settings)
+        listed = {name: _listed(settings[name]) for name in ("functions", "cron_jobs") if name in settings}
+        return cls(**{**settings, **listed})
 
     @property
     def lease_ms(self) -> int:
@@ -217,6 +218,11 @@ class WorkerOptions:
 
 
 SETTING_NAMES = tuple(setting.name for setting in dataclasses.fields(WorkerOptions))
+
+
+def _listed(value: Any) -> Any:
+    """Any other iterable of functions than a sequence as a tuple; anything else as it is, for the check to refuse."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping | Sequence) else value
 
 
 def refuse_unknown(settings: Mapping[str, Any], where: str = "worker settings") -> None:

@@ -101,9 +101,10 @@ def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:
 
 
 def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
-    """Bytes of a result. A value that cannot be serialized becomes a failure that says so, as in arq.
+    """Bytes of a result. A value that cannot be serialized becomes a failure that says so, as in arq; arguments that do
+    not serialize any more (the job changed them) are left out.
 
-    :returns: None if not even that can be written (the arguments do not serialize any more)
+    :returns: None if not even that can be written
     """
     value = end.value
     data = {
@@ -129,11 +130,14 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
         return serializer.dumps(data)
     except Exception:
         logger.warning("error serializing result of %s", ref, exc_info=True)
-    data.update(r="unable to serialize result", s=False)
-    try:
-        return serializer.dumps(data)
-    except Exception:
-        logger.critical("error serializing result of %s even after replacing result", ref, exc_info=True)
+    unable = {"r": "unable to serialize result", "s": False}
+    without_arguments: dict[str, Any] = {"a": (), "k": {}}
+    for replacement in (unable, without_arguments, without_arguments | unable):
+        try:
+            return serializer.dumps(data | replacement)
+        except Exception:
+            continue
+    logger.critical("error serializing result of %s even after replacing result", ref)
     return None
 
 

@@ -49,8 +49,17 @@ class EnqueueBatch:
             else:
                 _answer(waiters, verdicts)
 
-        if not self._store.enqueue_now(jobs, receive):
+        try:
+            sent = self._store.enqueue_now(jobs, receive)
+        except Exception as error:  # an id or a queue that cannot be sent: only its own caller is to know
+            if len(jobs) == 1:
+                return _answer(waiters, error)
+            for job, waiter in zip(jobs, waiters, strict=True):
+                self._send_chunk([job], [waiter])
+            return None
+        if not sent:
             self._send_patiently(jobs, waiters, resent=False)
+        return None
 
     def _send_patiently(self, jobs: Sequence[NewJob], waiters: Waiters, *, resent: bool) -> None:
         """Connect first, or again after the connection was lost."""

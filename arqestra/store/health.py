@@ -2,7 +2,17 @@
 
 from redis.asyncio import Redis
 
-__all__ = ("queue_depth", "write_health")
+from ..clock import timestamp_ms
+
+__all__ = ("clock_offset_ms", "queue_depth", "write_health")
+
+
+async def clock_offset_ms(redis: Redis) -> int:
+    """How far Redis' clock is ahead of this process' (ms), to within half a round trip."""
+    before_ms = timestamp_ms()
+    seconds, microseconds = await redis.time()
+    redis_ms = int(seconds) * 1000 + int(microseconds) // 1000
+    return redis_ms - (before_ms + timestamp_ms()) // 2
 
 
 async def queue_depth(redis: Redis, queue: str) -> int:

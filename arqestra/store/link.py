@@ -47,6 +47,8 @@ def _reply_error(message: str) -> Exception:
     return cast(Exception, BaseParser.parse_error(message))
 
 
+CLOSE_WAIT_S = 5.0
+
 Receiver = Callable[[list[Any] | Exception], None]
 
 
@@ -91,16 +93,15 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_reply_error)
         self._groups: deque[_Group] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self._answered: asyncio.Future[None] | None = None  # resolved when nothing is under way, for `close`
         self.is_open = True
         self._transport.set_protocol(self)
 
     def send(self, calls: Sequence[ScriptCall], receive: Receiver) -> None:
         """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
+        packed = [call.packed() for call in calls]  # may raise: nothing is under way then
         self._groups.append(_Group(calls, receive, self._loop.time()))
-        if len(calls) == 1:
-            self._transport.write(calls[0].packed())
-        else:
-            self._transport.writelines([call.packed() for call in calls])
+        self._transport.writelines(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._reply_timeout_s, self._check_time)
 
@@ -116,6 +117,8 @@ class Link(asyncio.Protocol):
                     self._complete(group)
         except InvalidResponse as error:
             self.give_up(RedisConnectionError(f"Redis sent something else than its protocol: {error}"))
+        if not groups and self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
 
     def _complete(self, group: _Group) -> None:
         unknown = [i for i, reply in enumerate(group.replies) if isinstance(reply, Exception)]
@@ -155,6 +158,8 @@ class Link(asyncio.Protocol):
         self._transport.abort()
         while self._groups:
             self._groups.popleft().receive(error)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
 
     def _check_time(self) -> None:
         self._watch = None
@@ -167,7 +172,10 @@ class Link(asyncio.Protocol):
             self.give_up(RedisTimeoutError(f"expected a reply of Redis within {self._reply_timeout_s} s, got none"))
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, once the calls that are under way are answered."""
+        if self._groups and self.is_open:
+            self._answered = self._loop.create_future()
+            await asyncio.wait([self._answered], timeout=CLOSE_WAIT_S)
         self.give_up(RedisConnectionError("this client was closed"))
         await self._connection.disconnect(nowait=True)
 

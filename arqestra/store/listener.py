@@ -87,12 +87,14 @@ class Listener:
         self._pool = pool
         self._callbacks: dict[str, list[Callback]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
         self._subscription: _Subscription | None = None
         self._unsent: dict[str, bytes] = {}  # channel -> command, gathered within one tick of the loop
 
     @contextlib.contextmanager
     def listen(self, channel: str, callback: Callback) -> Iterator[None]:
         """Call back with each message of a channel, and with None whenever the subscription has become active."""
+        self._closing = False
         callbacks = self._callbacks.setdefault(channel, [])
         callbacks.append(callback)
         if len(callbacks) == 1:
@@ -106,10 +108,13 @@ class Listener:
             if not callbacks and self._callbacks.get(channel) is callbacks:
                 del self._callbacks[channel]
                 self._send_soon(channel, b"UNSUBSCRIBE")
+            if self._closing and not self._callbacks and self._task is not None:
+                self._task.cancel()
 
     async def close(self) -> None:
-        """Stop listening and close the connection."""
-        if self._task is not None:
+        """Stop listening and close the connection: now, or when the last one who listens has left."""
+        self._closing = True
+        if self._task is not None and not self._callbacks:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
@@ -117,6 +122,8 @@ class Listener:
     def _send_soon(self, channel: str, command: bytes) -> None:
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done():
+            if command == b"UNSUBSCRIBE":
+                return
             self._task = loop.create_task(self._run())
         if not self._unsent:
             loop.call_soon(self._send_gathered)

@@ -21,6 +21,7 @@ class Attempt:
 
     :ivar leased: the job and its lease
     :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
+    :ivar args, kwargs: what the function is called with: the payload's, rebuilt where the serializer leaves plain data
     :ivar terms: what runs it, and within which limits
     :ivar job_try: number of the attempt, from 1
     :ivar ref: how the log names it
@@ -34,10 +35,12 @@ class Attempt:
     """
 
     __slots__ = (
+        "args",
         "calling",
         "ctx",
         "ended_ms",
         "job_try",
+        "kwargs",
         "leased",
         "payload",
         "reason",
@@ -53,6 +56,8 @@ class Attempt:
         self.leased = leased
         self.terms = terms
         self.payload = UNKNOWN
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
         self.job_try = leased.attempt
         self.ref = leased.id
         self.started_ms = self.ended_ms = 0

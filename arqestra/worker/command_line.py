@@ -53,7 +53,7 @@ def _settings_of(settings_cls: type) -> dict[str, Any]:
     for cls in reversed(settings_cls.__mro__[:-1]):
         for name, value in vars(cls).items():
             if not name.startswith("_"):
-                settings[name] = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+                settings[name] = getattr(settings_cls, name) if isinstance(value, staticmethod | classmethod) else value
     refuse_unknown(settings, f"settings class {settings_cls.__name__}")
     return settings
 
@@ -65,7 +65,7 @@ def create_worker(settings_cls: Any, **kwargs: Any) -> Worker:
     """
     if isinstance(settings_cls, dict):
         settings = dict(settings_cls)
-    elif _MARK in vars(settings_cls):
+    elif getattr(settings_cls, _MARK, False):
         settings = _settings_of(settings_cls)
     else:
         settings = {name: value for name, value in vars(settings_cls).items() if name in SETTING_NAMES}
@@ -85,13 +85,13 @@ def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:
 
 def _create_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
     """What stands in the place of `arq.worker.create_worker` once a class was decorated."""
-    if not isinstance(settings_cls, dict) and _MARK in vars(settings_cls):
+    if not isinstance(settings_cls, dict) and getattr(settings_cls, _MARK, False):
         return create_worker(settings_cls, **kwargs)
     return _arq_create_worker(settings_cls, **kwargs)
 
 
 def _run_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
-    if not isinstance(settings_cls, dict) and _MARK in vars(settings_cls):
+    if not isinstance(settings_cls, dict) and getattr(settings_cls, _MARK, False):
         return run_worker(settings_cls, **kwargs)
     worker = _arq_create_worker(settings_cls, **kwargs)
     worker.run()

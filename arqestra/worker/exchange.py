@@ -9,6 +9,7 @@ harmless.
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 
@@ -48,6 +49,8 @@ class Exchange:
         self._claims = claims
         self._start = start
         self._settled = settled
+        # Turns are started by jobs that end; the jobs that a turn starts must not see those jobs' context variables.
+        self._context = contextvars.copy_context()
         self._endings: list[Ending] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,7 +78,7 @@ class Exchange:
         """Start a round trip unless one is under way; that one is followed by the next by itself."""
         if self._task is None or self._task.done():
             self.became_idle.clear()
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=self._context)
 
     async def drain(self, timeout_s: float | None = None) -> None:
         """Wait until all outcomes are written, or the time is up."""
@@ -144,7 +147,8 @@ class Exchange:
             self._timer.cancel()
             self._timer = None
         if delay_ms is not None:
-            self._timer = asyncio.get_running_loop().call_later(min(delay_ms, A_DAY_MS) / 1000, self.look)
+            delay_s = min(delay_ms, A_DAY_MS) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self.look, context=self._context)
 
     def due_in(self, delay_ms: int) -> None:
         """This worker became the lookout: the next job is due in that many ms."""

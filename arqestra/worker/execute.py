@@ -107,20 +107,20 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
         "enqueue_time": ms_to_datetime(payload.enqueued_ms),
         "score": attempt.leased.due_ms,
     }
+    attempt.args, attempt.kwargs = payload.args, payload.kwargs
     rebuilder = attempt.terms.rebuilder
     if rebuilder is not None:
         try:
-            args, kwargs = rebuilder.rebuild(payload.args, payload.kwargs)
+            attempt.args, attempt.kwargs = rebuilder.rebuild(payload.args, payload.kwargs)
         except ArgumentsError as error:
             logger.warning("job %s: %s", attempt.ref, error)
             return Outcome(State.FAILED, error)
-        attempt.payload = payload._replace(args=args, kwargs=kwargs)
     return None
 
 
 async def call(worker: "Worker", attempt: Attempt) -> Outcome:
     """Call the job function within its time limit."""
-    function, timeout_s, payload = attempt.terms.function, attempt.terms.timeout_s, attempt.payload
+    function, timeout_s = attempt.terms.function, attempt.terms.timeout_s
     assert function is not None
     running_attempt.set(attempt)
     attempt.started_ms = timestamp_ms()
@@ -130,7 +130,7 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
         if worker.on_job_start:
             await worker.on_job_start(attempt.ctx)
         report_start(attempt)
-        value = await function.coroutine(attempt.ctx, *payload.args, **payload.kwargs)
+        value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:

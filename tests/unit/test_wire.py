@@ -14,6 +14,7 @@ from arqestra.serializers import SERIALIZERS
 from arqestra.wire import JobEnd, Payload, decode_payload, decode_result, encode_payload, encode_result
 from tests.unit.typed_values import PlainError, QuietError
 
+NOT_SERIALIZED = "unable to serialize result"
 ALL = ("pickle", "msgpack", "json")
 PAYLOAD = Payload("greet", ("Kim", 3), {"loud": True}, None, 1_700_000_000_123, {"x": 5, "n": "nonce"})
 
@@ -120,13 +121,19 @@ def test_a_value_that_does_not_serialize_becomes_a_failure_that_says_so(name: st
     assert data is not None
     result, _ = decode_result(SERIALIZERS[name], data)
 
-    assert (result.success, result.result) == (False, "unable to serialize result")
+    assert (result.success, result.result) == (False, NOT_SERIALIZED)
 
 
-def test_arguments_that_do_not_serialize_any_more_leave_no_result() -> None:
-    end = _end("fine", success=True)._replace(payload=PAYLOAD._replace(args=(lambda: None,)))
+@pytest.mark.parametrize(("value", "kept"), [("fine", (True, "fine")), (lambda: None, (False, NOT_SERIALIZED))])
+def test_arguments_that_do_not_serialize_any_more_are_left_out_of_the_result(
+    value: Any, kept: tuple[bool, Any]
+) -> None:
+    end = _end(value, success=True)._replace(payload=PAYLOAD._replace(args=(lambda: None,)))
+    data = encode_result(SERIALIZERS["pickle"], end)
+    assert data is not None
+    result, _ = decode_result(SERIALIZERS["pickle"], data)
 
-    assert encode_result(SERIALIZERS["pickle"], end) is None
+    assert (result.success, result.result, result.args) == (*kept, ())
 
 
 # -- exceptions ---------------------------------------------------------------------------------------------------

@@ -69,6 +69,9 @@ local function judge(id, score, lease)
   if tonumber(lease_end) > now then
     return move(id, lease_end)
   end
+  if call('EXISTS', PARENTS .. id) == 1 then
+    return move(id, FAR_FUTURE)  -- it was leased only to record its abort
+  end
   crashes = crashes + 1
   if crashes >= max_crashes then
     return take(id, tonumber(due), crashes, 'dead')

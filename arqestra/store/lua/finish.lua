@@ -20,6 +20,7 @@
 -- @include _children
 
 local DEAD_SET_LIMIT = 10000
+local FAR_FUTURE = 8640000000000000  -- the score of a job that waits for its parents
 
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
@@ -80,8 +81,13 @@ end
 
 local function put_back(id, queue, kind, delay_ms, lease, attempts)
   local score
-  if delay_ms == '0' then
-    score = string.match(lease, '|(%d+)|%d+$')
+  if call('EXISTS', PARENTS .. id) == 1 then
+    score = FAR_FUTURE  -- it was leased only to record its abort
+  elseif delay_ms == '0' then
+    score = tonumber(string.match(lease, '|(%d+)|%d+$'))
+    if score >= FAR_FUTURE then
+      score = now  -- its parents have ended since it was leased
+    end
     due_queues[queue] = true
   else
     score = now + delay_ms
