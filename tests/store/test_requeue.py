@@ -46,6 +46,16 @@ async def test_an_earlier_request_to_abort_does_not_count(scene: Scene) -> None:
     assert [job.flag for job in (await scene.worker().claim(aborts=True)).jobs] == [""]
 
 
+async def test_earlier_attempts_do_not_count(scene: Scene) -> None:
+    """A stock worker that was killed while it finished the job may have left its count."""
+    await scene.redis.set(KEYS.result("a"), b"failed")
+    await scene.redis.set(KEYS.attempts("a"), 4)
+
+    await scene.store.requeue("a", QUEUE, b"failed", b"payload")
+
+    assert (await scene.worker().claim_one()).attempt == 1
+
+
 async def test_a_waiting_worker_is_woken(scene: Scene) -> None:
     await scene.redis.set(KEYS.result("a"), b"failed")
     await scene.worker("w1").claim(wait=True)
