@@ -168,8 +168,7 @@ class Model:
             elif isinstance(lease, Lease) and lease.end_ms > now:
                 self.queue[job_id] = lease.end_ms
             elif isinstance(lease, Lease) and job_id in self.parents:
-                del self.leases[job_id]  # of a worker that was to record its abort
-                self.queue[job_id] = FAR_FUTURE
+                self.queue[job_id] = FAR_FUTURE  # its worker was to record the abort
             elif self._is_ghost(job_id):
                 ghosts.append(job_id)
             elif not isinstance(lease, Lease):
@@ -194,8 +193,6 @@ class Model:
 
     def _due_ms(self, now: int, job_id: str) -> int:
         """When it became due. A stock abort has overwritten that."""
-        if job_id in self.parents:
-            return FAR_FUTURE
         score = self.queue[job_id]
         return now if score <= STOCK_ABORT_SCORE else score
 

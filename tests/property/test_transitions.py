@@ -87,8 +87,6 @@ class Transitions(RuleBasedStateMachine):
         job_id = self._pick(job)
         if job_id in self.model.queue and job_id not in self.ledger.lives:
             return  # a ghost
-        if job_id in self.model.parents:
-            return  # see tests/store/test_abort.py
         assert self.ground.run(self.store.abort(job_id, QUEUE)) == self.model.abort(self.clock(), job_id)
 
     @rule(job=index)
@@ -241,7 +239,7 @@ class Transitions(RuleBasedStateMachine):
     @rule(job=index)
     def stock_abort(self, job: int) -> None:
         job_id = self._pick(job)
-        if job_id not in self.ledger.lives or job_id in self.model.parents:
+        if job_id not in self.ledger.lives:
             return
         self.ground.run(self.scene.stock_abort(job_id))
         if self.model.queue[job_id] > self.clock():
