@@ -17,7 +17,13 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
     def cron(coroutine: Any, *, name: str | None = None, **settings: Any) -> CronJob:
         if isinstance(coroutine, JobFunction):
             name = name or f"cron:{coroutine.name}"
-            settings.setdefault("timeout", coroutine.timeout_s)
+            own = {
+                "timeout": coroutine.timeout_s,
+                "max_tries": coroutine.max_tries,
+                "keep_result": coroutine.keep_result_s,
+                "keep_result_forever": coroutine.keep_result_forever,
+            }
+            settings = {key: value for key, value in own.items() if value is not None} | settings
             coroutine = coroutine.coroutine
         return make(coroutine, name=name, **settings)
 

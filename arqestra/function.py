@@ -7,8 +7,9 @@ wherever arq takes them.
 
 import enum
 import inspect
+import types
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
@@ -39,7 +40,7 @@ class BoundJob(Generic[P, R]):
     expires: Seconds | None = None
     job_id: str | None = None
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         function = self.function
         function.check_arguments(args, kwargs)
@@ -79,7 +80,7 @@ class JobFunction(Function, Generic[P, R]):
     def __post_init__(self) -> None:
         update_wrapper(self, self.coroutine, updated=())
 
-    def __call__(self, ctx: Any, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself, as a test does."""
         return self.coroutine(ctx, *args, **kwargs)
 
@@ -105,7 +106,7 @@ class JobFunction(Function, Generic[P, R]):
             raise SettingsError("expected defer_by or defer_until or neither, got both")
         return BoundJob(self, queue, defer_by, defer_until, expires, job_id)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         return BoundJob(self).bind(*args, **kwargs)
 
@@ -130,7 +131,7 @@ class JobFunction(Function, Generic[P, R]):
 
 
 @overload
-def job(function: Callable[Concatenate[Any, P], Awaitable[R]]) -> JobFunction[P, R]: ...
+def job(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> JobFunction[P, R]: ...
 
 
 @overload
@@ -142,7 +143,7 @@ def job(
     keep_result: Seconds | None = ...,
     keep_result_forever: bool | None = ...,
     max_tries: int | None = ...,
-) -> Callable[[Callable[Concatenate[Any, P], Awaitable[R]]], JobFunction[P, R]]: ...
+) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], JobFunction[P, R]]: ...
 
 
 def job(
@@ -211,6 +212,10 @@ def _needs_rebuilding(hint: Any) -> bool:
     parts = typing.get_args(hint)
     if parts:
         origin = typing.get_origin(hint)
+        if origin is types.UnionType:
+            return any(_needs_rebuilding(part) for part in parts)
+        if origin is dict and parts[0] not in (str, Any):
+            return True
         return (isinstance(origin, type) and origin not in _BUILTIN) or any(_needs_rebuilding(part) for part in parts)
     return isinstance(hint, type)
 
@@ -220,7 +225,7 @@ def _rebuild_unknown(hint: type, value: Any) -> Any:
     validate = getattr(hint, "model_validate", None)  # a pydantic model
     if validate is not None:
         return validate(value)
-    return value if _is_instance(value, hint) else hint(value)
+    return value if not isinstance(hint, type) or _is_instance(value, hint) else hint(value)
 
 
 def _is_instance(value: Any, hint: Any) -> bool:

@@ -125,7 +125,7 @@ class Pool(ArqRedis):
         return Job(new.id, self, new.queue) if await self._batch.add(new) else None
 
     async def enqueue(
-        self, function: JobFunction[P, R] | BoundJob[P, R], *args: P.args, **kwargs: P.kwargs
+        self, function: JobFunction[P, R] | BoundJob[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Job[R] | None:
         """Enqueue a call of a job function, with its own queue and typed arguments.
 
@@ -277,6 +277,8 @@ def _call_of(spec: Any) -> Call[Any]:
             f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {spec!r}"
         )
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
+    if isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping):
+        raise ArgumentsError(f"enqueue_many: expected (function, list of arguments, dict of keywords), got {spec!r}")
     if isinstance(target, JobFunction | BoundJob):
         return target.bind(*args, **kwargs)
     return Call(_name_of(target), args, kwargs)

@@ -20,6 +20,7 @@ class EnqueueBatch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: list[NewJob] = []
         self._waiters: list[asyncio.Future[bool]] = []
         self._sending: set[asyncio.Task[None]] = set()
@@ -27,6 +28,8 @@ class EnqueueBatch:
     def add(self, new: NewJob) -> asyncio.Future[bool]:
         """A future of whether the job was accepted."""
         loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # what another loop left when it was closed
+            self._loop, self._jobs, self._waiters = loop, [], []
         if not self._jobs:
             loop.call_soon(self._send)
         accepted: asyncio.Future[bool] = loop.create_future()

@@ -8,6 +8,7 @@ A connection is dropped after any error. Whoever was waiting is told, and may se
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
@@ -34,6 +35,8 @@ RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainErr
 # Answers of a server that is alive but cannot carry out the call now: out of memory, a script that runs too long, a
 # full disk, a master without its replicas.
 _NOT_NOW = ("OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+# As Redis before 7 puts them where a script was refused.
+_NOT_NOW_IN_SCRIPT = re.compile(r"ERR Error running script.* -(?:OOM|READONLY|MISCONF|NOREPLICAS) ", re.DOTALL)
 
 
 class ServerNotReady(RedisConnectionError):
@@ -42,7 +45,7 @@ class ServerNotReady(RedisConnectionError):
 
 def _reply_error(message: str) -> Exception:
     """The exception that an error reply stands for."""
-    if message.startswith(_NOT_NOW):
+    if message.startswith(_NOT_NOW) or _NOT_NOW_IN_SCRIPT.match(message):
         return ServerNotReady(message)
     return cast(Exception, BaseParser.parse_error(message))
 
@@ -92,10 +95,15 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_reply_error)
         self._groups: deque[_Group] = deque()
+        self._heard_s = 0.0  # when data last came: a long reply that is arriving is no silence
         self._watch: asyncio.TimerHandle | None = None
         self._answered: asyncio.Future[None] | None = None  # resolved when nothing is under way, for `close`
         self.is_open = True
         self._transport.set_protocol(self)
+
+    def belongs_here(self) -> bool:
+        """It was made in the event loop that runs now; the connections of a closed loop are of no use."""
+        return self._loop is asyncio.get_running_loop()
 
     def send(self, calls: Sequence[ScriptCall], receive: Receiver) -> None:
         """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
@@ -107,6 +115,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader, groups = self._reader, self._groups
+        self._heard_s = self._loop.time()
         reader.feed(data)
         try:
             while groups and (reply := reader.gets()) is not False:
@@ -165,7 +174,7 @@ class Link(asyncio.Protocol):
         self._watch = None
         if not self._groups:
             return
-        left_s = self._groups[0].sent_s + self._reply_timeout_s - self._loop.time()
+        left_s = max(self._groups[0].sent_s, self._heard_s) + self._reply_timeout_s - self._loop.time()
         if left_s > 0:
             self._watch = self._loop.call_later(left_s, self._check_time)
         else:
@@ -197,7 +206,7 @@ class Links:
     def open_link(self) -> Link | None:
         """The link, if it is connected now."""
         link = self._link
-        return link if link is not None and link.is_open else None
+        return link if link is not None and link.is_open and link.belongs_here() else None
 
     async def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Run scripts in order, in one round trip.
@@ -221,12 +230,13 @@ class Links:
 
     async def _connected(self) -> Link:
         """Connect, once for all who ask at the same time."""
-        if self._connecting is None or self._connecting.done():
+        loop = asyncio.get_running_loop()
+        if self._connecting is None or self._connecting.done() or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
         return await asyncio.shield(self._connecting)
 
     async def _connect(self) -> Link:
-        if self._link is not None:
+        if self._link is not None and self._link.belongs_here():
             await self._link.close()
         connection: Any = self._pool.make_connection()
         try:
@@ -239,14 +249,15 @@ class Links:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._connecting is not None:
+        if self._connecting is not None and self._connecting.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([self._connecting])
             if not self._connecting.cancelled():
                 self._connecting.exception()  # whoever asked for it has seen it
             self._connecting = None
         if self._link is not None:
             link, self._link = self._link, None
-            await link.close()
+            if link.belongs_here():
+                await link.close()
 
 
 async def close_sentinels(pool: ConnectionPool) -> None:

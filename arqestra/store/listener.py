@@ -95,6 +95,9 @@ class Listener:
     def listen(self, channel: str, callback: Callback) -> Iterator[None]:
         """Call back with each message of a channel, and with None whenever the subscription has become active."""
         self._closing = False
+        if self._task is not None and self._task.get_loop() is not asyncio.get_running_loop():
+            self._task = self._subscription = None  # what another loop left when it was closed
+            self._callbacks, self._unsent = {}, {}
         callbacks = self._callbacks.setdefault(channel, [])
         callbacks.append(callback)
         if len(callbacks) == 1:
@@ -114,7 +117,8 @@ class Listener:
     async def close(self) -> None:
         """Stop listening and close the connection: now, or when the last one who listens has left."""
         self._closing = True
-        if self._task is not None and not self._callbacks:
+        here = self._task is not None and self._task.get_loop() is asyncio.get_running_loop()
+        if self._task is not None and here and not self._callbacks:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None

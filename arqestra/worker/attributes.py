@@ -101,11 +101,15 @@ def arq_signature() -> inspect.Signature:
     return inspect.Signature([inspect.Parameter(name, keyword, default=None) for name in SETTING_NAMES])
 
 
-@cache
 def mention_pickle(serializer: Serializer) -> None:
     """Say once a process that pickle is in use."""
     if serializer.name == "pickle":
-        logger.info(
-            "serializer: pickle, as in arq; whoever can write to this Redis can run code here. "
-            'serializer="msgpack" or "json" turns it off'
-        )
+        _mention_pickle_once()
+
+
+@cache
+def _mention_pickle_once() -> None:
+    logger.info(
+        "serializer: pickle, as in arq; whoever can write to this Redis can run code here. "
+        'serializer="msgpack" or "json" turns it off'
+    )

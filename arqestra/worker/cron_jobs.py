@@ -19,6 +19,7 @@ async def enqueue_due_cron_jobs(
     :param now: with time zone
     :param window_s: seconds; greater than the time between two calls
     """
+    due: list[CronJob] = []
     enqueues = []
     for cron_job in cron_jobs:
         if cron_job.next_run is None:
@@ -31,7 +32,13 @@ async def enqueue_due_cron_jobs(
             if job_id is None and cron_job.unique:
                 job_id = f"{cron_job.name}:{to_unix_ms(cron_job.next_run)}"
             later = cron_job.next_run if cron_job.next_run > datetime.now(tz=now.tzinfo) else None
+            due.append(cron_job)
             enqueues.append(pool.enqueue_job(cron_job.name, _job_id=job_id, _queue_name=queue, _defer_until=later))
+    results = await asyncio.gather(*enqueues, return_exceptions=True)
+    for cron_job, result in zip(due, results, strict=True):
+        # A tick that could not be enqueued stays due: the id of a unique one keeps it from being doubled.
+        if not isinstance(result, BaseException) and cron_job.next_run is not None:
             cron_job.calculate_next(cron_job.next_run)
-    if enqueues:
-        await asyncio.gather(*enqueues)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from ..store.link import RETRYABLE
 from ..store.records import Claimed, ClaimRequest, Ending, LeasedJob
-from ..store.store import CHUNK, Store
+from ..store.store import CHUNK, CHUNK_BYTES, Store
 from .claim import ClaimPolicy
 
 __all__ = ("Exchange",)
@@ -102,8 +102,7 @@ class Exchange:
 
     async def _run(self) -> None:
         while True:
-            endings = self._endings[:CHUNK]
-            del self._endings[:CHUNK]
+            endings = self._next_endings()
             request = self._claims.next_request()
             if not endings and request is None:
                 self.became_idle.set()
@@ -114,6 +113,18 @@ class Exchange:
                 logger.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
                 self._endings[:0] = endings
                 await asyncio.sleep(ERROR_PAUSE_S)
+
+    def _next_endings(self) -> list[Ending]:
+        """The outcomes of the next round trip: bounded in number and bytes, or it might outlast the reply timeout."""
+        size_bytes = count = 0
+        for ending in self._endings[:CHUNK]:
+            size_bytes += len(ending.result)
+            if count and size_bytes > CHUNK_BYTES:
+                break
+            count += 1
+        endings = self._endings[:count]
+        del self._endings[:count]
+        return endings
 
     async def _turn(self, endings: list[Ending], request: ClaimRequest | None) -> None:
         try:

@@ -40,6 +40,7 @@ __all__ = ("Worker",)
 logger = logging.getLogger("arq.worker")
 
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
+HOUSEKEEPING_LIMIT_S = 10.0
 TALLY_S = 1.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 CLOSE_WAIT_S = 30.0
@@ -180,6 +181,7 @@ class Worker(WorkerAttributes):
         """Give back what runs, write all outcomes, call on_shutdown, close the connections."""
         if not self._handle_signals:
             self.handle_sig(Signals.SIGUSR1)
+        await self._end_main()
         if self._pool is None:
             return
         await self._finish_tasks()
@@ -188,7 +190,8 @@ class Worker(WorkerAttributes):
             await self.exchange.drain(CLOSE_WAIT_S)
             await self._stop_heartbeat()
             await self.tally.flush(self._store)
-            await self.pool.delete(self.health_check_key)
+            async with asyncio.timeout(LEAVE_WAIT_S):
+                await self.pool.delete(self.health_check_key)
         except (RedisError, OSError) as error:
             logger.warning(
                 "Redis does not answer at shutdown: %s; the leases of this worker run out by themselves", error
@@ -250,12 +253,13 @@ class Worker(WorkerAttributes):
     async def _housekeep(self) -> None:
         """What happens now and then; an unreachable Redis is the exchange's to wait for."""
         try:
-            await self.heart_beat()
+            async with asyncio.timeout(HOUSEKEEPING_LIMIT_S):  # a connection that is cut off answers nothing
+                await self.heart_beat()
             if time() - self._last_tally >= TALLY_S:
                 self._last_tally = time()
                 await self.tally.flush(self._store)
         except (RedisError, OSError) as error:
-            logger.debug("housekeeping is put off: %s", error)
+            logger.warning("housekeeping (cron, health check, statistics) is put off: %s", error)
 
     async def heart_beat(self) -> None:
         """arq's name for: write the health check key if it is time, enqueue the cron jobs that are due."""
@@ -349,9 +353,10 @@ class Worker(WorkerAttributes):
         self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
-        self._connect()
         deadline = self.loop.time() + self._job_completion_wait
-        while (self.tasks or not self.exchange.idle) and self.loop.time() < deadline:
+        if self._pool is not None:
+            self._connect()
+        while self._pool is not None and (self.tasks or not self.exchange.idle) and self.loop.time() < deadline:
             if self.tasks:
                 await asyncio.wait(self.tasks.values(), timeout=deadline - self.loop.time())
             else:  # a claim may be under way: what it brings belongs to the jobs to complete
@@ -388,6 +393,16 @@ class Worker(WorkerAttributes):
             self.main_task.cancel()
         if self.on_stop is not None:
             self.on_stop(signum)
+
+    async def _end_main(self) -> None:
+        """A worker that is closed while it runs (in an application's loop) claims no more."""
+        self._stop_claiming()
+        main_task = self.main_task
+        if main_task is None or main_task is asyncio.current_task() or not isinstance(main_task, asyncio.Task):
+            return
+        if not main_task.done():
+            main_task.cancel()
+            await asyncio.wait([main_task], timeout=CLOSE_WAIT_S)
 
     async def _finish_tasks(self) -> None:
         """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
