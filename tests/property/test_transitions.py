@@ -13,7 +13,14 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.records import ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
@@ -26,6 +33,15 @@ WORKERS = ("w1", "w2", "w3")
 CHOSEN = ("c1", "c2", "c3")
 MAX_CRASHES = 3
 KEPT_MS = 3_600_000
+EVENTS = (
+    "stock abort",
+    "stock claim",
+    "stock finish",
+    "stock worker dies",
+    "a payload expires",
+    "a record expires",
+    "a worker leaves",
+)
 
 index = st.integers(0, 1_000)
 whens = st.sampled_from(("", "", "", "+0", "+40", "+1000", f"+{LEASE_MS + 5000}"))
@@ -55,6 +71,10 @@ class Transitions(RuleBasedStateMachine):
 
     # -- producers ------------------------------------------------------------------------------------------------
 
+    @initialize(jobs=new_jobs)
+    def begin(self, jobs: list[tuple[str | None, str, int, list[int]]]) -> None:
+        self.enqueue(jobs)
+
     @rule(jobs=new_jobs)
     def enqueue(self, jobs: list[tuple[str | None, str, int, list[int]]]) -> None:
         known = sorted(self.ledger.lives)
@@ -72,34 +92,39 @@ class Transitions(RuleBasedStateMachine):
             if job.id not in before and self.model.payloads.get(job.id) == job.payload:
                 self.ledger.accepted(job.id, job.attempts)
 
-    @precondition(lambda self: self.sent and all(self._is_known(job) for job in self.sent))
-    @rule()
-    def enqueue_again(self) -> None:
-        """The reply to the latest call was lost. (A job that left no trace since would be accepted anew.)"""
+    def _enqueue_again(self) -> None:
+        """A job that left no trace since would be accepted anew: that is left out."""
+        if not all(self._is_known(job) for job in self.sent):
+            return
         verdicts = self.ground.run(self.store.enqueue_chunk(self.sent, resent=True))
         assert verdicts == self.model.enqueue(self.clock(), self.sent, resent=True)
 
     def _is_known(self, job: NewJob) -> bool:
         return job.id in self.model.payloads or job.id in self.model.results
 
-    @rule(job=index)
-    def abort(self, job: int) -> None:
+    @rule(request=st.sampled_from(("abort", "abort", "delete", "requeue", "requeue of another result")), job=index)
+    def ask(self, request: str, job: int) -> None:
+        """What a client asks for."""
         job_id = self._pick(job)
+        if request == "abort":
+            self._abort(job_id)
+        elif request == "delete":
+            self._delete(job_id)
+        else:
+            self._requeue(job_id, right=request == "requeue")
+
+    def _abort(self, job_id: str) -> None:
         if job_id in self.model.queue and job_id not in self.ledger.lives:
             return  # a ghost
         assert self.ground.run(self.store.abort(job_id, QUEUE)) == self.model.abort(self.clock(), job_id)
 
-    @rule(job=index)
-    def delete(self, job: int) -> None:
-        job_id = self._pick(job)
+    def _delete(self, job_id: str) -> None:
         reply = self.ground.run(self.store.delete(job_id, QUEUE))
         assert reply == self.model.delete(self.clock(), job_id)
         if reply == "deleted":
             self.ledger.ended(job_id)
 
-    @rule(job=index, right=st.booleans())
-    def requeue(self, job: int, right: bool) -> None:
-        job_id = self._pick(job)
+    def _requeue(self, job_id: str, *, right: bool) -> None:
         self.numbers += 1
         result = self.model.results.get(job_id, b"none") if right else b"another"
         payload = f"payload {self.numbers:04}".encode()
@@ -112,10 +137,10 @@ class Transitions(RuleBasedStateMachine):
 
     @rule(
         worker=st.sampled_from(WORKERS),
-        slots=st.sampled_from((0, 1, 1, 2, 5)),
+        slots=st.sampled_from((1, 1, 2, 5, 5, 0)),
         wait=st.booleans(),
         aborts=st.booleans(),
-        holds_suspect=st.booleans(),
+        holds_suspect=st.sampled_from((False, False, True)),
     )
     def claim(self, worker: str, slots: int, wait: bool, aborts: bool, holds_suspect: bool) -> None:
         self.numbers += 1
@@ -124,17 +149,15 @@ class Transitions(RuleBasedStateMachine):
         )
         self._claim(self.requests[worker], resent=False)
 
-    @rule(worker=st.sampled_from(WORKERS))
-    def leave(self, worker: str) -> None:
-        self.ground.run(self.store.leave(QUEUE, worker))
-        self.model.waiting.pop(worker, None)
-
-    @precondition(lambda self: self.requests)
     @rule(worker=index)
-    def claim_again(self, worker: int) -> None:
-        """The reply to a worker's latest claim was lost."""
-        request = self.requests[sorted(self.requests)[worker % len(self.requests)]]
-        self._claim(request, resent=True)
+    def send_again(self, worker: int) -> None:
+        """A reply was lost: that of a worker's latest claim, or of the latest enqueue."""
+        sent = [*sorted(self.requests), None]
+        again = sent[worker % len(sent)]
+        if again is None:
+            self._enqueue_again()
+        else:
+            self._claim(self.requests[again], resent=True)
 
     def _claim(self, request: ClaimRequest, *, resent: bool) -> list[LeasedJob]:
         now = self.clock()
@@ -164,14 +187,17 @@ class Transitions(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.handed_out)
     @rule(
         jobs=st.lists(index, min_size=1, max_size=3),
-        kind=st.sampled_from(("end", "end", "end", "dead", "retry", "release")),
+        zombie=st.sampled_from((False, False, False, True)),
+        kind=st.sampled_from(("end", "retry", "release", "dead", "end", "retry", "release")),
         delay_ms=st.sampled_from((0, 0, 40, 5000)),
         ttl_ms=st.sampled_from((0, -1)),
         keep=st.booleans(),
     )
-    def finish(self, jobs: list[int], kind: Kind, delay_ms: int, ttl_ms: int, keep: bool) -> None:
+    def finish(self, jobs: list[int], zombie: bool, kind: Kind, delay_ms: int, ttl_ms: int, keep: bool) -> None:
         """Of jobs that are held, or were: a zombie finishes like everybody else."""
         known = self.ledger.handed_out
+        if not zombie:
+            known = [job for job in known if self.model.holds(job.id, job.token)] or known
         picked = {(job.id, job.token): job for job in (known[i % len(known)] for i in jobs)}
         number = delay_ms if kind in ("retry", "release") else KEPT_MS if keep and kind == "end" else 0
         self._finish(list(picked.values()), kind, number, -1 if kind in ("retry", "release") else ttl_ms)
@@ -214,10 +240,22 @@ class Transitions(RuleBasedStateMachine):
     def time_passes(self, step_ms: int) -> None:
         self.clock.advance(step_ms)
 
-    @rule(job=index)
-    def a_record_expires(self, job: int) -> None:
+    @rule(event=st.sampled_from(EVENTS), job=index)
+    def something_happens(self, event: str, job: int) -> None:
+        """What others do to a job: Redis with its TTLs, stock arq clients and workers, a worker that stops."""
+        candidates = sorted(self.ledger.lives)
+        if event == "a worker leaves":
+            self._a_worker_leaves(WORKERS[job % len(WORKERS)])
+        elif candidates:
+            happen = getattr(self, "_" + event.replace(" ", "_"))
+            happen(candidates[job % len(candidates)])
+
+    def _a_worker_leaves(self, worker: str) -> None:
+        self.ground.run(self.store.leave(QUEUE, worker))
+        self.model.waiting.pop(worker, None)
+
+    def _a_record_expires(self, job_id: str) -> None:
         """The margin after a lease is over."""
-        job_id = self._pick(job)
         lease = self.model.leases.get(job_id)
         if isinstance(lease, Lease) and self.model.is_free(self.clock(), job_id) and job_id not in self.model.parents:
             self.ground.run(self.scene.redis.delete(KEYS.lease(job_id)))
@@ -225,50 +263,37 @@ class Transitions(RuleBasedStateMachine):
             life = self.ledger.lives[job_id]
             life.holder, life.crashes = None, 0
 
-    @rule(job=index)
-    def a_payload_expires(self, job: int) -> None:
+    def _a_payload_expires(self, job_id: str) -> None:
         """A stock producer's, after 24 h in the queue."""
-        job_id = self._pick(job)
-        life = self.ledger.lives.get(job_id)
-        if life is None or self._has_relatives(job_id) or job_id in self.model.leases or job_id in CHOSEN:
+        if self._has_relatives(job_id) or job_id in self.model.leases or job_id in CHOSEN:
             return
         self.ground.run(self.scene.redis.delete(KEYS.job(job_id)))
         self.model.payloads.pop(job_id, None)
-        life.payload_expired = True
+        self.ledger.lives[job_id].payload_expired = True
 
-    @rule(job=index)
-    def stock_abort(self, job: int) -> None:
-        job_id = self._pick(job)
-        if job_id not in self.ledger.lives:
-            return
+    def _stock_abort(self, job_id: str) -> None:
         self.ground.run(self.scene.stock_abort(job_id))
         if self.model.queue[job_id] > self.clock():
             self.model.queue[job_id] = STOCK_ABORT_SCORE
         self.model.aborts[job_id] = self.clock()
 
-    @rule(job=index)
-    def stock_claim(self, job: int) -> None:
-        job_id = self._pick(job)
-        is_due = self.model.queue.get(job_id, self.clock() + 1) <= self.clock()
-        if not is_due or job_id in self.model.leases or self._has_relatives(job_id) or job_id not in self.ledger.lives:
+    def _stock_claim(self, job_id: str) -> None:
+        is_due = self.model.queue[job_id] <= self.clock()
+        if not is_due or job_id in self.model.leases or self._has_relatives(job_id):
             return
         self.ground.run(self.scene.stock_claim(job_id))
         self.model.leases[job_id] = STOCK_RECORD
         self.model.attempts[job_id] = self.model.attempts.get(job_id, 0) + 1
         self.ledger.lives[job_id].started += 1
 
-    @rule(job=index)
-    def stock_worker_dies(self, job: int) -> None:
-        job_id = self._pick(job)
-        if job_id in self.ledger.lives and self.model.leases.get(job_id) == STOCK_RECORD:
+    def _stock_worker_dies(self, job_id: str) -> None:
+        if self.model.leases.get(job_id) == STOCK_RECORD:
             self.ground.run(self.scene.redis.delete(KEYS.lease(job_id)))
             del self.model.leases[job_id]
 
-    @rule(job=index, leaves_a_ghost=st.booleans())
-    def stock_finish(self, job: int, leaves_a_ghost: bool) -> None:
+    def _stock_finish(self, job_id: str) -> None:
         """Not fenced: it ends the job whoever holds it."""
-        job_id = self._pick(job)
-        if job_id not in self.ledger.lives or job_id not in self.model.leases or self._has_relatives(job_id):
+        if job_id not in self.model.leases or self._has_relatives(job_id):
             return
         self.numbers += 1
         result = f"stock result {self.numbers}".encode()
@@ -277,12 +302,12 @@ class Transitions(RuleBasedStateMachine):
             place.pop(job_id, None)
         self.model.results[job_id] = result
         self.ledger.ended(job_id)
-        if leaves_a_ghost:
+        if self.numbers % 2:  # and leaves a ghost
             self.ground.run(self.scene.redis.zadd(QUEUE, {job_id: self.clock()}))
             self.model.queue[job_id] = self.clock()
 
     def _pick(self, job: int) -> str:
-        """Any id that was ever used, the latest ones first."""
+        """Any id that was ever used."""
         used = sorted({*self.ledger.lives, *self.model.results, *CHOSEN[: self.numbers], "never was"})
         return used[job % len(used)]
 
@@ -350,7 +375,7 @@ def _check(examples: int, steps: int) -> None:
 @pytest.mark.timeout(480)  # a failure is made small first, for up to five minutes
 @pytest.mark.usefixtures("ground")
 def test_transitions_keep_their_promises() -> None:
-    _check(examples=120, steps=50)
+    _check(examples=250, steps=50)
 
 
 @pytest.mark.slow
