@@ -33,7 +33,7 @@ TOTAL = PLAIN + DEFERRED + RETRIED + FAILING + ABORTED
 WORKERS_OF_A_KIND = 2
 STRIDE = 997
 # Long enough that the slots of one kind do not keep up with the producers, so that both kinds have work.
-PAUSE_S = 0.03
+PAUSE_S = 0.06
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -180,7 +180,7 @@ async def test_two_thousand_jobs_in_a_mixed_fleet(clients: Clients, redis_url: s
     assert record.runs == expected_runs()  # none lost, and none run more often than asked
     assert len(record.runs) == TOTAL
     for kind in ("arq", "arqestra"):
-        assert len(record.ran_by_kind(kind)) >= TOTAL // 200, f"not a mixed fleet: {kind} ran next to nothing"
+        assert len(record.ran_by_kind(kind)) >= TOTAL // 20, f"not a mixed fleet: {kind} ran next to nothing"
     await assert_results_are_read_by_both(clients, record)
     assert await leftovers(redis_url) == set()
 
