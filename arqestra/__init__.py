@@ -19,21 +19,27 @@ from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob
 from .connect import create_pool
 from .cron import cron
 from .current import RunningJob, current_job
+from .durations import Duration
 from .errors import (
     ArgumentsError,
     ArqestraError,
     EmbeddedRedisError,
+    JobCancelled,
     JobNotRetryable,
     JobRunning,
     PayloadTooLarge,
     RemoteError,
     RemoteTraceback,
     SettingsError,
+    SoftTimeLimitExceeded,
 )
-from .function import BoundJob, Call, JobFunction, job
+from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
 from .job import Job
+from .limits import ConcurrencyLimit, RateLimit
 from .pool import Pool
+from .retry import Backoff, Cancel, Snooze
 from .serializers import Serializer
+from .unique import Debounce, Unique
 from .worker.command_line import create_worker, run_worker, worker_settings
 from .worker.worker import Worker
 
@@ -43,14 +49,20 @@ __all__ = (
     "ArgumentsError",
     "ArqRedis",
     "ArqestraError",
+    "Backoff",
     "BoundJob",
     "Call",
+    "Cancel",
+    "ConcurrencyLimit",
     "CronJob",
+    "Debounce",
     "DeserializationError",
+    "Duration",
     "EmbeddedRedisError",
     "FailedJobs",
     "Function",
     "Job",
+    "JobCancelled",
     "JobDef",
     "JobExecutionFailed",
     "JobFunction",
@@ -59,7 +71,9 @@ __all__ = (
     "JobRunning",
     "JobStatus",
     "PayloadTooLarge",
+    "PlainJobFunction",
     "Pool",
+    "RateLimit",
     "RedisSettings",
     "RemoteError",
     "RemoteTraceback",
@@ -70,6 +84,9 @@ __all__ = (
     "SerializationError",
     "Serializer",
     "SettingsError",
+    "Snooze",
+    "SoftTimeLimitExceeded",
+    "Unique",
     "Worker",
     "__version__",
     "check_health",

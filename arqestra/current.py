@@ -1,7 +1,8 @@
 """The job that is running here, found without passing ctx around."""
 
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ class RunningJob:
     :ivar queue: queue it came from
     :ivar job_try: number of this attempt, from 1
     :ivar enqueue_time: when it was enqueued, on the producer's clock
+    :ivar headers: text that travelled with the job
     :ivar ctx: the dictionary that the function got as its first argument
     """
 
@@ -26,6 +28,7 @@ class RunningJob:
     job_try: int
     enqueue_time: datetime
     ctx: dict[Any, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Attempt(Protocol):

@@ -6,6 +6,8 @@
     ├── PayloadTooLarge        a payload over the pool's limit                  (also arq's SerializationError)
     ├── JobRunning             deleting a job that a worker holds
     ├── JobNotRetryable        retrying a job that has not failed, or not ended
+    ├── JobCancelled           a job ended itself by `Cancel(reason)`
+    ├── SoftTimeLimitExceeded  raised inside a job at its soft time limit               (also CancelledError)
     ├── RemoteError            a job failed with an exception that is unknown in this process
     └── EmbeddedRedisError     no Redis was found or it did not start
 
@@ -14,18 +16,22 @@ arq's own exceptions (`Retry`, `JobExecutionFailed`, `ResultNotFound`, `Serializ
 so that code written for arq catches them.
 """
 
+import asyncio
+
 from arq.jobs import SerializationError
 
 __all__ = (
     "ArgumentsError",
     "ArqestraError",
     "EmbeddedRedisError",
+    "JobCancelled",
     "JobNotRetryable",
     "JobRunning",
     "PayloadTooLarge",
     "RemoteError",
     "RemoteTraceback",
     "SettingsError",
+    "SoftTimeLimitExceeded",
 )
 
 
@@ -51,6 +57,24 @@ class JobRunning(ArqestraError):
 
 class JobNotRetryable(ArqestraError):
     """Only a job that ended without success, and whose result is still kept, can be retried."""
+
+
+class JobCancelled(ArqestraError):
+    """A job ended itself by `Cancel(reason)`; this is what `Job.result()` raises."""
+
+
+class SoftTimeLimitExceeded(ArqestraError, asyncio.CancelledError):
+    """Raised inside a job function at its current await when its `soft_timeout` is over: time to save what there is.
+
+    It is a `CancelledError` too, so that `asyncio.TaskGroup`, `asyncio.wait_for` and the like end what they had
+    started. A job that lets it out fails with a `TimeoutError`.
+
+    :param limit_s: the limit in seconds
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"soft time limit of {limit_s:g} s exceeded")
+        self.limit_s = limit_s
 
 
 class RemoteError(ArqestraError):

@@ -1,32 +1,34 @@
 """Job functions: what a worker runs and what a producer enqueues.
 
-`@job(...)` makes a `JobFunction` out of a coroutine function. It is an `arq.worker.Function`, so a stock arq worker
-runs it, and calling it calls the coroutine. Raw coroutine functions, `arq.worker.func(...)` and import strings work
-wherever arq takes them.
+`@job(...)` makes a `JobFunction` out of a coroutine function or a plain one. It is an `arq.worker.Function`, so a stock
+arq worker runs it, and calling it calls the function itself. Raw functions, `arq.worker.func(...)` and import strings
+work wherever arq takes them.
 """
 
-import enum
+import asyncio
 import inspect
-import types
-import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property, update_wrapper
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from functools import cached_property, update_wrapper, wraps
+from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
-import msgspec
 from arq.utils import import_string, to_seconds
 from arq.worker import Function
 
+from .control import Hook, JobControl, checked_priority
+from .durations import Duration
 from .errors import ArgumentsError, SettingsError
+from .limits import ConcurrencyLimit, RateLimit
+from .rebuild import type_hints
+from .retry import Backoff
+from .unique import Debounce, Unique
 
-__all__ = ("BoundJob", "Call", "JobFunction", "Rebuilder", "Seconds", "job", "rebuild_value")
+__all__ = ("BoundJob", "Call", "JobFunction", "PlainJobFunction", "Seconds", "job")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Seconds = int | float | timedelta
-_BUILTIN = (int, float, str, bool, list, dict, type(None), object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,14 @@ class BoundJob(Generic[P, R]):
     defer_until: datetime | None = None
     expires: Seconds | None = None
     job_id: str | None = None
+    priority: int | None = None
+    headers: Mapping[str, str] | None = None
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         function = self.function
         function.check_arguments(args, kwargs)
+        control = function.control
         return Call(
             function.name,
             args,
@@ -51,9 +56,12 @@ class BoundJob(Generic[P, R]):
             self.queue or function.queue,
             self.defer_by,
             self.defer_until,
-            self.expires,
+            self.expires or control.expires_s,
             self.job_id,
             function.result_type,
+            control.priority if self.priority is None else self.priority,
+            self.headers,
+            control,
         )
 
 
@@ -69,16 +77,25 @@ class Call(NamedTuple, Generic[R]):
     expires: Seconds | None = None
     job_id: str | None = None
     result_type: Any = Any
+    priority: int = 0
+    headers: Mapping[str, str] | None = None
+    control: JobControl | None = None
 
 
 @dataclass(eq=False)
 class JobFunction(Function, Generic[P, R]):
-    """A coroutine function with the settings it runs under. Made by `@job`; see there for the fields."""
+    """A coroutine function with the settings it runs under. Made by `@job`; see there for the fields.
+
+    :ivar control: the options that arq's `Function` does not know
+    :ivar plain: the function itself, if it is a plain one; `coroutine` then runs it in a thread, for stock arq
+    """
 
     queue: str | None = None
+    control: JobControl = field(default_factory=JobControl)
+    plain: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        update_wrapper(self, self.coroutine, updated=())
+        update_wrapper(self, self.plain or self.coroutine, updated=())
 
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself, as a test does."""
@@ -92,6 +109,8 @@ class JobFunction(Function, Generic[P, R]):
         defer_until: datetime | None = None,
         expires: Seconds | None = None,
         job_id: str | None = None,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> BoundJob[P, R]:
         """A copy bound to options for one enqueue.
 
@@ -100,22 +119,31 @@ class JobFunction(Function, Generic[P, R]):
         :param defer_until: start at that time; a datetime with time zone
         :param expires: do not start later than that after now; seconds or timedelta
         :param job_id: id of the job; an id that exists is refused
-        :raises SettingsError: both defer_by and defer_until
+        :param priority: from 0 to 9, the most urgent; default the function's
+        :param headers: text that travels with the job, for middleware and `current_job().headers`
+        :raises SettingsError: both defer_by and defer_until, or an impossible value
         """
         if defer_by is not None and defer_until is not None:
             raise SettingsError("expected defer_by or defer_until or neither, got both")
-        return BoundJob(self, queue, defer_by, defer_until, expires, job_id)
+        if priority is not None:
+            checked_priority(priority, "options: priority")
+        return BoundJob(self, queue, defer_by, defer_until, expires, job_id, priority, headers)
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         return BoundJob(self).bind(*args, **kwargs)
 
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The function that was decorated."""
+        return self.plain or self.coroutine
+
     @cached_property
     def signature(self) -> inspect.Signature:
-        return inspect.signature(self.coroutine)
+        return inspect.signature(self.target)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise `ArgumentsError` unless the coroutine can be called with these: a mistake fails in the producer."""
+        """Raise `ArgumentsError` unless the function can be called with these: a mistake fails in the producer."""
         try:
             self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
@@ -126,14 +154,37 @@ class JobFunction(Function, Generic[P, R]):
 
     @cached_property
     def result_type(self) -> Any:
-        """What the coroutine is annotated to return, or Any."""
-        return _type_hints(self.coroutine).get("return", Any)
+        """What the function is annotated to return, or Any."""
+        return type_hints(self.target).get("return", Any)
+
+
+class PlainJobFunction(JobFunction[P, R]):
+    """A plain function as a job: calling it gives its value, not a coroutine."""
+
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        """Call the function itself, as a test does."""
+        assert self.plain is not None
+        value: R = self.plain(ctx, *args, **kwargs)
+        return value
+
+
+class _Decorator(Protocol):
+    """What `@job(...)` with options is."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # a coroutine function fits both; the first counts
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> JobFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> PlainJobFunction[P, R]: ...
 
 
 @overload
-def job(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> JobFunction[P, R]: ...
-
-
+def job(  # type: ignore[overload-overlap]
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+) -> JobFunction[P, R]: ...
+@overload
+def job(function: Callable[Concatenate[Any, P], R], /) -> PlainJobFunction[P, R]: ...
 @overload
 def job(
     *,
@@ -143,11 +194,24 @@ def job(
     keep_result: Seconds | None = ...,
     keep_result_forever: bool | None = ...,
     max_tries: int | None = ...,
-) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], JobFunction[P, R]]: ...
+    soft_timeout: Duration | None = ...,
+    retry: Backoff | None = ...,
+    rate_limit: str | RateLimit | None = ...,
+    concurrency: int | ConcurrencyLimit | None = ...,
+    unique: Unique | bool | None = ...,
+    debounce: Duration | Debounce | None = ...,
+    priority: int = ...,
+    expires: Duration | None = ...,
+    acks: Literal["late", "early"] = ...,
+    executor: Literal["thread", "process"] | None = ...,
+    on_exhausted: Hook | None = ...,
+    on_expired: Hook | None = ...,
+) -> _Decorator: ...
 
 
 def job(
     function: Any = None,
+    /,
     *,
     name: str | None = None,
     queue: str | None = None,
@@ -155,37 +219,91 @@ def job(
     keep_result: Seconds | None = None,
     keep_result_forever: bool | None = None,
     max_tries: int | None = None,
+    soft_timeout: Duration | None = None,
+    retry: Backoff | None = None,
+    rate_limit: str | RateLimit | None = None,
+    concurrency: int | ConcurrencyLimit | None = None,
+    unique: Unique | bool | None = None,
+    debounce: Duration | Debounce | None = None,
+    priority: int = 0,
+    expires: Duration | None = None,
+    acks: Literal["late", "early"] = "late",
+    executor: Literal["thread", "process"] | None = None,
+    on_exhausted: Hook | None = None,
+    on_expired: Hook | None = None,
 ) -> Any:
-    """Make a job function out of a coroutine function, with or without arguments. The defaults are the worker's.
+    """Make a job function out of a function, with or without options. The defaults are the worker's.
 
-    :param name: name in payloads; default the coroutine's `__qualname__`, as in arq
+    :param name: name in payloads; default the function's `__qualname__`, as in arq
     :param queue: queue that `Pool.enqueue` puts it in; default the pool's
-    :param timeout: seconds that one attempt may run
+    :param timeout: seconds that one attempt may run; then it is cancelled, and fails with `TimeoutError`
     :param keep_result: seconds that the result is kept; 0 keeps none
     :param keep_result_forever: keep the result until it is deleted; wins over keep_result
     :param max_tries: attempts, the first included
-    :raises SettingsError: not a coroutine function, or an impossible value
+    :param soft_timeout: seconds after which `SoftTimeLimitExceeded` is raised inside the function, at its current await
+    :param retry: which errors are tried again, and when; default none but what the job asks for (`Retry`)
+    :param rate_limit: how often its jobs start, in the whole fleet: "10/m" or `RateLimit`
+    :param concurrency: how many of its jobs run at once, in the whole fleet: a number or `ConcurrencyLimit`
+    :param unique: `Unique(...)`, or True for one job of the same arguments until it has finished
+    :param debounce: seconds of quiet, or `Debounce(...)`: enqueues in quick succession become one run
+    :param priority: from 0 to 9, the most urgent, within its queue
+    :param expires: seconds after the enqueue after which it is not started any more; then it ends as expired
+    :param acks: "late" (default: a job whose worker dies runs again) or "early" (at most once: it fails instead)
+    :param executor: of a plain function: "thread" (default), or "process" that a hard time limit can kill
+    :param on_exhausted: async function of (ctx, error), called when the last allowed attempt has failed
+    :param on_expired: async function of ctx, called when the job expired
+    :raises SettingsError: an impossible value
     """
+    options = {
+        "soft_timeout": soft_timeout,
+        "retry": retry,
+        "rate_limit": rate_limit,
+        "concurrency": concurrency,
+        "unique": unique or None,
+        "debounce": debounce,
+        "priority": priority,
+        "expires": expires,
+        "acks": acks,
+        "executor": executor,
+        "on_exhausted": on_exhausted,
+        "on_expired": on_expired,
+    }
 
-    def wrap(coroutine: Any) -> JobFunction[..., Any]:
-        target = import_string(coroutine) if isinstance(coroutine, str) else coroutine
-        if not inspect.iscoroutinefunction(target):
-            raise SettingsError(f"@job: expected a coroutine function (async def), got {target!r}")
-        _check_options(timeout, keep_result, max_tries)
-        return JobFunction(
+    def wrap(given: Any) -> JobFunction[..., Any]:
+        target = import_string(given) if isinstance(given, str) else given
+        if not inspect.isroutine(target):
+            raise SettingsError(f"@job: expected a function (async def or def), got {target!r}")
+        _check_arq_options(timeout, keep_result, max_tries)
+        is_async = inspect.iscoroutinefunction(target)
+        control = JobControl.of(is_async=is_async, timeout_s=to_seconds(timeout), **options)
+        make: Any = JobFunction if is_async else PlainJobFunction
+        made: JobFunction[..., Any] = make(
             name or target.__qualname__,
-            target,
+            target if is_async else _in_a_thread(target),
             to_seconds(timeout),
             to_seconds(keep_result),
             keep_result_forever,
-            max_tries,
+            max_tries if max_tries is not None or retry is None else retry.tries,
             queue,
+            control,
+            None if is_async else target,
         )
+        return made
 
     return wrap if function is None else wrap(function)
 
 
-def _check_options(timeout: Seconds | None, keep_result: Seconds | None, max_tries: int | None) -> None:
+def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """A plain function as a stock arq worker can run it. Our worker has bounded executors instead."""
+
+    @wraps(function)
+    async def run(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(function, ctx, *args, **kwargs)
+
+    return run
+
+
+def _check_arq_options(timeout: Seconds | None, keep_result: Seconds | None, max_tries: int | None) -> None:
     for option, seconds, least in (("timeout", timeout, "more than 0"), ("keep_result", keep_result, "0 or more")):
         if seconds is None:
             continue
@@ -195,103 +313,3 @@ def _check_options(timeout: Seconds | None, keep_result: Seconds | None, max_tri
             raise SettingsError(f"@job: {option}: expected {least} seconds, got {seconds!r}")
     if max_tries is not None and (isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1):
         raise SettingsError(f"@job: max_tries: expected an int of at least 1, got {max_tries!r}")
-
-
-def _type_hints(coroutine: Any) -> dict[str, Any]:
-    """Hints of a function, its signature's names only; empty where they cannot be resolved."""
-    try:
-        return typing.get_type_hints(coroutine)
-    except Exception:
-        return {}
-
-
-def _needs_rebuilding(hint: Any) -> bool:
-    """Whether plain data differs from what the hint says: a class, a datetime, a UUID, an enum, a tuple."""
-    if hint is Any or hint in _BUILTIN or isinstance(hint, TypeVar):
-        return False
-    parts = typing.get_args(hint)
-    if parts:
-        origin = typing.get_origin(hint)
-        if origin is types.UnionType:
-            return any(_needs_rebuilding(part) for part in parts)
-        if origin is dict and parts[0] not in (str, Any):
-            return True
-        return (isinstance(origin, type) and origin not in _BUILTIN) or any(_needs_rebuilding(part) for part in parts)
-    return isinstance(hint, type)
-
-
-def _rebuild_unknown(hint: type, value: Any) -> Any:
-    """msgspec's hook for a type that it does not know."""
-    validate = getattr(hint, "model_validate", None)  # a pydantic model
-    if validate is not None:
-        return validate(value)
-    return value if not isinstance(hint, type) or _is_instance(value, hint) else hint(value)
-
-
-def _is_instance(value: Any, hint: Any) -> bool:
-    """Whether the value is what the hint says already; False for hints that cannot be asked (TypedDict, Protocol)."""
-    try:
-        return isinstance(hint, type) and isinstance(value, hint)
-    except TypeError:
-        return False
-
-
-def rebuild_value(hint: Any, value: Any) -> Any:
-    """The object that plain data stands for by a type hint.
-
-    :raises msgspec.ValidationError: the data does not fit the hint
-    """
-    if not _needs_rebuilding(hint) or _is_instance(value, hint):
-        return value
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint(value)
-    try:
-        return msgspec.convert(value, hint, strict=False, dec_hook=_rebuild_unknown)
-    except msgspec.ValidationError:
-        raise
-    except TypeError:
-        return value  # a hint that msgspec cannot express (a union of two classes): the plain data, as without hint
-
-
-class Rebuilder:
-    """Rebuilds the arguments of one job function from its type hints.
-
-    :param coroutine: the function whose hints count
-    """
-
-    def __init__(self, coroutine: Any) -> None:
-        self._by_position: list[Any] = []
-        self._by_name: dict[str, Any] = {}
-        self._rest: Any = Any
-        self._other_names: Any = Any
-        hints = _type_hints(coroutine)
-        parameters = list(inspect.signature(coroutine).parameters.values())[1:] if hints else []
-        for parameter in parameters:
-            hint = hints.get(parameter.name, Any)
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                self._rest = hint
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                self._other_names = hint
-            else:
-                self._by_name[parameter.name] = hint
-                if parameter.kind is not parameter.KEYWORD_ONLY:
-                    self._by_position.append(hint)
-        every = [*self._by_name.values(), self._rest, self._other_names]
-        self.needed = any(_needs_rebuilding(hint) for hint in every)
-
-    def rebuild(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments as the function expects them.
-
-        :raises ArgumentsError: a value does not fit its hint
-        """
-        known = self._by_position
-        try:
-            rebuilt = tuple(
-                rebuild_value(known[i] if i < len(known) else self._rest, value) for i, value in enumerate(args)
-            )
-            named = {
-                name: rebuild_value(self._by_name.get(name, self._other_names), value) for name, value in kwargs.items()
-            }
-        except (msgspec.ValidationError, ValueError) as error:
-            raise ArgumentsError(f"arguments do not fit the type hints of the job function: {error}") from error
-        return rebuilt, named

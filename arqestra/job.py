@@ -12,7 +12,7 @@ from arq.jobs import Deserializer, JobDef, JobResult, JobStatus, ResultNotFound,
 from redis.asyncio import Redis
 
 from .errors import JobNotRetryable, JobRunning, RemoteTraceback
-from .function import rebuild_value
+from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
 from .store.link import RETRYABLE
 from .wire import Payload, decode_payload, decode_result, encode_payload, job_def

@@ -60,6 +60,10 @@ class Keys:
         """Jobs that this one still waits for."""
         return f"{self.ours}parents:{job_id}"
 
+    def errors(self, job_id: str) -> str:
+        """Errors of the attempts of a job, the latest last, at most 20."""
+        return f"{self.ours}errors:{job_id}"
+
     def dead(self, queue: str) -> str:
         """Jobs that killed their workers: job id -> when (ms)."""
         return f"{self.ours}dead:{queue}"
@@ -85,6 +89,7 @@ class Keys:
             "DONE": self.done_channel(""),
             "CHILDREN": self.children(""),
             "PARENTS": self.parents(""),
+            "ERRORS": self.errors(""),
             "DEAD": self.dead(""),
             "DEAD_PAYLOADS": self.dead_payloads(""),
         }

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
@@ -40,6 +41,36 @@ def _is_serializer(value: Any) -> bool:
     return isinstance(value, Serializer) or (isinstance(value, str) and serializer_of(value) is not None)
 
 
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(queue, str) and queue and _is_int(count) and count >= 1 for queue, count in value.items()
+    )
+
+
+def _is_queues(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and _is_counts(value)
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and bool(value)
+        and all(isinstance(queue, str) and queue for queue in value)
+        and len(set(value)) == len(value)
+    )
+
+
+MB = 1024 * 1024
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|K|M|G)", re.IGNORECASE)
+
+
+def _memory_bytes(value: Any) -> int:
+    """Bytes of an int or of text such as "512MB" (1 MB is 1024 * 1024 bytes); 0 for anything else."""
+    if _is_int(value):
+        return int(value)
+    match = _MEMORY.fullmatch(value) if isinstance(value, str) else None
+    return int(float(match[1]) * {"K": 1024, "M": MB, "G": 1024 * MB}[match[2][0].upper()]) if match else 0
+
+
 _CHECKS: dict[str, Check] = {
     "true or false": lambda v: isinstance(v, bool),
     "seconds, 0 or more (int, float or timedelta)": _is_seconds,
@@ -48,6 +79,10 @@ _CHECKS: dict[str, Check] = {
     "an int of at least 0": lambda v: _is_int(v) and v >= 0,
     "an int of at least 1": lambda v: _is_int(v) and v >= 1,
     "a str": lambda v: isinstance(v, str),
+    "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)": _is_queues,
+    "a dict of queue name to an int of at least 1": _is_counts,
+    "bytes of at least 1 MB, as an int or text such as '512MB'": lambda v: _memory_bytes(v) >= MB,
+    "a sequence of middleware": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
     "a dict": lambda v: isinstance(v, dict),
     "a sequence of job functions": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
     "an async function of ctx": lambda v: inspect.iscoroutinefunction(v) or callable(v),
@@ -104,6 +139,19 @@ class WorkerKeywords(TypedDict, total=False):
     serializer: str | Serializer | None
     max_crashes: int
     stuck_after: float | timedelta
+    queues: Sequence[str] | Mapping[str, int] | None
+    queue_slots: Mapping[str, int] | None
+    queue_concurrency: Mapping[str, int] | None
+    middleware: Sequence[Any]
+    on_retries_exhausted: Callable[..., Any] | None
+    on_expired: Hook | None
+    keep_dead: float | timedelta
+    threads: int
+    processes: int | None
+    max_calls_per_process: int | None
+    cancel_grace: float | timedelta
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +195,21 @@ class WorkerOptions:
     :ivar max_crashes: leases of a job that may run out before it goes to the dead set
     :ivar stuck_after: seconds that a job may block the event loop before the worker's leases are no longer renewed;
         default the greater of 60 and 4 * lease
+    :ivar queues: queues to work on, in place of queue_name: a list in strict order, the most urgent first, or a dict of
+        weights, by which the slots are shared
+    :ivar queue_slots: by queue: slots of this worker that its jobs may occupy at most
+    :ivar queue_concurrency: by queue: jobs of it that run at once in the whole fleet
+    :ivar middleware: what surrounds each run, see `Middleware`
+    :ivar on_retries_exhausted: async function of (ctx, error), called when the last allowed attempt of a job has
+        failed; a function's own `on_exhausted` comes before it
+    :ivar on_expired: async function of ctx, called when a job expired
+    :ivar keep_dead: seconds that a job that failed for good stays in the dead set; 0 keeps none
+    :ivar threads: plain functions that run at once in threads
+    :ivar processes: plain functions that run at once in processes of their own; default the number of processors
+    :ivar max_calls_per_process: calls after which such a process is replaced, to give its memory back
+    :ivar cancel_grace: seconds that a cancelled job may take to end; after that it counts as stuck
+    :ivar max_jobs_per_child: jobs after which the worker process ends, to be replaced by its supervisor
+    :ivar max_memory_per_child: resident memory after which it does; bytes, or text such as "512MB"
     """
 
     functions: Sequence[Any] = _setting((), "a sequence of job functions")
@@ -186,6 +249,21 @@ class WorkerOptions:
     serializer: str | Serializer | None = _setting(None, '"pickle", "msgpack" or "json"')
     max_crashes: int = _setting(3, "an int of at least 1")
     stuck_after: float | timedelta | None = _setting(None, "seconds, more than 0 (int, float or timedelta)")
+    queues: Sequence[str] | Mapping[str, int] | None = _setting(
+        None, "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)"
+    )
+    queue_slots: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
+    queue_concurrency: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
+    middleware: Sequence[Any] = _setting((), "a sequence of middleware")
+    on_retries_exhausted: Callable[..., Any] | None = _setting(None, "a callable")
+    on_expired: Hook | None = _setting(None, "an async function of ctx")
+    keep_dead: float | timedelta = _setting(7 * 86_400, "seconds, 0 or more (int, float or timedelta)")
+    threads: int = _setting(32, "an int of at least 1")
+    processes: int | None = _setting(None, "an int of at least 1")
+    max_calls_per_process: int | None = _setting(None, "an int of at least 1")
+    cancel_grace: float | timedelta = _setting(5, "seconds, more than 0 (int, float or timedelta)")
+    max_jobs_per_child: int | None = _setting(None, "an int of at least 1")
+    max_memory_per_child: int | str | None = _setting(None, "bytes of at least 1 MB, as an int or text such as '512MB'")
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
@@ -205,6 +283,15 @@ class WorkerOptions:
         refuse_unknown(settings)
         listed = {name: _listed(settings[name]) for name in ("functions", "cron_jobs") if name in settings}
         return cls(**{**settings, **listed})
+
+    @property
+    def queue_weights(self) -> dict[str, int] | None:
+        """Queue -> weight; None where the queues have a strict order."""
+        return dict(self.queues) if isinstance(self.queues, Mapping) else None
+
+    @property
+    def max_memory_bytes(self) -> int | None:
+        return None if self.max_memory_per_child is None else _memory_bytes(self.max_memory_per_child)
 
     @property
     def lease_ms(self) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
+        "durations",
         "keys",
         "clock",
         "identity",
@@ -29,6 +30,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "wire",
         "serializers",
         "retry",
+        "limits",
+        "unique",
+        "control",
+        "rebuild",
+        "middleware",
         "function",
         "outcome",
         "cron",

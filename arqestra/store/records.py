@@ -92,6 +92,8 @@ class Ending(NamedTuple):
     :ivar kind: `end` | `dead` | `retry` | `release`
     :ivar number: of `end`: ms to keep the id taken; of `retry` and `release`: ms until it is due again
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
+    :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
+        attempt adds nothing; b"" of a first attempt that did not fail
     """
 
     id: str
@@ -101,6 +103,7 @@ class Ending(NamedTuple):
     number: int = 0
     ttl_ms: int = -1
     result: bytes = b""
+    error: bytes = b""
 
 
 class HeldLease(NamedTuple):

@@ -6,7 +6,7 @@ from arq.cron import CronJob
 from arq.utils import to_ms
 from arq.worker import Function
 
-from ..function import Rebuilder
+from ..rebuild import Rebuilder
 
 if TYPE_CHECKING:
     from .worker import Worker

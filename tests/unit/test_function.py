@@ -63,12 +63,19 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str) -
         job(**options)(greet.coroutine)
 
 
-def test_a_plain_function_is_refused() -> None:
-    def plain(ctx: Any) -> None:
-        """No coroutine."""
+def test_a_plain_function_is_a_job_too_and_calling_it_gives_its_value() -> None:
+    @job
+    def double(ctx: Any, number: int) -> int:
+        return number * 2
 
-    with pytest.raises(SettingsError, match="expected a coroutine function"):
-        job(plain)  # type: ignore[call-overload]
+    assert double(None, 4) == 8
+    assert double.control.executor == "thread"
+    assert double.result_type is int
+
+
+def test_what_is_no_function_is_refused() -> None:
+    with pytest.raises(SettingsError, match="expected a function"):
+        job(3)  # type: ignore[call-overload]
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from arqestra import SerializationError, SettingsError
 from arqestra.errors import ArgumentsError
-from arqestra.function import Rebuilder, rebuild_value
+from arqestra.rebuild import Rebuilder, rebuild_value
 from arqestra.serializers import SERIALIZERS, Serializer, serializer_of
 from arqestra.wire import Payload, decode_payload, encode_payload
 from tests.unit.typed_values import Colour, Customer, Order, Point

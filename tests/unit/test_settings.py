@@ -64,6 +64,19 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "serializer": ("msgpack", ("yaml", 1, b"json")),
     "max_crashes": POSITIVE,
     "stuck_after": (60, (0, -1, "60", True)),
+    "queues": (["critical", "default"], ("critical", [], ["a", "a"], {"a": 0}, {"a": "1"}, {}, [1])),
+    "queue_slots": ({"a": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
+    "queue_concurrency": ({"a": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
+    "middleware": ([], ("m", 1, None)),
+    "on_retries_exhausted": HOOK,
+    "on_expired": HOOK,
+    "keep_dead": SECONDS,
+    "threads": POSITIVE,
+    "processes": (3, (0, -1, 1.5, "3", True)),
+    "max_calls_per_process": (3, (0, -1, 1.5, "3", True)),
+    "cancel_grace": (5, (0, -1, "5", True, None)),
+    "max_jobs_per_child": (3, (0, -1, 1.5, "3", True)),
+    "max_memory_per_child": ("512MB", (0, -1, 1.5, "3", "1KB", "lots", True)),
 }
 WRONG = [(name, value) for name, (_, wrong) in SETTINGS.items() for value in wrong]
 

@@ -21,7 +21,7 @@ end
 leave_parents(id)
 local due_queues = {}
 release_children(id, now, due_queues)
-local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id)
+local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
 removed = removed + call('ZREM', queue, id) + call('ZREM', DEAD .. queue, id)
 call('HDEL', DEAD_PAYLOADS .. queue, id)
 call('ZREM', ABORTS, id)

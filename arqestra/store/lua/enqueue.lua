@@ -36,7 +36,7 @@ end
 local function refused(id, nonce)
   if nonce ~= '' then
     if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
-      call('DEL', ATTEMPTS .. id, PARENTS .. id)
+      call('DEL', ATTEMPTS .. id, PARENTS .. id, ERRORS .. id)
       call('ZREM', ABORTS, id)
       return false
     end

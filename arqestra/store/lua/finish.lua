@@ -3,13 +3,14 @@
 --
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''
---       then for each job: id, queue, token, kind, number, result ttl, result
+--       then for each job: id, queue, token, kind, number, result ttl, result, error
 --         kind    'end'      it has ended: write the result, delete the rest      number: ms to keep the id taken, or 0
 --                 'dead'     the same, and keep it in the dead set                number: unused
 --                 'retry'    run it again number ms from now; number 0: at its old place in the queue
 --                 'release'  the same, and the attempt does not count
 --         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted
 --         result ttl  ms | '0' for ever | '-1' no result is kept
+--         error       of the attempt, for the job's history | '+' it may have a history | '' it has none
 -- RETURNS  one character for each job: '1' written, '0' the lease was lost
 -- EVENTS   publishes the end of each job; wakes a worker for what is due again; releases children whose last parent ended
 --
@@ -20,11 +21,12 @@
 -- @include _children
 
 local DEAD_SET_LIMIT = 10000
+local HISTORY_LIMIT = 20
 local FAR_FUTURE = 8640000000000000  -- the score of a job that waits for its parents
 
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
-local count = (#argv - 1) / 7
+local count = (#argv - 1) / 8
 local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
 local removals = {}          -- queue -> ids
 local doomed = {}            -- keys to delete
@@ -32,7 +34,7 @@ local has_aborts = call('EXISTS', ABORTS) == 1
 
 local lease_names = {}
 for i = 0, count - 1 do
-  lease_names[#lease_names + 1] = LEASE .. argv[2 + i * 7]
+  lease_names[#lease_names + 1] = LEASE .. argv[2 + i * 8]
 end
 local leases = call('MGET', unpack(lease_names))
 
@@ -48,6 +50,24 @@ local function bury(id, queue)
       call('ZREM', DEAD .. queue, oldest)
       call('HDEL', DEAD_PAYLOADS .. queue, oldest)
     end
+  end
+end
+
+local function note_error(id, error)
+  if error ~= '' and error ~= '+' then
+    call('RPUSH', ERRORS .. id, error)
+    call('LTRIM', ERRORS .. id, -HISTORY_LIMIT, -1)
+  end
+end
+
+-- The history of an ended job is kept as long as its result.
+local function keep_history(id, ttl)
+  if ttl == '0' then
+    call('PERSIST', ERRORS .. id)
+  elseif ttl == '-1' then
+    call('DEL', ERRORS .. id)
+  else
+    call('PEXPIRE', ERRORS .. id, ttl)
   end
 end
 
@@ -105,13 +125,20 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
 end
 
 for i = 0, count - 1 do
-  local at = 2 + i * 7
+  local at = 2 + i * 8
   local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
   local lease = leases[i + 1]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
+    local error = argv[at + 7]
+    if error ~= '' then
+      note_error(id, error)
+    end
     if kind == 'end' or kind == 'dead' then
       finish_job(id, queue, kind, argv[at + 4], argv[at + 5], argv[at + 6])
+      if error ~= '' then
+        keep_history(id, argv[at + 5])
+      end
     else
       put_back(id, queue, kind, argv[at + 4], lease, argv[at + 6])
     end
