@@ -68,9 +68,54 @@ class Keys:
         """Jobs that killed their workers: job id -> when (ms)."""
         return f"{self.ours}dead:{queue}"
 
-    def dead_payloads(self, queue: str) -> str:
-        """Payloads of the dead set: job id -> payload."""
-        return f"{self.ours}dead-payloads:{queue}"
+    def dead_results(self, queue: str) -> str:
+        """Results of the dead set: job id -> result."""
+        return f"{self.ours}dead-results:{queue}"
+
+    def specs(self, queue: str) -> str:
+        """Limits and locks of the jobs that have some: job id -> msgpack. `store/lua/_limits.lua` explains these."""
+        return f"{self.ours}specs:{queue}"
+
+    def held(self, queue: str) -> str:
+        """Jobs that wait in a lane: job id -> the limit whose lane it is."""
+        return f"{self.ours}held:{queue}"
+
+    def lane(self, queue: str, limit: str) -> str:
+        """Jobs that wait for their turn under a limit: job id -> score in the queue's order."""
+        return f"{self.ours}lane:{queue}|{limit}"
+
+    def gates(self, queue: str) -> str:
+        """Limits with a lane: limit -> when its first job may be tried (ms)."""
+        return f"{self.ours}gates:{queue}"
+
+    def lanes(self, limit: str) -> str:
+        """Queues in which jobs wait for a limit."""
+        return f"{self.ours}lanes:{limit}"
+
+    def rate(self, limit: str) -> str:
+        """The time (ms) by which all starts so far are paid for."""
+        return f"{self.ours}rate:{limit}"
+
+    def holders(self, limit: str) -> str:
+        """Jobs that run under a concurrency limit: job id -> since when (ms)."""
+        return f"{self.ours}holders:{limit}"
+
+    def unique(self, lock: str) -> str:
+        """Who holds a lock: `job id|first enqueue in ms|queue`."""
+        return f"{self.ours}unique:{lock}"
+
+    def promote(self, queue: str) -> str:
+        """Deferred jobs with a priority: job id -> due (ms)."""
+        return f"{self.ours}promote:{queue}"
+
+    @property
+    def paused(self) -> str:
+        """Queues that are paused."""
+        return f"{self.ours}paused"
+
+    def resting(self, queue: str) -> str:
+        """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
+        return f"{self.ours}resting:{queue}"
 
     def statistics(self, minute: int) -> str:
         """Counters of one minute since the epoch: `queue|function|figure` -> number."""
@@ -91,6 +136,17 @@ class Keys:
             "PARENTS": self.parents(""),
             "ERRORS": self.errors(""),
             "DEAD": self.dead(""),
-            "DEAD_PAYLOADS": self.dead_payloads(""),
+            "DEAD_RESULTS": self.dead_results(""),
+            "SPECS": self.specs(""),
+            "HELD": self.held(""),
+            "LANE": f"{self.ours}lane:",
+            "GATES": self.gates(""),
+            "LANES": self.lanes(""),
+            "RATE": self.rate(""),
+            "HOLDERS": self.holders(""),
+            "UNIQUE": self.unique(""),
+            "PROMOTE": self.promote(""),
+            "PAUSED": self.paused,
+            "RESTING": self.resting(""),
         }
         return "local call = redis.call\n" + "".join(f"local {name} = '{prefix}'\n" for name, prefix in names.items())

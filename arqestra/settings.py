@@ -273,6 +273,20 @@ class WorkerOptions:
             expects = setting.metadata["expects"]
             if not _CHECKS[expects](value):
                 raise SettingsError(f"{setting.name}: expected {expects}, got {value!r}")
+        self._check_queues()
+
+    def _check_queues(self) -> None:
+        if self.queues is None:
+            queues = {self.queue_name}
+        else:
+            queues = set(self.queues)
+            if self.queue_name not in (None, default_queue_name):
+                raise SettingsError(f"expected queues or queue_name, got both: {self.queues!r} and {self.queue_name!r}")
+        for name in ("queue_slots", "queue_concurrency"):
+            for queue in getattr(self, name) or ():
+                if queue not in queues and None not in queues:
+                    known = ", ".join(map(str, queues))
+                    raise SettingsError(f"{name}: expected queues of this worker ({known}), got {queue!r}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "WorkerOptions":

@@ -2,7 +2,21 @@
 
 from typing import Literal, NamedTuple
 
-__all__ = ("ClaimRequest", "Claimed", "Ending", "HeldLease", "LeasedJob", "NewJob", "Renewal", "Sighting")
+__all__ = (
+    "ClaimRequest",
+    "Claimed",
+    "Ending",
+    "HeldLease",
+    "LeasedJob",
+    "NewJob",
+    "QueueShare",
+    "Renewal",
+    "Sighting",
+    "Verdict",
+)
+
+# Of one enqueue: accepted, refused, or the id of the job that stands for it.
+Verdict = bool | str
 
 
 class NewJob(NamedTuple):
@@ -12,6 +26,7 @@ class NewJob(NamedTuple):
     :ivar nonce: of a chosen id, which is refused if it exists: also found in the payload; '' for a generated id
     :ivar attempts: attempts that count as started already
     :ivar parents: ids of jobs that must end first
+    :ivar extra: priority, limits and lock as `enqueue.lua` reads them; b"" for none
     """
 
     queue: str
@@ -21,6 +36,19 @@ class NewJob(NamedTuple):
     nonce: str = ""
     attempts: int = 0
     parents: tuple[str, ...] = ()
+    extra: bytes = b""
+
+
+class QueueShare(NamedTuple):
+    """What a claim may take of one queue.
+
+    :ivar quota: slots that it gets before the others get the rest
+    :ivar most: slots that it may get in all
+    """
+
+    queue: str
+    quota: int
+    most: int
 
 
 class ClaimRequest(NamedTuple):
@@ -31,6 +59,7 @@ class ClaimRequest(NamedTuple):
     :ivar aborts: also take jobs that are to be aborted, beyond the slots
     :ivar holds_suspect: the worker runs a job already that has ended several workers
     :ivar only: claim just these ids, if they are due
+    :ivar shares: of several queues, the most urgent first; () for all slots to the one queue
     """
 
     queue: str
@@ -44,6 +73,7 @@ class ClaimRequest(NamedTuple):
     holds_suspect: bool = False
     max_crashes: int = 3
     only: tuple[str, ...] = ()
+    shares: tuple[QueueShare, ...] = ()
 
     @property
     def token(self) -> str:
@@ -59,6 +89,7 @@ class LeasedJob(NamedTuple):
     :ivar crashes: leases of it that ran out
     :ivar flag: '' run it | 'abort' | 'dead': do not run it, record it
     :ivar claimed_ms: when it was claimed, on Redis' clock
+    :ivar spec: the limits and locks under which it was admitted; b"" for none
     """
 
     queue: str
@@ -70,6 +101,7 @@ class LeasedJob(NamedTuple):
     due_ms: int
     crashes: int
     flag: str
+    spec: bytes = b""
 
 
 class Claimed(NamedTuple):
@@ -78,18 +110,21 @@ class Claimed(NamedTuple):
     :ivar queued: entries in the queue, those in progress included
     :ivar next_due_in_ms: ms until the next job becomes due, for the worker that has to watch for it; else -1
     :ivar shared: due jobs were left for other waiting workers
+    :ivar more: of several queues: those that may have more due jobs
     """
 
     jobs: list[LeasedJob]
     queued: int
     next_due_in_ms: int
     shared: bool
+    more: frozenset[str] = frozenset()
 
 
 class Ending(NamedTuple):
     """What became of a leased job.
 
-    :ivar kind: `end` | `dead` | `retry` | `release`
+    :ivar kind: `end` | `dead` (failed for good) | `retry` | `release` | `limit` (its limits are those of `result`, let
+        it wait for them) | `early` (it goes on, and is not to run again)
     :ivar number: of `end`: ms to keep the id taken; of `retry` and `release`: ms until it is due again
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
     :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
@@ -99,7 +134,7 @@ class Ending(NamedTuple):
     id: str
     queue: str
     token: str
-    kind: Literal["end", "dead", "retry", "release"]
+    kind: Literal["end", "dead", "retry", "release", "limit", "early"]
     number: int = 0
     ttl_ms: int = -1
     result: bytes = b""
@@ -122,13 +157,14 @@ class Renewal(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """What is known of a job: its result, score in the queue, lease record, the time on Redis' clock, its payload."""
+    """What is known of a job: its result, when it is due, lease record, the time on Redis' clock, payload, errors."""
 
     result: bytes | None
     score: int | None
     lease: bytes | None
     now_ms: int
     payload: bytes | None
+    errors: tuple[bytes, ...] = ()
 
     @property
     def in_progress(self) -> bool:

@@ -6,8 +6,9 @@ from typing import Any, Literal, cast
 from redis.asyncio import Redis
 
 from ..keys import Keys
+from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
 from .link import Links, ScriptCall, with_retries
-from .records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, Renewal, Sighting
+from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Renewal, Sighting, Verdict
 from .scripts import script
 
 __all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
@@ -15,8 +16,9 @@ __all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
 STATISTICS_TTL_S = 25 * 3600
+KEEP_DEAD_MS = 7 * 86_400_000
+PURGE_CHUNK = 200
 CHUNK_BYTES = 8 * 1024 * 1024
-CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
 
 
 class Store:
@@ -32,7 +34,10 @@ class Store:
         self._redis = redis
         self._links = Links(redis.connection_pool)
         self._clock = clock
-        names = ("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave")
+        names = (
+            *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
+            *("purge", "pause", "discard"),
+        )
         self._scripts = {name: script(name, self.keys) for name in names}
 
     async def close(self) -> None:
@@ -52,26 +57,29 @@ class Store:
                 raise reply
         return replies
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[bool]:
-        """Store jobs; False stands for a job whose id exists. Sent again after a lost connection, without harm."""
-        verdicts: list[bool] = []
-        for chunk in chunks(jobs):
-            verdicts += await self.enqueue_chunk(chunk)
-        return verdicts
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Verdict]:
+        """Store jobs. Sent again after a lost connection, without harm.
 
-    async def enqueue_chunk(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[bool]:
+        :returns: for each True, False if it was refused, or the id of the job that stands for it: it holds the lock
+        """
+        accepted: list[Verdict] = []
+        for chunk in chunks(jobs):
+            accepted += await self.enqueue_chunk(chunk)
+        return accepted
+
+    async def enqueue_chunk(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[Verdict]:
         """Store jobs in one script call.
 
         :param resent: they were sent before, and the reply was lost
         """
-        flat = _flat_jobs(jobs)
+        flat = flat_jobs(jobs)
 
-        async def send(resent: bool) -> list[bool]:
-            return _verdicts((await self._run(self._enqueue_call(jobs[0].queue, flat, resent)))[0])
+        async def send(resent: bool) -> list[Verdict]:
+            return enqueued((await self._run(self._enqueue_call(jobs[0].queue, flat, resent)))[0])
 
         return await with_retries(send, resent=resent)
 
-    def enqueue_now(self, jobs: Sequence[NewJob], receive: Callable[[list[bool] | Exception], None]) -> bool:
+    def enqueue_now(self, jobs: Sequence[NewJob], receive: Callable[[list[Verdict] | Exception], None]) -> bool:
         """Store jobs in one script call, sent right away; the reply goes to `receive`.
 
         :returns: False if there is no connection yet: nothing was sent, and `receive` will not be called
@@ -82,33 +90,39 @@ class Store:
 
         def pass_on(replies: list[Any] | Exception) -> None:
             reply = replies if isinstance(replies, Exception) else replies[0]
-            receive(reply if isinstance(reply, Exception) else _verdicts(reply))
+            receive(reply if isinstance(reply, Exception) else enqueued(reply))
 
-        link.send((self._enqueue_call(jobs[0].queue, _flat_jobs(jobs), False),), pass_on)
+        link.send((self._enqueue_call(jobs[0].queue, flat_jobs(jobs), False),), pass_on)
         return True
 
     def _enqueue_call(self, queue: str, flat: Sequence[bytes | str | int], resent: bool) -> ScriptCall:
         return self._call("enqueue", queue, "1" if resent else "0", *flat)
 
     async def turn(
-        self, endings: Sequence[Ending], request: ClaimRequest | None, *, resent: bool = False
+        self,
+        endings: Sequence[Ending],
+        request: ClaimRequest | None,
+        *,
+        resent: bool = False,
+        keep_dead_ms: int = KEEP_DEAD_MS,
     ) -> tuple[list[bool], Claimed | None]:
         """Finish and claim in one round trip: what ended makes room for what is claimed.
 
         :param endings: at most `CHUNK`
         :param resent: the same call was sent before and its reply was lost
+        :param keep_dead_ms: how long the dead set keeps a job
         :returns: for each ending whether it was written (False: the lease was lost), and the claim
         """
         calls = []
         if endings:
-            calls.append(self._call("finish", endings[0].queue, *_flat_endings(endings)))
+            calls.append(self._call("finish", endings[0].queue, keep_dead_ms, *flat_endings(endings)))
         if request is not None:
-            calls.append(self._call("claim", request.queue, *_claim_args(request, resent)))
+            calls.append(self._call("claim", request.queue, *claim_args(request, resent)))
         if not calls:
             return [], None
         replies = await self._run(*calls)
-        written = _verdicts(replies[0]) if endings else []
-        return written, None if request is None else _claimed(request, replies[-1])
+        written = verdicts(replies[0]) if endings else []
+        return written, None if request is None else claimed(request, replies[-1])
 
     async def renew(self, leases: Sequence[HeldLease], lease_ms: int, *, aborts: bool) -> Renewal:
         """Extend leases; says which are lost and which jobs are to be aborted."""
@@ -149,8 +163,30 @@ class Store:
     async def peek(self, job_id: str, queue: str, *, payload: bool = False) -> Sighting:
         """What is known of a job."""
         reply = await with_retries(lambda _: self._run(self._call("peek", queue, job_id, "1" if payload else "0")))
-        result, score, lease, now_ms, stored = reply[0]
-        return Sighting(result, None if score is None else int(float(score)), lease, now_ms, stored)
+        result, score, lease, now_ms, stored, errors = reply[0]
+        return Sighting(
+            result, None if score is None else due_ms_of(float(score)), lease, now_ms, stored, tuple(errors)
+        )
+
+    async def pause(self, queue: str, *, paused: bool) -> bool:
+        """Pause or resume a queue for the whole fleet; whether that changed anything."""
+        reply = await with_retries(lambda _: self._run(self._call("pause", queue, "1" if paused else "0")))
+        return bool(reply[0])
+
+    async def purge(self, queue: str) -> int:
+        """Remove the jobs of a queue that no worker holds; how many."""
+        removed = skip = 0
+        while True:
+            call = self._call("purge", queue, skip, PURGE_CHUNK)
+            count, skip, ended = (await with_retries(lambda _, call=call: self._run(call)))[0]  # type: ignore[misc]
+            removed += count
+            if ended == b"1":
+                return cast(int, removed)
+
+    async def discard(self, queue: str, job_ids: Sequence[str]) -> int:
+        """Take jobs out of the dead set for good; how many were there."""
+        reply = await with_retries(lambda _: self._run(self._call("discard", queue, *job_ids)))
+        return cast(int, reply[0])
 
     async def record(self, minute: int, sums: Iterable[tuple[str, int]], maxima: Iterable[tuple[str, int]]) -> None:
         """Add to the statistics of a minute since the epoch."""
@@ -173,59 +209,3 @@ def chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
         size_bytes += len(job.payload)
     if first < len(jobs):
         yield jobs[first:]
-
-
-def _verdicts(reply: bytes) -> list[bool]:
-    """A script's verdicts, one character each."""
-    return [verdict == ord("1") for verdict in reply]
-
-
-def _flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
-    flat: list[bytes | str | int] = []
-    for job in jobs:
-        flat += (job.queue, job.id, job.when, job.nonce, job.attempts, job.payload, len(job.parents))
-        flat += job.parents
-    return flat
-
-
-def _flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
-    flat: list[bytes | str | int] = []
-    for ending in endings:
-        flat += ending
-    return flat
-
-
-def _claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, ...]:
-    return (
-        request.worker_id,
-        request.number,
-        min(request.slots, CHUNK),
-        request.lease_ms,
-        request.margin_ms,
-        "1" if request.wait else "0",
-        "1" if request.aborts else "0",
-        "1" if request.holds_suspect else "0",
-        request.max_crashes,
-        "1" if resent else "0",
-        *request.only,
-    )
-
-
-_UNMARKED = (0, "")
-
-
-def _mark(mark: bytes) -> tuple[int, str]:
-    """Crashes and flag of a job that has some."""
-    crashes, flag = mark.decode().split(" ")
-    return int(crashes), flag
-
-
-def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
-    queued, next_due_in_ms, shared, now = reply[:4]
-    queue, token = request.queue, request.token
-    fields = iter(reply[4:])
-    jobs = [
-        LeasedJob(queue, token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED))
-        for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
-    ]
-    return Claimed(jobs, queued, next_due_in_ms, shared == b"1")

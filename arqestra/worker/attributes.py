@@ -30,6 +30,7 @@ class WorkerAttributes:
         self.options = options
         self._set_functions(options)
         self.queue_name = self._queue_name(options)
+        self.queues = (self.queue_name,) if options.queues is None else tuple(options.queues)
         self.serializer: Serializer = self._serializer(options)
         self._set_arq_attributes(options)
 
@@ -46,6 +47,8 @@ class WorkerAttributes:
 
     @staticmethod
     def _queue_name(options: WorkerOptions) -> str:
+        if options.queues is not None:
+            return next(iter(options.queues))
         if options.queue_name is not None:
             return options.queue_name
         if options.redis_pool is None:

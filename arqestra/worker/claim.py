@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..store.records import Claimed, ClaimRequest
 from ..store.store import CHUNK
+from .shares import QueueShares
 
 __all__ = ("ClaimPolicy", "ClaimSettings")
 
@@ -29,6 +30,7 @@ class ClaimSettings:
     wait: bool
     aborts: bool
     max_crashes: int
+    shares: QueueShares | None = None  # of several queues
 
 
 class ClaimPolicy:
@@ -53,13 +55,16 @@ class ClaimPolicy:
     def look(self) -> None:
         """Jobs may be due, or aborts requested: claim at the next turn."""
         self._may_be_due = self._look_now = True
+        if self.settings.shares is not None:
+            self.settings.shares.look()
 
     def next_request(self) -> ClaimRequest | None:
         """The claim to send now, if one is worth it."""
         if not self.active or not self._may_be_due:
             return None
         slots = max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
-        if slots == 0 and not self._look_now:
+        shares = self.settings.shares
+        if not self._look_now and (slots == 0 if shares is None else not shares.worth_asking(slots)):
             return None
         self._look_now = False
         return self.request(slots)
@@ -80,13 +85,20 @@ class ClaimPolicy:
             self._holds_suspect(),
             settings.max_crashes,
             only,
+            () if settings.shares is None or only else settings.shares.shares(slots),
         )
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
         """Take in the reply; returns the ms after which to look again, or None to wait for a wake-up or the poll."""
+        shares = self.settings.shares if request.shares else None
+        if shares is not None:
+            shares.learn(request, claimed)
         if claimed.shared:
             self._may_be_due = False
             return YIELD_TO_OTHERS_MS
         found_enough = len(claimed.jobs) >= request.slots
-        self._may_be_due = found_enough or self._look_now
+        if shares is not None:
+            self._may_be_due = True  # `worth_asking` tells which queues
+        else:
+            self._may_be_due = found_enough or self._look_now
         return claimed.next_due_in_ms if not found_enough and claimed.next_due_in_ms >= 0 else None

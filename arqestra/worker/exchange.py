@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from ..store.link import RETRYABLE
 from ..store.records import Claimed, ClaimRequest, Ending, LeasedJob
-from ..store.store import CHUNK, CHUNK_BYTES, Store
+from ..store.store import CHUNK, CHUNK_BYTES, KEEP_DEAD_MS, Store
 from .claim import ClaimPolicy
 
 __all__ = ("Exchange",)
@@ -35,6 +35,7 @@ class Exchange:
     :param store: where to
     :param claims: decides what to fetch
     :param start: called with each job that was claimed
+    :param keep_dead_ms: how long the dead set keeps a job
     :param settled: called with the id and token of each outcome that Redis has taken, and whether the lease still held
     """
 
@@ -44,11 +45,13 @@ class Exchange:
         claims: ClaimPolicy,
         start: Callable[[LeasedJob], None],
         settled: Callable[[Ending, bool], None],
+        keep_dead_ms: int = KEEP_DEAD_MS,
     ) -> None:
         self._store = store
         self._claims = claims
         self._start = start
         self._settled = settled
+        self._keep_dead_ms = keep_dead_ms
         # Turns are started by jobs that end; the jobs that a turn starts must not see those jobs' context variables.
         self._context = contextvars.copy_context()
         self._endings: list[Ending] = []
@@ -163,14 +166,15 @@ class Exchange:
 
     def due_in(self, delay_ms: int) -> None:
         """This worker became the lookout: the next job is due in that many ms."""
-        self._look_again_in(delay_ms)
+        if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + delay_ms / 1000:
+            self._look_again_in(delay_ms)
 
     async def _send(self, endings: list[Ending], request: ClaimRequest | None) -> tuple[list[bool], Claimed | None]:
         """One round trip, repeated until Redis answers."""
         failures = 0
         while True:
             try:
-                reply = await self._store.turn(endings, request, resent=failures > 0)
+                reply = await self._store.turn(endings, request, resent=failures > 0, keep_dead_ms=self._keep_dead_ms)
             except RETRYABLE as error:
                 pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
                 failures += 1

@@ -40,6 +40,10 @@ class Slots:
         """A job runs here that has ended several workers."""
         return self._suspects > 0
 
+    def running_of(self, queue: str) -> int:
+        """How many jobs of a queue occupy slots."""
+        return sum(attempt.leased.queue == queue for attempt in self.running.values())
+
     def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
         """Let an attempt run in a slot."""
         leased = attempt.leased

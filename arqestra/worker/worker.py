@@ -12,6 +12,7 @@ from time import time
 from typing import Any, Unpack
 
 from arq.connections import ArqRedis, RedisSettings, log_redis_info
+from arq.utils import to_ms
 from arq.worker import FailedJobs
 from redis.exceptions import RedisError
 
@@ -31,6 +32,7 @@ from .cron_jobs import enqueue_due_cron_jobs
 from .exchange import Exchange
 from .execute import execute, hand_over
 from .heartbeat import Heartbeat, HeartbeatSettings
+from .shares import QueueShares
 from .slots import Slots
 from .tally import Tally
 from .terms import default_terms, terms_of
@@ -173,7 +175,8 @@ class Worker(WorkerAttributes):
             self._stop_claiming()
             with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
                 async with asyncio.timeout(LEAVE_WAIT_S):
-                    await self._store.leave(self.queue_name, self.worker_id)
+                    for queue in self.queues:
+                        await self._store.leave(queue, self.worker_id)
             if not self.slots.leases:
                 await self._stop_heartbeat()
 
@@ -218,9 +221,17 @@ class Worker(WorkerAttributes):
             not self.burst,
             self.allow_abort_jobs,
             self.options.max_crashes,
+            self._queue_shares(),
         )
         self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect)
-        self.exchange = Exchange(self._store, self._claims, self._start_job, self.slots.settle)
+        keep_dead_ms = to_ms(self.options.keep_dead)
+        self.exchange = Exchange(self._store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
+
+    def _queue_shares(self) -> QueueShares | None:
+        caps = self.options.queue_slots or {}
+        if len(self.queues) == 1 and self.queue_name not in caps:
+            return None
+        return QueueShares(self.queues, self.options.queue_weights, caps, self.slots.running_of)
 
     async def _disconnect(self) -> None:
         pool, self._pool = self.pool, None
@@ -275,7 +286,7 @@ class Worker(WorkerAttributes):
         if time() - self._last_health_check < self.health_check_interval:
             return
         self._last_health_check = time()
-        queued = await queue_depth(self.pool, self.queue_name)
+        queued = sum([await queue_depth(self.pool, queue) for queue in self.queues])
         counts = (
             f"j_complete={self.jobs_complete} j_failed={self.jobs_failed} "
             f"j_retried={self.jobs_retried} j_ongoing={len(self.slots.running)} queued={queued}"

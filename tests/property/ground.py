@@ -69,7 +69,7 @@ class Ground:
     def _read(pipe: Any, name: str) -> None:
         if name in (QUEUE, KEYS.aborts, KEYS.dead(QUEUE), KEYS.waiting(QUEUE)):
             pipe.zrange(name, 0, -1, withscores=True)
-        elif name.startswith((KEYS.children(""), KEYS.dead_payloads(""))):
+        elif name.startswith((KEYS.children(""), KEYS.dead_results(""))):
             pipe.hgetall(name)
         elif name.startswith(KEYS.parents("")):
             pipe.smembers(name)
@@ -82,7 +82,7 @@ def _plain(name: str, reply: Any) -> object:
         return {member.decode(): int(score) for member, score in reply}
     if isinstance(reply, set):
         return {member.decode() for member in reply}
-    if isinstance(reply, dict) and name.startswith(KEYS.dead_payloads("")):
+    if isinstance(reply, dict) and name.startswith(KEYS.dead_results("")):
         return {field.decode(): value for field, value in reply.items()}
     if isinstance(reply, dict):
         return {field.decode(): value.decode() for field, value in reply.items()}

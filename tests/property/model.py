@@ -48,7 +48,7 @@ class Model:
     parents: dict[str, set[str]] = field(default_factory=dict)
     children: dict[str, set[str]] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
-    dead_payloads: dict[str, bytes] = field(default_factory=dict)
+    dead_results: dict[str, bytes] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     woken: list[str] = field(default_factory=list)
 
@@ -248,15 +248,14 @@ class Model:
 
     def _end(self, now: int, ending: Ending) -> None:
         job_id = ending.id
-        payload = self.payloads.pop(job_id, None)
+        self.payloads.pop(job_id, None)
         if ending.kind == "dead":
             self.dead[job_id] = now
-            if payload is not None:
-                self.dead_payloads[job_id] = payload
+            self.dead_results[job_id] = ending.result
         if ending.ttl_ms >= 0:
             self.results[job_id] = ending.result
         self.attempts.pop(job_id, None)
-        if ending.kind == "end" and ending.number:
+        if ending.number:
             self.leases[job_id] = STOCK_RECORD
         else:
             del self.leases[job_id]
@@ -312,7 +311,7 @@ class Model:
         places = (self.queue, self.payloads, self.leases, self.attempts, self.results, self.parents, self.dead)
         found = any(job_id in place for place in places)
         self._forget_parents(job_id)
-        for place in (*places, self.aborts, self.dead_payloads):
+        for place in (*places, self.aborts, self.dead_results):
             place.pop(job_id, None)
         if self._release_children(now, job_id):
             self.wake()
@@ -323,7 +322,7 @@ class Model:
             return "exists"
         if self.results.get(job_id) != result:
             return "changed"
-        for place in (self.results, self.attempts, self.leases, self.aborts, self.dead, self.dead_payloads):
+        for place in (self.results, self.attempts, self.leases, self.aborts, self.dead, self.dead_results):
             place.pop(job_id, None)
         self.payloads[job_id] = payload
         self.queue[job_id] = now
@@ -349,7 +348,7 @@ class Model:
             QUEUE: self.queue,
             KEYS.aborts: self.aborts,
             KEYS.dead(QUEUE): self.dead,
-            KEYS.dead_payloads(QUEUE): self.dead_payloads,
+            KEYS.dead_results(QUEUE): self.dead_results,
             KEYS.waiting(QUEUE): self.waiting,
             **{KEYS.job(job_id): payload for job_id, payload in self.payloads.items()},
             **{KEYS.lease(job_id): record for job_id, record in records.items()},

@@ -348,7 +348,7 @@ class Transitions(RuleBasedStateMachine):
         assert self.ledger.lives == {}
         left = {key for key in self.model.as_redis() if not key.startswith(KEYS.result_prefix)}
         kept = {KEYS.lease(job_id) for job_id in self.model.leases}
-        assert left <= {KEYS.dead(QUEUE), KEYS.dead_payloads(QUEUE), KEYS.waiting(QUEUE), *kept}
+        assert left <= {KEYS.dead(QUEUE), KEYS.dead_results(QUEUE), KEYS.waiting(QUEUE), *kept}
 
 
 @pytest.fixture

@@ -62,22 +62,22 @@ async def test_a_dead_job_is_kept_in_the_dead_set(scene: Scene) -> None:
 
     await worker.finish(await worker.claim_one(), "dead", result=b"the result")
 
-    assert await scene.keys() == {"arq:result:a", KEYS.dead(QUEUE), KEYS.dead_payloads(QUEUE)}
+    assert await scene.keys() == {"arq:result:a", KEYS.dead(QUEUE), KEYS.dead_results(QUEUE)}
     assert await scene.redis.zrange(KEYS.dead(QUEUE), 0, -1, withscores=True) == [(b"a", float(scene.clock.now_ms))]
-    assert await scene.redis.hgetall(KEYS.dead_payloads(QUEUE)) == {b"a": b"the payload"}
+    assert await scene.redis.hgetall(KEYS.dead_results(QUEUE)) == {b"a": b"the result"}
 
 
 async def test_the_dead_set_has_a_cap(scene: Scene) -> None:
-    old = {f"old{number:05}": number for number in range(10_000)}
+    old = {f"old{number:05}": scene.clock() - 20_000 + number for number in range(10_000)}
     await scene.redis.zadd(KEYS.dead(QUEUE), old)
-    await scene.redis.hset(KEYS.dead_payloads(QUEUE), mapping=dict.fromkeys(old, b""))
+    await scene.redis.hset(KEYS.dead_results(QUEUE), mapping=dict.fromkeys(old, b""))
     await scene.enqueue("a")
     worker = scene.worker()
 
     await worker.finish(await worker.claim_one(), "dead")
 
     assert await scene.redis.zcard(KEYS.dead(QUEUE)) == 10_000
-    assert await scene.redis.hlen(KEYS.dead_payloads(QUEUE)) == 10_000
+    assert await scene.redis.hlen(KEYS.dead_results(QUEUE)) == 10_000
     assert await scene.redis.zscore(KEYS.dead(QUEUE), "old00000") is None
     assert await scene.redis.zscore(KEYS.dead(QUEUE), "a") is not None
 

@@ -1,5 +1,5 @@
 -- Jobs that wait for other jobs. A child is registered with each parent that has not ended (CHILDREN: child -> queue), and
--- knows the parents that it still waits for (PARENTS). Needs _wake.
+-- knows the parents that it still waits for (PARENTS). Needs _score, _wake.
 
 -- The parent has ended or is gone: children for whom it was the last one become due. Marks their queues in due_queues.
 local function release_children(parent, now, due_queues)
@@ -8,7 +8,8 @@ local function release_children(parent, now, due_queues)
     local child, queue = children[i], children[i + 1]
     call('SREM', PARENTS .. child, parent)
     if call('EXISTS', PARENTS .. child) == 0 then
-      call('ZADD', queue, 'XX', now, child)
+      local score = tonumber(call('ZSCORE', queue, child) or FAR_FUTURE)
+      call('ZADD', queue, 'XX', in_order(now, priority_of(score)), child)
       due_queues[queue] = true
     end
   end

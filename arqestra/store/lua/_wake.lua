@@ -5,15 +5,24 @@
 -- The longest waiting worker is the lookout: it alone keeps a timer for the next job that becomes due, so that a retry
 -- that comes due does not wake the whole fleet. When the lookout is woken, the next in line is told the time.
 
+-- Ms until the next job becomes due, or the next gate of a lane opens; nil if none does.
+local function next_due(queue, now)
+  local due = call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local gate = call('ZRANGE', GATES .. queue, 0, 0, 'WITHSCORES')[2]
+  if due or gate then
+    return math.max(0, math.ceil(math.min(due or math.huge, gate or math.huge)) - now)
+  end
+end
+
 -- Tell the lookout how long it is until the next job becomes due.
 local function appoint(queue, now)
   local lookout = call('ZRANGE', WAITING .. queue, 0, 0)[1]
   if not lookout then
     return
   end
-  local next_due = call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  if next_due then
-    call('PUBLISH', WORKER .. lookout, 'due ' .. string.format('%.0f', math.max(0, next_due - now)))
+  local delay = next_due(queue, now)
+  if delay then
+    call('PUBLISH', WORKER .. lookout, 'due ' .. string.format('%.0f', delay))
   end
 end
 

@@ -1,16 +1,21 @@
--- Lease due jobs to one worker.
+-- Lease due jobs of one or several queues to one worker.
 --
--- KEYS  1: queue
--- ARGV  1: time in ms or ''      2: worker id           3: number of this claim (token = worker id .. '.' .. number)
+-- KEYS  1: the first queue (for routing)
+-- ARGV  1: time in ms or ''   2: worker id           3: number of this claim (token = worker id .. '.' .. number)
 --       4: free slots            5: lease in ms         6: ms that the record outlives the lease
 --       7: '1' register as waiting when slots stay free 8: '1' take jobs that are to be aborted, beyond the slots
 --       9: '1' the worker holds a suspect already      10: crashes after which a job is dead
 --      11: '1' this claim may have been made before and its reply was lost
---      12...: ids, to claim just these if they are due
--- RETURNS  { jobs in the queue, ms until the next becomes due or -1, '1' if the claim was cut to a fair share,
---            now, then for each job: id, payload or false, attempt, due, mark }
---          mark: '' run it, as nearly always | 'crashes flag' with the flag '' run it | 'abort' | 'dead' (record it only)
+--      12: number of queues; then for each: queue, its share of the slots, the most that it may take
+--          then ids, to claim just these if they are due
+-- RETURNS  { jobs in the queues, ms until the next becomes due or -1, '1' if the claim was cut to a fair share, now,
+--            '' or of several queues { for each '1' if more may be due, place of a queue, jobs of it, ... },
+--            then for each job: id, payload or false, attempt, due, mark }
+--          mark: '' run it, as nearly always | 'crashes flag spec' with the flag '' run it | 'abort' | 'dead' (record it
+--          only) and the spec of a job that was admitted under its limits
 -- EVENTS   wakes the next waiting worker while due jobs remain; tells workers which of their jobs are to be aborted
+--
+-- The queues come in the order of their urgency. Each gets its share first; what is left goes to them in their order.
 --
 -- The lease record, never the score, says whether a job is free: a stock abort() gives a leased job a past score (it is
 -- repaired here), and stock arq workers leave their running jobs at the head of the queue (they are paged past, not moved).
@@ -18,128 +23,39 @@
 -- so that the job that kills its worker for the third time takes no innocent neighbour to the dead set with it.
 
 -- @include _clock
+-- @include _score
 -- @include _wake
+-- @include _limits
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
+local LANE_VISITS = 300      -- gates looked at in one claim
 local ABORTS_A_CLAIM = 100
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 60000  -- workers register anew at least every 30 s
-local STOCK_ABORT_SCORE = 1  -- what stock arq's abort() writes: such a job may still wait for its parents
-local FAR_FUTURE = 8640000000000000
 
-local queue = KEYS[1]
 local now = clock(ARGV[1])
-local worker, slots, lease_ms, margin_ms = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local worker, number, slots = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease_ms, margin_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
 local token = worker .. '.' .. ARGV[3]
 local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
-local waiting = WAITING .. queue
 
-local waiting_count = 0
-local ids, dues, crash_counts, flags = {}, {}, {}, {}
-local moves, seen = {}, {}   -- moves: score, id, score, id, ... of entries that are not taken
+local queues = {}            -- in order: name, quota, most, and what is found out of each
+local queue, extras          -- the name of the one being looked at, and whether it has lanes, specs or promotions
+local ids, dues, crash_counts, flags, owners, specs = {}, {}, {}, {}, {}, {}
+local moves, seen = {}, {}   -- moves: queue -> score, id, score, id, ... of entries that are not taken
 
-local function take(id, due, crashes, flag)
-  local n = #ids + 1
-  ids[n], dues[n], crash_counts[n], flags[n] = id, math.max(0, math.floor(due)), crashes, flag
-  seen[id] = true
+for i = 1, tonumber(ARGV[12]) do
+  local at = 10 + 3 * i
+  queues[i] = { name = ARGV[at], quota = tonumber(ARGV[at + 1]), most = tonumber(ARGV[at + 2]), taken = 0 }
+  queues[i].cap = queues[i].most
 end
+local first_id = 13 + 3 * #queues
 
-local function move(id, score)
-  moves[#moves + 1] = score
-  moves[#moves + 1] = id
-end
-
--- One due entry and its lease record: take it, move it, or leave it alone.
-local function judge(id, score, lease)
-  if seen[id] then
-    return
-  end
-  if not lease then
-    if score <= STOCK_ABORT_SCORE and call('EXISTS', PARENTS .. id) == 1 then
-      return move(id, FAR_FUTURE)
-    end
-    return take(id, score <= STOCK_ABORT_SCORE and now or score, 0, '')
-  end
-  local lease_end, due, crashes = string.match(lease, '|(%d+)|(%d+)|(%d+)$')
-  if not lease_end then
-    return  -- a stock worker runs it
-  end
-  if tonumber(lease_end) > now then
-    return move(id, lease_end)
-  end
-  if call('EXISTS', PARENTS .. id) == 1 then
-    return move(id, FAR_FUTURE)  -- it was leased only to record its abort
-  end
-  crashes = crashes + 1
-  if crashes >= max_crashes then
-    return take(id, tonumber(due), crashes, 'dead')
-  end
-  if crashes >= max_crashes - 1 then
-    if holds_suspect then
-      return move(id, now + POSTPONE_SUSPECT_MS)
-    end
-    holds_suspect = true
-  end
-  return take(id, tonumber(due), crashes, '')
-end
-
-local function leases_of(list, first, step)
-  local names = {}
-  for i = first, #list, step do
-    names[#names + 1] = LEASE .. list[i]
-  end
-  return call('MGET', unpack(names))
-end
-
--- A job of this queue that is to be aborted. A worker that holds it is told: a stock client tells nobody.
-local function take_abort(id, score)
-  local lease = call('GET', LEASE .. id)
-  if not lease then
-    return take(id, score <= STOCK_ABORT_SCORE and now or score, 0, 'abort')
-  end
-  local lease_end, due, crashes = string.match(lease, '|(%d+)|(%d+)|(%d+)$')
-  if lease_end and tonumber(lease_end) <= now then
-    take(id, tonumber(due), tonumber(crashes), 'abort')
-  elseif lease_end then
-    call('PUBLISH', WORKER .. string.match(lease, '^([^.|]+)'), 'abort ' .. id)
-  end
-end
-
-local function take_aborts()
-  call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
-  for first = 0, SCAN_LIMIT - 1, PAGE do
-    local requested = call('ZREVRANGE', ABORTS, first, first + PAGE - 1)
-    if #requested == 0 then
-      return
-    end
-    for i, score in ipairs(call('ZMSCORE', queue, unpack(requested))) do
-      if score and #ids < ABORTS_A_CLAIM then
-        take_abort(requested[i], tonumber(score))
-      end
-    end
-  end
-end
-
-local function take_due(want)
-  local offset, size = 0, want
-  local goal = #ids + want
-  while #ids < goal and offset < SCAN_LIMIT do
-    local page = call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, size)
-    if #page == 0 then
-      return
-    end
-    local leases = leases_of(page, 1, 2)
-    for i = 1, #page, 2 do
-      if #ids >= goal then
-        return
-      end
-      judge(page[i], tonumber(page[i + 1]), leases[(i + 1) / 2])
-    end
-    offset, size = offset + #page / 2, PAGE
-  end
-end
+-- @include _claim_take
+-- @include _claim_lanes
+-- @include _claim_lease
 
 -- Why a job of this claim was taken, as far as that can still be seen.
 local function flag_of(id, crashes)
@@ -162,71 +78,30 @@ local function take_again()
     end
     for i, lease in ipairs(call('MGET', unpack(names))) do
       if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
-        local due, crashes = string.match(lease, '|(%d+)|(%d+)$')
+        local due, crashes = string.match(lease, '|(%-?%d+)|(%d+)$')
         local id = leased[first + i - 1]
-        take(id, tonumber(due), tonumber(crashes), flag_of(id, tonumber(crashes)))
+        local flag = flag_of(id, tonumber(crashes))
+        take(id, tonumber(due), tonumber(crashes), flag, flag == '' and extras and call('HGET', SPECS .. queue, id))
       end
     end
   end
 end
 
--- Write the leases; returns the part of the reply that lists the jobs.
-local function lease_taken(jobs, count_attempt)
-  local n = #ids
-  if n == 0 then
-    return jobs
-  end
-  local job_names, attempt_names = {}, {}
-  for i = 1, n do
-    job_names[i], attempt_names[i] = JOB .. ids[i], ATTEMPTS .. ids[i]
-  end
-  local payloads = call('MGET', unpack(job_names))
-  local attempts = call('MGET', unpack(attempt_names))
-  local lease_end = now + lease_ms
-  local lease_head = token .. '|' .. lease_end .. '|'
-  local ttl_ms = lease_ms + margin_ms
-  local scores, counts = {}, {}
-  for i = 1, n do
-    local id, payload, attempt = ids[i], payloads[i], tonumber(attempts[i] or 0)
-    if not payload and call('EXISTS', RESULT .. id) == 1 then
-      call('ZREM', queue, id)  -- a ghost: it has ended, only its queue entry stayed
-      call('DEL', ATTEMPTS .. id, LEASE .. id)
-    else
-      if flags[i] == '' and count_attempt then
-        attempt = attempt + 1
-        counts[#counts + 1] = ATTEMPTS .. id
-        counts[#counts + 1] = attempt
-      end
-      -- %.0f: Lua writes numbers of 15 digits and more with an exponent
-      local record = string.format('%s%.0f|%d', lease_head, dues[i], crash_counts[i])
-      call('SET', LEASE .. id, record, 'PX', ttl_ms)
-      scores[#scores + 1] = lease_end
-      scores[#scores + 1] = id
-      local at = #jobs
-      jobs[at + 1], jobs[at + 2], jobs[at + 3] = id, payload, attempt
-      jobs[at + 4] = dues[i]
-      jobs[at + 5] = (crash_counts[i] == 0 and flags[i] == '') and '' or crash_counts[i] .. ' ' .. flags[i]
-    end
-  end
-  if #scores > 0 then
-    call('ZADD', queue, unpack(scores))
-  end
-  if #counts > 0 then
-    call('MSET', unpack(counts))
-  end
-  return jobs
-end
-
--- The worker's place among those that wait; returns the ms until the next job becomes due if it is the lookout.
-local function settle_waiting(free)
+-- The worker's place among those that wait for a queue; returns the ms until the next job becomes due if it is the lookout.
+local function settle_waiting(q, free)
   if not wait then
-    return -1
+    return free and next_due(q.name, now) or nil
   end
-  if not free then
-    if waiting_count > 0 and call('ZREM', waiting, worker) == 1 then
-      appoint(queue, now)
+  local waiting = WAITING .. q.name
+  if not free or q.paused then
+    if q.waiting_count > 0 and call('ZREM', waiting, worker) == 1 then
+      appoint(q.name, now)
     end
-    return -1
+    if free then
+      call('ZADD', RESTING .. q.name, now, worker)
+      call('PEXPIRE', RESTING .. q.name, WAITING_TTL_MS)
+    end
+    return nil
   end
   call('ZADD', waiting, 'NX', now, worker)
   call('PEXPIRE', waiting, WAITING_TTL_MS)
@@ -236,73 +111,144 @@ local function settle_waiting(free)
       break
     end
     if call('PUBSUB', 'NUMSUB', WORKER .. lookout)[2] > 0 then
-      return -1
+      return nil
     end
     call('ZREM', waiting, lookout)
   end
-  return nil
+  return next_due(q.name, now)
 end
 
-local others = 0
-if wait then
-  waiting_count = call('ZCARD', waiting)
-  others = waiting_count
-  if others > 0 and call('ZSCORE', waiting, worker) then
-    others = others - 1
-  end
-end
-
-local want, due_count, shared = slots, 0, false
-if others > 0 then
-  due_count = call('ZCOUNT', queue, '-inf', now)
-  local fair = math.ceil(due_count / (others + 1))
-  if fair < want then
-    want, shared = fair, due_count > fair
-  end
-end
-
-local again = ARGV[11] == '1'
-if again then
-  take_again()
-end
-if #ids == 0 then
-  again = false
-  if aborts and call('EXISTS', ABORTS) == 1 then
-    take_aborts()
-  end
-  if #ARGV >= 12 then
-    local given = {}
-    for i = 12, #ARGV do
-      given[#given + 1] = ARGV[i]
-    end
-    local leases = leases_of(given, 1, 1)
-    for i, id in ipairs(given) do
-      local score = tonumber(call('ZSCORE', queue, id) or FAR_FUTURE)
-      if score <= now and #ids < want then
-        judge(id, score, leases[i])
+-- Go to a queue. The first time: what is special about it, and which part of its due jobs is a fair share.
+local function enter(q)
+  queue = q.name
+  if q.extras == nil then
+    q.extras = call('EXISTS', GATES .. queue, SPECS .. queue, PROMOTE .. queue, PAUSED) > 0
+    q.paused = q.extras and call('SISMEMBER', PAUSED, queue) == 1
+    q.waiting_count, q.others, q.due_count = 0, 0, 0
+    if wait then
+      q.waiting_count = call('ZCARD', WAITING .. queue)
+      q.others = q.waiting_count
+      if q.others > 0 and call('ZSCORE', WAITING .. queue, worker) then
+        q.others = q.others - 1
       end
     end
-  elseif want > 0 then
-    take_due(want)
+    if q.others > 0 and not q.paused then
+      q.due_count = call('ZCOUNT', queue, '-inf', now)
+      if q.extras then
+        q.due_count = q.due_count + call('ZCOUNT', GATES .. queue, '-inf', now)
+      end
+      local fair = math.ceil(q.due_count / (q.others + 1))
+      if fair < q.most then
+        q.most, q.shared = fair, q.due_count > fair
+      end
+    end
+  end
+  extras = q.extras
+end
+
+-- Take up to that many jobs of a queue.
+local function visit_queue(q, want)
+  enter(q)
+  want = math.min(want, q.most - q.taken)
+  if want <= 0 or q.paused then
+    q.more = not q.paused and (q.others == 0 or q.due_count > q.taken)
+    return 0
+  end
+  local before = #ids
+  take_jobs(want)
+  local found = #ids - before
+  q.taken = q.taken + found
+  q.more = found >= want
+  return found
+end
+
+local function visit_given(q)
+  enter(q)
+  local given = {}
+  for i = first_id, #ARGV do
+    given[#given + 1] = ARGV[i]
+  end
+  local leases, packed = leases_of(given, 1, 1), specs_of(given, 1, 1)
+  for i, id in ipairs(given) do
+    local score = tonumber(call('ZSCORE', queue, id) or FAR_FUTURE)
+    if score <= now and #ids < queues[1].most then
+      judge(id, score, leases[i], packed[i])
+    end
+  end
+end
+
+local again = false
+if ARGV[11] == '1' then
+  for _, q in ipairs(queues) do
+    enter(q)
+    take_again()
+  end
+  again = #ids > 0
+end
+local left = slots
+if not again then
+  if aborts and call('EXISTS', ABORTS) == 1 then
+    call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
+    for _, q in ipairs(queues) do
+      enter(q)
+      take_aborts()
+    end
+  end
+  if #ARGV >= first_id then
+    visit_given(queues[1])
+  else
+    for _, q in ipairs(queues) do
+      left = left - visit_queue(q, math.min(q.quota, left))
+    end
+    for _, q in ipairs(queues) do
+      if left > 0 and q.quota < q.most and q.more then
+        left = left - visit_queue(q, left)
+      end
+    end
   end
 end
 
 local found = #ids
-local jobs = lease_taken({ 0, -1, '0', now }, not again)
-if #moves > 0 then
-  for first = 1, #moves, 1000 do
-    call('ZADD', queue, 'XX', unpack(moves, first, math.min(first + 999, #moves)))
+local jobs, runs = { 0, -1, '0', now, '' }, {}
+lease_taken(jobs, runs, not again)
+for owner, list in pairs(moves) do
+  for first = 1, #list, 1000 do
+    call('ZADD', owner, 'XX', unpack(list, first, math.min(first + 999, #list)))
   end
 end
-if others > 0 and due_count > found then
-  wake(queue, now)
-end
-jobs[1] = call('ZCARD', queue)
-jobs[3] = shared and '1' or '0'
-local delay = settle_waiting(slots > found and not shared)
-if (delay == nil or not wait) and slots > found then
-  local next_due = call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  delay = next_due and next_due - now or -1
+
+local delay
+for _, q in ipairs(queues) do
+  enter(q)
+  if q.others > 0 and q.due_count > (#queues == 1 and found or q.taken) then
+    wake(q.name, now)
+  end
+  if wait or not q.paused then  -- a burst does not wait for a paused queue
+    jobs[1] = jobs[1] + call('ZCARD', q.name)
+  end
+  if q.shared then
+    jobs[3] = '1'
+  end
+  local due_in = settle_waiting(q, slots > found and not q.shared and q.taken < q.cap)
+  delay = due_in and math.min(due_in, delay or due_in) or delay
 end
 jobs[2] = math.min(delay or -1, 2147483647)
+
+if #queues > 1 then
+  local more, places = {}, {}
+  for i, q in ipairs(queues) do
+    more[i] = q.more and '1' or '0'
+    places[q.name] = i
+  end
+  local counts = { table.concat(more) }
+  for _, owner in ipairs(runs) do
+    local n = #counts
+    if n > 1 and counts[n - 1] == places[owner] then
+      counts[n] = counts[n] + 1
+    else
+      counts[n + 1], counts[n + 2] = places[owner], 1
+    end
+  end
+  jobs[5] = counts
+end
 return jobs

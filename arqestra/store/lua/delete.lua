@@ -6,26 +6,23 @@
 -- EVENTS   its children do not wait for it any more
 
 -- @include _clock
+-- @include _score
 -- @include _wake
+-- @include _limits
 -- @include _children
+-- @include _erase
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
 local lease = call('GET', LEASE .. id)
 if lease then
-  local lease_end = tonumber(string.match(lease, '|(%d+)|%d+|%d+$') or now + 1)
+  local lease_end = tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1)
   if lease_end > now and call('ZSCORE', queue, id) then
     return 'running'
   end
 end
-leave_parents(id)
 local due_queues = {}
-release_children(id, now, due_queues)
-local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
-removed = removed + call('ZREM', queue, id) + call('ZREM', DEAD .. queue, id)
-call('HDEL', DEAD_PAYLOADS .. queue, id)
-call('ZREM', ABORTS, id)
-call('PUBLISH', DONE .. id, '')
+local removed = erase(queue, id, now, due_queues)
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

@@ -2,11 +2,14 @@
 --
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: '1' if this call may have been made before and its reply was lost
---       then for each job: queue, id, when, unique, attempts, payload, number of parents, parents...
+--       then for each job: queue, id, when, unique, attempts, payload, extra, number of parents, parents...
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
--- RETURNS  one character for each job: '1' accepted, '0' refused because the id exists
+--         extra     '' | msgpack { priority, spec or '', first limit of it or '', lock or false }
+--                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
+-- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
+--          where there is a '2', a list of that string and the ids of those other jobs
 -- EVENTS   wakes one waiting worker for each queue that got a due job
 --
 -- Repeating the call is harmless: payload and result of a job with a chosen id contain the nonce of the call that made it,
@@ -14,13 +17,15 @@
 -- result is not kept leaves no trace, and runs again.
 
 -- @include _clock
+-- @include _score
 -- @include _wake
+-- @include _limits
 
-local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; a job with this score waits for its parents
+local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
 local resent = argv[2] == '1'
-local verdicts, additions, due_queues, deferred = {}, {}, {}, {}
+local verdicts, additions, due_queues, deferred, stand_ins = {}, {}, {}, {}, {}
 
 -- Whether this very call, sent before, made the job.
 local function made_before(id, nonce)
@@ -62,7 +67,7 @@ local function waits_for_parents(id, queue, first, count)
   return waits
 end
 
-local function score_of(when)
+local function due_at(when)
   if when == '' then
     return now
   end
@@ -70,37 +75,117 @@ local function score_of(when)
   return string.sub(when, 1, 1) == '+' and now + number or number
 end
 
+local function add(queue, id, score)
+  local list = additions[queue]
+  if not list then
+    list = {}
+    additions[queue] = list
+  end
+  list[#list + 1] = score
+  list[#list + 1] = id
+  if #list == 1000 then
+    call('ZADD', queue, unpack(list))
+    additions[queue] = nil
+  end
+end
+
+local function announce(queue, due)
+  if due <= now then
+    due_queues[queue] = true
+  else
+    deferred[queue] = math.min(due, deferred[queue] or due)
+  end
+end
+
+-- A job that is due: in its lane, or in the queue's order.
+local function place(queue, id, due, priority, limit)
+  if due <= now and limit ~= '' then
+    park(queue, id, limit, in_order(due, priority), now)
+  else
+    add(queue, id, score_at(queue, id, due, priority, now))
+  end
+  announce(queue, due)
+end
+
+-- The job that has the lock gets the payload and the due time of one that wanted it.
+local function replace(holder, queue, first_ms, lock, payload, when, priority)
+  if call('EXISTS', LEASE .. holder) == 1 or not call('ZSCORE', queue, holder) then
+    return false
+  end
+  call('SET', JOB .. holder, payload)
+  local due = due_at(when)
+  if lock[5] > 0 then
+    due = math.min(due, first_ms + lock[5])
+  end
+  local limit = call('HGET', HELD .. queue, holder)
+  if limit and due <= now then
+    return true  -- it goes on waiting for its turn
+  end
+  if limit then
+    fetch_from_lane(queue, holder)
+  end
+  call('ZREM', PROMOTE .. queue, holder)
+  call('ZADD', queue, score_at(queue, holder, due, priority, now), holder)
+  announce(queue, due)
+  return true
+end
+
+-- Take the lock of a job; else the verdict, and the job that stands for it.
+local function locked_out(id, queue, lock, due, payload, when, priority)
+  local key, ttl = UNIQUE .. lock[1], lock[4]
+  local value = call('GET', key)
+  if value then
+    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%d+)|(.*)$')
+    local waits = call('EXISTS', JOB .. holder) == 1
+    if holder ~= id and (waits or ttl > 0) then
+      if lock[3] == 'reject' then
+        return '0'
+      elseif lock[3] == 'return' then
+        return '2', holder
+      end
+      if waits and replace(holder, held_queue, tonumber(first_ms), lock, payload, when, priority) then
+        return '2', holder
+      end
+      return '0'
+    end
+  end
+  local value_ms = ttl > 0 and ttl or math.max(0, due - now) + LOCK_TTL_MS
+  call('SET', key, id .. '|' .. string.format('%.0f', now) .. '|' .. queue, 'PX', string.format('%.0f', value_ms))
+end
+
 local i = 3
 while i <= #argv do
-  local queue, id, payload, parents = argv[i], argv[i + 1], argv[i + 5], tonumber(argv[i + 6])
+  local queue, id, when, payload, parents = argv[i], argv[i + 1], argv[i + 2], argv[i + 5], tonumber(argv[i + 7])
+  local priority, spec, limit, lock = 0, '', '', false
+  if argv[i + 6] ~= '' then
+    priority, spec, limit, lock = unpack(cmsgpack.unpack(argv[i + 6]))
+  end
   local refuse, known = refused(id, argv[i + 3])
-  verdicts[#verdicts + 1] = refuse and '0' or '1'
-  if not refuse and not known then
+  local verdict, stand_in = refuse and '0' or '1', nil
+  if lock and not refuse and not known then
+    local other, holder = locked_out(id, queue, lock, due_at(when), payload, when, priority)
+    verdict, stand_in = other or '1', holder
+  end
+  verdicts[#verdicts + 1] = verdict
+  stand_ins[#stand_ins + 1] = stand_in
+  if verdict == '1' and not known then
     call('SET', JOB .. id, payload)
     if argv[i + 4] ~= '0' then
       call('SET', ATTEMPTS .. id, argv[i + 4])
     end
-    local score = score_of(argv[i + 2])
-    if parents > 0 and waits_for_parents(id, queue, i + 7, parents) then
-      score = FAR_FUTURE
-    elseif score <= now then
+    if spec ~= '' then
+      call('HSET', SPECS .. queue, id, spec)
+    end
+    if parents > 0 and waits_for_parents(id, queue, i + 8, parents) then
+      add(queue, id, FAR_FUTURE + priority)
+    elseif when == '' and limit == '' and priority == 0 then
+      add(queue, id, now)
       due_queues[queue] = true
     else
-      deferred[queue] = math.min(score, deferred[queue] or score)
-    end
-    local list = additions[queue]
-    if not list then
-      list = {}
-      additions[queue] = list
-    end
-    list[#list + 1] = score
-    list[#list + 1] = id
-    if #list == 1000 then
-      call('ZADD', queue, unpack(list))
-      additions[queue] = nil
+      place(queue, id, due_at(when), priority, limit)
     end
   end
-  i = i + 7 + parents
+  i = i + 8 + parents
 end
 
 for queue, list in pairs(additions) do
@@ -112,4 +197,8 @@ end
 for queue, due in pairs(deferred) do
   announce_deferred(queue, due, now)
 end
-return table.concat(verdicts)
+local verdict_text = table.concat(verdicts)
+if #stand_ins > 0 then
+  return { verdict_text, unpack(stand_ins) }
+end
+return verdict_text

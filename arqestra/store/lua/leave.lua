@@ -8,6 +8,7 @@
 -- @include _clock
 -- @include _wake
 
+call('ZREM', RESTING .. KEYS[1], ARGV[2])
 local removed = call('ZREM', WAITING .. KEYS[1], ARGV[2])
 if removed == 1 then
   appoint(KEYS[1], clock(ARGV[1]))

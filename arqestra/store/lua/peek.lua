@@ -1,8 +1,8 @@
 -- What is known of a job.
 --
 -- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: job id   3: '1' with the payload
--- RETURNS  { result or false, score or false, lease record or false, now, payload or false }
+-- ARGV  1: time in ms or ''   2: job id   3: '1' with the payload and the errors of its attempts
+-- RETURNS  { result or false, score or false, lease record or false, now, payload or false, errors }
 
 -- @include _clock
 
@@ -13,4 +13,5 @@ return {
   call('GET', LEASE .. id),
   clock(ARGV[1]),
   ARGV[3] == '1' and call('GET', JOB .. id),
+  ARGV[3] == '1' and call('LRANGE', ERRORS .. id, 0, -1) or {},
 }

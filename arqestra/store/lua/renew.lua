@@ -25,7 +25,7 @@ for i = 5, #ARGV, 3 do
   local place = (i - 2) / 3
   local lease = leases[place]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
-    local rest = string.match(lease, '|%d+(|%d+|%d+)$')
+    local rest = string.match(lease, '|%d+(|%-?%d+|%d+)$')
     call('PERSIST', JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
     call('SET', LEASE .. id, token .. '|' .. now + lease_ms .. rest, 'PX', lease_ms + margin_ms)
     local list = scores[queue]

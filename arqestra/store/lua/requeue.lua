@@ -1,5 +1,5 @@
--- Run a job that ended without success once more, under its id. The caller made the payload out of the result it read;
--- the result must still be that one.
+-- Run a job that ended without success once more, under its id. The caller made the payload out of the result it read,
+-- or out of that in the dead set; it must still be that one.
 --
 -- KEYS  1: queue
 -- ARGV  1: time in ms or ''   2: job id   3: the result as it was read   4: payload
@@ -14,13 +14,14 @@ local stored = call('GET', JOB .. id)
 if stored then
   return stored == ARGV[4] and 'queued' or 'exists'  -- equal: this very call, sent again
 end
-if call('GET', RESULT .. id) ~= ARGV[3] then
+if (call('GET', RESULT .. id) or call('HGET', DEAD_RESULTS .. queue, id)) ~= ARGV[3] then
   return 'changed'
 end
 call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id)
 call('ZREM', ABORTS, id)
 call('ZREM', DEAD .. queue, id)
-call('HDEL', DEAD_PAYLOADS .. queue, id)
+call('HDEL', DEAD_RESULTS .. queue, id)
+call('PERSIST', ERRORS .. id)
 call('SET', JOB .. id, ARGV[4])
 call('ZADD', queue, now, id)
 wake(queue, now)

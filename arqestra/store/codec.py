@@ -1,0 +1,111 @@
+"""Arguments and replies of the scripts, to and from the records of `records.py`."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, Verdict
+
+__all__ = ("CHUNK", "claim_args", "claimed", "due_ms_of", "enqueued", "flat_endings", "flat_jobs", "verdicts")
+
+_SPAN_MS = 10**13
+_WAITING_SCORE = 8639999999999000  # and above: it waits for its turn or for its parents
+CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
+
+
+def due_ms_of(score: float) -> int:
+    """When a job is due, from its score: `lua/_score.lua` tells how priorities are in it."""
+    return int(score if score >= _WAITING_SCORE else score % _SPAN_MS)
+
+
+def enqueued(reply: bytes | list[bytes]) -> list[Verdict]:
+    """The verdicts of an enqueue, and after them the ids of the jobs that stand for others."""
+    if isinstance(reply, bytes):
+        return [verdict == ord("1") for verdict in reply]
+    stand_ins = iter(reply[1:])
+    return [next(stand_ins).decode() if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
+
+
+def verdicts(reply: bytes) -> list[bool]:
+    """A script's verdicts, one character each."""
+    return [verdict == ord("1") for verdict in reply]
+
+
+def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
+    flat: list[bytes | str | int] = []
+    for job in jobs:
+        flat += (job.queue, job.id, job.when, job.nonce, job.attempts, job.payload, job.extra, len(job.parents))
+        flat += job.parents
+    return flat
+
+
+def flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
+    flat: list[bytes | str | int] = []
+    for ending in endings:
+        flat += ending
+    return flat
+
+
+def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, ...]:
+    return (
+        request.worker_id,
+        request.number,
+        min(request.slots, CHUNK),
+        request.lease_ms,
+        request.margin_ms,
+        "1" if request.wait else "0",
+        "1" if request.aborts else "0",
+        "1" if request.holds_suspect else "0",
+        request.max_crashes,
+        "1" if resent else "0",
+        *_shares(request),
+        *request.only,
+    )
+
+
+def _shares(request: ClaimRequest) -> tuple[str | int, ...]:
+    slots = min(request.slots, CHUNK)
+    if not request.shares:
+        return (1, request.queue, slots, slots)
+    fields: list[tuple[str | int, ...]] = [
+        (share.queue, min(share.quota, slots), min(share.most, slots)) for share in request.shares
+    ]
+    return (len(fields), *itertools.chain.from_iterable(fields))
+
+
+_UNMARKED = (0, "", b"")
+
+
+def _mark(mark: bytes) -> tuple[int, str, bytes]:
+    """Crashes, flag and spec of a job that has some."""
+    crashes, flag, spec = mark.split(b" ", 2)
+    return int(crashes), flag.decode(), spec
+
+
+def claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
+    queued, next_due_in_ms, shared, now, of_queues = reply[:5]
+    token = request.token
+    fields = iter(reply[5:])
+    if of_queues:
+        return _claimed_of_several(request, reply)
+    queue = request.queue
+    jobs = [
+        LeasedJob(queue, token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED))
+        for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
+    ]
+    return Claimed(jobs, queued, next_due_in_ms, shared == b"1")
+
+
+def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
+    """A claim's reply of several queues: it says how many of the jobs, one after the other, are of which."""
+    queued, next_due_in_ms, shared, now, (more, *runs) = reply[:5]
+    queues = [share.queue for share in request.shares]
+    owners = (queues[place - 1] for place, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count))
+    jobs = [
+        LeasedJob(
+            queue, request.token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED)
+        )
+        for queue, job_id, payload, attempt, due, mark in zip(owners, *[iter(reply[5:])] * 5, strict=True)
+    ]
+    with_more = frozenset(queue for queue, flag in zip(queues, more, strict=True) if flag == ord("1"))
+    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", with_more)

@@ -1,0 +1,32 @@
+-- Remove the jobs of a queue that no worker holds, a piece of the queue at a time.
+--
+-- KEYS  1: queue
+-- ARGV  1: time in ms or ''   2: entries to pass over: running jobs that were seen before   3: entries to look at
+-- RETURNS  { removed, entries to pass over next time, '1' if the end of the queue was reached }
+
+-- @include _clock
+-- @include _score
+-- @include _wake
+-- @include _limits
+-- @include _children
+-- @include _erase
+
+local queue, skip, size = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = clock(ARGV[1])
+local removed, due_queues = 0, {}
+local ids = call('ZRANGE', queue, skip, skip + size - 1)
+for _, id in ipairs(ids) do
+  local lease = call('GET', LEASE .. id)
+  local lease_end = lease and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1)
+  if lease_end and lease_end > now then
+    skip = skip + 1
+  else
+    erase(queue, id, now, due_queues)
+    removed = removed + 1
+  end
+end
+due_queues[queue] = nil
+for due_queue in pairs(due_queues) do
+  wake(due_queue, now)
+end
+return { removed, skip, #ids < size and '1' or '0' }
