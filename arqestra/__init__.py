@@ -37,6 +37,7 @@ from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
 from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
 from .pool import Pool
+from .queue import DeadJob, Queue
 from .retry import Backoff, Cancel, Snooze
 from .serializers import Serializer
 from .unique import Debounce, Unique
@@ -55,6 +56,7 @@ __all__ = (
     "Cancel",
     "ConcurrencyLimit",
     "CronJob",
+    "DeadJob",
     "Debounce",
     "DeserializationError",
     "Duration",
@@ -73,6 +75,7 @@ __all__ = (
     "PayloadTooLarge",
     "PlainJobFunction",
     "Pool",
+    "Queue",
     "RateLimit",
     "RedisSettings",
     "RemoteError",

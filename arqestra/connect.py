@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from arq.connections import RedisSettings
@@ -14,6 +15,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from .errors import SettingsError
+from .middleware import Middleware
 from .pool import MAX_PAYLOAD_BYTES, Pool
 from .serializers import Serializer
 from .store.health import clock_offset_ms
@@ -54,6 +56,7 @@ async def create_pool(
     expires_extra_ms: int = arq_expires_extra_ms,
     serializer: str | Serializer | None = None,
     max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+    middleware: Sequence[Middleware] = (),
 ) -> Pool:
     """Connect to Redis, trying again `conn_retries` times.
 
@@ -65,6 +68,7 @@ async def create_pool(
     :param expires_extra_ms: ms after it is due that a job without `_expires` may still start
     :param serializer: `"pickle"` (default), `"msgpack"` or `"json"`
     :param max_payload_bytes: size limit of one job's encoded arguments
+    :param middleware: what surrounds each enqueue, the outermost first
     :raises SettingsError: settings that are none
     :raises redis.exceptions.ConnectionError: no Redis answers
     """
@@ -77,6 +81,7 @@ async def create_pool(
         pool.default_queue_name, pool.expires_extra_ms = default_queue_name, expires_extra_ms
         pool.use_serializer(serializer)
         pool.max_payload_bytes = max_payload_bytes
+        pool.middleware = tuple(middleware)
         try:
             pool.clock_offset_ms = await clock_offset_ms(pool)
         except (ConnectionError, OSError, RedisError, TimeoutError) as error:

@@ -1,14 +1,14 @@
 """How one job function is to be run, beyond what arq's `Function` says. Checked where it is defined."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .durations import Duration, seconds_of
 from .errors import SettingsError
-from .limits import ConcurrencyLimit, RateLimit, concurrency_of, rate_of
+from .limits import ConcurrencyLimit, Entry, RateLimit, concurrency_entry, concurrency_of, rate_entry, rate_of
 from .retry import Backoff
-from .unique import Debounce, Unique
+from .unique import Debounce, Lock, Unique
 
 __all__ = ("MOST_URGENT", "JobControl", "checked_priority")
 
@@ -75,6 +75,26 @@ class JobControl:
             on_exhausted=options["on_exhausted"],
             on_expired=options["on_expired"],
         )
+
+    def limits(self, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Entry]:
+        """The limits that a job falls under, as the scripts read them.
+
+        :raises ArgumentsError: a key function failed
+        """
+        entries: list[Entry] = []
+        if self.rate_limit is not None:
+            entries.append(rate_entry(self.rate_limit, function, args, kwargs))
+        if self.concurrency is not None:
+            entries.append(concurrency_entry(self.concurrency, function, args, kwargs))
+        return entries
+
+    def lock(self, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Lock | None:
+        """The lock that a job asks for when it is enqueued.
+
+        :raises ArgumentsError: a key function failed
+        """
+        asks = self.unique or self.debounce
+        return None if asks is None else asks.lock(function, args, kwargs)
 
 
 def checked_priority(value: Any, what: str) -> int:

@@ -61,7 +61,7 @@ class BoundJob(Generic[P, R]):
             function.result_type,
             control.priority if self.priority is None else self.priority,
             self.headers,
-            control,
+            control if function.asks_at_enqueue else None,
         )
 
 
@@ -137,6 +137,12 @@ class JobFunction(Function, Generic[P, R]):
     def target(self) -> Callable[..., Any]:
         """The function that was decorated."""
         return self.plain or self.coroutine
+
+    @cached_property
+    def asks_at_enqueue(self) -> bool:
+        """Whether an enqueue has to say more than name and arguments."""
+        control = self.control
+        return any((control.rate_limit, control.concurrency, control.unique, control.debounce))
 
     @cached_property
     def signature(self) -> inspect.Signature:

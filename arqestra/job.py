@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import arq.jobs
 import msgspec
 from arq.constants import default_queue_name
-from arq.jobs import Deserializer, JobDef, JobResult, JobStatus, ResultNotFound, SerializationError
+from arq.jobs import (
+    DeserializationError,
+    Deserializer,
+    JobDef,
+    JobResult,
+    JobStatus,
+    ResultNotFound,
+    SerializationError,
+)
 from redis.asyncio import Redis
 
+from .clock import timestamp_ms
 from .errors import JobNotRetryable, JobRunning, RemoteTraceback
 from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
+from .store.dead import read_dead_result
 from .store.link import RETRYABLE
 from .wire import Payload, decode_payload, decode_result, encode_payload, job_def
 
@@ -226,17 +236,32 @@ class Job(arq.jobs.Job, Generic[R]):
         :raises JobNotRetryable: it has not ended, it succeeded, or its result is not kept any more
         """
         sighting = await self._store.peek(self.job_id, self._queue_name)
-        if sighting.result is None:
+        result = sighting.result
+        if result is None:
+            result = await read_dead_result(self._redis, self._store.keys, self._queue_name, self.job_id)
+        if result is None:
             raise JobNotRetryable(f"job {self.job_id}: expected a kept result of a failed job, found none")
-        info, _ = decode_result(self._serializer, sighting.result)
+        await self._requeue(result, sighting.now_ms)
+
+    async def retry_dead(self) -> bool:
+        """Run the job once more if it is in the dead set of its queue; whether it was."""
+        result = await read_dead_result(self._redis, self._store.keys, self._queue_name, self.job_id)
+        if not result:
+            return False
+        try:
+            await self._requeue(result, timestamp_ms())
+        except (JobNotRetryable, DeserializationError):
+            return False
+        return True
+
+    async def _requeue(self, result: bytes, now_ms: int) -> None:
+        info, _ = decode_result(self._serializer, result)
         if info.success:
             raise JobNotRetryable(f"job {self.job_id}: expected a failed job, it completed; enqueue it anew instead")
-        payload = encode_payload(
-            self._serializer, Payload(info.function, info.args, info.kwargs, None, sighting.now_ms, {})
-        )
+        payload = encode_payload(self._serializer, Payload(info.function, info.args, info.kwargs, None, now_ms, {}))
         if info.queue_name != "<unknown>":  # the handle may not know which queue it was
             self._queue_name = info.queue_name
-        done = await self._store.requeue(self.job_id, self._queue_name, sighting.result, payload)
+        done = await self._store.requeue(self.job_id, self._queue_name, result, payload)
         if done != "queued":
             raise JobNotRetryable(f"job {self.job_id}: it was changed by somebody else meanwhile ({done})")
 

@@ -14,7 +14,20 @@ import msgspec
 
 from .errors import ArgumentsError, SettingsError
 
-__all__ = ("ConcurrencyLimit", "KeyFunction", "RateLimit", "concurrency_of", "encode_limits", "key_text", "rate_of")
+__all__ = (
+    "ConcurrencyLimit",
+    "Entry",
+    "KeyFunction",
+    "RateLimit",
+    "concurrency_entry",
+    "concurrency_of",
+    "encode_spec",
+    "key_text",
+    "queue_entry",
+    "rate_entry",
+    "rate_of",
+    "spec_with_limits",
+)
 
 # Called with the job's arguments (without ctx), it gives what the limit is counted by.
 KeyFunction = Callable[..., Any]
@@ -141,6 +154,12 @@ def queue_entry(queue: str, jobs: int) -> Entry:
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_limits(entries: Sequence[Entry]) -> bytes:
-    """The limits and locks of one job as the scripts read them; b'' for none. Equal limits give equal bytes."""
+def encode_spec(entries: Sequence[Entry]) -> bytes:
+    """The limits and locks of one job as the scripts read them; b'' for none. Equal entries give equal bytes."""
     return _encoder.encode(entries) if entries else b""
+
+
+def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
+    """A job's spec with these limits in the place of its own; its locks stay."""
+    known = msgspec.msgpack.decode(spec) if spec else []
+    return encode_spec([*limits, *(entry for entry in known if entry[0] == "u")])

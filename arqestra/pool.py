@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
@@ -18,15 +19,19 @@ from arq.worker import Function
 from redis.asyncio import ConnectionPool
 
 from .clock import timestamp_ms
+from .control import JobControl, checked_priority
 from .errors import ArgumentsError, PayloadTooLarge, SettingsError
 from .function import BoundJob, Call, JobFunction, Seconds
 from .identity import new_job_id
 from .job import Job
+from .middleware import EnqueuedCall, Middleware
+from .queue import Queue
 from .serializers import Serializer, serializer_of
 from .store.batch import EnqueueBatch
+from .store.codec import encode_extra
 from .store.link import close_sentinels
 from .store.listener import Listener
-from .store.records import NewJob
+from .store.records import NewJob, Verdict
 from .store.statistics import FIGURES, read_statistics
 from .store.store import Store
 from .wire import Payload, decode_payload, encode_payload, job_def
@@ -58,6 +63,7 @@ class Pool(ArqRedis):
     :param expires_extra_ms: ms after it is due that a job without `_expires` may still start
     :param serializer: `"pickle"`, `"msgpack"` or `"json"`, in place of arq's two arguments
     :param max_payload_bytes: size limit of one job's encoded arguments
+    :param middleware: what surrounds each enqueue, the outermost first
     :param kwargs: passed to `redis.asyncio.Redis`
     """
 
@@ -71,11 +77,13 @@ class Pool(ArqRedis):
         *,
         serializer: str | Serializer | None = None,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        middleware: Sequence[Middleware] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs)
         self.use_serializer(serializer)
         self.max_payload_bytes = max_payload_bytes
+        self.middleware = tuple(middleware)
         self.clock_offset_ms = 0  # Redis' clock less ours; `create_pool` measures it
         self.store = Store(self)
         self.listener = Listener(self.connection_pool)
@@ -98,6 +106,8 @@ class Pool(ArqRedis):
         _defer_by: Seconds | None = None,
         _expires: Seconds | None = None,
         _job_try: int | None = None,
+        _priority: int = 0,
+        _headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Job[Any] | None:
         """Enqueue a job by the name of its function, as arq does. Calls within one tick of the loop share a round trip.
@@ -111,6 +121,8 @@ class Pool(ArqRedis):
         :param _expires: seconds (or timedelta) from now after which it is not started or retried any more; default
             24 hours after it is due. It then ends as expired, with a result that says so
         :param _job_try: number of its first attempt
+        :param _priority: from 0 to 9, the most urgent, within its queue
+        :param _headers: text that travels with the job
         :param kwargs: keyword arguments of the function
         :returns: the job, or None if a job of this id exists, or ended and its result is still kept
         :raises ArgumentsError: the name is not a string
@@ -120,9 +132,13 @@ class Pool(ArqRedis):
         if _defer_until and _defer_by:
             raise RuntimeError("use either 'defer_until' or 'defer_by' or neither, not both")
         name = function if isinstance(function, str) else _name_of(function)
-        call = Call(name, args, kwargs, _queue_name, _defer_by, _defer_until, _expires, _job_id)
+        call = Call(
+            name, args, kwargs, _queue_name, _defer_by, _defer_until, _expires, _job_id, Any, _priority, _headers
+        )
+        if self.middleware:
+            return await self._enqueue_within_middleware(call, _job_try)
         new = self._new_job(call, _job_try)
-        return Job(new.id, self, new.queue) if await self._batch.add(new) else None
+        return self._handle(call, new, await self._batch.add(new))
 
     async def enqueue(
         self, function: JobFunction[P, R] | BoundJob[P, R], /, *args: P.args, **kwargs: P.kwargs
@@ -130,7 +146,8 @@ class Pool(ArqRedis):
         """Enqueue a call of a job function, with its own queue and typed arguments.
 
         :param function: made by `@job`, or its `.options(...)`
-        :returns: the job, or None if a job of this id exists
+        :returns: the job, or None if a job of this id exists or another one holds its lock; under `unique` with
+            `on_conflict` "return" or "replace", and under `debounce`, the job that holds the lock
         :raises ArgumentsError: the arguments do not fit the function's signature
         :raises SerializationError, PayloadTooLarge: as `enqueue_job`
         """
@@ -139,8 +156,25 @@ class Pool(ArqRedis):
                 f"enqueue: expected a function made by @job, got {function!r}; use enqueue_job for a name"
             )
         call = function.bind(*args, **kwargs)
+        if self.middleware:
+            return await self._enqueue_within_middleware(call)
         new = self._new_job(call)
-        return self._handle(call, new) if await self._batch.add(new) else None
+        return self._handle(call, new, await self._batch.add(new))
+
+    async def _enqueue_within_middleware(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
+        async with AsyncExitStack() as stack:
+            call = await self._enter_middleware(stack, call)
+            new = self._new_job(call, job_try)
+            return self._handle(call, new, await self._batch.add(new))
+        raise AssertionError("a middleware swallowed the exception of an enqueue")
+
+    async def _enter_middleware(self, stack: AsyncExitStack, call: Call[R]) -> Call[R]:
+        """The call with the headers that the middleware gave it."""
+        queue = call.queue or self.default_queue_name
+        seen = EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(call.headers or {}))
+        for middleware in self.middleware:
+            await stack.enter_async_context(middleware.around_enqueue(seen))
+        return call._replace(headers=seen.headers)
 
     async def enqueue_many(self, specs: Iterable[JobSpec]) -> list[Job[Any] | None]:
         """Enqueue many jobs, 1,000 a round trip.
@@ -151,9 +185,12 @@ class Pool(ArqRedis):
         :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
         """
         calls = [_call_of(spec) for spec in specs]
-        news = [self._new_job(call) for call in calls]
-        accepted = await self.store.enqueue(news)
-        return [self._handle(call, new) if ok else None for call, new, ok in zip(calls, news, accepted, strict=True)]
+        async with AsyncExitStack() as stack:
+            if self.middleware:
+                calls = [await self._enter_middleware(stack, call) for call in calls]
+            news = [self._new_job(call) for call in calls]
+            accepted = await self.store.enqueue(news)
+        return [self._handle(call, new, ok) for call, new, ok in zip(calls, news, accepted, strict=True)]
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """A handle on a job by its id.
@@ -162,13 +199,25 @@ class Pool(ArqRedis):
         """
         return Job(job_id, self, queue or self.default_queue_name)
 
-    def _handle(self, call: Call[R], new: NewJob) -> Job[R]:
-        return Job(new.id, self, new.queue, _result_type=call.result_type)
+    def queue(self, name: str | None = None) -> Queue:
+        """A handle on a queue: pause, resume, purge, its dead set.
+
+        :param name: default the pool's queue
+        """
+        return Queue(name or self.default_queue_name, self)
+
+    def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:
+        if not verdict:
+            return None
+        return Job(new.id if verdict is True else verdict, self, new.queue, _result_type=call.result_type)
 
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
         now_ms = timestamp_ms()
         redis_now_ms = now_ms + self.clock_offset_ms
+        control = call.control
+        if control is not None and control.debounce is not None and call.defer_until is None and not call.defer_by:
+            call = call._replace(defer_by=control.debounce.quiet_s)
         when, due_in_ms, nonce = "", 0, ""
         if call.defer_until is not None:
             due_ms = to_unix_ms(call.defer_until)
@@ -182,6 +231,8 @@ class Pool(ArqRedis):
             if not isinstance(call.job_id, str):
                 raise ArgumentsError(f"job id: expected a str, got {call.job_id!r}")
             options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
+        if call.headers:
+            options["h"] = _checked_headers(call.headers)
         payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
@@ -193,7 +244,8 @@ class Pool(ArqRedis):
         if not isinstance(queue, str):
             raise ArgumentsError(f"queue name: expected a str, got {queue!r}")
         attempts = max(0, (job_try or 1) - 1)
-        return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts)
+        extra = _extra_of(call, control) if call.priority or control is not None else b""
+        return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, (), extra)
 
     async def _get_job_result(self, key: bytes) -> JobResult:
         job_id = key[len(result_key_prefix) :].decode()
@@ -259,6 +311,25 @@ class Pool(ArqRedis):
         await self.store.close()
         await super().aclose(close_connection_pool)
         await close_sentinels(self.connection_pool)
+
+
+def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
+    """Priority, limits and lock of a job, as `enqueue.lua` reads them; b"" for a job without any."""
+    priority = checked_priority(call.priority, "priority") if call.priority else 0
+    entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
+    lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
+    first_limit = entries[0][1] if entries else ""
+    if lock is not None and lock.until:
+        entries.append(("u", lock.name, lock.until))
+    if not (priority or entries or lock):
+        return b""
+    return encode_extra(priority, first_limit, lock, entries)
+
+
+def _checked_headers(headers: Any) -> dict[str, str]:
+    if isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair):
+        return dict(headers)
+    raise ArgumentsError(f"headers: expected a dict of str to str, got {headers!r}")
 
 
 def _name_of(function: Any) -> str:

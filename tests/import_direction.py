@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "settings",
     ),
     ("store",),
-    ("pool", "connect", "job", "results"),
+    ("pool", "connect", "job", "queue", "results"),
     ("flow",),
     ("worker",),
     ("schedule",),

@@ -4,13 +4,36 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from ..limits import Entry, encode_spec
+from ..unique import Lock
 from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, Verdict
 
-__all__ = ("CHUNK", "claim_args", "claimed", "due_ms_of", "enqueued", "flat_endings", "flat_jobs", "verdicts")
+__all__ = (
+    "CHUNK",
+    "claim_args",
+    "claimed",
+    "due_ms_of",
+    "encode_extra",
+    "enqueued",
+    "flat_endings",
+    "flat_jobs",
+    "verdicts",
+)
 
 _SPAN_MS = 10**13
 _WAITING_SCORE = 8639999999999000  # and above: it waits for its turn or for its parents
 CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_extra(priority: int, first_limit: str, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
+    """Priority, lock, limits and locks to give back of a job, as `lua/enqueue.lua` reads them."""
+    header = _encoder.encode((priority, first_limit, lock or False))
+    return b"%04d%b%b" % (len(header), header, encode_spec(entries))
 
 
 def due_ms_of(score: float) -> int:

@@ -3,8 +3,9 @@
 from redis.asyncio import Redis
 
 from ..clock import timestamp_ms
+from ..keys import Keys
 
-__all__ = ("clock_offset_ms", "queue_depth", "write_health")
+__all__ = ("clock_offset_ms", "is_paused", "queue_depth", "write_health")
 
 
 async def clock_offset_ms(redis: Redis) -> int:
@@ -19,6 +20,11 @@ async def queue_depth(redis: Redis, queue: str) -> int:
     """Entries in the queue: deferred, due and in progress."""
     depth: int = await redis.zcard(queue)
     return depth
+
+
+async def is_paused(redis: Redis, keys: Keys, queue: str) -> bool:
+    """Whether no worker takes jobs of the queue."""
+    return bool(await redis.sismember(keys.paused, queue))  # type: ignore[misc]
 
 
 async def write_health(redis: Redis, key: str, info: str, ttl_ms: int) -> None:

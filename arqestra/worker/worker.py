@@ -156,6 +156,7 @@ class Worker(WorkerAttributes):
                 serializer=self.serializer,
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.options.expires_extra_ms,
+                middleware=self.options.middleware,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await log_redis_info(self.pool, logger.info)

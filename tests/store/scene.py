@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from arqestra.keys import Keys
-from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
+from arqestra.store.codec import encode_extra
+from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, QueueShare
 from arqestra.store.store import Store
+from arqestra.unique import Lock
 
 QUEUE = "arq:queue"
 LEASE_MS = 15_000
@@ -20,7 +22,17 @@ MARGIN_MS = 600_000
 FAR_FUTURE = 8640000000000000
 KEYS = Keys()
 
-Kind = Literal["end", "dead", "retry", "release"]
+Kind = Literal["end", "dead", "retry", "release", "limit", "early"]
+
+
+def extra(
+    *entries: tuple[object, ...], priority: int = 0, lock: tuple[object, ...] | None = None, until: str = ""
+) -> bytes:
+    """What an enqueue says of a job beyond the plain one: priority, limits, lock."""
+    first_limit = entries[0][1] if entries else ""
+    if lock is not None and lock[1]:
+        entries = (*entries, ("u", lock[0], lock[1]))
+    return encode_extra(priority, str(first_limit), lock and Lock(*lock), entries)
 
 
 class ManualClock:
@@ -72,6 +84,7 @@ class StoreWorker:
         max_crashes: int = 3,
         only: tuple[str, ...] = (),
         lease_ms: int = LEASE_MS,
+        shares: tuple[QueueShare, ...] = (),
     ) -> Claimed:
         """Claim under a new number."""
         self.number += 1
@@ -87,6 +100,7 @@ class StoreWorker:
             holds_suspect,
             max_crashes,
             only,
+            shares,
         )
         return await self._send(resent=False)
 
@@ -146,11 +160,12 @@ class Scene:
         parents: tuple[str, ...] = (),
         payload: bytes = b"payload",
         queue: str = QUEUE,
-    ) -> list[bool]:
+        extra: bytes = b"",
+    ) -> list[bool | str]:
         """Enqueue jobs that differ in their ids alone. The payload of a unique one is its nonce."""
         nonce = payload.decode() if unique else ""
         return await self.store.enqueue(
-            [NewJob(queue, job_id, payload, when, nonce, attempts, parents) for job_id in ids]
+            [NewJob(queue, job_id, payload, when, nonce, attempts, parents, extra) for job_id in ids]
         )
 
     # -- what is in Redis -----------------------------------------------------------------------------------------

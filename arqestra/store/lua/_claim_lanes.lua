@@ -2,7 +2,7 @@
 
 -- The first job of a lane: take it, let the gate wait, or send it on to the lane of another limit. A served gate goes
 -- behind those that are open.
-local function visit_lane(limit, visit)
+local function visit_lane(limit)
   local head = call('ZRANGE', lane_of(queue, limit), 0, 0, 'WITHSCORES')
   local id, order = head[1], tonumber(head[2])
   if not id then
@@ -18,7 +18,7 @@ local function visit_lane(limit, visit)
     unpark(queue, id, limit)
     park(queue, id, blocked, order, at)
   else
-    call('ZADD', GATES .. queue, 'XX', now + visit / 1000, limit)
+    call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
     unpark(queue, id, limit)
     local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
     admit(id, spec or {}, now)
@@ -34,7 +34,7 @@ local function take_from_lanes(want)
       return
     end
     visit = visit + 1
-    visit_lane(limit, visit)
+    visit_lane(limit)
   end
 end
 

@@ -30,12 +30,18 @@ local function lane_of(queue, limit)
   return LANE .. queue .. '|' .. limit
 end
 
--- Drop the holders whose lease has ended; returns the earliest lease end of the others.
+-- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
+-- very script have no lease yet.
 local function drop_dead_holders(limit, now)
   local earliest
-  for _, id in ipairs(call('ZRANGE', HOLDERS .. limit, 0, MOST_HOLDERS_LOOKED_AT - 1)) do
+  local holders = call('ZRANGE', HOLDERS .. limit, 0, MOST_HOLDERS_LOOKED_AT - 1, 'WITHSCORES')
+  for i = 1, #holders, 2 do
+    local id, since = holders[i], tonumber(holders[i + 1])
     local lease = call('GET', LEASE .. id)
     local lease_end = lease and (tonumber(string.match(lease, '|(%d+)|') or now + RECHECK_MS))
+    if since >= now then
+      lease_end = now + RECHECK_MS
+    end
     if not lease_end or lease_end <= now then
       call('ZREM', HOLDERS .. limit, id)
     else
@@ -108,6 +114,12 @@ local function fetch_from_lane(queue, id)
   return order
 end
 
+-- A time at which a gate is open, and behind all that are open already.
+local function back_of_line(queue, now)
+  local last = call('ZREVRANGEBYSCORE', GATES .. queue, '(' .. now + 1, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return math.min(now + 0.999, math.max(now, tonumber(last or now)) + 0.0005)
+end
+
 local function unlock(id, lock)
   local holder = call('GET', UNIQUE .. lock)
   if holder and string.sub(holder, 1, #id + 1) == id .. '|' then
@@ -121,7 +133,10 @@ local function give_back(queue, id, spec, now, ended, due_queues)
     local kind, name = entry[1], entry[2]
     if kind == 'c' and call('ZREM', HOLDERS .. name, id) == 1 then
       for _, waiting_queue in ipairs(call('SMEMBERS', LANES .. name)) do
-        call('ZADD', GATES .. waiting_queue, 'XX', 'LT', now, name)
+        local opens = tonumber(call('ZSCORE', GATES .. waiting_queue, name) or 0)
+        if opens >= now + 1 then
+          call('ZADD', GATES .. waiting_queue, 'XX', back_of_line(waiting_queue, now), name)
+        end
         due_queues[waiting_queue] = true
       end
     elseif kind == 'u' and ended then

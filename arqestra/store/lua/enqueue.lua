@@ -6,7 +6,8 @@
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
---         extra     '' | msgpack { priority, spec or '', first limit of it or '', lock or false }
+--         extra     '' | four digits, that many bytes of msgpack { priority, first limit or '', lock or false }, spec or ''
+--                   (Redis' msgpack has no byte strings, so the spec stands behind)
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
 --          where there is a '2', a list of that string and the ids of those other jobs
@@ -158,7 +159,10 @@ while i <= #argv do
   local queue, id, when, payload, parents = argv[i], argv[i + 1], argv[i + 2], argv[i + 5], tonumber(argv[i + 7])
   local priority, spec, limit, lock = 0, '', '', false
   if argv[i + 6] ~= '' then
-    priority, spec, limit, lock = unpack(cmsgpack.unpack(argv[i + 6]))
+    local extra = argv[i + 6]
+    local header_end = 4 + tonumber(string.sub(extra, 1, 4))
+    priority, limit, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
+    spec = string.sub(extra, header_end + 1)
   end
   local refuse, known = refused(id, argv[i + 3])
   local verdict, stand_in = refuse and '0' or '1', nil

@@ -1,0 +1,263 @@
+"""Limits of the fleet: `lua/_limits.lua` through enqueue, claim and finish."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from arqestra.limits import encode_spec
+from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
+
+RATE = ("r", "r:f:", 1000.0, 1)
+BURSTY = ("r", "r:f:", 1000.0, 5)
+TWO_AT_ONCE = ("c", "c:f:", 2)
+
+
+def of_tenant(tenant: str, jobs: int = 1) -> tuple[object, ...]:
+    return ("c", f"c:f:{tenant}", jobs)
+
+
+async def test_jobs_under_a_rate_start_one_by_one(scene: Scene) -> None:
+    await scene.enqueue("a", "b", "c", extra=extra(RATE))
+    worker = scene.worker()
+
+    starts = []
+    for _ in range(40):
+        starts += [(job_id, scene.clock()) for job_id in await worker.claim_ids(10)]
+        scene.clock.advance(100)
+
+    first = starts[0][1]
+    assert [(job_id, at - first) for job_id, at in starts] == [("a", 0), ("b", 1000), ("c", 2000)]
+
+
+async def test_a_claim_says_when_the_next_may_start(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(RATE))
+
+    claimed = await scene.worker().claim(10, wait=True)
+
+    assert [job.id for job in claimed.jobs] == ["a"]
+    assert claimed.next_due_in_ms == 1000
+
+
+async def test_a_burst_starts_at_once_and_no_window_has_more_than_limit_and_burst(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number:03}" for number in range(40)), extra=extra(BURSTY))
+    worker = scene.worker()
+
+    starts = []
+    for _ in range(200):
+        starts += [scene.clock()] * len(await worker.claim_ids(100))
+        scene.clock.advance(100)
+
+    assert starts.count(starts[0]) == 5
+    windows = [sum(at <= other < at + 10_000 for other in starts) for at in starts]
+    assert max(windows) <= 10 + 5
+    assert len(starts) >= 0.95 * 20
+
+
+async def test_a_backlog_does_not_burst_through_the_limit_after_nobody_worked(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number}" for number in range(20)), extra=extra(RATE))
+    worker = scene.worker()
+    await worker.claim_ids(10)
+
+    scene.clock.advance(3_600_000)
+
+    assert len(await worker.claim_ids(10)) == 1
+
+
+async def test_jobs_held_by_a_limit_do_not_hide_the_others(scene: Scene) -> None:
+    await scene.enqueue(*(f"limited{number:05}" for number in range(6_000)), extra=extra(RATE))
+    await scene.enqueue("free")
+
+    assert await scene.worker().claim_ids(10) == ["limited00000", "free"]
+
+
+async def test_a_held_job_is_deferred_to_whoever_asks_and_has_no_lease_and_no_attempt(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(RATE))
+    await scene.worker().claim_ids(10)
+
+    assert await scene.lease("b") is None
+    assert await scene.attempts("b") == 0
+    sighting = await scene.store.peek("b", QUEUE)
+    assert sighting.score is not None
+    assert sighting.score > sighting.now_ms
+
+
+async def test_a_cap_is_never_exceeded_and_a_place_that_is_given_back_goes_to_the_next(scene: Scene) -> None:
+    await scene.enqueue("a", "b", "c", "d", extra=extra(TWO_AT_ONCE))
+    one, other = scene.worker("w1"), scene.worker("w2")
+    first = (await one.claim(10)).jobs
+    assert [job.id for job in first] == ["a", "b"]
+    assert await other.claim_ids(10) == []
+
+    await one.finish(first[0])
+
+    assert await other.claim_ids(10) == ["c"]
+    assert await other.claim_ids(10) == []
+
+
+async def test_a_place_that_is_given_back_wakes_a_worker(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    one, other = scene.worker("w1"), scene.worker("w2")
+    held = (await one.claim(1)).jobs[0]
+    async with worker_ear(scene.redis, "w2") as ear:
+        await other.claim(10, wait=True)
+        await one.finish(held)
+        assert "wake" in (await ear.heard())[KEYS.worker_channel("w2")]
+
+
+@pytest.mark.parametrize("kind", ["end", "dead", "retry", "release"])
+async def test_every_way_to_end_an_attempt_gives_the_place_back(scene: Scene, kind: str) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    worker = scene.worker()
+
+    await worker.finish(await worker.claim_one(), kind, 0 if kind in ("end", "dead") else 60_000)  # type: ignore[arg-type]
+
+    assert await worker.claim_ids(10) == ["b"]
+
+
+async def test_the_places_of_a_dead_worker_are_free_within_a_lease(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    await scene.worker("w1").claim_ids(1)
+    other = scene.worker("w2")
+    assert await other.claim_ids(10) == []
+
+    scene.clock.advance(LEASE_MS + 1)
+
+    assert len(await other.claim_ids(10)) == 1
+    assert await scene.redis.zcard(KEYS.holders("c:f:t")) == 1
+
+
+async def test_a_place_whose_job_vanished_is_free_within_a_lease(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    await scene.worker("w1").claim_ids(1)
+    other = scene.worker("w2")
+    assert await other.claim_ids(10) == []
+    await scene.stock_finish("a")
+
+    scene.clock.advance(LEASE_MS + 1)
+
+    assert await other.claim_ids(10) == ["b"]
+
+
+async def test_a_cap_holds_while_leases_are_renewed(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    one, other = scene.worker("w1"), scene.worker("w2")
+    held = (await one.claim(1)).jobs[0]
+    for _ in range(10):
+        scene.clock.advance(LEASE_MS // 2)
+        await one.renew(held)
+        assert await other.claim_ids(10) == []
+
+
+async def test_tenants_are_served_round_robin(scene: Scene) -> None:
+    await scene.enqueue(*(f"big{number:04}" for number in range(2_000)), extra=extra(of_tenant("big", 10)))
+    await scene.enqueue(*(f"small{number}" for number in range(10)), extra=extra(of_tenant("small", 10)))
+    worker = scene.worker()
+
+    served: list[str] = []
+    for _ in range(30):
+        job = await worker.claim_one()
+        served.append(job.id.rstrip("0123456789"))
+        await worker.finish(job)
+
+    assert Counter(served[:20]) == {"big": 10, "small": 10}
+
+
+async def test_a_job_under_two_limits_needs_both(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(RATE, of_tenant("t")))
+    worker = scene.worker()
+    first = await worker.claim_one()
+    scene.clock.advance(1000)
+    assert await worker.claim_ids(10) == []  # the rate would let it, the tenant's place is taken
+
+    await worker.finish(first)
+
+    assert await worker.claim_ids(10) == ["b"]
+
+
+async def test_one_limit_holds_across_queues(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(of_tenant("t")), queue="q1")
+    await scene.enqueue("b", extra=extra(of_tenant("t")), queue="q2")
+    one, two = scene.worker("w1", queue="q1"), scene.worker("w2", queue="q2")
+    held = (await one.claim(1)).jobs[0]
+    assert await two.claim_ids(10) == []
+
+    await one.finish(held)
+
+    assert await two.claim_ids(10) == ["b"]
+
+
+async def test_limits_that_a_worker_knows_and_the_producer_did_not(scene: Scene) -> None:
+    await scene.enqueue("a", "b")
+    worker = scene.worker()
+    jobs = (await worker.claim(10)).jobs
+    spec = encode_spec([of_tenant("t")])
+
+    for job in jobs:
+        await worker.finish(job, "limit", result=spec)
+
+    claimed = (await worker.claim(10)).jobs
+    assert [(job.id, job.spec, job.attempt) for job in claimed] == [("a", spec, 1)]
+    await worker.finish(claimed[0])
+    assert [job.id for job in (await worker.claim(10)).jobs] == ["b"]
+
+
+async def test_a_deferred_job_is_judged_when_it_is_due(scene: Scene) -> None:
+    await scene.enqueue("a", "b", when="+500", extra=extra(of_tenant("t")))
+    worker = scene.worker()
+    assert await worker.claim_ids(10) == []
+
+    scene.clock.advance(500)
+
+    assert await worker.claim_ids(10) == ["a"]
+
+
+async def test_the_abort_of_a_held_job_takes_it_out_of_its_lane(scene: Scene) -> None:
+    await scene.enqueue("a", "b", "c", extra=extra(of_tenant("t")))
+    worker = scene.worker()
+    running = (await worker.claim(1)).jobs[0]
+    await scene.store.abort("b", QUEUE)
+
+    aborted = (await worker.claim(10, aborts=True)).jobs
+    assert [(job.id, job.flag) for job in aborted] == [("b", "abort")]
+    await worker.finish(aborted[0])
+    await worker.finish(running)
+
+    assert await worker.claim_ids(10) == ["c"]
+
+
+async def test_a_stock_abort_of_a_held_job_does_not_let_it_start(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    worker = scene.worker()
+    await worker.claim(1)
+
+    await scene.stock_abort("b")
+
+    assert await worker.claim_ids(10) == []
+    assert await scene.score("b") == 8639999999999000
+
+
+async def test_a_claim_whose_reply_was_lost_gives_the_same_jobs_and_counts_them_once(scene: Scene) -> None:
+    await scene.enqueue("a", "b", "c", extra=extra(TWO_AT_ONCE))
+    worker = scene.worker()
+    first = await worker.claim(10)
+
+    again = await worker.claim_again()
+
+    assert again.jobs == first.jobs
+    assert await scene.redis.zcard(KEYS.holders("c:f:")) == 2
+
+
+async def test_nothing_is_left_when_all_has_ended(scene: Scene) -> None:
+    await scene.enqueue("a", "b", "c", extra=extra(of_tenant("t"), RATE))
+    await scene.enqueue("d", "e", when="+10", extra=extra(RATE, priority=5))
+    worker = scene.worker()
+    await scene.store.delete("c", QUEUE)
+    for _ in range(10):
+        scene.clock.advance(1000)
+        for job in (await worker.claim(10)).jobs:
+            await worker.finish(job, ttl_ms=-1)
+
+    assert await scene.keys() == {KEYS.rate("r:f:")}
+    assert await scene.redis.pttl(KEYS.rate("r:f:")) > 0

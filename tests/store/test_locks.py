@@ -1,0 +1,130 @@
+"""Uniqueness: locks taken by an enqueue."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra
+
+
+def lock(until: str = "finished", on_conflict: str = "reject", ttl_ms: int = 0, max_wait_ms: int = 0) -> bytes:
+    return extra(lock=("f:k", until, on_conflict, ttl_ms, max_wait_ms))
+
+
+async def test_a_hundred_enqueues_at_once_make_one_job(scene: Scene) -> None:
+    verdicts = await asyncio.gather(*(scene.enqueue(f"j{number}", extra=lock()) for number in range(100)))
+
+    assert sum(verdict == [True] for verdict in verdicts) == 1
+    assert len(await scene.queued()) == 1
+
+
+@pytest.mark.parametrize("kind", ["end", "dead"])
+async def test_the_end_frees_the_lock(scene: Scene, kind: str) -> None:
+    await scene.enqueue("a", extra=lock())
+    worker = scene.worker()
+    job = await worker.claim_one()
+    assert await scene.enqueue("b", extra=lock()) == [False]
+
+    await worker.finish(job, kind)  # type: ignore[arg-type]
+
+    assert KEYS.unique("f:k") not in await scene.keys()
+    assert await scene.enqueue("b", extra=lock()) == [True]
+
+
+async def test_a_retry_keeps_the_lock(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock())
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "retry", 1000)
+
+    assert await scene.enqueue("b", extra=lock()) == [False]
+
+
+async def test_until_started_the_first_attempt_frees_it(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    assert await scene.enqueue("b", extra=lock("started")) == [False]
+
+    await scene.worker().claim_one()
+
+    assert await scene.enqueue("b", extra=lock("started")) == [True]
+
+
+async def test_until_a_time_it_outlives_the_job(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock("", ttl_ms=30_000))
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one())
+
+    assert await scene.enqueue("b", extra=lock("", ttl_ms=30_000)) == [False]
+    assert 0 < await scene.redis.pttl(KEYS.unique("f:k")) <= 30_000
+
+
+async def test_return_gives_the_job_that_has_the_lock(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock())
+
+    assert await scene.enqueue("b", extra=lock(on_conflict="return")) == ["a"]
+    assert await scene.queued() == ["a"]
+
+
+async def test_replace_gives_the_waiting_job_the_new_payload_and_due_time(scene: Scene) -> None:
+    await scene.enqueue("a", payload=b"old", when="+1000", extra=lock())
+
+    assert await scene.enqueue("b", payload=b"new", when="+9000", extra=lock(on_conflict="replace")) == ["a"]
+
+    assert await scene.redis.get(KEYS.job("a")) == b"new"
+    assert await scene.score("a") == scene.clock() + 9000
+    assert await scene.queued() == ["a"]
+
+
+async def test_replace_leaves_a_running_job_alone(scene: Scene) -> None:
+    await scene.enqueue("a", payload=b"old", extra=lock())
+    await scene.worker().claim_one()
+
+    assert await scene.enqueue("b", payload=b"new", extra=lock(on_conflict="replace")) == [False]
+    assert await scene.redis.get(KEYS.job("a")) == b"old"
+
+
+async def test_a_debounce_waits_no_longer_than_its_limit(scene: Scene) -> None:
+    asks = lock("started", "replace", max_wait_ms=5000)
+    first = scene.clock()
+    await scene.enqueue("a", when="+2000", extra=asks)
+    for _ in range(4):
+        scene.clock.advance(1500)
+        await scene.enqueue("b", when="+2000", extra=asks)
+
+    assert await scene.score("a") == first + 5000
+
+
+async def test_the_lock_of_a_job_that_is_gone_is_free(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock())
+    await scene.stock_finish("a")
+
+    assert await scene.enqueue("b", extra=lock()) == [True]
+
+
+async def test_the_job_of_a_killed_worker_keeps_its_lock_until_it_has_ended_elsewhere(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock())
+    await scene.worker("w1").claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    other = scene.worker("w2")
+    await other.finish(await other.claim_one())
+
+    assert await scene.enqueue("b", extra=lock()) == [True]
+
+
+async def test_deleting_the_job_frees_the_lock(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock())
+    await scene.store.delete("a", QUEUE)
+
+    assert await scene.keys() == set()
+
+
+async def test_an_early_acknowledged_job_is_not_run_again(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    assert await worker.finish(await worker.claim_one(), "early")
+
+    scene.clock.advance(LEASE_MS + 1)
+
+    again = await scene.worker("w2").claim_one()
+    assert (again.flag, again.crashes) == ("dead", 1001)

@@ -1,0 +1,61 @@
+"""Priorities within one queue."""
+
+from __future__ import annotations
+
+from tests.store.scene import LEASE_MS, QUEUE, Scene, extra
+
+
+async def test_the_most_urgent_comes_first_and_equals_are_first_in_first_out(scene: Scene) -> None:
+    for number, priority in enumerate((0, 5, 9, 5, 0, 9)):
+        await scene.enqueue(f"{number}p{priority}", extra=extra(priority=priority))
+        scene.clock.advance(1)
+
+    assert await scene.worker().claim_ids(10) == ["2p9", "5p9", "1p5", "3p5", "0p0", "4p0"]
+
+
+async def test_a_deferred_job_takes_its_place_when_it_becomes_due(scene: Scene) -> None:
+    await scene.enqueue("later", when="+1000", extra=extra(priority=3))
+    await scene.enqueue(*(f"plain{number:04}" for number in range(2_000)))
+    worker = scene.worker()
+    assert await worker.claim_ids(1) == ["plain0000"]
+
+    scene.clock.advance(1000)
+
+    assert await worker.claim_ids(1) == ["later"]
+
+
+async def test_a_job_keeps_its_priority_over_a_retry_a_release_and_a_crash(scene: Scene) -> None:
+    await scene.enqueue("urgent", extra=extra(priority=9))
+    await scene.enqueue("plain")
+    worker = scene.worker()
+
+    await worker.finish(await worker.claim_one(), "release")
+    await worker.finish(await worker.claim_one(), "retry", 500)
+    assert await worker.claim_ids(1) == ["plain"]
+    await scene.enqueue("plain too")
+    scene.clock.advance(500)
+    assert await worker.claim_ids(1) == ["urgent"]
+    scene.clock.advance(LEASE_MS + 1)
+    assert set(await worker.claim_ids(10)) == {"urgent", "plain", "plain too"}
+    lease = await scene.lease("urgent")
+    assert lease is not None
+    assert lease.due_ms < 0  # the priority is in it
+
+
+async def test_the_due_time_is_told_without_the_priority(scene: Scene) -> None:
+    due = scene.clock()
+    await scene.enqueue("urgent", extra=extra(priority=9))
+
+    sighting = await scene.store.peek("urgent", QUEUE)
+    job = await scene.worker().claim_one()
+
+    assert (sighting.score, job.due_ms) == (due, due)
+
+
+async def test_to_stock_arq_a_due_job_is_due_and_a_deferred_one_is_not(scene: Scene) -> None:
+    await scene.enqueue("due", extra=extra(priority=9))
+    await scene.enqueue("deferred", when="+60000", extra=extra(priority=9))
+
+    due = await scene.redis.zrangebyscore(QUEUE, "-inf", scene.clock())
+
+    assert due == [b"due"]

@@ -1,0 +1,112 @@
+"""A claim over several queues: strict order, quotas, caps; pause, resume, purge."""
+
+from __future__ import annotations
+
+from arqestra.store.records import QueueShare
+from tests.store.scene import KEYS, QUEUE, Scene, extra, worker_ear
+
+
+def strict(*queues: str, slots: int) -> tuple[QueueShare, ...]:
+    return tuple(QueueShare(queue, slots, slots) for queue in queues)
+
+
+async def fill(scene: Scene, queue: str, jobs: int) -> None:
+    await scene.enqueue(*(f"{queue}{number:05}" for number in range(jobs)), queue=queue)
+
+
+async def test_the_more_urgent_queue_is_emptied_first(scene: Scene) -> None:
+    await fill(scene, "low", 10_000)
+    await fill(scene, "critical", 3)
+
+    claimed = await scene.worker().claim(5, shares=strict("critical", "low", slots=5))
+
+    assert [(job.queue, job.id) for job in claimed.jobs] == [
+        ("critical", "critical00000"),
+        ("critical", "critical00001"),
+        ("critical", "critical00002"),
+        ("low", "low00000"),
+        ("low", "low00001"),
+    ]
+    assert claimed.more == {"low"}
+
+
+async def test_quotas_come_first_and_what_is_left_goes_on(scene: Scene) -> None:
+    await fill(scene, "a", 100)
+    await fill(scene, "b", 1)
+    shares = (QueueShare("a", 6, 10), QueueShare("b", 3, 10), QueueShare("c", 1, 10))
+
+    claimed = await scene.worker().claim(10, shares=shares)
+
+    assert [job.queue for job in claimed.jobs].count("a") == 9
+    assert [job.queue for job in claimed.jobs].count("b") == 1
+
+
+async def test_a_cap_is_kept(scene: Scene) -> None:
+    await fill(scene, "a", 100)
+    await fill(scene, "b", 100)
+
+    claimed = await scene.worker().claim(10, shares=(QueueShare("a", 2, 2), QueueShare("b", 10, 10)))
+
+    assert [job.queue for job in claimed.jobs] == ["a"] * 2 + ["b"] * 8
+
+
+async def test_a_worker_waits_for_every_queue_that_it_has_room_for(scene: Scene) -> None:
+    async with worker_ear(scene.redis, "w1") as ear:
+        await scene.worker().claim(5, wait=True, shares=strict("a", "b", slots=5))
+        assert await scene.waiting("a") == ["w1"]
+        assert await scene.waiting("b") == ["w1"]
+        await fill(scene, "b", 1)
+        assert (await ear.heard())[KEYS.worker_channel("w1")] == ["wake"]
+
+
+async def test_outcomes_go_to_the_queue_that_the_job_came_from(scene: Scene) -> None:
+    await fill(scene, "a", 1)
+    await fill(scene, "b", 1)
+    worker = scene.worker()
+    for job in (await worker.claim(5, shares=strict("a", "b", slots=5))).jobs:
+        await worker.finish(job)
+
+    assert await scene.queued("a") == []
+    assert await scene.queued("b") == []
+
+
+async def test_a_paused_queue_gives_nothing_and_wakes_its_workers_when_it_is_resumed(scene: Scene) -> None:
+    assert await scene.store.pause(QUEUE, paused=True)
+    await scene.enqueue("a")
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        assert await worker.claim_ids(5, wait=True) == []
+        await scene.enqueue("b")
+        assert await ear.heard() == {}
+
+        assert await scene.store.pause(QUEUE, paused=False)
+
+        assert (await ear.heard())[KEYS.worker_channel("w1")] == ["wake"]
+    assert await worker.claim_ids(5) == ["a", "b"]
+    assert KEYS.paused not in await scene.keys()
+
+
+async def test_a_pause_reaches_a_worker_that_waits_already(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1"):
+        await worker.claim(5, wait=True)
+        await scene.store.pause(QUEUE, paused=True)
+        await scene.enqueue("a")
+        assert await worker.claim_ids(5, wait=True) == []
+        assert await scene.waiting() == []
+
+
+async def test_a_purge_removes_all_but_what_runs(scene: Scene) -> None:
+    await scene.enqueue(*(f"due{number:04}" for number in range(700)))
+    await scene.enqueue("deferred", when="+60000")
+    await scene.enqueue("held1", "held2", extra=extra(("c", "c:f:", 1)))
+    worker = scene.worker()
+    running = (await worker.claim(3)).jobs
+
+    removed = await scene.store.purge(QUEUE)
+
+    assert removed == 703 - 3
+    assert sorted(await scene.queued()) == sorted(job.id for job in running)
+    for job in running:
+        assert await worker.finish(job, ttl_ms=-1)
+    assert await scene.keys() == set()
