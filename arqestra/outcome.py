@@ -20,6 +20,7 @@ class State(enum.Enum):
     RETRIED = "retried"
     RELEASED = "released"
     LOST = "lost"
+    LIMITED = "limited"  # it goes back, with the limits that it is to wait for
 
 
 class CancelReason(enum.Enum):

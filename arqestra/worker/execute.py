@@ -19,6 +19,7 @@ from ..errors import ArgumentsError
 from ..outcome import CancelReason, Outcome, State, classify
 from ..store.records import Ending
 from ..wire import JobEnd, decode_payload, encode_result
+from .admission import admit
 from .attempt import Attempt
 from .report import report, report_refusal, report_start
 from .terms import KEEP_NO_RESULT
@@ -34,7 +35,9 @@ logger = logging.getLogger("arq.worker")
 async def execute(worker: "Worker", attempt: Attempt) -> None:
     """Run one leased job to its outcome."""
     try:
-        outcome = decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt)
+        outcome = (
+            decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt) or admit(worker, attempt)
+        )
         if outcome is None:
             outcome = await call(worker, attempt)
             report(worker, attempt, outcome)
@@ -200,6 +203,8 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         again: Literal["retry", "release"] = "release" if state is State.RELEASED and counted else "retry"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
         return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts)
+    if state is State.LIMITED:
+        return Ending(leased.id, leased.queue, leased.token, "limit", 0, -1, outcome.value)
     ttl_ms = attempt.terms.result_ttl_ms
     data = None if ttl_ms == KEEP_NO_RESULT else _encoded_result(worker, attempt, outcome)
     if data is None:

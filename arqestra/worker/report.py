@@ -67,7 +67,7 @@ def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> Non
         worker.jobs_complete += 1
     elif state is State.RETRIED or state is State.RELEASED:
         worker.jobs_retried += 1
-    elif state is not State.LOST:
+    elif state is not State.LOST and state is not State.LIMITED:
         worker.jobs_failed += 1
     else:
         return

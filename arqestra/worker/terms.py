@@ -6,6 +6,7 @@ from arq.cron import CronJob
 from arq.utils import to_ms
 from arq.worker import Function
 
+from ..control import JobControl
 from ..rebuild import Rebuilder
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Terms(NamedTuple):
     result_ttl_ms: int
     is_cron: bool
     rebuilder: Rebuilder | None
+    control: JobControl | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self.control is not None and bool(self.control.rate_limit or self.control.concurrency)
 
 
 def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
@@ -47,6 +53,7 @@ def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
         ),
         hasattr(function, "next_run"),
         rebuilder if rebuilder is not None and rebuilder.needed else None,
+        getattr(function, "control", None),
     )
 
 
