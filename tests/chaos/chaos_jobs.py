@@ -10,15 +10,33 @@ from typing import Any
 
 from arq import Retry, func
 
+from arqestra import RateLimit, job
+
 from .run_log import noted
 
-__all__ = ("FUNCTIONS", "block", "die", "nap", "pass_gate", "second_time_lucky")
+__all__ = ("FUNCTIONS", "block", "capped", "die", "nap", "pass_gate", "rated", "second_time_lucky")
 
 GATE_POLL_S = 0.01
 
 
 async def nap(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
     """A job that waits, as most do."""
+    with noted(ctx):
+        await asyncio.sleep(seconds)
+    return _run_of(ctx)
+
+
+@job(rate_limit=RateLimit("100/s", burst=5))
+async def rated(ctx: dict[Any, Any]) -> dict[str, int]:
+    """A job of which 100 start in a second."""
+    with noted(ctx):
+        await asyncio.sleep(0.01)
+    return _run_of(ctx)
+
+
+@job(concurrency=8)
+async def capped(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
+    """A job of which 8 run at once."""
     with noted(ctx):
         await asyncio.sleep(seconds)
     return _run_of(ctx)
@@ -73,6 +91,8 @@ def _run_of(ctx: dict[Any, Any]) -> dict[str, int]:
 FUNCTIONS = (
     nap,
     func(nap, name="nap_without_result", keep_result=0),
+    rated,
+    capped,
     pass_gate,
     second_time_lucky,
     die,
