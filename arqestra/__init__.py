@@ -18,7 +18,7 @@ from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob
 
 from .connect import create_pool
 from .cron import cron
-from .current import RunningJob, current_job
+from .current import JobLogFilter, RunningJob, current_job
 from .durations import Duration
 from .errors import (
     ArgumentsError,
@@ -34,8 +34,10 @@ from .errors import (
     SoftTimeLimitExceeded,
 )
 from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
+from .history import AttemptError
 from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
+from .middleware import EnqueuedCall, Middleware
 from .pool import Pool
 from .queue import DeadJob, Queue
 from .retry import Backoff, Cancel, Snooze
@@ -50,6 +52,7 @@ __all__ = (
     "ArgumentsError",
     "ArqRedis",
     "ArqestraError",
+    "AttemptError",
     "Backoff",
     "BoundJob",
     "Call",
@@ -61,6 +64,7 @@ __all__ = (
     "DeserializationError",
     "Duration",
     "EmbeddedRedisError",
+    "EnqueuedCall",
     "FailedJobs",
     "Function",
     "Job",
@@ -68,10 +72,12 @@ __all__ = (
     "JobDef",
     "JobExecutionFailed",
     "JobFunction",
+    "JobLogFilter",
     "JobNotRetryable",
     "JobResult",
     "JobRunning",
     "JobStatus",
+    "Middleware",
     "PayloadTooLarge",
     "PlainJobFunction",
     "Pool",

@@ -1,12 +1,13 @@
 """The job that is running here, found without passing ctx around."""
 
+import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-__all__ = ("RunningJob", "current_job")
+__all__ = ("JobLogFilter", "RunningJob", "current_job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,18 @@ def current_job() -> RunningJob | None:
     """The job that the calling coroutine belongs to, also in tasks that the job started; None outside of jobs."""
     attempt = running_attempt.get()
     return None if attempt is None else attempt.view()
+
+
+class JobLogFilter(logging.Filter):
+    """Puts `job_id`, `job_function` and `job_try` on each log record; outside of jobs they are "-", "-" and 0.
+
+    Add it to a handler; its format may then have `%(job_id)s` and the others.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record pass."""
+        running = current_job()
+        record.job_id = "-" if running is None else running.job_id
+        record.job_function = "-" if running is None else running.function
+        record.job_try = 0 if running is None else running.job_try
+        return True

@@ -69,11 +69,13 @@ class SoftTimeLimitExceeded(ArqestraError, asyncio.CancelledError):
     It is a `CancelledError` too, so that `asyncio.TaskGroup`, `asyncio.wait_for` and the like end what they had
     started. A job that lets it out fails with a `TimeoutError`.
 
-    :param limit_s: the limit in seconds
+    :param limit_s: the limit in seconds, as far as it is known where it is raised
     """
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(f"soft time limit of {limit_s:g} s exceeded")
+    def __init__(self, limit_s: float | None = None) -> None:
+        super().__init__(
+            "soft time limit exceeded" if limit_s is None else f"soft time limit of {limit_s:g} s exceeded"
+        )
         self.limit_s = limit_s
 
 

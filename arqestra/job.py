@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 
 from .clock import timestamp_ms
 from .errors import JobNotRetryable, JobRunning, RemoteTraceback
+from .history import AttemptError, decode_attempt_error
 from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
 from .store.dead import read_dead_result
@@ -158,7 +159,10 @@ class Job(arq.jobs.Job, Generic[R]):
             return value  # the annotation promised something else than the job returned
 
     async def info(self) -> JobDef | None:
-        """All that is known of the job, its result included if it has ended. Does not wait."""
+        """All that is known of the job, its result included if it has ended. Does not wait.
+
+        arq's `JobDef` or `JobResult`, with one more attribute: `errors`, a list as `errors()` returns it.
+        """
         if getattr(self._redis, "store", None) is None:
             return await super().info()
         sighting = await self._store.peek(self.job_id, self._queue_name, payload=True)
@@ -170,6 +174,7 @@ class Job(arq.jobs.Job, Generic[R]):
         else:
             return None
         info.score = sighting.score
+        info.errors = [decode_attempt_error(entry) for entry in sighting.errors]  # type: ignore[attr-defined]
         return info
 
     async def result_info(self) -> JobResult | None:
@@ -178,6 +183,11 @@ class Job(arq.jobs.Job, Generic[R]):
             return await super().result_info()
         sighting = await self._store.peek(self.job_id, self._queue_name)
         return None if sighting.result is None else self._result_of(sighting.result)
+
+    async def errors(self) -> list[AttemptError]:
+        """The errors of the job's failed attempts, the first first; the last 20, kept as long as job and result."""
+        sighting = await self._store.peek(self.job_id, self._queue_name, payload=True)
+        return [decode_attempt_error(entry) for entry in sighting.errors]
 
     def _result_of(self, data: bytes) -> JobResult:
         info, _ = decode_result(self._serializer, data)

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 from arq.worker import JobExecutionFailed, Retry, RetryJob
 
-__all__ = ("CancelReason", "Outcome", "State", "classify")
+from .errors import JobCancelled, SoftTimeLimitExceeded
+from .retry import Backoff, Cancel, Snooze
+
+__all__ = ("CancelReason", "Outcome", "State", "asked_for", "classify", "retried_by")
 
 
 class State(enum.Enum):
@@ -20,6 +23,7 @@ class State(enum.Enum):
     RETRIED = "retried"
     RELEASED = "released"
     LOST = "lost"
+    SNOOZED = "snoozed"
     LIMITED = "limited"  # it goes back, with the limits that it is to wait for
 
 
@@ -34,12 +38,14 @@ class CancelReason(enum.Enum):
 
 class Outcome(NamedTuple):
     """:ivar value: the result, or the exception that ended the attempt
-    :ivar delay_ms: of RETRIED: run again that much later; 0 is at the old place in the queue
+    :ivar delay_ms: of RETRIED and SNOOZED: run again that much later; 0 is at the old place in the queue
+    :ivar exhausted: it was the last attempt that its retries allowed
     """
 
     state: State
     value: Any = None
     delay_ms: int = 0
+    exhausted: bool = False
 
 
 def classify(error: BaseException, reason: CancelReason | None, *, retry_jobs: bool) -> Outcome:
@@ -52,6 +58,10 @@ def classify(error: BaseException, reason: CancelReason | None, *, retry_jobs: b
     :param reason: why the worker cancelled it, or None if it did not
     :param retry_jobs: the worker's setting: whether `Retry`, `RetryJob` and cancellations run the job again
     """
+    if isinstance(error, SoftTimeLimitExceeded):  # a CancelledError as well
+        late = TimeoutError(str(error))
+        late.__cause__ = error
+        return Outcome(State.FAILED, late)
     if isinstance(error, asyncio.CancelledError):
         if reason is CancelReason.LEASE_LOST:
             return Outcome(State.LOST, error)
@@ -67,9 +77,31 @@ def classify(error: BaseException, reason: CancelReason | None, *, retry_jobs: b
         return Outcome(State.RETRIED, error, max(0, error.defer_score or 0))
     if retry_jobs and isinstance(error, RetryJob):
         return Outcome(State.RETRIED, error)
+    if isinstance(error, Snooze | Cancel):
+        return asked_for(error)
     if isinstance(error, SystemExit):
         # The job ends, not the worker; and whoever asks for the result must not be ended by it either.
         failure = JobExecutionFailed(f"the job called exit: SystemExit({error.code!r})")
         failure.__cause__ = error
         return Outcome(State.FAILED, failure)
     return Outcome(State.FAILED, error)
+
+
+def asked_for(wish: Snooze | Cancel) -> Outcome:
+    """What a job asks for by returning or raising `Snooze` or `Cancel`."""
+    if isinstance(wish, Snooze):
+        return Outcome(State.SNOOZED, wish, round(wish.defer_s * 1000))
+    return Outcome(State.ABORTED, JobCancelled(wish.reason))
+
+
+def retried_by(policy: Backoff | None, outcome: Outcome, job_try: int, max_tries: int) -> Outcome:
+    """The outcome under a retry policy: a failure that it is about runs again, unless that was the last attempt.
+
+    :param job_try: number of the attempt that failed
+    :param max_tries: attempts allowed
+    """
+    if policy is None or outcome.state is not State.FAILED or not policy.retries(outcome.value):
+        return outcome
+    if job_try >= max_tries:
+        return outcome._replace(exhausted=True)
+    return Outcome(State.RETRIED, outcome.value, round(policy.delay_s(job_try) * 1000))

@@ -25,6 +25,7 @@ __all__ = (
     "encode_payload",
     "encode_result",
     "job_def",
+    "traceback_of",
 )
 
 logger = logging.getLogger("arq.jobs")
@@ -123,7 +124,7 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
     if "n" in end.payload.options:
         data["n"] = end.payload.options["n"]
     if not end.success and isinstance(value, BaseException):
-        data["tb"] = _traceback_of(value)
+        data["tb"] = traceback_of(value)
         data["r"] = _portable(serializer, value)
     ref = f"{end.job_id}:{end.payload.function}"
     try:
@@ -167,7 +168,8 @@ def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str |
         raise DeserializationError("unable to deserialize job result") from error
 
 
-def _traceback_of(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
+    """The traceback as text, its middle left out where it is long."""
     text = "".join(traceback.format_exception(error))
     if len(text) > TRACEBACK_LIMIT_CHARS:
         half = TRACEBACK_LIMIT_CHARS // 2

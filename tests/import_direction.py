@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "identity",
         "current",
         "wire",
+        "history",
         "serializers",
         "retry",
         "limits",

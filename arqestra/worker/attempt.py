@@ -31,10 +31,14 @@ class Attempt:
     :ivar task: the task that it runs in
     :ivar reason: why it was cancelled by the worker
     :ivar calling: the function is running, so a cancellation reaches it and nothing else
+    :ivar submitted: its outcome was handed over
+    :ivar warning: its soft limit is over, and its coroutine has not been told yet
+    :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     """
 
     __slots__ = (
+        "acknowledged",
         "args",
         "calling",
         "ctx",
@@ -49,6 +53,7 @@ class Attempt:
         "submitted",
         "task",
         "terms",
+        "warning",
         "written",
     )
 
@@ -66,13 +71,28 @@ class Attempt:
         self.reason: CancelReason | None = None
         self.calling = False
         self.submitted = False
+        self.warning = False
         self.written: asyncio.Future[bool] | None = None
+        self.acknowledged: asyncio.Future[bool] | None = None
 
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
         if self.reason is None and self.calling and self.task is not None:
             self.reason = reason
             self.task.cancel()
+
+    def warn(self) -> None:
+        """The soft limit is over: interrupt the coroutine, unless it is being cancelled anyhow."""
+        if self.reason is None and self.calling and self.task is not None:
+            self.warning = True
+            self.task.cancel()
+
+    def take_warning(self) -> bool:
+        """Whether a cancellation that arrived is that of the soft limit; if so, it is none any more."""
+        warned, self.warning = self.warning, False
+        if not warned or self.reason is not None or self.task is None:
+            return False
+        return self.task.uncancel() == 0  # else somebody cancelled the task as well
 
     def view(self) -> RunningJob:
         """What `current_job()` tells of it."""
@@ -83,4 +103,5 @@ class Attempt:
             self.job_try,
             ms_to_datetime(self.payload.enqueued_ms),
             self.ctx,
+            self.payload.options.get("h") or {},
         )

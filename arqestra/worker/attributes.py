@@ -5,12 +5,14 @@ import inspect
 import logging
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from arq.constants import health_check_key_suffix
 from arq.cron import CronJob
-from arq.utils import to_seconds
+from arq.utils import import_string, to_seconds
 from arq.worker import Function, func
 
+from ..function import job
 from ..pool import Pool
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
@@ -35,7 +37,7 @@ class WorkerAttributes:
         self._set_arq_attributes(options)
 
     def _set_functions(self, options: WorkerOptions) -> None:
-        self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(func, options.functions)}
+        self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(_function, options.functions)}
         self.cron_jobs: list[CronJob] = []
         if options.cron_jobs is not None:
             if not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
@@ -86,6 +88,14 @@ class WorkerAttributes:
         self.timezone = options.timezone or datetime.now().astimezone().tzinfo
         self._job_completion_wait = to_seconds(options.job_completion_wait)
         self._handle_signals = options.handle_signals
+
+
+def _function(given: Any) -> Function:
+    """What arq's `func` makes of it; of a plain function, what `@job` does."""
+    target = import_string(given) if isinstance(given, str) else given
+    if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
+        return job(target, name=given) if isinstance(given, str) else job(target)
+    return func(given)
 
 
 def current_event_loop() -> asyncio.AbstractEventLoop:

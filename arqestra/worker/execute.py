@@ -5,45 +5,52 @@ acts on one is `hand_over`, which gives it to the exchange with Redis.
 """
 
 import asyncio
+import io
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import arq.worker
 from arq.jobs import SerializationError
-from arq.utils import ms_to_datetime, to_ms
-from arq.worker import JobExecutionFailed
+from arq.utils import ms_to_datetime, to_ms, to_seconds
+from arq.worker import JobExecutionFailed, RetryJob
 
 from ..clock import timestamp_ms
 from ..current import running_attempt
 from ..errors import ArgumentsError
-from ..outcome import CancelReason, Outcome, State, classify
+from ..history import encode_attempt_error
+from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
+from ..retry import Cancel, Snooze
 from ..store.records import Ending
-from ..wire import JobEnd, decode_payload, encode_result
+from ..wire import JobEnd, decode_payload, encode_result, traceback_of
 from .admission import admit
 from .attempt import Attempt
+from .hooks import call_end_hooks, call_hook, has_end_hooks
+from .invoke import invoke
 from .report import report, report_refusal, report_start
 from .terms import KEEP_NO_RESULT
 
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("call", "check", "decode", "execute", "hand_over", "prepare")
+__all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "prepare", "ready")
 
 logger = logging.getLogger("arq.worker")
+
+EARLY = 1000  # crashes of a job that was acknowledged early are more than this: `store/lua/finish.lua`
 
 
 async def execute(worker: "Worker", attempt: Attempt) -> None:
     """Run one leased job to its outcome."""
     try:
-        outcome = (
-            decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt) or admit(worker, attempt)
-        )
+        outcome = ready(worker, attempt)
+        if outcome is None and attempt.terms.early:
+            outcome = await acknowledge(worker, attempt)
         if outcome is None:
             outcome = await call(worker, attempt)
             report(worker, attempt, outcome)
         else:
             report_refusal(worker, attempt, outcome)
-        if worker.on_job_end or worker.after_job_end or attempt.written:
+        if worker.on_job_end or worker.after_job_end or attempt.written or has_end_hooks(worker, attempt, outcome):
             # In a task of its own: a shutdown that cancels this one must not lose the outcome.
             concluding = worker.loop.create_task(conclude(worker, attempt, outcome))
             worker.slots.conclude(concluding)
@@ -54,6 +61,11 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
         hand_over_unexpected(worker, attempt, error)
         if not isinstance(error, Exception):
             raise
+
+
+def ready(worker: "Worker", attempt: Attempt) -> Outcome | None:
+    """The stages before the call; an outcome if one of them says that the job does not start."""
+    return decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt) or admit(worker, attempt)
 
 
 def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -78,6 +90,9 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     leased, payload = attempt.leased, attempt.payload
     if leased.flag == "abort":
         return Outcome(State.ABORTED, asyncio.CancelledError())
+    if leased.flag == "dead" and leased.crashes > EARLY:
+        lost = JobExecutionFailed("its worker was lost; acks='early' runs a job at most once")
+        return Outcome(State.FAILED, lost)
     if leased.flag == "dead":
         return Outcome(
             State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times; it is in the dead set")
@@ -96,20 +111,26 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     if attempt.job_try > terms.max_tries:
         age_s = (timestamp_ms() - payload.enqueued_ms) / 1000
         logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, terms.max_tries)
-        return Outcome(State.FAILED, JobExecutionFailed(f"max {terms.max_tries} retries exceeded"))
+        exceeded = JobExecutionFailed(f"max {terms.max_tries} retries exceeded")
+        return Outcome(State.FAILED, exceeded, exhausted=True)
     return None
+
+
+def context_of(worker: "Worker", attempt: Attempt) -> dict[Any, Any]:
+    """What the function gets as its first argument: the worker's ctx, and what is known of this attempt."""
+    return {
+        **worker.ctx,
+        "job_id": attempt.leased.id,
+        "job_try": attempt.job_try,
+        "enqueue_time": ms_to_datetime(attempt.payload.enqueued_ms),
+        "score": attempt.leased.due_ms,
+    }
 
 
 def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Make ctx and, under a serializer of plain data, the arguments that the type hints ask for."""
     payload = attempt.payload
-    attempt.ctx = {
-        **worker.ctx,
-        "job_id": attempt.leased.id,
-        "job_try": attempt.job_try,
-        "enqueue_time": ms_to_datetime(payload.enqueued_ms),
-        "score": attempt.leased.due_ms,
-    }
+    attempt.ctx = context_of(worker, attempt)
     attempt.args, attempt.kwargs = payload.args, payload.kwargs
     rebuilder = attempt.terms.rebuilder
     if rebuilder is not None:
@@ -121,31 +142,81 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     return None
 
 
+async def acknowledge(worker: "Worker", attempt: Attempt) -> Outcome | None:
+    """Mark a job that is to run at most once, before it starts; an outcome if its lease was lost meanwhile."""
+    leased = attempt.leased
+    attempt.acknowledged = worker.loop.create_future()
+    worker.exchange.submit(Ending(leased.id, leased.queue, leased.token, "early"))
+    return None if await attempt.acknowledged else Outcome(State.LOST)
+
+
 async def call(worker: "Worker", attempt: Attempt) -> Outcome:
-    """Call the job function within its time limit."""
-    function, timeout_s = attempt.terms.function, attempt.terms.timeout_s
+    """Call the job function within its time limit, and decide what became of it."""
+    terms = attempt.terms
+    function, timeout_s = terms.function, terms.timeout_s
     assert function is not None
     running_attempt.set(attempt)
     attempt.started_ms = timestamp_ms()
-    limit = None if timeout_s is None else worker.loop.call_later(timeout_s, attempt.cancel, CancelReason.TIMEOUT)
+    limit = None if timeout_s is None else worker.loop.call_later(timeout_s, time_out, worker, attempt)
     attempt.calling = True
     try:
         if worker.on_job_start:
             await worker.on_job_start(attempt.ctx)
         report_start(attempt)
-        value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
+        if terms.invoked:
+            value = await invoke(worker, attempt)
+        else:
+            value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
         reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
-        return classify(error, reason, retry_jobs=worker.retry_jobs)
+        return decide(worker, attempt, classify(error, reason, retry_jobs=worker.retry_jobs))
     finally:
         attempt.calling = False
         attempt.ended_ms = timestamp_ms()
         if limit is not None:
             limit.cancel()
         _forget_cancellation(attempt.task)
+    if isinstance(value, Snooze | Cancel):
+        return asked_for(value)
     return Outcome(State.COMPLETE, value)
+
+
+def decide(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Outcome:
+    """What the function's options make of an attempt that raised."""
+    terms = attempt.terms
+    if terms.early and outcome.state is State.RELEASED:
+        stopped = JobExecutionFailed("the worker stopped; acks='early' runs a job at most once")
+        return Outcome(State.FAILED, stopped)
+    if terms.retry is not None and worker.retry_jobs:
+        return retried_by(terms.retry, outcome, attempt.job_try, terms.max_tries)
+    return outcome
+
+
+def time_out(worker: "Worker", attempt: Attempt) -> None:
+    """The hard limit: cancel the coroutine, and look again whether it has heeded that."""
+    attempt.cancel(CancelReason.TIMEOUT)
+    if attempt.reason is CancelReason.TIMEOUT:
+        worker.loop.call_later(to_seconds(worker.options.cancel_grace), give_up, worker, attempt)
+
+
+def give_up(worker: "Worker", attempt: Attempt) -> None:
+    """The coroutine swallows its cancellation: write the job's end, and keep the slot that it occupies."""
+    if not attempt.calling or attempt.submitted or attempt.task is None:
+        return
+    stack = io.StringIO()
+    attempt.task.print_stack(file=stack)
+    logger.critical("job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack.getvalue())
+    limit_s = attempt.terms.timeout_s
+    ending = ending_of(
+        worker, attempt, Outcome(State.FAILED, TimeoutError(f"did not end after its limit of {limit_s} s"))
+    )
+    attempt.submitted = True
+    if ending is not None:
+        worker.exchange.submit(ending)
+    if worker.stuck_callback is not None:
+        worker.stuck_callback(attempt)
 
 
 def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:
@@ -157,21 +228,18 @@ def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:
 async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Hand over with the hooks around it; their errors are logged and change nothing."""
     ran = attempt.started_ms > 0
+    if not attempt.ctx:
+        attempt.ctx = context_of(worker, attempt)
     if worker.on_job_end and ran:
-        try:
-            await worker.on_job_end(attempt.ctx)
-        except (Exception, asyncio.CancelledError):
-            logger.exception("on_job_end failed for %s", attempt.ref)
+        await call_hook("on_job_end", worker.on_job_end, attempt, attempt.ctx)
+    await call_end_hooks(worker, attempt, outcome)
     if attempt.written is None and worker.after_job_end:
         attempt.written = worker.loop.create_future()
     hand_over(worker, attempt, outcome)
     if attempt.written is not None and outcome.state is not State.LOST:
         await attempt.written
     if worker.after_job_end and ran:
-        try:
-            await worker.after_job_end(attempt.ctx)
-        except (Exception, asyncio.CancelledError):
-            logger.exception("after_job_end failed for %s", attempt.ref)
+        await call_hook("after_job_end", worker.after_job_end, attempt, attempt.ctx)
 
 
 def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseException) -> None:
@@ -186,33 +254,63 @@ def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseExceptio
 
 def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Give the outcome to the exchange; the slot is free then."""
+    if attempt.submitted:  # `give_up` has written its end
+        return worker.slots.free(attempt)
     ending = ending_of(worker, attempt, outcome)
     attempt.submitted = True
     worker.slots.free(attempt)
     if ending is not None:
         worker.exchange.submit(ending)
+    return None
 
 
 def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | None:
     """What Redis is to write for an outcome; None if the lease is lost and nothing may be written."""
     leased, state = attempt.leased, outcome.state
+    if state is State.COMPLETE:
+        return _end(worker, attempt, outcome, "end", b"+" if attempt.job_try > 1 else b"")
     if state is State.LOST:
         return None
-    if state is State.RETRIED or state is State.RELEASED:
-        counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
-        again: Literal["retry", "release"] = "release" if state is State.RELEASED and counted else "retry"
-        attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
-        return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts)
     if state is State.LIMITED:
         return Ending(leased.id, leased.queue, leased.token, "limit", 0, -1, outcome.value)
-    ttl_ms = attempt.terms.result_ttl_ms
-    data = None if ttl_ms == KEEP_NO_RESULT else _encoded_result(worker, attempt, outcome)
+    error = history_entry(worker, attempt, outcome)
+    if state in (State.RETRIED, State.RELEASED, State.SNOOZED):
+        counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
+        again: Literal["retry", "release"] = "release" if state is not State.RETRIED and counted else "retry"
+        attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
+        return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts, error)
+    buried = state in (State.FAILED, State.DEAD) and worker.options.keep_dead
+    return _end(worker, attempt, outcome, "dead" if buried else "end", error)
+
+
+def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: Literal["end", "dead"], error: bytes) -> Ending:
+    leased, ttl_ms = attempt.leased, attempt.terms.result_ttl_ms
+    kept = ttl_ms != KEEP_NO_RESULT or kind == "dead"
+    data = _encoded_result(worker, attempt, outcome) if kept else None
     if data is None:
         ttl_ms, data = KEEP_NO_RESULT, b""
-    kind: Literal["end", "dead"] = "dead" if state is State.DEAD else "end"
     # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
     keep_ms = to_ms(arq.worker.keep_cronjob_progress) if attempt.terms.is_cron else 0  # type: ignore[attr-defined]
-    return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data)
+    return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error)
+
+
+def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes:
+    """The entry of a failed attempt in the job's history; b"+" or b"" as `Ending.error` says of any other."""
+    error = outcome.value
+    if outcome.state is State.RETRIED and isinstance(error, RetryJob):
+        error = error.__cause__ or error.__context__
+    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
+    if not failed or isinstance(error, asyncio.CancelledError):
+        return b"+" if attempt.job_try > 1 else b""
+    ended_ms = attempt.ended_ms or timestamp_ms()
+    return encode_attempt_error(
+        error,
+        traceback_of(error),
+        job_try=attempt.job_try,
+        worker=worker.worker_id,
+        started_ms=attempt.started_ms or ended_ms,
+        ended_ms=ended_ms,
+    )
 
 
 def _encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes | None:

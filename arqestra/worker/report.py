@@ -1,10 +1,11 @@
 """What is told of an attempt: arq's log lines, the worker's counters and the statistics."""
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from arq.utils import args_to_string, truncate
-from arq.worker import Retry
+from arq.worker import Retry, RetryJob
 
 from ..clock import timestamp_ms
 from ..outcome import Outcome, State
@@ -17,6 +18,7 @@ __all__ = ("report", "report_refusal", "report_start")
 
 logger = logging.getLogger("arq.worker")
 DELAY_WORTH_SAYING_MS = 1200
+AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
 
 
 def report_start(attempt: Attempt) -> None:
@@ -44,6 +46,17 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
         _log_failure(attempt, outcome.value, run_ms / 1000)
     elif state is State.RETRIED and isinstance(outcome.value, Retry):
         logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
+    elif state is State.RETRIED and not isinstance(outcome.value, RetryJob | asyncio.CancelledError):
+        logger.warning(
+            "%6.2fs ↻ %s failed, %s: %s; retrying job in %0.2fs",
+            run_ms / 1000,
+            attempt.ref,
+            type(outcome.value).__name__,
+            outcome.value,
+            outcome.delay_ms / 1000,
+        )
+    elif state is State.SNOOZED:
+        logger.info("%6.2fs ↻ %s snoozed for %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
     elif state is State.RETRIED or state is State.RELEASED:
         logger.info("%6.2fs ↻ %s cancelled, will be run again", run_ms / 1000, attempt.ref)
     elif state is State.ABORTED:
@@ -65,7 +78,7 @@ def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
 def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> None:
     if state is State.COMPLETE:
         worker.jobs_complete += 1
-    elif state is State.RETRIED or state is State.RELEASED:
+    elif state in AGAIN:
         worker.jobs_retried += 1
     elif state is not State.LOST and state is not State.LIMITED:
         worker.jobs_failed += 1

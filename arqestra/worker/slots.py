@@ -71,6 +71,8 @@ class Slots:
 
     def settle(self, ending: Ending, written: bool) -> None:
         """Redis has taken an outcome, or refused it because the lease was lost."""
+        if ending.kind == "early":
+            return self._acknowledge(ending, written)
         leased = self.leases.get(ending.id)
         if leased is not None and leased.token == ending.token:
             del self.leases[ending.id]
@@ -80,6 +82,11 @@ class Slots:
             attempt = self._awaited.pop(ending.token + ending.id, None)
             if attempt is not None and attempt.written is not None and not attempt.written.done():
                 attempt.written.set_result(written)
+
+    def _acknowledge(self, ending: Ending, written: bool) -> None:
+        attempt = self.running.get(ending.id)
+        if attempt is not None and attempt.acknowledged is not None and not attempt.acknowledged.done():
+            attempt.acknowledged.set_result(written)
 
     def conclude(self, task: "asyncio.Task[None]") -> None:
         """A task that hands an outcome over with its hooks; a shutdown waits for it."""

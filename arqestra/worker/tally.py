@@ -12,7 +12,7 @@ __all__ = ("Tally",)
 Key = tuple[str, str, str]
 
 # The figure that a state counts for, where it is not the state's own name.
-_COUNTS_AS = {State.DEAD.value: "failed", State.RELEASED.value: "retried"}
+_COUNTS_AS = {State.DEAD.value: "failed", State.RELEASED.value: "retried", State.SNOOZED.value: "retried"}
 
 
 class Tally:

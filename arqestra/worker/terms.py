@@ -8,6 +8,7 @@ from arq.worker import Function
 
 from ..control import JobControl
 from ..rebuild import Rebuilder
+from ..retry import Backoff
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -23,6 +24,11 @@ class Terms(NamedTuple):
     :ivar max_tries: attempts
     :ivar result_ttl_ms: ms to keep the result; 0 for ever, `KEEP_NO_RESULT`
     :ivar is_cron: an arq cron job
+    :ivar control: the options that arq's `Function` does not have
+    :ivar limited: it falls under limits of the fleet
+    :ivar invoked: calling it takes more than awaiting its coroutine
+    :ivar early: it is acknowledged before it starts
+    :ivar retry: policy for failed attempts
     :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
     """
 
@@ -33,16 +39,18 @@ class Terms(NamedTuple):
     is_cron: bool
     rebuilder: Rebuilder | None
     control: JobControl | None = None
-
-    @property
-    def limited(self) -> bool:
-        return self.control is not None and bool(self.control.rate_limit or self.control.concurrency)
+    limited: bool = False
+    invoked: bool = False
+    early: bool = False
+    retry: Backoff | None = None
 
 
 def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
     """The terms of a function on this worker."""
     forever, keep_s = function.keep_result_forever, function.keep_result_s
-    rebuilder = Rebuilder(function.coroutine) if worker.serializer.plain else None
+    control: JobControl | None = getattr(function, "control", None)
+    target = getattr(function, "plain", None) or function.coroutine
+    rebuilder = Rebuilder(target) if worker.serializer.plain else None
     return Terms(
         function,
         worker.job_timeout_s if function.timeout_s is None else function.timeout_s,
@@ -53,7 +61,12 @@ def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
         ),
         hasattr(function, "next_run"),
         rebuilder if rebuilder is not None and rebuilder.needed else None,
-        getattr(function, "control", None),
+        control,
+        control is not None and bool(control.rate_limit or control.concurrency),
+        bool(worker.options.middleware)
+        or (control is not None and (control.executor != "loop" or control.soft_timeout_s is not None)),
+        control is not None and control.acks == "early",
+        None if control is None else control.retry,
     )
 
 

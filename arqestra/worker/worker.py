@@ -31,6 +31,7 @@ from .claim import ClaimPolicy, ClaimSettings
 from .cron_jobs import enqueue_due_cron_jobs
 from .exchange import Exchange
 from .execute import execute, hand_over
+from .executors import Executors
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .shares import QueueShares
 from .slots import Slots
@@ -72,6 +73,8 @@ class Worker(WorkerAttributes):
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
         self.slots = Slots(partial(execute, self), options.max_crashes - 1)
         self.tally = Tally()
+        self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
+        self.stuck_callback: Callable[[Attempt], None] | None = None  # told of a job that does not end
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
@@ -189,6 +192,7 @@ class Worker(WorkerAttributes):
         if self._pool is None:
             return
         await self._finish_tasks()
+        await self.executors.close()
         try:
             self._connect()
             await self.exchange.drain(CLOSE_WAIT_S)
