@@ -73,9 +73,8 @@ class SoftTimeLimitExceeded(ArqestraError, asyncio.CancelledError):
     """
 
     def __init__(self, limit_s: float | None = None) -> None:
-        super().__init__(
-            "soft time limit exceeded" if limit_s is None else f"soft time limit of {limit_s:g} s exceeded"
-        )
+        of = "" if limit_s is None else f" of {limit_s:g} s"
+        super().__init__(f"soft time limit{of} exceeded")
         self.limit_s = limit_s
 
 

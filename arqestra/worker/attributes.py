@@ -94,7 +94,8 @@ def _function(given: Any) -> Function:
     """What arq's `func` makes of it; of a plain function, what `@job` does."""
     target = import_string(given) if isinstance(given, str) else given
     if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
-        return job(target, name=given) if isinstance(given, str) else job(target)
+        made: Function = job(name=given if isinstance(given, str) else None)(target)
+        return made
     return func(given)
 
 

@@ -5,14 +5,14 @@ acts on one is `hand_over`, which gives it to the exchange with Redis.
 """
 
 import asyncio
-import io
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
 import arq.worker
 from arq.jobs import SerializationError
 from arq.utils import ms_to_datetime, to_ms, to_seconds
-from arq.worker import JobExecutionFailed, RetryJob
+from arq.worker import JobExecutionFailed, Retry, RetryJob
 
 from ..clock import timestamp_ms
 from ..current import running_attempt
@@ -97,15 +97,16 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         return Outcome(
             State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times; it is in the dead set")
         )
+    terms = worker.terms.get(payload.function)
+    if terms is not None:
+        attempt.terms = terms
     deadline_ms = payload.options.get("x")
     if deadline_ms is not None and leased.claimed_ms > deadline_ms:
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
-    terms = worker.terms.get(payload.function)
     if terms is None:
         logger.warning("job %s, function %r not found", leased.id, payload.function)
         return Outcome(State.FAILED, JobExecutionFailed(f"function {payload.function!r} not found"))
-    attempt.terms = terms
     if terms.is_cron:
         attempt.ref = payload.function  # arq names cron jobs without their id
     if attempt.job_try > terms.max_tries:
@@ -205,18 +206,28 @@ def give_up(worker: "Worker", attempt: Attempt) -> None:
     """The coroutine swallows its cancellation: write the job's end, and keep the slot that it occupies."""
     if not attempt.calling or attempt.submitted or attempt.task is None:
         return
-    stack = io.StringIO()
-    attempt.task.print_stack(file=stack)
-    logger.critical("job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack.getvalue())
-    limit_s = attempt.terms.timeout_s
-    ending = ending_of(
-        worker, attempt, Outcome(State.FAILED, TimeoutError(f"did not end after its limit of {limit_s} s"))
+    logger.critical(
+        "job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack_of(attempt.task)
     )
+    late = TimeoutError(f"the job did not end after its time limit of {attempt.terms.timeout_s} s")
+    ending = ending_of(worker, attempt, Outcome(State.FAILED, late))
     attempt.submitted = True
     if ending is not None:
         worker.exchange.submit(ending)
     if worker.stuck_callback is not None:
         worker.stuck_callback(attempt)
+
+
+def stack_of(task: "asyncio.Task[None]") -> str:
+    """Where a suspended task is: through all that it awaits, which `Task.print_stack` does not show."""
+    lines: list[str] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is not None:
+            lines += traceback.format_stack(frame, limit=1)
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return "".join(lines)
 
 
 def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:
@@ -297,7 +308,7 @@ def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: Literal["en
 def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes:
     """The entry of a failed attempt in the job's history; b"+" or b"" as `Ending.error` says of any other."""
     error = outcome.value
-    if outcome.state is State.RETRIED and isinstance(error, RetryJob):
+    if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
         error = error.__cause__ or error.__context__
     failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
     if not failed or isinstance(error, asyncio.CancelledError):

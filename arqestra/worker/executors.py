@@ -117,7 +117,7 @@ class Executors:
             self._threads = None
         if self._processes is not None:
             pool, self._processes = self._processes, None
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             await asyncio.to_thread(pool.join, JOIN_S)
 
 

@@ -41,10 +41,10 @@ async def call_end_hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -
 def _hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -> list[tuple[str, Callable[..., Any]]]:
     control, options = attempt.terms.control, worker.options
     if outcome.exhausted:
-        own, general = control and control.on_exhausted, options.on_retries_exhausted
+        own, general = control.on_exhausted if control else None, options.on_retries_exhausted
         named = (("on_exhausted", own), ("on_retries_exhausted", general))
     elif outcome.state is State.EXPIRED:
-        own, general = control and control.on_expired, options.on_expired
+        own, general = control.on_expired if control else None, options.on_expired
         named = (("on_expired", own), ("on_expired", general))
     else:
         return []

@@ -47,12 +47,12 @@ async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
     if control.executor == "thread":
         run = ThreadRun(partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs))
         soft_s = control.soft_timeout_s
-        timer = None if soft_s is None else worker.loop.call_later(soft_s, run.warn)
+        warning = None if soft_s is None else worker.loop.call_later(soft_s, run.warn)
         try:
             return await worker.executors.in_thread(run)
         finally:
-            if timer is not None:
-                timer.cancel()
+            if warning is not None:
+                warning.cancel()
     call = (attempt.ctx, attempt.args, attempt.kwargs)
     return await worker.executors.in_process(plain, call, attempt.terms.timeout_s, control.soft_timeout_s)
 

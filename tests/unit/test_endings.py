@@ -37,7 +37,7 @@ def _attempt(worker: Worker, flag: str = "") -> Attempt:
     ("state", "kind"),
     [
         (State.COMPLETE, "end"),
-        (State.FAILED, "end"),
+        (State.FAILED, "dead"),
         (State.ABORTED, "end"),
         (State.EXPIRED, "end"),
         (State.DEAD, "dead"),

@@ -1,0 +1,321 @@
+"""Retries, limits of time, executors, middleware and acknowledgement, through a pool and a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from arqestra import (
+    EnqueuedCall,
+    Job,
+    JobCancelled,
+    JobExecutionFailed,
+    JobLogFilter,
+    Middleware,
+    Pool,
+    RunningJob,
+    Worker,
+    create_pool,
+)
+from tests.integration import control_jobs as jobs
+from tests.integration.engine_worker import until, url_of
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    jobs.TOLD.clear()
+
+
+@pytest.fixture(params=["pickle", "msgpack"])
+async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
+    pool = await create_pool(redis_url, serializer=request.param)
+    yield pool
+    await pool.aclose()
+
+
+@contextlib.asynccontextmanager
+async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
+    ctx = {"let_go": asyncio.Event(), "started": asyncio.Event(), "plain": 7}
+    options: dict[str, Any] = {"serializer": pool.serializer, "handle_signals": False, "ctx": ctx, **settings}
+    worker = Worker(jobs.ALL, redis_settings=url_of(pool), **options)
+    running = asyncio.ensure_future(worker.async_run())
+    try:
+        yield worker
+    finally:
+        ctx["let_go"].set()
+        await worker.close()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def enqueued(pool: Pool, function: Any, *args: Any) -> Job[Any]:
+    job: Job[Any] | None = await pool.enqueue(function, *args)
+    assert job is not None
+    return job
+
+
+# -- retries ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_policy_tries_again_and_the_history_tells_each_attempt(pool: Pool) -> None:
+    async with working(pool) as worker:
+        job = await enqueued(pool, jobs.flaky, 2)
+        assert await job.result(timeout=10) == 3
+        errors = await job.errors()
+        info = await job.info()
+
+    assert [(error.job_try, error.type, error.message) for error in errors] == [
+        (1, "builtins.ConnectionResetError", "attempt 1"),
+        (2, "builtins.ConnectionResetError", "attempt 2"),
+    ]
+    assert all("flaky" in error.traceback and error.worker == worker.worker_id for error in errors)
+    assert all(error.started <= error.ended for error in errors)
+    assert info is not None
+    assert info.errors == errors  # type: ignore[attr-defined]
+    assert jobs.TOLD == []
+
+
+async def test_the_last_attempt_that_fails_is_told_to_the_hooks_and_the_job_is_dead(pool: Pool) -> None:
+    told: list[Any] = []
+
+    async def general(ctx: dict[Any, Any], error: BaseException) -> None:
+        told.append((ctx["job_try"], type(error)))
+
+    async with working(pool, on_retries_exhausted=general):
+        job = await enqueued(pool, jobs.flaky, 99)
+        with pytest.raises(ConnectionResetError, match="attempt 3"):
+            await job.result(timeout=10)
+        [dead] = await pool.queue().dead()
+
+    assert [("exhausted", job.job_id, "attempt 3")] == jobs.TOLD
+    assert told == [(3, ConnectionResetError)]
+    assert (dead.job_id, dead.function, dead.args, dead.reason) == (
+        job.job_id,
+        "flaky",
+        (99,),
+        "ConnectionResetError: attempt 3",
+    )
+
+
+@pytest.mark.parametrize("error", ["refused", "value"])
+async def test_other_errors_are_not_tried_again(pool: Pool, error: str) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.flaky, 1, error)
+        with pytest.raises((ConnectionRefusedError, ValueError), match="attempt 1"):
+            await job.result(timeout=10)
+
+    assert jobs.TOLD == []
+
+
+async def test_retry_of_arq_still_works_and_its_cause_is_in_the_history(pool: Pool) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.ask_again)
+        assert await job.result(timeout=10) == 2
+        assert [error.message for error in await job.errors()] == ["no route"]
+
+
+@pytest.mark.parametrize("way", ["raise", "return"])
+async def test_a_snooze_counts_no_attempt(pool: Pool, way: str) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.snooze, way)
+        assert await job.result(timeout=10) == 1
+
+    assert jobs.TOLD == [("run", 1)] * 3
+
+
+@pytest.mark.parametrize("way", ["raise", "return"])
+async def test_cancel_ends_the_job_with_its_reason(pool: Pool, way: str) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.cancel, way)
+        with pytest.raises(JobCancelled, match="no longer wanted"):
+            await job.result(timeout=10)
+        assert await pool.queue().dead_count() == 0
+
+
+async def test_dead_jobs_are_retried_and_discarded_in_bulk(pool: Pool) -> None:
+    async with working(pool):
+        failed = [await enqueued(pool, jobs.flaky, 1, "value") for _ in range(5)]
+        for job in failed:
+            with pytest.raises(ValueError, match="attempt 1"):
+                await job.result(timeout=10)
+        queue = pool.queue()
+        assert await queue.dead_count() == 5
+        assert await queue.retry_dead([failed[0].job_id, "unknown"]) == 1
+        with pytest.raises(ValueError, match="attempt 1"):
+            await failed[0].result(timeout=10)
+        await until(lambda: _dead(pool, 5), "all five are dead again")
+        assert await queue.discard_dead([failed[1].job_id]) == 1
+        assert await queue.discard_dead() == 4
+        assert await queue.dead() == []
+
+
+async def _dead(pool: Pool, count: int) -> bool:
+    return await pool.queue().dead_count() == count
+
+
+async def test_an_expired_job_is_told_to_its_hook(pool: Pool) -> None:
+    job = await enqueued(pool, jobs.perishable)
+    await asyncio.sleep(0.06)
+    async with working(pool):
+        with pytest.raises(JobExecutionFailed, match="job expired"):
+            await job.result(timeout=10)
+
+    assert [("expired", job.job_id)] == jobs.TOLD
+
+
+# -- time limits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["sleep", "task group", "wait_for", "timeout"])
+async def test_the_soft_limit_is_seen_at_the_current_await_and_the_job_may_finish(pool: Pool, how: str) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.partial, how)
+        what, limit_s, seen_ms = await job.result(timeout=10)
+
+    assert (what, limit_s) == ("partial", 0.1)
+    assert seen_ms >= 99
+
+
+async def test_a_soft_limit_that_is_let_out_fails_the_job(pool: Pool) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.partial, "let it out")
+        with pytest.raises(TimeoutError, match=r"soft time limit of 0\.1 s exceeded"):
+            await job.result(timeout=10)
+
+
+async def test_the_hard_limit_comes_after_the_soft_one(pool: Pool) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.warned_and_late)
+        with pytest.raises(TimeoutError):
+            await job.result(timeout=10)
+
+    assert jobs.TOLD == ["warned"]
+
+
+async def test_a_coroutine_that_swallows_its_cancellation_is_reported_and_keeps_its_slot(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck: list[str] = []
+    async with working(pool, cancel_grace=0.05) as worker:
+        worker.stuck_callback = lambda attempt: stuck.append(attempt.leased.id)
+        job = await enqueued(pool, jobs.stubborn)
+        with pytest.raises(TimeoutError, match="did not end after its time limit"):
+            await job.result(timeout=10)
+        assert list(worker.slots.running) == [job.job_id]
+        worker.ctx["let_go"].set()
+        await until(lambda: _no_slots(worker), "the slot is free")
+
+    assert stuck == [job.job_id]
+    assert "does not end after its time limit" in caplog.text
+    assert "stubborn" in caplog.text
+
+
+async def _no_slots(worker: Worker) -> bool:
+    return not worker.slots.running
+
+
+# -- executors ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_plain_function_runs_in_a_thread_with_its_context(pool: Pool) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.in_thread, 4)
+        assert await job.result(timeout=10) == [8, True, os.getpid(), True]
+        raw = await pool.enqueue_job("raw_plain", "abc")
+        assert raw is not None
+        assert await raw.result(timeout=10) == "ABC"
+
+
+async def test_a_soft_limit_reaches_a_thread(pool: Pool) -> None:
+    async with working(pool):
+        assert await (await enqueued(pool, jobs.soft_in_thread)).result(timeout=10) == "partial"
+
+
+async def test_a_process_runs_kills_and_is_replaced(pool: Pool) -> None:
+    async with working(pool, processes=1, max_calls_per_process=1):
+        first = await (await enqueued(pool, jobs.in_process, 4)).result(timeout=30)
+        second = await (await enqueued(pool, jobs.in_process, 5)).result(timeout=30)
+        assert (first[0], second[0]) == (8, 10)
+        assert first[1:2] + first[3:] == [1, False, 7]
+        assert len({first[2], second[2], os.getpid()}) == 3
+        with pytest.raises(TimeoutError):
+            await (await enqueued(pool, jobs.hangs_in_process)).result(timeout=30)
+        assert await (await enqueued(pool, jobs.soft_in_process)).result(timeout=30) == "partial"
+        with pytest.raises(Exception, match=r"died|expired|Abnormal"):
+            await (await enqueued(pool, jobs.dies_in_process)).result(timeout=30)
+        assert (await (await enqueued(pool, jobs.in_process, 6)).result(timeout=30))[0] == 12
+
+
+# -- acknowledgement ----------------------------------------------------------------------------------------------
+
+
+async def test_an_early_acknowledged_job_fails_when_its_worker_stops(pool: Pool) -> None:
+    async with working(pool) as worker:
+        job = await enqueued(pool, jobs.at_most_once)
+        await worker.ctx["started"].wait()
+        await worker.close()
+        with pytest.raises(JobExecutionFailed, match="at most once"):
+            await job.result(timeout=10)
+
+    assert jobs.TOLD == ["started"]
+
+
+async def test_an_early_acknowledged_job_completes_as_any_other(pool: Pool) -> None:
+    async with working(pool) as worker:
+        worker.ctx["let_go"].set()
+        assert await (await enqueued(pool, jobs.at_most_once)).result(timeout=10) == 1
+
+
+# -- middleware ---------------------------------------------------------------------------------------------------
+
+
+class Tracing(Middleware):
+    """Writes down what it surrounds, and passes a header on."""
+
+    def __init__(self, name: str, seen: list[str]) -> None:
+        self.name = name
+        self.seen = seen
+
+    @contextlib.asynccontextmanager
+    async def around_enqueue(self, call: EnqueuedCall) -> AsyncIterator[None]:
+        call.headers[self.name] = call.function
+        self.seen.append(f"{self.name} enqueue")
+        yield
+
+    @contextlib.asynccontextmanager
+    async def around_run(self, job: RunningJob) -> AsyncIterator[None]:
+        self.seen.append(f"{self.name} run {job.headers[self.name]}")
+        try:
+            yield
+        finally:
+            self.seen.append(f"{self.name} ran")
+
+
+async def test_middleware_surrounds_enqueue_and_run_and_headers_travel(pool: Pool) -> None:
+    seen: list[str] = []
+    middleware = [Tracing("outer", seen), Tracing("inner", seen)]
+    pool.middleware = tuple(middleware)
+    async with working(pool, middleware=middleware):
+        job = await pool.enqueue(jobs.headers_of.options(headers={"tenant": "t"}))
+        assert job is not None
+        expected = {"tenant": "t", "outer": "headers_of", "inner": "headers_of"}
+        assert await job.result(timeout=10) == expected
+        [many] = await pool.enqueue_many([jobs.headers_of.bind()])
+        assert many is not None
+        assert await many.result(timeout=10) == {"outer": "headers_of", "inner": "headers_of"}
+
+    assert seen[:6] == [
+        *("outer enqueue", "inner enqueue"),
+        *("outer run headers_of", "inner run headers_of", "inner ran", "outer ran"),
+    ]
+
+
+async def test_log_records_of_a_job_carry_its_id(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "", (), None)
+    assert JobLogFilter().filter(record)
+    assert (record.job_id, record.job_function, record.job_try) == ("-", "-", 0)  # type: ignore[attr-defined]
