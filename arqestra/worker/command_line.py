@@ -20,7 +20,7 @@ from ..errors import SettingsError
 from ..settings import SETTING_NAMES, WorkerOptions, refuse_unknown
 from .worker import Worker
 
-__all__ = ("create_worker", "run_worker", "worker_settings")
+__all__ = ("create_worker", "run_worker", "use_uvloop", "worker_settings")
 
 T = TypeVar("T", bound=type)
 
@@ -77,7 +77,7 @@ def create_worker(settings_cls: Any, **kwargs: Any) -> Worker:
 
 def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:
     """Make a worker of a settings class and run it, as `arq.worker.run_worker` does. Uses uvloop where it is there."""
-    _use_uvloop()
+    use_uvloop()
     worker = create_worker(settings_cls, **kwargs)
     worker.run()
     return worker
@@ -107,7 +107,7 @@ def _switch_arq_over() -> None:
             module.run_worker = _run_either_worker
 
 
-def _use_uvloop() -> None:
+def use_uvloop() -> None:
     """Make the loops of this process uvloop's, unless one was chosen already."""
     if uvloop is None:
         return

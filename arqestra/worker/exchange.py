@@ -55,6 +55,7 @@ class Exchange:
         # Turns are started by jobs that end; the jobs that a turn starts must not see those jobs' context variables.
         self._context = contextvars.copy_context()
         self._endings: list[Ending] = []
+        self._under_way: list[Ending] = []  # sent, and not answered yet
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.became_idle = asyncio.Event()
@@ -66,6 +67,10 @@ class Exchange:
     def idle(self) -> bool:
         """Nothing is under way and nothing waits to be sent."""
         return not self._endings and (self._task is None or self._task.done())
+
+    def unwritten(self) -> list[Ending]:
+        """The outcomes that Redis may not have. For the heartbeat's thread, while the loop is stuck."""
+        return [*self._under_way, *self._endings]
 
     def submit(self, ending: Ending) -> None:
         """Send this outcome with the next round trip."""
@@ -110,6 +115,7 @@ class Exchange:
             if not endings and request is None:
                 self.became_idle.set()
                 return
+            self._under_way = endings
             try:
                 await self._turn(endings, request)
             except Exception:

@@ -9,6 +9,7 @@ request to abort, is reported to the loop, which cancels the job.
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -26,9 +28,14 @@ from ..store.link import close_sentinels
 from ..store.records import HeldLease, Renewal
 from ..store.store import Store
 
+if TYPE_CHECKING:
+    from .watchdog import Watchdog
+
 __all__ = ("Heartbeat", "HeartbeatSettings")
 
 logger = logging.getLogger("arq.worker")
+
+WATCH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Heartbeat:
         self._stop: asyncio.Event | None = None
         self._seen_alive = time.monotonic()
         self._stuck = False
+        self.watchdog: Watchdog | None = None  # of a supervised worker
         self._thread = threading.Thread(target=self._run, name="arqestra-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -107,6 +115,7 @@ class Heartbeat:
         client: Redis = Redis(connection_pool=pool)
         store = Store(client, self._keys)
         pause_s = self._settings.interval_s
+        watching = asyncio.ensure_future(self._watch(store)) if self.watchdog is not None else None
         try:
             while not self._stopping.is_set():
                 try:
@@ -114,9 +123,23 @@ class Heartbeat:
                 except TimeoutError:
                     pause_s = await self._beat_safely(store)
         finally:
+            if watching is not None:
+                watching.cancel()
             await store.close()
             await client.aclose(close_connection_pool=True)
             await close_sentinels(pool)
+
+    async def _watch(self, store: Store) -> None:
+        """Ask the worker's loop for a sign of life each second, and the watchdog about it when there is none."""
+        while True:
+            with contextlib.suppress(RuntimeError):  # the worker's loop is closed
+                self._worker_loop.call_soon_threadsafe(self._sign_of_life)
+            await asyncio.sleep(WATCH_S)
+            if self.watchdog is not None and time.monotonic() - self._seen_alive > 2 * WATCH_S:
+                try:
+                    await self.watchdog.check(store, self._worker_thread)
+                except (RedisError, OSError) as error:
+                    logger.warning("the jobs of a stuck worker could not be given back: %s", error)
 
     async def _beat_safely(self, store: Store) -> float:
         """One beat; returns the seconds until the next."""

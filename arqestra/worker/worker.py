@@ -37,6 +37,8 @@ from .shares import QueueShares
 from .slots import Slots
 from .tally import Tally
 from .terms import default_terms, terms_of
+from .watchdog import Watchdog
+from .wear import worn_out
 
 __all__ = ("Worker",)
 
@@ -74,7 +76,12 @@ class Worker(WorkerAttributes):
         self.slots = Slots(partial(execute, self), options.max_crashes - 1)
         self.tally = Tally()
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
-        self.stuck_callback: Callable[[Attempt], None] | None = None  # told of a job that does not end
+        # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
+        self.stuck_callback: Callable[[Attempt], None] | None = None
+        self.on_worn_out: Callable[[str], None] = self._end_worn_out
+        self.on_ready: Callable[[], None] | None = None
+        self.watchdog: Watchdog | None = None
+        self._worn_out = False
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
@@ -173,6 +180,8 @@ class Worker(WorkerAttributes):
             self._listener.listen(self._store.keys.worker_channel(self.worker_id), self._on_message)
         )
         self._claims.active = True
+        if self.on_ready is not None:
+            self.on_ready()
         try:
             await (self._burst() if self.burst else self._serve())
         finally:
@@ -268,6 +277,7 @@ class Worker(WorkerAttributes):
 
     async def _housekeep(self) -> None:
         """What happens now and then; an unreachable Redis is the exchange's to wait for."""
+        self._look_for_wear()
         try:
             async with asyncio.timeout(HOUSEKEEPING_LIMIT_S):  # a connection that is cut off answers nothing
                 await self.heart_beat()
@@ -310,6 +320,8 @@ class Worker(WorkerAttributes):
     def _free_slots(self) -> int:
         if not self.allow_pick_jobs or self.stopping:
             return 0
+        if self.options.max_jobs_per_child is not None and self._jobs_started() >= self.options.max_jobs_per_child:
+            self._look_for_wear()
         free = self.max_jobs - len(self.slots.running)
         if self.burst and self.max_burst_jobs >= 0:
             free = min(free, self.max_burst_jobs - self._jobs_started())
@@ -338,6 +350,7 @@ class Worker(WorkerAttributes):
         if self._heartbeat is None:
             settings = HeartbeatSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
             self._heartbeat = Heartbeat(self.pool, self._store.keys, settings, self.slots.held, self.slots.take_in)
+            self._heartbeat.watchdog = self.watchdog
             self._heartbeat.start()
 
     async def _stop_heartbeat(self) -> None:
@@ -352,6 +365,25 @@ class Worker(WorkerAttributes):
             self.loop.add_signal_handler(signum, partial(handler, signum))
         except (NotImplementedError, RuntimeError, ValueError):
             logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
+
+    def _look_for_wear(self) -> None:
+        options = self.options
+        if self._worn_out or (options.max_jobs_per_child is None and options.max_memory_per_child is None):
+            return
+        reason = worn_out(self._jobs_started(), options.max_jobs_per_child, options.max_memory_bytes)
+        if reason is not None:
+            self._worn_out = True
+            self.on_worn_out(reason)
+
+    def _end_worn_out(self, reason: str) -> None:
+        """Without a supervisor: stop in good order, for whatever starts this process again."""
+        logger.info("this worker ends: %s", reason)
+        self.loop.call_soon(self.handle_sig_wait_for_completion, Signals.SIGTERM)
+
+    @property
+    def completion_wait_s(self) -> float:
+        """Seconds that running jobs have to end in when the worker stops."""
+        return self._job_completion_wait
 
     def _stop_claiming(self) -> None:
         """Claim no more, and stop listening, so that no wake-up is spent on this worker."""

@@ -1,0 +1,25 @@
+"""arqestra's command line: `arqestra worker worker.WorkerSettings`."""
+
+import typer
+
+from .worker import worker
+
+__all__ = ("app", "main")
+
+app = typer.Typer(
+    name="arqestra",
+    help="arqestra: an asyncio job queue on Redis or Valkey.",
+    no_args_is_help=True,
+    add_completion=True,
+)
+app.command(name="worker")(worker)
+
+
+@app.callback()
+def _group() -> None:
+    """arqestra: an asyncio job queue on Redis or Valkey."""
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()

@@ -1,0 +1,5 @@
+"""`python -m arqestra.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,99 @@
+"""`arqestra worker`: worker processes under a supervisor."""
+
+import asyncio
+import logging.config
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from arq.logs import default_log_config
+
+from ..errors import SettingsError
+from ..settings import WorkerOptions
+from ..worker.supervisor import Program, Supervisor
+
+__all__ = ("worker",)
+
+
+def worker(
+    settings: Annotated[list[str], typer.Argument(help="import strings of settings classes, as worker.WorkerSettings")],
+    processes: Annotated[int, typer.Option(min=1, max=1000, help="processes of each settings class")] = 1,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="jobs that run at once in a process")] = None,
+    queues: Annotated[str | None, typer.Option(help="a,b in strict order, or a=6,b=3 with weights")] = None,
+    max_jobs_per_child: Annotated[
+        int | None, typer.Option(min=1, help="jobs after which a process is replaced")
+    ] = None,
+    max_memory_per_child: Annotated[str | None, typer.Option(help="memory after which it is, as 512MB")] = None,
+    shutdown_timeout: Annotated[float | None, typer.Option(min=0, help="seconds that jobs have to end in")] = None,
+    burst: Annotated[bool, typer.Option(help="end when the queues are empty")] = False,
+    watch: Annotated[Path | None, typer.Option(help="replace the processes when files below change")] = None,
+    verbose: Annotated[bool, typer.Option(help="log more")] = False,
+) -> None:
+    """Run worker processes: start, replace and stop them.
+
+    SIGTERM and Ctrl-C let jobs end within the shutdown timeout; a second one gives them back at once. SIGHUP replaces
+    all processes.
+    """
+    overrides: dict[str, Any] = {
+        "max_jobs": concurrency,
+        "max_jobs_per_child": max_jobs_per_child,
+        "max_memory_per_child": max_memory_per_child,
+        "job_completion_wait": shutdown_timeout,
+        "burst": burst or None,
+    }
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        if queues is not None:
+            overrides |= {"queues": parse_queues(queues), "queue_name": None}
+        WorkerOptions.of(overrides)
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
+    if watch is not None and not watch.is_dir():
+        raise typer.BadParameter(f"--watch: expected a folder, got {watch}")
+    log_config = default_log_config(verbose)
+    logging.config.dictConfig(log_config)
+    programs = [Program(each, overrides, log_config) for each in settings for _ in range(processes)]
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.exit(asyncio.run(_supervise(Supervisor(programs, burst=burst), watch)))
+
+
+def parse_queues(text: str) -> list[str] | dict[str, int]:
+    """Queues in strict order ("a,b"), or with weights ("a=6,b=3").
+
+    :raises SettingsError: a mixture, or a weight that is none
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    weighted = [part for part in parts if "=" in part]
+    if not weighted:
+        return parts
+    if len(weighted) != len(parts):
+        raise SettingsError(f"--queues: expected names, or name=weight for each, got {text!r}")
+    weights: dict[str, int] = {}
+    for part in parts:
+        name, _, weight = part.rpartition("=")
+        if not weight.isdigit() or int(weight) < 1:
+            raise SettingsError(f"--queues: expected a weight of at least 1, got {part!r}")
+        weights[name] = int(weight)
+    return weights
+
+
+async def _supervise(supervisor: Supervisor, watch: Path | None) -> int:
+    if watch is None:
+        return await supervisor.run()
+    try:
+        from watchfiles import awatch
+    except ImportError:
+        raise typer.BadParameter("--watch needs the package watchfiles: pip install watchfiles") from None
+
+    async def restart_on_changes() -> None:
+        async for _ in awatch(watch):
+            supervisor.restart()
+
+    watching = asyncio.ensure_future(restart_on_changes())
+    try:
+        return await supervisor.run()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -1,0 +1,60 @@
+"""The line between a supervisor and a worker process: JSON, one message a line, over a pair of sockets.
+
+| from | message | means |
+|---|---|---|
+| supervisor | `{"run": settings, "with": overrides}` | the first one: what to run |
+| supervisor | `{"do": "drain"}`, `{"do": "hurry"}` | stop claiming and let jobs end; give them back at once |
+| worker | `{"ready": worker id}` | connected and claiming |
+| worker | `{"recycle": reason}` | it wants to be replaced, and goes on until it is told to drain |
+| worker | `{"stuck": reason}` | it has given its jobs back and ends now |
+
+The end of the line is a message, too: whoever is left knows that the other is gone.
+"""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ("CANNOT_START", "STUCK", "ControlLine", "decoded", "encoded")
+
+# Exit codes, as in sysexits.h: EX_CONFIG, EX_SOFTWARE.
+CANNOT_START = 78
+STUCK = 70
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """One message."""
+    return json.dumps(message).encode() + b"\n"
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """One message."""
+    message: dict[str, Any] = json.loads(line)
+    return message
+
+
+class ControlLine:
+    """A worker's end of the line; it blocks, and is read in a thread of its own.
+
+    :param number: the file descriptor that the process inherited
+    """
+
+    def __init__(self, number: int) -> None:
+        self._socket = socket.socket(fileno=number)
+        self._file = self._socket.makefile("rb")
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the supervisor; nothing happens if it is gone."""
+        try:
+            self._socket.sendall(encoded(message))
+        except OSError:
+            return
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What the supervisor says, until it is gone."""
+        try:
+            for line in self._file:
+                yield decoded(line)
+        except (OSError, ValueError):
+            return

@@ -1,0 +1,226 @@
+"""A supervisor over worker processes: it starts, replaces and stops them, and runs no job itself.
+
+Each process is an interpreter of its own (no fork of a process with threads), with a line to the supervisor
+(`control_line.py`). A *post* is a place for one process: what stood there is replaced when it asks for it, when it
+crashes, or when files change. A replacement is up before the old process stops claiming. If the supervisor dies, the
+processes see the end of their lines, drain and end.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .control_line import CANNOT_START, STUCK, decoded, encoded
+
+__all__ = ("Program", "Supervisor")
+
+logger = logging.getLogger("arq.worker")
+
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+RAN_WELL_S = 60.0  # a process that ran for that long has not failed to start
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a process runs.
+
+    :ivar settings: import string of a settings class
+    :ivar overrides: settings in place of the class's
+    :ivar logging: for `logging.config.dictConfig`
+    """
+
+    settings: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    logging: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Process:
+    """One worker process and the line to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self.started_s = asyncio.get_running_loop().time()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @classmethod
+    async def start(cls, program: Program) -> "Process":
+        """Start an interpreter and tell it what to run."""
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"{__package__}.child", str(theirs.fileno())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the supervisor, which tells its processes
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(
+            encoded({"run": program.settings, "with": dict(program.overrides), "logging": dict(program.logging)})
+        )
+        return cls(process, reader, writer)
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """What the process says, until it has ended."""
+        with contextlib.suppress(OSError, ValueError):
+            while line := await self._reader.readline():
+                yield decoded(line)
+
+    def tell(self, what: str) -> None:
+        """Tell it to `drain` or to `hurry`."""
+        with contextlib.suppress(OSError):
+            self._writer.write(encoded({"do": what}))
+
+    async def ended(self) -> int:
+        """Its exit code, once it has ended."""
+        code = await self._process.wait()
+        self._writer.close()
+        return code
+
+
+class Supervisor:
+    """Keeps a number of processes running.
+
+    :param posts: one program for each process
+    :param burst: the processes end by themselves when the queues are empty
+    """
+
+    def __init__(self, posts: Sequence[Program], *, burst: bool = False) -> None:
+        self._posts = tuple(posts)
+        self._burst = burst
+        self._processes: set[Process] = set()
+        self._retiring: set[asyncio.Task[int]] = set()
+        self._stopping = False
+        self._failed = False
+        self._restart = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until a signal, or until all processes of a burst have ended; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.restart)
+        await asyncio.gather(*(self._keep(program) for program in self._posts))
+        while self._retiring:
+            await asyncio.wait(self._retiring)
+        logger.info("supervisor: all processes have ended")
+        return 1 if self._failed else 0
+
+    def stop(self) -> None:
+        """Let all processes drain; a second call hurries them."""
+        what = "hurry" if self._stopping else "drain"
+        logger.info("supervisor: %s", "jobs are given back at once" if self._stopping else "processes drain")
+        self._stopping = True
+        for process in self._processes:
+            process.tell(what)
+
+    def restart(self) -> None:
+        """Replace all processes, each when its replacement is up."""
+        restart, self._restart = self._restart, asyncio.Event()
+        restart.set()
+
+    async def _keep(self, program: Program) -> None:
+        """Keep one post manned."""
+        failures = 0
+        process = await self._start(program)
+        while True:
+            why = await self._until_something_happens(process)
+            if why is not None and not self._stopping:
+                logger.info("supervisor: process %d is replaced: %s", process.pid, why)
+                process = await self._relieve(program, process)
+                continue
+            code = await self._end_of(process)
+            if self._stopping or (self._burst and code == 0):
+                return
+            if code == CANNOT_START:
+                logger.error("supervisor: %s cannot be started", program.settings)
+                self._failed = True
+                if not self._stopping:
+                    self.stop()
+                return
+            ran_s = asyncio.get_running_loop().time() - process.started_s
+            failures = 0 if ran_s > RAN_WELL_S or code in (0, STUCK) else failures + 1
+            pause_s = 0.0 if failures == 0 else BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
+            logger.warning("supervisor: process %d ended with %d, another starts in %.1f s", process.pid, code, pause_s)
+            await asyncio.sleep(pause_s)
+            if self._stopping:
+                return
+            process = await self._start(program)
+
+    async def _start(self, program: Program) -> Process:
+        process = await Process.start(program)
+        logger.info("supervisor: process %d runs %s", process.pid, program.settings)
+        self._processes.add(process)
+        if self._stopping:
+            process.tell("drain")
+        return process
+
+    async def _until_something_happens(self, process: Process) -> str | None:
+        """Why a process is to be replaced while it runs; None if it has ended."""
+        restart = asyncio.ensure_future(self._restart.wait())
+        heard = asyncio.ensure_future(self._request_of(process))
+        try:
+            await asyncio.wait([restart, heard], return_when=asyncio.FIRST_COMPLETED)
+            return heard.result() if heard.done() else "restart"
+        finally:
+            restart.cancel()
+            if not heard.done():
+                heard.cancel()
+                await asyncio.wait([heard])
+
+    @staticmethod
+    async def _request_of(process: Process) -> str | None:
+        async for message in process.messages():
+            if "recycle" in message:
+                return str(message["recycle"])
+            if "stuck" in message:
+                logger.error("supervisor: process %d is stuck: %s", process.pid, message["stuck"])
+        return None
+
+    async def _relieve(self, program: Program, old: Process) -> Process:
+        """Start a process, and let the old one drain once it is claiming. What does not start does not take its place."""
+        failures = 0
+        while not await self._is_ready(new := await self._start(program)):
+            code = await self._end_of(new)
+            if self._stopping:
+                return old
+            pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+            failures += 1
+            logger.error(
+                "supervisor: the replacement ended with %d; %d goes on, next try in %.1f s", code, old.pid, pause_s
+            )
+            await asyncio.sleep(pause_s)
+        old.tell("drain")
+        end = asyncio.ensure_future(self._end_of(old))
+        self._retiring.add(end)
+        end.add_done_callback(self._retiring.discard)
+        return new
+
+    @staticmethod
+    async def _is_ready(process: Process) -> bool:
+        """Wait until it is claiming; False if it has ended instead."""
+        async for message in process.messages():
+            if "ready" in message:
+                return True
+        return False
+
+    async def _end_of(self, process: Process) -> int:
+        code = await process.ended()
+        self._processes.discard(process)
+        logger.info("supervisor: process %d has ended with %d", process.pid, code)
+        return code

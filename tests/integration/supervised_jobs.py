@@ -1,0 +1,61 @@
+"""Settings and jobs of the supervisor's tests. Runs are written to the log that `CHAOS_RUN_LOG` names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from arqestra import job, worker_settings
+from tests.chaos.run_log import noted
+
+HOARD: list[bytes] = []
+
+
+@job
+async def nap(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
+    with noted(ctx):
+        await asyncio.sleep(seconds)
+    return {"pid": os.getpid(), "job_try": ctx["job_try"]}
+
+
+@job
+async def hoard(ctx: dict[Any, Any], megabytes: int) -> int:
+    with noted(ctx):
+        HOARD.append(bytearray(os.urandom(1024) * 1024 * megabytes))
+    return os.getpid()
+
+
+@job(timeout=1)
+async def spin(ctx: dict[Any, Any]) -> None:
+    with noted(ctx):
+        while True:
+            pass
+
+
+@job(timeout=1)
+async def swallow(ctx: dict[Any, Any]) -> None:
+    with noted(ctx):
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue
+
+
+@job(timeout=60)
+async def until_file(ctx: dict[Any, Any], path: str) -> dict[str, int]:
+    with noted(ctx):
+        while not Path(path).exists():  # noqa: ASYNC110, ASYNC240 - a file has no event
+            await asyncio.sleep(0.02)
+    return {"pid": os.getpid(), "job_try": ctx["job_try"]}
+
+
+@worker_settings
+class Settings:
+    functions = (nap, hoard, spin, swallow, until_file)
+    redis_settings = os.environ.get("REDIS_URL", "redis://127.0.0.1:1")
+    max_jobs = 10
+    lease = 5
+    cancel_grace = 0.5

@@ -1,0 +1,250 @@
+"""`arqestra worker`: processes that are started, replaced and stopped, with real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from arqestra import Pool, create_pool
+from arqestra.cli.worker import parse_queues
+from arqestra.errors import SettingsError
+from tests.chaos.fleet import until
+from tests.chaos.run_log import PATH_VARIABLE, RunLog
+from tests.integration.supervised_jobs import hoard, nap, spin, swallow, until_file
+
+REPOSITORY = Path(__file__).parents[2]
+SETTINGS = "tests.integration.supervised_jobs.Settings"
+
+
+class Supervised:
+    """A supervisor process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path, log: RunLog) -> None:
+        self.process = process
+        self.log = log
+        self._output = output
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    @property
+    def pids(self) -> list[int]:
+        """Worker processes that were started, in order."""
+        return [int(pid) for pid in re.findall(r"process (\d+) runs", self.output)]
+
+    @property
+    def alive(self) -> list[int]:
+        return [pid for pid in self.pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+    async def ended(self) -> int:
+        await until(lambda: self.process.poll() is not None, lambda: f"expected it to end:\n{self.output}")
+        return self.process.returncode
+
+
+@pytest.fixture
+def supervise(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
+    """Starts supervisors; none of them, and none of their processes, outlives the test."""
+    started: list[Supervised] = []
+
+    def start(*options: str, settings: str = SETTINGS) -> Supervised:
+        log = tmp_path / f"runs-{len(started)}.log"
+        output = tmp_path / f"output-{len(started)}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "arqestra.cli", "worker", settings, *options],
+                cwd=REPOSITORY,
+                env={**os.environ, "REDIS_URL": redis_url, PATH_VARIABLE: str(log), "NO_COLOR": "1"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        started.append(Supervised(process, output, RunLog(log)))
+        return started[-1]
+
+    yield start
+    for supervised in started:
+        if supervised.process.poll() is None:
+            supervised.process.kill()
+            supervised.process.wait()
+        for pid in supervised.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+async def pool(redis_url: str) -> AsyncIterator[Pool]:
+    pool = await create_pool(redis_url)
+    yield pool
+    await pool.aclose()
+
+
+async def results(pool: Pool, calls: list[Any], timeout_s: float = 60) -> list[Any]:
+    jobs = await pool.enqueue_many(calls)
+    return [await job.result(timeout=timeout_s) for job in jobs if job is not None]
+
+
+async def test_processes_share_a_queue_and_end_on_sigterm(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise("--processes", "2", "--concurrency", "5", "--shutdown-timeout", "10")
+    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    assert {run["pid"] for run in await results(pool, [nap.bind(0.3)] * 20)} == set(supervised.pids)
+
+    last = await pool.enqueue(nap, 1.0)
+    assert last is not None
+    await until(lambda: last.job_id in supervised.log.started(), lambda: "expected the job to start")
+    supervised.process.terminate()
+
+    assert await supervised.ended() == 0
+    assert (await last.result(timeout=1))["job_try"] == 1
+    assert supervised.alive == []
+
+
+async def test_a_second_signal_gives_the_jobs_back_at_once(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise("--shutdown-timeout", "60")
+    job = await pool.enqueue(nap, 50.0)
+    assert job is not None
+    await until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
+    started = time.monotonic()
+
+    supervised.process.send_signal(signal.SIGINT)
+    await until(lambda: "processes drain" in supervised.output, lambda: supervised.output)
+    supervised.process.send_signal(signal.SIGINT)
+
+    assert await supervised.ended() == 0
+    assert time.monotonic() - started < 40
+    assert (await pool.store.peek(job.job_id, pool.default_queue_name)).lease is None
+
+
+async def test_recycling_by_jobs_loses_and_doubles_nothing(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise("--processes", "2", "--max-jobs-per-child", "100", "--shutdown-timeout", "10")
+    jobs = [job for job in await pool.enqueue_many([nap.bind(0.02)] * 600) if job is not None]
+    ids = [job.job_id for job in jobs]
+    assert {(await job.result(timeout=60))["job_try"] for job in jobs} == {1}
+
+    summary = supervised.log.summary(ids)
+    assert (summary.lost, summary.duplicated) == ((), ())
+    assert len(supervised.pids) >= 4
+    assert "max_jobs_per_child 100" in supervised.output
+
+
+async def test_recycling_by_memory(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise("--max-memory-per-child", "200MB")
+    first = (await results(pool, [hoard.bind(200)]))[0]
+    await until(lambda: len(supervised.pids) == 2 and first not in supervised.alive, lambda: supervised.output)
+    assert "max_memory_per_child 200 MB" in supervised.output
+    assert (await results(pool, [nap.bind(0)]))[0]["pid"] == supervised.pids[1]
+
+
+async def test_a_killed_process_is_replaced(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise()
+    await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
+    await results(pool, [nap.bind(0)])
+
+    os.kill(supervised.pids[0], signal.SIGKILL)
+
+    assert (await results(pool, [nap.bind(0)]))[0]["pid"] != supervised.pids[0]
+
+
+async def test_processes_end_when_their_supervisor_is_killed(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise("--processes", "2")
+    await results(pool, [nap.bind(0.1)] * 10)
+    supervised.process.kill()
+
+    await until(lambda: supervised.alive == [], lambda: f"expected {supervised.alive} to end")
+
+
+async def test_a_job_that_blocks_the_loop_is_failed_and_its_neighbours_run_elsewhere(
+    supervise: Callable[..., Supervised], pool: Pool, tmp_path: Path
+) -> None:
+    supervised = supervise("--shutdown-timeout", "1")
+    gate = tmp_path / "gate"
+    neighbours = [await pool.enqueue(until_file, str(gate)) for _ in range(5)]
+    await until(lambda: len(supervised.log.started()) == 5, lambda: supervised.output)
+    culprit = await pool.enqueue(spin)
+    assert culprit is not None
+
+    with pytest.raises(TimeoutError, match="blocked the event loop past its limit of 1"):
+        await culprit.result(timeout=30)
+    gate.touch()
+
+    for job in neighbours:
+        assert job is not None
+        run = await job.result(timeout=30)
+        assert (run["job_try"], run["pid"]) == (1, supervised.pids[1])
+    assert "while True" in supervised.output or "in spin" in supervised.output
+    assert "ended with 70" in supervised.output
+
+
+async def test_a_job_that_swallows_its_cancellation_has_its_process_replaced(
+    supervise: Callable[..., Supervised], pool: Pool
+) -> None:
+    supervised = supervise("--shutdown-timeout", "1")
+    culprit = await pool.enqueue(swallow)
+    assert culprit is not None
+    with pytest.raises(TimeoutError, match="did not end after its time limit"):
+        await culprit.result(timeout=30)
+
+    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    assert (await results(pool, [nap.bind(0)]))[0]["job_try"] == 1
+    await until(lambda: supervised.pids[0] not in supervised.alive, lambda: supervised.output)
+
+
+async def test_a_burst_ends_by_itself(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    await pool.enqueue_many([nap.bind(0)] * 50)
+    supervised = supervise("--processes", "2", "--burst")
+
+    assert await supervised.ended() == 0
+    assert await pool.queue().depth() == 0
+
+
+async def test_several_queues_by_option(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervise("--queues", "a=2,b=1")
+    for queue in ("a", "b"):
+        job = await pool.enqueue(nap.options(queue=queue), 0)
+        assert job is not None
+        assert (await job.result(timeout=30))["job_try"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--max-memory-per-child", "lots"), "max_memory_per_child: expected bytes"),
+        (("--queues", "a=6,b"), "expected names, or name=weight for each"),
+        (("--processes", "0"), "processes"),
+        (("--watch", "/nonexistent-folder"), "expected a folder"),
+    ],
+)
+async def test_bad_options_are_refused(
+    supervise: Callable[..., Supervised], options: tuple[str, ...], words: str
+) -> None:
+    supervised = supervise(*options)
+
+    assert await supervised.ended() == 2
+    assert words in " ".join(re.sub("[│╭╮╰╯─]", " ", supervised.output).split())
+
+
+async def test_settings_that_do_not_import_end_the_supervisor_with_the_error(
+    supervise: Callable[..., Supervised],
+) -> None:
+    supervised = supervise(settings="tests.integration.nothing_here.Settings")
+
+    assert await supervised.ended() == 1
+    assert "No module named 'tests.integration.nothing_here'" in supervised.output
+    assert len(supervised.pids) == 1
+
+
+def test_queues_in_order_and_with_weights() -> None:
+    assert parse_queues("a, b") == ["a", "b"]
+    assert parse_queues("a=6,b=3") == {"a": 6, "b": 3}
+    with pytest.raises(SettingsError):
+        parse_queues("a=x,b=1")
