@@ -8,7 +8,7 @@ __all__ = ("app", "main")
 
 app = typer.Typer(
     name="arqestra",
-    help="arqestra: an asyncio job queue on Redis or Valkey.",
+    help="An asyncio job queue on Redis or Valkey.",
     no_args_is_help=True,
     add_completion=True,
 )
@@ -17,7 +17,7 @@ app.command(name="worker")(worker)
 
 @app.callback()
 def _group() -> None:
-    """arqestra: an asyncio job queue on Redis or Valkey."""
+    """An asyncio job queue on Redis or Valkey."""
 
 
 def main() -> None:

@@ -193,7 +193,7 @@ class Supervisor:
         return None
 
     async def _relieve(self, program: Program, old: Process) -> Process:
-        """Start a process, and let the old one drain once it is claiming. What does not start does not take its place."""
+        """Start a process, and let the old one drain once it is claiming; until then it goes on."""
         failures = 0
         while not await self._is_ready(new := await self._start(program)):
             code = await self._end_of(new)

@@ -1,8 +1,8 @@
 """What a supervised worker does about a job that blocks its event loop past its time limit.
 
-The heartbeat's thread asks. The culprit is the job whose task the loop is running, or the one longest past its limit. It
-fails, outcomes that wait to be sent are sent, all other jobs are given back, without an attempt counted; then the process
-ends, and the supervisor starts another.
+The heartbeat's thread asks. The culprit is the job whose task the loop is running, or the one longest past its limit.
+It fails, outcomes that wait to be sent are sent, all other jobs are given back, without an attempt counted; then the
+process ends, and the supervisor starts another.
 """
 
 import asyncio
