@@ -1,7 +1,7 @@
-"""The service's workers: `arq worker.WorkerSettings` and `arq worker.EmailWorkerSettings`.
+"""The service's worker: `arqestra worker worker.WorkerSettings --processes 2`, or `arq worker.WorkerSettings`.
 
-One worker serves one queue: the first runs everything on the queue `default` and the schedules, the second sends mail
-from `email-queue`, so that a slow mail server holds up nothing else. Start as many of each as there is work for.
+It serves both queues, mail first: each has slots of its own, so that a slow mail server holds up no image and a pile of
+images no mail. Start as many processes as there is work for: limits hold for all of them together.
 """
 
 from typing import ClassVar
@@ -21,26 +21,16 @@ from scheduler import CRON_JOBS
 _settings = load_settings()
 
 
-class CommonSettings:
-    """What both workers share."""
+@worker_settings
+class WorkerSettings:
+    """Mail, images, reports, data, maintenance and the schedules."""
 
     redis_settings = RedisSettings.from_dsn(_settings.redis_url)
     serializer = "msgpack"
     on_startup = on_startup
     on_shutdown = on_shutdown
-    allow_abort_jobs = True
-    lease = 15
-    # Long enough for a mail or an image in hand to end; what is left is given back without counting an attempt.
-    job_completion_wait = 5
-    keep_result = 24 * 3600
-
-
-@worker_settings
-class WorkerSettings(CommonSettings):
-    """Images, reports, data, maintenance and the schedules."""
-
-    queue_name = DEFAULT_QUEUE
     functions: ClassVar = [
+        send_email,
         process_image,
         generate_report,
         fetch_data,
@@ -51,15 +41,14 @@ class WorkerSettings(CommonSettings):
         cleanup_sessions,
         health_check,
     ]
+    queues: ClassVar = [EMAIL_QUEUE, DEFAULT_QUEUE]
+    queue_slots: ClassVar = {EMAIL_QUEUE: 20, DEFAULT_QUEUE: 20}
+    max_jobs = 40
     cron_jobs = CRON_JOBS
+    cron_queue = DEFAULT_QUEUE
     timezone = _settings.zone
-    max_jobs = 20
-
-
-@worker_settings
-class EmailWorkerSettings(CommonSettings):
-    """Mail alone."""
-
-    queue_name = EMAIL_QUEUE
-    functions: ClassVar = [send_email]
-    max_jobs = 20
+    allow_abort_jobs = True
+    lease = 15
+    # Long enough for a mail or an image in hand to end; what is left is given back without counting an attempt.
+    job_completion_wait = 5
+    keep_result = 24 * 3600

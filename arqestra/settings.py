@@ -141,6 +141,7 @@ class WorkerKeywords(TypedDict, total=False):
     stuck_after: float | timedelta
     queues: Sequence[str] | Mapping[str, int] | None
     queue_slots: Mapping[str, int] | None
+    cron_queue: str | None
     queue_concurrency: Mapping[str, int] | None
     middleware: Sequence[Any]
     on_retries_exhausted: Callable[..., Any] | None
@@ -198,6 +199,7 @@ class WorkerOptions:
     :ivar queues: queues to work on, in place of queue_name: a list in strict order, the most urgent first, or a dict of
         weights, by which the slots are shared
     :ivar queue_slots: by queue: slots of this worker that its jobs may occupy at most
+    :ivar cron_queue: queue that cron jobs are put in; default the first
     :ivar queue_concurrency: by queue: jobs of it that run at once in the whole fleet
     :ivar middleware: what surrounds each run, see `Middleware`
     :ivar on_retries_exhausted: async function of (ctx, error), called when the last allowed attempt of a job has
@@ -252,6 +254,7 @@ class WorkerOptions:
     queues: Sequence[str] | Mapping[str, int] | None = _setting(
         None, "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)"
     )
+    cron_queue: str | None = _setting(None, "a str")
     queue_slots: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
     queue_concurrency: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
     middleware: Sequence[Any] = _setting((), "a sequence of middleware")
@@ -282,6 +285,8 @@ class WorkerOptions:
             queues = set(self.queues)
             if self.queue_name not in (None, default_queue_name):
                 raise SettingsError(f"expected queues or queue_name, got both: {self.queues!r} and {self.queue_name!r}")
+        if self.cron_queue is not None and self.cron_queue not in queues and None not in queues:
+            raise SettingsError(f"cron_queue: expected a queue of this worker, got {self.cron_queue!r}")
         for name in ("queue_slots", "queue_concurrency"):
             for queue in getattr(self, name) or ():
                 if queue not in queues and None not in queues:

@@ -9,19 +9,29 @@ from typing import Any
 
 import aiosmtplib
 
-from arqestra import Retry, job
+from arqestra import Backoff, job
 
 from .clients import Clients, clients_of
 from .errors import InvalidMessage, MailRejected, MailUndeliverable
 from .mail_message import Attachment, MailContent, build_message, checked_address, message_id_of
 from .queues import EMAIL_QUEUE
+from .settings import load_settings
 
 MAX_RETRIES = 3
 _SENT_KEY_PREFIX = "service:mail:sent:"
 _SENT_KEPT_S = 7 * 86_400
 
 
-@job(name="send_email", queue=EMAIL_QUEUE, timeout=120, max_tries=MAX_RETRIES + 1)
+_RETRY = Backoff(
+    on=(MailUndeliverable,),
+    tries=MAX_RETRIES + 1,
+    base=load_settings().mail_retry_base_s,
+    factor=2,
+    jitter="none",
+)
+
+
+@job(name="send_email", queue=EMAIL_QUEUE, timeout=120, retry=_RETRY)
 async def send_email(
     ctx: dict[str, Any],
     to: str,
@@ -43,8 +53,7 @@ async def send_email(
         `{"status": "sent", "to": ..., "message_id": ...}`, and `"repeated": True` when an earlier run had sent it.
 
     Raises:
-        Retry: the server cannot be reached or answers 4xx; deferred 10, 20, then 40 seconds.
-        MailUndeliverable: the same after three retries.
+        MailUndeliverable: the server cannot be reached or answers 4xx; tried again after 10, 20, then 40 seconds.
         MailRejected: the server answered 5xx; not tried again.
         InvalidMessage: bad address, header injection, or more than `SERVICE_MAIL_MAX_BYTES`.
         ObjectMissing: an attachment is not in S3.
@@ -67,7 +76,7 @@ async def send_email(
         await clients.mail.send(checked_address(sender), checked_address(to), message)
     except (aiosmtplib.SMTPException, OSError) as error:
         failure = classify_failure(error)
-        raise failure_to_raise(failure, to, ctx["job_try"], clients.settings.mail_retry_base_s) from error
+        raise failure_to_raise(failure, to, ctx["job_try"]) from error
     await ctx["redis"].set(sent_key, b"1", ex=_SENT_KEPT_S)
     return result
 
@@ -91,20 +100,17 @@ def classify_failure(error: Exception) -> DeliveryFailure:
     return DeliveryFailure(permanent, f"{type(error).__name__}: {error}")
 
 
-def failure_to_raise(failure: DeliveryFailure, to: str, job_try: int, retry_base_s: float) -> Exception:
-    """Return what the job raises: an error for good, or a retry after `retry_base_s * 2**n` seconds.
+def failure_to_raise(failure: DeliveryFailure, to: str, job_try: int) -> Exception:
+    """Return what the job raises: an error for good, or one that its retry policy is about.
 
     Parameters:
         failure: as `classify_failure` tells.
         to: the recipient, for the message.
         job_try: 1 for the first attempt.
-        retry_base_s: the first deferral.
     """
     if failure.permanent:
         return MailRejected(f"the mail server refused the mail to {to!r} for good: {failure.reason}")
-    if job_try > MAX_RETRIES:
-        return MailUndeliverable(f"the mail to {to!r} was not delivered in {job_try} attempts: {failure.reason}")
-    return Retry(defer=retry_base_s * 2 ** (job_try - 1))
+    return MailUndeliverable(f"the mail to {to!r} was not delivered in {job_try} attempts: {failure.reason}")
 
 
 async def _fetch_attachments(clients: Clients, keys: list[str]) -> tuple[Attachment, ...]:

@@ -15,9 +15,10 @@ from .image_files import ProcessedImage, Rendering, path_below, read_image_file,
 from .image_operations import Operation, parse_operations
 from .object_store import S3_SCHEME
 from .queues import DEFAULT_QUEUE
+from .settings import load_settings
 
 
-@job(name="process_image", queue=DEFAULT_QUEUE, timeout=120)
+@job(name="process_image", queue=DEFAULT_QUEUE, timeout=120, rate_limit=load_settings().image_rate)
 async def process_image(
     ctx: dict[str, Any],
     source: str,
@@ -42,6 +43,8 @@ async def process_image(
         ImageTooLarge: more bytes or pixels than allowed; the pixels are judged by the header, before decoding.
         InvalidInput: not an image, or a damaged one.
         ObjectMissing: no such source.
+
+    At most `SERVICE_IMAGE_RATE` of these jobs, 10 a minute, start in the whole fleet; the others wait without a slot.
 
     Running it twice is harmless: the destination follows from the arguments, and is replaced whole by the same picture.
     """

@@ -53,7 +53,7 @@ async def cleanup_sessions(ctx: dict[str, Any]) -> dict[str, Any]:
     return {"removed": removed, "batches": batches, "finished": finished}
 
 
-@job(name="health_check", queue=DEFAULT_QUEUE, timeout=60)
+@job(name="health_check", queue=DEFAULT_QUEUE, timeout=60, concurrency=1)
 async def health_check(ctx: dict[str, Any]) -> dict[str, Any]:
     """Ask everything that the service depends on whether it works, all at once.
 
@@ -62,7 +62,7 @@ async def health_check(ctx: dict[str, Any]) -> dict[str, Any]:
         "queues": {queue: waiting jobs}}` with the checks `redis`, `smtp`, `s3` and `libvips`. A check that takes
         longer than `SERVICE_HEALTH_TIMEOUT_S` has failed. The job itself does not fail.
 
-    Running it twice is harmless: it changes nothing.
+    It runs once at a time in the whole fleet. Running it twice is harmless: it changes nothing.
     """
     clients = clients_of(ctx)
     checks: dict[str, Callable[[], Awaitable[Any]]] = {

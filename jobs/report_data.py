@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from .report_charts import line_chart, stacked_bars
 
 MAX_TABLE_COLUMNS = 40
+PARTIAL_MARK = "partial: not all data was gathered in time"
 _HOUR_S = 3600
 _ENDINGS = ("complete", "failed", "aborted", "expired")
 Row = dict[str, Any]
@@ -29,6 +30,7 @@ class Gathered:
         totals: what `merge_results` stored, an object for each data set.
         at: when it was gathered, in the zone that the report shows.
         hours: how far the statistics go back.
+        partial: there was no time for all of it.
     """
 
     by_function: Sequence[Row]
@@ -36,6 +38,23 @@ class Gathered:
     totals: Sequence[Row]
     at: datetime
     hours: int
+    partial: bool = False
+
+
+@dataclass
+class Gathering:
+    """The raw material as far as it has come in; see `Gathered` for the fields."""
+
+    at: datetime
+    hours: int
+    by_function: list[Row] = field(default_factory=list)
+    by_hour: list[Row] = field(default_factory=list)
+    totals: list[Row] = field(default_factory=list)
+    partial: bool = False
+
+    def result(self) -> Gathered:
+        """Return what there is."""
+        return Gathered(self.by_function, self.by_hour, self.totals, self.at, self.hours, self.partial)
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class Heading:
 def document_of(heading: Heading, gathered: Gathered) -> dict[str, Any]:
     """Return the document that `report_template.typ` renders."""
     return {
-        "title": heading.title,
+        "title": f"{heading.title} ({PARTIAL_MARK})" if gathered.partial else heading.title,
         "subtitle": heading.subtitle,
         "report_id": heading.report_id,
         "generated": gathered.at.strftime("%Y-%m-%d %H:%M %Z"),

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from arqestra import RateLimit, SettingsError
+
 from .errors import InvalidSettings
 
 ENVIRONMENT_PREFIX = "SERVICE_"
@@ -60,6 +62,7 @@ class ServiceSettings(BaseSettings):
     image_output_root: Path | None = None
     image_max_pixels: int = Field(100_000_000, ge=1)
     image_max_bytes: int = Field(50_000_000, ge=1)
+    image_rate: str = "10/m"
     image_threads: int = Field(2, ge=1, le=64)
 
     data_max_record_bytes: int = Field(1_000_000, ge=1)
@@ -90,6 +93,16 @@ class ServiceSettings(BaseSettings):
             ZoneInfo(value)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{value!r} is not a time zone; expected a name such as 'Asia/Seoul'") from error
+        return value
+
+    @field_validator("image_rate")
+    @classmethod
+    def _rate_is_one(cls, value: str) -> str:
+        """Refuse a rate that is none when the settings are read."""
+        try:
+            RateLimit(value)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
         return value
 
     @property

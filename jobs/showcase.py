@@ -35,7 +35,8 @@ from .showcase_work import Outcome, Place, ShowcaseWork
 
 DATA_FOLDER = Path(os.environ.get("SHOWCASE_FOLDER") or "data")
 SERVICE_ENV = DATA_FOLDER / "service.env"
-WORKERS = {"default": "worker.WorkerSettings", "email": "worker.EmailWorkerSettings"}
+WORKER = "worker.WorkerSettings"
+PROCESSES = 2
 _PROJECT = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
@@ -110,9 +111,9 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         s3_url = await stack.enter_async_context(s3_server(DATA_FOLDER / "logs" / "s3.log"))
         environment = service_environment(redis_url, s3_url, sink.port, given.image_root)
         stack.enter_context(published(environment))
-        workers = await _start_workers(stack)
-        console.print(f"[bold]arqestra[/] runs {len(workers)} workers; their logs are in {DATA_FOLDER / 'logs'}.\n")
-        outcomes = await _unless_one_ends(workers, _work(stack, given, run_id, console))
+        worker = await _start_worker(stack)
+        console.print(f"[bold]arqestra[/] runs {PROCESSES} worker processes; their log is in {DATA_FOLDER / 'logs'}.\n")
+        outcomes = await _unless_it_ends(worker, _work(stack, given, run_id, console))
         print_outcomes(console, outcomes)
         succeeded = all(outcome.ok for outcome in outcomes)
         if os.environ.get("ONCE"):
@@ -120,7 +121,7 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         serving.set()
         _print_addresses(console, environment)
         try:
-            await _first_to_end(workers)
+            await _end_of(worker)
         except asyncio.CancelledError:
             # Ctrl-C is how serving ends, so it is no failure.
             console.print("Stopping.")
@@ -151,14 +152,12 @@ def published(environment: dict[str, str]) -> Iterator[None]:
         SERVICE_ENV.unlink(missing_ok=True)
 
 
-async def _start_workers(stack: AsyncExitStack) -> list[ChildProcess]:
-    workers = []
-    for name, settings in WORKERS.items():
-        log_path = DATA_FOLDER / "logs" / f"worker-{name}.log"
-        worker = await start_python(f"worker {settings}", ["-m", "arq", settings], log_path)
-        stack.push_async_callback(worker.stop)
-        workers.append(worker)
-    return workers
+async def _start_worker(stack: AsyncExitStack) -> ChildProcess:
+    """Start the supervisor of the worker processes."""
+    arguments = ["-m", "arqestra.cli", "worker", WORKER, "--processes", str(PROCESSES)]
+    worker = await start_python(f"worker {WORKER}", arguments, DATA_FOLDER / "logs" / "worker.log")
+    stack.push_async_callback(worker.stop)
+    return worker
 
 
 async def _work(stack: AsyncExitStack, given: ShowcaseInput, run_id: str, console: Console) -> list[Outcome]:
@@ -193,13 +192,13 @@ def _print_addresses(console: Console, environment: dict[str, str]) -> None:
     console.print("Send a mail from there: [bold]make send TO=someone@example.org[/]. Ctrl-C stops everything.\n")
 
 
-async def _unless_one_ends(workers: list[ChildProcess], work: Coroutine[Any, Any, Result]) -> Result:
+async def _unless_it_ends(worker: ChildProcess, work: Coroutine[Any, Any, Result]) -> Result:
     """Return what the work returns, without waiting for results that a dead worker will never bring.
 
     Raises:
-        ChildEnded: a worker ended first.
+        ChildEnded: the worker ended first.
     """
-    working, watching = asyncio.create_task(work), asyncio.create_task(_first_to_end(workers))
+    working, watching = asyncio.create_task(work), asyncio.create_task(_end_of(worker))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
@@ -211,19 +210,13 @@ async def _unless_one_ends(workers: list[ChildProcess], work: Coroutine[Any, Any
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _first_to_end(workers: list[ChildProcess]) -> None:
-    """Wait until a worker ends, which none should.
+async def _end_of(worker: ChildProcess) -> None:
+    """Wait until the worker ends, which it should not.
 
     Raises:
         ChildEnded: always, naming the worker.
     """
-    waits = {asyncio.create_task(worker.ended()): worker for worker in workers}
-    try:
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    worker = waits[done.pop()]
+    await worker.ended()
     raise ChildEnded(f"{worker.name} ended on its own; {DATA_FOLDER / 'logs'} says why")
 
 

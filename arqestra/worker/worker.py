@@ -294,7 +294,8 @@ class Worker(WorkerAttributes):
 
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
         """Enqueue the cron jobs that are due within `num_windows` times `delay` seconds of n."""
-        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.queue_name, n, delay * num_windows)
+        queue = self.options.cron_queue or self.queue_name
+        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, queue, n, delay * num_windows)
 
     async def record_health(self) -> None:
         """Write the health check key, at each `health_check_interval`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from collections.abc import AsyncIterator
@@ -11,6 +12,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
+# The jobs read these when they are imported: no test waits 10 s for a retry, or 6 s for its turn.
+os.environ["SERVICE_MAIL_RETRY_BASE_S"] = "0.02"
+os.environ["SERVICE_IMAGE_RATE"] = "600/m"
 
 from arqestra import Pool, create_pool
 from jobs.clients import Clients, clients_of, on_shutdown, on_startup
@@ -44,7 +49,6 @@ def settings(redis_url: str, s3_url: str, sink: MailSink, tmp_path: Path) -> Ser
         smtp_port=sink.port,
         image_root=root,
         image_output_root=tmp_path / "output",
-        mail_retry_base_s=0.02,
     )
 
 

@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from arqestra import Retry
 from jobs.clients import Clients
 from jobs.development_servers import MailSink, smtp_sink
-from jobs.email import DeliveryFailure, classify_failure, failure_to_raise, send_email
+from jobs.email import classify_failure, failure_to_raise, send_email
 from jobs.errors import InvalidInput, InvalidMessage, MailRejected, MailUndeliverable, ObjectMissing
 from jobs.smtp_pool import SmtpPool, open_smtp_pool
 
@@ -79,15 +78,19 @@ async def test_a_connection_too_long_idle_is_closed_and_not_lent(sink: MailSink)
 
 
 @pytest.mark.parametrize("answer", ["451 try later", "RCPT 450 mailbox busy", "421 closing"])
-@pytest.mark.parametrize(("job_try", "factor"), [(1, 1), (2, 2), (3, 4)])
-async def test_4xx_is_tried_again_later_and_later(
-    ctx: Ctx, clients: Clients, sink: MailSink, answer: str, job_try: int, factor: int
-) -> None:
+async def test_4xx_is_an_error_that_is_tried_again(ctx: Ctx, sink: MailSink, answer: str) -> None:
     sink.answers = [answer]
-    with pytest.raises(Retry) as caught:
-        await send_email({**ctx, "job_try": job_try}, "a@example.org", "x", "x")
-    assert caught.value.defer_score == clients.settings.mail_retry_base_s * 1000 * factor
+    with pytest.raises(MailUndeliverable) as caught:
+        await send_email(ctx, "a@example.org", "x", "x")
+    assert send_email.control.retry.retries(caught.value)
     assert not sink.mails
+
+
+def test_retries_come_later_and_later() -> None:
+    policy = send_email.control.retry
+    assert [policy.delay_s(attempt) / policy.base_s for attempt in (1, 2, 3)] == [1, 2, 4]
+    assert (policy.tries, send_email.max_tries) == (4, 4)
+    assert not policy.retries(MailRejected("no"))
 
 
 async def test_4xx_after_three_retries_is_an_error(ctx: Ctx, sink: MailSink) -> None:
@@ -118,14 +121,7 @@ async def test_no_server_is_tried_again(ctx: Ctx, clients: Clients, free_port: i
     with pytest.raises(aiosmtplib.SMTPConnectError) as caught:
         await pool.ping()
     failure = classify_failure(caught.value)
-    assert isinstance(failure_to_raise(failure, "a@example.org", 1, 10), Retry)
-
-
-@pytest.mark.parametrize(("job_try", "defer_ms"), [(1, 10_000), (2, 20_000), (3, 40_000)])
-def test_deferral_in_service(job_try: int, defer_ms: int) -> None:
-    raised = failure_to_raise(DeliveryFailure(False, "gone"), "a@example.org", job_try, 10.0)
-    assert isinstance(raised, Retry)
-    assert raised.defer_score == defer_ms
+    assert isinstance(failure_to_raise(failure, "a@example.org", 1), MailUndeliverable)
 
 
 @pytest.mark.parametrize(

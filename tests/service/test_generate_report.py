@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from arqestra import Pool, Worker
 from jobs.clients import Clients
 from jobs.errors import InvalidInput
 from jobs.reports import generate_report
@@ -27,7 +29,7 @@ async def test_report_without_any_data_is_still_a_report(ctx: Ctx, clients: Clie
     assert pdf.startswith(b"%PDF-")
     assert (result["id"], result["key"], result["size_bytes"]) == ("empty", "reports/empty.pdf", len(pdf))
     assert "X-Amz-Expires=86400" in result["url"]
-    assert result["pages"] == 1
+    assert (result["pages"], result["partial"]) == (1, False)
 
 
 async def test_totals_are_in_the_report(ctx: Ctx, clients: Clients) -> None:
@@ -36,6 +38,36 @@ async def test_totals_are_in_the_report(ctx: Ctx, clients: Clients) -> None:
     totals = {"dataset": "d", "shards": 1, "rows": 1, "rejected": 0, "columns": {"a": column}, "years": {}}
     await clients.store.write("totals/d.json", json.dumps(totals).encode(), "application/json")
     assert (await generate_report(ctx, "r"))["size_bytes"] > before
+
+
+async def test_what_was_gathered_within_the_soft_limit_becomes_a_partial_report(
+    ctx: Ctx, clients: Clients, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a worker, with a short soft limit and a store that does not answer."""
+
+    async def never(*_: Any, **__: Any) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(clients.store, "keys", never)
+    control = dataclasses.replace(generate_report.control, soft_timeout_s=0.2)
+    hasty = dataclasses.replace(generate_report, control=control)
+    worker = Worker(
+        [hasty],
+        queue_name=generate_report.queue,
+        redis_pool=pool,
+        ctx={"clients": clients},
+        burst=True,
+        poll_delay=0.05,
+        handle_signals=False,
+    )
+    job = await pool.enqueue(generate_report, "late")
+    assert job is not None
+    await worker.async_run()
+    result = await job.result(timeout=5)
+    assert (result["partial"], result["pages"]) == (True, 1)
+    pdf = await asyncio.to_thread(get, result["url"])
+    assert pdf.startswith(b"%PDF-")
 
 
 async def test_a_second_run_replaces_the_report(ctx: Ctx, clients: Clients) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-CHILDREN = 4  # Redis, S3 and two workers
+CHILDREN = 5  # Redis, S3, a supervisor and its two worker processes
 PATIENCE_S = 40.0
 
 
@@ -51,7 +51,8 @@ class Showcase:
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SERVICE_", "REDIS_URL"))}
-    return {**kept, "SHOWCASE_FOLDER": str(folder), "COLUMNS": "200", **variables}
+    fast = {"SERVICE_IMAGE_RATE": "600/m", "SERVICE_MAIL_RETRY_BASE_S": "0.5"}
+    return {**kept, **fast, "SHOWCASE_FOLDER": str(folder), "COLUMNS": "200", **variables}
 
 
 async def run(module: str, folder: Path, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
@@ -171,28 +172,44 @@ async def test_nothing_outlives_a_killed_showcase(start: Callable) -> None:
 
 async def test_interrupted_work_stops_everything(start: Callable) -> None:
     showcase = await start()
-    await showcase.until("runs 2 workers")
+    await showcase.until("runs 2 worker processes")
     children = showcase.children()
     showcase.process.send_signal(signal.SIGINT)
     assert await showcase.exit_code() in (0, 130)
     wait_gone(children)
 
 
-async def test_a_worker_that_ends_is_noticed(start: Callable) -> None:
+def supervisor_of(showcase: Showcase) -> psutil.Process:
+    (supervisor,) = [child for child in showcase.children() if "arqestra.cli" in child.cmdline()]
+    return supervisor
+
+
+async def test_a_worker_process_that_is_killed_is_replaced(start: Callable) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
-    (worker,) = [child for child in showcase.children() if "worker.EmailWorkerSettings" in child.cmdline()]
-    worker.kill()
-    assert await showcase.exit_code() == 1
-    assert "worker worker.EmailWorkerSettings ended on its own" in showcase.output
+    supervisor = supervisor_of(showcase)
+    before = supervisor.children()
+    for child in before:
+        child.kill()
+
+    send = await run("jobs.send", showcase.folder, "--to", "someone@example.org")
+    output, _ = await send.communicate()
+    assert send.returncode == 0, output
+    assert not {child.pid for child in supervisor.children()} & {child.pid for child in before}
 
 
-async def test_a_worker_that_ends_during_the_work_is_noticed(start: Callable) -> None:
+async def test_a_supervisor_that_ends_is_noticed(start: Callable) -> None:
     showcase = await start()
-    await showcase.until("runs 2 workers")
-    for child in showcase.children():
-        if "arq" in child.cmdline():
-            child.kill()
+    await showcase.until("Ctrl-C stops everything")
+    supervisor_of(showcase).kill()
+    assert await showcase.exit_code() == 1
+    assert "worker worker.WorkerSettings ended on its own" in showcase.output
+
+
+async def test_a_supervisor_that_ends_during_the_work_is_noticed(start: Callable) -> None:
+    showcase = await start()
+    await showcase.until("runs 2 worker processes")
+    supervisor_of(showcase).kill()
     assert await showcase.exit_code() == 1
     assert "ended on its own" in showcase.output
 

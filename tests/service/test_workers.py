@@ -16,11 +16,13 @@ from jobs.development_servers import MailSink
 from jobs.email import send_email
 from jobs.errors import MailRejected, MailUndeliverable, UnsafePath
 from jobs.images import process_image
+from jobs.maintenance import health_check
 from jobs.queues import DEFAULT_QUEUE, EMAIL_QUEUE
+from jobs.reports import generate_report
 from jobs.settings import ServiceSettings
 from jobs.users import send_notification
 from scheduler import CRON_JOBS
-from worker import EmailWorkerSettings, WorkerSettings
+from worker import WorkerSettings
 
 SEOUL = ZoneInfo("Asia/Seoul")
 
@@ -104,15 +106,21 @@ async def test_a_notification_becomes_a_mail_of_another_worker(
     assert (sent["status"], sink.mails[0].message["Subject"]) == ("sent", "Your data has been processed")
 
 
-def test_each_worker_has_the_functions_of_its_queue() -> None:
-    for settings in (WorkerSettings, EmailWorkerSettings):
-        assert {function.queue for function in settings.functions} == {settings.queue_name}
-        assert (settings.serializer, settings.allow_abort_jobs) == ("msgpack", True)
-    assert {function.name for function in (*WorkerSettings.functions, *EmailWorkerSettings.functions)} == {
+def test_the_worker_has_every_function_and_serves_its_queue() -> None:
+    assert {function.queue for function in WorkerSettings.functions} == set(WorkerSettings.queues)
+    assert (WorkerSettings.serializer, WorkerSettings.allow_abort_jobs) == ("msgpack", True)
+    assert {function.name for function in WorkerSettings.functions} == {
         *("send_email", "process_image", "generate_report", "fetch_data", "process_data", "send_notification"),
         *("fetch_partial_data", "merge_results", "cleanup_sessions", "health_check"),
     }
-    assert {function.name: function.timeout_s for function in WorkerSettings.functions}["generate_report"] == 300
+
+
+def test_the_jobs_run_under_the_limits_of_the_guide() -> None:
+    assert (generate_report.control.soft_timeout_s, generate_report.timeout_s) == (240, 300)
+    assert process_image.control.rate_limit is not None
+    assert ServiceSettings.model_fields["image_rate"].default == "10/m"
+    assert health_check.control.concurrency.jobs == 1
+    assert WorkerSettings.queue_slots.keys() == {EMAIL_QUEUE, DEFAULT_QUEUE}
 
 
 @pytest.mark.parametrize(

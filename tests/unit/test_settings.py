@@ -65,6 +65,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "max_crashes": POSITIVE,
     "stuck_after": (60, (0, -1, "60", True)),
     "queues": (["critical", "default"], ("critical", [], ["a", "a"], {"a": 0}, {"a": "1"}, {}, [1])),
+    "cron_queue": ("arq:queue", (1, "another")),
     "queue_slots": ({"arq:queue": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
     "queue_concurrency": ({"arq:queue": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
     "middleware": ([], ("m", 1, None)),
