@@ -39,7 +39,7 @@ class SupervisedWorker:
         self._worker = worker
         self._line = line
         self._asked = False
-        worker.on_ready = lambda: line.send({"ready": worker.worker_id})
+        worker.on_ready = lambda: line.send({"ready": worker.worker_id, "wait": worker.completion_wait_s})
         worker.on_worn_out = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
         worker.watchdog = Watchdog(worker, self._end_stuck)
@@ -62,6 +62,7 @@ class SupervisedWorker:
     def _obey(self) -> None:
         for message in self._line.messages():
             if message.get("do") == "drain":
+                self._worker.grant_completion_wait(message.get("within", 0))
                 self._stop(self._worker.handle_sig_wait_for_completion)
             elif message.get("do") == "hurry":
                 self._stop(self._worker.handle_sig)

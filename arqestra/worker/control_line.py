@@ -4,7 +4,8 @@
 |---|---|---|
 | supervisor | `{"run": settings, "with": overrides}` | the first one: what to run |
 | supervisor | `{"do": "drain"}`, `{"do": "hurry"}` | stop claiming and let jobs end; give them back at once |
-| worker | `{"ready": worker id}` | connected and claiming |
+| supervisor | `{"do": "drain", "within": seconds}` | the same; jobs have at least that long |
+| worker | `{"ready": worker id, "wait": seconds}` | connected and claiming; how long its jobs have to end |
 | worker | `{"recycle": reason}` | it wants to be replaced, and goes on until it is told to drain |
 | worker | `{"stuck": reason}` | it has given its jobs back and ends now |
 

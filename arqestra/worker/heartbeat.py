@@ -137,9 +137,10 @@ class Heartbeat:
             await asyncio.sleep(WATCH_S)
             if self.watchdog is not None and time.monotonic() - self._seen_alive > 2 * WATCH_S:
                 try:
-                    await self.watchdog.check(store, self._worker_thread)
-                except (RedisError, OSError) as error:
-                    logger.warning("the jobs of a stuck worker could not be given back: %s", error)
+                    blocked_s = time.monotonic() - self._seen_alive
+                    await self.watchdog.check(store, self._worker_thread, blocked_s)
+                except Exception:
+                    logger.exception("the jobs of a stuck worker could not be given back")
 
     async def _beat_safely(self, store: Store) -> float:
         """One beat; returns the seconds until the next."""

@@ -24,6 +24,9 @@ logger = logging.getLogger("arq.worker")
 
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 RAN_WELL_S = 60.0  # a process that ran for that long has not failed to start
+MOST_STARTS = 5  # of a post in a row whose process ended before it claimed
+REPLACEMENT_WAIT_S = 30.0  # that jobs of a replaced process have at least
+MERCY_S = 20.0  # beyond the time that jobs have to end, until a process is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,9 @@ class Process:
         self._reader = reader
         self._writer = writer
         self.started_s = asyncio.get_running_loop().time()
+        self.was_ready = False
+        self._wait_s = 0.0
+        self._kill: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -79,16 +85,32 @@ class Process:
         """What the process says, until it has ended."""
         with contextlib.suppress(OSError, ValueError):
             while line := await self._reader.readline():
-                yield decoded(line)
+                message = decoded(line)
+                if "ready" in message:
+                    self.was_ready, self._wait_s = True, message["wait"]
+                yield message
 
-    def tell(self, what: str) -> None:
-        """Tell it to `drain` or to `hurry`."""
+    def tell(self, what: str, within_s: float = 0.0) -> None:
+        """Tell it to `drain` or to `hurry`, and see to it that it ends.
+
+        :param within_s: seconds that its jobs have at least to end in
+        """
         with contextlib.suppress(OSError):
-            self._writer.write(encoded({"do": what}))
+            self._writer.write(encoded({"do": what, "within": within_s}))
+        if self._kill is None:
+            limit_s = max(self._wait_s, within_s) + MERCY_S
+            self._kill = asyncio.get_running_loop().call_later(limit_s, self._end_by_force)
+
+    def _end_by_force(self) -> None:
+        logger.error("supervisor: process %d does not end, it is killed", self.pid)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def ended(self) -> int:
         """Its exit code, once it has ended."""
         code = await self._process.wait()
+        if self._kill is not None:
+            self._kill.cancel()
         self._writer.close()
         return code
 
@@ -136,7 +158,7 @@ class Supervisor:
 
     async def _keep(self, program: Program) -> None:
         """Keep one post manned."""
-        failures = 0
+        failures = failed_starts = 0
         process = await self._start(program)
         while True:
             why = await self._until_something_happens(process)
@@ -147,7 +169,8 @@ class Supervisor:
             code = await self._end_of(process)
             if self._stopping or (self._burst and code == 0):
                 return
-            if code == CANNOT_START:
+            failed_starts = 0 if process.was_ready else failed_starts + 1
+            if code == CANNOT_START or failed_starts >= MOST_STARTS:
                 logger.error("supervisor: %s cannot be started", program.settings)
                 self._failed = True
                 if not self._stopping:
@@ -205,7 +228,7 @@ class Supervisor:
                 "supervisor: the replacement ended with %d; %d goes on, next try in %.1f s", code, old.pid, pause_s
             )
             await asyncio.sleep(pause_s)
-        old.tell("drain")
+        old.tell("drain", REPLACEMENT_WAIT_S)
         end = asyncio.ensure_future(self._end_of(old))
         self._retiring.add(end)
         end.add_done_callback(self._retiring.discard)

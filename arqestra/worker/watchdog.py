@@ -10,7 +10,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from arq.utils import to_seconds
 
@@ -40,20 +40,23 @@ class Watchdog:
         self._worker = worker
         self._end_process = end_process
 
-    async def check(self, store: Store, thread_id: int) -> None:
+    async def check(self, store: Store, thread_id: int, blocked_s: float) -> None:
         """Called in the heartbeat's thread while the loop does not answer; does not return if a job is to blame.
 
         :param store: the heartbeat's
         :param thread_id: of the loop that does not answer
+        :param blocked_s: seconds since it last did
         """
         culprit = self._culprit()
-        if culprit is None:
+        if culprit is not None:
+            reason = f"job {culprit.ref} blocks the event loop past its time limit of {culprit.terms.timeout_s} s"
+        elif blocked_s > self._worker.options.stuck_after_s:
+            reason = f"the event loop has been blocked for {blocked_s:.0f} s"
+        else:
             return
-        limit_s = culprit.terms.timeout_s
-        reason = f"job {culprit.ref} blocks the event loop past its time limit of {limit_s} s"
         frame = sys._current_frames().get(thread_id)
         logger.critical("%s:\n%s", reason, "".join(traceback.format_stack(frame)) if frame else "(no stack)")
-        endings = self._endings(culprit, TimeoutError(f"the job blocked the event loop past its limit of {limit_s} s"))
+        endings = self._endings(culprit)
         try:
             for first in range(0, len(endings), CHUNK):
                 await store.turn(endings[first : first + CHUNK], None)
@@ -69,24 +72,33 @@ class Watchdog:
                 over_ms = now_ms - attempt.started_ms - attempt.terms.timeout_s * 1000 - grace_ms
                 if over_ms > 0:
                     late.append((over_ms, attempt))
-        if not late:
-            return None
-        running_task = asyncio.current_task(self._worker.loop)
-        for _, attempt in late:
-            if attempt.task is running_task:
-                return attempt
-        return max(late, key=lambda entry: entry[0])[1]
+        running = self._running()
+        if running is not None:  # within its limit: it is not to blame, and its neighbours cannot help being late
+            return running if any(attempt is running for _, attempt in late) else None
+        return max(late, key=lambda entry: entry[0])[1] if late else None
 
-    def _endings(self, culprit: Attempt, error: BaseException) -> list[Ending]:
+    def _running(self) -> Attempt | None:
+        """The job that the loop is in; None if it is in a task that a job started, or in none."""
+        task = asyncio.current_task(self._worker.loop)
+        return next((attempt for attempt in list(self._worker.slots.running.values()) if attempt.task is task), None)
+
+    def _endings(self, culprit: Attempt | None) -> list[Ending]:
+        """The culprit's end, and what is given back. A job that blocks and has no time limit is left to its lease: that
+        counts a crash, so that it does not go round for ever.
+        """
         worker = self._worker
         endings = worker.exchange.unwritten()
         settled = {ending.id for ending in endings}
-        if culprit.leased.id not in settled:
+        if culprit is not None and culprit.leased.id not in settled:
+            error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.terms.timeout_s} s")
             failed = ending_of(worker, culprit, Outcome(State.FAILED, error))
             if failed is not None:
                 endings.append(failed)
                 settled.add(failed.id)
+        elif culprit is None and (running := self._running()) is not None:
+            settled.add(running.leased.id)
         for leased in list(worker.slots.leases.values()):
             if leased.id not in settled:
-                endings.append(Ending(leased.id, leased.queue, leased.token, "release"))
+                kind: Literal["release", "retry"] = "retry" if leased.flag else "release"
+                endings.append(Ending(leased.id, leased.queue, leased.token, kind))
         return endings

@@ -50,6 +50,7 @@ TALLY_S = 1.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 CLOSE_WAIT_S = 30.0
 LEAVE_WAIT_S = 2.0
+REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
 
 
 class Worker(WorkerAttributes):
@@ -207,8 +208,9 @@ class Worker(WorkerAttributes):
             await self.exchange.drain(CLOSE_WAIT_S)
             await self._stop_heartbeat()
             await self.tally.flush(self._store)
-            async with asyncio.timeout(LEAVE_WAIT_S):
-                await self.pool.delete(self.health_check_key)
+            if self.on_ready is None:  # the key of a supervised worker is also its replacement's
+                async with asyncio.timeout(LEAVE_WAIT_S):
+                    await self.pool.delete(self.health_check_key)
         except (RedisError, OSError) as error:
             logger.warning(
                 "Redis does not answer at shutdown: %s; the leases of this worker run out by themselves", error
@@ -379,7 +381,12 @@ class Worker(WorkerAttributes):
     def _end_worn_out(self, reason: str) -> None:
         """Without a supervisor: stop in good order, for whatever starts this process again."""
         logger.info("this worker ends: %s", reason)
+        self.grant_completion_wait(REPLACEMENT_WAIT_S)
         self.loop.call_soon(self.handle_sig_wait_for_completion, Signals.SIGTERM)
+
+    def grant_completion_wait(self, seconds: float) -> None:
+        """Let running jobs have at least that long to end: nobody waits for a worker that is only replaced."""
+        self._job_completion_wait = max(self._job_completion_wait, seconds)
 
     @property
     def completion_wait_s(self) -> float:

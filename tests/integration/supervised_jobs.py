@@ -52,6 +52,10 @@ async def until_file(ctx: dict[Any, Any], path: str) -> dict[str, int]:
     return {"pid": os.getpid(), "job_try": ctx["job_try"]}
 
 
+async def fail_to_start(ctx: dict[Any, Any]) -> None:
+    raise RuntimeError("no database")
+
+
 @worker_settings
 class Settings:
     functions = (nap, hoard, spin, swallow, until_file)
@@ -59,3 +63,15 @@ class Settings:
     max_jobs = 10
     lease = 5
     cancel_grace = 0.5
+
+
+@worker_settings
+class Broken(Settings):
+    on_startup = fail_to_start
+
+
+@worker_settings
+class Hasty(Settings):
+    """Without a time for jobs to end in, as arq's default is."""
+
+    max_jobs_per_child = 50

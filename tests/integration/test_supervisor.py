@@ -243,6 +243,38 @@ async def test_settings_that_do_not_import_end_the_supervisor_with_the_error(
     assert len(supervised.pids) == 1
 
 
+async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise(settings="tests.integration.supervised_jobs.Broken")
+
+    assert await supervised.ended() == 1
+    assert "no database" in supervised.output
+    assert len(supervised.pids) == 5
+
+
+async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(
+    supervise: Callable[..., Supervised], pool: Pool
+) -> None:
+    supervised = supervise(settings="tests.integration.supervised_jobs.Hasty")
+    jobs = [job for job in await pool.enqueue_many([nap.bind(0.3)] * 200) if job is not None]
+    assert {(await job.result(timeout=60))["job_try"] for job in jobs} == {1}
+
+    assert supervised.log.summary([job.job_id for job in jobs]).duplicated == ()
+    assert len(supervised.pids) >= 3
+
+
+async def test_sighup_replaces_every_process(supervise: Callable[..., Supervised], pool: Pool) -> None:
+    supervised = supervise("--processes", "2")
+    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    await results(pool, [nap.bind(0)])
+    before = set(supervised.pids)
+
+    supervised.process.send_signal(signal.SIGHUP)
+
+    await until(lambda: len(supervised.pids) == 4, lambda: supervised.output)
+    await until(lambda: not before & set(supervised.alive), lambda: supervised.output)
+    assert (await results(pool, [nap.bind(0)]))[0]["pid"] in supervised.pids[2:]
+
+
 def test_queues_in_order_and_with_weights() -> None:
     assert parse_queues("a, b") == ["a", "b"]
     assert parse_queues("a=6,b=3") == {"a": 6, "b": 3}
