@@ -160,7 +160,8 @@ class ShowcaseWork:
         results = await _results(jobs, advance)
         await self._download(results[-1]["key"], self._place.folder / "images" / "from-s3")
         size_kb = sum(result["size_bytes"] for result in results) / 1000
-        return f"{len(results)} pictures, {size_kb:,.0f} kB", str(self._place.folder / "images")
+        produced = f"{len(results)} pictures, {size_kb:,.0f} kB, at most {self._place.settings.image_rate} in the fleet"
+        return produced, str(self._place.folder / "images")
 
     async def _upload(self, advance: Advance) -> tuple[str, str]:
         size_bytes = 0
