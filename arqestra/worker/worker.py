@@ -26,7 +26,7 @@ from ..store.listener import Listener
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from .attempt import Attempt
-from .attributes import WorkerAttributes, arq_signature, current_event_loop, mention_pickle
+from .attributes import arq_signature, current_event_loop, mention_pickle
 from .claim import ClaimPolicy, ClaimSettings
 from .cron_jobs import enqueue_due_cron_jobs
 from .exchange import Exchange
@@ -34,11 +34,11 @@ from .execute import execute, hand_over
 from .executors import Executors
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .shares import QueueShares
+from .shutdown import CLOSE_WAIT_S, StoppableWorker
 from .slots import Slots
 from .tally import Tally
 from .terms import default_terms, terms_of
 from .watchdog import Watchdog
-from .wear import worn_out
 
 __all__ = ("Worker",)
 
@@ -48,12 +48,10 @@ HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 HOUSEKEEPING_LIMIT_S = 10.0
 TALLY_S = 1.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
-CLOSE_WAIT_S = 30.0
 LEAVE_WAIT_S = 2.0
-REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
 
 
-class Worker(WorkerAttributes):
+class Worker(StoppableWorker):
     """Runs jobs. Takes every keyword of `arq.worker.Worker` with the same defaults, and ours: see `WorkerOptions`.
 
     :param functions: job functions
@@ -360,116 +358,6 @@ class Worker(WorkerAttributes):
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             await heartbeat.stop()
-
-    # -- shutdown -------------------------------------------------------------------------------------------------
-
-    def _add_signal_handler(self, signum: Signals, handler: Callable[[Signals], None]) -> None:
-        try:
-            self.loop.add_signal_handler(signum, partial(handler, signum))
-        except (NotImplementedError, RuntimeError, ValueError):
-            logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
-
-    def _look_for_wear(self) -> None:
-        options = self.options
-        if self._worn_out or (options.max_jobs_per_child is None and options.max_memory_per_child is None):
-            return
-        reason = worn_out(self._jobs_started(), options.max_jobs_per_child, options.max_memory_bytes)
-        if reason is not None:
-            self._worn_out = True
-            self.on_worn_out(reason)
-
-    def _end_worn_out(self, reason: str) -> None:
-        """Without a supervisor: stop in good order, for whatever starts this process again."""
-        logger.info("this worker ends: %s", reason)
-        self.grant_completion_wait(REPLACEMENT_WAIT_S)
-        self.loop.call_soon(self.handle_sig_wait_for_completion, Signals.SIGTERM)
-
-    def grant_completion_wait(self, seconds: float) -> None:
-        """Let running jobs have at least that long to end: nobody waits for a worker that is only replaced."""
-        self._job_completion_wait = max(self._job_completion_wait, seconds)
-
-    @property
-    def completion_wait_s(self) -> float:
-        """Seconds that running jobs have to end in when the worker stops."""
-        return self._job_completion_wait
-
-    def _stop_claiming(self) -> None:
-        """Claim no more, and stop listening, so that no wake-up is spent on this worker."""
-        if getattr(self, "exchange", None) is not None:
-            self._claims.active = False
-        self._listening.close()
-
-    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
-        """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs."""
-        sig = Signals(signum)
-        logger.info("Setting allow_pick_jobs to `False`")
-        self.allow_pick_jobs = False
-        self._stop_claiming()
-        self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.tasks))
-        self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
-
-    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
-        deadline = self.loop.time() + self._job_completion_wait
-        if self._pool is not None:
-            self._connect()
-        while self._pool is not None and (self.tasks or not self.exchange.idle) and self.loop.time() < deadline:
-            if self.tasks:
-                await asyncio.wait(self.tasks.values(), timeout=deadline - self.loop.time())
-            else:  # a claim may be under way: what it brings belongs to the jobs to complete
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.exchange.became_idle.wait(), deadline - self.loop.time())
-        self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
-        self._cancel_all(signum)
-
-    def handle_sig(self, signum: Signals) -> None:
-        """Stop at once: cancel the running jobs and give them back."""
-        sig = Signals(signum)
-        self._log_shutdown(sig, "shutdown on %s", "ongoing to cancel", len(self.tasks))
-        self._cancel_all(sig)
-
-    def _log_shutdown(self, sig: Signals, head: str, tail: str, ongoing: int) -> None:
-        logger.info(
-            f"{head} ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d {tail}",
-            sig.name,
-            self.jobs_complete,
-            self.jobs_failed,
-            self.jobs_retried,
-            ongoing,
-        )
-
-    def _unfinished(self) -> int:
-        return sum(not task.done() for task in self.tasks.values())
-
-    def _cancel_all(self, signum: Signals) -> None:
-        self.stopping = True
-        for task in self.tasks.values():
-            if not task.done():
-                task.cancel()
-        if self.main_task is not None:
-            self.main_task.cancel()
-        if self.on_stop is not None:
-            self.on_stop(signum)
-
-    async def _end_main(self) -> None:
-        """A worker that is closed while it runs (in an application's loop) claims no more."""
-        self._stop_claiming()
-        main_task = self.main_task
-        if main_task is None or main_task is asyncio.current_task() or not isinstance(main_task, asyncio.Task):
-            return
-        if not main_task.done():
-            main_task.cancel()
-            await asyncio.wait([main_task], timeout=CLOSE_WAIT_S)
-
-    async def _finish_tasks(self) -> None:
-        """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
-        tasks = [*self.tasks.values(), *self.slots.concluding]
-        if tasks:
-            _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
-            for task in unheeding:
-                logger.error("a job does not heed its cancellation, its lease will run out: %r", task)
-        for attempt in list(self.slots.running.values()):
-            if attempt.task is not None and attempt.task.done():  # cancelled before its first step
-                hand_over(self, attempt, Outcome(State.RELEASED))
 
     # -- single steps, for tests written against arq --------------------------------------------------------------
 

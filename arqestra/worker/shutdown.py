@@ -1,0 +1,163 @@
+"""How a worker stops: on signals, when it is worn out, when it is closed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+from signal import Signals
+from typing import TYPE_CHECKING, cast
+
+from arq.connections import ArqRedis
+
+from ..outcome import Outcome, State
+from .attributes import WorkerAttributes
+from .claim import ClaimPolicy
+from .exchange import Exchange
+from .execute import hand_over
+from .slots import Slots
+from .wear import worn_out
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("CLOSE_WAIT_S", "StoppableWorker")
+
+logger = logging.getLogger("arq.worker")
+
+CLOSE_WAIT_S = 30.0
+REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
+
+
+class StoppableWorker(WorkerAttributes):
+    """The stopping of a `Worker`, which has these attributes."""
+
+    loop: asyncio.AbstractEventLoop
+    slots: Slots
+    exchange: Exchange
+    main_task: "asyncio.Task[None] | None"
+    on_stop: Callable[[Signals], None] | None
+    on_worn_out: Callable[[str], None]
+    stopping: bool
+    allow_pick_jobs: bool
+    jobs_complete: int
+    jobs_failed: int
+    jobs_retried: int
+    _pool: ArqRedis | None
+    _claims: ClaimPolicy
+    _listening: contextlib.ExitStack
+    _worn_out: bool
+
+    def _connect(self) -> None:
+        raise NotImplementedError
+
+    def _jobs_started(self) -> int:
+        raise NotImplementedError
+
+    def _add_signal_handler(self, signum: Signals, handler: Callable[[Signals], None]) -> None:
+        try:
+            self.loop.add_signal_handler(signum, partial(handler, signum))
+        except (NotImplementedError, RuntimeError, ValueError):
+            logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
+
+    def _look_for_wear(self) -> None:
+        options = self.options
+        if self._worn_out or (options.max_jobs_per_child is None and options.max_memory_per_child is None):
+            return
+        reason = worn_out(self._jobs_started(), options.max_jobs_per_child, options.max_memory_bytes)
+        if reason is not None:
+            self._worn_out = True
+            self.on_worn_out(reason)
+
+    def _end_worn_out(self, reason: str) -> None:
+        """Without a supervisor: stop in good order, for whatever starts this process again."""
+        logger.info("this worker ends: %s", reason)
+        self.grant_completion_wait(REPLACEMENT_WAIT_S)
+        self.loop.call_soon(self.handle_sig_wait_for_completion, Signals.SIGTERM)
+
+    def grant_completion_wait(self, seconds: float) -> None:
+        """Let running jobs have at least that long to end: nobody waits for a worker that is only replaced."""
+        self._job_completion_wait = max(self._job_completion_wait, seconds)
+
+    @property
+    def completion_wait_s(self) -> float:
+        """Seconds that running jobs have to end in when the worker stops."""
+        return self._job_completion_wait
+
+    def _stop_claiming(self) -> None:
+        """Claim no more, and stop listening, so that no wake-up is spent on this worker."""
+        if getattr(self, "exchange", None) is not None:
+            self._claims.active = False
+        self._listening.close()
+
+    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+        """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs."""
+        sig = Signals(signum)
+        logger.info("Setting allow_pick_jobs to `False`")
+        self.allow_pick_jobs = False
+        self._stop_claiming()
+        self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.slots.tasks))
+        self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
+
+    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
+        deadline = self.loop.time() + self._job_completion_wait
+        if self._pool is not None:
+            self._connect()
+        while self._pool is not None and (self.slots.tasks or not self.exchange.idle) and self.loop.time() < deadline:
+            if self.slots.tasks:
+                await asyncio.wait(self.slots.tasks.values(), timeout=deadline - self.loop.time())
+            else:  # a claim may be under way: what it brings belongs to the jobs to complete
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.exchange.became_idle.wait(), deadline - self.loop.time())
+        self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
+        self._cancel_all(signum)
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Stop at once: cancel the running jobs and give them back."""
+        sig = Signals(signum)
+        self._log_shutdown(sig, "shutdown on %s", "ongoing to cancel", len(self.slots.tasks))
+        self._cancel_all(sig)
+
+    def _log_shutdown(self, sig: Signals, head: str, tail: str, ongoing: int) -> None:
+        logger.info(
+            f"{head} ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d {tail}",
+            sig.name,
+            self.jobs_complete,
+            self.jobs_failed,
+            self.jobs_retried,
+            ongoing,
+        )
+
+    def _unfinished(self) -> int:
+        return sum(not task.done() for task in self.slots.tasks.values())
+
+    def _cancel_all(self, signum: Signals) -> None:
+        self.stopping = True
+        for task in self.slots.tasks.values():
+            if not task.done():
+                task.cancel()
+        if self.main_task is not None:
+            self.main_task.cancel()
+        if self.on_stop is not None:
+            self.on_stop(signum)
+
+    async def _end_main(self) -> None:
+        """A worker that is closed while it runs (in an application's loop) claims no more."""
+        self._stop_claiming()
+        main_task = self.main_task
+        if main_task is None or main_task is asyncio.current_task() or not isinstance(main_task, asyncio.Task):
+            return
+        if not main_task.done():
+            main_task.cancel()
+            await asyncio.wait([main_task], timeout=CLOSE_WAIT_S)
+
+    async def _finish_tasks(self) -> None:
+        """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
+        tasks = [*self.slots.tasks.values(), *self.slots.concluding]
+        if tasks:
+            _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
+            for task in unheeding:
+                logger.error("a job does not heed its cancellation, its lease will run out: %r", task)
+        for attempt in list(self.slots.running.values()):
+            if attempt.task is not None and attempt.task.done():  # cancelled before its first step
+                hand_over(cast("Worker", self), attempt, Outcome(State.RELEASED))
