@@ -12,7 +12,7 @@ import pytest
 USER_FILE = """
 from typing import Any
 
-from arqestra import Job, JobFunction, Pool, job
+from arqestra import Backoff, Job, JobFunction, Pool, job
 
 
 @job(queue="mail", timeout=5)
@@ -23,6 +23,22 @@ async def greet(ctx: Any, name: str, times: int = 1, *, loud: bool = False) -> l
 @job
 async def bare(ctx: Any, number: int) -> float:
     return number / 2
+
+
+@job
+def plain(ctx: Any, number: int) -> str:
+    return str(number)
+
+
+@job(executor="process", soft_timeout="1m", retry=Backoff(on=(OSError,)), rate_limit="10/m", concurrency=3)
+def in_process(ctx: Any, number: int) -> bytes:
+    return b""
+
+
+async def plain_functions(pool: Pool) -> None:
+    reveal_type(await pool.enqueue(plain, 3))
+    reveal_type(plain(None, 3))
+    reveal_type(await pool.enqueue(in_process.options(priority=3), 4))
 
 
 async def right(pool: Pool) -> None:
@@ -39,6 +55,8 @@ async def right(pool: Pool) -> None:
 async def wrong(pool: Pool) -> None:
     await pool.enqueue(greet, 3)  # wrong: type
     await pool.enqueue(greet)  # wrong: missing
+    await pool.enqueue(plain, "3")  # wrong: type, of a plain function
+    job(rate_limit=10)  # wrong: type of an option
     await pool.enqueue(greet, "Kim", lout=True)  # wrong: name
     await pool.enqueue(greet.options(queue="q"), b"Kim")  # wrong: type, with options
     greet.bind(3)  # wrong: type, bound
@@ -83,6 +101,9 @@ def test_every_wrong_call_is_rejected_and_no_right_one(findings: list[str]) -> N
         ("reveal_type(await first.result())", "list[str]"),
         ("reveal_type(second)", "Job[list[str]] | None"),
         ("reveal_type(await bare(None, 3))", "float"),
+        ("reveal_type(await pool.enqueue(plain, 3))", "Job[str] | None"),
+        ("reveal_type(plain(None, 3))", "str"),
+        ("reveal_type(await pool.enqueue(in_process.options(priority=3), 4))", "Job[bytes] | None"),
     ],
 )
 def test_results_have_the_type_of_the_function(findings: list[str], marker: str, revealed: str) -> None:
