@@ -1,5 +1,6 @@
 """How one job function is to be run, beyond what arq's `Function` says. Checked where it is defined."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,7 +40,9 @@ class JobControl:
     on_expired: Hook | None = None
 
     @classmethod
-    def of(cls, *, is_async: bool, timeout_s: float | None, **options: Any) -> "JobControl":
+    def of(
+        cls, *, is_async: bool, signature: inspect.Signature, timeout_s: float | None, **options: Any
+    ) -> "JobControl":
         """The options of `@job`, checked.
 
         :raises SettingsError: an impossible value, or options that exclude each other
@@ -66,7 +69,7 @@ class JobControl:
             retry=options["retry"],
             rate_limit=rate_of(options["rate_limit"]),
             concurrency=concurrency_of(options["concurrency"]),
-            unique=unique,
+            unique=None if unique is None else unique.over(signature),
             debounce=debounce,
             priority=checked_priority(options["priority"], "@job: priority"),
             expires_s=_seconds(options["expires"], "expires"),

@@ -15,7 +15,8 @@ __all__ = ("CronJob", "cron")
 def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob]:
     @wraps(make)
     def cron(coroutine: Any, *, name: str | None = None, **settings: Any) -> CronJob:
-        if isinstance(coroutine, JobFunction):
+        function = coroutine
+        if isinstance(function, JobFunction):
             name = name or f"cron:{coroutine.name}"
             own = {
                 "timeout": coroutine.timeout_s,
@@ -25,7 +26,10 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
             }
             settings = {key: value for key, value in own.items() if value is not None} | settings
             coroutine = coroutine.coroutine
-        return make(coroutine, name=name, **settings)
+        made = make(coroutine, name=name, **settings)
+        if isinstance(function, JobFunction):  # arq's CronJob has no such fields; `worker/terms.py` reads them
+            made.control, made.plain = function.control, function.plain  # type: ignore[attr-defined]
+        return made
 
     return cron
 

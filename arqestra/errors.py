@@ -77,6 +77,9 @@ class SoftTimeLimitExceeded(ArqestraError, asyncio.CancelledError):
         super().__init__(f"soft time limit{of} exceeded")
         self.limit_s = limit_s
 
+    def __reduce__(self) -> tuple[type, tuple[float | None]]:
+        return type(self), (self.limit_s,)
+
 
 class RemoteError(ArqestraError):
     """A job failed with an exception whose class is not loaded in this process.

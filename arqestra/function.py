@@ -256,7 +256,8 @@ def job(
     :param expires: seconds after the enqueue after which it is not started any more; then it ends as expired
     :param acks: "late" (default: a job whose worker dies runs again) or "early" (at most once: it fails instead)
     :param executor: of a plain function: "thread" (default), or "process" that a hard time limit can kill
-    :param on_exhausted: async function of (ctx, error), called when the last allowed attempt has failed
+    :param on_exhausted: async function of (ctx, error), called when the last attempt has failed that `retry` (or
+        `max_tries`, for a job that raises `Retry`) allows; an error that is not tried again does not call it
     :param on_expired: async function of ctx, called when the job expired
     :raises SettingsError: an impossible value
     """
@@ -279,9 +280,13 @@ def job(
         target = import_string(given) if isinstance(given, str) else given
         if not inspect.isroutine(target):
             raise SettingsError(f"@job: expected a function (async def or def), got {target!r}")
+        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+            raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")
         _check_arq_options(timeout, keep_result, max_tries)
         is_async = inspect.iscoroutinefunction(target)
-        control = JobControl.of(is_async=is_async, timeout_s=to_seconds(timeout), **options)
+        control = JobControl.of(
+            is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
+        )
         make: Any = JobFunction if is_async else PlainJobFunction
         made: JobFunction[..., Any] = make(
             name or target.__qualname__,
@@ -289,7 +294,7 @@ def job(
             to_seconds(timeout),
             to_seconds(keep_result),
             keep_result_forever,
-            max_tries if max_tries is not None or retry is None else retry.tries,
+            max_tries if retry is None or retry.tries is None else retry.tries,
             queue,
             control,
             None if is_async else target,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-__all__ = ("AttemptError", "decode_attempt_error", "encode_attempt_error")
+__all__ = ("AttemptError", "decode_attempt_error", "encode_attempt_error", "storable", "text_of")
 
 TRACEBACK_CHARACTERS = 4_000
 MESSAGE_CHARACTERS = 2_000
@@ -36,21 +36,30 @@ def encode_attempt_error(
     error: BaseException, traceback: str, *, job_try: int, worker: str, started_ms: int, ended_ms: int
 ) -> bytes:
     """Bytes of one entry."""
-    try:
-        message = str(error)
-    except Exception as failure:
-        message = f"(its str() failed: {failure!r})"
     return msgspec.msgpack.encode(
         {
             "try": job_try,
             "type": f"{type(error).__module__}.{type(error).__qualname__}",
-            "message": message[:MESSAGE_CHARACTERS],
-            "traceback": traceback[-TRACEBACK_CHARACTERS:],
+            "message": text_of(error)[:MESSAGE_CHARACTERS],
+            "traceback": storable(traceback[-TRACEBACK_CHARACTERS:]),
             "worker": worker,
             "started": started_ms,
             "ended": ended_ms,
         }
     )
+
+
+def text_of(error: BaseException) -> str:
+    """What `str()` of an error gives, as text that can be stored."""
+    try:
+        return storable(str(error))
+    except Exception as failure:
+        return storable(f"(its str() failed: {failure!r})")
+
+
+def storable(text: str) -> str:
+    """The text with escapes for what UTF-8 has no bytes for, such as the name of a file in another encoding."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def decode_attempt_error(data: bytes) -> AttemptError:

@@ -79,9 +79,9 @@ def classify(error: BaseException, reason: CancelReason | None, *, retry_jobs: b
         return Outcome(State.RETRIED, error)
     if isinstance(error, Snooze | Cancel):
         return asked_for(error)
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit | KeyboardInterrupt):
         # The job ends, not the worker; and whoever asks for the result must not be ended by it either.
-        failure = JobExecutionFailed(f"the job called exit: SystemExit({error.code!r})")
+        failure = JobExecutionFailed(f"the job tried to end its worker: {error!r}")
         failure.__cause__ = error
         return Outcome(State.FAILED, failure)
     return Outcome(State.FAILED, error)

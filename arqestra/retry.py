@@ -8,17 +8,18 @@ The delays are those of "Exponential Backoff And Jitter" (AWS Architecture Blog,
 
 import asyncio
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .durations import Duration, seconds_of
-from .errors import SettingsError
+from .errors import SettingsError, SoftTimeLimitExceeded
 
 __all__ = ("Backoff", "Cancel", "Snooze")
 
 Jitter = Literal["full", "equal", "none"]
 _JITTERS = ("full", "equal", "none")
-ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+ErrorTypes = type[BaseException] | Collection[type[BaseException]]
 _MOST_S = 30 * 86_400.0  # a power of the factor that nobody meant; also keeps the arithmetic finite
 _random = random.Random()
 
@@ -88,7 +89,9 @@ class Backoff:
         """Whether the policy is about this error. A cancellation never is: it is somebody's wish."""
         if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit):
             return False
-        return isinstance(error, self.on) and not isinstance(error, self.unless)
+        if isinstance(error.__cause__, SoftTimeLimitExceeded):  # the attempt failed with a TimeoutError because of it
+            return _about(self.on, error, error.__cause__) and not _about(self.unless, error, error.__cause__)
+        return _about(self.on, error) and not _about(self.unless, error)
 
     def delay_s(self, attempt: int, source: random.Random = _random) -> float:
         """Seconds between an attempt that failed and the next.
@@ -103,6 +106,10 @@ class Backoff:
         if self.jitter == "full":
             return source.uniform(0, whole)
         return source.uniform(whole / 2, whole) if self.jitter == "equal" else whole
+
+
+def _about(types: Any, *errors: BaseException) -> bool:
+    return any(isinstance(error, types) for error in errors)
 
 
 def _error_types(value: Any, what: str) -> tuple[type[BaseException], ...]:

@@ -1,7 +1,8 @@
 """Uniqueness apart from results: one job of a kind at a time, whoever enqueues it; and debounce."""
 
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from .durations import Duration, seconds_of
@@ -12,10 +13,6 @@ __all__ = ("Debounce", "Lock", "Unique")
 
 OnConflict = Literal["reject", "return", "replace"]
 _CONFLICTS = ("reject", "return", "replace")
-
-
-def _every_argument(*args: Any, **kwargs: Any) -> Any:
-    return (args, sorted(kwargs.items()))
 
 
 class Lock(NamedTuple):
@@ -67,12 +64,26 @@ class Unique:
             0.0 if named else seconds_of(self.until, "Unique: until ('started', 'finished' or seconds)"),
         )
 
+    def over(self, signature: inspect.Signature) -> "Unique":
+        """The same, for the calls of one function: without a key, calls that give it the same arguments are the same,
+        by position, by name or by default.
+        """
+        if self.key is not None:
+            return self
+
+        def every_argument(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(None, *args, **kwargs)
+            bound.apply_defaults()
+            return list(bound.arguments.items())[1:]
+
+        return replace(self, key=every_argument)
+
     def lock(self, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Lock:
         """The lock of one job.
 
         :raises ArgumentsError: the key function failed
         """
-        name = f"{function}:{key_text(self.key or _every_argument, args, kwargs, f'Unique of {function}')}"
+        name = f"{function}:{key_text(self.key, args, kwargs, f'Unique of {function}')}"
         until = "" if self.until_s else str(self.until)
         return Lock(name, until, self.on_conflict, round(self.until_s * 1000))
 

@@ -15,6 +15,7 @@ from arq.utils import ms_to_datetime
 from arq.worker import JobExecutionFailed
 
 from .errors import RemoteError
+from .history import storable, text_of
 from .serializers import Serializer
 
 __all__ = (
@@ -124,7 +125,7 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
     if "n" in end.payload.options:
         data["n"] = end.payload.options["n"]
     if not end.success and isinstance(value, BaseException):
-        data["tb"] = traceback_of(value)
+        data["tb"] = storable(traceback_of(value))
         data["r"] = _portable(serializer, value)
     ref = f"{end.job_id}:{end.payload.function}"
     try:
@@ -180,7 +181,9 @@ def traceback_of(error: BaseException) -> str:
 def _portable(serializer: Serializer, error: BaseException) -> Any:
     """The exception in a form that the reader can rebuild."""
     if serializer.plain:
-        return {_EXCEPTION: {"type": _type_name(error), "args": _plain_args(serializer, error), "message": str(error)}}
+        return {
+            _EXCEPTION: {"type": _type_name(error), "args": _plain_args(serializer, error), "message": text_of(error)}
+        }
     try:
         data = serializer.dumps(error)
     except Exception:
@@ -202,7 +205,7 @@ def _plain_args(serializer: Serializer, error: BaseException) -> list[Any]:
     try:
         serializer.dumps(error.args)
     except Exception:
-        return [str(error)]
+        return [text_of(error)]
     return list(error.args)
 
 

@@ -75,6 +75,8 @@ def parse_queues(text: str) -> list[str] | dict[str, int]:
         name, _, weight = part.rpartition("=")
         if not weight.isdigit() or int(weight) < 1:
             raise SettingsError(f"--queues: expected a weight of at least 1, got {part!r}")
+        if name in weights:
+            raise SettingsError(f"--queues: expected each queue once, got {name!r} twice in {text!r}")
         weights[name] = int(weight)
     return weights
 

@@ -87,7 +87,7 @@ class WorkerAttributes:
         self.log_results = options.log_results
         self.timezone = options.timezone or datetime.now().astimezone().tzinfo
         self._job_completion_wait = to_seconds(options.job_completion_wait)
-        self._handle_signals = options.handle_signals
+        self.handles_signals = options.handle_signals
 
 
 def _function(given: Any) -> Function:

@@ -87,7 +87,7 @@ def main() -> int:
     try:
         use_uvloop()
         worker = create_worker(import_string(order["run"]), **order["with"])
-    except Exception:
+    except (Exception, SystemExit):
         logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START
     SupervisedWorker(worker, line).run()

@@ -122,6 +122,8 @@ class Exchange:
                 logger.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
                 self._endings[:0] = endings
                 await asyncio.sleep(ERROR_PAUSE_S)
+            finally:
+                self._under_way = []
 
     def _next_endings(self) -> list[Ending]:
         """The outcomes of the next round trip: bounded in number and bytes, or it might outlast the reply timeout."""

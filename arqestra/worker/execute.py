@@ -47,6 +47,8 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
             outcome = await acknowledge(worker, attempt)
         if outcome is None:
             outcome = await call(worker, attempt)
+            if attempt.submitted:  # `give_up` has written its end, and told of it
+                return worker.slots.free(attempt)
             report(worker, attempt, outcome)
         else:
             report_refusal(worker, attempt, outcome)
@@ -168,9 +170,11 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
             value = await invoke(worker, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
-    except (KeyboardInterrupt, GeneratorExit):
+    except GeneratorExit:
         raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not worker.handles_signals:
+            raise  # a person's; where the worker handles signals, only the job itself can have raised it
         reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
         return decide(worker, attempt, classify(error, reason, retry_jobs=worker.retry_jobs))
     finally:
@@ -203,17 +207,25 @@ def time_out(worker: "Worker", attempt: Attempt) -> None:
 
 
 def give_up(worker: "Worker", attempt: Attempt) -> None:
-    """The coroutine swallows its cancellation: write the job's end, and keep the slot that it occupies."""
+    """The coroutine swallows its cancellation: write the job's end, and keep the slot that it occupies.
+
+    It is not tried again, whatever its policy: an attempt of it is still running.
+    """
     if not attempt.calling or attempt.submitted or attempt.task is None:
         return
     logger.critical(
         "job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack_of(attempt.task)
     )
     late = TimeoutError(f"the job did not end after its time limit of {attempt.terms.timeout_s} s")
-    ending = ending_of(worker, attempt, Outcome(State.FAILED, late))
+    attempt.ended_ms = timestamp_ms()
+    retry = attempt.terms.retry
+    outcome = Outcome(State.FAILED, late, exhausted=retry is not None and retry.retries(late))
+    report(worker, attempt, outcome)
+    ending = ending_of(worker, attempt, outcome)
     attempt.submitted = True
     if ending is not None:
         worker.exchange.submit(ending)
+    worker.slots.conclude(worker.loop.create_task(conclude(worker, attempt, outcome)))
     if worker.stuck_callback is not None:
         worker.stuck_callback(attempt)
 
@@ -244,9 +256,10 @@ async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
     if worker.on_job_end and ran:
         await call_hook("on_job_end", worker.on_job_end, attempt, attempt.ctx)
     await call_end_hooks(worker, attempt, outcome)
-    if attempt.written is None and worker.after_job_end:
-        attempt.written = worker.loop.create_future()
-    hand_over(worker, attempt, outcome)
+    if not attempt.submitted:  # else `give_up` has written its end
+        if attempt.written is None and worker.after_job_end:
+            attempt.written = worker.loop.create_future()
+        hand_over(worker, attempt, outcome)
     if attempt.written is not None and outcome.state is not State.LOST:
         await attempt.written
     if worker.after_job_end and ran:
@@ -265,14 +278,11 @@ def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseExceptio
 
 def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Give the outcome to the exchange; the slot is free then."""
-    if attempt.submitted:  # `give_up` has written its end
-        return worker.slots.free(attempt)
     ending = ending_of(worker, attempt, outcome)
     attempt.submitted = True
     worker.slots.free(attempt)
     if ending is not None:
         worker.exchange.submit(ending)
-    return None
 
 
 def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | None:
@@ -312,7 +322,7 @@ def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes
         error = error.__cause__ or error.__context__
     failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
     if not failed or isinstance(error, asyncio.CancelledError):
-        return b"+" if attempt.job_try > 1 else b""
+        return b"+" if attempt.job_try > 1 or attempt.leased.flag else b""
     ended_ms = attempt.ended_ms or timestamp_ms()
     return encode_attempt_error(
         error,

@@ -1,8 +1,7 @@
-"""Where plain functions run: a bounded pool of threads, and a pool of processes that can be killed."""
+"""Where plain functions run: the bounded pool of threads, and a pool of processes that can be killed."""
 
 import asyncio
 import contextvars
-import ctypes
 import importlib
 import multiprocessing
 import os
@@ -10,57 +9,19 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from arq.jobs import SerializationError
 from pebble import ProcessPool
 
-from ..errors import SettingsError, SoftTimeLimitExceeded
+from ..errors import RemoteError, SettingsError, SoftTimeLimitExceeded
+from ..history import text_of
+from .threads import ThreadRun, Threads, called
 
-__all__ = ("Executors", "ThreadRun")
+__all__ = ("Executors",)
 
 JOIN_S = 5.0
-
-
-class ThreadRun:
-    """One call in a thread, which can be told that its soft limit is over."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._lock = threading.Lock()
-        self._thread_id: int | None = None
-
-    def __call__(self) -> Any:
-        with self._lock:
-            self._thread_id = threading.get_ident()
-        try:
-            return self._function()
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        """Nothing may be raised in this thread from here on: its next job is another one."""
-        while True:
-            try:
-                with self._lock:
-                    if self._thread_id is not None:
-                        _raise_in_thread(self._thread_id, None)
-                        self._thread_id = None
-                return
-            except SoftTimeLimitExceeded:  # it came between the function's end and this
-                continue
-
-    def warn(self) -> None:
-        """Raise `SoftTimeLimitExceeded` in the thread, at its next step in Python code."""
-        with self._lock:
-            if self._thread_id is not None:
-                _raise_in_thread(self._thread_id, SoftTimeLimitExceeded)
-
-
-def _raise_in_thread(thread_id: int, error: type[BaseException] | None) -> None:
-    argument = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), argument)
 
 
 class Executors:
@@ -72,18 +33,15 @@ class Executors:
     """
 
     def __init__(self, threads: int, processes: int | None, max_calls_per_process: int | None) -> None:
-        self._threads_max = threads
+        self._threads = Threads(threads)
         self._processes_max = processes or os.cpu_count() or 1
         self._max_calls = max_calls_per_process or 0
-        self._threads: ThreadPoolExecutor | None = None
         self._processes: ProcessPool | None = None
 
     async def in_thread(self, run: ThreadRun) -> Any:
         """Call in a thread, with the caller's context variables."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._threads_max, thread_name_prefix="arqestra-job")
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, run)
+        return await asyncio.wrap_future(self._threads.submit(partial(context.run, run)))
 
     async def in_process(
         self,
@@ -98,23 +56,31 @@ class Executors:
         :param call: ctx, as far as it can be pickled, and the arguments
         :raises TimeoutError: the limit was reached
         :raises pebble.ProcessExpired: the process died
+        :raises RemoteError: what the function raised cannot be pickled
         """
         ctx, args, kwargs = call
+        run = partial(_run_in_child, function.__module__, function.__qualname__, soft_timeout_s)
+        pool = self._process_pool()
+        future = pool.schedule(run, args=(picklable(ctx), args, kwargs), timeout=timeout_s)
+        data: bytes = await asyncio.wrap_future(future)
+        return pickle.loads(data)
+
+    def _process_pool(self) -> ProcessPool:
+        if self._processes is not None and not self._processes.active:  # it broke: pebble does not mend it
+            self._processes.stop()  # type: ignore[no-untyped-call]
+            self._processes = None
         if self._processes is None:
             self._processes = ProcessPool(
                 max_workers=self._processes_max,
                 max_tasks=self._max_calls,
+                initializer=_end_with_parent,
                 context=multiprocessing.get_context("spawn"),
             )
-        run = partial(_run_in_child, function.__module__, function.__qualname__, soft_timeout_s)
-        future = self._processes.schedule(run, args=(picklable(ctx), args, kwargs), timeout=timeout_s)
-        return await asyncio.wrap_future(future)
+        return self._processes
 
     async def close(self) -> None:
         """Let go of the pools: what runs in a process is killed; a thread cannot be."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
+        self._threads.close()
         if self._processes is not None:
             pool, self._processes = self._processes, None
             pool.stop()  # type: ignore[no-untyped-call]
@@ -133,10 +99,25 @@ def picklable(ctx: Mapping[Any, Any]) -> dict[Any, Any]:
     return sent
 
 
+def _end_with_parent() -> None:
+    """In the child: a worker that was killed leaves no process behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="arqestra-parent", daemon=True).start()
+
+
 def _run_in_child(
     module: str, qualname: str, soft_timeout_s: float | None, ctx: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """In the child: find the function, which may be decorated, and call it."""
+) -> bytes:
+    """In the child: find the function, which may be decorated, and call it.
+
+    :returns: the value, pickled here: a value that cannot be sent must fail its job alone, not the pool
+    """
     found: Any = importlib.import_module(module)
     for name in qualname.split("."):
         found = getattr(found, name, None)
@@ -145,15 +126,40 @@ def _run_in_child(
         raise SettingsError(
             f"executor='process': expected {module}.{qualname} to be found by that name in another process"
         )
-    if soft_timeout_s is not None:
-        signal.signal(signal.SIGALRM, _on_soft_limit)
-        signal.setitimer(signal.ITIMER_REAL, soft_timeout_s)
     try:
-        return function(ctx, *args, **kwargs)
+        return _pickled(_within_soft_limit(partial(function, ctx, *args, **kwargs), soft_timeout_s))
+    except Exception as error:
+        raise _sendable(error) from error.__cause__
+
+
+def _within_soft_limit(function: Callable[[], Any], soft_timeout_s: float | None) -> Any:
+    if soft_timeout_s is None:
+        return called(function)
+
+    def warn(*_: object) -> None:
+        raise SoftTimeLimitExceeded(soft_timeout_s)
+
+    signal.signal(signal.SIGALRM, warn)
+    signal.setitimer(signal.ITIMER_REAL, soft_timeout_s)
+    try:
+        return called(function)
     finally:
-        if soft_timeout_s is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _on_soft_limit(*_: object) -> None:
-    raise SoftTimeLimitExceeded
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        raise SerializationError(
+            f"executor='process': expected a result that can be pickled, got {type(value).__name__}: {error}"
+        ) from None
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """The error, or its description if the worker could not rebuild it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", text_of(error))
+    return error

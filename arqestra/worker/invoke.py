@@ -2,31 +2,45 @@
 
 import asyncio
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from arq.worker import Retry, RetryJob
+
+from ..control import JobControl
 from ..errors import SoftTimeLimitExceeded
+from ..retry import Cancel, Snooze
 from .attempt import Attempt
-from .executors import ThreadRun
+from .threads import ThreadRun
 
 if TYPE_CHECKING:
     from .worker import Worker
 
 __all__ = ("invoke",)
 
+# What no middleware can swallow: it is no error, but what somebody asked for.
+WISHES = (Retry, RetryJob, Snooze, Cancel, asyncio.CancelledError)
+
 
 async def invoke(worker: "Worker", attempt: Attempt) -> Any:
     """Call a function that is more than a plain coroutine function; those are called by `execute.call` itself."""
     if not worker.options.middleware:
         return await _within_soft_limit(worker, attempt)
+    wish: BaseException | None = None
     async with AsyncExitStack() as stack:
         view = attempt.view()
         for middleware in worker.options.middleware:
             await stack.enter_async_context(middleware.around_run(view))
-        return await _within_soft_limit(worker, attempt)
-    return None  # a middleware swallowed the job's exception
+        try:
+            return await _within_soft_limit(worker, attempt)
+        except WISHES as error:
+            wish = error
+            raise
+    if wish is not None:
+        raise wish
+    return None  # a middleware swallowed the job's error
 
 
 async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
@@ -45,16 +59,28 @@ async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
     plain = function.plain  # type: ignore[union-attr] # a function with an executor is a JobFunction
     assert plain is not None
     if control.executor == "thread":
-        run = ThreadRun(partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs))
-        soft_s = control.soft_timeout_s
-        warning = None if soft_s is None else worker.loop.call_later(soft_s, run.warn)
-        try:
-            return await worker.executors.in_thread(run)
-        finally:
-            if warning is not None:
-                warning.cancel()
+        return await _in_a_thread(worker, partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs), control)
     call = (attempt.ctx, attempt.args, attempt.kwargs)
     return await worker.executors.in_process(plain, call, attempt.terms.timeout_s, control.soft_timeout_s)
+
+
+async def _in_a_thread(worker: "Worker", call: Callable[[], Any], control: JobControl) -> Any:
+    """The soft limit counts from the moment when a thread is free, the hard one from the attempt's start."""
+    soft_s = control.soft_timeout_s
+    if soft_s is None:
+        return await worker.executors.in_thread(ThreadRun(call))
+    timer: asyncio.TimerHandle | None = None
+
+    def started() -> None:
+        nonlocal timer
+        timer = worker.loop.call_later(soft_s, run.warn)
+
+    run = ThreadRun(call, partial(worker.loop.call_soon_threadsafe, started))
+    try:
+        return await worker.executors.in_thread(run)
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 @types.coroutine
@@ -70,6 +96,8 @@ def _driven(coroutine: Coroutine[Any, Any, Any], attempt: Attempt, soft_s: float
         value = thrown = None
         try:
             value = yield waits_for
+            if attempt.warning and attempt.take_warning():  # what it awaited swallowed the cancellation
+                thrown = SoftTimeLimitExceeded(soft_s)
         except GeneratorExit:
             coroutine.close()
             raise

@@ -52,6 +52,7 @@ class Process:
         self._writer = writer
         self.started_s = asyncio.get_running_loop().time()
         self.was_ready = False
+        self.generation = 0
         self._wait_s = 0.0
         self._kill: asyncio.TimerHandle | None = None
 
@@ -130,6 +131,7 @@ class Supervisor:
         self._stopping = False
         self._failed = False
         self._restart = asyncio.Event()
+        self._generation = 0  # of the code: grows with each restart that somebody asks for
 
     async def run(self) -> int:
         """Run until a signal, or until all processes of a burst have ended; returns the exit code."""
@@ -153,6 +155,7 @@ class Supervisor:
 
     def restart(self) -> None:
         """Replace all processes, each when its replacement is up."""
+        self._generation += 1
         restart, self._restart = self._restart, asyncio.Event()
         restart.set()
 
@@ -186,7 +189,9 @@ class Supervisor:
             process = await self._start(program)
 
     async def _start(self, program: Program) -> Process:
+        generation = self._generation
         process = await Process.start(program)
+        process.generation = generation
         logger.info("supervisor: process %d runs %s", process.pid, program.settings)
         self._processes.add(process)
         if self._stopping:
@@ -195,6 +200,8 @@ class Supervisor:
 
     async def _until_something_happens(self, process: Process) -> str | None:
         """Why a process is to be replaced while it runs; None if it has ended."""
+        if process.generation != self._generation:
+            return "restart"
         restart = asyncio.ensure_future(self._restart.wait())
         heard = asyncio.ensure_future(self._request_of(process))
         try:

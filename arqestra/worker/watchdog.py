@@ -88,17 +88,22 @@ class Watchdog:
         """
         worker = self._worker
         endings = worker.exchange.unwritten()
-        settled = {ending.id for ending in endings}
-        if culprit is not None and culprit.leased.id not in settled:
+        # An early acknowledgement ends nothing; and an outcome is of one lease, not of the job's next one.
+        settled = {(ending.id, ending.token) for ending in endings if ending.kind != "early"}
+        if culprit is not None and _lease(culprit) not in settled:
             error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.terms.timeout_s} s")
             failed = ending_of(worker, culprit, Outcome(State.FAILED, error))
             if failed is not None:
                 endings.append(failed)
-                settled.add(failed.id)
+                settled.add(_lease(culprit))
         elif culprit is None and (running := self._running()) is not None:
-            settled.add(running.leased.id)
+            settled.add(_lease(running))
         for leased in list(worker.slots.leases.values()):
-            if leased.id not in settled:
+            if (leased.id, leased.token) not in settled:
                 kind: Literal["release", "retry"] = "retry" if leased.flag else "release"
                 endings.append(Ending(leased.id, leased.queue, leased.token, kind))
         return endings
+
+
+def _lease(attempt: Attempt) -> tuple[str, str]:
+    return attempt.leased.id, attempt.leased.token

@@ -194,7 +194,7 @@ class Worker(StoppableWorker):
 
     async def close(self) -> None:
         """Give back what runs, write all outcomes, call on_shutdown, close the connections."""
-        if not self._handle_signals:
+        if not self.handles_signals:
             self.handle_sig(Signals.SIGUSR1)
         await self._end_main()
         if self._pool is None:

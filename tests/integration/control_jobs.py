@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import Any
@@ -151,6 +152,73 @@ def dies_in_process(ctx: dict[Any, Any]) -> None:
     os._exit(3)
 
 
+@job(executor="process", soft_timeout=0.2, timeout=10)
+def soft_out_of_process(ctx: dict[Any, Any]) -> None:
+    while True:
+        pass
+
+
+@job(executor="process")
+def awkward_in_process(ctx: dict[Any, Any], what: str) -> Any:
+    if what == "value":
+        return lambda: 1
+    raise {"error": Unpicklable(1, 2), "stop": StopIteration(), "interrupt": KeyboardInterrupt()}[what]
+
+
+class Unpicklable(Exception):
+    def __init__(self, number: int, other: int) -> None:
+        super().__init__(f"number {number}")
+
+
+@job
+def awkward_in_thread(ctx: dict[Any, Any], what: str) -> None:
+    raise {"stop": StopIteration(), "interrupt": KeyboardInterrupt()}[what]
+
+
+@job
+async def interrupts(ctx: dict[Any, Any]) -> None:
+    raise KeyboardInterrupt
+
+
+@job(retry=QUICK)
+async def unprintable(ctx: dict[Any, Any]) -> None:
+    raise ValueError("bad name \udcff.txt")
+
+
+@job(soft_timeout=0.15, timeout=10)
+async def behind_a_swallower(ctx: dict[Any, Any]) -> str:
+    async def swallower() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    try:
+        await asyncio.ensure_future(swallower())
+        await asyncio.sleep(60)
+    except SoftTimeLimitExceeded:
+        return "partial"
+    return "not told"
+
+
+@job(retry=Backoff(on=SoftTimeLimitExceeded, tries=2, base=0.02), soft_timeout=0.05)
+async def late_once(ctx: dict[Any, Any]) -> int:
+    if ctx["job_try"] == 1:
+        await asyncio.sleep(60)
+    return int(ctx["job_try"])
+
+
+@job(max_tries=9, retry=Backoff(tries=2, base=0.01))
+async def twice(ctx: dict[Any, Any]) -> None:
+    TOLD.append(ctx["job_try"])
+    raise ValueError("no")
+
+
+@job(timeout=0.05, retry=Backoff(on=TimeoutError, tries=5, base=0.01), on_exhausted=tell_exhausted)
+async def stubborn_with_retries(ctx: dict[Any, Any]) -> None:
+    while not ctx["let_go"].is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await ctx["let_go"].wait()
+
+
 @job(acks="early")
 async def at_most_once(ctx: dict[Any, Any]) -> int:
     TOLD.append("started")
@@ -168,5 +236,7 @@ async def headers_of(ctx: dict[Any, Any]) -> dict[str, str]:
 
 ALL = [
     *(flaky, ask_again, snooze, cancel, perishable, partial, warned_and_late, stubborn, in_thread, soft_in_thread),
+    *(soft_out_of_process, awkward_in_process, awkward_in_thread, interrupts, unprintable, behind_a_swallower),
+    *(late_once, twice, stubborn_with_retries),
     *(raw_plain, in_process, hangs_in_process, soft_in_process, dies_in_process, at_most_once, headers_of),
 ]

@@ -52,13 +52,18 @@ async def until_file(ctx: dict[Any, Any], path: str) -> dict[str, int]:
     return {"pid": os.getpid(), "job_try": ctx["job_try"]}
 
 
+@job(executor="process")
+def whereabouts(ctx: dict[Any, Any]) -> int:
+    return os.getpid()
+
+
 async def fail_to_start(ctx: dict[Any, Any]) -> None:
     raise RuntimeError("no database")
 
 
 @worker_settings
 class Settings:
-    functions = (nap, hoard, spin, swallow, until_file)
+    functions = (nap, hoard, spin, swallow, until_file, whereabouts)
     redis_settings = os.environ.get("REDIS_URL", "redis://127.0.0.1:1")
     max_jobs = 10
     lease = 5

@@ -19,6 +19,7 @@ from arqestra import (
     JobLogFilter,
     Middleware,
     Pool,
+    RemoteError,
     RunningJob,
     Worker,
     create_pool,
@@ -215,6 +216,64 @@ async def test_a_coroutine_that_swallows_its_cancellation_is_reported_and_keeps_
     assert "stubborn" in caplog.text
 
 
+async def test_a_job_that_was_given_up_is_not_tried_again_and_told_of_once(pool: Pool) -> None:
+    ended: list[int] = []
+
+    async def after_job_end(ctx: dict[Any, Any]) -> None:
+        ended.append(ctx["job_try"])
+
+    async with working(pool, cancel_grace=0.05, after_job_end=after_job_end) as worker:
+        job = await enqueued(pool, jobs.stubborn_with_retries)
+        with pytest.raises(TimeoutError, match="did not end after its time limit"):
+            await job.result(timeout=10)
+        worker.ctx["let_go"].set()
+        await until(lambda: _no_slots(worker), "the slot is free")
+        assert (worker.jobs_failed, worker.jobs_complete, worker.jobs_retried) == (1, 0, 0)
+        await worker.close()
+        assert not worker.slots._awaited
+
+    assert ended == [1]
+    assert [entry[:2] for entry in jobs.TOLD] == [("exhausted", job.job_id)]
+
+
+async def test_a_soft_limit_is_told_although_what_is_awaited_swallows_the_cancellation(pool: Pool) -> None:
+    async with working(pool):
+        assert await (await enqueued(pool, jobs.behind_a_swallower)).result(timeout=10) == "partial"
+
+
+async def test_a_policy_about_the_soft_limit(pool: Pool) -> None:
+    async with working(pool):
+        assert await (await enqueued(pool, jobs.late_once)).result(timeout=10) == 2
+
+
+async def test_the_tries_of_a_policy_count_more_than_max_tries(pool: Pool) -> None:
+    async with working(pool):
+        with pytest.raises(ValueError, match="no"):
+            await (await enqueued(pool, jobs.twice)).result(timeout=10)
+
+    assert jobs.TOLD == [1, 2]
+
+
+async def test_an_error_with_a_text_that_is_no_unicode_fails_the_job(pool: Pool) -> None:
+    async with working(pool):
+        job = await enqueued(pool, jobs.unprintable)
+        with pytest.raises((ValueError, RemoteError), match="bad name"):
+            await job.result(timeout=10)
+        [error] = await job.errors()
+
+    assert error.message == "bad name \\udcff.txt"
+
+
+async def test_a_job_that_raises_keyboard_interrupt_fails_and_its_worker_goes_on(pool: Pool) -> None:
+    async with working(pool) as worker:
+        worker.handles_signals = True  # as a worker in a process of its own does
+        job = await enqueued(pool, jobs.interrupts)
+        with pytest.raises(JobExecutionFailed, match="KeyboardInterrupt"):
+            await job.result(timeout=10)
+        assert await (await enqueued(pool, jobs.in_thread, 4)).result(timeout=10)
+        worker.handles_signals = False
+
+
 async def _no_slots(worker: Worker) -> bool:
     return not worker.slots.running
 
@@ -248,6 +307,36 @@ async def test_a_process_runs_kills_and_is_replaced(pool: Pool) -> None:
         assert await (await enqueued(pool, jobs.soft_in_process)).result(timeout=30) == "partial"
         with pytest.raises(Exception, match=r"died|expired|Abnormal"):
             await (await enqueued(pool, jobs.dies_in_process)).result(timeout=30)
+        assert (await (await enqueued(pool, jobs.in_process, 6)).result(timeout=30))[0] == 12
+
+
+@pytest.mark.parametrize("what", ["stop", "interrupt"])
+async def test_what_no_future_can_carry_fails_a_job_in_a_thread(pool: Pool, what: str) -> None:
+    async with working(pool):
+        with pytest.raises(RuntimeError, match=r"the job raised (StopIteration|KeyboardInterrupt)"):
+            await (await enqueued(pool, jobs.awkward_in_thread, what)).result(timeout=10)
+        assert await (await enqueued(pool, jobs.in_thread, 4)).result(timeout=10)
+
+
+async def test_what_cannot_leave_a_process_fails_its_job_alone(pool: Pool) -> None:
+    async with working(pool, processes=1):
+        for what, expected in (
+            ("value", "expected a result that can be pickled"),
+            ("error", "Unpicklable: number 1"),
+            ("stop", "the job raised StopIteration"),
+            ("interrupt", "the job raised KeyboardInterrupt"),
+        ):
+            with pytest.raises(Exception, match=expected):
+                await (await enqueued(pool, jobs.awkward_in_process, what)).result(timeout=30)
+        with pytest.raises(TimeoutError, match=r"soft time limit of 0\.2 s exceeded"):
+            await (await enqueued(pool, jobs.soft_out_of_process)).result(timeout=30)
+        assert (await (await enqueued(pool, jobs.in_process, 6)).result(timeout=30))[0] == 12
+
+
+async def test_a_broken_pool_of_processes_is_replaced(pool: Pool) -> None:
+    async with working(pool, processes=1) as worker:
+        assert (await (await enqueued(pool, jobs.in_process, 5)).result(timeout=30))[0] == 10
+        worker.executors._processes.stop()  # type: ignore[union-attr]
         assert (await (await enqueued(pool, jobs.in_process, 6)).result(timeout=30))[0] == 12
 
 
@@ -313,6 +402,24 @@ async def test_middleware_surrounds_enqueue_and_run_and_headers_travel(pool: Poo
         *("outer enqueue", "inner enqueue"),
         *("outer run headers_of", "inner run headers_of", "inner ran", "outer ran"),
     ]
+
+
+class Swallowing(Middleware):
+    @contextlib.asynccontextmanager
+    async def around_run(self, job: RunningJob) -> AsyncIterator[None]:
+        with contextlib.suppress(BaseException):
+            yield
+
+
+async def test_a_middleware_may_swallow_an_error_but_not_what_somebody_asked_for(pool: Pool) -> None:
+    async with working(pool, middleware=[Swallowing()], allow_abort_jobs=True) as worker:
+        assert await (await enqueued(pool, jobs.flaky, 1, "value")).result(timeout=10) is None
+        assert await (await enqueued(pool, jobs.snooze, "raise")).result(timeout=10) == 1
+        with pytest.raises(JobCancelled):
+            await (await enqueued(pool, jobs.cancel, "raise")).result(timeout=10)
+        running = await enqueued(pool, jobs.at_most_once)
+        await worker.ctx["started"].wait()
+        assert await running.abort(timeout=10)
 
 
 async def test_log_records_of_a_job_carry_its_id(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ from arqestra.cli.worker import parse_queues
 from arqestra.errors import SettingsError
 from tests.chaos.fleet import until
 from tests.chaos.run_log import PATH_VARIABLE, RunLog
-from tests.integration.supervised_jobs import hoard, nap, spin, swallow, until_file
+from tests.integration.supervised_jobs import hoard, nap, spin, swallow, until_file, whereabouts
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = "tests.integration.supervised_jobs.Settings"
@@ -275,8 +275,38 @@ async def test_sighup_replaces_every_process(supervise: Callable[..., Supervised
     assert (await results(pool, [nap.bind(0)]))[0]["pid"] in supervised.pids[2:]
 
 
+async def test_a_restart_during_a_replacement_is_not_forgotten(
+    supervise: Callable[..., Supervised], pool: Pool
+) -> None:
+    supervised = supervise()
+    await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
+    await results(pool, [nap.bind(0)])
+
+    supervised.process.send_signal(signal.SIGHUP)
+    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    supervised.process.send_signal(signal.SIGHUP)  # the second process has started with the code of before
+
+    await until(lambda: len(supervised.pids) == 3, lambda: supervised.output)
+    await until(lambda: supervised.alive == supervised.pids[2:], lambda: supervised.output)
+
+
+async def test_processes_for_jobs_end_when_their_worker_is_killed(
+    supervise: Callable[..., Supervised], pool: Pool
+) -> None:
+    supervised = supervise("--processes", "1")
+    await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
+    first = (await results(pool, [whereabouts.bind()]))[0]
+    assert psutil.pid_exists(first)
+
+    os.kill(supervised.pids[0], signal.SIGKILL)
+
+    await until(lambda: not psutil.pid_exists(first), lambda: f"expected process {first} to end")
+
+
 def test_queues_in_order_and_with_weights() -> None:
     assert parse_queues("a, b") == ["a", "b"]
     assert parse_queues("a=6,b=3") == {"a": 6, "b": 3}
     with pytest.raises(SettingsError):
         parse_queues("a=x,b=1")
+    with pytest.raises(SettingsError, match="each queue once"):
+        parse_queues("a=1,a=2")

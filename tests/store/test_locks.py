@@ -76,6 +76,13 @@ async def test_replace_gives_the_waiting_job_the_new_payload_and_due_time(scene:
     assert await scene.queued() == ["a"]
 
 
+async def test_replace_finds_a_job_of_the_same_call(scene: Scene) -> None:
+    asks = lock("started", "replace")
+
+    assert await scene.enqueue("a", "b", "c", when="+500", extra=asks) == [True, "a", "a"]
+    assert await scene.queued() == ["a"]
+
+
 async def test_replace_leaves_a_running_job_alone(scene: Scene) -> None:
     await scene.enqueue("a", payload=b"old", extra=lock())
     await scene.worker().claim_one()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arqestra import Backoff, ConcurrencyLimit, Debounce, RateLimit, SettingsError, Snooze, Unique, job
+from arqestra import Backoff, ConcurrencyLimit, Debounce, RateLimit, SettingsError, Snooze, Unique, cron, job
 from arqestra.durations import seconds_of
 from arqestra.errors import ArgumentsError
 from arqestra.limits import encode_spec, key_text, spec_with_limits
@@ -145,6 +145,37 @@ def test_a_function_of_the_arguments_is_the_key() -> None:
     assert long != key_text(lambda text: text, ("x" * 501,), {}, "it")
     with pytest.raises(ArgumentsError, match="it: its key function failed: TypeError"):
         key_text(lambda tenant: tenant, (), {}, "it")
+
+
+def test_without_a_key_calls_with_the_same_arguments_are_the_same() -> None:
+    @job(unique=True)
+    async def greet(ctx: Any, name: str, title: str = "Dr") -> None: ...
+
+    unique = greet.control.unique
+    assert unique is not None
+    same = [(("Ada",), {}), (("Ada", "Dr"), {}), ((), {"title": "Dr", "name": "Ada"}), (("Ada",), {"title": "Dr"})]
+    assert len({unique.lock("greet", args, kwargs).name for args, kwargs in same}) == 1
+    assert unique.lock("greet", ("Ada", "Ms"), {}) != unique.lock("greet", ("Ada",), {})
+
+
+def test_generators_are_refused() -> None:
+    def counting(ctx: Any) -> Any:
+        yield 1
+
+    async def awaiting(ctx: Any) -> Any:
+        yield 1
+
+    for function in (counting, awaiting):
+        with pytest.raises(SettingsError, match="got a generator"):
+            job(function)
+
+
+def test_a_cron_job_of_a_job_function_keeps_its_options() -> None:
+    @job(rate_limit="10/m")
+    def tidy(ctx: Any) -> None: ...
+
+    made = cron(tidy, minute=0)
+    assert (made.control.rate_limit, made.plain) == (tidy.control.rate_limit, tidy.plain)  # type: ignore[attr-defined]
 
 
 def test_a_spec_with_other_limits_keeps_its_locks() -> None:

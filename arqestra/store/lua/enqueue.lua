@@ -108,8 +108,17 @@ local function place(queue, id, due, priority, limit)
   announce(queue, due)
 end
 
+-- Write the additions to a queue that are not written yet.
+local function flush(queue)
+  if additions[queue] then
+    call('ZADD', queue, unpack(additions[queue]))
+    additions[queue] = nil
+  end
+end
+
 -- The job that has the lock gets the payload and the due time of one that wanted it.
 local function replace(holder, queue, first_ms, lock, payload, when, priority)
+  flush(queue)  -- it may be one of this very call
   if call('EXISTS', LEASE .. holder) == 1 or not call('ZSCORE', queue, holder) then
     return false
   end
@@ -192,8 +201,8 @@ while i <= #argv do
   i = i + 8 + parents
 end
 
-for queue, list in pairs(additions) do
-  call('ZADD', queue, unpack(list))
+for queue in pairs(additions) do
+  flush(queue)
 end
 for queue in pairs(due_queues) do
   wake(queue, now)
