@@ -8,6 +8,13 @@
     ├── JobNotRetryable        retrying a job that has not failed, or not ended
     ├── JobCancelled           a job ended itself by `Cancel(reason)`
     ├── SoftTimeLimitExceeded  raised inside a job at its soft time limit               (also CancelledError)
+    ├── GraphError             a flow that cannot be: an id chosen twice, nested too deeply
+    ├── FlowExists             a flow of that id exists already
+    ├── FlowRunning            forgetting or retrying a flow that runs
+    ├── FlowCancelled          a flow was cancelled
+    ├── UpstreamFailed         a job did not run because one before it failed
+    ├── NondeterminismError    a workflow asked for something else than in the run before
+    ├── HistoryTooLong         a workflow has more steps than its history holds
     ├── RemoteError            a job failed with an exception that is unknown in this process
     └── EmbeddedRedisError     no Redis was found or it did not start
 
@@ -24,14 +31,21 @@ __all__ = (
     "ArgumentsError",
     "ArqestraError",
     "EmbeddedRedisError",
+    "FlowCancelled",
+    "FlowExists",
+    "FlowRunning",
+    "GraphError",
+    "HistoryTooLong",
     "JobCancelled",
     "JobNotRetryable",
     "JobRunning",
+    "NondeterminismError",
     "PayloadTooLarge",
     "RemoteError",
     "RemoteTraceback",
     "SettingsError",
     "SoftTimeLimitExceeded",
+    "UpstreamFailed",
 )
 
 
@@ -79,6 +93,51 @@ class SoftTimeLimitExceeded(ArqestraError, asyncio.CancelledError):
 
     def __reduce__(self) -> tuple[type, tuple[float | None]]:
         return type(self), (self.limit_s,)
+
+
+class GraphError(ArqestraError, ValueError):
+    """A canvas that cannot be made a flow."""
+
+
+class FlowExists(ArqestraError):
+    """A flow of that id exists, or one of the job ids that were chosen for it."""
+
+
+class FlowRunning(ArqestraError):
+    """The flow has not ended: cancel it first, or wait for its end."""
+
+
+class FlowCancelled(ArqestraError):
+    """The flow was cancelled; this is what its `result()` raises."""
+
+
+class UpstreamFailed(ArqestraError):
+    """A job did not run, or an error callback does, because a job before it did not complete.
+
+    :param job_id: of the job at fault
+    :param function: name of its function
+    :param error: what it raised, or why it ended; None if that is not known any more
+    """
+
+    def __init__(self, job_id: str, function: str, error: BaseException | None = None) -> None:
+        super().__init__(job_id, function, error)
+        self.job_id = job_id
+        self.function = function
+        self.error = error
+
+    def __str__(self) -> str:
+        why = "" if self.error is None else f": {type(self.error).__name__}: {self.error}"
+        return f"job {self.job_id} ({self.function}) did not complete{why}"
+
+
+class NondeterminismError(ArqestraError):
+    """A workflow asked for something else than in the run that is replayed: its code changed, or does not depend on its
+    arguments and the results of its steps alone.
+    """
+
+
+class HistoryTooLong(ArqestraError):
+    """A workflow has asked for more than its history holds: `flow.continue_as_new()` starts a new one."""
 
 
 class RemoteError(ArqestraError):

@@ -7,7 +7,7 @@ work wherever arq takes them.
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper, wraps
@@ -22,6 +22,7 @@ from .errors import ArgumentsError, SettingsError
 from .limits import ConcurrencyLimit, RateLimit
 from .rebuild import type_hints
 from .retry import Backoff
+from .signature import CHUNK_FUNCTION, Group, NodeOptions, Signature, group
 from .unique import Debounce, Unique
 
 __all__ = ("BoundJob", "Call", "JobFunction", "PlainJobFunction", "Seconds", "job")
@@ -132,6 +133,34 @@ class JobFunction(Function, Generic[P, R]):
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         return BoundJob(self).bind(*args, **kwargs)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call of it for a flow: where something comes before it, that result is its first argument."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """A call of it for a flow that does not get the result of what comes before it."""
+        return Signature(self, args, kwargs, immutable=True)
+
+    def map(self, items: Iterable[Any]) -> Group[R]:
+        """A group of a call for each item."""
+        return group(self.s(item) for item in items)
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Group[R]:
+        """A group of a call for each tuple of arguments."""
+        return group(self.s(*arguments) for arguments in items)
+
+    def chunks(self, items: Iterable[Sequence[Any]], size: int) -> Group[list[R]]:
+        """A group of jobs that make `size` calls each, one after the other, and give the list of their results.
+
+        :param items: tuples of arguments
+        """
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise SettingsError(f"chunks: size: expected an int of at least 1, got {size!r}")
+        calls = [list(arguments) for arguments in items]
+        pieces = [calls[first : first + size] for first in range(0, len(calls), size)]
+        options = NodeOptions(queue=self.queue)
+        return group(Signature(CHUNK_FUNCTION, (self.name, piece), {}, options=options) for piece in pieces)
 
     @property
     def target(self) -> Callable[..., Any]:

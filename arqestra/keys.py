@@ -52,13 +52,44 @@ class Keys:
         """Channel on which the end of one job is announced."""
         return f"{self.ours}done:{job_id}"
 
-    def children(self, job_id: str) -> str:
-        """Jobs that wait for this one: job id -> queue."""
-        return f"{self.ours}children:{job_id}"
+    def flow(self, flow_id: str) -> str:
+        """The record of a flow; `store/lua/_flow.lua` explains these."""
+        return f"{self.ours}flow:{flow_id}"
 
-    def parents(self, job_id: str) -> str:
-        """Jobs that this one still waits for."""
-        return f"{self.ours}parents:{job_id}"
+    def flow_nodes(self, flow_id: str) -> str:
+        """Its nodes: number -> record."""
+        return f"{self.ours}flow-nodes:{flow_id}"
+
+    def flow_states(self, flow_id: str) -> str:
+        """States of its nodes: number -> state."""
+        return f"{self.ours}flow-states:{flow_id}"
+
+    def flow_pending(self, flow_id: str) -> str:
+        """Joins: number -> parents that have not ended."""
+        return f"{self.ours}flow-pending:{flow_id}"
+
+    def flow_log(self, flow_id: str) -> str:
+        """Events of a workflow, in order."""
+        return f"{self.ours}flow-log:{flow_id}"
+
+    def flow_news(self, flow_id: str) -> str:
+        """Channel of a flow's news."""
+        return f"{self.ours}flow-news:{flow_id}"
+
+    @property
+    def flows(self) -> str:
+        """Flows that run: flow -> since when (ms)."""
+        return f"{self.ours}flows"
+
+    @property
+    def ended_flows(self) -> str:
+        """Flows that have ended and are kept: flow -> until when (ms)."""
+        return f"{self.ours}ended-flows"
+
+    @property
+    def chores(self) -> str:
+        """What flows have left to do."""
+        return f"{self.ours}chores"
 
     def errors(self, job_id: str) -> str:
         """Errors of the attempts of a job, the latest last, at most 20."""
@@ -132,8 +163,15 @@ class Keys:
             "WAITING": self.waiting(""),
             "WORKER": self.worker_channel(""),
             "DONE": self.done_channel(""),
-            "CHILDREN": self.children(""),
-            "PARENTS": self.parents(""),
+            "FLOW": self.flow(""),
+            "NODES": self.flow_nodes(""),
+            "STATES": self.flow_states(""),
+            "PENDING": self.flow_pending(""),
+            "LOG": self.flow_log(""),
+            "FLOW_NEWS": self.flow_news(""),
+            "FLOWS": self.flows,
+            "ENDED_FLOWS": self.ended_flows,
+            "CHORES": self.chores,
             "ERRORS": self.errors(""),
             "DEAD": self.dead(""),
             "DEAD_RESULTS": self.dead_results(""),

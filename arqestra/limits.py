@@ -23,6 +23,7 @@ __all__ = (
     "concurrency_of",
     "encode_spec",
     "key_text",
+    "place_in_flow",
     "queue_entry",
     "rate_entry",
     "rate_of",
@@ -159,7 +160,15 @@ def encode_spec(entries: Sequence[Entry]) -> bytes:
     return _encoder.encode(entries) if entries else b""
 
 
+def place_in_flow(spec: bytes) -> tuple[str, int] | None:
+    """The flow and the number of the node that a job is, if its spec says so."""
+    for entry in msgspec.msgpack.decode(spec) if spec else ():
+        if entry[0] == "n":
+            return entry[1], entry[2]
+    return None
+
+
 def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
-    """A job's spec with these limits in the place of its own; its locks stay."""
+    """A job's spec with these limits in the place of its own; its locks, and its place in a flow, stay."""
     known = msgspec.msgpack.decode(spec) if spec else []
-    return encode_spec([*limits, *(entry for entry in known if entry[0] == "u")])
+    return encode_spec([*limits, *(entry for entry in known if entry[0] in "un")])

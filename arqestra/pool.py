@@ -21,12 +21,16 @@ from redis.asyncio import ConnectionPool
 from .clock import timestamp_ms
 from .control import JobControl, checked_priority
 from .errors import ArgumentsError, PayloadTooLarge, SettingsError
+from .flow.handle import FlowHandle
+from .flow.submit import start_flow
 from .function import BoundJob, Call, JobFunction, Seconds
+from .graph import Graph, graph_of
 from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware
 from .queue import Queue
 from .serializers import Serializer, serializer_of
+from .signature import Canvas
 from .store.batch import EnqueueBatch
 from .store.codec import encode_extra
 from .store.link import close_sentinels
@@ -40,6 +44,7 @@ __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 
 logger = logging.getLogger("arq.connections")
 
+FLOW_KEEP_S = 3600  # as arq keeps results
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
@@ -192,6 +197,36 @@ class Pool(ArqRedis):
             accepted = await self.store.enqueue(news)
         return [self._handle(call, new, ok) for call, new, ok in zip(calls, news, accepted, strict=True)]
 
+    async def enqueue_flow(
+        self,
+        canvas: Canvas[R],
+        *,
+        flow_id: str | None = None,
+        name: str | None = None,
+        keep_result: Seconds = FLOW_KEEP_S,
+    ) -> FlowHandle[R]:
+        """Enqueue a signature, chain, group or chord. Nothing of it starts before the whole of it is stored.
+
+        :param canvas: `f.s(1) | g.s()`, `group(...)`, `chord(...)`, nested as you like
+        :param flow_id: its id; default a new one
+        :param name: for people; default the name of its last function
+        :param keep_result: seconds that the flow and its jobs' results are kept after its end
+        :returns: a handle on the flow
+        :raises FlowExists: a flow of this id exists, or a job of an id that was chosen
+        :raises GraphError, ArgumentsError, SerializationError, PayloadTooLarge: nothing was stored then
+        """
+        if not isinstance(canvas, Canvas):
+            raise ArgumentsError(f"enqueue_flow: expected a signature, chain or group, got {canvas!r}")
+        graph = graph_of(canvas)
+        chosen = flow_id or new_job_id()
+        keep_ms = max(1000, to_ms(keep_result))
+        await start_flow(self, graph, chosen, name=name or _flow_name(graph), keep_ms=keep_ms)
+        return FlowHandle(chosen, self, graph)
+
+    def flow(self, flow_id: str) -> FlowHandle[Any]:
+        """A handle on a flow by its id."""
+        return FlowHandle(flow_id, self)
+
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """A handle on a job by its id.
 
@@ -245,7 +280,7 @@ class Pool(ArqRedis):
             raise ArgumentsError(f"queue name: expected a str, got {queue!r}")
         attempts = max(0, (job_try or 1) - 1)
         extra = _extra_of(call, control) if call.priority or control is not None else b""
-        return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, (), extra)
+        return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
 
     async def _get_job_result(self, key: bytes) -> JobResult:
         job_id = key[len(result_key_prefix) :].decode()
@@ -324,6 +359,11 @@ def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
     if not (priority or entries or lock):
         return b""
     return encode_extra(priority, first_limit, lock, entries)
+
+
+def _flow_name(graph: Graph) -> str:
+    named = [node.call.name for node in graph.jobs if node.call is not None and not node.on_error]
+    return named[-1] if named else "empty"
 
 
 def _checked_headers(headers: Any) -> dict[str, str]:

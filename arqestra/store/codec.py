@@ -57,8 +57,7 @@ def verdicts(reply: bytes) -> list[bool]:
 def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
     flat: list[bytes | str | int] = []
     for job in jobs:
-        flat += (job.queue, job.id, job.when, job.nonce, job.attempts, job.payload, job.extra, len(job.parents))
-        flat += job.parents
+        flat += (job.queue, job.id, job.when, job.nonce, job.attempts, job.payload, job.extra)
     return flat
 
 

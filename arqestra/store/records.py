@@ -6,6 +6,7 @@ __all__ = (
     "ClaimRequest",
     "Claimed",
     "Ending",
+    "EndingKind",
     "HeldLease",
     "LeasedJob",
     "NewJob",
@@ -15,6 +16,8 @@ __all__ = (
     "Verdict",
 )
 
+# How an attempt ended: `store/lua/finish.lua` tells what each means.
+EndingKind = Literal["end", "fail", "abort", "expire", "dead", "retry", "release", "limit", "early", "park", "again"]
 # Of one enqueue: accepted, refused, or the id of the job that stands for it.
 Verdict = bool | str
 
@@ -25,7 +28,6 @@ class NewJob(NamedTuple):
     :ivar when: '' due at once, `+ms` due that much later, `=ms` due at that time
     :ivar nonce: of a chosen id, which is refused if it exists: also found in the payload; '' for a generated id
     :ivar attempts: attempts that count as started already
-    :ivar parents: ids of jobs that must end first
     :ivar extra: priority, limits and lock as `enqueue.lua` reads them; b"" for none
     """
 
@@ -35,7 +37,6 @@ class NewJob(NamedTuple):
     when: str = ""
     nonce: str = ""
     attempts: int = 0
-    parents: tuple[str, ...] = ()
     extra: bytes = b""
 
 
@@ -123,9 +124,10 @@ class Claimed(NamedTuple):
 class Ending(NamedTuple):
     """What became of a leased job.
 
-    :ivar kind: `end` | `dead` (failed for good) | `retry` | `release` | `limit` (its limits are those of `result`, let
-        it wait for them) | `early` (it goes on, and is not to run again)
-    :ivar number: of `end`: ms to keep the id taken; of `retry` and `release`: ms until it is due again
+    :ivar kind: `end` (complete) | `fail` | `abort` | `expire` | `dead` (failed for good) | `retry` | `release` |
+        `limit` (its limits are those of `result`, let it wait for them) | `early` (it goes on, and is not to run
+        again) | `park` (a workflow that waits) | `again` (a workflow that starts anew, with the payload in `result`)
+    :ivar number: of an end: ms to keep the id taken; of `retry`, `release` and `park`: ms until it is due again
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
     :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
         attempt adds nothing; b"" of a first attempt that did not fail
@@ -134,7 +136,7 @@ class Ending(NamedTuple):
     id: str
     queue: str
     token: str
-    kind: Literal["end", "dead", "retry", "release", "limit", "early"]
+    kind: EndingKind
     number: int = 0
     ttl_ms: int = -1
     result: bytes = b""

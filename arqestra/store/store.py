@@ -31,12 +31,13 @@ class Store:
 
     def __init__(self, redis: Redis, keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
         self.keys = keys or Keys()
-        self._redis = redis
+        self.redis = redis
         self._links = Links(redis.connection_pool)
         self._clock = clock
         names = (
             *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
-            *("purge", "pause", "discard"),
+            *("purge", "pause", "discard", "advance", "history", "signal"),
+            *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
         )
         self._scripts = {name: script(name, self.keys) for name in names}
 
@@ -56,6 +57,10 @@ class Store:
             if isinstance(reply, Exception):
                 raise reply
         return replies
+
+    async def call(self, name: str, key: str, *args: bytes | str | int) -> Any:
+        """One script by its name, sent again after a lost connection: for subjects with a file of their own."""
+        return (await with_retries(lambda _: self._run(self._call(name, key, *args))))[0]
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Verdict]:
         """Store jobs. Sent again after a lost connection, without harm.

@@ -22,6 +22,8 @@ class Attempt:
     :ivar leased: the job and its lease
     :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
     :ivar args, kwargs: what the function is called with: the payload's, rebuilt where the serializer leaves plain data
+    :ivar node: the flow and the number of the node that it is, if it is one
+    :ivar input: the parent's value, if the node gets one
     :ivar terms: what runs it, and within which limits
     :ivar job_try: number of the attempt, from 1
     :ivar ref: how the log names it
@@ -43,9 +45,11 @@ class Attempt:
         "calling",
         "ctx",
         "ended_ms",
+        "input",
         "job_try",
         "kwargs",
         "leased",
+        "node",
         "payload",
         "reason",
         "ref",
@@ -63,6 +67,8 @@ class Attempt:
         self.payload = UNKNOWN
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
+        self.node: tuple[str, int] | None = None
+        self.input: tuple[Any, ...] = ()
         self.job_try = leased.attempt
         self.ref = leased.id
         self.started_ms = self.ended_ms = 0

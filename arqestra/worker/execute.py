@@ -18,12 +18,14 @@ from ..clock import timestamp_ms
 from ..current import running_attempt
 from ..errors import ArgumentsError
 from ..history import encode_attempt_error
+from ..limits import place_in_flow
 from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
 from ..retry import Cancel, Snooze
-from ..store.records import Ending
-from ..wire import JobEnd, decode_payload, encode_result, traceback_of
+from ..store.records import Ending, EndingKind, LeasedJob
+from ..wire import JobEnd, Payload, decode_payload, encode_result, traceback_of
 from .admission import admit
 from .attempt import Attempt
+from .flow_input import fetch_input
 from .hooks import call_end_hooks, call_hook, has_end_hooks
 from .invoke import invoke
 from .report import report, report_refusal, report_start
@@ -32,17 +34,21 @@ from .terms import KEEP_NO_RESULT
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "prepare", "ready")
+__all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "prepare")
 
 logger = logging.getLogger("arq.worker")
 
+ENDS: dict[State, EndingKind] = {State.ABORTED: "abort", State.EXPIRED: "expire"}
 EARLY = 1000  # crashes of a job that was acknowledged early are more than this: `store/lua/finish.lua`
 
 
 async def execute(worker: "Worker", attempt: Attempt) -> None:
     """Run one leased job to its outcome."""
     try:
-        outcome = ready(worker, attempt)
+        outcome = decode(worker, attempt) or check(worker, attempt)
+        if outcome is None and attempt.payload.options.get("in") is not None:
+            outcome = await fetch_input(worker, attempt)
+        outcome = outcome or prepare(worker, attempt) or admit(worker, attempt)
         if outcome is None and attempt.terms.early:
             outcome = await acknowledge(worker, attempt)
         if outcome is None:
@@ -65,14 +71,11 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
             raise
 
 
-def ready(worker: "Worker", attempt: Attempt) -> Outcome | None:
-    """The stages before the call; an outcome if one of them says that the job does not start."""
-    return decode(worker, attempt) or check(worker, attempt) or prepare(worker, attempt) or admit(worker, attempt)
-
-
 def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Read the payload; an outcome if that cannot be done."""
     leased = attempt.leased
+    if leased.spec:
+        attempt.node = place_in_flow(leased.spec)
     if leased.payload is None:
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
@@ -102,8 +105,7 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     terms = worker.terms.get(payload.function)
     if terms is not None:
         attempt.terms = terms
-    deadline_ms = payload.options.get("x")
-    if deadline_ms is not None and leased.claimed_ms > deadline_ms:
+    if is_too_late(leased, payload):
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
     if terms is None:
@@ -117,6 +119,14 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         exceeded = JobExecutionFailed(f"max {terms.max_tries} retries exceeded")
         return Outcome(State.FAILED, exceeded, exhausted=True)
     return None
+
+
+def is_too_late(leased: LeasedJob, payload: Payload) -> bool:
+    """Whether it must not start any more: after its deadline; a node of a flow has so long from its release on."""
+    deadline_ms = payload.options.get("x")
+    if deadline_ms is None and leased.attempt == 1 and "xr" in payload.options:
+        deadline_ms = leased.due_ms + payload.options["xr"]
+    return deadline_ms is not None and leased.claimed_ms > deadline_ms
 
 
 def context_of(worker: "Worker", attempt: Attempt) -> dict[Any, Any]:
@@ -134,11 +144,11 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Make ctx and, under a serializer of plain data, the arguments that the type hints ask for."""
     payload = attempt.payload
     attempt.ctx = context_of(worker, attempt)
-    attempt.args, attempt.kwargs = payload.args, payload.kwargs
+    attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
     rebuilder = attempt.terms.rebuilder
     if rebuilder is not None:
         try:
-            attempt.args, attempt.kwargs = rebuilder.rebuild(payload.args, payload.kwargs)
+            attempt.args, attempt.kwargs = rebuilder.rebuild(attempt.args, payload.kwargs)
         except ArgumentsError as error:
             logger.warning("job %s: %s", attempt.ref, error)
             return Outcome(State.FAILED, error)
@@ -300,13 +310,15 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         again: Literal["retry", "release"] = "release" if state is not State.RETRIED and counted else "retry"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
         return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts, error)
-    buried = state in (State.FAILED, State.DEAD) and worker.options.keep_dead
-    return _end(worker, attempt, outcome, "dead" if buried else "end", error)
+    if state in (State.FAILED, State.DEAD) and worker.options.keep_dead:
+        return _end(worker, attempt, outcome, "dead", error)
+    return _end(worker, attempt, outcome, ENDS.get(state, "fail"), error)
 
 
-def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: Literal["end", "dead"], error: bytes) -> Ending:
+def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind, error: bytes) -> Ending:
     leased, ttl_ms = attempt.leased, attempt.terms.result_ttl_ms
-    kept = ttl_ms != KEEP_NO_RESULT or kind == "dead"
+    # What follows in a flow needs the result, however short it is to be kept.
+    kept = ttl_ms != KEEP_NO_RESULT or kind == "dead" or attempt.node is not None
     data = _encoded_result(worker, attempt, outcome) if kept else None
     if data is None:
         ttl_ms, data = KEEP_NO_RESULT, b""

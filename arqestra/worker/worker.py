@@ -21,12 +21,14 @@ from ..identity import new_worker_id
 from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
 from ..settings import WorkerKeywords, WorkerOptions
+from ..signature import CHUNK_FUNCTION
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from .attempt import Attempt
 from .attributes import arq_signature, current_event_loop, mention_pickle
+from .chunk import chunk_function
 from .claim import ClaimPolicy, ClaimSettings
 from .cron_jobs import enqueue_due_cron_jobs
 from .exchange import Exchange
@@ -90,6 +92,7 @@ class Worker(StoppableWorker):
         self._last_health_check_log: str | None = None
         self._last_tally = time()
         self.terms = {name: terms_of(self, function) for name, function in self.functions.items()}
+        self.terms.setdefault(CHUNK_FUNCTION, terms_of(self, chunk_function(self)))
         self._default_terms = default_terms(self)
         if options.handle_signals:
             handler = self.handle_sig_wait_for_completion if self._job_completion_wait else self.handle_sig
@@ -176,7 +179,7 @@ class Worker(StoppableWorker):
         self._connect()
         self._start_heartbeat()
         self._listening.enter_context(
-            self._listener.listen(self._store.keys.worker_channel(self.worker_id), self._on_message)
+            self._listener.listen(self.store.keys.worker_channel(self.worker_id), self._on_message)
         )
         self._claims.active = True
         if self.on_ready is not None:
@@ -188,7 +191,7 @@ class Worker(StoppableWorker):
             with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
                 async with asyncio.timeout(LEAVE_WAIT_S):
                     for queue in self.queues:
-                        await self._store.leave(queue, self.worker_id)
+                        await self.store.leave(queue, self.worker_id)
             if not self.slots.leases:
                 await self._stop_heartbeat()
 
@@ -205,7 +208,7 @@ class Worker(StoppableWorker):
             self._connect()
             await self.exchange.drain(CLOSE_WAIT_S)
             await self._stop_heartbeat()
-            await self.tally.flush(self._store)
+            await self.tally.flush(self.store)
             if self.on_ready is None:  # the key of a supervised worker is also its replacement's
                 async with asyncio.timeout(LEAVE_WAIT_S):
                     await self.pool.delete(self.health_check_key)
@@ -224,7 +227,7 @@ class Worker(StoppableWorker):
         if getattr(self, "exchange", None) is not None:
             return
         pool = self.pool
-        self._store = pool.store if isinstance(pool, Pool) else Store(pool)
+        self.store = pool.store if isinstance(pool, Pool) else Store(pool)
         self._listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool)
         settings = ClaimSettings(
             self.queue_name,
@@ -239,7 +242,7 @@ class Worker(StoppableWorker):
         )
         self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect)
         keep_dead_ms = to_ms(self.options.keep_dead)
-        self.exchange = Exchange(self._store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
+        self.exchange = Exchange(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
 
     def _queue_shares(self) -> QueueShares | None:
         caps = self.options.queue_slots or {}
@@ -251,7 +254,7 @@ class Worker(StoppableWorker):
         pool, self._pool = self.pool, None
         if not isinstance(pool, Pool):
             await self._listener.close()
-            await self._store.close()
+            await self.store.close()
         del self.exchange
         await pool.aclose(close_connection_pool=True)
 
@@ -283,7 +286,7 @@ class Worker(StoppableWorker):
                 await self.heart_beat()
             if time() - self._last_tally >= TALLY_S:
                 self._last_tally = time()
-                await self.tally.flush(self._store)
+                await self.tally.flush(self.store)
         except (RedisError, OSError) as error:
             logger.warning("housekeeping (cron, health check, statistics) is put off: %s", error)
 
@@ -342,6 +345,8 @@ class Worker(StoppableWorker):
             self.exchange.look()
         elif data.startswith(b"due "):
             self.exchange.due_in(int(data[4:]))
+        elif data.startswith(b"abort! "):  # of a flow that was cancelled
+            self.slots.abort(data[7:].decode())
         elif data.startswith(b"abort ") and self.allow_abort_jobs:
             self.slots.abort(data[6:].decode())
 
@@ -350,7 +355,7 @@ class Worker(StoppableWorker):
     def _start_heartbeat(self) -> None:
         if self._heartbeat is None:
             settings = HeartbeatSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
-            self._heartbeat = Heartbeat(self.pool, self._store.keys, settings, self.slots.held, self.slots.take_in)
+            self._heartbeat = Heartbeat(self.pool, self.store.keys, settings, self.slots.held, self.slots.take_in)
             self._heartbeat.watchdog = self.watchdog
             self._heartbeat.start()
 

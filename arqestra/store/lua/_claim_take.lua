@@ -23,7 +23,7 @@ local function take_within_limits(id, due, crashes, packed)
   local spec = packed and cmsgpack.unpack(packed)
   if spec then
     for _, entry in ipairs(spec) do  -- those that came earlier stand in the lane
-      local opens = crashes == 0 and entry[1] ~= 'u' and call('ZSCORE', GATES .. queue, entry[2])
+      local opens = crashes == 0 and (entry[1] == 'r' or entry[1] == 'c') and call('ZSCORE', GATES .. queue, entry[2])
       if opens then
         return park(queue, id, entry[2], due, opens)
       end
@@ -57,9 +57,7 @@ local function judge(id, score, lease, packed)
     return
   end
   if not lease then
-    if score == STOCK_ABORT_SCORE and call('EXISTS', PARENTS .. id) == 1 then
-      return move(id, FAR_FUTURE)
-    elseif extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
+    if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
       return move(id, HELD_SCORE)
     end
     return take_within_limits(id, score == STOCK_ABORT_SCORE and now or score, 0, packed)
@@ -70,9 +68,6 @@ local function judge(id, score, lease, packed)
   end
   if tonumber(lease_end) > now then
     return move(id, lease_end)
-  end
-  if call('EXISTS', PARENTS .. id) == 1 then
-    return move(id, FAR_FUTURE)  -- it was leased only to record its abort
   end
   return judge_crashed(id, tonumber(due), crashes + 1, packed)
 end

@@ -1,13 +1,19 @@
--- Remove every trace of a job that no worker holds. Needs _score, _wake, _limits, _children. Marks queues in due_queues.
+-- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Needs _score,
+-- _wake, _limits, _flow. Marks queues in due_queues.
 
 local function erase(queue, id, now, due_queues)
   local spec = spec_of(queue, id)
   if spec then
     fetch_from_lane(queue, id)
     give_back(queue, id, spec, now, true, due_queues)
+    local flow, number = place_in_flow(spec)
+    if flow then
+      end_node(flow, number, 'a', now, due_queues)
+    end
   end
-  leave_parents(id)
-  release_children(id, now, due_queues)
+  if flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' and call('HGET', FLOW .. id, 'state') ~= 'ended' then
+    end_flow(id, now, due_queues)
+  end
   local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
   removed = removed + call('ZREM', queue, id) + call('ZREM', DEAD .. queue, id)
   call('HDEL', DEAD_RESULTS .. queue, id)

@@ -4,6 +4,7 @@
 --   { 'r', limit, interval in ms, burst }   a rate: RATE holds the time by which all starts so far are paid for (GCRA)
 --   { 'c', limit, jobs }                    a concurrency: HOLDERS is a set of the ids that run
 --   { 'u', lock, 'started' | 'finished' }   a lock to be given back then
+--   { 'n', flow, number }                   no limit: the job is that node of a flow (_flow)
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
 -- A due job under a limit does not stand in the queue's order: it waits in a lane (LANE: one for each limit and queue,

@@ -4,7 +4,7 @@
 -- also listed by due time (PROMOTE), and a claim moves them to the front when they become due.
 
 local SPAN = 1e13                    -- longer than any time of day in ms
-local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; plus the priority: a job that waits for its parents
+local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; plus the priority: a workflow that waits for news
 local HELD_SCORE = 8639999999999000  -- a job that waits for its turn under a limit
 local STOCK_ABORT_SCORE = 1          -- what stock arq's abort() writes
 

@@ -31,6 +31,7 @@ local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time 
 local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
 local ABORTS_A_CLAIM = 100
+local CHORES_A_CLAIM = 500    -- nodes of flows that are settled in one claim
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 60000  -- workers register anew at least every 30 s
@@ -53,6 +54,7 @@ for i = 1, tonumber(ARGV[12]) do
 end
 local first_id = 13 + 3 * #queues
 
+-- @include _flow
 -- @include _claim_take
 -- @include _claim_lanes
 -- @include _claim_lease
@@ -177,6 +179,23 @@ local function visit_given(q)
   end
 end
 
+-- What flows have left to do (_flow): every claim does a piece of it.
+local chores_left = false
+if call('EXISTS', CHORES) == 1 then
+  local due_queues = {}
+  do_chores(CHORES_A_CLAIM, true, now, due_queues)
+  chores_left = call('EXISTS', CHORES) == 1
+  for due_queue in pairs(due_queues) do
+    local own = false
+    for _, q in ipairs(queues) do
+      own = own or q.name == due_queue
+    end
+    if not own or slots == 0 then
+      wake(due_queue, now)
+    end
+  end
+end
+
 local again = false
 if ARGV[11] == '1' then
   for _, q in ipairs(queues) do
@@ -232,7 +251,7 @@ for _, q in ipairs(queues) do
   local due_in = settle_waiting(q, slots > found and not q.shared and q.taken < q.cap)
   delay = due_in and math.min(due_in, delay or due_in) or delay
 end
-jobs[2] = math.min(delay or -1, 2147483647)
+jobs[2] = chores_left and 0 or math.min(delay or -1, 2147483647)
 
 if #queues > 1 then
   local more, places = {}, {}

@@ -3,13 +3,13 @@
 -- KEYS  1: queue
 -- ARGV  1: time in ms or ''   2: job id   3: '1' if this call may have been made before and its reply was lost
 -- RETURNS  'running' nothing was done | 'deleted' | 'missing'
--- EVENTS   its children do not wait for it any more
+-- EVENTS   a node of a flow ends as aborted
 
 -- @include _clock
 -- @include _score
 -- @include _wake
 -- @include _limits
--- @include _children
+-- @include _flow
 -- @include _erase
 
 local queue, id = KEYS[1], ARGV[2]
@@ -23,6 +23,9 @@ if lease then
 end
 local due_queues = {}
 local removed = erase(queue, id, now, due_queues)
+if do_chores(INLINE, false, now, due_queues) then
+  due_queues[queue] = true
+end
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

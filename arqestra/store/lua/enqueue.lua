@@ -2,7 +2,7 @@
 --
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: '1' if this call may have been made before and its reply was lost
---       then for each job: queue, id, when, unique, attempts, payload, extra, number of parents, parents...
+--       then for each job: queue, id, when, unique, attempts, payload, extra
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
@@ -42,7 +42,7 @@ end
 local function refused(id, nonce)
   if nonce ~= '' then
     if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
-      call('DEL', ATTEMPTS .. id, PARENTS .. id, ERRORS .. id)
+      call('DEL', ATTEMPTS .. id, ERRORS .. id)
       call('ZREM', ABORTS, id)
       return false
     end
@@ -52,20 +52,6 @@ local function refused(id, nonce)
     return false, true
   end
   return false
-end
-
--- True while a parent has not ended: the child is registered with each such parent.
-local function waits_for_parents(id, queue, first, count)
-  local waits = false
-  for i = first, first + count - 1 do
-    local parent = argv[i]
-    if call('EXISTS', JOB .. parent) == 1 then
-      call('SADD', PARENTS .. id, parent)
-      call('HSET', CHILDREN .. parent, id, queue)
-      waits = true
-    end
-  end
-  return waits
 end
 
 local function due_at(when)
@@ -165,7 +151,7 @@ end
 
 local i = 3
 while i <= #argv do
-  local queue, id, when, payload, parents = argv[i], argv[i + 1], argv[i + 2], argv[i + 5], tonumber(argv[i + 7])
+  local queue, id, when, payload = argv[i], argv[i + 1], argv[i + 2], argv[i + 5]
   local priority, spec, limit, lock = 0, '', '', false
   if argv[i + 6] ~= '' then
     local extra = argv[i + 6]
@@ -189,16 +175,14 @@ while i <= #argv do
     if spec ~= '' then
       call('HSET', SPECS .. queue, id, spec)
     end
-    if parents > 0 and waits_for_parents(id, queue, i + 8, parents) then
-      add(queue, id, FAR_FUTURE + priority)
-    elseif when == '' and limit == '' and priority == 0 then
+    if when == '' and limit == '' and priority == 0 then
       add(queue, id, now)
       due_queues[queue] = true
     else
       place(queue, id, due_at(when), priority, limit)
     end
   end
-  i = i + 8 + parents
+  i = i + 7
 end
 
 for queue in pairs(additions) do

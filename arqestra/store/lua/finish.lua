@@ -4,17 +4,21 @@
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: ms to keep a job in the dead set
 --       then for each job: id, queue, token, kind, number, result ttl, result, error
---         kind    'end'      it has ended: write the result, delete the rest      number: ms to keep the id taken, or 0
---                 'dead'     the same, and keep its result in the dead set       number: the same
+--         kind    'end'      it is complete: write the result, delete the rest    number: ms to keep the id taken, or 0
+--                 'fail', 'abort', 'expire'  the same, without success            number: the same
+--                 'dead'     as 'fail', and keep its result in the dead set       number: the same
+--                 'park'     of a workflow that waits: run it again when it has news, or number ms from now (-1: not)
+--                 'again'    of a workflow: forget its history, and run it with the payload in the place of the result
 --                 'retry'    run it again number ms from now; number 0: at its old place in the queue
 --                 'release'  the same, and the attempt does not count
 --                 'limit'    the same, at its old place, now with the spec that is in the place of the result
 --                 'early'    it goes on running; if its worker dies now it is not run again
---         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted
+--         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted;
+--                     of 'park': how many events of its log it has seen
 --         result ttl  ms | '0' for ever | '-1' no result is kept
 --         error       of the attempt, for the job's history | '+' it may have a history | '' it has none
 -- RETURNS  one character for each job: '1' written, '0' the lease was lost
--- EVENTS   publishes the end of each job; wakes a worker for what is due again; releases children whose last parent ended
+-- EVENTS   publishes the end of each job; wakes a worker for what is due again; settles the children of flows' nodes
 --
 -- Repeating the call is harmless: what was written has no lease record any more.
 
@@ -22,7 +26,7 @@
 -- @include _score
 -- @include _wake
 -- @include _limits
--- @include _children
+-- @include _flow
 
 local DEAD_SET_LIMIT = 10000
 local HISTORY_LIMIT = 20
@@ -36,6 +40,7 @@ local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
 local removals = {}          -- queue -> ids
 local doomed = {}            -- keys to delete
 local extras = {}            -- queue -> whether it has extras
+local LETTERS = { ['end'] = 'c', fail = 'f', dead = 'f', abort = 'a', expire = 'x' }
 local has_aborts = call('EXISTS', ABORTS) == 1
 
 local lease_names = {}
@@ -88,6 +93,12 @@ local function keep_history(id, ttl)
   end
 end
 
+-- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then.
+local function finish_node(flow, number, kind, ttl)
+  local mark = ttl == '-1' and '0' or ttl == '0' and '!' or ''
+  end_node(flow, number, LETTERS[kind] .. mark, now, due_queues)
+end
+
 local function finish_job(id, queue, kind, keep_ms, ttl, result)
   if kind == 'dead' then
     bury(id, queue, result)
@@ -119,11 +130,14 @@ end
 local function put_back(id, queue, kind, delay_ms, lease, attempts)
   local score = tonumber(string.match(lease, '|(%-?%d+)|%d+$'))
   local priority = priority_of(score)
-  if call('EXISTS', PARENTS .. id) == 1 then
-    score = FAR_FUTURE + priority  -- it was leased only to record its abort
+  if kind == 'again' or (kind == 'park' and call('LLEN', LOG .. id) > tonumber(attempts)) then
+    score = in_order(now, priority)  -- it has news already
+    due_queues[queue] = true
+  elseif kind == 'park' and delay_ms == '-1' then
+    score = FAR_FUTURE + priority
   elseif delay_ms == '0' then
     if score >= FAR_FUTURE then
-      score = in_order(now, priority)  -- its parents have ended since it was leased
+      score = in_order(now, priority)  -- a workflow that was leased only to record its abort
     end
     due_queues[queue] = true
   else
@@ -134,10 +148,12 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
   call('ZADD', queue, score, id)
   call('DEL', LEASE .. id)
   call('PERSIST', JOB .. id)
-  if attempts ~= '' then
+  if kind == 'again' then
+    call('DEL', ATTEMPTS .. id)
+  elseif attempts ~= '' and kind ~= 'park' then
     call('SET', ATTEMPTS .. id, attempts)
   end
-  if kind ~= 'retry' and call('DECR', ATTEMPTS .. id) <= 0 then
+  if kind ~= 'retry' and kind ~= 'again' and call('DECR', ATTEMPTS .. id) <= 0 then
     call('DEL', ATTEMPTS .. id)
   end
 end
@@ -148,17 +164,39 @@ local function acknowledge_early(id, lease)
   call('SET', LEASE .. id, head .. math.max(tonumber(crashes), EARLY), 'KEEPTTL')
 end
 
+-- A workflow starts anew: what it had begun is aborted, its history is forgotten. Its steps' numbers go on from there.
+local function begin_anew(id, payload)
+  local base, nodes = unpack(call('HMGET', FLOW .. id, 'base', 'nodes'))
+  local names = {}
+  for number = tonumber(base or 0) + 1, tonumber(nodes or 0) do
+    if call('HGET', STATES .. id, number) == 'q' then
+      abort_node(id, number, node_of(id, number), now, due_queues)
+    end
+    names[#names + 1] = RESULT .. id .. ':' .. number
+    names[#names + 1] = ERRORS .. id .. ':' .. number
+  end
+  for first = 1, #names, 1000 do
+    call('DEL', unpack(names, first, math.min(first + 999, #names)))
+  end
+  call('DEL', NODES .. id, STATES .. id, LOG .. id)
+  call('HSET', FLOW .. id, 'base', nodes or 0)
+  call('HDEL', FLOW .. id, 'started')
+  call('HINCRBY', FLOW .. id, 'rounds', 1)
+  call('SET', JOB .. id, payload)
+end
+
 -- What the job had taken of its limits is given back; a new spec takes the place of the old one.
 local function settle_spec(id, queue, kind, new_spec)
   local spec = has_extras(queue) and spec_of(queue, id)
   if spec then
-    give_back(queue, id, spec, now, kind == 'end' or kind == 'dead', due_queues)
+    give_back(queue, id, spec, now, LETTERS[kind] ~= nil, due_queues)
   end
   if kind == 'limit' and new_spec ~= '' then
     call('HSET', SPECS .. queue, id, new_spec)
   elseif kind == 'limit' then
     call('HDEL', SPECS .. queue, id)
   end
+  return spec
 end
 
 for i = 0, count - 1 do
@@ -171,16 +209,29 @@ for i = 0, count - 1 do
     if error ~= '' then
       note_error(id, error)
     end
+    local flow, number
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
-      settle_spec(id, queue, kind, argv[at + 6])
+      local spec = settle_spec(id, queue, kind, argv[at + 6])
+      if spec and LETTERS[kind] then
+        flow, number = place_in_flow(spec)
+      end
     end
     if kind == 'early' then
       acknowledge_early(id, lease)
-    elseif kind == 'end' or kind == 'dead' then
-      finish_job(id, queue, kind, argv[at + 4], argv[at + 5], argv[at + 6])
-      if error ~= '' then
-        keep_history(id, argv[at + 5])
+    elseif LETTERS[kind] then
+      local ttl = argv[at + 5]
+      if flow and call('HGET', FLOW .. flow, 'state') == 'running' then
+        finish_job(id, queue, kind, argv[at + 4], '0', argv[at + 6])
+        finish_node(flow, number, kind, ttl)
+      else
+        finish_job(id, queue, kind, argv[at + 4], ttl, argv[at + 6])
+        if error ~= '' then
+          keep_history(id, ttl)
+        end
       end
+    elseif kind == 'again' then
+      begin_anew(id, argv[at + 6])
+      put_back(id, queue, kind, '0', lease, '')
     else
       put_back(id, queue, kind, argv[at + 4], lease, kind == 'limit' and '' or argv[at + 6])
     end
@@ -199,14 +250,15 @@ for first = 1, #doomed, 900 do
   call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
 end
 if #ended > 0 then
-  local relatives = {}
+  local flows = {}
   for i, id in ipairs(ended) do
-    relatives[2 * i - 1], relatives[2 * i] = CHILDREN .. id, PARENTS .. id
+    flows[i] = FLOW .. id
   end
-  if call('EXISTS', unpack(relatives)) > 0 then
+  if call('EXISTS', unpack(flows)) > 0 then  -- workflows
     for _, id in ipairs(ended) do
-      leave_parents(id)
-      release_children(id, now, due_queues)
+      if flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
+        end_flow(id, now, due_queues)
+      end
     end
   end
   local channels = {}
@@ -219,6 +271,9 @@ if #ended > 0 then
       call('PUBLISH', listeners[i], '')
     end
   end
+end
+if (#agenda > 0 or next(flow_news)) and do_chores(INLINE, false, now, due_queues) then
+  due_queues[argv[4]] = true
 end
 for queue in pairs(due_queues) do
   wake(queue, now)

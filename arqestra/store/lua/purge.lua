@@ -8,7 +8,7 @@
 -- @include _score
 -- @include _wake
 -- @include _limits
--- @include _children
+-- @include _flow
 -- @include _erase
 
 local queue, skip, size = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -26,6 +26,9 @@ for _, id in ipairs(ids) do
   end
 end
 due_queues[queue] = nil
+if do_chores(INLINE, false, now, due_queues) then
+  due_queues[queue] = true
+end
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

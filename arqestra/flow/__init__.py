@@ -1,0 +1,1 @@
+"""Flows: graphs of jobs (`handle.py`), and durable workflows (`orchestrator.py`)."""

@@ -1,0 +1,122 @@
+"""Calls of job functions as nodes of a flow, ready to be stored."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from arq.utils import to_ms, to_unix_ms
+
+from ..clock import timestamp_ms
+from ..control import JobControl
+from ..errors import ArgumentsError, PayloadTooLarge
+from ..limits import Entry
+from ..middleware import Middleware
+from ..serializers import Serializer
+from ..signature import Signature
+from ..store.flows import NodeRecord, node_spec
+from ..store.listener import Listener
+from ..store.store import Store
+from ..wire import Payload, encode_payload
+
+__all__ = ("Client", "NodeEncoder")
+
+
+class Client(Protocol):
+    """What flows need of a `Pool`."""
+
+    serializer: Serializer
+    default_queue_name: str
+    max_payload_bytes: int
+    middleware: tuple[Middleware, ...]
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def listener(self) -> Listener: ...
+
+
+class NodeEncoder:
+    """Makes records of calls.
+
+    :param serializer: of the payloads
+    :param default_queue: queue of functions that name none
+    :param max_payload_bytes: size limit of one job's encoded arguments
+    """
+
+    def __init__(self, serializer: Serializer, default_queue: str, max_payload_bytes: int) -> None:
+        self._serializer = serializer
+        self._default_queue = default_queue
+        self._max_payload_bytes = max_payload_bytes
+
+    def record(
+        self,
+        call: Signature[Any],
+        flow_id: str,
+        number: int,
+        *,
+        gets: int | None = None,
+        on_error: bool = False,
+        on_failure: str = "fail",
+    ) -> NodeRecord:
+        """The record of a call.
+
+        :param gets: the node whose value becomes its first argument
+        :param on_error: it runs only if its parent failed
+        :raises SerializationError, PayloadTooLarge: the arguments cannot be stored
+        """
+        options, control = call.options, getattr(call.function, "control", None)
+        queue = options.queue or getattr(call.function, "queue", None) or self._default_queue
+        expires = options.expires if control is None else options.expires or control.expires_s
+        stored: dict[str, Any] = {}
+        if gets is not None:
+            stored["in"] = gets
+        if expires:
+            stored["xr"] = to_ms(expires)
+        if options.headers:
+            stored["h"] = _checked_headers(options.headers)
+        priority = options.priority
+        if priority is None:
+            priority = 0 if control is None else control.priority
+        entries = [] if control is None else _limits(control, call, takes_result=gets is not None)
+        return NodeRecord(
+            "job",
+            "error" if on_error else "ok",
+            on_failure,
+            queue,
+            priority,
+            entries[0][1] if entries else "",
+            _when(call),
+            call.name,
+            spec=node_spec(entries, flow_id, number),
+            payload=self._payload(call, stored),
+        )
+
+    def _payload(self, call: Signature[Any], options: dict[str, Any]) -> bytes:
+        payload = Payload(call.name, call.args, dict(call.kwargs), None, timestamp_ms(), options)
+        data = encode_payload(self._serializer, payload)
+        if len(data) > self._max_payload_bytes:
+            raise PayloadTooLarge(
+                f'job "{call.name}": expected at most {self._max_payload_bytes} bytes of encoded arguments '
+                f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
+            )
+        return data
+
+
+def _limits(control: JobControl, call: Signature[Any], *, takes_result: bool) -> Sequence[Entry]:
+    """The limits, as far as they are known: where the parent's result is an argument, the worker finds out the rest."""
+    limits = [limit for limit in (control.rate_limit, control.concurrency) if limit is not None]
+    if takes_result and any(limit.key is not None for limit in limits):
+        return []
+    return control.limits(call.name, call.args, call.kwargs)
+
+
+def _when(call: Signature[Any]) -> str:
+    options = call.options
+    if options.defer_until is not None:
+        return f"={to_unix_ms(options.defer_until)}"
+    return f"+{to_ms(options.defer_by)}" if options.defer_by else ""
+
+
+def _checked_headers(headers: Any) -> dict[str, str]:
+    if isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair):
+        return dict(headers)
+    raise ArgumentsError(f"headers: expected a dict of str to str, got {headers!r}")

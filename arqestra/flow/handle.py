@@ -1,0 +1,379 @@
+"""`FlowHandle`: a handle on a flow that was enqueued."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import msgspec
+from arq.jobs import ResultNotFound
+
+from ..errors import FlowCancelled, FlowRunning, UpstreamFailed
+from ..graph import Graph
+from ..identity import new_job_id
+from ..rebuild import rebuild_value
+from ..store.flows import FlowStore, NodeRecord, encode_node
+from ..store.read_flows import FlowRecord, StoredNode, read_flow, read_nodes
+from .encode import Client
+from .submit import CHILDREN_A_PIECE, child_pieces
+from .values import FlowGone, FlowValues, error_of
+
+__all__ = ("Edge", "FlowEvent", "FlowGraph", "FlowHandle", "FlowNode", "FlowProgress", "FlowStatus")
+
+R = TypeVar("R")
+FlowStatus = Literal["running", "complete", "failed", "cancelled", "not_found"]
+NodeState = Literal[
+    "waiting", "queued", "running", "complete", "failed", "aborted", "expired", "upstream_failed", "skipped"
+]
+_STATES: dict[str, NodeState] = {
+    **{"": "waiting", "q": "queued", "c": "complete", "f": "failed", "a": "aborted", "x": "expired"},
+    **{"u": "upstream_failed", "s": "skipped", "d": "aborted"},
+}
+POLL_S = 2.0  # only the safety net beside push
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class FlowProgress:
+    """How far a flow is.
+
+    :ivar total: jobs in it
+    :ivar done: jobs that have ended, in whatever way
+    :ivar active: jobs that are queued or run
+    :ivar waiting: jobs that wait for others
+    :ivar states: how many ended in which state
+    """
+
+    total: int
+    done: int
+    active: int
+    waiting: int
+    states: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEvent:
+    """A change in a flow.
+
+    :ivar number: of the node; 0 for the flow as a whole
+    :ivar state: the node's new state; "ended" for the flow
+    """
+
+    number: int
+    job_id: str
+    function: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowNode:
+    """A job or a join of a flow's graph.
+
+    :ivar kind: "job" or "join"
+    :ivar fault: of "upstream_failed": the number of the job at fault
+    """
+
+    number: int
+    kind: str
+    job_id: str
+    function: str
+    queue: str
+    state: NodeState
+    fault: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What comes before what.
+
+    :ivar on_error: the second runs only if the first failed
+    """
+
+    before: int
+    after: int
+    on_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlowGraph:
+    """Nodes and edges with their states."""
+
+    nodes: tuple[FlowNode, ...]
+    edges: tuple[Edge, ...]
+
+    def mermaid(self) -> str:
+        """As Mermaid text, for a picture (https://mermaid.js.org/syntax/flowchart.html)."""
+        lines = ["flowchart TD"]
+        for node in self.nodes:
+            if node.kind == "join":
+                lines.append(f"    n{node.number}(( )):::{node.state}")
+            else:
+                lines.append(f'    n{node.number}["{_mermaid_text(node.function)}"]:::{node.state}')
+        for edge in self.edges:
+            lines.append(f"    n{edge.before} {'-. error .->' if edge.on_error else '-->'} n{edge.after}")
+        lines += [f"    classDef {state} fill:{colour}" for state, colour in _COLOURS.items()]
+        return "\n".join(lines)
+
+
+_COLOURS = {
+    **{"waiting": "#eeeeee", "queued": "#cfe2ff", "running": "#9ec5fe", "complete": "#a3cfbb", "failed": "#f1aeb5"},
+    **{"aborted": "#e9c46a", "expired": "#e9c46a", "upstream_failed": "#f8d7da", "skipped": "#dee2e6"},
+}
+
+
+def _mermaid_text(text: str) -> str:
+    return "".join(char if char.isalnum() or char in " ._-:" else f"#{ord(char)};" for char in text)
+
+
+class FlowHandle(Generic[R]):
+    """A flow that was enqueued.
+
+    :param flow_id: its id
+    :param client: a `Pool`
+    :param graph: what it was made of, if that is known: results are rebuilt by the functions' annotations then
+    """
+
+    def __init__(self, flow_id: str, client: Client, graph: Graph | None = None) -> None:
+        self.flow_id = flow_id
+        self._client = client
+        self._flows = FlowStore(client.store)
+        self._graph = graph
+        self._values = FlowValues(self._flows, client.serializer, flow_id, self._rebuilt)
+
+    def __repr__(self) -> str:
+        return f"<FlowHandle {self.flow_id}>"
+
+    def _rebuilt(self, number: int, value: Any) -> Any:
+        call = self._graph.nodes[number].call if self._graph else None
+        result_type = getattr(call.function, "result_type", Any) if call else Any
+        if not self._client.serializer.plain:
+            return value
+        try:
+            return rebuild_value(result_type, value)
+        except msgspec.ValidationError:
+            return value
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Wait for the flow's last job (or group) and return its result.
+
+        :param timeout: seconds to wait at most; None waits for ever
+        :raises TimeoutError: it has not ended in time
+        :raises ResultNotFound: there is no such flow, or it is not kept any more
+        :raises FlowCancelled: it was cancelled
+        :raises Exception: what the job at fault raised, with the worker's traceback as its cause
+        """
+        try:
+            record = await self._until_output(timeout)
+            value = await self._values.value(record.output)
+        except FlowGone as gone:
+            raise ResultNotFound(str(gone)) from None
+        if record.output_state[:1] == "c":
+            return cast(R, value)
+        error = error_of(value if not isinstance(value, list) else await self._fault(record.output_state))
+        if record.cancelled is not None and not isinstance(error, Exception):
+            raise FlowCancelled(f"flow {self.flow_id} was cancelled: {record.cancelled}")
+        if isinstance(error, Exception):
+            raise error
+        raise UpstreamFailed(self.flow_id, record.name, error)
+
+    async def _fault(self, state: str) -> Any:
+        return await self._values.value(int(state[1:])) if state[:1] == "u" else None
+
+    async def _record(self) -> FlowRecord:
+        record = await read_flow(self._client.store, self.flow_id)
+        if record is None:
+            raise FlowGone(f"flow {self.flow_id}: expected it to exist; it was forgotten, or is not kept any more")
+        return record
+
+    async def _until_output(self, timeout: float | None) -> FlowRecord:
+        changed = asyncio.Event()
+        channel = self._client.store.keys.done_channel(self.flow_id)
+        try:
+            async with asyncio.timeout(timeout):
+                record = await self._record()
+                if record.has_output:
+                    return record
+                with self._client.listener.listen(channel, lambda _: changed.set()):
+                    while True:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(changed.wait(), POLL_S)
+                        changed.clear()
+                        record = await self._record()
+                        if record.has_output:
+                            return record
+        except TimeoutError:
+            raise TimeoutError(f"flow {self.flow_id} has not ended within {timeout} s") from None
+
+    async def wait(self, timeout: float | None = None) -> FlowStatus:
+        """Wait until all of its jobs have ended, error callbacks too; returns how.
+
+        :raises TimeoutError: they have not ended in time
+        """
+        changed = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout):
+                with self._client.listener.listen(
+                    self._client.store.keys.done_channel(self.flow_id), lambda _: changed.set()
+                ):
+                    while True:
+                        record = await read_flow(self._client.store, self.flow_id)
+                        if record is None or record.state == "ended":
+                            return await self.status()
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(changed.wait(), POLL_S)
+                        changed.clear()
+        except TimeoutError:
+            raise TimeoutError(f"flow {self.flow_id} has not ended within {timeout} s") from None
+
+    async def status(self) -> FlowStatus:
+        """How it stands. A flow whose result is there may still run error callbacks: it is "running" then."""
+        record = await read_flow(self._client.store, self.flow_id)
+        if record is None:
+            return "not_found"
+        if record.state != "ended":
+            return "running"
+        if record.output_state[:1] == "c":
+            return "complete"
+        return "failed" if record.cancelled is None else "cancelled"
+
+    async def progress(self) -> FlowProgress:
+        """How many of its jobs have ended, and how.
+
+        :raises ResultNotFound: there is no such flow
+        """
+        try:
+            record = await self._record()
+        except FlowGone as gone:
+            raise ResultNotFound(str(gone)) from None
+        counts = record.counts
+        states: dict[str, int] = {}
+        for letter in "cfaxusd":
+            if counts.get(letter):
+                states[_STATES[letter]] = states.get(_STATES[letter], 0) + counts[letter]
+        done = sum(states.values())
+        active = counts.get("q", 0) - sum(counts.get(letter, 0) for letter in "cfax")
+        return FlowProgress(record.total, done, active, record.total - done - active, states)
+
+    async def events(self) -> AsyncIterator[FlowEvent]:
+        """The changes from now on, as they come, until the flow has ended.
+
+        After a lost connection the states of all nodes are compared with those seen, so that none is missed.
+        """
+        news: asyncio.Queue[bytes | None] = asyncio.Queue()
+        channel = self._client.store.keys.flow_news(self.flow_id)
+        with self._client.listener.listen(channel, news.put_nowait):
+            known = {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
+            states = {number: node.state for number, node in known.items()}
+            while True:
+                try:
+                    message = await asyncio.wait_for(news.get(), POLL_S)
+                except TimeoutError:
+                    message = None
+                for number, state in await self._changes(message, states):
+                    states[number] = state
+                    node = known.get(number)
+                    if number == 0:
+                        yield FlowEvent(0, self.flow_id, "", "ended")
+                        return
+                    if node is not None and node.kind == "job":
+                        yield FlowEvent(number, node.job_id, node.function, _STATES[state[:1]])
+
+    async def _changes(self, message: bytes | None, states: dict[int, str]) -> list[tuple[int, str]]:
+        if message is not None:
+            pairs = [line.split(" ", 1) for line in message.decode().split("\n")]
+            return [(int(number), state) for number, state in pairs if states.get(int(number)) != state]
+        changes = [
+            (node.number, node.state)
+            for node in await read_nodes(self._client.store, self.flow_id)
+            if node.state != states.get(node.number, "")
+        ]
+        record = await read_flow(self._client.store, self.flow_id)
+        return changes if record is not None and record.state == "running" else [*changes, (0, "ended")]
+
+    async def cancel(self, reason: str = "") -> bool:
+        """Abort what runs and drop what waits; returns False if it had ended or does not exist.
+
+        A job that runs is told at once, whether or not its worker has `allow_abort_jobs`.
+        """
+        return await self._flows.cancel(self.flow_id, reason) == "cancelled"
+
+    async def retry(self) -> int:
+        """Run the jobs that did not complete once more, and what hangs on them; what completed stays.
+
+        :returns: how many jobs run again
+        :raises FlowRunning: it has not ended
+        :raises ResultNotFound: there is no such flow
+        """
+        record = await read_flow(self._client.store, self.flow_id)
+        if record is None or record.kind != "g":
+            raise ResultNotFound(f"flow {self.flow_id}: expected a graph that is kept, found none")
+        if record.state != "ended":
+            raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, it runs")
+        nodes = {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
+        again = {number for number, node in nodes.items() if node.state[:1] not in ("c", "s")}
+        again |= _error_callbacks(nodes, again)
+        if not any(nodes[number].kind == "job" for number in again):
+            return 0
+        await self._run_again(nodes, again, record)
+        return sum(nodes[number].kind == "job" for number in again)
+
+    async def _run_again(self, nodes: Mapping[int, StoredNode], again: set[int], record: FlowRecord) -> None:
+        source = record.nodes + 1
+        resets = [(number, sum(parent in again for parent in nodes[number].parents) or 1) for number in sorted(again)]
+        first = [number for number, _ in resets if not any(parent in again for parent in nodes[number].parents)]
+        fields: list[tuple[str, bytes | str]] = [(str(source), encode_node(NodeRecord("source")))]
+        for at in range(0, len(resets), CHILDREN_A_PIECE):
+            more = int(at + CHILDREN_A_PIECE < len(resets))
+            flat = [field for reset in resets[at : at + CHILDREN_A_PIECE] for field in reset]
+            fields.append((f"{source}r{at // CHILDREN_A_PIECE}", _pack([more, *flat])))
+        fields += child_pieces(source, first)
+        nonce = new_job_id()
+        left = sum(nodes[number].kind == "job" for number in again)
+        await self._flows.store(self.flow_id, record.nonce, {}, fields, ())
+        verdict = await self._flows.start(self.flow_id, nonce, source=source, left=left, nodes=source, reset=True)
+        if verdict == "exists":
+            raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, somebody else has retried it")
+        if verdict == "missing":
+            raise ResultNotFound(f"flow {self.flow_id}: expected it to exist; it is not kept any more")
+
+    async def graph(self) -> FlowGraph:
+        """Its nodes and edges with their states."""
+        nodes = await read_nodes(self._client.store, self.flow_id, running=True)
+        return FlowGraph(
+            tuple(
+                FlowNode(
+                    node.number,
+                    node.kind,
+                    node.job_id,
+                    node.function,
+                    node.queue,
+                    "running" if node.running else _STATES[node.state[:1]],
+                    int(node.state[1:]) if node.state[:1] == "u" else None,
+                )
+                for node in nodes
+            ),
+            tuple(Edge(parent, node.number, node.on_error) for node in nodes for parent in node.parents if parent != 0),
+        )
+
+    async def forget(self) -> bool:
+        """Remove it and its jobs' results from Redis; returns False if there was none.
+
+        :raises FlowRunning: it has not ended
+        """
+        nodes = await read_nodes(self._client.store, self.flow_id)
+        record = await read_flow(self._client.store, self.flow_id)
+        jobs = [(node.job_id, node.queue) for node in nodes if node.kind == "job"]
+        if not await self._flows.forget(self.flow_id, jobs):
+            raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, it runs; cancel it first")
+        return record is not None
+
+
+def _error_callbacks(nodes: Mapping[int, StoredNode], again: set[int]) -> set[int]:
+    """Error callbacks of what runs again, whatever became of them, and what hangs on those."""
+    found: set[int] = set()
+    for number in sorted(nodes):  # parents have lower numbers
+        node = nodes[number]
+        if number not in again and any(parent in again or parent in found for parent in node.parents):
+            found.add(number)
+    return found

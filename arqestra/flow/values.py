@@ -1,0 +1,102 @@
+"""What the nodes of a flow ended with: read when somebody needs it, in pieces, from where the jobs' results are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from arq.worker import JobExecutionFailed
+
+from ..errors import ArqestraError, FlowCancelled, RemoteTraceback, UpstreamFailed
+from ..serializers import Serializer
+from ..store.flows import FlowStore, Value
+from ..wire import decode_result
+
+__all__ = ("FlowGone", "FlowValues", "error_of")
+
+
+class FlowGone(ArqestraError):
+    """The flow was forgotten, or its time is over."""
+
+
+class FlowValues:
+    """Reads the values of one flow.
+
+    :param rebuild: called with a job's number and its value; default gives the value as it is
+    """
+
+    def __init__(
+        self,
+        flows: FlowStore,
+        serializer: Serializer,
+        flow_id: str,
+        rebuild: Callable[[int, Any], Any] = lambda _, value: value,
+    ) -> None:
+        self._flows = flows
+        self._serializer = serializer
+        self._flow_id = flow_id
+        self._rebuild = rebuild
+
+    async def state(self, number: int) -> str:
+        """The state of a node; '' if it has not ended."""
+        [value] = await self._read([number])
+        return value.state
+
+    async def value(self, number: int) -> Any:
+        """The value of a node that has ended: of a join a list; the exception if it did not complete.
+
+        :raises FlowGone: there is no such flow any more
+        """
+        known: dict[int, Value] = {}
+        wanted = [number]
+        while wanted:
+            read = await self._read(wanted)
+            known.update(zip(wanted, read, strict=True))
+            wanted = [
+                each for value in read for each in (*(value.parents or ()), *_fault_of(value)) if each not in known
+            ]
+        return self._built(number, known)
+
+    async def _read(self, numbers: Sequence[int]) -> list[Value]:
+        values = await self._flows.values(self._flow_id, numbers)
+        if values is None:
+            raise FlowGone(f"flow {self._flow_id}: expected it to exist; it was forgotten, or is not kept any more")
+        return values
+
+    def _built(self, number: int, known: dict[int, Value]) -> Any:
+        value = known[number]
+        letter = value.state[:1]
+        if letter == "u":
+            fault = known[int(value.state[1:])]
+            error = self._built(int(value.state[1:]), known)
+            if isinstance(error, UpstreamFailed):
+                return error
+            function = "" if fault.result is None else decode_result(self._serializer, fault.result)[0].function
+            return UpstreamFailed(fault.job_id, function, error if isinstance(error, BaseException) else None)
+        if letter == "d":
+            return FlowCancelled(f"flow {self._flow_id} was cancelled")
+        if value.parents is not None:
+            return [self._built(each, known) for each in value.parents]
+        if letter == "s":
+            return None
+        if value.result is None:
+            return JobExecutionFailed(f"job {value.job_id}: its result is not kept")
+        return self._decoded(number, value.result)
+
+    def _decoded(self, number: int, data: bytes) -> Any:
+        info, remote_traceback = decode_result(self._serializer, data)
+        if info.success:
+            return self._rebuild(number, info.result)
+        error = info.result if isinstance(info.result, BaseException) else JobExecutionFailed(str(info.result))
+        if remote_traceback and error.__cause__ is None:
+            error.__cause__ = RemoteTraceback(remote_traceback)
+        return error
+
+
+def _fault_of(value: Value) -> tuple[int, ...]:
+    return (int(value.state[1:]),) if value.state[:1] == "u" else ()
+
+
+def error_of(value: Any) -> BaseException | None:
+    """The exception to raise for a value that stands for a failure: that of the job at fault."""
+    if isinstance(value, UpstreamFailed) and isinstance(value.error, Exception):
+        return value.error
+    return value if isinstance(value, BaseException) else None

@@ -1,0 +1,245 @@
+"""The transitions of flows, and what is read of them. `lua/_flow.lua` explains the data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, cast
+
+import msgspec
+
+from ..limits import Entry, encode_spec
+from .store import Store
+
+__all__ = ("Advance", "FlowStore", "History", "NodeRecord", "Value", "decode_node", "encode_node")
+
+FIELDS_A_CALL = 2_000
+BYTES_A_CALL = 4 * 1024 * 1024
+VALUES_A_CALL = 500
+EVENTS_A_CALL = 500
+FORGET_A_CALL = 500
+
+
+class NodeRecord(NamedTuple):
+    """A node as it is stored.
+
+    :ivar kind: "job", "join", or of a workflow what else it asked for: "timer", "value", "patch"
+    :ivar runs: "ok", or "error": only if its parent failed
+    :ivar on_failure: "fail" or "continue"
+    :ivar when: '' due at its release, `+ms` that much later, `=ms` at that time; of a timer its ms
+    :ivar spec: limits as the scripts read them
+    :ivar label: what a person is told of it: the function's name
+    :ivar digest: of the arguments, by which a replay knows them
+    """
+
+    kind: str
+    runs: str = "ok"
+    on_failure: str = "fail"
+    queue: str = ""
+    priority: int = 0
+    limit: str = ""
+    when: str = ""
+    label: str = ""
+    digest: str = ""
+    spec: bytes = b""
+    payload: bytes = b""
+
+
+_HEADER_FIELDS = 9
+
+
+def encode_node(node: NodeRecord) -> bytes:
+    header = msgspec.msgpack.encode(node[:_HEADER_FIELDS])
+    return b"%04d%b%05d%b%b" % (len(header), header, len(node.spec), node.spec, node.payload)
+
+
+def decode_node(data: bytes) -> NodeRecord:
+    header_end = 4 + int(data[:4])
+    header = msgspec.msgpack.decode(data[4:header_end])
+    spec_end = header_end + 5 + int(data[header_end : header_end + 5])
+    return NodeRecord(*header)._replace(spec=data[header_end + 5 : spec_end], payload=data[spec_end:])
+
+
+def node_spec(entries: Sequence[Entry], flow_id: str, number: int) -> bytes:
+    """The spec of a job that is a node of a flow."""
+    return encode_spec([*entries, ("n", flow_id, number)])
+
+
+class Value(NamedTuple):
+    """What a node ended with.
+
+    :ivar state: '' if it has not ended
+    :ivar parents: of a join: the numbers of the nodes whose values are its value
+    :ivar result: of a job: its encoded result; None if it has none
+    """
+
+    state: str
+    parents: tuple[int, ...] | None
+    result: bytes | None
+    job_id: str
+
+
+class History(NamedTuple):
+    """What happened in a workflow.
+
+    :ivar events: each with the encoded result of the step that it is about, if it is about one
+    :ivar seen: events of it that are known then
+    """
+
+    now_ms: int
+    seen: int
+    record: dict[str, str]
+    nodes: dict[int, NodeRecord]
+    timers: dict[int, int]
+    events: list[tuple[bytes, bytes | None]]
+
+
+class Advance(NamedTuple):
+    """What a workflow decided.
+
+    :ivar nodes: number -> encoded record
+    :ivar events: (number or 0, kind, value)
+    :ivar aborts: numbers of steps that it gives up
+    """
+
+    nodes: Sequence[tuple[int, bytes]] = ()
+    events: Sequence[tuple[int, str, bytes]] = ()
+    aborts: Sequence[int] = ()
+
+
+class FlowStore:
+    """The transitions of flows, over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys = store.keys
+
+    async def _call(self, name: str, flow_id: str, *args: bytes | str | int) -> Any:
+        return await self._store.call(name, self._keys.flow(flow_id), flow_id, *args)
+
+    # -- graphs ---------------------------------------------------------------------------------------------------
+
+    async def store(
+        self,
+        flow_id: str,
+        nonce: str,
+        record: Mapping[str, str | int],
+        nodes: Sequence[tuple[str, bytes | str]],
+        pending: Sequence[tuple[str, int]],
+    ) -> Literal["stored", "exists", "taken"]:
+        """Store what a flow consists of, a piece at a time. Nothing of it takes effect before `start`."""
+        first = [*record.items()]
+        for piece in _pieces(nodes):
+            verdict = await self._store_piece(flow_id, nonce, first, piece, ())
+            if verdict != "stored":
+                return verdict
+            first = []
+        for at in range(0, len(pending), FIELDS_A_CALL):
+            verdict = await self._store_piece(flow_id, nonce, first, (), pending[at : at + FIELDS_A_CALL])
+            if verdict != "stored":
+                return verdict
+        return "stored"
+
+    async def _store_piece(
+        self, flow_id: str, nonce: str, *parts: Sequence[tuple[str, Any]]
+    ) -> Literal["stored", "exists", "taken"]:
+        flat = [field for part in parts for entry in part for field in entry]
+        reply = await self._call("flow_store", flow_id, nonce, *(len(part) for part in parts), *flat)
+        return cast(Literal["stored", "exists", "taken"], reply.decode())
+
+    async def start(
+        self, flow_id: str, nonce: str, *, source: int, left: int, nodes: int, reset: bool = False
+    ) -> Literal["started", "missing", "exists"]:
+        """Start what was stored.
+
+        :param source: the node whose children are the first
+        :param left: jobs that have to end until the flow has ended
+        :param nodes: the highest number of a node
+        :param reset: nodes of an earlier round run again
+        """
+        reply = await self._call("flow_start", flow_id, nonce, source, left, "1" if reset else "0", nodes)
+        return cast(Literal["started", "missing", "exists"], reply.decode())
+
+    async def cancel(self, flow_id: str, reason: str) -> Literal["cancelled", "ended", "missing"]:
+        """Cancel a graph that runs."""
+        reply = await self._call("flow_cancel", flow_id, reason)
+        return cast(Literal["cancelled", "ended", "missing"], reply.decode())
+
+    async def forget(self, flow_id: str, jobs: Sequence[tuple[str, str]]) -> bool:
+        """Remove a flow that has ended, with its jobs' (id, queue) results; False if it runs."""
+        for first in range(0, max(1, len(jobs)), FORGET_A_CALL):
+            piece = jobs[first : first + FORGET_A_CALL]
+            last = first + FORGET_A_CALL >= len(jobs)
+            flat = [field for job in piece for field in job]
+            if await self._call("flow_forget", flow_id, "1" if last else "0", *flat) == b"running":
+                return False
+        return True
+
+    async def values(self, flow_id: str, numbers: Sequence[int]) -> list[Value] | None:
+        """What nodes ended with; None if there is no such flow."""
+        found: list[Value] = []
+        for first in range(0, len(numbers), VALUES_A_CALL):
+            reply = await self._call("flow_values", flow_id, *numbers[first : first + VALUES_A_CALL])
+            if reply[0] == b"0":
+                return None
+            for state, held, job_id in zip(*[iter(reply[1:])] * 3, strict=True):
+                parents = None if job_id else tuple(msgspec.msgpack.decode(held))
+                found.append(Value(state.decode(), parents, held if job_id else None, job_id.decode()))
+        return found
+
+    # -- workflows ------------------------------------------------------------------------------------------------
+
+    async def history(self, flow_id: str, queue: str, *, after: int = 0, nodes: bool = False) -> History:
+        """The events of a workflow after the first so many; with its nodes, for a replay."""
+        reply = await self._store.call("history", queue, flow_id, after, EVENTS_A_CALL, "1" if nodes else "0")
+        now_ms, count, record, fields, *flat = reply
+        events = list(zip(flat[::2], flat[1::2], strict=True))
+        while after + len(events) < count:
+            more = await self._store.call("history", queue, flow_id, after + len(events), EVENTS_A_CALL, "0")
+            if not more[4:]:
+                break
+            events += zip(more[4::2], more[5::2], strict=True)
+        known, timers = _nodes_of(fields)
+        return History(now_ms, after + len(events), _text_of(record), known, timers, events)
+
+    async def advance(
+        self, flow_id: str, queue: str, token: str, decided: Advance, *, keep_ms: int, name: str
+    ) -> list[int] | None:
+        """Write what a workflow decided; None if the lease is lost, else the due times of its timers, in order."""
+        flat: list[bytes | str | int] = []
+        for number, record in decided.nodes:
+            flat += (number, record)
+        for number, kind, value in decided.events:
+            flat += (number, kind, value)
+        flat += decided.aborts
+        counts = f"{len(decided.nodes)} {len(decided.events)} {len(decided.aborts)}"
+        reply = await self._store.call("advance", queue, flow_id, token, keep_ms, name, counts, *flat)
+        return None if reply[0] == b"0" else [int(due) for due in reply[2:]]
+
+    async def signal(self, flow_id: str, queue: str, event: bytes) -> bool:
+        """Send an event to a workflow; False if it is not queued and does not run."""
+        return bool(await self._store.call("signal", queue, flow_id, event) == b"sent")
+
+
+def _pieces(nodes: Sequence[tuple[str, bytes | str]]) -> Iterator[Sequence[tuple[str, bytes | str]]]:
+    """Pieces that bound the time of one script call and the size of one request."""
+    first = size_bytes = 0
+    for at, (_, data) in enumerate(nodes):
+        size_bytes += len(data)
+        if at > first and (at - first == FIELDS_A_CALL or size_bytes > BYTES_A_CALL):
+            yield nodes[first:at]
+            first, size_bytes = at, len(data)
+    yield nodes[first:]
+
+
+def _text_of(flat: Sequence[bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode(errors="replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _nodes_of(flat: Sequence[bytes]) -> tuple[dict[int, NodeRecord], dict[int, int]]:
+    nodes: dict[int, NodeRecord] = {}
+    timers: dict[int, int] = {}
+    for field, data in zip(flat[::2], flat[1::2], strict=True):
+        name = field.decode()
+        if name.isdigit():
+            nodes[int(name)] = decode_node(data)
+        elif name.endswith("t"):
+            timers[int(name[:-1])] = int(data)
+    return nodes, timers

@@ -1,0 +1,386 @@
+-- Flows: graphs of jobs, and durable workflows. Needs _score, _wake, _limits.
+--
+-- A flow is a record in Redis with numbered nodes. A job that belongs to one says so in its spec: { 'n', flow, number }.
+--
+--   FLOW .. flow     hash: kind ('g' graph, 'w' workflow), state ('running', 'ended'), and of a graph left (nodes that have
+--                    not ended), total, q (released), and a count for each state
+--   NODES .. flow    hash: number -> record; number .. 'c' .. k -> k-th piece of its children, { '1' if more follow, ... };
+--                    number .. 'i' -> its job id, if that is not flow:number; and what only Python reads
+--   STATES .. flow   hash: number -> state. 'q' released; ended: 'c' complete, 'f' failed, 'a' aborted, 'x' expired,
+--                    'u' and the number of the node at fault: a parent failed, 's' skipped, 'd' dropped by a cancellation.
+--                    Of the first four: then '0' its result is not kept beyond the flow, '!' it is kept for ever
+--   PENDING .. flow  hash: join -> parents that have not ended
+--   LOG .. flow      list, of a workflow: its events in order
+--   CHORES           list of what is left to do: `what|number|piece|flow`
+--
+-- A node's record: header length (4 digits), header, spec length (5 digits), spec, payload. The header is msgpack:
+--   { kind: 'job' | 'join', runs: 'ok' | 'error', on failure: 'fail' | 'continue', queue, priority, first limit or '', when }
+-- A join is no job: it ends, with the list of its parents' results, when its last parent has ended.
+--
+-- THE JOIN FIRES ONCE: a node ends in one script (its lease is fenced, so at most once), and that script settles its
+-- children, which releases a child, counts a join down, or passes a failure on. What would take the script too long goes
+-- to CHORES in the same script, and the next claim of any worker carries on there: nothing depends on the producer, on the
+-- worker that ran the parent, or on a message. A child that has a state already is left alone.
+
+local INLINE = 300           -- children settled in the script that ended their parent
+local PASS = 300             -- nodes looked at in one step of a pass over all of them
+
+local agenda = {}            -- chores of this script: { what, number, piece, flow }
+local flow_news = {}         -- flow -> { 'number state', ... } for those who listen
+local notified = {}          -- workflows whose worker was told in this script
+
+local function flow_exists(flow)
+  return call('EXISTS', FLOW .. flow) == 1
+end
+
+local function node_id(flow, number)
+  return call('HGET', NODES .. flow, number .. 'i') or flow .. ':' .. number
+end
+
+local function node_of(flow, number)
+  local record = call('HGET', NODES .. flow, number)
+  if not record then
+    return nil
+  end
+  local header_end = 4 + tonumber(string.sub(record, 1, 4))
+  local header = cmsgpack.unpack(string.sub(record, 5, header_end))
+  local spec_end = header_end + 5 + tonumber(string.sub(record, header_end + 1, header_end + 5))
+  return {
+    kind = header[1], runs = header[2], on_failure = header[3], queue = header[4], priority = header[5],
+    limit = header[6], when = header[7], record = record, spec_at = header_end + 6, spec_end = spec_end,
+  }
+end
+
+local function tell(flow, number, state)
+  local list = flow_news[flow]
+  if not list then
+    list = {}
+    flow_news[flow] = list
+  end
+  list[#list + 1] = number .. ' ' .. state
+end
+
+-- Make a job of a node, due at once or when its `when` says.
+local function release(flow, number, node, now, due_queues)
+  if call('HSETNX', STATES .. flow, number, 'q') == 0 then
+    return
+  end
+  local id, queue = node_id(flow, number), node.queue
+  call('SET', JOB .. id, string.sub(node.record, node.spec_end + 1))
+  call('DEL', ATTEMPTS .. id, RESULT .. id)
+  call('HSET', SPECS .. queue, id, string.sub(node.record, node.spec_at, node.spec_end))
+  local due = now
+  if node.when ~= '' then
+    local ms = tonumber(string.sub(node.when, 2))
+    due = string.sub(node.when, 1, 1) == '+' and now + ms or ms
+  end
+  if due <= now and node.limit ~= '' then
+    park(queue, id, node.limit, in_order(due, node.priority), now)
+  else
+    call('ZADD', queue, score_at(queue, id, due, node.priority, now), id)
+  end
+  if due <= now then
+    due_queues[queue] = true
+  else
+    announce_deferred(queue, due, now)
+  end
+  call('HINCRBY', FLOW .. flow, 'q', 1)
+  tell(flow, number, 'q')
+end
+
+-- A workflow has news: its worker is told, or it becomes due if nobody holds it.
+local function notify(flow, now, due_queues)
+  if notified[flow] then
+    return
+  end
+  notified[flow] = true
+  local queue = call('HGET', FLOW .. flow, 'queue')
+  local worker, lease_end = string.match(call('GET', LEASE .. flow) or '', '^([^.|]+)%.[^|]*|(%d+)|')
+  if worker and tonumber(lease_end) > now then
+    call('PUBLISH', WORKER .. worker, 'flow ' .. flow)
+    return
+  end
+  local score = queue and tonumber(call('ZSCORE', queue, flow) or 0) or 0
+  if score > now and score ~= HELD_SCORE then
+    call('ZREM', PROMOTE .. queue, flow)
+    call('ZADD', queue, 'XX', in_order(now, priority_of(score)), flow)
+    due_queues[queue] = true
+  end
+end
+
+local end_node
+
+-- All nodes of a graph have ended, or a workflow has. Its record gets a TTL; results and what is left of it are chores.
+local function end_flow(flow, now, due_queues)
+  local name = FLOW .. flow
+  local kind, keep_ms, owner, number, output = unpack(call('HMGET', name, 'kind', 'keep', 'owner', 'number', 'output'))
+  call('HSET', name, 'state', 'ended', 'ended', now)
+  call('ZREM', FLOWS, flow)
+  call('ZADD', ENDED_FLOWS, now + keep_ms, flow)
+  call('ZREMRANGEBYSCORE', ENDED_FLOWS, '-inf', now)
+  for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING, LOG }) do
+    call('PEXPIRE', prefix .. flow, keep_ms)
+  end
+  if call('PTTL', ENDED_FLOWS) < tonumber(keep_ms) then
+    call('PEXPIRE', ENDED_FLOWS, keep_ms)
+  end
+  if kind == 'w' then
+    agenda[#agenda + 1] = { 'c', 1, 0, flow }
+  end
+  agenda[#agenda + 1] = { 'z', 1, 0, flow }
+  call('PUBLISH', DONE .. flow, '')
+  tell(flow, 0, 'ended')
+  if owner and flow_exists(owner) then
+    local state = call('HGET', STATES .. flow, output) or 'f'
+    end_node(owner, number, string.sub(state, 1, 1) == 'c' and 'c' or 'f', now, due_queues)
+  end
+end
+
+-- A node has ended: write it down, and settle what hangs on it.
+function end_node(flow, number, state, now, due_queues)
+  if not flow_exists(flow) then
+    return  -- forgotten
+  end
+  call('HSET', STATES .. flow, number, state)
+  tell(flow, number, state)
+  local name = FLOW .. flow
+  local kind, life, output = unpack(call('HMGET', name, 'kind', 'state', 'output'))
+  if output == tostring(number) then
+    call('PUBLISH', DONE .. flow, '')
+  end
+  if kind == 'w' then
+    if life == 'ended' then
+      return  -- what a workflow left behind
+    end
+    call('RPUSH', LOG .. flow, 's ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. state)
+    return notify(flow, now, due_queues)
+  end
+  agenda[#agenda + 1] = { 'e', number, 0, flow }
+  call('HINCRBY', name, string.sub(state, 1, 1), 1)
+  if call('HINCRBY', name, 'left', -1) == 0 then
+    end_flow(flow, now, due_queues)
+  end
+end
+
+-- A join has ended; it is no job and is counted nowhere.
+local function end_join(flow, number, state)
+  call('HSET', STATES .. flow, number, state)
+  call('HDEL', PENDING .. flow, number)
+  if call('HGET', FLOW .. flow, 'output') == tostring(number) then
+    call('PUBLISH', DONE .. flow, '')
+  end
+  agenda[#agenda + 1] = { 'e', number, 0, flow }
+end
+
+-- A parent has ended: what that means for one child.
+local function settle(flow, parent, state, child, cancelled, now, due_queues)
+  if call('HEXISTS', STATES .. flow, child) == 1 then
+    return
+  end
+  local node = node_of(flow, child)
+  local letter = string.sub(state, 1, 1)
+  local verdict
+  if cancelled then
+    verdict = 'd'
+  elseif node.runs == 'error' then
+    verdict = (letter == 'c' or letter == 's') and 's' or nil
+  elseif letter == 's' then
+    verdict = 's'
+  elseif letter ~= 'c' and node.on_failure == 'fail' then
+    verdict = 'u' .. (letter == 'u' and string.sub(state, 2) or parent)
+  end
+  if node.kind == 'join' then
+    if verdict or call('HINCRBY', PENDING .. flow, child, -1) <= 0 then
+      end_join(flow, child, verdict or 'c')
+    end
+  elseif verdict then
+    end_node(flow, child, verdict, now, due_queues)
+  else
+    release(flow, child, node, now, due_queues)
+  end
+end
+
+local function settle_piece(number, piece, flow, now, due_queues)
+  local state, packed = call('HGET', STATES .. flow, number), call('HGET', NODES .. flow, number .. 'c' .. piece)
+  if not state or not packed then
+    return 0
+  end
+  local cancelled = call('HEXISTS', FLOW .. flow, 'cancelled') == 1
+  local children = cmsgpack.unpack(packed)
+  if children[1] == 1 then
+    agenda[#agenda + 1] = { 'e', number, piece + 1, flow }
+  end
+  for i = 2, #children do
+    settle(flow, number, state, children[i], cancelled, now, due_queues)
+  end
+  return #children
+end
+
+-- Take a job from its queue that no worker holds. Its node ends with a state of the caller's.
+local function withdraw(queue, id, now, due_queues)
+  local spec = spec_of(queue, id)
+  fetch_from_lane(queue, id)
+  if spec then
+    give_back(queue, id, spec, now, true, due_queues)
+  end
+  call('DEL', JOB .. id, ATTEMPTS .. id, LEASE .. id)
+  call('ZREM', queue, id)
+  call('ZREM', PROMOTE .. queue, id)
+  call('ZREM', ABORTS, id)
+  call('PUBLISH', DONE .. id, '')
+end
+
+-- Abort the job of a released node: whoever runs it is told, else it is taken from its queue.
+local function abort_node(flow, number, node, now, due_queues)
+  local id = node_id(flow, number)
+  local worker, lease_end = string.match(call('GET', LEASE .. id) or '', '^([^.|]+)%.[^|]*|(%d+)|')
+  if worker and tonumber(lease_end) > now then
+    call('ZADD', ABORTS, now, id)
+    call('PUBLISH', WORKER .. worker, 'abort! ' .. id)
+  elseif flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
+    call('ZADD', ABORTS, now, id)  -- a workflow that waits: it is to abort its own steps
+    call('ZADD', node.queue, 'XX', now, id)
+    due_queues[node.queue] = true
+  elseif call('ZSCORE', node.queue, id) then
+    withdraw(node.queue, id, now, due_queues)
+    end_node(flow, number, 'a', now, due_queues)
+  end
+end
+
+-- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
+local function cancel_pass(first, flow, now, due_queues)
+  local name = FLOW .. flow
+  local kind, total = unpack(call('HMGET', name, 'kind', 'nodes'))
+  if not kind then
+    return 1
+  end
+  local last = math.min(tonumber(total or 0), first + PASS - 1)
+  for number = first, last do
+    local state = call('HGET', STATES .. flow, number)
+    local node = (not state or state == 'q') and node_of(flow, number) or nil
+    if node and node.kind == 'join' then
+      call('HSET', STATES .. flow, number, 'd')
+    elseif node and node.kind == 'job' and not state then
+      end_node(flow, number, 'd', now, due_queues)
+    elseif node and node.kind == 'job' then
+      abort_node(flow, number, node, now, due_queues)
+    end
+  end
+  if last < tonumber(total or 0) then
+    agenda[#agenda + 1] = { 'c', last + 1, 0, flow }
+  end
+  return last - first + 1
+end
+
+-- The flow has ended: its nodes' results are kept as long as its record.
+local function results_pass(first, flow)
+  local total, keep_ms, state, output = unpack(call('HMGET', FLOW .. flow, 'nodes', 'keep', 'state', 'output'))
+  if not total or state ~= 'ended' then
+    return 1
+  end
+  local last = math.min(tonumber(total), first + PASS - 1)
+  for number = first, last do
+    local letter, ttl = string.match(call('HGET', STATES .. flow, number) or '', '^(%a)(%p?%d*)')
+    if letter == 'c' or letter == 'f' or letter == 'a' or letter == 'x' then
+      local id = node_id(flow, number)
+      if ttl == '0' and tostring(number) ~= output then
+        call('DEL', RESULT .. id, ERRORS .. id)
+      elseif ttl ~= '!' then
+        call('PEXPIRE', RESULT .. id, keep_ms)
+        call('PEXPIRE', ERRORS .. id, keep_ms)
+      end
+    end
+  end
+  if last < tonumber(total) then
+    agenda[#agenda + 1] = { 'z', last + 1, 0, flow }
+  end
+  return last - first + 1
+end
+
+-- Nodes of an ended graph are to run again: piece k of number 'r' holds { '1' if more follow, number, parents, ... }.
+local function reset_pass(round, piece, flow)
+  local packed = call('HGET', NODES .. flow, round .. 'r' .. piece)
+  if not packed then
+    return 1
+  end
+  local entries = cmsgpack.unpack(packed)
+  for i = 2, #entries, 2 do
+    local number, parents = entries[i], entries[i + 1]
+    local state = call('HGET', STATES .. flow, number)
+    if state then
+      call('HDEL', STATES .. flow, number)
+      local letter = string.sub(state, 1, 1)
+      local node = node_of(flow, number)
+      if node.kind == 'join' then
+        call('HSET', PENDING .. flow, number, parents)
+      else
+        call('HINCRBY', FLOW .. flow, letter, -1)
+        if letter == 'f' or letter == 'a' or letter == 'x' or letter == 'c' then
+          local id = node_id(flow, number)
+          call('HINCRBY', FLOW .. flow, 'q', -1)
+          call('DEL', RESULT .. id, ERRORS .. id)
+          call('ZREM', DEAD .. node.queue, id)
+          call('HDEL', DEAD_RESULTS .. node.queue, id)
+        end
+      end
+    end
+  end
+  call('HDEL', NODES .. flow, round .. 'r' .. piece)
+  if entries[1] == 1 then
+    table.insert(agenda, 1, { 'r', round, piece + 1, flow })
+  else
+    agenda[#agenda + 1] = { 'e', round, 0, flow }
+  end
+  return #entries
+end
+
+-- Work on the agenda of this script, then on older chores; what is left waits for the next claim.
+local function do_chores(budget, older, now, due_queues)
+  while budget > 0 do
+    local chore = table.remove(agenda, 1)
+    if not chore then
+      local waiting = older and call('LPOP', CHORES)
+      if not waiting then
+        break
+      end
+      local what, number, piece, flow = string.match(waiting, '^(%a)|(%d+)|(%d+)|(.*)$')
+      chore = { what, tonumber(number), tonumber(piece), flow }
+    end
+    local what, number, piece, flow = chore[1], chore[2], chore[3], chore[4]
+    if what == 'e' then
+      budget = budget - settle_piece(number, piece, flow, now, due_queues)
+    elseif what == 'c' then
+      budget = budget - cancel_pass(number, flow, now, due_queues)
+    elseif what == 'z' then
+      budget = budget - results_pass(number, flow)
+    else
+      budget = budget - reset_pass(number, piece, flow)
+    end
+  end
+  local rest = {}
+  for _, chore in ipairs(agenda) do
+    rest[#rest + 1] = chore[1] .. '|' .. chore[2] .. '|' .. chore[3] .. '|' .. chore[4]
+  end
+  agenda = {}
+  for first = 1, #rest, 1000 do
+    call('RPUSH', CHORES, unpack(rest, first, math.min(first + 999, #rest)))
+  end
+  for flow, list in pairs(flow_news) do
+    if call('PUBSUB', 'NUMSUB', FLOW_NEWS .. flow)[2] > 0 then
+      for first = 1, #list, 1000 do
+        call('PUBLISH', FLOW_NEWS .. flow, table.concat(list, '\n', first, math.min(first + 999, #list)))
+      end
+    end
+  end
+  flow_news = {}
+  return #rest > 0
+end
+
+-- The entry of a job's spec that says which node of which flow it is.
+local function place_in_flow(spec)
+  for _, entry in ipairs(spec) do
+    if entry[1] == 'n' then
+      return entry[2], entry[3]
+    end
+  end
+end

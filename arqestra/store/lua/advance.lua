@@ -1,0 +1,81 @@
+-- What a workflow decided, written by the worker that holds its lease: steps that it asked for, events that it brought
+-- about itself, steps that it gives up.
+--
+-- KEYS  1: queue of the workflow
+-- ARGV  1: time in ms or ''   2: job id, which is the flow's   3: token   4: ms to keep the record   5: name of the function
+--       6: number of nodes, of events, of aborts, separated by blanks
+--       then of each node: number, record     'timer' in the header: `when` is its duration, and it is no job
+--       then of each event: number or 0, kind, value      number 0: 'x' cancelled | 'd' its time is over
+--       then of each abort: number
+-- RETURNS  { '1' or '0' if the lease is lost, now, of each timer when it is due }
+--
+-- Repeating the call is harmless: a node, an event or an abort is written once.
+
+-- @include _clock
+-- @include _score
+-- @include _wake
+-- @include _limits
+-- @include _flow
+
+local queue, flow, token = KEYS[1], ARGV[2], ARGV[3]
+local now = clock(ARGV[1])
+local lease = call('GET', LEASE .. flow)
+if not lease or string.sub(lease, 1, #token + 1) ~= token .. '|' then
+  return { '0', now }
+end
+local name, due_queues, timers = FLOW .. flow, {}, {}
+if call('HSETNX', name, 'kind', 'w') == 1 then
+  call('HSET', name, 'created', now)
+  call('ZADD', FLOWS, now, flow)
+end
+call('HSET', name, 'state', 'running', 'queue', queue, 'keep', ARGV[4], 'name', ARGV[5])
+call('HSETNX', name, 'started', now)
+-- It has come through its history to where it waits: the worker's crashes, if there were some, are not its fault.
+call('SET', LEASE .. flow, string.match(lease, '^(.*|)%d+$') .. '0', 'KEEPTTL')
+
+local function add_event(number, kind, value)
+  call('RPUSH', LOG .. flow, kind .. ' ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. value)
+end
+
+local nodes, events, aborts = string.match(ARGV[6], '^(%d+) (%d+) (%d+)$')
+local at = 7
+for _ = 1, tonumber(nodes) do
+  local number, record = tonumber(ARGV[at]), ARGV[at + 1]
+  local new = call('HSETNX', NODES .. flow, number, record) == 1
+  if new then
+    call('HSET', name, 'nodes', number)
+  end
+  local node = node_of(flow, number)
+  if node.kind == 'job' and new then
+    release(flow, number, node, now, due_queues)
+  elseif node.kind == 'timer' then
+    local due = now + tonumber(node.when)
+    call('HSETNX', NODES .. flow, number .. 't', due)
+    timers[#timers + 1] = call('HGET', NODES .. flow, number .. 't')
+  end
+  at = at + 2
+end
+for _ = 1, tonumber(events) do
+  local number, kind, value = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  if number > 0 then
+    if call('HSETNX', STATES .. flow, number, 'c') == 1 then
+      add_event(number, kind, value)
+    end
+  elseif call('HSETNX', name, kind == 'x' and 'cancelled' or 'timed_out', now) == 1 then
+    add_event(0, kind, value)
+    call('ZREM', ABORTS, flow)
+  end
+  at = at + 3
+end
+for _ = 1, tonumber(aborts) do
+  local number = tonumber(ARGV[at])
+  if call('HGET', STATES .. flow, number) == 'q' then
+    abort_node(flow, number, node_of(flow, number), now, due_queues)
+  end
+  at = at + 1
+end
+do_chores(INLINE, false, now, due_queues)
+for due_queue in pairs(due_queues) do
+  wake(due_queue, now)
+end
+return { '1', now, unpack(timers) }

@@ -1,0 +1,37 @@
+-- Store a piece of a flow that has not started, or of the next round of one that has ended. Nothing of it takes effect
+-- before flow_start; a producer that dies in between leaves what goes away by itself.
+--
+-- KEYS  1: the flow's record
+-- ARGV  1: time in ms or ''   2: flow   3: nonce of the producer   4: fields of the record   5: of its nodes   6: of joins
+--       then fields and values of each
+-- RETURNS  'stored' | 'exists' another producer's flow, or it has started | 'taken' a chosen job id exists
+
+-- @include _clock
+
+local UNFINISHED_TTL_MS = 3600000
+
+local flow, nonce = ARGV[2], ARGV[3]
+local known, state = unpack(call('HMGET', FLOW .. flow, 'nonce', 'state'))
+if (known and known ~= nonce) or state == 'running' then
+  return 'exists'
+end
+local at = 7
+for i, prefix in ipairs({ FLOW, NODES, PENDING }) do
+  local name = prefix .. flow
+  local last = at + 2 * tonumber(ARGV[3 + i]) - 1
+  for first = at, last, 1000 do
+    call('HSET', name, unpack(ARGV, first, math.min(first + 999, last)))
+  end
+  if not state then
+    call('PEXPIRE', name, UNFINISHED_TTL_MS)
+  end
+  if prefix == NODES then
+    for i = at, last, 2 do
+      if string.sub(ARGV[i], -1) == 'i' and call('EXISTS', JOB .. ARGV[i + 1], RESULT .. ARGV[i + 1]) > 0 then
+        return 'taken'
+      end
+    end
+  end
+  at = last + 1
+end
+return 'stored'

@@ -1,0 +1,151 @@
+"""Reading flows: their changes are scripts."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from .flows import NodeRecord, decode_node
+from .store import Store
+
+__all__ = ("FlowRecord", "StoredNode", "list_flows", "read_flow", "read_nodes")
+
+NODES_A_READ = 2_000
+
+
+class FlowRecord(NamedTuple):
+    """The record of a flow.
+
+    :ivar kind: "g" a graph, "w" a workflow
+    :ivar state: "running" or "ended"
+    :ivar output: the node whose value is the flow's
+    :ivar output_state: of that node
+    :ivar nodes: the highest number of a node
+    :ivar total: jobs
+    :ivar cancelled: the reason, if it was cancelled
+    :ivar fields: all that is written there
+    """
+
+    kind: str
+    name: str
+    state: str
+    output: int
+    output_state: str
+    nodes: int
+    total: int
+    cancelled: str | None
+    counts: Mapping[str, int]
+    nonce: str
+    fields: Mapping[str, str]
+
+    @property
+    def has_output(self) -> bool:
+        return self.output_state not in ("", "q")
+
+
+class StoredNode(NamedTuple):
+    """A node of a flow, with its state as it is stored."""
+
+    number: int
+    kind: str
+    job_id: str
+    function: str
+    queue: str
+    state: str
+    parents: tuple[int, ...]
+    on_error: bool
+    running: bool = False
+
+
+async def read_flow(store: Store, flow_id: str) -> FlowRecord | None:
+    """The record of a flow that was started; None if there is none."""
+    redis, keys = store.redis, store.keys
+    raw = await redis.hgetall(keys.flow(flow_id))  # type: ignore[misc]
+    fields = {name.decode(): value.decode(errors="replace") for name, value in raw.items()}
+    if "state" not in fields:
+        return None
+    output = int(fields.get("output", 0))
+    state = await redis.hget(keys.flow_states(flow_id), str(output))  # type: ignore[misc]
+    counts = {letter: int(fields[letter]) for letter in "qcfaxusd" if letter in fields}
+    return FlowRecord(
+        fields["kind"],
+        fields.get("name", ""),
+        fields["state"],
+        output,
+        state.decode() if state else "",
+        int(fields.get("nodes", 0)),
+        int(fields.get("total", 0)),
+        fields.get("cancelled"),
+        counts,
+        fields.get("nonce", ""),
+        fields,
+    )
+
+
+async def read_nodes(store: Store, flow_id: str, *, running: bool = False) -> list[StoredNode]:
+    """The nodes of a flow by number, in pieces.
+
+    :param running: find out of queued ones whether a worker holds them
+    """
+    redis, keys = store.redis, store.keys
+    known = await redis.hget(keys.flow(flow_id), "nodes")  # type: ignore[misc]
+    last = int(known or 0)
+    parents = await _parents(store, flow_id)
+    found: list[StoredNode] = []
+    for first in range(1, last + 1, NODES_A_READ):
+        numbers = range(first, min(first + NODES_A_READ, last + 1))
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.flow_nodes(flow_id), [str(number) for number in numbers])
+            pipe.hmget(keys.flow_nodes(flow_id), [f"{number}i" for number in numbers])
+            pipe.hmget(keys.flow_states(flow_id), [str(number) for number in numbers])
+            records, ids, states = await pipe.execute()
+        for number, data, job_id, state in zip(numbers, records, ids, states, strict=True):
+            if data is None:
+                continue
+            record = decode_node(data)
+            if record.kind not in ("source",):
+                found.append(_stored(flow_id, number, record, job_id, state, parents.get(number, ())))
+    return await _with_running(store, found) if running else found
+
+
+def _stored(
+    flow_id: str, number: int, record: NodeRecord, job_id: bytes | None, state: bytes | None, parents: tuple[int, ...]
+) -> StoredNode:
+    return StoredNode(
+        number,
+        record.kind,
+        job_id.decode() if job_id else f"{flow_id}:{number}",
+        record.label,
+        record.queue,
+        state.decode() if state else "",
+        parents,
+        record.runs == "error",
+    )
+
+
+async def _parents(store: Store, flow_id: str) -> dict[int, tuple[int, ...]]:
+    """Of each node what it waits for, out of the children of the others. The sources of rounds are left out."""
+    parents: dict[int, list[int]] = {}
+    async for field, data in store.redis.hscan_iter(store.keys.flow_nodes(flow_id), match="*c*", count=1000):
+        number, _, piece = field.decode().partition("c")
+        if not (number.isdigit() and piece.isdigit()):
+            continue
+        for child in msgspec.msgpack.decode(data)[1:]:
+            parents.setdefault(child, []).append(int(number))
+    return {child: tuple(sorted(given)) for child, given in parents.items()}
+
+
+async def _with_running(store: Store, nodes: list[StoredNode]) -> list[StoredNode]:
+    queued = [node.job_id for node in nodes if node.state == "q"]
+    held: set[str] = set()
+    for first in range(0, len(queued), NODES_A_READ):
+        piece = queued[first : first + NODES_A_READ]
+        leases = await store.redis.mget([store.keys.lease(job_id) for job_id in piece])
+        held |= {job_id for job_id, lease in zip(piece, leases, strict=True) if lease is not None}
+    return [node._replace(running=node.state == "q" and node.job_id in held) for node in nodes]
+
+
+async def list_flows(store: Store, *, ended: bool = False, limit: int = 100) -> list[str]:
+    """Ids of flows that run, the latest first; or of those that have ended and are kept."""
+    key = store.keys.ended_flows if ended else store.keys.flows
+    return [flow_id.decode() for flow_id in await store.redis.zrevrange(key, 0, limit - 1)]
