@@ -24,15 +24,25 @@ from .errors import (
     ArgumentsError,
     ArqestraError,
     EmbeddedRedisError,
+    FlowCancelled,
+    FlowExists,
+    FlowRunning,
+    GraphError,
+    HistoryTooLong,
     JobCancelled,
     JobNotRetryable,
     JobRunning,
+    NondeterminismError,
     PayloadTooLarge,
     RemoteError,
     RemoteTraceback,
     SettingsError,
     SoftTimeLimitExceeded,
+    UpstreamFailed,
 )
+from .flow.handle import Edge, FlowEvent, FlowGraph, FlowHandle, FlowNode, FlowProgress
+from .flow.orchestrator import Flow
+from .flow.workflow import WorkflowFunction, workflow
 from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
 from .history import AttemptError
 from .job import Job
@@ -42,6 +52,7 @@ from .pool import Pool
 from .queue import DeadJob, Queue
 from .retry import Backoff, Cancel, Snooze
 from .serializers import Serializer
+from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .unique import Debounce, Unique
 from .worker.command_line import create_worker, run_worker, worker_settings
 from .worker.worker import Worker
@@ -57,16 +68,31 @@ __all__ = (
     "BoundJob",
     "Call",
     "Cancel",
+    "Canvas",
+    "Chain",
     "ConcurrencyLimit",
     "CronJob",
     "DeadJob",
     "Debounce",
     "DeserializationError",
     "Duration",
+    "Edge",
     "EmbeddedRedisError",
     "EnqueuedCall",
     "FailedJobs",
+    "Flow",
+    "FlowCancelled",
+    "FlowEvent",
+    "FlowExists",
+    "FlowGraph",
+    "FlowHandle",
+    "FlowNode",
+    "FlowProgress",
+    "FlowRunning",
     "Function",
+    "GraphError",
+    "Group",
+    "HistoryTooLong",
     "Job",
     "JobCancelled",
     "JobDef",
@@ -78,6 +104,7 @@ __all__ = (
     "JobRunning",
     "JobStatus",
     "Middleware",
+    "NondeterminismError",
     "PayloadTooLarge",
     "PlainJobFunction",
     "Pool",
@@ -93,18 +120,26 @@ __all__ = (
     "SerializationError",
     "Serializer",
     "SettingsError",
+    "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",
     "Unique",
+    "UpstreamFailed",
     "Worker",
+    "WorkflowFunction",
     "__version__",
+    "chain",
     "check_health",
+    "chord",
     "create_pool",
     "create_worker",
     "cron",
     "current_job",
     "func",
+    "group",
     "job",
     "run_worker",
+    "signature",
     "worker_settings",
+    "workflow",
 )

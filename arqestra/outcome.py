@@ -24,6 +24,8 @@ class State(enum.Enum):
     RELEASED = "released"
     LOST = "lost"
     SNOOZED = "snoozed"
+    PARKED = "parked"  # a workflow that waits: the value is how many events it has seen
+    RENEWED = "renewed"  # a workflow that starts anew: the value is its new payload
     LIMITED = "limited"  # it goes back, with the limits that it is to wait for
 
 

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
 from arq.constants import result_key_prefix
-from arq.jobs import Deserializer, JobDef, JobResult
+from arq.jobs import Deserializer, JobDef, JobResult, SerializationError
 from arq.jobs import Serializer as ArqSerializer
 from arq.utils import to_ms, to_unix_ms
 from arq.worker import Function
@@ -33,6 +34,7 @@ from .serializers import Serializer, serializer_of
 from .signature import Canvas
 from .store.batch import EnqueueBatch
 from .store.codec import encode_extra
+from .store.flows import FlowStore
 from .store.link import close_sentinels
 from .store.listener import Listener
 from .store.records import NewJob, Verdict
@@ -226,6 +228,23 @@ class Pool(ArqRedis):
     def flow(self, flow_id: str) -> FlowHandle[Any]:
         """A handle on a flow by its id."""
         return FlowHandle(flow_id, self)
+
+    async def signal(self, flow_id: str, event: str, value: Any = None, *, queue: str | None = None) -> bool:
+        """Send an event to a workflow; its `flow.wait_for(event)` receives it, also if it comes to that only later.
+
+        :param flow_id: the workflow's job id
+        :param event: name of the event
+        :param value: what it carries
+        :param queue: the queue that the workflow was put in; default the pool's
+        :returns: False if there is no such workflow, or it has ended
+        :raises SerializationError: the value does not fit the serializer
+        """
+        try:
+            data = self.serializer.dumps({"v": value})
+        except Exception as error:
+            raise SerializationError(f"unable to serialize the value of event {event!r}") from error
+        text = f"{new_job_id()} {quote(event, safe='')} ".encode()
+        return await FlowStore(self.store).signal(flow_id, queue or self.default_queue_name, text + data)
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """A handle on a job by its id.

@@ -200,7 +200,7 @@ class FlowStore:
         return History(now_ms, after + len(events), _text_of(record), known, timers, events)
 
     async def advance(
-        self, flow_id: str, queue: str, token: str, decided: Advance, *, keep_ms: int, name: str
+        self, flow_id: str, queue: str, token: str, decided: Advance, *, keep_ms: int, name: str, started_ms: int
     ) -> list[int] | None:
         """Write what a workflow decided; None if the lease is lost, else the due times of its timers, in order."""
         flat: list[bytes | str | int] = []
@@ -210,7 +210,7 @@ class FlowStore:
             flat += (number, kind, value)
         flat += decided.aborts
         counts = f"{len(decided.nodes)} {len(decided.events)} {len(decided.aborts)}"
-        reply = await self._store.call("advance", queue, flow_id, token, keep_ms, name, counts, *flat)
+        reply = await self._store.call("advance", queue, flow_id, token, keep_ms, name, started_ms, counts, *flat)
         return None if reply[0] == b"0" else [int(due) for due in reply[2:]]
 
     async def signal(self, flow_id: str, queue: str, event: bytes) -> bool:

@@ -1,6 +1,7 @@
 """One attempt at a job on this worker: what is known of it while it lasts."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from arq.utils import ms_to_datetime
@@ -32,6 +33,7 @@ class Attempt:
     :ivar ctx: the function's first argument
     :ivar task: the task that it runs in
     :ivar reason: why it was cancelled by the worker
+    :ivar interrupt: called in place of cancelling its task; of workflows
     :ivar calling: the function is running, so a cancellation reaches it and nothing else
     :ivar submitted: its outcome was handed over
     :ivar warning: its soft limit is over, and its coroutine has not been told yet
@@ -46,6 +48,7 @@ class Attempt:
         "ctx",
         "ended_ms",
         "input",
+        "interrupt",
         "job_try",
         "kwargs",
         "leased",
@@ -74,6 +77,7 @@ class Attempt:
         self.started_ms = self.ended_ms = 0
         self.ctx: dict[Any, Any] = {}
         self.task: asyncio.Task[None] | None = None
+        self.interrupt: Callable[[CancelReason], None] | None = None
         self.reason: CancelReason | None = None
         self.calling = False
         self.submitted = False
@@ -85,7 +89,10 @@ class Attempt:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
         if self.reason is None and self.calling and self.task is not None:
             self.reason = reason
-            self.task.cancel()
+            if self.interrupt is not None:
+                self.interrupt(reason)
+            else:
+                self.task.cancel()
 
     def warn(self) -> None:
         """The soft limit is over: interrupt the coroutine, unless it is being cancelled anyhow."""

@@ -30,6 +30,7 @@ from .hooks import call_end_hooks, call_hook, has_end_hooks
 from .invoke import invoke
 from .report import report, report_refusal, report_start
 from .terms import KEEP_NO_RESULT
+from .workflows import run_workflow
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -49,6 +50,8 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
         if outcome is None and attempt.payload.options.get("in") is not None:
             outcome = await fetch_input(worker, attempt)
         outcome = outcome or prepare(worker, attempt) or admit(worker, attempt)
+        if outcome is None and attempt.terms.workflow is not None:
+            return await conduct(worker, attempt)
         if outcome is None and attempt.terms.early:
             outcome = await acknowledge(worker, attempt)
         if outcome is None:
@@ -93,7 +96,8 @@ def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
 def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Whether the job may run; an outcome if not."""
     leased, payload = attempt.leased, attempt.payload
-    if leased.flag == "abort":
+    terms = worker.terms.get(payload.function)
+    if leased.flag == "abort" and (terms is None or terms.workflow is None):
         return Outcome(State.ABORTED, asyncio.CancelledError())
     if leased.flag == "dead" and leased.crashes > EARLY:
         lost = JobExecutionFailed("its worker was lost; acks='early' runs a job at most once")
@@ -102,7 +106,6 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         return Outcome(
             State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times; it is in the dead set")
         )
-    terms = worker.terms.get(payload.function)
     if terms is not None:
         attempt.terms = terms
     if is_too_late(leased, payload):
@@ -113,7 +116,7 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         return Outcome(State.FAILED, JobExecutionFailed(f"function {payload.function!r} not found"))
     if terms.is_cron:
         attempt.ref = payload.function  # arq names cron jobs without their id
-    if attempt.job_try > terms.max_tries:
+    if attempt.job_try > terms.max_tries and terms.workflow is None:
         age_s = (timestamp_ms() - payload.enqueued_ms) / 1000
         logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, terms.max_tries)
         exceeded = JobExecutionFailed(f"max {terms.max_tries} retries exceeded")
@@ -153,6 +156,14 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
             logger.warning("job %s: %s", attempt.ref, error)
             return Outcome(State.FAILED, error)
     return None
+
+
+async def conduct(worker: "Worker", attempt: Attempt) -> None:
+    """Run a workflow until it ends or is parked."""
+    outcome = await run_workflow(worker, attempt)
+    _forget_cancellation(attempt.task)
+    report(worker, attempt, outcome)
+    hand_over(worker, attempt, outcome)
 
 
 async def acknowledge(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -304,6 +315,11 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         return None
     if state is State.LIMITED:
         return Ending(leased.id, leased.queue, leased.token, "limit", 0, -1, outcome.value)
+    if state is State.PARKED:
+        seen = str(outcome.value).encode()
+        return Ending(leased.id, leased.queue, leased.token, "park", outcome.delay_ms, -1, seen)
+    if state is State.RENEWED:
+        return Ending(leased.id, leased.queue, leased.token, "again", 0, -1, outcome.value)
     error = history_entry(worker, attempt, outcome)
     if state in (State.RETRIED, State.RELEASED, State.SNOOZED):
         counted = not leased.flag  # a job that was leased only to be recorded counted no attempt

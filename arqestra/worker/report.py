@@ -18,6 +18,7 @@ __all__ = ("report", "report_refusal", "report_start")
 
 logger = logging.getLogger("arq.worker")
 DELAY_WORTH_SAYING_MS = 1200
+UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.RENEWED)
 AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
 
 
@@ -80,7 +81,7 @@ def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> Non
         worker.jobs_complete += 1
     elif state in AGAIN:
         worker.jobs_retried += 1
-    elif state is not State.LOST and state is not State.LIMITED:
+    elif state not in UNCOUNTED:
         worker.jobs_failed += 1
     else:
         return

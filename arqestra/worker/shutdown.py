@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from arq.connections import ArqRedis
 
-from ..outcome import Outcome, State
+from ..outcome import CancelReason, Outcome, State
 from .attributes import WorkerAttributes
 from .claim import ClaimPolicy
 from .exchange import Exchange
@@ -101,6 +101,8 @@ class StoppableWorker(WorkerAttributes):
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         deadline = self.loop.time() + self._job_completion_wait
+        for attempt in list(self.slots.resident.values()):
+            attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
         if self._pool is not None:
             self._connect()
         while self._pool is not None and (self.slots.tasks or not self.exchange.idle) and self.loop.time() < deadline:
@@ -158,6 +160,6 @@ class StoppableWorker(WorkerAttributes):
             _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
             for task in unheeding:
                 logger.error("a job does not heed its cancellation, its lease will run out: %r", task)
-        for attempt in list(self.slots.running.values()):
+        for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
                 hand_over(cast("Worker", self), attempt, Outcome(State.RELEASED))

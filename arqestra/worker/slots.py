@@ -29,6 +29,7 @@ class Slots:
         self._execute = execute
         self._suspect_from = suspect_from
         self.running: dict[str, Attempt] = {}
+        self.resident: dict[str, Attempt] = {}  # workflows that wait: they have a lease and a task, and hold no slot
         self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.leases: dict[str, LeasedJob] = {}
         self.concluding: set[asyncio.Task[None]] = set()
@@ -47,7 +48,7 @@ class Slots:
     def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
         """Let an attempt run in a slot."""
         leased = attempt.leased
-        before = self.running.get(leased.id)
+        before = self.held_attempt(leased.id)
         if before is not None:  # its lease ran out while it was still running here
             before.cancel(CancelReason.LEASE_LOST)
             self.free(before)
@@ -57,17 +58,36 @@ class Slots:
             self._suspects += 1
         self.tasks[leased.id] = attempt.task = loop.create_task(self._execute(attempt))
 
-    def free(self, attempt: Attempt) -> None:
-        """The attempt no longer occupies a slot; its outcome may still be on its way."""
+    def held_attempt(self, job_id: str) -> Attempt | None:
+        """The attempt at a job, in a slot or not."""
+        return self.running.get(job_id) or self.resident.get(job_id)
+
+    def suspend(self, attempt: Attempt) -> None:
+        """A workflow waits: its slot is free for the jobs that it waits for."""
         job_id = attempt.leased.id
         if self.running.get(job_id) is attempt:
             del self.running[job_id]
-            if attempt.task is self.tasks.get(job_id):
-                del self.tasks[job_id]
+            self.resident[job_id] = attempt
+            if attempt.leased.crashes >= self._suspect_from:
+                self._suspects -= 1
+
+    def free(self, attempt: Attempt) -> None:
+        """The attempt no longer occupies a slot; its outcome may still be on its way."""
+        job_id = attempt.leased.id
+        if self.resident.get(job_id) is attempt:
+            del self.resident[job_id]
+            self._forget_task(attempt)
+        if self.running.get(job_id) is attempt:
+            del self.running[job_id]
+            self._forget_task(attempt)
             if attempt.leased.crashes >= self._suspect_from:
                 self._suspects -= 1
         if attempt.written is not None:
             self._awaited[attempt.leased.token + job_id] = attempt
+
+    def _forget_task(self, attempt: Attempt) -> None:
+        if attempt.task is self.tasks.get(attempt.leased.id):
+            del self.tasks[attempt.leased.id]
 
     def settle(self, ending: Ending, written: bool) -> None:
         """Redis has taken an outcome, or refused it because the lease was lost."""
@@ -107,12 +127,12 @@ class Slots:
             self._cancel(lease, CancelReason.ABORT)
 
     def _cancel(self, lease: HeldLease, reason: CancelReason) -> None:
-        attempt = self.running.get(lease.id)
+        attempt = self.held_attempt(lease.id)
         if attempt is not None and attempt.leased.token == lease.token:
             attempt.cancel(reason)
 
     def abort(self, job_id: str) -> None:
         """Cancel a job because somebody asked for its abort."""
-        attempt = self.running.get(job_id)
+        attempt = self.held_attempt(job_id)
         if attempt is not None:
             attempt.cancel(CancelReason.ABORT)

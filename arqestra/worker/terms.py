@@ -1,12 +1,13 @@
 """The terms on which a worker runs one function: the function's own settings, else the worker's."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arq.cron import CronJob
 from arq.utils import to_ms
 from arq.worker import Function
 
 from ..control import JobControl
+from ..flow.workflow import WorkflowFunction
 from ..rebuild import Rebuilder
 from ..retry import Backoff
 
@@ -29,6 +30,7 @@ class Terms(NamedTuple):
     :ivar invoked: calling it takes more than awaiting its coroutine
     :ivar early: it is acknowledged before it starts
     :ivar retry: policy for failed attempts
+    :ivar workflow: the function, if it is a durable workflow
     :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
     """
 
@@ -43,6 +45,7 @@ class Terms(NamedTuple):
     invoked: bool = False
     early: bool = False
     retry: Backoff | None = None
+    workflow: WorkflowFunction[..., Any] | None = None
 
 
 def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
@@ -67,6 +70,7 @@ def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
         or (control is not None and (control.executor != "loop" or control.soft_timeout_s is not None)),
         control is not None and control.acks == "early",
         None if control is None else control.retry,
+        function if isinstance(function, WorkflowFunction) else None,
     )
 
 

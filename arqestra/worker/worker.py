@@ -41,6 +41,7 @@ from .slots import Slots
 from .tally import Tally
 from .terms import default_terms, terms_of
 from .watchdog import Watchdog
+from .workflows import Residents
 
 __all__ = ("Worker",)
 
@@ -75,6 +76,7 @@ class Worker(StoppableWorker):
 
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
         self.slots = Slots(partial(execute, self), options.max_crashes - 1)
+        self.workflows = Residents()
         self.tally = Tally()
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
@@ -343,8 +345,12 @@ class Worker(StoppableWorker):
         """A message on this worker's channel; None when the subscription has become active."""
         if data is None or data == b"wake":
             self.exchange.look()
+            if data is None:
+                self.workflows.look()
         elif data.startswith(b"due "):
             self.exchange.due_in(int(data[4:]))
+        elif data.startswith(b"flow "):
+            self.workflows.news(data[5:].decode())
         elif data.startswith(b"abort! "):  # of a flow that was cancelled
             self.slots.abort(data[7:].decode())
         elif data.startswith(b"abort ") and self.allow_abort_jobs:

@@ -3,7 +3,8 @@
 --
 -- KEYS  1: queue of the workflow
 -- ARGV  1: time in ms or ''   2: job id, which is the flow's   3: token   4: ms to keep the record   5: name of the function
---       6: number of nodes, of events, of aborts, separated by blanks
+--       6: when it started, if that is not written down yet
+--       7: number of nodes, of events, of aborts, separated by blanks
 --       then of each node: number, record     'timer' in the header: `when` is its duration, and it is no job
 --       then of each event: number or 0, kind, value      number 0: 'x' cancelled | 'd' its time is over
 --       then of each abort: number
@@ -29,7 +30,8 @@ if call('HSETNX', name, 'kind', 'w') == 1 then
   call('ZADD', FLOWS, now, flow)
 end
 call('HSET', name, 'state', 'running', 'queue', queue, 'keep', ARGV[4], 'name', ARGV[5])
-call('HSETNX', name, 'started', now)
+call('HSETNX', name, 'started', ARGV[6])
+call('SET', ATTEMPTS .. flow, 1)
 -- It has come through its history to where it waits: the worker's crashes, if there were some, are not its fault.
 call('SET', LEASE .. flow, string.match(lease, '^(.*|)%d+$') .. '0', 'KEEPTTL')
 
@@ -37,8 +39,8 @@ local function add_event(number, kind, value)
   call('RPUSH', LOG .. flow, kind .. ' ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. value)
 end
 
-local nodes, events, aborts = string.match(ARGV[6], '^(%d+) (%d+) (%d+)$')
-local at = 7
+local nodes, events, aborts = string.match(ARGV[7], '^(%d+) (%d+) (%d+)$')
+local at = 8
 for _ = 1, tonumber(nodes) do
   local number, record = tonumber(ARGV[at]), ARGV[at + 1]
   local new = call('HSETNX', NODES .. flow, number, record) == 1

@@ -1,0 +1,147 @@
+"""The event loop that a workflow's function runs in: deterministic, without I/O, with durable timers.
+
+A workflow is replayed: the same code must take the same way again. So its tasks do not run in the worker's loop, where
+what comes first depends on the network, but in one of their own, which does nothing but run what is ready, in order,
+until nothing is: then the workflow waits. What happened (a step has ended, a timer is over) is brought in one event at
+a time, in the order of its history, and each time the loop runs until it waits again. `asyncio.gather`, `TaskGroup`,
+`timeout`, `sleep`, events and queues work in it as in any other loop. Time stands still between two events; a timer is
+one of the workflow's steps, and outlives the worker. There are no sockets, threads or processes: what reaches out
+belongs into a job, or into `flow.side_effect`.
+
+The idea is that of Temporal's Python SDK ("The Workflow Sandbox and event loop").
+"""
+
+import asyncio
+import collections
+import contextlib
+import contextvars
+import weakref
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, NoReturn
+
+__all__ = ("WorkflowLoop",)
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """Runs what is ready.
+
+    :param clock_ms: the workflow's time
+    :param start_timer: starts a durable timer of so many ms; when it is over, it calls the function
+    """
+
+    def __init__(self, clock_ms: Callable[[], int], start_timer: Callable[[int, Callable[[], None]], None]) -> None:
+        self._clock_ms = clock_ms
+        self._start_timer = start_timer
+        self._ready: collections.deque[asyncio.Handle] = collections.deque()
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._closed = False
+
+    def run_until_waiting(self) -> None:
+        """Run what is ready, and what becomes ready by that, until nothing is."""
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            while self._ready:
+                handle = self._ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
+        finally:
+            asyncio._set_running_loop(outer)
+
+    def discard(self) -> None:
+        """End all tasks where they are: the workflow goes on elsewhere, out of its history.
+
+        Python lets `finally` blocks run then; they can start nothing any more.
+        """
+        self._closed = True
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            for task in list(self._tasks):
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    _close(task.get_coro())
+        finally:
+            asyncio._set_running_loop(outer)
+        self._ready.clear()
+
+    # -- what asyncio needs ---------------------------------------------------------------------------------------
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        if not self._closed:
+            self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(self.time() + delay, callback, args, self, context)
+        if delay <= 0:
+            self._ready.append(handle)
+        elif not self._closed:
+            self._start_timer(round(delay * 1000), lambda: self._ready.append(handle))
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_later(when - self.time(), callback, *args, context=context)
+
+    def time(self) -> float:
+        return self._clock_ms() / 1000
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        self._tasks.add(task)
+        return task
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """A timer that was cancelled is over all the same, and does nothing then."""
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An exception that nobody fetched, of a task that the workflow let go: it is the workflow's own affair."""
+
+    async def shutdown_asyncgens(self) -> None:
+        """Nothing is kept of them."""
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise RuntimeError(
+        "a workflow has no I/O, threads or processes of its own: expected them in a job (flow.run) or in "
+        "flow.side_effect"
+    )
+
+
+for _method in (
+    *("run_in_executor", "call_soon_threadsafe", "create_connection", "create_datagram_endpoint", "getaddrinfo"),
+    *("create_server", "create_unix_connection", "subprocess_exec", "subprocess_shell", "sock_recv", "sock_sendall"),
+    *("add_reader", "add_writer", "add_signal_handler"),
+):
+    setattr(WorkflowLoop, _method, _refuse)
+
+
+def _close(coroutine: Any) -> None:
+    # It may await in a finally block, or be running: nothing is left to be done then.
+    with contextlib.suppress(BaseException):
+        coroutine.close()

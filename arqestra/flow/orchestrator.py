@@ -1,0 +1,531 @@
+"""Durable workflows: plain async functions that await jobs, and go on where they were after a crash or a deploy.
+
+THE PROTOCOL OF REPLAY. Everything that a workflow asks for (a job, a timer, a value) gets the next number and is
+written down before it takes effect; everything that happens to it (a job has ended, a timer is over, a signal, a
+cancellation) is appended to its log, by the script that makes it so. An attempt runs the function from the top: what it
+asks for is compared with what is written down under that number, and the events of the log are brought in one at a
+time, in their order, in a loop of its own (`loop.py`). So it comes to the point where it was, and everything after that
+is new. A job whose end is in the log is never run again; one that is written down is not enqueued again.
+
+Failure cases. The worker dies: the lease runs out, another replays. It loses its lease while it is deciding: `advance`
+carries the token and writes nothing. A reply is lost: a node and an event are written once, whoever repeats it. A job
+ends while the workflow is being parked: parking says how many events it has seen, and the script puts it back at once
+if there are more. The message that there is news is lost: the worker looks again when it parks, after a few seconds.
+"""
+
+import asyncio
+import hashlib
+import random
+import uuid
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from urllib.parse import unquote
+
+import msgspec
+
+from ..durations import Duration, seconds_of
+from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError, RemoteTraceback
+from ..rebuild import rebuild_value
+from ..serializers import Serializer
+from ..signature import Canvas, Chain, Group, Signature
+from ..store.flows import History, NodeRecord
+from ..wire import decode_result
+from .loop import WorkflowLoop
+
+__all__ = ("MOST_NODES", "ContinueAsNew", "Execution", "Flow")
+
+R = TypeVar("R")
+S = TypeVar("S")
+MOST_NODES = 10_000
+Encode = Callable[[Signature[Any], int], NodeRecord]
+
+
+class ContinueAsNew(BaseException):
+    """Ends a workflow function that is to start anew; see `Flow.continue_as_new`."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.arguments = args, kwargs
+
+
+class _Discarded(BaseException):
+    """Raised in what is left of a workflow that goes on elsewhere."""
+
+
+class Effect(NamedTuple):
+    """A function to be called outside of the workflow, whose value is remembered."""
+
+    number: int
+    function: Callable[[], Any]
+
+
+class Execution:
+    """One run of a workflow function, through its history and on. No I/O: the worker brings events and takes decisions.
+
+    :param function: called with the `Flow` and the arguments
+    :param encode: makes the record of a step
+    :param history: what happened so far
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        flow_id: str,
+        serializer: Serializer,
+        encode: Encode,
+        history: History,
+    ) -> None:
+        self.flow_id = flow_id
+        self._serializer = serializer
+        self._encode = encode
+        self._remembered = history.nodes
+        self._history = history
+        self.started_ms = int(history.record.get("started", history.now_ms))
+        self.now_ms = self.started_ms
+        self._base = self._number = int(history.record.get("base", 0))
+        self.seen = 0
+        self.replaying = True
+        self.timed_out = self.cancelled = False
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._calls: dict[int, Signature[Any]] = {}
+        self._timers: dict[int, Callable[[], None]] = {}
+        self.due_ms: dict[int, int] = dict(history.timers)  # of timers that are written down
+        self._settled: set[int] = set()
+        self._signals: defaultdict[str, deque[Any]] = defaultdict(deque)
+        self._listeners: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
+        self._nonces: set[str] = set()
+        self._patches: dict[str, bool] = {}
+        self._new: list[tuple[int, NodeRecord]] = []
+        self._aborts: list[int] = []
+        self._effects: dict[int, Callable[[], Any]] = {}
+        self._failure: NondeterminismError | None = None
+        self._discarded = False
+        self.loop = WorkflowLoop(lambda: self.now_ms, self._start_timer)  # type: ignore[abstract] # not an ABC
+        self.flow = Flow(self)
+        self._task: asyncio.Task[Any] = self.loop.create_task(function(self.flow, *args, **kwargs))
+
+    # -- for the worker -------------------------------------------------------------------------------------------
+
+    def replay(self) -> None:
+        """Run through the history."""
+        self.loop.run_until_waiting()
+        self.feed(self._history)
+        for number, record in self._remembered.items():
+            if number > self._number and self._failure is None and not self.done:
+                self._fail(f"{_described(record)} as number {number}", "nothing more before it waits")
+        self.replaying = False
+
+    def feed(self, history: History) -> None:
+        """Bring in what has happened, one event at a time."""
+        for event, result in history.events:
+            self.seen += 1
+            if not self._task.done() and self._failure is None:
+                self._take_in(event, result)
+                self.loop.run_until_waiting()
+
+    @property
+    def done(self) -> bool:
+        return self._task.done() or self._failure is not None
+
+    def value(self) -> Any:
+        """What the function returned; raises what it raised."""
+        if self._failure is not None:
+            raise self._failure
+        return self._task.result()
+
+    def take_decisions(self) -> tuple[list[tuple[int, NodeRecord]], list[int]]:
+        """New nodes, and steps to abort, since the last time."""
+        new, self._new = self._new, []
+        aborts = [number for number in self._aborts if number not in self._settled]
+        self._aborts = []
+        return new, aborts
+
+    def take_effects(self) -> list[Effect]:
+        """Functions to be called whose values are not known."""
+        effects = [Effect(number, call) for number, call in self._effects.items() if number not in self._settled]
+        self._effects = {}
+        return effects
+
+    def timer_due_ms(self) -> int | None:
+        """When the next timer is over."""
+        return min((due for number, due in self.due_ms.items() if number in self._timers), default=None)
+
+    def timers_over(self, now_ms: int) -> list[int]:
+        """Timers that are over and whose event is not in the log yet, in order."""
+        over = [(due, number) for number, due in self.due_ms.items() if number in self._timers and due <= now_ms]
+        return [number for _, number in sorted(over)]
+
+    def discard(self) -> None:
+        """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
+        self._discarded = True
+        self.loop.discard()
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def _take_in(self, event: bytes, result: bytes | None) -> None:
+        kind, number_text, now_text, value = event.split(b" ", 3)
+        number = int(number_text)
+        self.now_ms = max(self.now_ms, int(now_text))
+        if kind == b"g":
+            self._take_signal(value)
+        elif kind in (b"x", b"d"):
+            self.cancelled = self.cancelled or kind == b"x"
+            self.timed_out = self.timed_out or kind == b"d"
+            self._task.cancel()
+        elif number <= self._base or number in self._settled:
+            return  # of a step from before it started anew
+        else:
+            self._settled.add(number)
+            self._settle(kind, number, value, result)
+
+    def _settle(self, kind: bytes, number: int, value: bytes, result: bytes | None) -> None:
+        if kind == b"t":
+            fire = self._timers.pop(number, None)
+            if fire is not None:
+                fire()
+            return
+        waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            self._fail(f"{_described(self._remembered.get(number))} as number {number}", "something else")
+        elif not waiting.done():
+            self._resolve(waiting, number, value[:1], value if kind == b"e" else result)
+
+    def _resolve(self, waiting: asyncio.Future[Any], number: int, state: bytes, result: bytes | None) -> None:
+        call = self._calls.pop(number, None)
+        name = call.name if call else "side effect"
+        if result is None:
+            waiting.set_exception(JobCancelled(f"step {number} ({name}) did not complete and has no result"))
+            return
+        info, remote_traceback = decode_result(self._serializer, result)
+        if info.success:
+            waiting.set_result(self._rebuilt(call, info.result))
+            return
+        error = info.result
+        if not isinstance(error, Exception):  # a CancelledError would pass for the workflow's own
+            error = JobCancelled(f"step {number} ({name}) was aborted")
+        if remote_traceback and error.__cause__ is None:
+            error.__cause__ = RemoteTraceback(remote_traceback)
+        waiting.set_exception(error)
+
+    def _rebuilt(self, call: Signature[Any] | None, value: Any) -> Any:
+        if call is None or not self._serializer.plain:
+            return value
+        try:
+            return rebuild_value(getattr(call.function, "result_type", Any), value)
+        except msgspec.ValidationError:
+            return value
+
+    def _take_signal(self, value: bytes) -> None:
+        nonce, name_text, data = value.split(b" ", 2)
+        if nonce.decode() in self._nonces:
+            return  # sent again because a reply was lost
+        self._nonces.add(nonce.decode())
+        name, content = unquote(name_text.decode()), self._serializer.loads(data)["v"]
+        listeners = self._listeners[name]
+        while listeners:
+            listener = listeners.popleft()
+            if not listener.done():
+                listener.set_result(content)
+                return
+        self._signals[name].append(content)
+
+    # -- what the function asks for -------------------------------------------------------------------------------
+
+    def _next(self, kind: str, label: str, digest: str = "") -> tuple[int, bool]:
+        """The next number, and whether it is written down already.
+
+        :raises NondeterminismError: something else is
+        """
+        if self._failure is not None or self._discarded:
+            raise _Discarded
+        number = self._number + 1
+        if number - self._base > MOST_NODES:
+            raise HistoryTooLong(
+                f"workflow {self.flow_id}: expected at most {MOST_NODES} steps and timers, got more; "
+                "flow.continue_as_new(...) starts it anew with an empty history"
+            )
+        remembered = self._remembered.get(number)
+        if remembered is not None and (remembered.kind, remembered.label, remembered.digest) != (kind, label, digest):
+            asked = NodeRecord(kind, label=label, digest=digest)
+            self._fail(f"{_described(remembered)} as number {number}", _described(asked), remembered, asked)
+            raise _Discarded
+        self._number = number
+        return number, remembered is not None
+
+    def _fail(
+        self, expected: str, got: str, remembered: NodeRecord | None = None, asked: NodeRecord | None = None
+    ) -> None:
+        same = remembered is not None and asked is not None and remembered.label == asked.label
+        hint = " with other arguments" if same else ""
+        self._failure = NondeterminismError(
+            f"workflow {self.flow_id}: expected {expected}, as in the run before, got {got}{hint}; its code has "
+            "changed (see flow.patched), or depends on more than its arguments and the results of its steps"
+        )
+
+    def step(self, call: Signature[Any]) -> asyncio.Future[Any]:
+        """Ask for a job."""
+        check = getattr(call.function, "check_arguments", None)
+        if check is not None:
+            check(call.args, call.kwargs)
+        if call.options.job_id is not None:
+            raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
+        digest = _digest(call)
+        number, known = self._next("job", call.name, digest)
+        if not known:
+            record = self._encode(call, number)
+            self._new.append((number, record._replace(label=call.name, digest=digest)))
+        self._calls[number] = call
+        future = self._wait_for(number)
+        future.add_done_callback(lambda done: self._aborts.append(number) if done.cancelled() else None)
+        return future
+
+    def effect(self, label: str, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Ask for a value from outside."""
+        number, known = self._next("value", label)
+        if not known:
+            self._new.append((number, NodeRecord("value", label=label)))
+        self._effects[number] = function
+        return self._wait_for(number)
+
+    def _wait_for(self, number: int) -> asyncio.Future[Any]:
+        future = self.loop.create_future()
+        self._waiting[number] = future
+        return future
+
+    def _start_timer(self, ms: int, over: Callable[[], None]) -> None:
+        number, known = self._next("timer", "timer")
+        if not known:
+            self._new.append((number, NodeRecord("timer", when=str(ms), label="timer")))
+        self._timers[number] = over
+
+    def signal(self, name: str) -> asyncio.Future[Any]:
+        """The next event of a name that nobody has taken yet."""
+        if self._failure is not None or self._discarded:
+            raise _Discarded
+        future = self.loop.create_future()
+        if self._signals[name]:
+            future.set_result(self._signals[name].popleft())
+        else:
+            self._listeners[name].append(future)
+        return future
+
+    def patched(self, name: str) -> bool:
+        """Whether the run is newer than a change of the code."""
+        if name not in self._patches:
+            remembered = self._remembered.get(self._number + 1)
+            marked = remembered is not None and (remembered.kind, remembered.label) == ("patch", name)
+            if marked or (remembered is None and not self._has_more_history()):
+                number, known = self._next("patch", name)
+                if not known:
+                    self._new.append((number, NodeRecord("patch", label=name)))
+                self._patches[name] = True
+            else:
+                self._patches[name] = False
+        return self._patches[name]
+
+    def _has_more_history(self) -> bool:
+        return self.replaying and self.seen < self._history.seen
+
+    @property
+    def size(self) -> int:
+        return self._number - self._base + self.seen
+
+
+class Flow:
+    """What a workflow function gets as its first argument: how it runs jobs, waits and learns of the world."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._uuids = 0
+        self.id = execution.flow_id
+        self.random = random.Random(execution.flow_id)  # the same numbers in each run
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the code runs through what it did before: do not log then."""
+        return self._execution.replaying
+
+    @property
+    def history_size(self) -> int:
+        """Steps, timers and events so far; a history holds 10,000 steps and timers."""
+        return self._execution.size
+
+    async def run(self, call: Canvas[R]) -> R:
+        """Run a job, or a chain or group of jobs, and wait for the result.
+
+        :param call: `function.s(...)`; a chain and a group are run part by part
+        :raises Exception: what the job raised
+        """
+        try:
+            return cast(R, await self._run(call))
+        except Exception as error:
+            if not isinstance(call, Canvas) or not call.errbacks:
+                raise
+            for errback in call.errbacks:
+                await self._run(_with_result(errback, error))
+            raise
+
+    async def _run(self, call: Canvas[Any]) -> Any:
+        if isinstance(call, Signature):
+            return await self._execution.step(call)
+        if isinstance(call, Chain):
+            return await self._run_chain(call)
+        if isinstance(call, Group):
+            tolerant = call.on_failure == "continue"
+            return await asyncio.gather(*(self.run(part) for part in call.parts), return_exceptions=tolerant)
+        raise ArgumentsError(f"flow.run: expected function.s(...), a chain or a group, got {call!r}")
+
+    async def _run_chain(self, chain: Chain[Any]) -> Any:
+        value = await self.run(chain.parts[0])
+        for part in chain.parts[1:]:
+            value = await self.run(_with_result(part, value))
+        return value
+
+    async def gather(
+        self, *calls: Canvas[R] | Awaitable[R], limit: int | None = None, return_exceptions: bool = False
+    ) -> list[R]:
+        """Run jobs at the same time; their results in this order. If one fails, the others are aborted.
+
+        :param limit: how many at once
+        :param return_exceptions: give exceptions in the place of results
+        """
+        if limit is not None and limit < 1:
+            raise ArgumentsError(f"gather: limit: expected at least 1, got {limit!r}")
+        slots = asyncio.Semaphore(limit or len(calls) or 1)
+
+        async def within_limit(call: Canvas[R] | Awaitable[R]) -> R:
+            async with slots:
+                return await self._awaited(call)
+
+        tasks = [asyncio.ensure_future(within_limit(call)) for call in calls]
+        try:
+            return list(await asyncio.gather(*tasks, return_exceptions=return_exceptions))  # type: ignore[arg-type]
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    async def map(
+        self, function: Any, items: Iterable[Any], *, limit: int | None = None, return_exceptions: bool = False
+    ) -> list[Any]:
+        """Run a job function for each item at the same time."""
+        calls = [function.s(item) for item in items]
+        return await self.gather(*calls, limit=limit, return_exceptions=return_exceptions)
+
+    async def as_completed(self, *calls: Canvas[R] | Awaitable[R]) -> AsyncIterator[R]:
+        """The results as they come; raises what a job raised, in its place."""
+        tasks = [asyncio.ensure_future(self._awaited(call)) for call in calls]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def first(self, *calls: Canvas[R] | Awaitable[R]) -> R:
+        """The result of the job that ends first; the others are aborted."""
+        tasks = [asyncio.ensure_future(self._awaited(call)) for call in calls]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return next(task for task in tasks if task in done).result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _awaited(self, call: Canvas[R] | Awaitable[R]) -> R:
+        return await (self.run(call) if isinstance(call, Canvas) else call)
+
+    async def sleep(
+        self,
+        delay: Duration | None = None,
+        *,
+        seconds: float = 0,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+    ) -> None:
+        """Wait; the time goes on while no worker runs.
+
+        :param delay: seconds, a timedelta or text such as "90s"; or the keywords
+        """
+        wanted_s = 0.0 if delay is None else seconds_of(delay, "flow.sleep", zero=True)
+        more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        await asyncio.sleep(wanted_s + more.total_seconds())
+
+    def now(self) -> datetime:
+        """The time of the last event, on Redis' clock; the same in each run."""
+        return datetime.fromtimestamp(self._execution.now_ms / 1000, tz=UTC)
+
+    def uuid(self) -> uuid.UUID:
+        """A new UUID; the same in each run."""
+        self._uuids += 1
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self.id}:{self._uuids}")
+
+    async def side_effect(self, function: Callable[..., Awaitable[R] | R], *args: Any) -> R:
+        """Call a function outside of the workflow, and remember what it gave: a random number, a look at a file.
+
+        It is called once, unless its worker dies before the value is written; an exception is remembered too. What
+        takes long, or must be tried again, is a job's.
+        """
+        label = getattr(function, "__qualname__", type(function).__qualname__)
+        return cast(R, await self._execution.effect(label, lambda: function(*args)))
+
+    async def wait_for(self, event: str, *, timeout: Duration | None = None) -> Any:
+        """Wait for an event that `pool.signal(flow_id, event, value)` sends; each is received once, in order.
+
+        :param timeout: seconds to wait at most
+        :returns: its value
+        :raises TimeoutError: it did not come
+        """
+        limit_s = None if timeout is None else seconds_of(timeout, "flow.wait_for: timeout")
+        async with asyncio.timeout(limit_s):
+            return await self._execution.signal(event)
+
+    def patched(self, name: str) -> bool:
+        """True in a run that began after this line was there, False in one that is older: it keeps to the old way.
+
+        if flow.patched("check the stock first"):
+            await flow.run(check_stock.s(order))
+        """
+        return self._execution.patched(name)
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Start anew with these arguments and an empty history, under the same id. Steps that still run are aborted."""
+        raise ContinueAsNew(args, kwargs)
+
+
+def _with_result(canvas: Canvas[Any], value: Any) -> Canvas[Any]:
+    """What follows in a chain, given the result before it."""
+    if isinstance(canvas, Signature):
+        if canvas.immutable:
+            return canvas
+        return Signature(canvas.function, (value, *canvas.args), canvas.kwargs, True, canvas.options, canvas.errbacks)
+    if isinstance(canvas, Chain):
+        return Chain((_with_result(canvas.parts[0], value), *canvas.parts[1:]), canvas.errbacks)
+    if isinstance(canvas, Group):
+        return Group(tuple(_with_result(part, value) for part in canvas.parts), canvas.on_failure, canvas.errbacks)
+    raise ArgumentsError(f"expected function.s(...), a chain or a group, got {canvas!r}")
+
+
+def _described(record: NodeRecord | None) -> str:
+    if record is None:
+        return "nothing"
+    return {"job": f"a call of {record.label}", "value": f"the side effect {record.label}"}.get(
+        record.kind, f"the {record.kind} {record.label}" if record.kind != "timer" else "a timer"
+    )
+
+
+def _digest(call: Signature[Any]) -> str:
+    """Of the arguments, as far as they can be compared between runs: other objects count by their class."""
+    plain = [call.args, sorted(call.kwargs.items())]
+    try:
+        data = msgspec.json.encode(plain, enc_hook=lambda value: f"<{type(value).__qualname__}>", order="sorted")
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return ""
+    return hashlib.sha256(data).hexdigest()[:12]

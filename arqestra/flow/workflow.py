@@ -1,0 +1,113 @@
+"""`@workflow`: a durable workflow out of an async function of `Flow` and arguments."""
+
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from arq.utils import to_seconds
+
+from ..control import JobControl
+from ..durations import Duration, seconds_of
+from ..errors import SettingsError
+from ..function import JobFunction, Seconds
+from ..unique import Unique
+from .orchestrator import Flow
+
+__all__ = ("WorkflowFunction", "workflow")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(eq=False)
+class WorkflowFunction(JobFunction[P, R], Generic[P, R]):
+    """A workflow: enqueued, awaited, aborted and listed like any job. Made by `@workflow`.
+
+    :ivar life_s: seconds from its first start after which it is cancelled; None for no limit
+    """
+
+    life_s: float | None = None
+
+
+class _Decorator(Protocol):
+    def __call__(
+        self, function: Callable[Concatenate[Flow, P], Coroutine[Any, Any, R]], /
+    ) -> WorkflowFunction[P, R]: ...
+
+
+@overload
+def workflow(function: Callable[Concatenate[Flow, P], Coroutine[Any, Any, R]], /) -> WorkflowFunction[P, R]: ...
+@overload
+def workflow(
+    *,
+    name: str | None = ...,
+    queue: str | None = ...,
+    timeout: Duration | None = ...,
+    keep_result: Seconds | None = ...,
+    keep_result_forever: bool | None = ...,
+    priority: int = ...,
+    unique: Unique | bool | None = ...,
+    expires: Duration | None = ...,
+) -> _Decorator: ...
+
+
+def workflow(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    timeout: Duration | None = None,
+    keep_result: Seconds | None = None,
+    keep_result_forever: bool | None = None,
+    priority: int = 0,
+    unique: Unique | bool | None = None,
+    expires: Duration | None = None,
+) -> Any:
+    """Make a durable workflow out of an async function, with or without options.
+
+    The function gets a `Flow` and its arguments. It may use whatever depends on these and on the results of its steps
+    alone; everything else (time, chance, I/O) comes through the flow.
+
+    :param name: name in payloads; default the function's `__qualname__`
+    :param queue: queue that `Pool.enqueue` puts it in; default the pool's
+    :param timeout: seconds from its first start after which it is cancelled, and fails with `TimeoutError`
+    :param keep_result: seconds that result and history are kept after its end; default the worker's
+    :param keep_result_forever: keep the result until it is deleted
+    :param priority: from 0 to 9, the most urgent, within its queue
+    :param unique: as of `@job`
+    :param expires: seconds after the enqueue after which it is not started any more
+    :raises SettingsError: an impossible value, or no async function
+    """
+
+    def wrap(target: Any) -> WorkflowFunction[..., Any]:
+        if not inspect.iscoroutinefunction(target):
+            raise SettingsError(f"@workflow: expected an async function, got {target!r}")
+        control = JobControl.of(
+            is_async=True,
+            signature=inspect.signature(target),
+            timeout_s=None,
+            **_NO_OPTIONS | {"priority": priority, "unique": unique or None, "expires": expires},
+        )
+        return WorkflowFunction(
+            name or target.__qualname__,
+            target,
+            None,
+            to_seconds(keep_result),
+            keep_result_forever,
+            None,
+            queue,
+            control,
+            None,
+            None if timeout is None else seconds_of(timeout, "@workflow: timeout"),
+        )
+
+    return wrap if function is None else wrap(function)
+
+
+_NO_OPTIONS: dict[str, Any] = {
+    **dict.fromkeys(("soft_timeout", "retry", "rate_limit", "concurrency", "debounce", "executor")),
+    **dict.fromkeys(("on_exhausted", "on_expired")),
+    "acks": "late",
+}

@@ -1,0 +1,306 @@
+"""Running durable workflows: history in, decisions out, parked when nothing happens for a while.
+
+While a workflow waits it holds no slot. For some seconds it stays *resident*: its function is where it is, a message
+brings the news, and going on costs two round trips. Then, or when there are many of them, it is *parked*: it has no
+lease and no memory here, and the end of what it waits for makes it due again, for any worker, which replays it.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from arq.worker import JobExecutionFailed
+
+from ..clock import timestamp_ms
+from ..errors import NondeterminismError
+from ..flow.encode import NodeEncoder
+from ..flow.orchestrator import ContinueAsNew, Effect, Execution
+from ..outcome import CancelReason, Outcome, State, classify
+from ..pool import MAX_PAYLOAD_BYTES, Pool
+from ..store.flows import Advance, FlowStore, encode_node
+from ..wire import JobEnd, Payload, encode_payload, encode_result
+from .attempt import Attempt
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("Residents", "run_workflow")
+
+logger = logging.getLogger("arq.worker")
+
+PARK_AFTER_S = 5.0
+MOST_RESIDENT = 200  # workflows in a worker that wait in memory
+KEEP_FOREVER_MS = 366 * 86_400_000
+KEEP_LEAST_MS = 60_000  # of the history of a workflow whose result is not kept
+NONDETERMINISM_PAUSE_MS = 10_000  # doubled with each attempt: time to roll a deployment back
+
+
+class Residents:
+    """Who is to be told of news."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Callable[[], None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def add(self, flow_id: str, tell: Callable[[], None]) -> None:
+        """A workflow waits for news."""
+        self._told[flow_id] = tell
+
+    def remove(self, flow_id: str) -> None:
+        """It does not any more."""
+        self._told.pop(flow_id, None)
+
+    def news(self, flow_id: str) -> None:
+        """There is something new for a workflow."""
+        tell = self._told.get(flow_id)
+        if tell is not None:
+            tell()
+
+    def look(self) -> None:
+        """Messages may have been lost: all look."""
+        for tell in list(self._told.values()):
+            tell()
+
+
+async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
+    """Run a workflow until it ends, or is parked."""
+    attempt.started_ms = timestamp_ms()
+    attempt.calling = True
+    run = WorkflowRun(worker, attempt)
+    attempt.interrupt = run.interrupt
+    try:
+        return await run.conduct()
+    except asyncio.CancelledError:
+        return run.parked()  # the worker stops
+    finally:
+        attempt.calling = False
+        attempt.ended_ms = timestamp_ms()
+        run.end()
+
+
+class WorkflowRun:
+    """One attempt at a workflow."""
+
+    def __init__(self, worker: "Worker", attempt: Attempt) -> None:
+        self._worker = worker
+        self._attempt = attempt
+        self._id = attempt.leased.id
+        self._queue = attempt.leased.queue
+        self._flows = FlowStore(worker.store)
+        self._news = asyncio.Event()
+        self._events: list[tuple[int, str, bytes]] = []
+        self._effects: set[asyncio.Task[None]] = set()
+        self._execution: Execution | None = None
+        self._redis_ahead_ms = 0.0
+        self._idle_since_s = worker.loop.time()
+        self._lost = self._leaving = False
+        if attempt.leased.flag == "abort":
+            self._events.append((0, "x", b""))
+
+    def interrupt(self, reason: CancelReason) -> None:
+        """It is to be aborted, or to be left to others."""
+        if reason is CancelReason.ABORT:
+            self._events.append((0, "x", b""))
+        elif reason is CancelReason.LEASE_LOST:
+            self._lost = True
+        else:
+            self._leaving = True
+        self._news.set()
+
+    def end(self) -> None:
+        """Let go of all that it has here."""
+        self._worker.workflows.remove(self._id)
+        for task in self._effects:
+            task.cancel()
+        if self._execution is not None:
+            self._execution.discard()
+
+    async def conduct(self) -> Outcome:
+        """History in, decisions out, until it ends or nothing happens."""
+        history = await self._flows.history(self._id, self._queue, nodes=True)
+        self._set_clock(history.now_ms)
+        self._worker.workflows.add(self._id, self._news.set)
+        execution = self._execution = self._begin(history)
+        execution.replay()
+        first = True
+        while not execution.done and not self._lost:
+            if not await self._write_decisions(execution, always=first):
+                return Outcome(State.LOST)
+            first = False
+            self._start_effects(execution)
+            self._worker.slots.suspend(self._attempt)
+            self._worker.exchange.wake()
+            if not await self._until_news(execution):
+                return self.parked()
+            await self._take_news(execution)
+        return Outcome(State.LOST) if self._lost else self._outcome(execution)
+
+    def _begin(self, history: Any) -> Execution:
+        attempt, worker = self._attempt, self._worker
+        workflow = attempt.terms.workflow
+        assert workflow is not None
+        pool = worker.pool
+        known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
+        encoder = NodeEncoder(worker.serializer, known[0] or worker.queue_name, known[1] or MAX_PAYLOAD_BYTES)
+        return Execution(
+            workflow.coroutine,
+            attempt.args,
+            attempt.kwargs,
+            flow_id=self._id,
+            serializer=worker.serializer,
+            encode=lambda call, number: encoder.record(call, self._id, number),
+            history=history,
+        )
+
+    # -- decisions ------------------------------------------------------------------------------------------------
+
+    async def _write_decisions(self, execution: Execution, *, always: bool) -> bool:
+        """Write what it asks for; False if the lease is lost."""
+        new, aborts = execution.take_decisions()
+        events, self._events = self._events, []
+        if not (new or aborts or events or always):
+            return True
+        decided = Advance([(number, encode_node(record)) for number, record in new], events, aborts)
+        dues = await self._flows.advance(
+            self._id,
+            self._queue,
+            self._attempt.leased.token,
+            decided,
+            keep_ms=self._keep_ms(),
+            name=self._attempt.payload.function,
+            started_ms=execution.started_ms,
+        )
+        if dues is None:
+            return False
+        timers = [number for number, record in new if record.kind == "timer"]
+        execution.due_ms.update(zip(timers, dues, strict=True))
+        if events:
+            self._news.set()  # they are in the log
+        return True
+
+    def _keep_ms(self) -> int:
+        ttl_ms = self._attempt.terms.result_ttl_ms
+        return KEEP_FOREVER_MS if ttl_ms == 0 else max(ttl_ms, KEEP_LEAST_MS)
+
+    def _start_effects(self, execution: Execution) -> None:
+        for effect in execution.take_effects():
+            task = self._worker.loop.create_task(self._bring_about(effect))
+            self._effects.add(task)
+            task.add_done_callback(self._effects.discard)
+
+    async def _bring_about(self, effect: Effect) -> None:
+        started_ms = timestamp_ms()
+        try:
+            value = effect.function()
+            if inspect.isawaitable(value):
+                value = await value
+            success = True
+        except Exception as error:
+            value, success = error, False
+        payload = Payload("side effect", (), {}, None, started_ms, {})
+        end = JobEnd(payload, f"{self._id}:{effect.number}", self._queue, 1, success, value, started_ms, timestamp_ms())
+        self._events.append((effect.number, "e", encode_result(self._worker.serializer, end) or b""))
+        self._news.set()
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    async def _until_news(self, execution: Execution) -> bool:
+        """Wait until there is something to do; False if it is to be parked."""
+        while not self._news.is_set():
+            if self._leaving:
+                return False
+            now_s = self._worker.loop.time()
+            patience_s = 0.0 if len(self._worker.slots.resident) > MOST_RESIDENT else PARK_AFTER_S
+            park_at_s = self._idle_since_s + patience_s
+            due_ms = self._next_due_ms(execution)
+            due_at_s = None if due_ms is None else now_s + max(0.0, due_ms - self._redis_ms()) / 1000
+            if now_s >= park_at_s and not self._effects and (due_at_s is None or due_at_s > now_s):
+                return False
+            wake_at_s = due_at_s if self._effects or now_s >= park_at_s else min(due_at_s or park_at_s, park_at_s)
+            try:
+                limit_s = None if wake_at_s is None else max(0.0, wake_at_s - now_s)
+                await asyncio.wait_for(self._news.wait(), limit_s)
+            except TimeoutError:
+                if self._take_what_is_over(execution):
+                    return True
+        return True
+
+    def _next_due_ms(self, execution: Execution) -> int | None:
+        dues = [due for due in (execution.timer_due_ms(), self._deadline_ms(execution)) if due is not None]
+        return min(dues, default=None)
+
+    def _deadline_ms(self, execution: Execution) -> int | None:
+        workflow = self._attempt.terms.workflow
+        if workflow is None or workflow.life_s is None or execution.timed_out:
+            return None
+        return execution.started_ms + round(workflow.life_s * 1000)
+
+    def _take_what_is_over(self, execution: Execution) -> bool:
+        """Timers that are over become events, and so does its time."""
+        now_ms = self._redis_ms()
+        events = [(number, "t", b"") for number in execution.timers_over(now_ms)]
+        deadline_ms = self._deadline_ms(execution)
+        if deadline_ms is not None and deadline_ms <= now_ms:
+            events.append((0, "d", b""))
+        self._events += events
+        return bool(events)
+
+    async def _take_news(self, execution: Execution) -> None:
+        """What is new in the log; what was brought about here is written first."""
+        self._news.clear()
+        self._idle_since_s = self._worker.loop.time()
+        if self._lost or (self._events and not await self._write_decisions(execution, always=False)):
+            self._lost = True
+            return
+        self._news.clear()
+        history = await self._flows.history(self._id, self._queue, after=execution.seen)
+        self._set_clock(history.now_ms)
+        execution.feed(history)
+
+    def _set_clock(self, redis_ms: int) -> None:
+        self._redis_ahead_ms = redis_ms - self._worker.loop.time() * 1000
+
+    def _redis_ms(self) -> int:
+        return int(self._worker.loop.time() * 1000 + self._redis_ahead_ms)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def parked(self) -> Outcome:
+        """It waits without a worker, until there is news or the next timer is over."""
+        if self._lost:
+            return Outcome(State.LOST)
+        execution = self._execution
+        if execution is None or self._events:
+            return Outcome(State.RELEASED)
+        due_ms = self._next_due_ms(execution)
+        delay_ms = -1 if due_ms is None else max(1, due_ms - self._redis_ms())
+        return Outcome(State.PARKED, execution.seen, delay_ms)
+
+    def _outcome(self, execution: Execution) -> Outcome:
+        attempt = self._attempt
+        try:
+            return Outcome(State.COMPLETE, execution.value())
+        except ContinueAsNew as anew:
+            args, kwargs = anew.arguments
+            payload = attempt.payload._replace(args=args, kwargs=kwargs)
+            return Outcome(State.RENEWED, encode_payload(self._worker.serializer, payload))
+        except NondeterminismError as error:
+            if attempt.job_try >= attempt.terms.max_tries:
+                return Outcome(State.FAILED, error)
+            pause_ms = NONDETERMINISM_PAUSE_MS * 2 ** (attempt.job_try - 1)
+            logger.critical("%s; it is tried again in %.0f s: roll the code back until then", error, pause_ms / 1000)
+            return Outcome(State.RETRIED, error, pause_ms)
+        except asyncio.CancelledError as error:
+            if execution.timed_out:
+                assert attempt.terms.workflow is not None
+                late = TimeoutError(f"the workflow did not end within {attempt.terms.workflow.life_s} s")
+                return Outcome(State.FAILED, late)
+            if execution.cancelled:
+                return Outcome(State.ABORTED, error)
+            return Outcome(State.FAILED, JobExecutionFailed("the workflow cancelled itself"))
+        except BaseException as error:
+            return classify(error, None, retry_jobs=False)
