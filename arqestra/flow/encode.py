@@ -54,11 +54,13 @@ class NodeEncoder:
         number: int,
         *,
         gets: int | None = None,
+        children: Sequence[int] | None = None,
         on_error: bool = False,
         on_failure: str = "fail",
     ) -> NodeRecord:
         """The record of a call.
 
+        :param children: what hangs on it; None if that is not known
         :param gets: the node whose value becomes its first argument
         :param on_error: it runs only if its parent failed
         :raises SerializationError, PayloadTooLarge: the arguments cannot be stored
@@ -86,7 +88,7 @@ class NodeEncoder:
             entries[0][1] if entries else "",
             _when(call),
             call.name,
-            spec=node_spec(entries, flow_id, number),
+            spec=node_spec(entries, flow_id, number, children),
             payload=self._payload(call, stored),
         )
 

@@ -15,8 +15,9 @@ import asyncio
 import collections
 import contextlib
 import contextvars
+import sys
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, NoReturn
 
 __all__ = ("WorkflowLoop",)
@@ -38,14 +39,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def run_until_waiting(self) -> None:
         """Run what is ready, and what becomes ready by that, until nothing is."""
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        try:
+        with self._in_charge():
             while self._ready:
                 handle = self._ready.popleft()
                 if not handle.cancelled():
                     handle._run()
+
+    @contextlib.contextmanager
+    def _in_charge(self) -> Iterator[None]:
+        """In place of the worker's loop, which must not hear of the workflow's async generators either."""
+        outer, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+        asyncio._set_running_loop(self)
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            yield
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(outer)
 
     def discard(self) -> None:
@@ -54,15 +63,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         Python lets `finally` blocks run then; they can start nothing any more.
         """
         self._closed = True
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        try:
+        with self._in_charge():
             for task in list(self._tasks):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _close(task.get_coro())
-        finally:
-            asyncio._set_running_loop(outer)
         self._ready.clear()
 
     # -- what asyncio needs ---------------------------------------------------------------------------------------

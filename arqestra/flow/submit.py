@@ -37,6 +37,7 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
     nonce = new_job_id()
     fields: list[tuple[str, bytes | str]] = []
     queues: set[str] = set()
+    chosen_ids = any(node.call is not None and node.call.options.job_id for node in graph.nodes)
     for node in graph.nodes:
         fields += child_pieces(node.number, node.children)
         if node.number == 0:
@@ -55,6 +56,8 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
         **{"kind": "g", "nonce": nonce, "name": name, "keep": keep_ms, "total": jobs, "output": graph.output},
         "queues": "\n".join(sorted(queues)),
     }
+    if chosen_ids:
+        record_fields["ids"] = 1
     verdict: str = await flows.store(flow_id, nonce, record_fields, fields, joins)
     if verdict == "stored":
         verdict = await flows.start(flow_id, nonce, source=0, left=jobs, nodes=len(graph.nodes) - 1)
@@ -69,7 +72,13 @@ async def _record_of(client: Client, encoder: NodeEncoder, node: Node, flow_id: 
         return NodeRecord("join", on_failure=node.on_failure)
     call = await _within_middleware(client, node.call) if client.middleware else node.call
     return encoder.record(
-        call, flow_id, node.number, gets=node.gets, on_error=node.on_error, on_failure=node.on_failure
+        call,
+        flow_id,
+        node.number,
+        gets=node.gets,
+        children=node.children,
+        on_error=node.on_error,
+        on_failure=node.on_failure,
     )
 
 

@@ -57,9 +57,15 @@ def decode_node(data: bytes) -> NodeRecord:
     return NodeRecord(*header)._replace(spec=data[header_end + 5 : spec_end], payload=data[spec_end:])
 
 
-def node_spec(entries: Sequence[Entry], flow_id: str, number: int) -> bytes:
-    """The spec of a job that is a node of a flow."""
-    return encode_spec([*entries, ("n", flow_id, number)])
+def node_spec(entries: Sequence[Entry], flow_id: str, number: int, children: Sequence[int] | None) -> bytes:
+    """The spec of a job that is a node of a flow.
+
+    :param children: what hangs on it; None in a workflow, where the function decides that
+    """
+    place: tuple[str | int, ...] = ("n", flow_id, number)
+    if children is not None and len(children) <= 1:
+        place = (*place, *(children or (0,)))  # saves looking them up
+    return encode_spec([*entries, place])
 
 
 class Value(NamedTuple):

@@ -43,7 +43,7 @@ local function lease_taken(jobs, runs, count_attempt)
         attempt = attempt + 1
         counts[#counts + 1] = ATTEMPTS .. id
         counts[#counts + 1] = attempt
-        if specs[i] then
+        if specs[i] and not is_place_only(specs[i]) then
           unlock_started(id, specs[i])
         end
       end

@@ -20,7 +20,7 @@ end
 
 -- Take a due job, unless its limits keep it waiting.
 local function take_within_limits(id, due, crashes, packed)
-  local spec = packed and cmsgpack.unpack(packed)
+  local spec = packed and not is_place_only(packed) and cmsgpack.unpack(packed)
   if spec then
     for _, entry in ipairs(spec) do  -- those that came earlier stand in the lane
       local opens = crashes == 0 and (entry[1] == 'r' or entry[1] == 'c') and call('ZSCORE', GATES .. queue, entry[2])

@@ -25,16 +25,61 @@
 local INLINE = 300           -- children settled in the script that ended their parent
 local PASS = 300             -- nodes looked at in one step of a pass over all of them
 
-local agenda = {}            -- chores of this script: { what, number, piece, flow }
-local flow_news = {}         -- flow -> { 'number state', ... } for those who listen
+local agenda = {}            -- chores of this script: { what, number, piece, flow, the only child if it is known }
+local touched = {}           -- flow -> what this script knows and changes of it: see `view_of`
+local released = {}          -- what is written of released nodes: payloads, and for each queue specs and scores
 local notified = {}          -- workflows whose worker was told in this script
 
 local function flow_exists(flow)
   return call('EXISTS', FLOW .. flow) == 1
 end
 
+-- What this script knows of a flow. Many nodes of one flow end in one script: states, counts and joins are gathered
+-- here, and written once, by `write_view`. False if there is no such flow.
+local function view_of(flow)
+  local view = touched[flow]
+  if view == nil then
+    local kind, state, output, cancelled, ids =
+      unpack(call('HMGET', FLOW .. flow, 'kind', 'state', 'output', 'cancelled', 'ids'))
+    view = kind and {
+      kind = kind, state = state, output = output, cancelled = cancelled, chosen_ids = ids,
+      listened_to = call('PUBSUB', 'NUMSUB', FLOW_NEWS .. flow)[2] > 0,
+      states = {}, changed = {}, counts = {}, joins = {}, headers = {}, news = {},
+    }
+    touched[flow] = view
+  end
+  return view
+end
+
+local function state_of(flow, number)
+  local view = view_of(flow)
+  local state = view.states[number]
+  if state == nil then
+    state = call('HGET', STATES .. flow, number)
+    view.states[number] = state
+  end
+  return state
+end
+
+local function set_state(flow, number, state)
+  local view = view_of(flow)
+  view.states[number] = state
+  local changed = view.changed
+  changed[#changed + 1] = number
+  changed[#changed + 1] = state
+  if view.output == tostring(number) then
+    view.has_output = true
+  end
+end
+
 local function node_id(flow, number)
-  return call('HGET', NODES .. flow, number .. 'i') or flow .. ':' .. number
+  local chosen = view_of(flow).chosen_ids and call('HGET', NODES .. flow, number .. 'i')
+  return chosen or flow .. ':' .. number
+end
+
+local function count(flow, field, by)
+  local counts = view_of(flow).counts
+  counts[field] = (counts[field] or 0) + by
 end
 
 local function node_of(flow, number)
@@ -52,23 +97,35 @@ local function node_of(flow, number)
 end
 
 local function tell(flow, number, state)
-  local list = flow_news[flow]
+  local view = view_of(flow)
+  if view.listened_to then
+    view.news[#view.news + 1] = number .. ' ' .. state
+  end
+end
+
+local function append(lists, key, ...)
+  local list = lists[key]
   if not list then
     list = {}
-    flow_news[flow] = list
+    lists[key] = list
   end
-  list[#list + 1] = number .. ' ' .. state
+  for _, value in ipairs({ ... }) do
+    list[#list + 1] = value
+  end
 end
 
 -- Make a job of a node, due at once or when its `when` says.
 local function release(flow, number, node, now, due_queues)
-  if call('HSETNX', STATES .. flow, number, 'q') == 0 then
+  if state_of(flow, number) then
     return
   end
+  set_state(flow, number, 'q')
   local id, queue = node_id(flow, number), node.queue
-  call('SET', JOB .. id, string.sub(node.record, node.spec_end + 1))
-  call('DEL', ATTEMPTS .. id, RESULT .. id)
-  call('HSET', SPECS .. queue, id, string.sub(node.record, node.spec_at, node.spec_end))
+  append(released, 'payloads', JOB .. id, string.sub(node.record, node.spec_end + 1))
+  append(released, SPECS .. queue, id, string.sub(node.record, node.spec_at, node.spec_end))
+  if view_of(flow).kind == 'w' then
+    call('DEL', RESULT .. id)  -- of an earlier life of the workflow
+  end
   local due = now
   if node.when ~= '' then
     local ms = tonumber(string.sub(node.when, 2))
@@ -77,14 +134,15 @@ local function release(flow, number, node, now, due_queues)
   if due <= now and node.limit ~= '' then
     park(queue, id, node.limit, in_order(due, node.priority), now)
   else
-    call('ZADD', queue, score_at(queue, id, due, node.priority, now), id)
+    append(released, queue, score_at(queue, id, due, node.priority, now), id)
   end
   if due <= now then
     due_queues[queue] = true
   else
-    announce_deferred(queue, due, now)
+    released.deferred = released.deferred or {}
+    released.deferred[queue] = math.min(due, released.deferred[queue] or due)
   end
-  call('HINCRBY', FLOW .. flow, 'q', 1)
+  count(flow, 'q', 1)
   tell(flow, number, 'q')
 end
 
@@ -115,6 +173,8 @@ local function end_flow(flow, now, due_queues)
   local name = FLOW .. flow
   local kind, keep_ms, owner, number, output = unpack(call('HMGET', name, 'kind', 'keep', 'owner', 'number', 'output'))
   call('HSET', name, 'state', 'ended', 'ended', now)
+  local view = view_of(flow)
+  view.state = 'ended'
   call('ZREM', FLOWS, flow)
   call('ZADD', ENDED_FLOWS, now + keep_ms, flow)
   call('ZREMRANGEBYSCORE', ENDED_FLOWS, '-inf', now)
@@ -131,56 +191,52 @@ local function end_flow(flow, now, due_queues)
   call('PUBLISH', DONE .. flow, '')
   tell(flow, 0, 'ended')
   if owner and flow_exists(owner) then
-    local state = call('HGET', STATES .. flow, output) or 'f'
+    local state = state_of(flow, output) or 'f'
     end_node(owner, number, string.sub(state, 1, 1) == 'c' and 'c' or 'f', now, due_queues)
   end
 end
 
 -- A node has ended: write it down, and settle what hangs on it.
-function end_node(flow, number, state, now, due_queues)
-  if not flow_exists(flow) then
+--
+-- only_child: 0 it has none, a number the only one, nil if that is not known
+function end_node(flow, number, state, now, due_queues, only_child)
+  local view = view_of(flow)
+  if not view then
     return  -- forgotten
   end
-  call('HSET', STATES .. flow, number, state)
+  set_state(flow, number, state)
   tell(flow, number, state)
-  local name = FLOW .. flow
-  local kind, life, output = unpack(call('HMGET', name, 'kind', 'state', 'output'))
-  if output == tostring(number) then
-    call('PUBLISH', DONE .. flow, '')
-  end
-  if kind == 'w' then
-    if life == 'ended' then
+  if view.kind == 'w' then
+    if view.state == 'ended' then
       return  -- what a workflow left behind
     end
     call('RPUSH', LOG .. flow, 's ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. state)
     return notify(flow, now, due_queues)
   end
-  agenda[#agenda + 1] = { 'e', number, 0, flow }
-  call('HINCRBY', name, string.sub(state, 1, 1), 1)
-  if call('HINCRBY', name, 'left', -1) == 0 then
-    end_flow(flow, now, due_queues)
+  if only_child ~= 0 then
+    agenda[#agenda + 1] = { 'e', number, 0, flow, only_child }
   end
+  count(flow, string.sub(state, 1, 1), 1)
+  count(flow, 'left', -1)
 end
 
 -- A join has ended; it is no job and is counted nowhere.
 local function end_join(flow, number, state)
-  call('HSET', STATES .. flow, number, state)
+  set_state(flow, number, state)
   call('HDEL', PENDING .. flow, number)
-  if call('HGET', FLOW .. flow, 'output') == tostring(number) then
-    call('PUBLISH', DONE .. flow, '')
-  end
   agenda[#agenda + 1] = { 'e', number, 0, flow }
 end
 
 -- A parent has ended: what that means for one child.
-local function settle(flow, parent, state, child, cancelled, now, due_queues)
-  if call('HEXISTS', STATES .. flow, child) == 1 then
+local function settle(flow, parent, state, child, now, due_queues)
+  if state_of(flow, child) then
     return
   end
-  local node = node_of(flow, child)
+  local view = view_of(flow)
+  local node = view.headers[child] or node_of(flow, child)
   local letter = string.sub(state, 1, 1)
   local verdict
-  if cancelled then
+  if view.cancelled then
     verdict = 'd'
   elseif node.runs == 'error' then
     verdict = (letter == 'c' or letter == 's') and 's' or nil
@@ -190,8 +246,11 @@ local function settle(flow, parent, state, child, cancelled, now, due_queues)
     verdict = 'u' .. (letter == 'u' and string.sub(state, 2) or parent)
   end
   if node.kind == 'join' then
-    if verdict or call('HINCRBY', PENDING .. flow, child, -1) <= 0 then
-      end_join(flow, child, verdict or 'c')
+    view.headers[child] = node
+    if verdict then
+      end_join(flow, child, verdict)
+    else
+      view.joins[child] = (view.joins[child] or 0) + 1
     end
   elseif verdict then
     end_node(flow, child, verdict, now, due_queues)
@@ -200,18 +259,25 @@ local function settle(flow, parent, state, child, cancelled, now, due_queues)
   end
 end
 
-local function settle_piece(number, piece, flow, now, due_queues)
-  local state, packed = call('HGET', STATES .. flow, number), call('HGET', NODES .. flow, number .. 'c' .. piece)
-  if not state or not packed then
-    return 0
+local function settle_piece(number, piece, flow, only_child, now, due_queues)
+  local state = view_of(flow) and state_of(flow, number)
+  if not state then
+    return 1
   end
-  local cancelled = call('HEXISTS', FLOW .. flow, 'cancelled') == 1
+  if only_child then
+    settle(flow, number, state, only_child, now, due_queues)
+    return 1
+  end
+  local packed = call('HGET', NODES .. flow, number .. 'c' .. piece)
+  if not packed then
+    return 1
+  end
   local children = cmsgpack.unpack(packed)
   if children[1] == 1 then
     agenda[#agenda + 1] = { 'e', number, piece + 1, flow }
   end
   for i = 2, #children do
-    settle(flow, number, state, children[i], cancelled, now, due_queues)
+    settle(flow, number, state, children[i], now, due_queues)
   end
   return #children
 end
@@ -230,8 +296,37 @@ local function withdraw(queue, id, now, due_queues)
   call('PUBLISH', DONE .. id, '')
 end
 
+local function in_pieces(command, key, list)
+  for first = 1, #list, 1000 do
+    if key then
+      call(command, key, unpack(list, first, math.min(first + 999, #list)))
+    else
+      call(command, unpack(list, first, math.min(first + 999, #list)))
+    end
+  end
+end
+
+-- Write the jobs of released nodes.
+local function write_released(now)
+  local payloads, deferred = released.payloads, released.deferred or {}
+  if not payloads then
+    return
+  end
+  released.payloads, released.deferred = nil, nil
+  in_pieces('MSET', nil, payloads)
+  for key, list in pairs(released) do
+    local is_specs = string.sub(key, 1, #SPECS) == SPECS
+    in_pieces(is_specs and 'HSET' or 'ZADD', key, list)
+  end
+  released = {}
+  for queue, due in pairs(deferred) do
+    announce_deferred(queue, due, now)
+  end
+end
+
 -- Abort the job of a released node: whoever runs it is told, else it is taken from its queue.
 local function abort_node(flow, number, node, now, due_queues)
+  write_released(now)  -- it may be one of this very script
   local id = node_id(flow, number)
   local worker, lease_end = string.match(call('GET', LEASE .. id) or '', '^([^.|]+)%.[^|]*|(%d+)|')
   if worker and tonumber(lease_end) > now then
@@ -249,17 +344,16 @@ end
 
 -- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
 local function cancel_pass(first, flow, now, due_queues)
-  local name = FLOW .. flow
-  local kind, total = unpack(call('HMGET', name, 'kind', 'nodes'))
-  if not kind then
+  if not view_of(flow) then
     return 1
   end
+  local total = call('HGET', FLOW .. flow, 'nodes')
   local last = math.min(tonumber(total or 0), first + PASS - 1)
   for number = first, last do
-    local state = call('HGET', STATES .. flow, number)
+    local state = state_of(flow, number)
     local node = (not state or state == 'q') and node_of(flow, number) or nil
     if node and node.kind == 'join' then
-      call('HSET', STATES .. flow, number, 'd')
+      set_state(flow, number, 'd')
     elseif node and node.kind == 'job' and not state then
       end_node(flow, number, 'd', now, due_queues)
     elseif node and node.kind == 'job' then
@@ -274,13 +368,16 @@ end
 
 -- The flow has ended: its nodes' results are kept as long as its record.
 local function results_pass(first, flow)
+  if not view_of(flow) then
+    return 1
+  end
   local total, keep_ms, state, output = unpack(call('HMGET', FLOW .. flow, 'nodes', 'keep', 'state', 'output'))
   if not total or state ~= 'ended' then
     return 1
   end
   local last = math.min(tonumber(total), first + PASS - 1)
   for number = first, last do
-    local letter, ttl = string.match(call('HGET', STATES .. flow, number) or '', '^(%a)(%p?%d*)')
+    local letter, ttl = string.match(state_of(flow, number) or '', '^(%a)(%p?%d*)')
     if letter == 'c' or letter == 'f' or letter == 'a' or letter == 'x' then
       local id = node_id(flow, number)
       if ttl == '0' and tostring(number) ~= output then
@@ -299,6 +396,9 @@ end
 
 -- Nodes of an ended graph are to run again: piece k of number 'r' holds { '1' if more follow, number, parents, ... }.
 local function reset_pass(round, piece, flow)
+  if not view_of(flow) then
+    return 1
+  end
   local packed = call('HGET', NODES .. flow, round .. 'r' .. piece)
   if not packed then
     return 1
@@ -306,18 +406,19 @@ local function reset_pass(round, piece, flow)
   local entries = cmsgpack.unpack(packed)
   for i = 2, #entries, 2 do
     local number, parents = entries[i], entries[i + 1]
-    local state = call('HGET', STATES .. flow, number)
+    local state = state_of(flow, number)
     if state then
       call('HDEL', STATES .. flow, number)
+      view_of(flow).states[number] = false
       local letter = string.sub(state, 1, 1)
       local node = node_of(flow, number)
       if node.kind == 'join' then
         call('HSET', PENDING .. flow, number, parents)
       else
-        call('HINCRBY', FLOW .. flow, letter, -1)
+        count(flow, letter, -1)
         if letter == 'f' or letter == 'a' or letter == 'x' or letter == 'c' then
           local id = node_id(flow, number)
-          call('HINCRBY', FLOW .. flow, 'q', -1)
+          count(flow, 'q', -1)
           call('DEL', RESULT .. id, ERRORS .. id)
           call('ZREM', DEAD .. node.queue, id)
           call('HDEL', DEAD_RESULTS .. node.queue, id)
@@ -327,28 +428,86 @@ local function reset_pass(round, piece, flow)
   end
   call('HDEL', NODES .. flow, round .. 'r' .. piece)
   if entries[1] == 1 then
-    table.insert(agenda, 1, { 'r', round, piece + 1, flow })
+    agenda[#agenda + 1] = { 'r', round, piece + 1, flow }
   else
     agenda[#agenda + 1] = { 'e', round, 0, flow }
   end
   return #entries
 end
 
--- Work on the agenda of this script, then on older chores; what is left waits for the next claim.
-local function do_chores(budget, older, now, due_queues)
-  while budget > 0 do
-    local chore = table.remove(agenda, 1)
-    if not chore then
-      local waiting = older and call('LPOP', CHORES)
-      if not waiting then
-        break
-      end
-      local what, number, piece, flow = string.match(waiting, '^(%a)|(%d+)|(%d+)|(.*)$')
-      chore = { what, tonumber(number), tonumber(piece), flow }
+-- Write what this script found out of a flow; joins that are complete, and the flow's end, make new chores.
+local function write_view(flow, view, now, due_queues)
+  local changed = view.changed
+  view.changed = {}
+  for first = 1, #changed, 1000 do
+    call('HSET', STATES .. flow, unpack(changed, first, math.min(first + 999, #changed)))
+  end
+  local joins, counts = view.joins, view.counts
+  view.joins, view.counts = {}, {}
+  for child, parents in pairs(joins) do
+    if not state_of(flow, child) and call('HINCRBY', PENDING .. flow, child, -parents) <= 0 then
+      end_join(flow, child, 'c')
     end
+  end
+  for field, by in pairs(counts) do
+    local number = call('HINCRBY', FLOW .. flow, field, by)
+    if field == 'left' and number == 0 then
+      end_flow(flow, now, due_queues)
+    end
+  end
+  if view.has_output then
+    view.has_output = nil
+    call('PUBLISH', DONE .. flow, '')
+  end
+end
+
+local function write_views(now, due_queues)
+  for flow, view in pairs(touched) do
+    if view and (#view.changed > 0 or next(view.joins) or next(view.counts)) then
+      write_view(flow, view, now, due_queues)
+    end
+  end
+end
+
+local function publish_news()
+  for flow, view in pairs(touched) do
+    local news = view and view.news or {}
+    if #news > 0 then
+      for first = 1, #news, 1000 do
+        call('PUBLISH', FLOW_NEWS .. flow, table.concat(news, '\n', first, math.min(first + 999, #news)))
+      end
+    end
+  end
+end
+
+-- The next thing to do: of this script's agenda, else of older chores; nil if there is nothing.
+local function next_chore(at, older, now, due_queues)
+  if not agenda[at] then
+    write_views(now, due_queues)  -- may put joins that are complete on the agenda
+  end
+  if not agenda[at] and older then
+    local waiting = call('LPOP', CHORES)
+    if waiting then
+      local what, number, piece, flow = string.match(waiting, '^(%a)|(%d+)|(%d+)|(.*)$')
+      agenda[at] = { what, tonumber(number), tonumber(piece), flow }
+    end
+  end
+  return agenda[at]
+end
+
+-- Work on the agenda of this script, then on older chores; what is left waits for the next claim. Every script that
+-- touches a flow ends with this. True if something is left.
+local function do_chores(budget, older, now, due_queues)
+  local at = 1
+  while budget > 0 do
+    local chore = next_chore(at, older, now, due_queues)
+    if not chore then
+      break
+    end
+    at = at + 1
     local what, number, piece, flow = chore[1], chore[2], chore[3], chore[4]
     if what == 'e' then
-      budget = budget - settle_piece(number, piece, flow, now, due_queues)
+      budget = budget - settle_piece(number, piece, flow, chore[5], now, due_queues)
     elseif what == 'c' then
       budget = budget - cancel_pass(number, flow, now, due_queues)
     elseif what == 'z' then
@@ -357,30 +516,32 @@ local function do_chores(budget, older, now, due_queues)
       budget = budget - reset_pass(number, piece, flow)
     end
   end
+  write_views(now, due_queues)
+  write_views(now, due_queues)  -- the end of a flow may be the end of a node in another
   local rest = {}
-  for _, chore in ipairs(agenda) do
-    rest[#rest + 1] = chore[1] .. '|' .. chore[2] .. '|' .. chore[3] .. '|' .. chore[4]
+  for i = at, #agenda do
+    rest[#rest + 1] = agenda[i][1] .. '|' .. agenda[i][2] .. '|' .. agenda[i][3] .. '|' .. agenda[i][4]
   end
   agenda = {}
+  write_released(now)
   for first = 1, #rest, 1000 do
     call('RPUSH', CHORES, unpack(rest, first, math.min(first + 999, #rest)))
   end
-  for flow, list in pairs(flow_news) do
-    if call('PUBSUB', 'NUMSUB', FLOW_NEWS .. flow)[2] > 0 then
-      for first = 1, #list, 1000 do
-        call('PUBLISH', FLOW_NEWS .. flow, table.concat(list, '\n', first, math.min(first + 999, #list)))
-      end
-    end
-  end
-  flow_news = {}
+  publish_news()
+  touched = {}
   return #rest > 0
+end
+
+-- Whether a packed spec has nothing but the job's place in a flow: { { 'n', ... } }.
+local function is_place_only(packed)
+  return string.sub(packed, 1, 1) == '\145' and string.sub(packed, 4, 4) == 'n'
 end
 
 -- The entry of a job's spec that says which node of which flow it is.
 local function place_in_flow(spec)
   for _, entry in ipairs(spec) do
     if entry[1] == 'n' then
-      return entry[2], entry[3]
+      return entry[2], entry[3], entry[4]
     end
   end
 end

@@ -71,7 +71,7 @@ for _ = 1, tonumber(events) do
 end
 for _ = 1, tonumber(aborts) do
   local number = tonumber(ARGV[at])
-  if call('HGET', STATES .. flow, number) == 'q' then
+  if state_of(flow, number) == 'q' then
     abort_node(flow, number, node_of(flow, number), now, due_queues)
   end
   at = at + 1

@@ -38,6 +38,7 @@ local keep_dead_ms = tonumber(argv[2])
 local count = (#argv - 2) / 8
 local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
 local removals = {}          -- queue -> ids
+local spec_removals = {}     -- queue -> ids
 local doomed = {}            -- keys to delete
 local extras = {}            -- queue -> whether it has extras
 local LETTERS = { ['end'] = 'c', fail = 'f', dead = 'f', abort = 'a', expire = 'x' }
@@ -94,9 +95,9 @@ local function keep_history(id, ttl)
 end
 
 -- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then.
-local function finish_node(flow, number, kind, ttl)
+local function finish_node(flow, number, kind, ttl, only_child)
   local mark = ttl == '-1' and '0' or ttl == '0' and '!' or ''
-  end_node(flow, number, LETTERS[kind] .. mark, now, due_queues)
+  end_node(flow, number, LETTERS[kind] .. mark, now, due_queues, only_child)
 end
 
 local function finish_job(id, queue, kind, keep_ms, ttl, result)
@@ -188,7 +189,11 @@ end
 -- What the job had taken of its limits is given back; a new spec takes the place of the old one.
 local function settle_spec(id, queue, kind, new_spec)
   local spec = has_extras(queue) and spec_of(queue, id)
-  if spec then
+  if spec and LETTERS[kind] and #spec == 1 and spec[1][1] == 'n' then
+    local list = spec_removals[queue] or {}
+    spec_removals[queue] = list
+    list[#list + 1] = id
+  elseif spec then
     give_back(queue, id, spec, now, LETTERS[kind] ~= nil, due_queues)
   end
   if kind == 'limit' and new_spec ~= '' then
@@ -209,20 +214,21 @@ for i = 0, count - 1 do
     if error ~= '' then
       note_error(id, error)
     end
-    local flow, number
+    local flow, number, only_child
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
       local spec = settle_spec(id, queue, kind, argv[at + 6])
       if spec and LETTERS[kind] then
-        flow, number = place_in_flow(spec)
+        flow, number, only_child = place_in_flow(spec)
       end
     end
     if kind == 'early' then
       acknowledge_early(id, lease)
     elseif LETTERS[kind] then
       local ttl = argv[at + 5]
-      if flow and call('HGET', FLOW .. flow, 'state') == 'running' then
+      local view = flow and view_of(flow)
+      if view and view.state == 'running' then
         finish_job(id, queue, kind, argv[at + 4], '0', argv[at + 6])
-        finish_node(flow, number, kind, ttl)
+        finish_node(flow, number, kind, ttl, only_child)
       else
         finish_job(id, queue, kind, argv[at + 4], ttl, argv[at + 6])
         if error ~= '' then
@@ -245,6 +251,9 @@ for queue, list in pairs(removals) do
   if extras[queue] then
     call('ZREM', PROMOTE .. queue, unpack(list))
   end
+end
+for queue, list in pairs(spec_removals) do
+  call('HDEL', SPECS .. queue, unpack(list))
 end
 for first = 1, #doomed, 900 do
   call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
@@ -272,7 +281,7 @@ if #ended > 0 then
     end
   end
 end
-if (#agenda > 0 or next(flow_news)) and do_chores(INLINE, false, now, due_queues) then
+if (#agenda > 0 or next(touched)) and do_chores(INLINE, false, now, due_queues) then
   due_queues[argv[4]] = true
 end
 for queue in pairs(due_queues) do

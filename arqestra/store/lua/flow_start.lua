@@ -30,7 +30,7 @@ call('HSETNX', name, 'created', now)
 call('HDEL', name, 'cancelled', 'ended')
 call('ZREM', ENDED_FLOWS, flow)
 call('ZADD', FLOWS, now, flow)
-call('HSET', STATES .. flow, source, 'c')
+set_state(flow, source, 'c')
 if ARGV[6] == '1' then
   agenda[#agenda + 1] = { 'r', source, 0, flow }
 else
