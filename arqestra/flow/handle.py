@@ -171,7 +171,7 @@ class FlowHandle(Generic[R]):
         if record.output_state[:1] == "c":
             return cast(R, value)
         error = error_of(value if not isinstance(value, list) else await self._fault(record.output_state))
-        if record.cancelled is not None and not isinstance(error, Exception):
+        if record.cancelled is not None and (isinstance(error, FlowCancelled) or not isinstance(error, Exception)):
             raise FlowCancelled(f"flow {self.flow_id} was cancelled: {record.cancelled}")
         if isinstance(error, Exception):
             raise error

@@ -78,7 +78,7 @@ class FlowValues:
         if letter == "s":
             return None
         if value.result is None:
-            return JobExecutionFailed(f"job {value.job_id}: its result is not kept")
+            return JobExecutionFailed(f"job {value.job_id} was deleted or withdrawn, or its result is not kept")
         return self._decoded(number, value.result)
 
     def _decoded(self, number: int, data: bytes) -> Any:

@@ -10,13 +10,18 @@ from typing import Any
 
 from arq import Retry, func
 
-from arqestra import RateLimit, job
+from arqestra import Flow, RateLimit, job, workflow
+from tests.flows.canvases import shown
 
 from .run_log import noted
 
-__all__ = ("FUNCTIONS", "block", "capped", "die", "nap", "pass_gate", "rated", "second_time_lucky")
+__all__ = (
+    *("FUNCTIONS", "STEPS_QUEUE", "block", "capped", "die", "flow_node", "flow_step", "nap", "pass_gate", "rated"),
+    *("second_time_lucky", "twenty_steps"),
+)
 
 GATE_POLL_S = 0.01
+STEPS_QUEUE = "steps"
 
 
 async def nap(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
@@ -84,6 +89,36 @@ async def block(ctx: dict[Any, Any], seconds: float, only_first: bool = False) -
     return _run_of(ctx)
 
 
+@job
+async def flow_node(ctx: dict[Any, Any], *args: Any) -> list[Any]:
+    """A node of a random flow: `[label, input]`."""
+    *inputs, label, fails = args
+    with noted(ctx):
+        await asyncio.sleep(0.1)
+        if fails:
+            raise ValueError(label)
+    return [label, shown(inputs[0]) if inputs else None]
+
+
+@job(queue=STEPS_QUEUE)
+async def flow_step(ctx: dict[Any, Any], number: int) -> int:
+    with noted(ctx):
+        await asyncio.sleep(0.02)
+    return number * number
+
+
+@workflow
+async def twenty_steps(flow: Flow, first: int) -> int:
+    """Steps one after the other and side by side, timers and values from outside."""
+    total = 0
+    for number in range(first, first + 14):
+        total += await flow.run(flow_step.s(number))
+        if number % 5 == 0:
+            await flow.sleep(seconds=0.05)
+    total += sum(await flow.gather(*(flow_step.s(number) for number in range(6)), limit=2))
+    return total + await flow.side_effect(lambda: 7)
+
+
 def _run_of(ctx: dict[Any, Any]) -> dict[str, int]:
     return {"pid": os.getpid(), "job_try": ctx["job_try"]}
 
@@ -93,6 +128,9 @@ FUNCTIONS = (
     func(nap, name="nap_without_result", keep_result=0),
     rated,
     capped,
+    flow_node,
+    flow_step,
+    twenty_steps,
     pass_gate,
     second_time_lucky,
     die,

@@ -230,6 +230,9 @@ for i = 0, count - 1 do
         finish_job(id, queue, kind, argv[at + 4], '0', argv[at + 6])
         finish_node(flow, number, kind, ttl, only_child)
       else
+        if view then  -- the workflow has ended without it: its result is kept as any job's
+          set_state(flow, number, LETTERS[kind])
+        end
         finish_job(id, queue, kind, argv[at + 4], ttl, argv[at + 6])
         if error ~= '' then
           keep_history(id, ttl)

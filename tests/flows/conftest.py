@@ -1,0 +1,57 @@
+"""A pool and workers for the flow tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from arqestra import Pool, Worker, create_pool
+from tests.flows import flow_jobs as jobs
+from tests.integration.engine_worker import url_of
+
+Working = Callable[..., AbstractAsyncContextManager[Worker]]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    jobs.RUNS.clear()
+    jobs.GATES.clear()
+    jobs.SWITCHES.clear()
+
+
+@pytest.fixture(params=["pickle", "msgpack"])
+async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
+    pool = await create_pool(redis_url, serializer=request.param)
+    yield pool
+    await pool.aclose()
+
+
+@pytest.fixture
+def working(pool: Pool) -> Working:
+    """A worker in this loop."""
+
+    @contextlib.asynccontextmanager
+    async def work(**settings: Any) -> AsyncIterator[Worker]:
+        options: dict[str, Any] = {"serializer": pool.serializer, "handle_signals": False, **settings}
+        worker = Worker(jobs.ALL, redis_settings=url_of(pool), **options)
+        running = asyncio.ensure_future(worker.async_run())
+        try:
+            yield worker
+        finally:
+            for gate in jobs.GATES.values():
+                gate.set()
+            await worker.close()
+            await asyncio.gather(running, return_exceptions=True)
+
+    return work
+
+
+async def keys_of_flows(pool: Pool) -> set[str]:
+    """What Redis holds beside statistics, waiting workers and history of errors that has a TTL."""
+    kept = ("arqestra:stats", "arqestra:waiting", "arqestra:dead", "arq:queue:health-check")
+    return {key.decode() for key in await pool.keys("*") if not key.decode().startswith(kept)}

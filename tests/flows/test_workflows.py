@@ -1,0 +1,307 @@
+"""Durable workflows through a pool and workers: what they can do, and that they go on elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from arqestra import Job, NondeterminismError, Pool, SettingsError, workflow
+from arqestra.worker import workflows
+from tests.flows import flow_jobs as jobs
+from tests.flows.conftest import Working, keys_of_flows
+from tests.flows.flow_jobs import gate
+from tests.integration.engine_worker import until
+
+PARKED_SCORE = 8640000000000000
+
+
+@pytest.fixture(params=[5.0, 0.0], ids=["resident", "parked at once"])
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workflows that wait stay in memory, or are parked and replayed each time."""
+    monkeypatch.setattr(workflows, "PARK_AFTER_S", request.param)
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflows, "PARK_AFTER_S", 0.0)
+
+
+async def started(pool: Pool, function: Any, *args: Any) -> Job[Any]:
+    job: Job[Any] | None = await pool.enqueue(function, *args)
+    assert job is not None
+    return job
+
+
+async def ran(what: Any) -> bool:
+    return what in jobs.RUNS
+
+
+async def is_parked(pool: Pool, job: Job[Any]) -> bool:
+    score = await pool.zscore("arq:queue", job.job_id)
+    return score is not None and score >= PARKED_SCORE
+
+
+@pytest.mark.usefixtures("patience")
+async def test_steps_in_turn(pool: Pool, working: Working) -> None:
+    async with working():
+        assert await (await started(pool, jobs.in_turn, 10)).result(timeout=20) == 55
+
+    assert [(number, 1) for number in range(10)] == jobs.RUNS
+
+
+@pytest.mark.usefixtures("patience")
+async def test_all_that_a_flow_can_do(pool: Pool, working: Working) -> None:
+    async with working(max_jobs=3):
+        job = await started(pool, jobs.many_ways)
+        seen = await job.result(timeout=30)
+        again = await (await started(pool, jobs.many_ways)).result(timeout=30)
+
+    random = seen.pop("random")
+    assert seen == {
+        "gathered": [0, 1, 2, 3, 4],
+        "mapped": [1, 2],
+        "slept": True,
+        "value": 7,
+        "error": "no good",
+        "exceptions": ["1", "no good"],
+        "chain": 6,
+        "group": 3,
+        "sub": 6,
+        "uuid": True,
+        "branches": [3, 7],
+        "completed": [1, 2],
+    }
+    assert 0 <= random < 1
+    assert random != again["random"]
+    assert jobs.RUNS.count("side effect") == 2
+    assert jobs.RUNS.count((4,)) == 2 * 2  # each step ran once in each of the two
+
+
+@pytest.mark.usefixtures("patience")
+async def test_first_takes_one_and_aborts_the_others(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.race)
+        await until(lambda: ran("at slow"), "both run")
+        gate("quick").set()
+        assert await job.result(timeout=20) == "quick"
+        flow = pool.flow(job.job_id)
+        await until(lambda: _state_of(flow, 1, "aborted"), "the slow one is aborted")
+
+
+async def _state_of(flow: Any, number: int, state: str) -> bool:
+    return any(node.number == number and node.state == state for node in (await flow.graph()).nodes)
+
+
+@pytest.mark.usefixtures("patience")
+async def test_signals_come_in_order_also_before_somebody_waits(pool: Pool, working: Working) -> None:
+    job = await started(pool, jobs.listens, 3)
+    assert await pool.signal(job.job_id, "word", {"n": 1})
+    async with working():
+        for word in (2, "three"):
+            assert await pool.signal(job.job_id, "word", word)
+        assert await job.result(timeout=20) == [{"n": 1}, 2, "three", "nothing"]
+        assert await pool.signal(job.job_id, "word") is False
+
+
+@pytest.mark.usefixtures("patience")
+async def test_compensation_runs_durably_when_it_is_aborted(pool: Pool, working: Working) -> None:
+    async with working(allow_abort_jobs=True):
+        job = await started(pool, jobs.compensates)
+        await until(lambda: ran("at booking"), "the step runs")
+        assert await job.abort(timeout=20)
+        assert jobs.RUNS == [(1,), "at booking", (-1,)]
+        assert await _state_of(pool.flow(job.job_id), 2, "aborted")
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_workflow_may_decide_otherwise_when_it_is_aborted(pool: Pool, working: Working) -> None:
+    async with working(allow_abort_jobs=True):
+        job = await started(pool, jobs.undone)
+        await until(lambda: ran("at never opened"), "the step runs")
+        assert await job.abort(timeout=20) is False
+        assert await job.result(timeout=20) == "rescued"
+
+
+@pytest.mark.usefixtures("patience")
+async def test_its_time_limit_counts_from_its_first_start(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.short_lived)
+        with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
+            await job.result(timeout=20)
+
+    assert jobs.RUNS[-1] == (99,)
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_failure_aborts_the_steps_beside_it(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.fails_beside)
+        with pytest.raises(ValueError, match="no good"):
+            await job.result(timeout=20)
+        flow = pool.flow(job.job_id)
+        await until(lambda: _state_of(flow, 1, "aborted"), "its neighbour is aborted")
+
+
+@pytest.mark.usefixtures("patience")
+async def test_continue_as_new_empties_the_history_and_keeps_the_id(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.counts_down, 3)
+        assert await job.result(timeout=20) == job.job_id
+        assert [node.number for node in (await pool.flow(job.job_id).graph()).nodes] == [4]
+
+    assert jobs.RUNS == [(3,), (2,), (1,), (0,)]
+
+
+async def test_a_parked_workflow_holds_nothing_and_goes_on_with_another_worker(
+    pool: Pool, working: Working, impatience: None
+) -> None:
+    async with working() as worker:
+        job = await started(pool, jobs.listens, 2)
+        await until(lambda: is_parked(pool, job), "it is parked")
+        assert (worker.slots.running, worker.slots.resident, worker.slots.leases) == ({}, {}, {})
+        assert await pool.signal(job.job_id, "word", 1)
+        await until(lambda: is_parked(pool, job), "it is parked again")
+    assert await pool.signal(job.job_id, "word", 2)
+    async with working():
+        assert await job.result(timeout=20) == [1, 2, "nothing"]
+        assert await job.result_info() is not None
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_worker_that_stops_hands_its_workflows_on(pool: Pool, working: Working) -> None:
+    async with working() as worker:
+        job = await started(pool, jobs.listens, 1)
+        await until(lambda: _is_known(pool, job), "it has begun")
+        await worker.close()
+        assert worker.slots.leases == {}
+    async with working():
+        assert await pool.signal(job.job_id, "word", "heard")
+        assert await job.result(timeout=20) == ["heard", "nothing"]
+
+
+async def _is_known(pool: Pool, job: Job[Any]) -> bool:
+    return bool(await pool.exists(f"arqestra:flow:{job.job_id}"))
+
+
+async def test_workflows_hold_no_slot_while_they_wait(pool: Pool, working: Working) -> None:
+    async with working(max_jobs=2):
+        waiting = [await started(pool, jobs.in_turn, 5) for _ in range(40)]
+        assert {await job.result(timeout=60) for job in waiting} == {15}
+
+
+async def test_another_way_through_the_function_is_caught(
+    pool: Pool, working: Working, impatience: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "NONDETERMINISM_PAUSE_MS", 10)
+    async with working(max_tries=3):
+        job = await started(pool, jobs.changes)
+        await until(lambda: is_parked(pool, job), "it waits")
+        jobs.SWITCHES.add("without patch")
+        await pool.signal(job.job_id, "go", "now")
+        with pytest.raises(NondeterminismError, match=r"expected a call of add as number 1, .* got a call of total"):
+            await job.result(timeout=20)
+        assert len(await job.errors()) == 3
+
+
+async def test_a_change_that_is_rolled_back_in_time_does_no_harm(
+    pool: Pool, working: Working, impatience: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "NONDETERMINISM_PAUSE_MS", 50)
+    async with working():
+        job = await started(pool, jobs.changes)
+        await until(lambda: is_parked(pool, job), "it waits")
+        jobs.SWITCHES.add("without patch")
+        await pool.signal(job.job_id, "go", "now")
+        await until(lambda: _has_failed_once(job), "the change was noticed")
+        jobs.SWITCHES.clear()
+        assert await job.result(timeout=20) == [1, "now"]
+
+
+async def _has_failed_once(job: Job[Any]) -> bool:
+    return bool(await job.errors())
+
+
+async def test_patched_keeps_old_runs_to_the_old_way(pool: Pool, working: Working, impatience: None) -> None:
+    async with working():
+        old = await started(pool, jobs.changes)
+        await until(lambda: is_parked(pool, old), "the old one waits")
+        jobs.SWITCHES.add("with patch")
+        new = await started(pool, jobs.changes)
+        await until(lambda: is_parked(pool, new), "the new one waits")
+        for job in (old, new):
+            await pool.signal(job.job_id, "go", "now")
+        assert await old.result(timeout=20) == [1, "now"]
+        assert await new.result(timeout=20) == [5, 1, "now"]
+
+
+async def test_it_has_no_io_of_its_own(pool: Pool, working: Working) -> None:
+    async with working():
+        with pytest.raises(RuntimeError, match=r"no I/O, threads or processes .* flow\.side_effect"):
+            await (await started(pool, jobs.reaches_out)).result(timeout=20)
+
+
+async def test_a_step_that_somebody_aborts_fails_in_the_workflow(pool: Pool, working: Working) -> None:
+    async with working(allow_abort_jobs=True):
+        job = await started(pool, jobs.awaits_an_aborted_step)
+        await until(lambda: ran("at aborted"), "the step runs")
+        assert await pool.job(f"{job.job_id}:1").abort(timeout=20)
+        assert "was aborted" in await job.result(timeout=20)
+
+
+@pytest.mark.usefixtures("patience")
+async def test_steps_results_have_the_types_of_their_functions(pool: Pool, working: Working) -> None:
+    async with working():
+        assert await (await started(pool, jobs.parcels, datetime(2026, 1, 1, tzinfo=UTC))).result(20) == "box 2026"
+
+
+@pytest.mark.usefixtures("patience")
+async def test_nothing_is_left_of_a_forgotten_workflow(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.many_ways)
+        await job.result(timeout=30)
+        for flow_id in (f"{job.job_id}:{node}" for node in range(40)):
+            if await pool.flow(flow_id).status() != "not_found":
+                await pool.flow(flow_id).forget()
+        await pool.flow(job.job_id).forget()
+        await job.delete()
+    assert await keys_of_flows(pool) == set()
+
+
+async def test_a_deleted_workflow_aborts_its_steps(pool: Pool, working: Working, impatience: None) -> None:
+    async with working():
+        job = await started(pool, jobs.waits_for_gate, "deleted")
+        await until(lambda: ran("at deleted"), "the step runs")
+        await until(lambda: is_parked(pool, job), "it is parked")
+        assert await job.delete()
+        await until(lambda: _state_of(pool.flow(job.job_id), 1, "aborted"), "the step is aborted")
+
+
+async def test_an_id_can_be_used_again(pool: Pool, working: Working) -> None:
+    async with working():
+        first = await pool.enqueue(jobs.in_turn.options(job_id="mine"), 3)
+        assert first is not None
+        assert await first.result(timeout=20) == 6
+        await first.delete()
+        second = await pool.enqueue(jobs.in_turn.options(job_id="mine"), 4)
+        assert second is not None
+        assert await second.result(timeout=20) == 10
+
+
+async def test_its_steps_are_seen_as_those_of_any_flow(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.waits_for_gate, "seen")
+        await until(lambda: ran("at seen"), "the step runs")
+        [node] = (await pool.flow(job.job_id).graph()).nodes
+        assert (node.function, node.state) == ("wait_at", "running")
+        assert await pool.flow(job.job_id).status() == "running"
+        gate("seen").set()
+        assert await job.result(timeout=20) == "seen"
+
+
+def test_what_is_no_workflow() -> None:
+    with pytest.raises(SettingsError, match="expected an async function"):
+        workflow(lambda flow: 1)  # type: ignore[arg-type, return-value]
+    with pytest.raises(SettingsError, match="timeout"):
+        workflow(timeout="soon")(jobs.in_turn.coroutine)
