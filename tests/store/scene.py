@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from arqestra.keys import Keys
 from arqestra.store.codec import encode_extra
-from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, QueueShare
+from arqestra.store.records import Claimed, ClaimRequest, Ending, EndingKind, HeldLease, LeasedJob, NewJob, QueueShare
 from arqestra.store.store import Store
 from arqestra.unique import Lock
 
@@ -22,7 +22,8 @@ MARGIN_MS = 600_000
 FAR_FUTURE = 8640000000000000
 KEYS = Keys()
 
-Kind = Literal["end", "dead", "retry", "release", "limit", "early"]
+Kind = EndingKind
+ENDS = ("end", "fail", "abort", "expire", "dead")
 
 
 def extra(
@@ -128,7 +129,7 @@ class StoreWorker:
         self, job: LeasedJob, kind: Kind = "end", number: int = 0, *, ttl_ms: int = 60_000, result: bytes = b""
     ) -> bool:
         """Write one outcome; whether the lease still held."""
-        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ("end", "dead") else -1, result)
+        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ENDS else -1, result)
         written, _ = await self.store.turn([ending], None)
         return written[0]
 
@@ -157,7 +158,6 @@ class Scene:
         when: str = "",
         unique: bool = False,
         attempts: int = 0,
-        parents: tuple[str, ...] = (),
         payload: bytes = b"payload",
         queue: str = QUEUE,
         extra: bytes = b"",
@@ -165,7 +165,7 @@ class Scene:
         """Enqueue jobs that differ in their ids alone. The payload of a unique one is its nonce."""
         nonce = payload.decode() if unique else ""
         return await self.store.enqueue(
-            [NewJob(queue, job_id, payload, when, nonce, attempts, parents, extra) for job_id in ids]
+            [NewJob(queue, job_id, payload, when, nonce, attempts, extra) for job_id in ids]
         )
 
     # -- what is in Redis -----------------------------------------------------------------------------------------
