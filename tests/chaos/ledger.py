@@ -67,7 +67,7 @@ class Ledger:
 
     async def leftovers(self) -> set[str]:
         """Keys of jobs that must be gone once all have ended."""
-        prefixes = (KEYS.job(""), KEYS.lease(""), KEYS.attempts(""), KEYS.children(""), KEYS.parents(""))
+        prefixes = (KEYS.job(""), KEYS.lease(""), KEYS.attempts(""))
         return {key async for key in self._keys() if key.startswith(prefixes) or key in (DEFAULT_QUEUE, KEYS.aborts)}
 
     async def assert_all_complete(self, job_ids: Iterable[str]) -> dict[str, JobResult]:

@@ -69,10 +69,8 @@ class Ground:
     def _read(pipe: Any, name: str) -> None:
         if name in (QUEUE, KEYS.aborts, KEYS.dead(QUEUE), KEYS.waiting(QUEUE)):
             pipe.zrange(name, 0, -1, withscores=True)
-        elif name.startswith((KEYS.children(""), KEYS.dead_results(""))):
+        elif name.startswith(KEYS.dead_results("")):
             pipe.hgetall(name)
-        elif name.startswith(KEYS.parents("")):
-            pipe.smembers(name)
         else:
             pipe.get(name)
 
@@ -80,11 +78,7 @@ class Ground:
 def _plain(name: str, reply: Any) -> object:
     if isinstance(reply, list):
         return {member.decode(): int(score) for member, score in reply}
-    if isinstance(reply, set):
-        return {member.decode() for member in reply}
-    if isinstance(reply, dict) and name.startswith(KEYS.dead_results("")):
-        return {field.decode(): value for field, value in reply.items()}
     if isinstance(reply, dict):
-        return {field.decode(): value.decode() for field, value in reply.items()}
+        return {field.decode(): value for field, value in reply.items()}
     is_text = name.startswith((KEYS.lease_prefix, KEYS.attempts_prefix))
     return reply.decode() if is_text else reply

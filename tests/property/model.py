@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from arqestra.store.records import ClaimRequest, Ending, NewJob
-from tests.store.scene import FAR_FUTURE, KEYS, QUEUE, Lease
+from tests.store.scene import KEYS, QUEUE, Lease
 
 STOCK_RECORD = "1"  # what a stock worker writes in the place of a lease
 STOCK_ABORT_SCORE = 1
@@ -45,8 +45,6 @@ class Model:
     attempts: dict[str, int] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
     aborts: dict[str, int] = field(default_factory=dict)
-    parents: dict[str, set[str]] = field(default_factory=dict)
-    children: dict[str, set[str]] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
     dead_results: dict[str, bytes] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
@@ -76,12 +74,7 @@ class Model:
         self.payloads[job.id] = job.payload
         if job.attempts:
             self.attempts[job.id] = job.attempts
-        unresolved = {parent for parent in job.parents if parent in self.payloads}
-        for parent in unresolved:
-            self.children.setdefault(parent, set()).add(job.id)
-        if unresolved:
-            self.parents[job.id] = unresolved
-        self.queue[job.id] = FAR_FUTURE if unresolved else now if job.when == DUE_AT_ONCE else now + int(job.when[1:])
+        self.queue[job.id] = now if job.when == DUE_AT_ONCE else now + int(job.when[1:])
         return self.queue[job.id] <= now
 
     # -- claim ----------------------------------------------------------------------------------------------------
@@ -163,12 +156,8 @@ class Model:
             lease = self.leases.get(job_id)
             if job_id in seen or lease == STOCK_RECORD:
                 continue
-            if lease is None and score <= STOCK_ABORT_SCORE and job_id in self.parents:
-                self.queue[job_id] = FAR_FUTURE
-            elif isinstance(lease, Lease) and lease.end_ms > now:
+            if isinstance(lease, Lease) and lease.end_ms > now:
                 self.queue[job_id] = lease.end_ms
-            elif isinstance(lease, Lease) and job_id in self.parents:
-                self.queue[job_id] = FAR_FUTURE  # its worker was to record the abort
             elif self._is_ghost(job_id):
                 ghosts.append(job_id)
             elif not isinstance(lease, Lease):
@@ -218,10 +207,6 @@ class Model:
                 due |= self._put_back(now, ending, refund=ending.kind == "release" and counted)
             else:
                 self._end(now, ending)
-        for ending, _ in written:
-            if ending.kind in ("end", "dead"):
-                self._forget_parents(ending.id)
-                due |= self._release_children(now, ending.id)
         if due:
             self.wake()
         return verdicts
@@ -229,15 +214,10 @@ class Model:
     def _put_back(self, now: int, ending: Ending, *, refund: bool) -> bool:
         lease = self.leases.pop(ending.id)
         assert isinstance(lease, Lease)
-        if ending.id in self.parents:
-            self.queue[ending.id] = FAR_FUTURE  # it was handed out only to record its abort
-        elif ending.number:
-            self.queue[ending.id] = now + ending.number
-        else:
-            self.queue[ending.id] = now if lease.due_ms == FAR_FUTURE else lease.due_ms
+        self.queue[ending.id] = now + ending.number if ending.number else lease.due_ms
         if refund:
             self._count_back(ending.id)
-        return ending.number == 0 and ending.id not in self.parents
+        return ending.number == 0
 
     def _count_back(self, job_id: str) -> None:
         left = self.attempts.get(job_id, 0) - 1
@@ -261,24 +241,6 @@ class Model:
             del self.leases[job_id]
         self.aborts.pop(job_id, None)
         self.queue.pop(job_id, None)
-
-    def _forget_parents(self, job_id: str) -> None:
-        for parent in self.parents.pop(job_id, set()):
-            self.children[parent].discard(job_id)
-            if not self.children[parent]:
-                del self.children[parent]
-
-    def _release_children(self, now: int, job_id: str) -> bool:
-        """Whether one of them became due, or ended in the same call: a wake-up too many does no harm."""
-        due = False
-        for child in self.children.pop(job_id, set()):
-            self.parents[child].discard(job_id)
-            if not self.parents[child]:
-                del self.parents[child]
-                due = True
-                if child in self.queue:
-                    self.queue[child] = now
-        return due
 
     def renew(self, now: int, leases: Iterable[tuple[str, str]], lease_ms: int) -> tuple[list[str], list[str]]:
         lost, aborted = [], []
@@ -308,13 +270,10 @@ class Model:
     def delete(self, now: int, job_id: str) -> str:
         if job_id in self.queue and not self.is_free(now, job_id):
             return "running"
-        places = (self.queue, self.payloads, self.leases, self.attempts, self.results, self.parents, self.dead)
+        places = (self.queue, self.payloads, self.leases, self.attempts, self.results, self.dead)
         found = any(job_id in place for place in places)
-        self._forget_parents(job_id)
         for place in (*places, self.aborts, self.dead_results):
             place.pop(job_id, None)
-        if self._release_children(now, job_id):
-            self.wake()
         return "deleted" if found else "missing"
 
     def requeue(self, now: int, job_id: str, result: bytes, payload: bytes) -> str:
@@ -354,8 +313,5 @@ class Model:
             **{KEYS.lease(job_id): record for job_id, record in records.items()},
             **{KEYS.attempts(job_id): str(number) for job_id, number in self.attempts.items()},
             **{KEYS.result(job_id): result for job_id, result in self.results.items()},
-            **{KEYS.parents(job_id): parents for job_id, parents in self.parents.items()},
-            **{KEYS.children(job_id): dict.fromkeys(of, QUEUE) for job_id, of in self.children.items()},
         }
-        empty: tuple[object, ...] = ({}, set())
-        return {key: value for key, value in single.items() if value not in empty}
+        return {key: value for key, value in single.items() if value != {}}

@@ -47,7 +47,7 @@ index = st.integers(0, 1_000)
 whens = st.sampled_from(("", "", "", "+0", "+40", "+1000", f"+{LEASE_MS + 5000}"))
 steps_ms = st.sampled_from((1, 39, 40, 1000, LEASE_MS - 1, LEASE_MS, LEASE_MS + 1, 2 * LEASE_MS))
 new_jobs = st.lists(
-    st.tuples(st.sampled_from((None, None, None, *CHOSEN)), whens, st.integers(0, 2), st.lists(index, max_size=2)),
+    st.tuples(st.sampled_from((None, None, None, *CHOSEN)), whens, st.integers(0, 2)),
     min_size=1,
     max_size=4,
 )
@@ -72,19 +72,17 @@ class Transitions(RuleBasedStateMachine):
     # -- producers ------------------------------------------------------------------------------------------------
 
     @initialize(jobs=new_jobs)
-    def begin(self, jobs: list[tuple[str | None, str, int, list[int]]]) -> None:
+    def begin(self, jobs: list[tuple[str | None, str, int]]) -> None:
         self.enqueue(jobs)
 
     @rule(jobs=new_jobs)
-    def enqueue(self, jobs: list[tuple[str | None, str, int, list[int]]]) -> None:
-        known = sorted(self.ledger.lives)
+    def enqueue(self, jobs: list[tuple[str | None, str, int]]) -> None:
         self.sent = []
-        for chosen, when, attempts, parents in jobs:
+        for chosen, when, attempts in jobs:
             self.numbers += 1
             job_id = chosen or f"g{self.numbers:04}"
-            of = tuple({known[i % len(known)] for i in parents if known} - {job_id})
             payload = f"payload {self.numbers:04}"
-            self.sent.append(NewJob(QUEUE, job_id, payload.encode(), when, payload if chosen else "", attempts, of))
+            self.sent.append(NewJob(QUEUE, job_id, payload.encode(), when, payload if chosen else "", attempts))
         before = set(self.model.payloads)
         verdicts = self.ground.run(self.store.enqueue(self.sent))
         assert verdicts == self.model.enqueue(self.clock(), self.sent)
@@ -257,7 +255,7 @@ class Transitions(RuleBasedStateMachine):
     def _a_record_expires(self, job_id: str) -> None:
         """The margin after a lease is over."""
         lease = self.model.leases.get(job_id)
-        if isinstance(lease, Lease) and self.model.is_free(self.clock(), job_id) and job_id not in self.model.parents:
+        if isinstance(lease, Lease) and self.model.is_free(self.clock(), job_id):
             self.ground.run(self.scene.redis.delete(KEYS.lease(job_id)))
             del self.model.leases[job_id]
             life = self.ledger.lives[job_id]
@@ -265,7 +263,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _a_payload_expires(self, job_id: str) -> None:
         """A stock producer's, after 24 h in the queue."""
-        if self._has_relatives(job_id) or job_id in self.model.leases or job_id in CHOSEN:
+        if job_id in self.model.leases or job_id in CHOSEN:
             return
         self.ground.run(self.scene.redis.delete(KEYS.job(job_id)))
         self.model.payloads.pop(job_id, None)
@@ -279,7 +277,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _stock_claim(self, job_id: str) -> None:
         is_due = self.model.queue[job_id] <= self.clock()
-        if not is_due or job_id in self.model.leases or self._has_relatives(job_id):
+        if not is_due or job_id in self.model.leases:
             return
         self.ground.run(self.scene.stock_claim(job_id))
         self.model.leases[job_id] = STOCK_RECORD
@@ -293,7 +291,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _stock_finish(self, job_id: str) -> None:
         """Not fenced: it ends the job whoever holds it."""
-        if job_id not in self.model.leases or self._has_relatives(job_id):
+        if job_id not in self.model.leases:
             return
         self.numbers += 1
         result = f"stock result {self.numbers}".encode()
@@ -310,10 +308,6 @@ class Transitions(RuleBasedStateMachine):
         """Any id that was ever used."""
         used = sorted({*self.ledger.lives, *self.model.results, *CHOSEN[: self.numbers], "never was"})
         return used[job % len(used)]
-
-    def _has_relatives(self, job_id: str) -> bool:
-        """Stock workers know nothing of children."""
-        return job_id in self.model.parents or job_id in self.model.children
 
     # -- what must hold -------------------------------------------------------------------------------------------
 

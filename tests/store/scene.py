@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
+from arqestra.flow.submit import child_pieces
 from arqestra.keys import Keys
+from arqestra.limits import Entry
 from arqestra.store.codec import encode_extra
-from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, QueueShare
+from arqestra.store.flows import FlowStore, NodeRecord, encode_node, node_spec
+from arqestra.store.records import Claimed, ClaimRequest, Ending, EndingKind, HeldLease, LeasedJob, NewJob, QueueShare
 from arqestra.store.store import Store
 from arqestra.unique import Lock
 
@@ -22,7 +26,8 @@ MARGIN_MS = 600_000
 FAR_FUTURE = 8640000000000000
 KEYS = Keys()
 
-Kind = Literal["end", "dead", "retry", "release", "limit", "early"]
+Kind = EndingKind
+ENDS = ("end", "fail", "abort", "expire", "dead")
 
 
 def extra(
@@ -33,6 +38,78 @@ def extra(
     if lock is not None and lock[1]:
         entries = (*entries, ("u", lock[0], lock[1]))
     return encode_extra(priority, str(first_limit), lock and Lock(*lock), entries)
+
+
+@dataclass
+class Plan:
+    """A flow, node by node: `job` and `join` give the number of what they add."""
+
+    id: str = "f"
+    nodes: list[NodeRecord] = field(default_factory=lambda: [NodeRecord("source")])
+    parents: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    chosen_ids: dict[int, str] = field(default_factory=dict)
+
+    def job(
+        self,
+        *after: int,
+        on_error: bool = False,
+        on_failure: str = "fail",
+        queue: str = QUEUE,
+        when: str = "",
+        limits: tuple[Entry, ...] = (),
+        job_id: str = "",
+    ) -> int:
+        number = len(self.nodes)
+        if job_id:
+            self.chosen_ids[number] = job_id
+        limit, spec = str(limits[0][1]) if limits else "", node_spec(limits, self.id, number)
+        runs, payload = "error" if on_error else "ok", b"payload"
+        return self._add(NodeRecord("job", runs, on_failure, queue, 0, limit, when, spec=spec, payload=payload), after)
+
+    def jobs(self, count: int, *after: int, queue: str = QUEUE) -> list[int]:
+        """So many jobs beside each other."""
+        return [self.job(*after, queue=queue) for _ in range(count)]
+
+    def join(self, *after: int, on_failure: str = "fail") -> int:
+        return self._add(NodeRecord("join", on_failure=on_failure), after)
+
+    def _add(self, node: NodeRecord, after: tuple[int, ...]) -> int:
+        self.nodes.append(node)
+        number = len(self.nodes) - 1
+        self.parents[number] = after
+        return number
+
+    @property
+    def last(self) -> int:
+        return len(self.nodes) - 1
+
+    @property
+    def left(self) -> int:
+        return sum(node.kind == "job" for node in self.nodes)
+
+    def job_id(self, number: int) -> str:
+        return self.chosen_ids.get(number, f"{self.id}:{number}")
+
+    def fields(self) -> list[tuple[str, bytes | str]]:
+        """The nodes as they are stored."""
+        children: dict[int, list[int]] = {}
+        for number, after in self.parents.items():
+            for parent in after or (0,):
+                children.setdefault(parent, []).append(number)
+        fields: list[tuple[str, bytes | str]] = []
+        for number, node in enumerate(self.nodes):
+            fields += child_pieces(number, children.get(number, []))
+            if number:
+                fields.append((str(number), encode_node(node)))
+            if node.kind == "join":
+                fields.append((f"{number}p", msgspec.msgpack.encode(self.parents[number])))
+        return [*fields, *((f"{number}i", job_id) for number, job_id in self.chosen_ids.items())]
+
+    def pending(self) -> list[tuple[str, int]]:
+        return [(str(number), len(after)) for number, after in self.parents.items() if self._waits(number)]
+
+    def _waits(self, number: int) -> bool:
+        return self.nodes[number].kind == "join" and bool(self.parents[number])
 
 
 class ManualClock:
@@ -128,9 +205,18 @@ class StoreWorker:
         self, job: LeasedJob, kind: Kind = "end", number: int = 0, *, ttl_ms: int = 60_000, result: bytes = b""
     ) -> bool:
         """Write one outcome; whether the lease still held."""
-        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ("end", "dead") else -1, result)
+        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ENDS else -1, result)
         written, _ = await self.store.turn([ending], None)
         return written[0]
+
+    async def finish_all(self, jobs: Iterable[LeasedJob], kind: Kind = "end", *, ttl_ms: int = 60_000) -> bool:
+        """Write the same outcome of several jobs in one call; whether all leases still held."""
+        endings = [
+            Ending(job.id, job.queue, job.token, kind, ttl_ms=ttl_ms if kind in ENDS else -1, result=b"result")
+            for job in jobs
+        ]
+        written, _ = await self.store.turn(endings, None)
+        return all(written)
 
     async def renew(self, *jobs: LeasedJob, aborts: bool = True, lease_ms: int = LEASE_MS) -> RenewedIds:
         held = [HeldLease(job.id, job.queue, job.token) for job in jobs]
@@ -147,6 +233,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.store = Store(self.redis, clock=self.clock)
+        self.flows = FlowStore(self.store)
 
     def worker(self, name: str = "w1", *, queue: str = QUEUE) -> StoreWorker:
         return StoreWorker(self.store, name, queue)
@@ -157,7 +244,6 @@ class Scene:
         when: str = "",
         unique: bool = False,
         attempts: int = 0,
-        parents: tuple[str, ...] = (),
         payload: bytes = b"payload",
         queue: str = QUEUE,
         extra: bytes = b"",
@@ -165,8 +251,44 @@ class Scene:
         """Enqueue jobs that differ in their ids alone. The payload of a unique one is its nonce."""
         nonce = payload.decode() if unique else ""
         return await self.store.enqueue(
-            [NewJob(queue, job_id, payload, when, nonce, attempts, parents, extra) for job_id in ids]
+            [NewJob(queue, job_id, payload, when, nonce, attempts, extra) for job_id in ids]
         )
+
+    # -- flows ----------------------------------------------------------------------------------------------------
+
+    async def store_flow(
+        self, plan: Plan, *, output: int | None = None, keep_ms: int = 60_000, nonce: str = "nonce"
+    ) -> str:
+        record: dict[str, str | int] = {
+            **{"kind": "g", "nonce": nonce, "name": "flow", "keep": keep_ms, "total": plan.left},
+            **{"output": plan.last if output is None else output},
+            "queues": "\n".join(sorted({node.queue for node in plan.nodes if node.queue})),
+        }
+        return await self.flows.store(plan.id, nonce, record, plan.fields(), plan.pending())
+
+    async def start_stored(self, plan: Plan, *, nonce: str = "nonce") -> str:
+        return await self.flows.start(plan.id, nonce, source=0, left=plan.left, nodes=plan.last)
+
+    async def start_flow(self, plan: Plan, *, output: int | None = None, keep_ms: int = 60_000) -> None:
+        """Store it and start it."""
+        assert await self.store_flow(plan, output=output, keep_ms=keep_ms) == "stored"
+        assert await self.start_stored(plan) == "started"
+
+    async def states(self, flow_id: str = "f") -> dict[int, str]:
+        """Of the nodes that have one; the source is left out."""
+        states = await self.redis.hgetall(KEYS.flow_states(flow_id))
+        return {int(number): state.decode() for number, state in states.items() if number != b"0"}
+
+    async def flow_field(self, name: str, flow_id: str = "f") -> str | None:
+        value = await self.redis.hget(KEYS.flow(flow_id), name)
+        return None if value is None else value.decode()
+
+    async def chores(self) -> int:
+        """How many chores flows have left."""
+        return await self.redis.llen(KEYS.chores)
+
+    async def without_ttl(self) -> set[str]:
+        return {key for key in await self.keys() if await self.redis.pttl(key) == -1}
 
     # -- what is in Redis -----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.scene import FAR_FUTURE, KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene, worker_ear
+from tests.store.scene import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene, worker_ear
 
 
 async def test_a_due_job_becomes_a_lease(scene: Scene) -> None:
@@ -208,24 +208,6 @@ async def test_a_stock_abort_does_not_make_a_leased_job_free_and_its_score_is_re
     assert await scene.score("a") == lease_end
 
 
-async def test_a_stock_abort_does_not_start_a_job_that_waits_for_its_parents(scene: Scene) -> None:
-    await scene.enqueue("parent", when="+100000")
-    await scene.enqueue("child", parents=("parent",))
-    await scene.stock_abort("child")
-
-    assert await scene.worker().claim_ids() == []
-    assert await scene.score("child") == FAR_FUTURE
-
-
-async def test_a_stock_abort_of_a_job_that_waits_for_its_parents_is_recorded(scene: Scene) -> None:
-    await scene.enqueue("parent", when="+100000")
-    await scene.enqueue("child", parents=("parent",))
-    await scene.stock_abort("child")
-
-    claimed = await scene.worker().claim(aborts=True)
-    assert [(job.id, job.flag) for job in claimed.jobs] == [("child", "abort")]
-
-
 async def test_an_expired_payload_is_handed_out_as_expired(scene: Scene) -> None:
     await scene.stock_enqueue("a")
     await scene.redis.delete(KEYS.job("a"))  # what its TTL does
@@ -305,25 +287,22 @@ async def test_an_abort_of_a_job_whose_worker_died_is_recorded_and_not_run_again
     assert (await scene.worker("w2").claim_one(aborts=True)).flag == "abort"
 
 
-async def test_the_lease_of_an_aborted_job_that_waited_for_its_parents_can_be_renewed_and_given_back(
-    scene: Scene,
-) -> None:
-    await scene.enqueue("parent", when="+100000")
-    await scene.enqueue("child", parents=("parent",))
-    await scene.store.abort("child", QUEUE)
+async def test_the_lease_of_an_aborted_job_that_was_not_due_can_be_renewed_and_given_back(scene: Scene) -> None:
+    await scene.enqueue("a", when="+100000")
+    due_ms = scene.clock.now_ms + 100_000
+    await scene.store.abort("a", QUEUE)
     worker = scene.worker()
     job = await worker.claim_one(aborts=True)
 
     assert (await worker.renew(job)).lost == []
-    assert (await scene.lease("child")) == Lease("w1.1", scene.clock.now_ms + LEASE_MS, FAR_FUTURE, 0)
+    assert (await scene.lease("a")) == Lease("w1.1", scene.clock.now_ms + LEASE_MS, due_ms, 0)
     assert await worker.finish(job, "release")
-    assert await scene.score("child") == FAR_FUTURE
+    assert await scene.score("a") == due_ms
 
 
 async def test_a_lease_taken_for_an_abort_is_taken_over_when_it_runs_out(scene: Scene) -> None:
-    await scene.enqueue("parent", when="+100000")
-    await scene.enqueue("child", parents=("parent",))
-    await scene.store.abort("child", QUEUE)
+    await scene.enqueue("a", when="+100000")
+    await scene.store.abort("a", QUEUE)
     await scene.worker("dying").claim_one(aborts=True)
     scene.clock.advance(LEASE_MS)
 

@@ -67,32 +67,3 @@ async def test_the_deletion_is_announced_to_those_who_wait_for_the_result(scene:
     async with Ear(scene.redis, [KEYS.done_channel("a")]) as ear:
         await scene.store.delete("a", QUEUE)
         assert await ear.heard() == {KEYS.done_channel("a"): [""]}
-
-
-async def test_a_deleted_child_is_forgotten_by_its_parents(scene: Scene) -> None:
-    await scene.enqueue("parent")
-    await scene.enqueue("child", parents=("parent",))
-
-    await scene.store.delete("child", QUEUE)
-
-    assert await scene.keys() == {QUEUE, "arq:job:parent"}
-
-
-async def test_the_children_of_a_deleted_job_do_not_wait_for_ever(scene: Scene) -> None:
-    await scene.enqueue("p1", "p2")
-    await scene.enqueue("child", parents=("p1", "p2"))
-    await scene.store.delete("p1", QUEUE)
-    worker = scene.worker()
-    assert KEYS.children("p1") not in await scene.keys()
-    await worker.finish(await worker.claim_one(), ttl_ms=-1)
-
-    assert await worker.claim_ids() == ["child"]
-
-
-async def test_the_only_child_of_a_deleted_job_starts(scene: Scene) -> None:
-    await scene.enqueue("parent")
-    await scene.enqueue("child", parents=("parent",))
-
-    await scene.store.delete("parent", QUEUE)
-
-    assert await scene.worker().claim_ids() == ["child"]

@@ -6,7 +6,7 @@ import pytest
 
 from arqestra.identity import new_job_id
 from arqestra.store.records import NewJob
-from tests.store.scene import FAR_FUTURE, KEYS, QUEUE, Scene, worker_ear
+from tests.store.scene import KEYS, QUEUE, Scene, worker_ear
 
 
 async def test_a_job_is_stored_as_arq_stores_it(scene: Scene) -> None:
@@ -127,32 +127,6 @@ async def test_an_earlier_due_time_goes_before_an_earlier_id(scene: Scene) -> No
     scene.clock.advance(20)
 
     assert await scene.worker().claim_ids() == ["b", "a"]
-
-
-async def test_a_job_with_a_parent_that_has_not_ended_waits_in_the_far_future(scene: Scene) -> None:
-    await scene.enqueue("parent", when="+1000")
-    await scene.enqueue("child", parents=("parent",))
-
-    assert await scene.score("child") == FAR_FUTURE
-    assert await scene.redis.smembers(KEYS.parents("child")) == {b"parent"}
-    assert await scene.redis.hgetall(KEYS.children("parent")) == {b"child": QUEUE.encode()}
-    assert await scene.worker().claim_ids() == []
-
-
-async def test_a_parent_that_has_ended_or_never_was_is_not_waited_for(scene: Scene) -> None:
-    await scene.enqueue("parent")
-    worker = scene.worker()
-    await worker.finish(await worker.claim_one())
-    await scene.enqueue("child", parents=("parent", "never was"))
-
-    assert await worker.claim_ids() == ["child"]
-    assert KEYS.parents("child") not in await scene.keys()
-
-
-async def test_a_parent_in_the_same_call_is_waited_for(scene: Scene) -> None:
-    await scene.store.enqueue([NewJob(QUEUE, "parent", b""), NewJob(QUEUE, "child", b"", parents=("parent",))])
-
-    assert await scene.worker().claim_ids() == ["parent"]
 
 
 async def test_a_due_job_wakes_a_worker_in_each_of_its_queues(scene: Scene) -> None:

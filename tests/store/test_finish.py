@@ -1,4 +1,4 @@
-"""`finish`: the token, the four outcomes, children, and what is left behind."""
+"""`finish`: the token, the outcomes, and what is left behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from arqestra.store.records import Ending
-from tests.store.scene import FAR_FUTURE, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, worker_ear
+from tests.store.scene import KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene
 
 KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
 
@@ -149,7 +149,6 @@ async def test_a_retry_may_set_the_number_of_attempts(scene: Scene) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_worker_whose_lease_was_taken_writes_nothing(scene: Scene, kind: Kind) -> None:
     await scene.enqueue("a")
-    await scene.enqueue("child", parents=("a",))
     zombie = await scene.worker("zombie").claim_one()
     scene.clock.advance(LEASE_MS)
     await scene.worker("w2").claim_one()
@@ -215,72 +214,6 @@ async def test_one_lost_lease_does_not_hold_up_the_others(scene: Scene) -> None:
 
     assert written == [True, False, True]
     assert await scene.queued() == []
-
-
-# -- children -----------------------------------------------------------------------------------------------------
-
-
-async def test_a_child_starts_when_its_last_parent_has_ended(scene: Scene) -> None:
-    await scene.enqueue("p1", "p2")
-    await scene.enqueue("child", parents=("p1", "p2"))
-    worker = scene.worker()
-    first, second = (await worker.claim()).jobs
-
-    await worker.finish(first)
-    assert await scene.score("child") == FAR_FUTURE
-    scene.clock.advance(77)
-    await worker.finish(second, "dead")
-
-    child = await worker.claim_one()
-    assert (child.id, child.due_ms) == ("child", scene.clock.now_ms)
-    await worker.finish(child)
-    assert {key for key in await scene.keys() if "children" in key or "parents" in key} == set()
-
-
-async def test_a_retry_of_a_parent_releases_no_child(scene: Scene) -> None:
-    await scene.enqueue("parent")
-    await scene.enqueue("child", parents=("parent",))
-    worker = scene.worker()
-    await worker.finish(await worker.claim_one(), "retry")
-
-    assert await scene.score("child") == FAR_FUTURE
-    assert await worker.claim_ids() == ["parent"]
-
-
-async def test_a_child_in_another_queue_is_released_there_and_wakes_a_worker(scene: Scene) -> None:
-    await scene.enqueue("parent")
-    await scene.enqueue("child", parents=("parent",), queue="other")
-    worker = scene.worker("w1")
-    await scene.worker("w2", queue="other").claim(wait=True)
-    async with worker_ear(scene.redis, "w2") as ear:
-        await worker.finish(await worker.claim_one())
-        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
-
-    assert (await scene.worker("w2", queue="other").claim_one()).id == "child"
-
-
-async def test_an_aborted_child_leaves_nothing_when_its_parents_have_ended(scene: Scene) -> None:
-    await scene.enqueue("parent")
-    await scene.enqueue("child", parents=("parent",))
-    await scene.store.abort("child", QUEUE)
-    worker = scene.worker()
-    for job in (await worker.claim(aborts=True)).jobs:
-        assert await worker.finish(job, ttl_ms=-1)
-
-    assert await scene.keys() == set()
-
-
-async def test_a_child_is_not_run_again_by_a_parent_that_ends_after_it(scene: Scene) -> None:
-    """The child was aborted, its id was chosen anew: the parents of its earlier life do not count."""
-    await scene.enqueue("parent", when="+1000")
-    await scene.enqueue("child", parents=("parent",), unique=True)
-    await scene.store.abort("child", QUEUE)
-    worker = scene.worker()
-    await worker.finish(await worker.claim_one(aborts=True), ttl_ms=-1)
-    await scene.enqueue("child", unique=True)
-    await scene.redis.zadd(QUEUE, {"child": 1})  # a stock abort, by a worker that allows none
-
-    assert await worker.claim_ids() == ["child"]
 
 
 async def _everything(scene: Scene) -> dict[str, object]:

@@ -160,7 +160,6 @@ async def test_a_claim_and_the_outcomes_before_it_may_be_sent_twice_together(sce
 @pytest.mark.parametrize("kind", ["end", "dead", "retry", "release"])
 async def test_an_outcome_sent_twice_is_one_outcome(scene: Scene, kind: Kind) -> None:
     await scene.enqueue("a")
-    await scene.enqueue("child", parents=("a",))
     worker = scene.worker()
     job = await worker.claim_one()
     await worker.finish(job, kind, 500 if kind in ("retry", "release") else 0, result=b"8" if kind == "end" else b"")

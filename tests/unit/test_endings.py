@@ -38,8 +38,8 @@ def _attempt(worker: Worker, flag: str = "") -> Attempt:
     [
         (State.COMPLETE, "end"),
         (State.FAILED, "dead"),
-        (State.ABORTED, "end"),
-        (State.EXPIRED, "end"),
+        (State.ABORTED, "abort"),
+        (State.EXPIRED, "expire"),
         (State.DEAD, "dead"),
         (State.RETRIED, "retry"),
         (State.RELEASED, "release"),
