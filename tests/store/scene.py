@@ -23,7 +23,6 @@ from arqestra.unique import Lock
 QUEUE = "arq:queue"
 LEASE_MS = 15_000
 MARGIN_MS = 600_000
-FAR_FUTURE = 8640000000000000
 KEYS = Keys()
 
 Kind = EndingKind

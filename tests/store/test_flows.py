@@ -124,6 +124,17 @@ async def test_a_chosen_id_of_a_job_that_exists_is_taken(scene: Scene) -> None:
     assert await scene.store_flow(plan) == "taken"
 
 
+@pytest.mark.xfail(strict=True, reason="flow_store.lua leaves what it stored: the flow's id is taken for an hour")
+async def test_a_flow_that_is_refused_for_a_chosen_id_leaves_nothing(scene: Scene) -> None:
+    await scene.enqueue("chosen", unique=True)
+    before = await scene.keys()
+    plan = Plan()
+    plan.job(job_id="chosen")
+    await scene.store_flow(plan)
+
+    assert await scene.keys() == before
+
+
 @pytest.mark.xfail(strict=True, reason="a chosen id is free until its node is released, which then overwrites the job")
 async def test_a_chosen_id_of_a_node_that_waits_is_refused_to_an_enqueue(scene: Scene) -> None:
     plan = Plan()
@@ -919,8 +930,8 @@ async def test_what_a_cancellation_has_left_to_do_is_not_done_to_another_round(s
     worker = scene.worker()
     jobs = (await worker.claim(400)).jobs
     await scene.flows.cancel("f", "")
-    await worker.finish_all(jobs[:-1])
-    await worker.finish(jobs[-1], "abort")
+    await worker.finish_all([job for job in jobs if job.id != "f:400"])
+    await worker.finish_all([job for job in jobs if job.id == "f:400"], "abort")
     assert await scene.flow_field("state") == "ended"
     await retry_of(scene).retry()
 
