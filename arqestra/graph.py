@@ -50,6 +50,17 @@ class Graph:
     output: int
 
     @property
+    def output_nodes(self) -> set[int]:
+        """The nodes whose values are the flow's: its output, and what that lists."""
+        found: set[int] = set()
+        waiting = [self.output]
+        while waiting:
+            number = waiting.pop()
+            found.add(number)
+            waiting += self.nodes[number].values or ()
+        return found
+
+    @property
     def jobs(self) -> Iterator[Node]:
         return (node for node in self.nodes if node.call is not None)
 
@@ -93,7 +104,7 @@ class _Builder:
             policy = canvas.on_failure or wanted
             ends = [self.add(part, before, policy, on_error=on_error) for part in canvas.parts]
             waits_for = ends or ([before] if before else [])  # of an empty group for what comes before it
-            end = self._new(Node(0, parents=waits_for, values=ends, on_failure=policy))
+            end = self._new(Node(0, parents=waits_for, values=ends, on_failure=policy, on_error=on_error and not ends))
         else:
             raise GraphError(f"expected a signature, chain or group, got {canvas!r}")
         for errback in canvas.errbacks:

@@ -76,6 +76,10 @@ class Keys:
         """Channel of a flow's news."""
         return f"{self.ours}flow-news:{flow_id}"
 
+    def reserved(self, job_id: str) -> str:
+        """A job id that was chosen for a node of a flow, until that is released."""
+        return f"{self.ours}reserved:{job_id}"
+
     @property
     def flows(self) -> str:
         """Flows that run: flow -> since when (ms)."""
@@ -168,6 +172,7 @@ class Keys:
             "STATES": self.flow_states(""),
             "PENDING": self.flow_pending(""),
             "LOG": self.flow_log(""),
+            "RESERVED": self.reserved(""),
             "FLOW_NEWS": self.flow_news(""),
             "FLOWS": self.flows,
             "ENDED_FLOWS": self.ended_flows,

@@ -43,6 +43,11 @@ class NodeOptions:
     on_failure: OnFailure | None = None
 
     def __post_init__(self) -> None:
+        for name, expected in _OPTION_TYPES.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
+                words = " or ".join(each.__name__ for each in expected)
+                raise SettingsError(f"set: {name}: expected {words}, got {value!r}")
         if self.defer_by is not None and self.defer_until is not None:
             raise SettingsError("set: expected defer_by or defer_until or neither, got both")
         if self.priority is not None:
@@ -58,6 +63,10 @@ class NodeOptions:
         return replace(others, **ours)
 
 
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    **{"queue": (str,), "job_id": (str,), "defer_until": (datetime,), "headers": (dict,)},
+    **dict.fromkeys(("defer_by", "expires"), (int, float, timedelta)),
+}
 _OPTION_NAMES = tuple(NodeOptions.__dataclass_fields__)
 
 
@@ -206,11 +215,16 @@ def _set_parts(parts: Sequence[Canvas[Any]], options: Mapping[str, Any]) -> tupl
     """The options for every part that does not have them itself."""
     if options.get("job_id") is not None:
         raise SettingsError("set: job_id is of one signature, not of a chain or group")
-    defaults = _options(options)
-    return tuple(
-        replace(part, options=part.options.over(defaults)) if isinstance(part, Signature) else part.set(**options)
-        for part in parts
-    )
+    return tuple(_with_defaults(part, options) for part in parts)
+
+
+def _with_defaults(part: Canvas[Any], options: Mapping[str, Any]) -> Canvas[Any]:
+    if isinstance(part, Signature):
+        return replace(part, options=part.options.over(_options(options)))
+    if isinstance(part, Group) and part.on_failure is not None:
+        options = {name: value for name, value in options.items() if name != "on_failure"}
+    with_options: Canvas[Any] = part.set(**options)
+    return with_options
 
 
 def _parts(given: Iterable[Any], what: str) -> Iterable[Canvas[Any]]:

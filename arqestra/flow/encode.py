@@ -57,12 +57,14 @@ class NodeEncoder:
         children: Sequence[int] | None = None,
         on_error: bool = False,
         on_failure: str = "fail",
+        output: bool = False,
     ) -> NodeRecord:
         """The record of a call.
 
         :param children: what hangs on it; None if that is not known
         :param gets: the node whose value becomes its first argument
         :param on_error: it runs only if its parent failed
+        :param output: its result is part of the flow's
         :raises SerializationError, PayloadTooLarge: the arguments cannot be stored
         """
         options, control = call.options, getattr(call.function, "control", None)
@@ -71,6 +73,8 @@ class NodeEncoder:
         stored: dict[str, Any] = {}
         if gets is not None:
             stored["in"] = gets
+            if on_error:
+                stored["er"] = 1
         if expires:
             stored["xr"] = to_ms(expires)
         if options.headers:
@@ -88,7 +92,7 @@ class NodeEncoder:
             entries[0][1] if entries else "",
             _when(call),
             call.name,
-            spec=node_spec(entries, flow_id, number, children),
+            spec=node_spec(entries, flow_id, number, children, output=output),
             payload=self._payload(call, stored),
         )
 

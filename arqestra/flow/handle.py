@@ -331,7 +331,9 @@ class FlowHandle(Generic[R]):
         nonce = new_job_id()
         left = sum(nodes[number].kind == "job" for number in again)
         await self._flows.store(self.flow_id, record.nonce, {}, fields, ())
-        verdict = await self._flows.start(self.flow_id, nonce, source=source, left=left, nodes=source, reset=True)
+        verdict = await self._flows.start(
+            self.flow_id, nonce, source=source, left=left, nodes=source, reset=True, after=record.round
+        )
         if verdict == "exists":
             raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, somebody else has retried it")
         if verdict == "missing":
@@ -353,7 +355,7 @@ class FlowHandle(Generic[R]):
                 )
                 for node in nodes
             ),
-            tuple(Edge(parent, node.number, node.on_error) for node in nodes for parent in node.parents if parent != 0),
+            tuple(Edge(parent, node.number, node.on_error) for node in nodes for parent in node.parents),
         )
 
     async def forget(self) -> bool:

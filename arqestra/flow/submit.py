@@ -37,12 +37,13 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
     nonce = new_job_id()
     fields: list[tuple[str, bytes | str]] = []
     queues: set[str] = set()
+    outputs = graph.output_nodes
     chosen_ids = any(node.call is not None and node.call.options.job_id for node in graph.nodes)
     for node in graph.nodes:
         fields += child_pieces(node.number, node.children)
         if node.number == 0:
             continue
-        record = await _record_of(client, encoder, node, flow_id)
+        record = await _record_of(client, encoder, node, flow_id, output=node.number in outputs)
         fields.append((str(node.number), encode_node(record)))
         if node.values is not None:
             fields.append((f"{node.number}p", _pack(node.values)))
@@ -67,9 +68,9 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
         raise FlowExists(f"expected the id of a flow that does not exist, got {flow_id!r}")
 
 
-async def _record_of(client: Client, encoder: NodeEncoder, node: Node, flow_id: str) -> NodeRecord:
+async def _record_of(client: Client, encoder: NodeEncoder, node: Node, flow_id: str, *, output: bool) -> NodeRecord:
     if node.call is None:
-        return NodeRecord("join", on_failure=node.on_failure)
+        return NodeRecord("join", "error" if node.on_error else "ok", node.on_failure)
     call = await _within_middleware(client, node.call) if client.middleware else node.call
     return encoder.record(
         call,
@@ -79,6 +80,7 @@ async def _record_of(client: Client, encoder: NodeEncoder, node: Node, flow_id: 
         children=node.children,
         on_error=node.on_error,
         on_failure=node.on_failure,
+        output=output,
     )
 
 

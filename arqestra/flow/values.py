@@ -55,6 +55,20 @@ class FlowValues:
             ]
         return self._built(number, known)
 
+    async def failure(self, number: int) -> UpstreamFailed:
+        """Why a node did not complete.
+
+        :raises FlowGone: there is no such flow any more
+        """
+        error = await self.value(number)
+        if isinstance(error, UpstreamFailed):
+            return error
+        [value] = await self._read([number])
+        function = "" if value.result is None else decode_result(self._serializer, value.result)[0].function
+        return UpstreamFailed(
+            value.job_id or self._flow_id, function, error if isinstance(error, BaseException) else None
+        )
+
     async def _read(self, numbers: Sequence[int]) -> list[Value]:
         values = await self._flows.values(self._flow_id, numbers)
         if values is None:

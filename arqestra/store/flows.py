@@ -57,15 +57,16 @@ def decode_node(data: bytes) -> NodeRecord:
     return NodeRecord(*header)._replace(spec=data[header_end + 5 : spec_end], payload=data[spec_end:])
 
 
-def node_spec(entries: Sequence[Entry], flow_id: str, number: int, children: Sequence[int] | None) -> bytes:
+def node_spec(
+    entries: Sequence[Entry], flow_id: str, number: int, children: Sequence[int] | None = None, *, output: bool = False
+) -> bytes:
     """The spec of a job that is a node of a flow.
 
     :param children: what hangs on it; None in a workflow, where the function decides that
+    :param output: its result is part of the flow's, and kept with it
     """
-    place: tuple[str | int, ...] = ("n", flow_id, number)
-    if children is not None and len(children) <= 1:
-        place = (*place, *(children or (0,)))  # saves looking them up
-    return encode_spec([*entries, place])
+    only_child = -1 if children is None or len(children) > 1 else (*children, 0)[0]  # saves looking it up
+    return encode_spec([*entries, ("n", flow_id, number, only_child, int(output))])
 
 
 class Value(NamedTuple):
@@ -151,7 +152,7 @@ class FlowStore:
         return cast(Literal["stored", "exists", "taken"], reply.decode())
 
     async def start(
-        self, flow_id: str, nonce: str, *, source: int, left: int, nodes: int, reset: bool = False
+        self, flow_id: str, nonce: str, *, source: int, left: int, nodes: int, reset: bool = False, after: str = ""
     ) -> Literal["started", "missing", "exists"]:
         """Start what was stored.
 
@@ -159,8 +160,9 @@ class FlowStore:
         :param left: jobs that have to end until the flow has ended
         :param nodes: the highest number of a node
         :param reset: nodes of an earlier round run again
+        :param after: the nonce of that round
         """
-        reply = await self._call("flow_start", flow_id, nonce, source, left, "1" if reset else "0", nodes)
+        reply = await self._call("flow_start", flow_id, nonce, source, left, "1" if reset else "0", nodes, after)
         return cast(Literal["started", "missing", "exists"], reply.decode())
 
     async def cancel(self, flow_id: str, reason: str) -> Literal["cancelled", "ended", "missing"]:

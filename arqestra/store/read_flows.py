@@ -36,6 +36,7 @@ class FlowRecord(NamedTuple):
     cancelled: str | None
     counts: Mapping[str, int]
     nonce: str
+    round: str
     fields: Mapping[str, str]
 
     @property
@@ -78,6 +79,7 @@ async def read_flow(store: Store, flow_id: str) -> FlowRecord | None:
         fields.get("cancelled"),
         counts,
         fields.get("nonce", ""),
+        fields.get("round", ""),
         fields,
     )
 
@@ -92,6 +94,7 @@ async def read_nodes(store: Store, flow_id: str, *, running: bool = False) -> li
     last = int(known or 0)
     parents = await _parents(store, flow_id)
     found: list[StoredNode] = []
+    sources = {0}
     for first in range(1, last + 1, NODES_A_READ):
         numbers = range(first, min(first + NODES_A_READ, last + 1))
         async with redis.pipeline(transaction=False) as pipe:
@@ -103,8 +106,11 @@ async def read_nodes(store: Store, flow_id: str, *, running: bool = False) -> li
             if data is None:
                 continue
             record = decode_node(data)
-            if record.kind not in ("source",):
+            if record.kind == "source":
+                sources.add(number)
+            else:
                 found.append(_stored(flow_id, number, record, job_id, state, parents.get(number, ())))
+    found = [node._replace(parents=tuple(each for each in node.parents if each not in sources)) for node in found]
     return await _with_running(store, found) if running else found
 
 
@@ -124,14 +130,14 @@ def _stored(
 
 
 async def _parents(store: Store, flow_id: str) -> dict[int, tuple[int, ...]]:
-    """Of each node what it waits for, out of the children of the others. The sources of rounds are left out."""
-    parents: dict[int, list[int]] = {}
+    """Of each node what it waits for, out of the children of the others."""
+    parents: dict[int, set[int]] = {}
     async for field, data in store.redis.hscan_iter(store.keys.flow_nodes(flow_id), match="*c*", count=1000):
         number, _, piece = field.decode().partition("c")
         if not (number.isdigit() and piece.isdigit()):
             continue
         for child in msgspec.msgpack.decode(data)[1:]:
-            parents.setdefault(child, []).append(int(number))
+            parents.setdefault(child, set()).add(int(number))
     return {child: tuple(sorted(given)) for child, given in parents.items()}
 
 

@@ -28,7 +28,9 @@ async def fetch_input(worker: "Worker", attempt: Attempt) -> Outcome | None:
     flow_id, _ = attempt.node
     values = FlowValues(FlowStore(worker.store), worker.serializer, flow_id)
     try:
-        attempt.input = (await values.value(attempt.payload.options["in"]),)
+        before = attempt.payload.options["in"]
+        read = values.failure if "er" in attempt.payload.options else values.value
+        attempt.input = (await read(before),)
     except (FlowGone, SerializationError) as error:
         logger.warning("job %s: the result before it cannot be read: %s", attempt.ref, error)
         return Outcome(State.FAILED, error)

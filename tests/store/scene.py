@@ -57,17 +57,18 @@ class Plan:
         when: str = "",
         limits: tuple[Entry, ...] = (),
         job_id: str = "",
+        output: bool = False,
     ) -> int:
         number = len(self.nodes)
         if job_id:
             self.chosen_ids[number] = job_id
-        limit, spec = str(limits[0][1]) if limits else "", node_spec(limits, self.id, number)
+        limit, spec = str(limits[0][1]) if limits else "", node_spec(limits, self.id, number, output=output)
         runs, payload = "error" if on_error else "ok", b"payload"
         return self._add(NodeRecord("job", runs, on_failure, queue, 0, limit, when, spec=spec, payload=payload), after)
 
-    def jobs(self, count: int, *after: int, queue: str = QUEUE) -> list[int]:
+    def jobs(self, count: int, *after: int, queue: str = QUEUE, output: bool = False) -> list[int]:
         """So many jobs beside each other."""
-        return [self.job(*after, queue=queue) for _ in range(count)]
+        return [self.job(*after, queue=queue, output=output) for _ in range(count)]
 
     def join(self, *after: int, on_failure: str = "fail") -> int:
         return self._add(NodeRecord("join", on_failure=on_failure), after)
@@ -263,6 +264,8 @@ class Scene:
             **{"output": plan.last if output is None else output},
             "queues": "\n".join(sorted({node.queue for node in plan.nodes if node.queue})),
         }
+        if plan.chosen_ids:
+            record["ids"] = 1
         return await self.flows.store(plan.id, nonce, record, plan.fields(), plan.pending())
 
     async def start_stored(self, plan: Plan, *, nonce: str = "nonce") -> str:

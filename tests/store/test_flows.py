@@ -88,7 +88,6 @@ async def test_a_start_sent_twice_starts_once(scene: Scene) -> None:
     assert {key: await scene.redis.dump(key) for key in await scene.keys()} == before
 
 
-@pytest.mark.xfail(strict=True, reason="flow_start.lua looks at the nonce only while the flow runs: it runs for ever")
 async def test_a_start_sent_again_after_the_flow_has_ended_starts_nothing(scene: Scene) -> None:
     plan = chain_of(1)
     await scene.start_flow(plan)
@@ -124,7 +123,6 @@ async def test_a_chosen_id_of_a_job_that_exists_is_taken(scene: Scene) -> None:
     assert await scene.store_flow(plan) == "taken"
 
 
-@pytest.mark.xfail(strict=True, reason="flow_store.lua leaves what it stored: the flow's id is taken for an hour")
 async def test_a_flow_that_is_refused_for_a_chosen_id_leaves_nothing(scene: Scene) -> None:
     await scene.enqueue("chosen", unique=True)
     before = await scene.keys()
@@ -135,7 +133,6 @@ async def test_a_flow_that_is_refused_for_a_chosen_id_leaves_nothing(scene: Scen
     assert await scene.keys() == before
 
 
-@pytest.mark.xfail(strict=True, reason="a chosen id is free until its node is released, which then overwrites the job")
 async def test_a_chosen_id_of_a_node_that_waits_is_refused_to_an_enqueue(scene: Scene) -> None:
     plan = Plan()
     plan.job(plan.job(), job_id="chosen")
@@ -516,7 +513,6 @@ async def test_a_queued_job_that_a_client_aborts_counts_as_aborted(scene: Scene)
     assert await scene.states() == {1: "a", 2: "u1"}
 
 
-@pytest.mark.xfail(strict=True, reason="finish.lua keeps the empty result of a node that ends without one")
 async def test_a_node_that_ends_without_a_result_leaves_none(scene: Scene) -> None:
     """A function that keeps no result, recorded as aborted or dead: its worker did not know that it is a node."""
     await scene.start_flow(chain_of(1))
@@ -613,9 +609,6 @@ async def test_a_thousand_parents_that_end_in_one_call_fire_their_join_once(scen
     assert await worker.claim_ids() == ["f:1002"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="end_node of _flow.lua ends the flow when its jobs have, before chores did its join"
-)
 async def test_a_flow_has_not_ended_before_its_result_is_there(scene: Scene) -> None:
     """Who waits for the flow would find it ended without a result, which reads as failed."""
     plan = Plan()
@@ -685,7 +678,6 @@ async def test_a_cancelled_job_whose_worker_has_died_is_taken_out(scene: Scene) 
 
 
 @pytest.mark.parametrize("happens", ["retry", "its worker dies"])
-@pytest.mark.xfail(strict=True, reason="nothing looks at the cancellation when a job is put back: workers run it again")
 async def test_a_job_that_ran_when_its_flow_was_cancelled_is_not_run_again(scene: Scene, happens: str) -> None:
     """Whether or not the workers allow aborts."""
     await scene.start_flow(chain_of(1))
@@ -749,14 +741,16 @@ async def test_results_have_no_ttl_while_the_flow_runs_and_get_the_flows_at_its_
 async def test_a_result_that_is_kept_for_ever_stays(scene: Scene) -> None:
     await scene.start_flow(chain_of(2))
     worker = scene.worker()
-    await worker.finish(await worker.claim_one(), ttl_ms=0)
+    await worker.finish(await worker.claim_one(), ttl_ms=0, result=b"1")
     await worker.finish(await worker.claim_one())
 
     assert await scene.without_ttl() == {KEYS.result("f:1")}
 
 
 async def test_results_that_are_not_to_be_kept_are_there_until_the_end_and_the_flows_own_after_it(scene: Scene) -> None:
-    await scene.start_flow(chain_of(2))
+    plan = Plan()
+    plan.job(plan.job(), output=True)
+    await scene.start_flow(plan)
     worker = scene.worker()
     await worker.finish(await worker.claim_one(), ttl_ms=-1, result=b"1")
     assert await scene.redis.get(KEYS.result("f:1")) == b"1"
@@ -766,10 +760,9 @@ async def test_results_that_are_not_to_be_kept_are_there_until_the_end_and_the_f
     assert await scene.without_ttl() == set()
 
 
-@pytest.mark.xfail(strict=True, reason="results_pass of _flow.lua spares the output's result, and a join has none")
 async def test_results_that_are_not_to_be_kept_stay_if_they_are_the_flows_own_as_a_list(scene: Scene) -> None:
     plan = Plan()
-    plan.join(*plan.jobs(2))
+    plan.join(*plan.jobs(2, output=True))
     await scene.start_flow(plan)
     await run_flow(scene, ttl_ms=-1)
 
@@ -799,9 +792,6 @@ async def test_the_results_of_a_thousand_jobs_get_their_ttl_by_claims(scene: Sce
     assert await scene.without_ttl() == set()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="end_flow of _flow.lua sets the record's TTL before results_pass has come through"
-)
 async def test_the_record_of_a_flow_does_not_expire_before_all_results_have_a_ttl(scene: Scene) -> None:
     """If no worker claims in that time, nobody knows of those results any more."""
     plan = Plan()
@@ -922,7 +912,6 @@ async def test_a_cancelled_flow_runs_what_was_dropped_in_another_round(scene: Sc
     assert [await scene.flow_field(name) for name in ("a", "d", "c", "q")] == ["0", "0", "3", "3"]
 
 
-@pytest.mark.xfail(strict=True, reason="cancel_pass of _flow.lua goes on although its cancellation is over")
 async def test_what_a_cancellation_has_left_to_do_is_not_done_to_another_round(scene: Scene) -> None:
     plan = Plan()
     plan.jobs(400)
@@ -958,7 +947,6 @@ async def test_a_dead_job_that_runs_again_is_in_the_dead_set_no_more(scene: Scen
     assert (await worker.claim_one()).attempt == 1
 
 
-@pytest.mark.xfail(strict=True, reason="flow_start.lua takes the TTL from the record and leaves it on the results")
 async def test_results_of_an_earlier_round_have_no_ttl_while_another_runs(scene: Scene) -> None:
     await scene.start_flow(chord_of(2))
     await run_flow(scene, failing=("f:2",))
@@ -967,7 +955,6 @@ async def test_results_of_an_earlier_round_have_no_ttl_while_another_runs(scene:
     assert await scene.redis.pttl(KEYS.result("f:1")) == -1
 
 
-@pytest.mark.xfail(strict=True, reason="flow_start.lua does not know which round its caller has read")
 async def test_of_two_who_want_another_round_the_later_is_refused(scene: Scene) -> None:
     """Both have read the same end; the first one's round has ended when the second one starts."""
     await scene.start_flow(chain_of(1))
@@ -986,7 +973,6 @@ async def test_of_two_who_want_another_round_the_later_is_refused(scene: Scene) 
     assert await scene.flow_field("state") == "ended"
 
 
-@pytest.mark.xfail(strict=True, reason="_parents of read_flows.py takes the source of a round for a parent")
 async def test_the_parents_of_a_node_are_the_same_after_another_round(scene: Scene) -> None:
     await scene.start_flow(chord_of(2))
     before = {node.number: node.parents for node in await read_nodes(scene.store, "f")}
@@ -1039,7 +1025,6 @@ async def test_chores_of_a_flow_that_is_gone_come_to_an_end(scene: Scene) -> Non
     assert await scene.chores() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the list of flows that run keeps one whose record is gone, for ever")
 async def test_a_flow_whose_record_is_gone_is_not_listed_for_ever(scene: Scene) -> None:
     await scene.start_flow(chain_of(2))
     worker = scene.worker()

@@ -185,7 +185,6 @@ def test_only_the_head_of_an_error_callback_asks_for_the_failure() -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="_Builder.add makes the join of an empty group without on_error: it always runs")
 def test_an_error_callback_that_begins_with_an_empty_group_asks_for_the_failure() -> None:
     graph = graph_of(load.s(1).link_error(group() | alone.si()))
 
@@ -350,7 +349,6 @@ def test_a_groups_on_failure_is_of_its_list_and_not_of_its_parts() -> None:
     assert canvas.set(queue="other").on_failure == "continue"
 
 
-@pytest.mark.xfail(strict=True, reason="Group.set lets the on_failure of a chain around it go before its own")
 def test_a_groups_on_failure_goes_before_that_of_the_chain_around_it() -> None:
     canvas = (group(PARTS, on_failure="continue") | total.s()).set(on_failure="fail")
 

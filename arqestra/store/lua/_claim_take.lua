@@ -39,6 +39,9 @@ end
 
 -- A job whose lease ran out.
 local function judge_crashed(id, due, crashes, packed)
+  if packed and is_cancelled(packed) then
+    return take(id, due, crashes, 'abort')
+  end
   if crashes >= max_crashes then
     return take(id, due, crashes, 'dead')
   end

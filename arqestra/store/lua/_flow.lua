@@ -11,7 +11,9 @@
 --                    Of the first four: then '0' its result is not kept beyond the flow, '!' it is kept for ever
 --   PENDING .. flow  hash: join -> parents that have not ended
 --   LOG .. flow      list, of a workflow: its events in order
---   CHORES           list of what is left to do: `what|number|piece|flow`
+--   RESERVED .. id   of a job id that was chosen, until its node is released
+--   CHORES           list of what is left to do: `what|number|piece|flow`; what: 'e' settle the children of a node that has
+--                    ended, 'c' cancel, 'z' give results their TTL, 'r' reset nodes, 'p' keep results
 --
 -- A node's record: header length (4 digits), header, spec length (5 digits), spec, payload. The header is msgpack:
 --   { kind: 'job' | 'join', runs: 'ok' | 'error', on failure: 'fail' | 'continue', queue, priority, first limit or '', when }
@@ -23,6 +25,7 @@
 -- worker that ran the parent, or on a message. A child that has a state already is left alone.
 
 local INLINE = 300           -- children settled in the script that ended their parent
+local FORCED = 0.5           -- in the score of an abort: a worker obeys whether or not it allows aborts
 local PASS = 300             -- nodes looked at in one step of a pass over all of them
 
 local agenda = {}            -- chores of this script: { what, number, piece, flow, the only child if it is known }
@@ -47,6 +50,9 @@ local function view_of(flow)
       states = {}, changed = {}, counts = {}, joins = {}, headers = {}, news = {},
     }
     touched[flow] = view
+    if not view then
+      call('ZREM', FLOWS, flow)
+    end
   end
   return view
 end
@@ -67,8 +73,8 @@ local function set_state(flow, number, state)
   local changed = view.changed
   changed[#changed + 1] = number
   changed[#changed + 1] = state
-  if view.output == tostring(number) then
-    view.has_output = true
+  if view.output == tostring(number) and state ~= 'q' then
+    view.has_output, view.may_have_ended = true, true
   end
 end
 
@@ -121,6 +127,9 @@ local function release(flow, number, node, now, due_queues)
   end
   set_state(flow, number, 'q')
   local id, queue = node_id(flow, number), node.queue
+  if view_of(flow).chosen_ids then
+    call('DEL', RESERVED .. id)
+  end
   append(released, 'payloads', JOB .. id, string.sub(node.record, node.spec_end + 1))
   append(released, SPECS .. queue, id, string.sub(node.record, node.spec_at, node.spec_end))
   if view_of(flow).kind == 'w' then
@@ -166,21 +175,17 @@ local function notify(flow, now, due_queues)
   end
 end
 
-local end_node
-
--- All nodes of a graph have ended, or a workflow has. Its record gets a TTL; results and what is left of it are chores.
+-- All nodes of a graph have ended, or a workflow has. Results, and what is left of it, are chores; the last one gives its
+-- record a TTL.
 local function end_flow(flow, now, due_queues)
   local name = FLOW .. flow
-  local kind, keep_ms, owner, number, output = unpack(call('HMGET', name, 'kind', 'keep', 'owner', 'number', 'output'))
+  local kind, keep_ms = unpack(call('HMGET', name, 'kind', 'keep'))
   call('HSET', name, 'state', 'ended', 'ended', now)
   local view = view_of(flow)
   view.state = 'ended'
   call('ZREM', FLOWS, flow)
   call('ZADD', ENDED_FLOWS, now + keep_ms, flow)
   call('ZREMRANGEBYSCORE', ENDED_FLOWS, '-inf', now)
-  for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING, LOG }) do
-    call('PEXPIRE', prefix .. flow, keep_ms)
-  end
   if call('PTTL', ENDED_FLOWS) < tonumber(keep_ms) then
     call('PEXPIRE', ENDED_FLOWS, keep_ms)
   end
@@ -190,19 +195,16 @@ local function end_flow(flow, now, due_queues)
   agenda[#agenda + 1] = { 'z', 1, 0, flow }
   call('PUBLISH', DONE .. flow, '')
   tell(flow, 0, 'ended')
-  if owner and flow_exists(owner) then
-    local state = state_of(flow, output) or 'f'
-    end_node(owner, number, string.sub(state, 1, 1) == 'c' and 'c' or 'f', now, due_queues)
-  end
 end
 
 -- A node has ended: write it down, and settle what hangs on it.
 --
 -- only_child: 0 it has none, a number the only one, nil if that is not known
-function end_node(flow, number, state, now, due_queues, only_child)
+local function end_node(flow, number, state, now, due_queues, only_child)
   local view = view_of(flow)
-  if not view then
-    return  -- forgotten
+  local before = view and state_of(flow, number)
+  if not view or (before and before ~= 'q') then
+    return  -- forgotten, or it has ended
   end
   set_state(flow, number, state)
   tell(flow, number, state)
@@ -212,6 +214,9 @@ function end_node(flow, number, state, now, due_queues, only_child)
     end
     call('RPUSH', LOG .. flow, 's ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. state)
     return notify(flow, now, due_queues)
+  end
+  if view.chosen_ids then
+    call('DEL', RESERVED .. node_id(flow, number))
   end
   if only_child ~= 0 then
     agenda[#agenda + 1] = { 'e', number, 0, flow, only_child }
@@ -330,7 +335,7 @@ local function abort_node(flow, number, node, now, due_queues)
   local id = node_id(flow, number)
   local worker, lease_end = string.match(call('GET', LEASE .. id) or '', '^([^.|]+)%.[^|]*|(%d+)|')
   if worker and tonumber(lease_end) > now then
-    call('ZADD', ABORTS, now, id)
+    call('ZADD', ABORTS, now + FORCED, id)
     call('PUBLISH', WORKER .. worker, 'abort! ' .. id)
   elseif flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
     call('ZADD', ABORTS, now, id)  -- a workflow that waits: it is to abort its own steps
@@ -344,8 +349,9 @@ end
 
 -- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
 local function cancel_pass(first, flow, now, due_queues)
-  if not view_of(flow) then
-    return 1
+  local view = view_of(flow)
+  if not view or (view.kind == 'g' and not view.cancelled) then
+    return 1  -- another round has begun
   end
   local total = call('HGET', FLOW .. flow, 'nodes')
   local last = math.min(tonumber(total or 0), first + PASS - 1)
@@ -368,19 +374,18 @@ end
 
 -- The flow has ended: its nodes' results are kept as long as its record.
 local function results_pass(first, flow)
-  if not view_of(flow) then
+  local view = view_of(flow)
+  if not view or view.state ~= 'ended' then
     return 1
   end
-  local total, keep_ms, state, output = unpack(call('HMGET', FLOW .. flow, 'nodes', 'keep', 'state', 'output'))
-  if not total or state ~= 'ended' then
-    return 1
-  end
+  local total, keep_ms = unpack(call('HMGET', FLOW .. flow, 'nodes', 'keep'))
+  total = total or '0'
   local last = math.min(tonumber(total), first + PASS - 1)
   for number = first, last do
     local letter, ttl = string.match(state_of(flow, number) or '', '^(%a)(%p?%d*)')
     if letter == 'c' or letter == 'f' or letter == 'a' or letter == 'x' then
       local id = node_id(flow, number)
-      if ttl == '0' and tostring(number) ~= output then
+      if ttl == '0' then
         call('DEL', RESULT .. id, ERRORS .. id)
       elseif ttl ~= '!' then
         call('PEXPIRE', RESULT .. id, keep_ms)
@@ -390,6 +395,26 @@ local function results_pass(first, flow)
   end
   if last < tonumber(total) then
     agenda[#agenda + 1] = { 'z', last + 1, 0, flow }
+  else
+    for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING, LOG }) do
+      call('PEXPIRE', prefix .. flow, keep_ms)
+    end
+  end
+  return last - first + 1
+end
+
+-- Another round has begun: the results that it keeps have no TTL meanwhile.
+local function keep_pass(first, flow)
+  local total, state = unpack(call('HMGET', FLOW .. flow, 'nodes', 'state'))
+  if not total or state ~= 'running' then
+    return 1
+  end
+  local last = math.min(tonumber(total), first + PASS - 1)
+  for number = first, last do
+    call('PERSIST', RESULT .. node_id(flow, number))
+  end
+  if last < tonumber(total) then
+    agenda[#agenda + 1] = { 'p', last + 1, 0, flow }
   end
   return last - first + 1
 end
@@ -452,6 +477,14 @@ local function write_view(flow, view, now, due_queues)
   for field, by in pairs(counts) do
     local number = call('HINCRBY', FLOW .. flow, field, by)
     if field == 'left' and number == 0 then
+      view.may_have_ended = true
+    end
+  end
+  local may_have_ended = view.may_have_ended
+  view.may_have_ended = nil
+  if may_have_ended and view.kind == 'g' then
+    local left = call('HGET', FLOW .. flow, 'left')
+    if left == '0' and view.state == 'running' and state_of(flow, tonumber(view.output)) then
       end_flow(flow, now, due_queues)
     end
   end
@@ -462,11 +495,15 @@ local function write_view(flow, view, now, due_queues)
 end
 
 local function write_views(now, due_queues)
-  for flow, view in pairs(touched) do
-    if view and (#view.changed > 0 or next(view.joins) or next(view.counts)) then
-      write_view(flow, view, now, due_queues)
+  repeat  -- a join that is complete is a change itself
+    local again = false
+    for flow, view in pairs(touched) do
+      if view and (#view.changed > 0 or next(view.joins) or next(view.counts) or view.may_have_ended) then
+        write_view(flow, view, now, due_queues)
+        again = true
+      end
     end
-  end
+  until not again
 end
 
 local function publish_news()
@@ -512,12 +549,13 @@ local function do_chores(budget, older, now, due_queues)
       budget = budget - cancel_pass(number, flow, now, due_queues)
     elseif what == 'z' then
       budget = budget - results_pass(number, flow)
+    elseif what == 'p' then
+      budget = budget - keep_pass(number, flow)
     else
       budget = budget - reset_pass(number, piece, flow)
     end
   end
   write_views(now, due_queues)
-  write_views(now, due_queues)  -- the end of a flow may be the end of a node in another
   local rest = {}
   for i = at, #agenda do
     rest[#rest + 1] = agenda[i][1] .. '|' .. agenda[i][2] .. '|' .. agenda[i][3] .. '|' .. agenda[i][4]
@@ -532,16 +570,25 @@ local function do_chores(budget, older, now, due_queues)
   return #rest > 0
 end
 
+-- Whether a job is a node of a flow that was cancelled.
+local function is_cancelled(packed)
+  local entries = cmsgpack.unpack(packed)
+  local entry = entries[#entries]
+  local view = entry[1] == 'n' and view_of(entry[2])
+  return view and view.kind == 'g' and view.cancelled
+end
+
 -- Whether a packed spec has nothing but the job's place in a flow: { { 'n', ... } }.
 local function is_place_only(packed)
   return string.sub(packed, 1, 1) == '\145' and string.sub(packed, 4, 4) == 'n'
 end
 
--- The entry of a job's spec that says which node of which flow it is.
+-- Which node of which flow a job is, by its spec: flow, number, its only child (0: it has none) if it has no more than
+-- one, and whether its result is part of the flow's.
 local function place_in_flow(spec)
   for _, entry in ipairs(spec) do
     if entry[1] == 'n' then
-      return entry[2], entry[3], entry[4]
+      return entry[2], entry[3], entry[4] ~= -1 and entry[4] or nil, entry[5] == 1
     end
   end
 end

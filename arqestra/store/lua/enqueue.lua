@@ -41,7 +41,7 @@ end
 
 local function refused(id, nonce)
   if nonce ~= '' then
-    if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
+    if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id, RESERVED .. id) == 0 then
       call('DEL', ATTEMPTS .. id, ERRORS .. id)
       call('ZREM', ABORTS, id)
       return false

@@ -95,8 +95,8 @@ local function keep_history(id, ttl)
 end
 
 -- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then.
-local function finish_node(flow, number, kind, ttl, only_child)
-  local mark = ttl == '-1' and '0' or ttl == '0' and '!' or ''
+local function finish_node(flow, number, kind, ttl, only_child, is_output)
+  local mark = ttl == '-1' and not is_output and '0' or ttl == '0' and '!' or ''
   end_node(flow, number, LETTERS[kind] .. mark, now, due_queues, only_child)
 end
 
@@ -211,14 +211,21 @@ for i = 0, count - 1 do
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
     local error = argv[at + 7]
+    if (kind == 'retry' or kind == 'release' or kind == 'limit') and has_extras(queue) then
+      local packed = call('HGET', SPECS .. queue, id)
+      if packed and is_cancelled(packed) then
+        kind = 'abort'
+        argv[at + 4], argv[at + 5], argv[at + 6] = '0', '-1', ''
+      end
+    end
     if error ~= '' then
       note_error(id, error)
     end
-    local flow, number, only_child
+    local flow, number, only_child, is_output
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
       local spec = settle_spec(id, queue, kind, argv[at + 6])
       if spec and LETTERS[kind] then
-        flow, number, only_child = place_in_flow(spec)
+        flow, number, only_child, is_output = place_in_flow(spec)
       end
     end
     if kind == 'early' then
@@ -227,8 +234,8 @@ for i = 0, count - 1 do
       local ttl = argv[at + 5]
       local view = flow and view_of(flow)
       if view and view.state == 'running' then
-        finish_job(id, queue, kind, argv[at + 4], '0', argv[at + 6])
-        finish_node(flow, number, kind, ttl, only_child)
+        finish_job(id, queue, kind, argv[at + 4], argv[at + 6] == '' and '-1' or '0', argv[at + 6])
+        finish_node(flow, number, kind, ttl, only_child, is_output)
       else
         if view then  -- the workflow has ended without it: its result is kept as any job's
           set_state(flow, number, LETTERS[kind])

@@ -2,8 +2,8 @@
 --
 -- KEYS  1: the flow's record
 -- ARGV  1: time in ms or ''   2: flow   3: nonce   4: number of the node from which it starts   5: nodes left
---       6: '1' pieces to reset come first   7: nodes in all
--- RETURNS  'started' | 'missing' | 'exists' it runs, and was started by somebody else
+--       6: '1' pieces to reset come first   7: nodes in all   8: the round before, as the caller has read it, or ''
+-- RETURNS  'started' | 'missing' | 'exists' somebody else has started it
 
 -- @include _clock
 -- @include _score
@@ -19,8 +19,11 @@ local known, state, round = unpack(call('HMGET', name, 'nonce', 'state', 'round'
 if not known then
   return 'missing'
 end
-if state == 'running' then
-  return round == nonce and 'started' or 'exists'
+if round == nonce then
+  return 'started'  -- by this very call, sent before
+end
+if state == 'running' or (round or '') ~= ARGV[8] then
+  return 'exists'
 end
 for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING }) do
   call('PERSIST', prefix .. flow)
@@ -33,15 +36,11 @@ call('ZADD', FLOWS, now, flow)
 set_state(flow, source, 'c')
 if ARGV[6] == '1' then
   agenda[#agenda + 1] = { 'r', source, 0, flow }
+  agenda[#agenda + 1] = { 'p', 1, 0, flow }
 else
   agenda[#agenda + 1] = { 'e', source, 0, flow }
 end
-local left = do_chores(INLINE, false, now, due_queues)
-if ARGV[5] == '0' then
-  end_flow(flow, now, due_queues)
-  left = do_chores(INLINE, false, now, due_queues) or left
-end
-if left then
+if do_chores(INLINE, false, now, due_queues) then
   for queue in string.gmatch(call('HGET', name, 'queues') or '', '[^\n]+') do
     due_queues[queue] = true
   end

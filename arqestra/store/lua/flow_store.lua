@@ -10,7 +10,19 @@
 
 local UNFINISHED_TTL_MS = 3600000
 
+local RESERVED_TTL_MS = 30 * 86400000
+
 local flow, nonce = ARGV[2], ARGV[3]
+
+-- Nobody else can take the id until its node is released.
+local function reserve(id)
+  if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) > 0 then
+    return false
+  end
+  call('SET', RESERVED .. id, nonce, 'NX', 'PX', RESERVED_TTL_MS)
+  return call('GET', RESERVED .. id) == nonce
+end
+
 local known, state = unpack(call('HMGET', FLOW .. flow, 'nonce', 'state'))
 if (known and known ~= nonce) or state == 'running' then
   return 'exists'
@@ -27,7 +39,10 @@ for i, prefix in ipairs({ FLOW, NODES, PENDING }) do
   end
   if prefix == NODES then
     for i = at, last, 2 do
-      if string.sub(ARGV[i], -1) == 'i' and call('EXISTS', JOB .. ARGV[i + 1], RESULT .. ARGV[i + 1]) > 0 then
+      if string.sub(ARGV[i], -1) == 'i' and not reserve(ARGV[i + 1]) then
+        if not state then
+          call('DEL', FLOW .. flow, NODES .. flow, PENDING .. flow)
+        end
         return 'taken'
       end
     end

@@ -2,7 +2,8 @@
 -- record outlives the lease for that.
 --
 -- KEYS  1: queue of the first job (for routing)
--- ARGV  1: time in ms or ''   2: lease in ms   3: ms that the record outlives the lease   4: '1' report aborts
+-- ARGV  1: time in ms or ''   2: lease in ms   3: ms that the record outlives the lease   4: '1' report all aborts, else those alone that a
+--       worker obeys in any case
 --       then for each lease: id, queue, token
 -- RETURNS  { lost, to be aborted }, each a list of places among the leases given, from 1
 
@@ -12,7 +13,8 @@ local now = clock(ARGV[1])
 local lease_ms, margin_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lost, aborted = {}, {}
 local scores = {}            -- queue -> score, id, score, id, ...
-local report_aborts = ARGV[4] == '1' and call('EXISTS', ABORTS) == 1
+local report_aborts = ARGV[4] == '1'
+local has_aborts = call('EXISTS', ABORTS) == 1
 
 local names = {}
 for i = 5, #ARGV, 3 do
@@ -35,7 +37,8 @@ for i = 5, #ARGV, 3 do
     end
     list[#list + 1] = now + lease_ms
     list[#list + 1] = id
-    if report_aborts and call('ZSCORE', ABORTS, id) then
+    local requested = has_aborts and call('ZSCORE', ABORTS, id)
+    if requested and (report_aborts or requested % 1 > 0) then  -- with a fraction: of a flow that was cancelled
       aborted[#aborted + 1] = place
     end
   else
