@@ -9,13 +9,14 @@ from typing import ClassVar
 from arqestra import RedisSettings, worker_settings
 from jobs.clients import on_shutdown, on_startup
 from jobs.email import send_email
-from jobs.images import process_image
+from jobs.images import process_batch_image, process_image
 from jobs.maintenance import cleanup_sessions, health_check
 from jobs.queues import DEFAULT_QUEUE, EMAIL_QUEUE
 from jobs.reports import generate_report
 from jobs.settings import load_settings
 from jobs.shards import fetch_partial_data, merge_results
 from jobs.users import fetch_data, process_data, send_notification
+from jobs.workflows import publish_album
 from scheduler import CRON_JOBS
 
 _settings = load_settings()
@@ -32,10 +33,12 @@ class WorkerSettings:
     functions: ClassVar = [
         send_email,
         process_image,
+        process_batch_image,
         generate_report,
         fetch_data,
         process_data,
         send_notification,
+        publish_album,
         fetch_partial_data,
         merge_results,
         cleanup_sessions,

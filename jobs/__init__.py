@@ -3,10 +3,11 @@
 | module | jobs |
 |---|---|
 | `jobs.email` | `send_email` |
-| `jobs.images` | `process_image` |
+| `jobs.images` | `process_image`, `process_batch_image` |
 | `jobs.reports` | `generate_report` |
 | `jobs.shards` | `fetch_partial_data`, `merge_results` |
 | `jobs.users` | `fetch_data`, `process_data`, `send_notification` |
+| `jobs.workflows` | `publish_album`, and the chain, chord and batch of the jobs above |
 | `jobs.maintenance` | `cleanup_sessions`, `health_check` |
 """
 

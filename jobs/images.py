@@ -17,6 +17,8 @@ from .object_store import S3_SCHEME
 from .queues import DEFAULT_QUEUE
 from .settings import load_settings
 
+BATCH_CONCURRENCY = 8
+
 
 @job(name="process_image", queue=DEFAULT_QUEUE, timeout=120, rate_limit=load_settings().image_rate)
 async def process_image(
@@ -26,6 +28,8 @@ async def process_image(
     destination: str | None = None,
 ) -> dict[str, Any]:
     """Change an image and store the result beside, never over, the original.
+
+    At most `SERVICE_IMAGE_RATE` of these jobs, 10 a minute, start in the whole fleet; the others wait without a slot.
 
     Parameters:
         source: a path below `SERVICE_IMAGE_ROOT`, or an `s3://` location in the service's bucket.
@@ -44,10 +48,38 @@ async def process_image(
         InvalidInput: not an image, or a damaged one.
         ObjectMissing: no such source.
 
-    At most `SERVICE_IMAGE_RATE` of these jobs, 10 a minute, start in the whole fleet; the others wait without a slot.
-
     Running it twice is harmless: the destination follows from the arguments, and is replaced whole by the same picture.
     """
+    return await _processed(ctx, source, operations, destination)
+
+
+@job(name="process_batch_image", queue=DEFAULT_QUEUE, timeout=120, concurrency=BATCH_CONCURRENCY)
+async def process_batch_image(
+    ctx: dict[str, Any], source: str, operations: list[str | dict[str, Any]]
+) -> dict[str, Any]:
+    """One image of a batch or an album: as `process_image`, under another limit.
+
+    A batch is one piece of work, so it is not spread over minutes; at most 8 of its images are worked on at once in the
+    whole fleet, and the slots are left to others.
+
+    Parameters:
+        source: as of `process_image`.
+        operations: as of `process_image`.
+
+    Returns:
+        As `process_image`.
+
+    Raises:
+        InvalidOperation, UnsafePath, ImageTooLarge, InvalidInput, ObjectMissing: as `process_image`.
+
+    Running it twice is harmless, as it is with `process_image`.
+    """
+    return await _processed(ctx, source, operations, None)
+
+
+async def _processed(
+    ctx: dict[str, Any], source: str, operations: list[str | dict[str, Any]], destination: str | None
+) -> dict[str, Any]:
     clients = clients_of(ctx)
     settings = clients.settings
     parsed = parse_operations(operations)

@@ -8,14 +8,14 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.request import urlopen
 
 from rich.progress import Progress
 
-from arqestra import Job, JobFunction, Pool
+from arqestra import Canvas, FlowHandle, Job, JobFunction, Pool
 
 from .email import send_email
 from .images import process_image
@@ -23,14 +23,15 @@ from .maintenance import cleanup_sessions, health_check
 from .object_store import S3_SCHEME, ObjectStore
 from .reports import generate_report
 from .settings import ServiceSettings
-from .shards import fetch_partial_data, merge_results
 from .showcase_input import MAX_SHARD_BYTES, SHARDS, ShowcaseInput, cut_into_shards, orders_of
-from .users import fetch_data, process_data, send_notification
+from .workflows import Album, image_batch, notification_chain, publish_album, shard_totals
 
 RESULT_TIMEOUT_S = 120
 RESULT_TIMEOUT_EACH_S = 10
 STATISTICS_TIMEOUT_S = 5
 EXPIRED_SESSIONS = 1_200
+BATCH_IMAGES = 100
+ALBUM_IMAGES = 3
 _USER = {"name": "Grace Hopper 그레이스 호퍼", "email": "grace.hopper@example.org"}
 
 # What each photograph goes through, from the plain names of arq's and Celery's guides to every parameter.
@@ -105,7 +106,6 @@ class ShowcaseWork:
         self._given = given
         self._progress = progress
         self._shard_rows: dict[str, int] = {}
-        self._parts: list[dict[str, Any]] = []
         self._report_key = ""
         self._cleanups_before = 0
         self.outcomes: list[Outcome] = []
@@ -118,12 +118,13 @@ class ShowcaseWork:
         await self._step("Health check", 1, self._health)
         await self._step("Images", images, self._images)
         await self._step("Shards uploaded", shards, self._upload)
-        await self._step("Shards fetched", shards, self._fetch)
-        await self._step("Totals merged", 1, self._merge)
+        await self._step("Chord of shards", shards + 1, self._totals)
         await self._step("Notification chain", 4, self._notify)
+        await self._step("Group of images", BATCH_IMAGES, self._batch)
         await self._step("Sessions cleaned", 1, self._clean)
         await self._step("Report", 1, self._report)
         await self._step("Report mailed", 1, self._mail)
+        await self._step("Album published", ALBUM_IMAGES + 2, self._album)
         return self.outcomes
 
     async def _step(self, name: str, total: int, work: Callable[[Advance], Awaitable[tuple[str, str]]]) -> None:
@@ -174,32 +175,50 @@ class ShowcaseWork:
         produced = f"{len(self._shard_rows)} shards (CSV and JSON), {size_bytes / 1000:,.0f} kB"
         return produced, self._place.store.url_of(prefix)
 
-    async def _fetch(self, advance: Advance) -> tuple[str, str]:
-        jobs = [await self._enqueued(fetch_partial_data, key) for key in self._shard_rows]
-        self._parts = await _results(jobs, advance)
-        for part in self._parts:
-            seen = part["rows"] + part["rejected"]
-            if seen != self._shard_rows[part["shard"]]:
-                raise StepFailed(f"{part['shard']}: {seen} rows came of {self._shard_rows[part['shard']]}")
-        return f"{len(self._parts)} parts", ""
-
-    async def _merge(self, advance: Advance) -> tuple[str, str]:
-        merged = await self._result_of(merge_results, self._parts, _plain_name(self._given.table.stem))
+    async def _totals(self, advance: Advance) -> tuple[str, str]:
+        canvas = shard_totals(list(self._shard_rows), _plain_name(self._given.table.stem))
+        _, merged = await self._result_of_flow(canvas, advance)
         if merged["rows"] + merged["rejected"] != sum(self._shard_rows.values()):
             raise StepFailed(f"the totals have {merged['rows']:,} rows of {sum(self._shard_rows.values()):,}")
         numeric = [name for name, column in merged["columns"].items() if column["count"]]
         await self._download(merged["key"], self._place.folder / "totals")
         name = merged["key"].rpartition("/")[2]
-        return f"{merged['rows']:,} rows, {len(numeric)} columns", str(self._place.folder / "totals" / name)
+        produced = f"{merged['shards']} shards, {merged['rows']:,} rows, {len(numeric)} columns"
+        return produced, str(self._place.folder / "totals" / name)
+
+    async def _batch(self, advance: Advance) -> tuple[str, str]:
+        names = self._given.images[:BATCH_IMAGES]
+        widths = [48 + 8 * number for number in range(math.ceil(BATCH_IMAGES / len(names)))]
+        canvas = image_batch(names, widths)
+        canvas = replace(canvas, parts=canvas.parts[:BATCH_IMAGES])
+        _, results = await self._result_of_flow(canvas, advance)
+        size_kb = sum(result["size_bytes"] for result in results) / 1000
+        return f"{len(results)} thumbnails, {size_kb:,.0f} kB", str(self._place.folder / "images" / "processed")
+
+    async def _album(self, advance: Advance) -> tuple[str, str]:
+        names = [self._given.images[number % len(self._given.images)] for number in range(ALBUM_IMAGES)]
+        job = await self._enqueued(publish_album, self._place.run_id, names, _USER["email"])
+        watching = asyncio.create_task(self._watch(job, advance))
+        try:
+            album: Album = await job.result(timeout=RESULT_TIMEOUT_S)
+        finally:
+            watching.cancel()
+        produced = f"{len(album.images)} images, {album.report['pages']} pages, mailed to {album.mailed_to}"
+        return f"durable: {produced}", self._mail_folder
+
+    async def _watch(self, job: Job[Album], advance: Advance) -> None:
+        """Show the steps of a workflow as they are done."""
+        async for event in self._place.pool.flow(job.job_id).events():
+            if event.state == "complete":
+                advance()
 
     async def _notify(self, advance: Advance) -> tuple[str, str]:
         store = self._place.store
         orders = await asyncio.to_thread(orders_of, self._given.table)
         await store.write("users/grace/profile.json", json.dumps(_USER).encode(), "application/json")
         await store.write("users/grace/orders.json", json.dumps(orders).encode(), "application/json")
-        fetched = await _awaited(self._result_of(fetch_data, "grace"), advance)
-        summary = await _awaited(self._result_of(process_data, fetched), advance)
-        queued = await _awaited(self._result_of(send_notification, fetched["email"], summary), advance)
+        flow, queued = await self._result_of_flow(notification_chain("grace", _USER["email"]), advance)
+        summary = await self._place.pool.job(f"{flow.flow_id}:2").result()
         mail = self._place.pool.job(queued["mail_job_id"], queue=send_email.queue)
         sent = await _awaited(mail.result(timeout=RESULT_TIMEOUT_S), advance)
         return f"{summary['orders']} orders, mail {sent['status']} to {sent['to']}", self._mail_folder
@@ -260,6 +279,20 @@ class ShowcaseWork:
         if job is None:
             raise StepFailed(f"a job of {function.name} with this id exists")
         return job
+
+    async def _result_of_flow(self, canvas: Canvas[Result], advance: Advance) -> tuple[FlowHandle[Result], Result]:
+        """Enqueue a flow, show how many of its jobs have ended, and return what it returns."""
+        flow = await self._place.pool.enqueue_flow(canvas)
+        shown, ended = 0, False
+        async with asyncio.timeout(RESULT_TIMEOUT_S):
+            while not ended:
+                with suppress(TimeoutError):
+                    ended = bool(await flow.wait(timeout=0.1))
+                done = (await flow.progress()).done
+                for _ in range(done - shown):
+                    advance()
+                shown = done
+        return flow, await flow.result(timeout=RESULT_TIMEOUT_S)
 
     async def _result_of(
         self, function: JobFunction[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs

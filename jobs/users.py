@@ -87,14 +87,12 @@ async def process_data(ctx: dict[str, Any], data: dict[str, Any]) -> dict[str, A
 
 
 @job(name="send_notification", queue=DEFAULT_QUEUE, timeout=60)
-async def send_notification(
-    ctx: dict[str, Any], user_email: str, summary: dict[str, Any] | None = None
-) -> dict[str, Any]:
+async def send_notification(ctx: dict[str, Any], summary: dict[str, Any] | None, user_email: str) -> dict[str, Any]:
     """Tell a user that the data is processed, by a `send_email` job on the e-mail queue.
 
     Parameters:
+        summary: the result of `process_data`; with None the mail says only that the work is done.
         user_email: one address.
-        summary: the result of `process_data`; without it the mail says only that the work is done.
 
     Returns:
         `{"status": "queued", "to", "mail_job_id"}`; the mail job has the delivery's own result, and its retries.

@@ -272,10 +272,12 @@ class FlowHandle(Generic[R]):
                     message = None
                 for number, state in await self._changes(message, states):
                     states[number] = state
-                    node = known.get(number)
                     if number == 0:
                         yield FlowEvent(0, self.flow_id, "", "ended")
                         return
+                    if number not in known:  # a workflow has gone on
+                        known |= {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
+                    node = known.get(number)
                     if node is not None and node.kind == "job":
                         yield FlowEvent(number, node.job_id, node.function, _STATES[state[:1]])
 
@@ -289,7 +291,10 @@ class FlowHandle(Generic[R]):
             if node.state != states.get(node.number, "")
         ]
         record = await read_flow(self._client.store, self.flow_id)
-        return changes if record is not None and record.state == "running" else [*changes, (0, "ended")]
+        if record is None:
+            waits = await self._client.store.peek(self.flow_id, self._client.default_queue_name, payload=True)
+            return changes if waits.payload is not None else [*changes, (0, "ended")]  # a workflow that has not begun
+        return changes if record.state == "running" else [*changes, (0, "ended")]
 
     async def cancel(self, reason: str = "") -> bool:
         """Abort what runs and drop what waits; returns False if it had ended or does not exist.

@@ -109,7 +109,7 @@ async def test_the_user_chain(ctx: Ctx, clients: Clients) -> None:
     assert (summary["total"], summary["first"], summary["last"]) == (8.0, "2024-01-01", "2024-03-01")
     assert json.loads(await clients.store.read(summary["key"], 10_000))["orders"] == 3
 
-    queued = await send_notification(ctx, fetched["email"], summary)
+    queued = await send_notification(ctx, summary, fetched["email"])
     assert queued == {"status": "queued", "to": PROFILE["email"], "mail_job_id": "job-1-mail"}
     info = await ctx["redis"].job("job-1-mail", queue=EMAIL_QUEUE).info()
     assert info.function == "send_email"
@@ -118,7 +118,7 @@ async def test_the_user_chain(ctx: Ctx, clients: Clients) -> None:
 
 async def test_notifying_twice_enqueues_one_mail(ctx: Ctx) -> None:
     for _ in range(2):
-        await send_notification(ctx, "a@example.org")
+        await send_notification(ctx, None, "a@example.org")
     assert await ctx["redis"].zcard(EMAIL_QUEUE) == 1
 
 
@@ -156,7 +156,7 @@ async def test_what_fetch_data_did_not_return_is_refused(ctx: Ctx, data: dict[st
 
 async def test_a_notification_goes_to_one_address(ctx: Ctx) -> None:
     with pytest.raises(InvalidMessage):
-        await send_notification(ctx, "a@example.org, b@example.org")
+        await send_notification(ctx, None, "a@example.org, b@example.org")
 
 
 def test_the_showcase_finds_orders_in_the_table() -> None:

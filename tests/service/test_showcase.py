@@ -90,13 +90,13 @@ def wait_gone(processes: list[psutil.Process]) -> None:
 async def test_once_on_the_sample_data(start: Callable) -> None:
     showcase = await start(ONCE="1")
     assert await showcase.exit_code() == 0, showcase.output
-    assert showcase.output.count("✓") == 9
+    assert showcase.output.count("✓") == 10
     assert "✗" not in showcase.output
     folder = showcase.folder
     (report,) = (folder / "reports").glob("*.pdf")
     assert report.read_bytes().startswith(b"%PDF-")
-    assert len(list((folder / "images" / "processed").iterdir())) == 4
-    assert len(list((folder / "mail").rglob("*.eml"))) == 2
+    assert len(list((folder / "images" / "processed").iterdir())) == 104
+    assert len(list((folder / "mail").rglob("*.eml"))) == 3
     assert not (folder / "service.env").exists()
     attached = max((folder / "mail").rglob("*.eml"), key=lambda path: path.stat().st_size)
     assert b"application/pdf" in attached.read_bytes()
@@ -125,7 +125,7 @@ async def test_a_failed_step_is_shown_and_makes_the_exit_code_1(start: Callable,
     showcase = await start(ONCE="1", IMAGES=str(images))
     assert await showcase.exit_code() == 1
     assert "InvalidInput: libvips cannot process this image" in showcase.output
-    assert (showcase.output.count("✓"), showcase.output.count("✗")) == (8, 1)
+    assert (showcase.output.count("✓"), showcase.output.count("✗")) == (7, 3)
 
 
 @pytest.mark.parametrize("variable", ["IMAGES", "DATA"])

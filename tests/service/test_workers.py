@@ -95,7 +95,7 @@ async def test_the_errors_of_a_job_reach_its_caller(pool: Pool, settings: Servic
 async def test_a_notification_becomes_a_mail_of_another_worker(
     pool: Pool, settings: ServiceSettings, sink: MailSink
 ) -> None:
-    job = await pool.enqueue(send_notification, "a@example.org")
+    job = await pool.enqueue(send_notification, None, "a@example.org")
     for queue, function in ((DEFAULT_QUEUE, send_notification), (EMAIL_QUEUE, send_email)):
         if queue == EMAIL_QUEUE:
             settings = settings.model_copy(update={"s3_bucket": settings.s3_bucket + "-2"})
@@ -110,7 +110,8 @@ def test_the_worker_has_every_function_and_serves_its_queue() -> None:
     assert {function.queue for function in WorkerSettings.functions} == set(WorkerSettings.queues)
     assert (WorkerSettings.serializer, WorkerSettings.allow_abort_jobs) == ("msgpack", True)
     assert {function.name for function in WorkerSettings.functions} == {
-        *("send_email", "process_image", "generate_report", "fetch_data", "process_data", "send_notification"),
+        *("send_email", "process_image", "process_batch_image", "generate_report", "fetch_data", "process_data"),
+        *("send_notification", "publish_album"),
         *("fetch_partial_data", "merge_results", "cleanup_sessions", "health_check"),
     }
 
