@@ -34,6 +34,7 @@ PAGES = (
     "docs/migrating-from-celery.md",
     "docs/deploying.md",
     "docs/data-model.md",
+    "docs/workflows.md",
 )
 PATIENCE_S = 60
 ACTIONS = ("file", "run", "start", "prints")
