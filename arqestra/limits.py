@@ -22,6 +22,7 @@ __all__ = (
     "concurrency_entry",
     "concurrency_of",
     "encode_spec",
+    "is_place_only",
     "key_text",
     "place_in_flow",
     "queue_entry",
@@ -158,6 +159,11 @@ _encoder = msgspec.msgpack.Encoder()
 def encode_spec(entries: Sequence[Entry]) -> bytes:
     """The limits and locks of one job as the scripts read them; b'' for none. Equal entries give equal bytes."""
     return _encoder.encode(entries) if entries else b""
+
+
+def is_place_only(spec: bytes) -> bool:
+    """Whether a spec has no limits or locks: it is empty, or `[["n", ...]]`."""
+    return not spec or (spec[0] == 0x91 and spec[3:4] == b"n")
 
 
 def place_in_flow(spec: bytes) -> tuple[str, int] | None:

@@ -8,7 +8,7 @@ without an attempt counted, and waits for its turn under it.
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentsError
-from ..limits import Entry, queue_entry, spec_with_limits
+from ..limits import Entry, is_place_only, queue_entry, spec_with_limits
 from ..outcome import Outcome, State
 from .attempt import Attempt
 
@@ -21,7 +21,7 @@ __all__ = ("admit",)
 def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """An outcome that sends the job back to wait for its limits, if it was not admitted under them."""
     leased, terms = attempt.leased, attempt.terms
-    if not terms.limited and not leased.spec and not worker.options.queue_concurrency:
+    if not terms.limited and not worker.options.queue_concurrency and is_place_only(leased.spec):
         return None
     try:
         wanted = spec_with_limits(leased.spec, _limits(worker, attempt))

@@ -7,6 +7,7 @@ from typing import Any
 from arq.utils import ms_to_datetime
 
 from ..current import RunningJob
+from ..limits import place_in_flow
 from ..outcome import CancelReason
 from ..store.records import LeasedJob
 from ..wire import Payload
@@ -23,7 +24,6 @@ class Attempt:
     :ivar leased: the job and its lease
     :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
     :ivar args, kwargs: what the function is called with: the payload's, rebuilt where the serializer leaves plain data
-    :ivar node: the flow and the number of the node that it is, if it is one
     :ivar input: the parent's value, if the node gets one
     :ivar terms: what runs it, and within which limits
     :ivar job_try: number of the attempt, from 1
@@ -52,7 +52,6 @@ class Attempt:
         "job_try",
         "kwargs",
         "leased",
-        "node",
         "payload",
         "reason",
         "ref",
@@ -70,7 +69,6 @@ class Attempt:
         self.payload = UNKNOWN
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
-        self.node: tuple[str, int] | None = None
         self.input: tuple[Any, ...] = ()
         self.job_try = leased.attempt
         self.ref = leased.id
@@ -84,6 +82,11 @@ class Attempt:
         self.warning = False
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
+
+    @property
+    def node(self) -> tuple[str, int] | None:
+        """The flow and the number of the node that it is, if it is one."""
+        return place_in_flow(self.leased.spec)
 
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""

@@ -18,7 +18,6 @@ from ..clock import timestamp_ms
 from ..current import running_attempt
 from ..errors import ArgumentsError
 from ..history import encode_attempt_error
-from ..limits import place_in_flow
 from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
 from ..retry import Cancel, Snooze
 from ..store.records import Ending, EndingKind, LeasedJob
@@ -77,8 +76,6 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
 def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Read the payload; an outcome if that cannot be done."""
     leased = attempt.leased
-    if leased.spec:
-        attempt.node = place_in_flow(leased.spec)
     if leased.payload is None:
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))

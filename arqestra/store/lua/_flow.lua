@@ -88,11 +88,7 @@ local function count(flow, field, by)
   counts[field] = (counts[field] or 0) + by
 end
 
-local function node_of(flow, number)
-  local record = call('HGET', NODES .. flow, number)
-  if not record then
-    return nil
-  end
+local function decoded(record)
   local header_end = 4 + tonumber(string.sub(record, 1, 4))
   local header = cmsgpack.unpack(string.sub(record, 5, header_end))
   local spec_end = header_end + 5 + tonumber(string.sub(record, header_end + 1, header_end + 5))
@@ -100,6 +96,11 @@ local function node_of(flow, number)
     kind = header[1], runs = header[2], on_failure = header[3], queue = header[4], priority = header[5],
     limit = header[6], when = header[7], record = record, spec_at = header_end + 6, spec_end = spec_end,
   }
+end
+
+local function node_of(flow, number)
+  local record = call('HGET', NODES .. flow, number)
+  return record and decoded(record) or nil
 end
 
 local function tell(flow, number, state)
@@ -202,9 +203,9 @@ end
 -- only_child: 0 it has none, a number the only one, nil if that is not known
 local function end_node(flow, number, state, now, due_queues, only_child)
   local view = view_of(flow)
-  local before = view and state_of(flow, number)
+  local before = view and view.states[number]
   if not view or (before and before ~= 'q') then
-    return  -- forgotten, or it has ended
+    return  -- forgotten, or it has ended in this very script
   end
   set_state(flow, number, state)
   tell(flow, number, state)
@@ -233,12 +234,12 @@ local function end_join(flow, number, state)
 end
 
 -- A parent has ended: what that means for one child.
-local function settle(flow, parent, state, child, now, due_queues)
+local function settle(flow, parent, state, child, record, now, due_queues)
   if state_of(flow, child) then
     return
   end
   local view = view_of(flow)
-  local node = view.headers[child] or node_of(flow, child)
+  local node = view.headers[child] or (record and decoded(record)) or node_of(flow, child)
   local letter = string.sub(state, 1, 1)
   local verdict
   if view.cancelled then
@@ -270,7 +271,7 @@ local function settle_piece(number, piece, flow, only_child, now, due_queues)
     return 1
   end
   if only_child then
-    settle(flow, number, state, only_child, now, due_queues)
+    settle(flow, number, state, only_child, nil, now, due_queues)
     return 1
   end
   local packed = call('HGET', NODES .. flow, number .. 'c' .. piece)
@@ -281,8 +282,17 @@ local function settle_piece(number, piece, flow, only_child, now, due_queues)
   if children[1] == 1 then
     agenda[#agenda + 1] = { 'e', number, piece + 1, flow }
   end
-  for i = 2, #children do
-    settle(flow, number, state, children[i], now, due_queues)
+  if #children > 1 then
+    local records = call('HMGET', NODES .. flow, unpack(children, 2))
+    local known = view_of(flow).states
+    for i, child_state in ipairs(call('HMGET', STATES .. flow, unpack(children, 2))) do
+      if known[children[i + 1]] == nil then
+        known[children[i + 1]] = child_state
+      end
+    end
+    for i = 2, #children do
+      settle(flow, number, state, children[i], records[i - 1], now, due_queues)
+    end
   end
   return #children
 end
@@ -347,6 +357,18 @@ local function abort_node(flow, number, node, now, due_queues)
   end
 end
 
+local function read_states(flow, first, last)
+  local numbers, known = {}, view_of(flow).states
+  for number = first, last do
+    numbers[#numbers + 1] = number
+  end
+  for i, state in ipairs(#numbers > 0 and call('HMGET', STATES .. flow, unpack(numbers)) or {}) do
+    if known[numbers[i]] == nil then
+      known[numbers[i]] = state
+    end
+  end
+end
+
 -- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
 local function cancel_pass(first, flow, now, due_queues)
   local view = view_of(flow)
@@ -355,6 +377,7 @@ local function cancel_pass(first, flow, now, due_queues)
   end
   local total = call('HGET', FLOW .. flow, 'nodes')
   local last = math.min(tonumber(total or 0), first + PASS - 1)
+  read_states(flow, first, last)
   for number = first, last do
     local state = state_of(flow, number)
     local node = (not state or state == 'q') and node_of(flow, number) or nil
@@ -381,6 +404,7 @@ local function results_pass(first, flow)
   local total, keep_ms = unpack(call('HMGET', FLOW .. flow, 'nodes', 'keep'))
   total = total or '0'
   local last = math.min(tonumber(total), first + PASS - 1)
+  read_states(flow, first, last)
   for number = first, last do
     local letter, ttl = string.match(state_of(flow, number) or '', '^(%a)(%p?%d*)')
     if letter == 'c' or letter == 'f' or letter == 'a' or letter == 'x' then

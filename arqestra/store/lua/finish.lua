@@ -49,6 +49,23 @@ for i = 0, count - 1 do
   lease_names[#lease_names + 1] = LEASE .. argv[3 + i * 8]
 end
 local leases = call('MGET', unpack(lease_names))
+local specs = {}             -- id -> packed spec, of the queues that have some
+
+-- Specs are read for all jobs of the first queue at once: nearly always that is all of them.
+local function read_specs()
+  local queue, ids = argv[4], {}
+  if call('EXISTS', SPECS .. queue) == 0 then
+    return
+  end
+  for i = 0, count - 1 do
+    if argv[4 + i * 8] == queue then
+      ids[#ids + 1] = argv[3 + i * 8]
+    end
+  end
+  for i, packed in ipairs(call('HMGET', SPECS .. queue, unpack(ids))) do
+    specs[ids[i]] = packed
+  end
+end
 
 -- Whether a queue has what only some jobs need: specs, or deferred jobs with a priority.
 local function has_extras(queue)
@@ -188,7 +205,11 @@ end
 
 -- What the job had taken of its limits is given back; a new spec takes the place of the old one.
 local function settle_spec(id, queue, kind, new_spec)
-  local spec = has_extras(queue) and spec_of(queue, id)
+  local spec
+  if has_extras(queue) then
+    local packed = specs[id]
+    spec = packed and cmsgpack.unpack(packed) or spec_of(queue, id)
+  end
   if spec and LETTERS[kind] and #spec == 1 and spec[1][1] == 'n' then
     local list = spec_removals[queue] or {}
     spec_removals[queue] = list
@@ -204,6 +225,7 @@ local function settle_spec(id, queue, kind, new_spec)
   return spec
 end
 
+read_specs()
 for i = 0, count - 1 do
   local at = 3 + i * 8
   local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]

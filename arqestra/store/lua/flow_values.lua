@@ -1,18 +1,31 @@
 -- States and results of nodes of a flow.
 --
 -- KEYS  1: the flow's record
--- ARGV  1: time in ms or ''   2: flow   3...: numbers
+-- ARGV  1: time in ms or ''   2: flow   3...: numbers, at most 500
 -- RETURNS  { '1' or '0' if there is no such flow, then for each: state or '', what it holds, its job id }
 --          what it holds: of a join the list of its parents as it was stored, else the result or false
 
 local flow = ARGV[2]
-local reply = { tostring(call('EXISTS', FLOW .. flow)) }
+local kind, chosen_ids = unpack(call('HMGET', FLOW .. flow, 'kind', 'ids'))
+if not kind then
+  return { '0' }
+end
+local numbers, parents, ids, results = {}, {}, {}, {}
 for i = 3, #ARGV do
-  local number = ARGV[i]
-  local id = call('HGET', NODES .. flow, number .. 'i') or flow .. ':' .. number
-  reply[#reply + 1] = call('HGET', STATES .. flow, number) or ''
-  local parents = call('HGET', NODES .. flow, number .. 'p')
-  reply[#reply + 1] = parents or call('GET', RESULT .. id)
-  reply[#reply + 1] = parents and '' or id
+  numbers[i - 2], parents[i - 2], ids[i - 2] = ARGV[i], ARGV[i] .. 'p', ARGV[i] .. 'i'
+end
+local states = call('HMGET', STATES .. flow, unpack(numbers))
+local held = call('HMGET', NODES .. flow, unpack(parents))
+local chosen = chosen_ids and call('HMGET', NODES .. flow, unpack(ids)) or {}
+for i, number in ipairs(numbers) do
+  ids[i] = chosen[i] or flow .. ':' .. number
+  results[i] = RESULT .. ids[i]
+end
+results = call('MGET', unpack(results))
+local reply = { '1' }
+for i = 1, #numbers do
+  reply[#reply + 1] = states[i] or ''
+  reply[#reply + 1] = held[i] or results[i]
+  reply[#reply + 1] = held[i] and '' or ids[i]
 end
 return reply
