@@ -318,12 +318,11 @@ def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
     priority = checked_priority(call.priority, "priority") if call.priority else 0
     entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
     lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
-    first_limit = entries[0][1] if entries else ""
     if lock is not None and lock.until:
         entries.append(("u", lock.name, lock.until))
     if not (priority or entries or lock):
         return b""
-    return encode_extra(priority, first_limit, lock, entries)
+    return encode_extra(priority, lock, entries)
 
 
 def _checked_headers(headers: Any) -> dict[str, str]:

@@ -30,9 +30,10 @@ CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_extra(priority: int, first_limit: str, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
+def encode_extra(priority: int, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
     """Priority, lock, limits and locks to give back of a job, as `lua/enqueue.lua` reads them."""
-    header = _encoder.encode((priority, first_limit, lock or False))
+    limits = [entry[1] for entry in entries if entry[0] != "u"]
+    header = _encoder.encode((priority, limits, lock or False))
     return b"%04d%b%b" % (len(header), header, encode_spec(entries))
 
 

@@ -29,10 +29,9 @@ def extra(
     *entries: tuple[object, ...], priority: int = 0, lock: tuple[object, ...] | None = None, until: str = ""
 ) -> bytes:
     """What an enqueue says of a job beyond the plain one: priority, limits, lock."""
-    first_limit = entries[0][1] if entries else ""
     if lock is not None and lock[1]:
         entries = (*entries, ("u", lock[0], lock[1]))
-    return encode_extra(priority, str(first_limit), lock and Lock(*lock), entries)
+    return encode_extra(priority, lock and Lock(*lock), entries)
 
 
 class ManualClock:

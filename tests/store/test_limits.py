@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -174,6 +175,80 @@ async def test_a_job_under_two_limits_needs_both(scene: Scene) -> None:
     await worker.finish(first)
 
     assert await worker.claim_ids(10) == ["b"]
+
+
+async def test_jobs_under_two_limits_wait_in_one_lane_whichever_of_the_two_is_full(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number:02}" for number in range(50)), extra=extra(RATE, of_tenant("t")))
+    worker = scene.worker()
+
+    lanes = set()
+    for started in range(1, 11):
+        job = await worker.claim_one()
+        for _ in ("both are full", "the rate would let it, the place is taken"):
+            assert await worker.claim_ids(10) == []
+            lanes |= {key for key in await scene.keys() if key.startswith(KEYS.lane(QUEUE, ""))}
+            assert await scene.redis.zcard(min(lanes)) == 50 - started
+            scene.clock.advance(1000)
+        await worker.finish(job)
+
+    assert len(lanes) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "shared"),
+    [
+        (lambda tenant: ("r", f"r:f:{tenant}", 1.0, 1), ("c", "c:f:", 2)),
+        (lambda tenant: ("c", f"c:f:{tenant}", 1), ("c", "q:arq:queue", 2)),
+        (lambda tenant: ("c", f"c:f:{tenant}", 5), ("c", "q:arq:queue", 2)),
+        (lambda tenant: ("c", f"c:f:{tenant}", 1), ("c", "q:arq:queue", 1)),
+    ],
+)
+async def test_tenants_that_share_a_limit_are_served_round_robin(scene: Scene, own: Any, shared: Any) -> None:
+    await scene.enqueue(*(f"big{number:04}" for number in range(1_500)), extra=extra(own("big"), shared))
+    await scene.enqueue(*(f"small{number}" for number in range(10)), extra=extra(own("small"), shared))
+    worker = scene.worker()
+
+    served, running = [], (await worker.claim(10)).jobs
+    for _ in range(30):
+        served += [job.id.rstrip("0123456789") for job in running[:1]]
+        await worker.finish(running.pop(0))
+        scene.clock.advance(1)
+        running += (await worker.claim(10)).jobs
+
+    assert Counter(served[:22])["small"] == 10
+
+
+async def test_a_lane_goes_to_the_limit_that_keeps_it_waiting_and_leaves_room_for_others(scene: Scene) -> None:
+    shared = ("c", "c:f:", 3)
+    slow, quick = ("r", "r:f:slow", 60_000.0, 1), ("r", "r:f:quick", 1.0, 1)
+    await scene.enqueue("slow0", "slow1", "slow2", extra=extra(slow, shared))
+    await scene.enqueue("quick0", "quick1", "quick2", extra=extra(quick, shared))
+    worker = scene.worker()
+
+    started = []
+    for _ in range(4):
+        for job in (await worker.claim(10)).jobs:
+            started.append(job.id)
+            await worker.finish(job)
+        scene.clock.advance(1)
+
+    assert sorted(started) == ["quick0", "quick1", "quick2", "slow0"]
+    scene.clock.advance(60_000)
+    assert await worker.claim_ids(10) == ["slow1"]
+
+
+async def test_a_lane_of_long_names_has_a_key_of_a_bounded_size(scene: Scene) -> None:
+    limits = ("r", "r:" + "f" * 2_000, 1000.0, 1), ("c", "c:" + "f" * 2_000, 1)
+    await scene.enqueue("a", "b", extra=extra(*limits))
+    worker = scene.worker()
+    lane = next(key for key in await scene.keys() if key.startswith(KEYS.lane(QUEUE, "")))
+    assert len(lane) < 300
+
+    for _ in range(2):
+        await worker.finish(await worker.claim_one(), ttl_ms=-1)
+        scene.clock.advance(1000)
+
+    assert {key.partition(":r:")[0] for key in await scene.keys()} == {"arqestra:rate"}
 
 
 async def test_one_limit_holds_across_queues(scene: Scene) -> None:

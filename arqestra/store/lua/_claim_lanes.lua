@@ -1,29 +1,55 @@
 -- Part of claim.lua: jobs that wait in lanes. Needs _claim_take.
 
--- The first job of a lane: take it, let the gate wait, or send it on to the lane of another limit. A served gate goes
--- behind those that are open.
-local function visit_lane(limit)
-  local head = call('ZRANGE', lane_of(queue, limit), 0, 0, 'WITHSCORES')
+-- The other limit whose line a lane is to wait in, and when to try it there: one that has no room, or one that comes
+-- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane goes
+-- round and round.
+local function other_line(id, spec, limit)
+  local blocked, at = refusal(id, spec, now)
+  if blocked then
+    return blocked, at
+  end
+  local behind = false
+  for _, other in ipairs(limits_of(spec)) do
+    local opens = behind and call('ZSCORE', GATES .. queue, other)
+    if opens then
+      return other, opens
+    end
+    behind = behind or other == limit
+  end
+end
+
+local function start_from_lane(id, order, spec, packed)
+  local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
+  admit(id, spec, now)
+  take(id, order, crashes and crashes + 1 or 0, '', packed)
+end
+
+-- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another line.
+-- A served gate goes behind those that are open, a served lane to the end of its line.
+local function visit_gate(limit)
+  local lane = call('ZRANGE', line_of(queue, limit), 0, 0)[1] or ''
+  local head = call('ZRANGE', jobs_of(queue, lane), 0, 0, 'WITHSCORES')
   local id, order = head[1], tonumber(head[2])
   if not id then
-    call('ZREM', GATES .. queue, limit)
-    call('SREM', LANES .. limit, queue)
-    return
+    return leave_line(queue, lane, limit)
   end
   local spec, packed = spec_of(queue, id)
-  local blocked, at = refusal(id, spec or {}, now)
-  if blocked == limit then
-    call('ZADD', GATES .. queue, 'XX', math.max(at, now + 1), limit)
-  elseif blocked then
-    unpark(queue, id, limit)
-    park(queue, id, blocked, order, at)
-  else
-    call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
-    unpark(queue, id, limit)
-    local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
-    admit(id, spec or {}, now)
-    take(id, order, crashes and crashes + 1 or 0, '', packed)
+  spec = spec or {}
+  for _, entry in ipairs(spec) do
+    local at = entry[2] == limit and free_at(entry, id, now)
+    if at then
+      return call('ZADD', GATES .. queue, 'XX', math.max(at, now + 1), limit)
+    end
   end
+  local other, opens = other_line(id, spec, limit)
+  if other then
+    leave_line(queue, lane, limit)
+    return stand_in_line(queue, lane, other, opens)
+  end
+  stand_in_line(queue, lane, limit, now)
+  call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
+  unpark(queue, id, lane, limits_of(spec))
+  start_from_lane(id, order, spec, packed)
 end
 
 local function take_from_lanes(want)
@@ -34,7 +60,7 @@ local function take_from_lanes(want)
       return
     end
     visit = visit + 1
-    visit_lane(limit)
+    visit_gate(limit)
   end
 end
 

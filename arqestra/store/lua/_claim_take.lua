@@ -18,19 +18,26 @@ local function move(id, score)
   list[#list + 1] = id
 end
 
+-- The limit that a due job has to wait for, and when to try it: those that came earlier stand in line for it, or it has no
+-- room. A job that has crashed does not stand in line.
+local function limit_ahead(id, crashes, spec, limits)
+  for _, limit in ipairs(limits) do
+    local opens = crashes == 0 and call('ZSCORE', GATES .. queue, limit)
+    if opens then
+      return limit, opens
+    end
+  end
+  return refusal(id, spec, now)
+end
+
 -- Take a due job, unless its limits keep it waiting.
 local function take_within_limits(id, due, crashes, packed)
   local spec = packed and cmsgpack.unpack(packed)
   if spec then
-    for _, entry in ipairs(spec) do  -- those that came earlier stand in the lane
-      local opens = crashes == 0 and entry[1] ~= 'u' and call('ZSCORE', GATES .. queue, entry[2])
-      if opens then
-        return park(queue, id, entry[2], due, opens)
-      end
-    end
-    local limit, at = refusal(id, spec, now)
+    local limits = limits_of(spec)
+    local limit, at = limit_ahead(id, crashes, spec, limits)
     if limit then
-      return park(queue, id, limit, due, at)
+      return park(queue, id, limits, due, limit, at)
     end
     admit(id, spec, now)
   end

@@ -6,28 +6,60 @@
 --   { 'u', lock, 'started' | 'finished' }   a lock to be given back then
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
--- A due job under a limit does not stand in the queue's order: it waits in a lane (LANE: one for each limit and queue,
--- in order of its score), and in the queue its score is HELD_SCORE. Each lane has a gate (GATES: limit -> when its first
--- job may be tried). A claim visits the gates that are open, tries the first job of the lane against all its limits, and
--- either leases it, counted, in the same script, or moves the gate to the limit's next free time. So a waiting job costs
--- nothing, no backlog bursts through a limit however long nobody worked, and jobs without limits never see the others.
--- A served gate goes to the back of the open ones: lanes, so the keys of a limit, are served round robin.
+-- A due job under limits does not stand in the queue's order: it waits in a lane, and in the queue its score is HELD_SCORE.
+-- There is one lane for each combination of limits and queue (LANE: jobs in the order of their scores), so what keeps the
+-- first job of a lane from starting keeps all of it. A lane with jobs stands in the line of one of its limits (TURNS: lane
+-- -> its turn), and each line has a gate (GATES: limit -> when its first lane may be tried). A claim visits the gates that
+-- are open, and tries the first job of the first lane. If all its limits have room the job is leased, counted, in the same
+-- script, and the lane goes to the end of the line: lanes are served round robin. If the limit of this line has none, the
+-- gate moves to its next free time; if another limit has none, or others wait for that one, the lane goes to the line of
+-- that one. So a waiting job costs nothing, no backlog bursts through a limit however long nobody worked, and jobs without
+-- limits never see the others. A served gate goes to the back of the open ones: lines are served round robin as well.
 --
--- A job that ends gives its place under a concurrency back and opens the lanes of that limit, in all queues (LANES). A
+-- A job that ends gives its place under a concurrency back and opens the gates of that limit, in all queues (LANES). A
 -- worker that dies does not: the gate of a full limit opens when the first lease of its holders ends, and holders without
 -- a lease are dropped then.
 
 local HOLDERS_TTL_MS = 30 * 86400000
 local RECHECK_MS = 1000
 local MOST_HOLDERS_LOOKED_AT = 1000
+local LONGEST_LANE = 200
 
 local function spec_of(queue, id)
   local packed = call('HGET', SPECS .. queue, id)
   return packed and cmsgpack.unpack(packed) or nil, packed
 end
 
-local function lane_of(queue, limit)
-  return LANE .. queue .. '|' .. limit
+-- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.
+local function limits_of(spec)
+  local limits = {}
+  for _, entry in ipairs(spec) do
+    if entry[1] == 'r' or entry[1] == 'c' then
+      limits[#limits + 1] = entry[2]
+    end
+  end
+  return limits
+end
+
+-- The name of a lane: of its limit, or of several with their lengths, so that no two combinations have one name.
+local function lane_of(limits)
+  local lane = limits[1]
+  if #limits > 1 then
+    local parts = {}
+    for i, limit in ipairs(limits) do
+      parts[i] = #limit .. ':' .. limit
+    end
+    lane = table.concat(parts)
+  end
+  return #lane <= LONGEST_LANE and lane or string.sub(lane, 1, LONGEST_LANE - 41) .. '~' .. redis.sha1hex(lane)
+end
+
+local function jobs_of(queue, lane)
+  return LANE .. queue .. '|' .. lane
+end
+
+local function line_of(queue, limit)
+  return TURNS .. queue .. '|' .. limit
 end
 
 -- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
@@ -51,20 +83,24 @@ local function drop_dead_holders(limit, now)
   return earliest
 end
 
+-- When one limit lets a job start, if it does not do so now.
+local function free_at(entry, id, now)
+  local kind, limit = entry[1], entry[2]
+  if kind == 'r' then
+    local free = tonumber(call('GET', RATE .. limit) or 0) - (entry[4] - 1) * entry[3]
+    return free >= now + 1 and math.floor(free) or nil
+  elseif kind == 'c' and call('ZCARD', HOLDERS .. limit) >= entry[3] and not call('ZSCORE', HOLDERS .. limit, id) then
+    local earliest = drop_dead_holders(limit, now)
+    return call('ZCARD', HOLDERS .. limit) >= entry[3] and (earliest or now + RECHECK_MS) or nil
+  end
+end
+
 -- The limit that keeps a job from starting now, and when to try again; nil if none does.
 local function refusal(id, spec, now)
   for _, entry in ipairs(spec) do
-    local kind, limit = entry[1], entry[2]
-    if kind == 'r' then
-      local free = tonumber(call('GET', RATE .. limit) or 0) - (entry[4] - 1) * entry[3]
-      if free >= now + 1 then
-        return limit, math.floor(free)
-      end
-    elseif kind == 'c' and call('ZCARD', HOLDERS .. limit) >= entry[3] and not call('ZSCORE', HOLDERS .. limit, id) then
-      local earliest = drop_dead_holders(limit, now)
-      if call('ZCARD', HOLDERS .. limit) >= entry[3] then
-        return limit, earliest or now + RECHECK_MS
-      end
+    local at = free_at(entry, id, now)
+    if at then
+      return entry[2], at
     end
   end
   return nil
@@ -84,33 +120,53 @@ local function admit(id, spec, now)
   end
 end
 
--- Put a due job into the lane of a limit, whose gate opens at `at` unless it has one already.
-local function park(queue, id, limit, order, at)
-  call('ZADD', lane_of(queue, limit), order, id)
-  call('HSET', HELD .. queue, id, limit)
-  call('ZADD', queue, HELD_SCORE, id)
+-- A lane waits at the end of the line of a limit, whose gate opens at `at` unless it has one already.
+local function stand_in_line(queue, lane, limit, at)
+  local line = line_of(queue, limit)
+  local last = call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2]
+  call('ZADD', line, (tonumber(last) or 0) + 1, lane)
   call('ZADD', GATES .. queue, 'NX', at, limit)
   call('SADD', LANES .. limit, queue)
 end
 
-local function unpark(queue, id, limit)
-  local lane = lane_of(queue, limit)
-  call('ZREM', lane, id)
-  call('HDEL', HELD .. queue, id)
-  if call('EXISTS', lane) == 0 then
+local function leave_line(queue, lane, limit)
+  local line = line_of(queue, limit)
+  call('ZREM', line, lane)
+  if call('EXISTS', line) == 0 then
     call('ZREM', GATES .. queue, limit)
     call('SREM', LANES .. limit, queue)
   end
 end
 
+-- Put a due job into the lane of its limits. One that had no jobs yet waits for `limit`, see `stand_in_line`.
+local function park(queue, id, limits, order, limit, at)
+  local lane = lane_of(limits)
+  if call('EXISTS', jobs_of(queue, lane)) == 0 then
+    stand_in_line(queue, lane, limit, at)
+  end
+  call('ZADD', jobs_of(queue, lane), order, id)
+  call('HSET', HELD .. queue, id, lane)
+  call('ZADD', queue, HELD_SCORE, id)
+end
+
+local function unpark(queue, id, lane, limits)
+  call('ZREM', jobs_of(queue, lane), id)
+  call('HDEL', HELD .. queue, id)
+  if call('EXISTS', jobs_of(queue, lane)) == 0 then
+    for _, limit in ipairs(limits) do
+      leave_line(queue, lane, limit)
+    end
+  end
+end
+
 -- Take a job out of its lane if it waits in one; returns its score in the queue's order.
 local function fetch_from_lane(queue, id)
-  local limit = call('HGET', HELD .. queue, id)
-  if not limit then
+  local lane = call('HGET', HELD .. queue, id)
+  if not lane then
     return nil
   end
-  local order = tonumber(call('ZSCORE', lane_of(queue, limit), id) or 0)
-  unpark(queue, id, limit)
+  local order = tonumber(call('ZSCORE', jobs_of(queue, lane), id) or 0)
+  unpark(queue, id, lane, limits_of(spec_of(queue, id) or {}))
   return order
 end
 

@@ -6,8 +6,8 @@
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
---         extra     '' | four digits, that many bytes of msgpack { priority, first limit or '', lock or false }, spec or ''
---                   (Redis' msgpack has no byte strings, so the spec stands behind)
+--         extra     '' | four digits, that many bytes of msgpack { priority, names of the limits, lock or false }, spec or
+--                   '' (Redis' msgpack has no byte strings, so the spec stands behind)
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
 --          where there is a '2', a list of that string and the ids of those other jobs
@@ -23,6 +23,7 @@
 -- @include _limits
 
 local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
+local NO_LIMITS = {}
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
 local resent = argv[2] == '1'
@@ -99,9 +100,9 @@ local function announce(queue, due)
 end
 
 -- A job that is due: in its lane, or in the queue's order.
-local function place(queue, id, due, priority, limit)
-  if due <= now and limit ~= '' then
-    park(queue, id, limit, in_order(due, priority), now)
+local function place(queue, id, due, priority, limits)
+  if due <= now and #limits > 0 then
+    park(queue, id, limits, in_order(due, priority), limits[1], now)
   else
     add(queue, id, score_at(queue, id, due, priority, now))
   end
@@ -127,11 +128,11 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
   if lock[5] > 0 then
     due = math.min(due, first_ms + lock[5])
   end
-  local limit = call('HGET', HELD .. queue, holder)
-  if limit and due <= now then
+  local held = call('HEXISTS', HELD .. queue, holder) == 1
+  if held and due <= now then
     return true  -- it goes on waiting for its turn
   end
-  if limit then
+  if held then
     fetch_from_lane(queue, holder)
   end
   call('ZREM', PROMOTE .. queue, holder)
@@ -166,11 +167,11 @@ end
 local i = 3
 while i <= #argv do
   local queue, id, when, payload, parents = argv[i], argv[i + 1], argv[i + 2], argv[i + 5], tonumber(argv[i + 7])
-  local priority, spec, limit, lock = 0, '', '', false
+  local priority, spec, limits, lock = 0, '', NO_LIMITS, false
   if argv[i + 6] ~= '' then
     local extra = argv[i + 6]
     local header_end = 4 + tonumber(string.sub(extra, 1, 4))
-    priority, limit, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
+    priority, limits, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
     spec = string.sub(extra, header_end + 1)
   end
   local refuse, known = refused(id, argv[i + 3])
@@ -191,11 +192,11 @@ while i <= #argv do
     end
     if parents > 0 and waits_for_parents(id, queue, i + 8, parents) then
       add(queue, id, FAR_FUTURE + priority)
-    elseif when == '' and limit == '' and priority == 0 then
+    elseif when == '' and #limits == 0 and priority == 0 then
       add(queue, id, now)
       due_queues[queue] = true
     else
-      place(queue, id, due_at(when), priority, limit)
+      place(queue, id, due_at(when), priority, limits)
     end
   end
   i = i + 8 + parents
