@@ -65,8 +65,8 @@ def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
 
 def flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
     flat: list[bytes | str | int] = []
-    for ending in endings:
-        flat += ending
+    for job_id, queue, token, kind, number, ttl_ms, result, error, unstarted in endings:
+        flat += (job_id, queue, token, f"{kind}!" if unstarted else kind, number, ttl_ms, result, error)
     return flat
 
 

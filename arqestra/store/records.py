@@ -129,6 +129,7 @@ class Ending(NamedTuple):
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
     :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
         attempt adds nothing; b"" of a first attempt that did not fail
+    :ivar unstarted: the job was admitted under its limits and was not called: that counts as no start
     """
 
     id: str
@@ -139,6 +140,7 @@ class Ending(NamedTuple):
     ttl_ms: int = -1
     result: bytes = b""
     error: bytes = b""
+    unstarted: bool = False
 
 
 class HeldLease(NamedTuple):

@@ -71,7 +71,17 @@ async def settled(ctx: Any, value: int) -> int:
         return value
 
 
-ALL = [rated, per_tenant, free, once, settled]
+@job(rate_limit="1/h")
+async def hourly(ctx: Any, what: str) -> str:
+    with counted("hourly"):
+        return what
+
+
+@job(rate_limit=RateLimit("1/h", name="hourly"))
+async def unknown_to_workers(ctx: Any) -> None: ...
+
+
+ALL = [rated, per_tenant, free, once, settled, hourly]
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +146,35 @@ async def test_the_concurrency_of_a_whole_queue(pool: Pool) -> None:
     for start, end in [(at, at + 0.02) for _, at in STARTS]:
         running = max(running, sum(start <= at < end for _, at in STARTS))
     assert running <= 3
+
+
+async def test_a_job_that_its_first_claim_sends_back_for_the_limit_of_the_queue_starts_with_the_next(
+    pool: Pool,
+) -> None:
+    job = await pool.enqueue(hourly, "once")
+    assert job is not None
+    async with working(pool, queue_concurrency={"arq:queue": 3}):
+        assert await job.result(timeout=10) == "once"
+
+
+@pytest.mark.parametrize("why", ["expired", "unknown function", "undecodable", "tries exceeded"])
+async def test_jobs_that_never_start_take_nothing_of_a_rate(pool: Pool, why: str) -> None:
+    keys = pool.store.keys
+    for _ in range(3):
+        if why == "unknown function":
+            job: Any = await pool.enqueue(unknown_to_workers)
+        else:
+            job = await pool.enqueue(hourly.options(expires=0.01 if why == "expired" else None), why)
+        if why == "undecodable":
+            await pool.set(keys.job(job.job_id), b"nonsense")
+        elif why == "tries exceeded":
+            await pool.set(keys.attempts(job.job_id), 99)
+    await asyncio.sleep(0.02)  # past the deadline of those that have one
+    fresh = await pool.enqueue(hourly, "fresh")
+    assert fresh is not None
+
+    async with working(pool):
+        assert await fresh.result(timeout=10) == "fresh"
 
 
 async def test_a_key_function_that_fails_fails_in_the_producer_and_as_a_result(pool: Pool) -> None:

@@ -124,10 +124,18 @@ class StoreWorker:
         return claimed.jobs[0]
 
     async def finish(
-        self, job: LeasedJob, kind: Kind = "end", number: int = 0, *, ttl_ms: int = 60_000, result: bytes = b""
+        self,
+        job: LeasedJob,
+        kind: Kind = "end",
+        number: int = 0,
+        *,
+        ttl_ms: int = 60_000,
+        result: bytes = b"",
+        unstarted: bool = False,
     ) -> bool:
         """Write one outcome; whether the lease still held."""
-        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ("end", "dead") else -1, result)
+        kept_ms = ttl_ms if kind in ("end", "dead") else -1
+        ending = Ending(job.id, job.queue, job.token, kind, number, kept_ms, result, b"", unstarted)
         written, _ = await self.store.turn([ending], None)
         return written[0]
 

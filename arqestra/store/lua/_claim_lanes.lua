@@ -1,8 +1,8 @@
 -- Part of claim.lua: jobs that wait in lanes. Needs _claim_take.
 
 -- The other limit whose line a lane is to wait in, and when to try it there: one that has no room, or one that comes
--- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane goes
--- round and round.
+-- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane
+-- goes round and round.
 local function other_line(id, spec, limit)
   local blocked, at = refusal(id, spec, now)
   if blocked then
@@ -20,12 +20,12 @@ end
 
 local function start_from_lane(id, order, spec, packed)
   local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
-  admit(id, spec, now)
+  admit(id, spec, now, token)
   take(id, order, crashes and crashes + 1 or 0, '', packed)
 end
 
--- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another line.
--- A served gate goes behind those that are open, a served lane to the end of its line.
+-- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another
+-- line. A served gate goes behind those that are open, a served lane to the end of its line.
 local function visit_gate(limit)
   local lane = call('ZRANGE', line_of(queue, limit), 0, 0)[1] or ''
   local head = call('ZRANGE', jobs_of(queue, lane), 0, 0, 'WITHSCORES')

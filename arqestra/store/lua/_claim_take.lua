@@ -18,8 +18,8 @@ local function move(id, score)
   list[#list + 1] = id
 end
 
--- The limit that a due job has to wait for, and when to try it: those that came earlier stand in line for it, or it has no
--- room. A job that has crashed does not stand in line.
+-- The limit that a due job has to wait for, and when to try it: those that came earlier stand in line for it, or it has
+-- no room. A job that has crashed does not stand in line.
 local function limit_ahead(id, crashes, spec, limits)
   for _, limit in ipairs(limits) do
     local opens = crashes == 0 and call('ZSCORE', GATES .. queue, limit)
@@ -39,7 +39,7 @@ local function take_within_limits(id, due, crashes, packed)
     if limit then
       return park(queue, id, limits, due, limit, at)
     end
-    admit(id, spec, now)
+    admit(id, spec, now, token)
   end
   return take(id, due, crashes, '', packed)
 end

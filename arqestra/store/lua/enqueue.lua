@@ -6,8 +6,8 @@
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
---         extra     '' | four digits, that many bytes of msgpack { priority, names of the limits, lock or false }, spec or
---                   '' (Redis' msgpack has no byte strings, so the spec stands behind)
+--         extra     '' | four digits, that many bytes of msgpack { priority, names of the limits, lock or false }, and the
+--                   spec or '' (Redis' msgpack has no byte strings, so the spec stands behind)
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
 --          where there is a '2', a list of that string and the ids of those other jobs

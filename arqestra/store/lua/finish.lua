@@ -10,6 +10,7 @@
 --                 'release'  the same, and the attempt does not count
 --                 'limit'    the same, at its old place, now with the spec that is in the place of the result
 --                 'early'    it goes on running; if its worker dies now it is not run again
+--                 with a '!' behind it: the job did not start in this attempt, as 'limit' always says
 --         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted
 --         result ttl  ms | '0' for ever | '-1' no result is kept
 --         error       of the attempt, for the job's history | '+' it may have a history | '' it has none
@@ -149,10 +150,13 @@ local function acknowledge_early(id, lease)
 end
 
 -- What the job had taken of its limits is given back; a new spec takes the place of the old one.
-local function settle_spec(id, queue, kind, new_spec)
+local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   local spec = has_extras(queue) and spec_of(queue, id)
   if spec then
     give_back(queue, id, spec, now, kind == 'end' or kind == 'dead', due_queues)
+  end
+  if spec and unstarted then
+    take_back_start(spec, now, token, due_queues)
   end
   if kind == 'limit' and new_spec ~= '' then
     call('HSET', SPECS .. queue, id, new_spec)
@@ -164,6 +168,8 @@ end
 for i = 0, count - 1 do
   local at = 3 + i * 8
   local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
+  local unstarted = kind == 'limit' or string.sub(kind, -1) == '!'
+  kind = string.match(kind, '^%l+')
   local lease = leases[i + 1]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
@@ -172,7 +178,7 @@ for i = 0, count - 1 do
       note_error(id, error)
     end
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
-      settle_spec(id, queue, kind, argv[at + 6])
+      settle_spec(id, queue, token, kind, unstarted, argv[at + 6])
     end
     if kind == 'early' then
       acknowledge_early(id, lease)
