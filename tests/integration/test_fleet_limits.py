@@ -81,7 +81,12 @@ async def hourly(ctx: Any, what: str) -> str:
 async def unknown_to_workers(ctx: Any) -> None: ...
 
 
-ALL = [rated, per_tenant, free, once, settled, hourly]
+@job(unique=Unique(key=lambda number: "all", until="started"))
+async def until_started(ctx: Any, number: int) -> int:
+    return number
+
+
+ALL = [rated, per_tenant, free, once, settled, hourly, until_started]
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +199,25 @@ async def test_one_job_of_a_hundred_and_its_handle_for_all(pool: Pool) -> None:
 
     assert len({job.job_id for job in jobs if job}) == 1
     assert len(STARTS) == 1
+
+
+async def test_a_lock_until_the_start_is_kept_while_the_job_waits_for_the_limit_of_the_queue(pool: Pool) -> None:
+    async with working(pool, queue_concurrency={"arq:queue": 1}) as worker:
+        blocking = await pool.enqueue(once, 1)
+        await until(lambda: _started(1), "the job that fills the queue runs")
+        waiting = await pool.enqueue(until_started, 1)
+        assert waiting is not None
+        keys = pool.store.keys
+
+        async def knows_its_limit() -> bool:
+            return b"q:arq:queue" in (await pool.hget(keys.specs("arq:queue"), waiting.job_id) or b"")
+
+        await until(knows_its_limit, "the worker has sent the job back with the limit of the queue")
+        assert await pool.enqueue(until_started, 2) is None
+        worker.ctx["let_go"].set()
+        assert blocking is not None
+        await blocking.result(timeout=10)
+        assert await waiting.result(timeout=10) == 1
 
 
 async def test_a_debounce_runs_once_with_the_last_arguments(pool: Pool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,41 @@ async def test_until_started_the_first_attempt_frees_it(scene: Scene) -> None:
     await scene.worker().claim_one()
 
     assert await scene.enqueue("b", extra=lock("started")) == [True]
+
+
+@pytest.mark.parametrize("kind", ["limit", "release"])
+async def test_until_started_a_job_that_comes_back_without_a_start_holds_it_as_before(scene: Scene, kind: Any) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    held = await scene.redis.get(KEYS.unique("f:k"))
+    worker = scene.worker()
+    scene.clock.advance(50)
+
+    job = await worker.claim_one()
+    await worker.finish(job, kind, result=job.spec if kind == "limit" else b"", unstarted=True)
+
+    assert await scene.redis.get(KEYS.unique("f:k")) == held
+    assert await scene.redis.pttl(KEYS.unique("f:k")) > 0
+    assert await scene.enqueue("b", extra=lock("started")) == [False]
+
+
+async def test_until_started_a_job_that_comes_back_leaves_the_lock_to_who_took_it_meanwhile(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    worker = scene.worker()
+    job = await worker.claim_one()
+    assert await scene.enqueue("b", extra=lock("started")) == [True]
+
+    await worker.finish(job, "limit", result=job.spec)
+
+    assert await scene.enqueue("c", extra=lock("started", "return")) == ["b"]
+
+
+async def test_until_started_nothing_of_the_lock_is_left_when_the_job_has_ended(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    worker = scene.worker()
+
+    await worker.finish(await worker.claim_one(), ttl_ms=-1)
+
+    assert await scene.keys() == set()
 
 
 async def test_until_a_time_it_outlives_the_job(scene: Scene) -> None:

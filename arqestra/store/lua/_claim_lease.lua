@@ -4,7 +4,7 @@
 local function unlock_started(id, packed)
   for _, entry in ipairs(cmsgpack.unpack(packed)) do
     if entry[1] == 'u' and entry[3] == 'started' then
-      unlock(id, entry[2])
+      mark_started(id, entry[2], true)
     end
   end
 end

@@ -4,7 +4,7 @@
 --   { 'r', limit, interval in ms, burst }   a rate: RATE holds the time by which all starts so far are paid for (GCRA),
 --                                           and what the latest claims added to it
 --   { 'c', limit, jobs }                    a concurrency: HOLDERS is a set of the ids that run
---   { 'u', lock, 'started' | 'finished' }   a lock to be given back then
+--   { 'u', lock, 'started' | 'finished' }   a lock to be given back then (UNIQUE: job id|first enqueue|queue)
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
 -- A due job under limits does not stand in the queue's order: it waits in a lane, and in the queue its score is
@@ -241,6 +241,16 @@ local function unlock(id, lock)
   end
 end
 
+-- A lock that is held until the job starts is free when it does: the time in UNIQUE is negative then. It is held again
+-- from when it was, unless somebody took it meanwhile, if the job turns out not to have started.
+local function mark_started(id, lock, started)
+  local value = call('GET', UNIQUE .. lock) or ''
+  local time_and_queue = string.match(value, '^%-?(%d+|.*)$', #id + 2)
+  if time_and_queue and string.sub(value, 1, #id + 1) == id .. '|' then
+    call('SET', UNIQUE .. lock, id .. '|' .. (started and '-' or '') .. time_and_queue, 'KEEPTTL')
+  end
+end
+
 -- A limit has room again: its first lanes may be tried, in all queues. Marks these in due_queues.
 local function open_gates(limit, now, due_queues)
   for _, queue in ipairs(call('SMEMBERS', LANES .. limit)) do
@@ -268,10 +278,12 @@ local function give_back(queue, id, spec, now, ended, due_queues)
 end
 
 -- The job was taken by the claim of that token, and did not start.
-local function take_back_start(spec, now, token, due_queues)
+local function take_back_start(id, spec, now, token, due_queues)
   for _, entry in ipairs(spec) do
     if entry[1] == 'r' and refund(entry[2], entry[3], now, token) then
       open_gates(entry[2], now, due_queues)
+    elseif entry[1] == 'u' and entry[3] == 'started' then
+      mark_started(id, entry[2], false)
     end
   end
 end

@@ -6,8 +6,8 @@
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
---         extra     '' | four digits, that many bytes of msgpack { priority, names of the limits, lock or false }, and the
---                   spec or '' (Redis' msgpack has no byte strings, so the spec stands behind)
+--         extra     '' | four digits, that many bytes of msgpack { priority, limits, lock or false }, spec or ''
+--                   (Redis' msgpack has no byte strings, so the spec stands behind)
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
 --          where there is a '2', a list of that string and the ids of those other jobs
@@ -146,9 +146,10 @@ local function locked_out(id, queue, lock, due, payload, when, priority)
   local key, ttl = UNIQUE .. lock[1], lock[4]
   local value = call('GET', key)
   if value then
-    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%d+)|(.*)$')
+    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%-?%d+)|(.*)$')
     local waits = call('EXISTS', JOB .. holder) == 1
-    if holder ~= id and (waits or ttl > 0) then
+    local held = tonumber(first_ms) >= 0  -- else the holder has started
+    if holder ~= id and held and (waits or ttl > 0) then
       if lock[3] == 'reject' then
         return '0'
       elseif lock[3] == 'return' then

@@ -156,7 +156,7 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
     give_back(queue, id, spec, now, kind == 'end' or kind == 'dead', due_queues)
   end
   if spec and unstarted then
-    take_back_start(spec, now, token, due_queues)
+    take_back_start(id, spec, now, token, due_queues)
   end
   if kind == 'limit' and new_spec ~= '' then
     call('HSET', SPECS .. queue, id, new_spec)
