@@ -152,6 +152,72 @@ async def test_a_cap_holds_while_leases_are_renewed(scene: Scene) -> None:
         assert await other.claim_ids(10) == []
 
 
+async def test_a_crashed_job_that_waits_for_its_rate_is_not_its_old_workers_any_more(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(("r", "r:f:", 4.0 * LEASE_MS, 1)))
+    old, new = scene.worker("w1"), scene.worker("w2")
+    job = await old.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    assert await new.claim_ids(10) == []
+
+    assert (await old.renew(job)).lost == ["a"]
+    assert not await old.finish(job)
+    assert not await old.finish(job, "release")
+    assert await scene.score("a") == 8639999999999000
+
+    scene.clock.advance(3 * LEASE_MS)
+    again = await new.claim_one()
+    assert (again.id, again.crashes) == ("a", 1)
+
+
+async def test_a_worker_that_lost_its_place_to_another_cannot_have_it_back(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    old, new = scene.worker("w1"), scene.worker("w2")
+    job = await old.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    other = await new.claim_one()
+
+    renewed = await old.renew(job)
+
+    assert renewed.lost == [job.id]
+    assert not await old.finish(job)
+    assert (await new.renew(other)).lost == []
+    await new.finish(other)
+    again = await new.claim_one()
+    assert {again.id, other.id} == {"a", "b"}
+    await new.finish(again, ttl_ms=-1)
+    assert await scene.keys() == {KEYS.result(other.id)}
+
+
+async def test_the_crashes_of_a_held_job_are_remembered_however_long_it_waits(scene: Scene) -> None:
+    hour_ms = 3_600_000
+    await scene.enqueue("a", extra=extra(("r", "r:f:", 1.0 * hour_ms, 1)))
+    worker = scene.worker()
+    await worker.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+
+    claimed = await worker.claim(10)
+
+    assert claimed.jobs == []
+    assert await scene.redis.pttl(KEYS.lease("a")) > hour_ms
+
+
+async def test_a_held_suspect_waits_for_a_worker_without_one(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(RATE))
+    worker = scene.worker()
+    for _ in range(2):
+        await worker.claim_one()
+        scene.clock.advance(LEASE_MS + 1)
+    await scene.enqueue("b", extra=extra(RATE))
+    await worker.claim_one()
+    await worker.claim(10)
+    scene.clock.advance(1000)
+
+    assert (await worker.claim(10, holds_suspect=True)).jobs == []
+
+    scene.clock.advance(1000)
+    assert (await worker.claim_one()).crashes == 2
+
+
 async def test_tenants_are_served_round_robin(scene: Scene) -> None:
     await scene.enqueue(*(f"big{number:04}" for number in range(2_000)), extra=extra(of_tenant("big", 10)))
     await scene.enqueue(*(f"small{number}" for number in range(10)), extra=extra(of_tenant("small", 10)))

@@ -20,8 +20,11 @@ end
 
 local function start_from_lane(id, order, spec, packed)
   local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
+  if crashes then
+    return judge_crashed(id, order, crashes + 1, packed)
+  end
   admit(id, spec, now, token)
-  take(id, order, crashes and crashes + 1 or 0, '', packed)
+  take(id, order, 0, '', packed)
 end
 
 -- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another

@@ -37,6 +37,10 @@ local function take_within_limits(id, due, crashes, packed)
     local limits = limits_of(spec)
     local limit, at = limit_ahead(id, crashes, spec, limits)
     if limit then
+      if crashes > 0 then
+        disown(id)
+        call('PEXPIRE', LEASE .. id, HELD_RECORD_TTL_MS)
+      end
       return park(queue, id, limits, due, limit, at)
     end
     admit(id, spec, now, token)

@@ -29,6 +29,8 @@ local RECHECK_MS = 1000
 local MOST_HOLDERS_LOOKED_AT = 1000
 local LONGEST_LANE = 200
 local REMEMBERED_CLAIMS = 8
+local NOBODY = '-'           -- in the place of a token
+local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a lane
 
 local function spec_of(queue, id)
   local packed = call('HGET', SPECS .. queue, id)
@@ -67,6 +69,15 @@ local function line_of(queue, limit)
   return TURNS .. queue .. '|' .. limit
 end
 
+-- The lease of a job has ended, and its place is another's now: its old worker, if it still lives, can no longer extend
+-- or finish it. The record keeps the crashes.
+local function disown(id)
+  local rest = string.match(call('GET', LEASE .. id) or '', '(|%d+|%-?%d+|%d+)$')
+  if rest then
+    call('SET', LEASE .. id, NOBODY .. rest, 'KEEPTTL')
+  end
+end
+
 -- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
 -- very script have no lease yet.
 local function drop_dead_holders(limit, now)
@@ -81,6 +92,7 @@ local function drop_dead_holders(limit, now)
     end
     if not lease_end or lease_end <= now then
       call('ZREM', HOLDERS .. limit, id)
+      disown(id)
     else
       earliest = math.min(earliest or lease_end, lease_end)
     end
