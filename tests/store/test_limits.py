@@ -345,6 +345,18 @@ async def test_limits_that_a_worker_knows_and_the_producer_did_not(scene: Scene)
     assert [job.id for job in (await worker.claim(10)).jobs] == ["b"]
 
 
+async def test_due_jobs_behind_those_that_are_held_are_found_in_the_same_claim(scene: Scene) -> None:
+    await scene.enqueue("running", extra=extra(of_tenant("t")))
+    worker = scene.worker()
+    await worker.claim_one()
+    for number in range(600):  # more than two pages, held and free ones in turns of ten
+        limited = number // 10 % 2 == 0
+        await scene.enqueue(f"j{number:03}", when="+5", extra=extra(of_tenant("t")) if limited else b"")
+    scene.clock.advance(5)
+
+    assert await worker.claim_ids(300) == [f"j{number:03}" for number in range(600) if number // 10 % 2]
+
+
 async def test_a_deferred_job_is_judged_when_it_is_due(scene: Scene) -> None:
     await scene.enqueue("a", "b", when="+500", extra=extra(of_tenant("t")))
     worker = scene.worker()

@@ -30,6 +30,8 @@ local function limit_ahead(id, crashes, spec, limits)
   return refusal(id, spec, now)
 end
 
+local parked = 0             -- entries that left the due ones while these are paged through
+
 -- Take a due job, unless its limits keep it waiting.
 local function take_within_limits(id, due, crashes, packed)
   local spec = packed and cmsgpack.unpack(packed)
@@ -41,6 +43,7 @@ local function take_within_limits(id, due, crashes, packed)
         disown(id)
         call('PEXPIRE', LEASE .. id, HELD_RECORD_TTL_MS)
       end
+      parked = parked + 1
       return park(queue, id, limits, due, limit, at)
     end
     admit(id, spec, now, token)
@@ -142,9 +145,9 @@ local function take_aborts()
 end
 
 local function take_due(want)
-  local offset, size = 0, want
+  local offset, size, seen_entries, parked_before = 0, want, 0, parked
   local goal = #ids + want
-  while #ids < goal and offset < SCAN_LIMIT do
+  while #ids < goal and seen_entries < SCAN_LIMIT do
     local page = call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, size)
     if #page == 0 then
       return
@@ -156,6 +159,7 @@ local function take_due(want)
       end
       judge(page[i], tonumber(page[i + 1]), leases[(i + 1) / 2], packed[(i + 1) / 2])
     end
-    offset, size = offset + #page / 2, PAGE
+    seen_entries, size = seen_entries + #page / 2, PAGE
+    offset = seen_entries - (parked - parked_before)
   end
 end
