@@ -357,6 +357,31 @@ async def test_due_jobs_behind_those_that_are_held_are_found_in_the_same_claim(s
     assert await worker.claim_ids(300) == [f"j{number:03}" for number in range(600) if number // 10 % 2]
 
 
+@pytest.mark.parametrize("limit", [of_tenant("t", 1_000), ("r", "r:f:", 0.001, 1_000), ("r", "r:f:", 1000.0, 60)])
+async def test_a_lane_with_room_counts_by_its_jobs_in_the_fair_share(scene: Scene, limit: tuple[object, ...]) -> None:
+    await scene.enqueue(*(f"j{number:03}" for number in range(200)), extra=extra(limit))
+    for name in ("w2", "w3"):
+        await scene.redis.zadd(KEYS.waiting(QUEUE), {name: scene.clock()})
+
+    async with worker_ear(scene.redis, "w2", "w3"):
+        claimed = await scene.worker().claim(40, wait=True)
+
+    share = 20 if limit[-1] == 60 else 40
+    assert len(claimed.jobs) == share
+
+
+async def test_a_full_lane_counts_as_one_job_in_the_fair_share(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number:03}" for number in range(200)), extra=extra(of_tenant("t", 1)))
+    await scene.redis.zadd(KEYS.waiting(QUEUE), {"w2": scene.clock()})
+
+    async with worker_ear(scene.redis, "w2") as ear:
+        claimed = await scene.worker().claim(40, wait=True)
+        assert await ear.heard() == {}
+
+    assert len(claimed.jobs) == 1
+    assert not claimed.shared
+
+
 async def test_a_deferred_job_is_judged_when_it_is_due(scene: Scene) -> None:
     await scene.enqueue("a", "b", when="+500", extra=extra(of_tenant("t")))
     worker = scene.worker()

@@ -55,6 +55,44 @@ local function visit_gate(limit)
   start_from_lane(id, order, spec, packed)
 end
 
+-- How many starts a limit has room for now; a gate that is open is worth one visit in any case.
+local function room_under(entry)
+  if entry[1] == 'c' then
+    return math.max(1, entry[3] - call('ZCARD', HOLDERS .. entry[2]))
+  end
+  local paid = math.max(rate_of(entry[2])[1], now)
+  return math.max(1, math.floor((now - paid) / entry[3]) + entry[4])
+end
+
+-- How many jobs in the line of a limit might start now.
+local function ready_in_line(limit)
+  local line = line_of(queue, limit)
+  local lanes = call('ZRANGE', line, 0, LANES_COUNTED - 1)
+  local ready = math.max(0, call('ZCARD', line) - LANES_COUNTED)
+  for _, lane in ipairs(lanes) do
+    ready = ready + call('ZCARD', jobs_of(queue, lane))
+  end
+  local head = ready > 1 and call('ZRANGE', jobs_of(queue, lanes[1]), 0, 0)[1]
+  for _, entry in ipairs(head and spec_of(queue, head) or {}) do
+    if entry[2] == limit then
+      return math.min(ready, room_under(entry))
+    end
+  end
+  return 1
+end
+
+-- How many jobs in lanes might start now; that there are `enough` is all that matters.
+local function ready_in_lanes(enough)
+  local ready = call('ZCOUNT', GATES .. queue, '-inf', '(' .. now + 1)
+  for _, limit in ipairs(call('ZRANGEBYSCORE', GATES .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, GATES_COUNTED)) do
+    if ready >= enough then
+      break
+    end
+    ready = ready - 1 + ready_in_line(limit)
+  end
+  return ready
+end
+
 local function take_from_lanes(want)
   local goal, visit = #ids + want, 0
   while #ids < goal and visit < LANE_VISITS do

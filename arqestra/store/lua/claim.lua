@@ -30,6 +30,7 @@
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
+local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
 local ABORTS_A_CLAIM = 100
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
@@ -135,7 +136,7 @@ local function enter(q)
     if q.others > 0 and not q.paused then
       q.due_count = call('ZCOUNT', queue, '-inf', now)
       if q.extras then
-        q.due_count = q.due_count + call('ZCOUNT', GATES .. queue, '-inf', now)
+        q.due_count = q.due_count + ready_in_lanes(q.most * (q.others + 1) - q.due_count)
       end
       local fair = math.ceil(q.due_count / (q.others + 1))
       if fair < q.most then
