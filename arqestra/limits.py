@@ -19,6 +19,7 @@ __all__ = (
     "Entry",
     "KeyFunction",
     "RateLimit",
+    "changes_of",
     "concurrency_entry",
     "concurrency_of",
     "encode_spec",
@@ -160,6 +161,19 @@ def encode_spec(entries: Sequence[Entry]) -> bytes:
 
 
 def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
-    """A job's spec with these limits in the place of its own; its locks stay."""
+    """A job's spec with these limits in the place of its own; its locks stay, and the count of such changes goes up.
+
+    :returns: the same bytes if these are the limits that it has
+    """
     known = msgspec.msgpack.decode(spec) if spec else []
-    return encode_spec([*limits, *(entry for entry in known if entry[0] == "u")])
+    others = [entry for entry in known if entry[0] not in ("r", "c")]
+    if encode_spec([*limits, *others]) == spec:
+        return spec
+    locks = [entry for entry in others if entry[0] != "n"]
+    return encode_spec([*limits, *locks, ("n", changes_of(spec) + 1)]) if limits else encode_spec(locks)
+
+
+def changes_of(spec: bytes) -> int:
+    """How many times workers have changed the limits in a spec."""
+    known = msgspec.msgpack.decode(spec) if spec else []
+    return next((entry[1] for entry in known if entry[0] == "n"), 0)

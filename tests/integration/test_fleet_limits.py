@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ from arqestra import (
     Debounce,
     Pool,
     RateLimit,
+    SettingsError,
     Unique,
     Worker,
     create_pool,
@@ -106,7 +108,8 @@ async def pool(redis_url: str) -> AsyncIterator[Pool]:
 @contextlib.asynccontextmanager
 async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
     settings = {"ctx": {"let_go": asyncio.Event()}, "max_jobs": 20, **settings}
-    worker = Worker(ALL, redis_settings=url_of(pool), serializer="msgpack", handle_signals=False, **settings)
+    settings = {"functions": ALL, "serializer": "msgpack", "handle_signals": False, **settings}
+    worker = Worker(redis_settings=url_of(pool), **settings)
     running = asyncio.ensure_future(worker.async_run())
     try:
         yield worker
@@ -189,6 +192,29 @@ async def test_a_key_function_that_fails_fails_in_the_producer_and_as_a_result(p
     with pytest.raises(ArgumentsError, match="rate limit of free: its key function failed: AttributeError"):
         await pool.enqueue(broken, "x")
     assert await pool.queue().depth() == 0
+
+
+@pytest.mark.parametrize("calls_alike", [1, 2])
+async def test_a_key_function_that_gives_another_value_each_time_fails_its_job_and_harms_no_other(
+    pool: Pool, calls_alike: int
+) -> None:
+    """Also if only the next worker that takes the job sees the difference."""
+    calls = itertools.count(1)
+
+    @job(name="unstable", concurrency=ConcurrencyLimit(3, key=lambda: next(calls) // calls_alike))
+    async def unstable(ctx: Any) -> None: ...
+
+    failing = await pool.enqueue(unstable)
+    assert failing is not None
+    async with working(pool, functions=[*ALL, unstable]):
+        with pytest.raises(SettingsError, match="limits of unstable: expected key functions that give the same"):
+            await failing.result(timeout=10)
+        other = await pool.enqueue(free, "other")
+        assert other is not None
+        assert await other.result(timeout=10) == "other"
+
+    held = [key async for key in pool.scan_iter("arqestra:*") if b"lane" in key or b"specs" in key or b"hold" in key]
+    assert held == []
 
 
 async def test_one_job_of_a_hundred_and_its_handle_for_all(pool: Pool) -> None:

@@ -5,6 +5,7 @@
 --                                           and what the latest claims added to it
 --   { 'c', limit, jobs }                    a concurrency: HOLDERS is a set of the ids that run
 --   { 'u', lock, 'started' | 'finished' }   a lock to be given back then (UNIQUE: job id|first enqueue|queue)
+--   { 'n', changes }                        how often workers have changed these limits; nothing to the scripts
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
 -- A due job under limits does not stand in the queue's order: it waits in a lane, and in the queue its score is
