@@ -31,7 +31,7 @@ from .store.batch import EnqueueBatch
 from .store.codec import encode_extra
 from .store.link import close_sentinels
 from .store.listener import Listener
-from .store.records import NewJob, Verdict
+from .store.records import NewJob, StandIn, Verdict
 from .store.statistics import FIGURES, read_statistics
 from .store.store import Store
 from .wire import Payload, decode_payload, encode_payload, job_def
@@ -209,7 +209,8 @@ class Pool(ArqRedis):
     def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:
         if not verdict:
             return None
-        return Job(new.id if verdict is True else verdict, self, new.queue, _result_type=call.result_type)
+        job_id, queue = verdict if isinstance(verdict, StandIn) else (new.id, new.queue)
+        return Job(job_id, self, queue, _result_type=call.result_type)
 
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""

@@ -8,7 +8,7 @@ import msgspec
 
 from ..limits import Entry, encode_spec
 from ..unique import Lock
-from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, Verdict
+from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, StandIn, Verdict
 
 __all__ = (
     "CHUNK",
@@ -43,11 +43,12 @@ def due_ms_of(score: float) -> int:
 
 
 def enqueued(reply: bytes | list[bytes]) -> list[Verdict]:
-    """The verdicts of an enqueue, and after them the ids of the jobs that stand for others."""
+    """The verdicts of an enqueue, and after them the jobs that stand for others."""
     if isinstance(reply, bytes):
         return [verdict == ord("1") for verdict in reply]
-    stand_ins = iter(reply[1:])
-    return [next(stand_ins).decode() if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
+    fields = (field.decode() for field in reply[1:])
+    stand_ins = (StandIn(job_id, queue) for job_id, queue in zip(*[fields] * 2, strict=True))
+    return [next(stand_ins) if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
 
 
 def verdicts(reply: bytes) -> list[bool]:

@@ -12,11 +12,20 @@ __all__ = (
     "QueueShare",
     "Renewal",
     "Sighting",
+    "StandIn",
     "Verdict",
 )
 
-# Of one enqueue: accepted, refused, or the id of the job that stands for it.
-Verdict = bool | str
+
+class StandIn(NamedTuple):
+    """The job that stands for one that was not enqueued: it has the lock."""
+
+    id: str
+    queue: str
+
+
+# Of one enqueue: accepted, refused, or the job that stands for it.
+Verdict = bool | StandIn
 
 
 class NewJob(NamedTuple):

@@ -60,7 +60,7 @@ class Store:
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Verdict]:
         """Store jobs. Sent again after a lost connection, without harm.
 
-        :returns: for each True, False if it was refused, or the id of the job that stands for it: it holds the lock
+        :returns: for each True, False if it was refused, or the job that stands for it: it holds the lock
         """
         accepted: list[Verdict] = []
         for chunk in chunks(jobs):

@@ -15,6 +15,7 @@ from arqestra import (
     ArgumentsError,
     ConcurrencyLimit,
     Debounce,
+    JobStatus,
     Pool,
     RateLimit,
     SettingsError,
@@ -225,6 +226,20 @@ async def test_one_job_of_a_hundred_and_its_handle_for_all(pool: Pool) -> None:
 
     assert len({job.job_id for job in jobs if job}) == 1
     assert len(STARTS) == 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_the_handle_of_a_job_that_stands_for_another_is_of_its_own_queue(pool: Pool, many: bool) -> None:
+    first = await pool.enqueue(once.options(queue="low"), 1)
+    high = once.options(queue="high")
+    assert first is not None
+    second = (await pool.enqueue_many([high.bind(1)]))[0] if many else await pool.enqueue(high, 1)
+    assert second is not None
+
+    assert second.job_id == first.job_id
+    assert await second.status() is JobStatus.queued
+    assert await second.delete()
+    assert [key async for key in pool.scan_iter()] == []
 
 
 async def test_a_lock_until_the_start_is_kept_while_the_job_waits_for_the_limit_of_the_queue(pool: Pool) -> None:

@@ -12,7 +12,7 @@ from redis.asyncio.client import PubSub
 
 from arqestra.keys import Keys
 from arqestra.store.codec import encode_extra
-from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, QueueShare
+from arqestra.store.records import Claimed, ClaimRequest, Ending, HeldLease, LeasedJob, NewJob, QueueShare, StandIn
 from arqestra.store.store import Store
 from arqestra.unique import Lock
 
@@ -169,11 +169,15 @@ class Scene:
         queue: str = QUEUE,
         extra: bytes = b"",
     ) -> list[bool | str]:
-        """Enqueue jobs that differ in their ids alone. The payload of a unique one is its nonce."""
+        """Enqueue jobs that differ in their ids alone; for each whether it was accepted, or the id of its stand-in.
+
+        The payload of a unique one is its nonce.
+        """
         nonce = payload.decode() if unique else ""
-        return await self.store.enqueue(
+        verdicts = await self.store.enqueue(
             [NewJob(queue, job_id, payload, when, nonce, attempts, parents, extra) for job_id in ids]
         )
+        return [verdict.id if isinstance(verdict, StandIn) else verdict for verdict in verdicts]
 
     # -- what is in Redis -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@
 --                   (Redis' msgpack has no byte strings, so the spec stands behind)
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
---          where there is a '2', a list of that string and the ids of those other jobs
+--          where there is a '2', a list of that string, and id and queue of each of those other jobs
 -- EVENTS   wakes one waiting worker for each queue that got a due job
 --
 -- Repeating the call is harmless: payload and result of a job with a chosen id contain the nonce of the call that made it,
@@ -153,10 +153,10 @@ local function locked_out(id, queue, lock, due, payload, when, priority)
       if lock[3] == 'reject' then
         return '0'
       elseif lock[3] == 'return' then
-        return '2', holder
+        return '2', holder, held_queue
       end
       if waits and replace(holder, held_queue, tonumber(first_ms), lock, payload, when, priority) then
-        return '2', holder
+        return '2', holder, held_queue
       end
       return '0'
     end
@@ -176,13 +176,15 @@ while i <= #argv do
     spec = string.sub(extra, header_end + 1)
   end
   local refuse, known = refused(id, argv[i + 3])
-  local verdict, stand_in = refuse and '0' or '1', nil
+  local verdict, stand_in, stand_in_queue = refuse and '0' or '1', nil, nil
   if lock and not refuse and not known then
-    local other, holder = locked_out(id, queue, lock, due_at(when), payload, when, priority)
-    verdict, stand_in = other or '1', holder
+    verdict, stand_in, stand_in_queue = locked_out(id, queue, lock, due_at(when), payload, when, priority)
+    verdict = verdict or '1'
   end
   verdicts[#verdicts + 1] = verdict
-  stand_ins[#stand_ins + 1] = stand_in
+  if stand_in then
+    stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+  end
   if verdict == '1' and not known then
     call('SET', JOB .. id, payload)
     if argv[i + 4] ~= '0' then
