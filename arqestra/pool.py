@@ -234,6 +234,8 @@ class Pool(ArqRedis):
             options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
         if call.headers:
             options["h"] = _checked_headers(call.headers)
+        if call.priority:
+            options["p"] = checked_priority(call.priority, "priority")
         payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
