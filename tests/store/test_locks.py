@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from arqestra.store.records import Ending
 from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra
 
 
@@ -125,6 +126,70 @@ async def test_replace_leaves_a_running_job_alone(scene: Scene) -> None:
 
     assert await scene.enqueue("b", payload=b"new", extra=lock(on_conflict="replace")) == [False]
     assert await scene.redis.get(KEYS.job("a")) == b"old"
+
+
+async def test_a_replaced_job_is_as_new(scene: Scene) -> None:
+    """Its attempts and their errors were those of other arguments."""
+    asks = lock(on_conflict="replace")
+    await scene.enqueue("a", payload=b"old", extra=asks)
+    worker = scene.worker()
+    for _ in range(3):
+        job = await worker.claim_one()
+        await scene.store.turn([Ending(job.id, job.queue, job.token, "retry", error=b"an error")], None)
+
+    assert await scene.enqueue("b", payload=b"new", extra=asks) == ["a"]
+
+    again = await worker.claim_one()
+    assert (again.id, again.payload, again.attempt) == ("a", b"new", 1)
+    assert (await scene.store.peek("a", QUEUE, payload=True)).errors == ()
+
+
+async def test_replace_reaches_a_job_that_crashed_and_waits_for_its_turn(scene: Scene) -> None:
+    asks = extra(("r", "r:f:", 4.0 * LEASE_MS, 1), lock=("f:k", "finished", "replace", 0, 0))
+    await scene.enqueue("a", payload=b"old", extra=asks)
+    worker = scene.worker()
+    await worker.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    await worker.claim(10)
+
+    assert await scene.enqueue("b", payload=b"new", extra=asks) == ["a"]
+
+    scene.clock.advance(4 * LEASE_MS)
+    again = await worker.claim_one()
+    assert (again.payload, again.attempt, again.crashes) == (b"new", 1, 0)
+
+
+@pytest.mark.parametrize("on_conflict", ["reject", "return", "replace"])
+@pytest.mark.parametrize("until", ["started", "finished"])
+async def test_a_waiting_job_that_is_to_be_aborted_stands_for_no_other(
+    scene: Scene, until: str, on_conflict: str
+) -> None:
+    asks = lock(until, on_conflict)
+    await scene.enqueue("a", when="+5000", extra=asks)
+    await scene.store.abort("a", QUEUE)
+
+    assert await scene.enqueue("b", when="+5000", extra=asks) == [True]
+
+    worker = scene.worker()
+    aborted = (await worker.claim(10, aborts=True)).jobs
+    assert [(job.id, job.flag) for job in aborted] == [("a", "abort")]
+    await worker.finish(aborted[0])
+    assert await scene.enqueue("c", when="+5000", extra=lock(until, "return")) == ["b"]
+    scene.clock.advance(5000)
+    assert await worker.claim_ids(10) == ["b"]
+
+
+@pytest.mark.parametrize("on_conflict", ["reject", "return", "replace"])
+async def test_while_a_job_that_is_to_be_aborted_runs_there_is_no_other(scene: Scene, on_conflict: str) -> None:
+    await scene.enqueue("a", extra=lock())
+    worker = scene.worker()
+    job = await worker.claim_one()
+    await scene.store.abort("a", QUEUE)
+
+    assert await scene.enqueue("b", extra=lock(on_conflict=on_conflict)) == [False]
+
+    await worker.finish(job)
+    assert await scene.enqueue("b", extra=lock(on_conflict=on_conflict)) == [True]
 
 
 async def test_a_debounce_waits_no_longer_than_its_limit(scene: Scene) -> None:

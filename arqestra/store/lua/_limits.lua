@@ -79,6 +79,11 @@ local function disown(id)
   end
 end
 
+-- Whether a record says that somebody has the job, or had it and could take it up again.
+local function is_held(record)
+  return record and string.sub(record, 1, 2) ~= NOBODY .. '|'
+end
+
 -- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
 -- very script have no lease yet.
 local function drop_dead_holders(limit, now)

@@ -40,11 +40,14 @@ local function made_before(id, nonce)
   return false
 end
 
-local function refused(id, nonce)
+local function refused(id, queue, nonce)
   if nonce ~= '' then
     if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) == 0 then
       call('DEL', ATTEMPTS .. id, PARENTS .. id, ERRORS .. id)
       call('ZREM', ABORTS, id)
+      if call('ZREM', DEAD .. queue, id) == 1 then
+        call('HDEL', DEAD_RESULTS .. queue, id)
+      end
       return false
     end
     return not (resent and made_before(id, nonce)), true
@@ -117,13 +120,14 @@ local function flush(queue)
   end
 end
 
--- The job that has the lock gets the payload and the due time of one that wanted it.
+-- The job that has the lock gets the payload and the due time of one that wanted it, and is as new.
 local function replace(holder, queue, first_ms, lock, payload, when, priority)
   flush(queue)  -- it may be one of this very call
-  if call('EXISTS', LEASE .. holder) == 1 or not call('ZSCORE', queue, holder) then
+  if is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', queue, holder) then
     return false
   end
   call('SET', JOB .. holder, payload)
+  call('DEL', ATTEMPTS .. holder, ERRORS .. holder, LEASE .. holder)
   local due = due_at(when)
   if lock[5] > 0 then
     due = math.min(due, first_ms + lock[5])
@@ -141,6 +145,11 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
   return true
 end
 
+local function runs(id)
+  local lease = call('GET', LEASE .. id)
+  return is_held(lease) and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1) > now
+end
+
 -- Take the lock of a job; else the verdict, and the job that stands for it.
 local function locked_out(id, queue, lock, due, payload, when, priority)
   local key, ttl = UNIQUE .. lock[1], lock[4]
@@ -149,7 +158,10 @@ local function locked_out(id, queue, lock, due, payload, when, priority)
     local holder, first_ms, held_queue = string.match(value, '^(.*)|(%-?%d+)|(.*)$')
     local waits = call('EXISTS', JOB .. holder) == 1
     local held = tonumber(first_ms) >= 0  -- else the holder has started
-    if holder ~= id and held and (waits or ttl > 0) then
+    local doomed = held and waits and call('ZSCORE', ABORTS, holder)
+    if doomed and (ttl > 0 or runs(holder)) then
+      return '0'  -- nothing that goes on can stand for it
+    elseif holder ~= id and held and not doomed and (waits or ttl > 0) then
       if lock[3] == 'reject' then
         return '0'
       elseif lock[3] == 'return' then
@@ -175,7 +187,7 @@ while i <= #argv do
     priority, limits, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
     spec = string.sub(extra, header_end + 1)
   end
-  local refuse, known = refused(id, argv[i + 3])
+  local refuse, known = refused(id, queue, argv[i + 3])
   local verdict, stand_in, stand_in_queue = refuse and '0' or '1', nil, nil
   if lock and not refuse and not known then
     verdict, stand_in, stand_in_queue = locked_out(id, queue, lock, due_at(when), payload, when, priority)
