@@ -293,6 +293,22 @@ async def test_a_critical_job_starts_before_any_low_job_that_was_not_claimed(poo
     assert place <= claimed + 3 * 10  # a turn that was under way, and its followers in the pipeline
 
 
+async def test_a_job_in_a_paused_queue_is_aborted_at_once(pool: Pool) -> None:
+    async with working(pool, poll_delay=30, allow_abort_jobs=True) as worker:
+        keys = pool.store.keys
+        await pool.queue().pause()
+        job = await pool.enqueue(free, "never runs")
+
+        async def rests() -> bool:
+            return await pool.zscore(keys.resting("arq:queue"), worker.worker_id) is not None
+
+        await until(rests, "the worker rests while the queue is paused")
+        assert job is not None
+        assert await job.abort(timeout=10)
+
+    assert STARTS == []
+
+
 async def _started(count: int) -> bool:
     return len(STARTS) >= count
 
