@@ -428,6 +428,39 @@ async def test_a_claim_whose_reply_was_lost_gives_the_same_jobs_and_counts_them_
     assert await scene.redis.zcard(KEYS.holders("c:f:")) == 2
 
 
+async def test_a_ghost_leaves_nothing_of_its_limits_and_locks(scene: Scene) -> None:
+    """A stock worker was killed after it wrote the result: only the queue entry stayed."""
+    asks = extra(RATE, of_tenant("t"), lock=("f:k", "finished", "reject", 0, 0))
+    await scene.enqueue("a", extra=asks)
+    await scene.enqueue("b", extra=extra(RATE, of_tenant("t")))
+    await scene.stock_finish("a")
+    await scene.redis.zadd(QUEUE, {"a": scene.clock()})
+    worker = scene.worker()
+
+    assert await worker.claim_ids(1) == []
+    job = await worker.claim_one()
+    assert job.id == "b"
+    await worker.finish(job, ttl_ms=-1)
+
+    assert await scene.keys() == {KEYS.result("a"), KEYS.rate("r:f:")}
+
+
+async def test_what_stock_workers_leave_of_locks_is_swept_up(scene: Scene) -> None:
+    for number in range(50):
+        await scene.enqueue(f"j{number}", extra=extra(lock=(f"f:{number}", "finished", "reject", 0, 0)))
+        await scene.stock_claim(f"j{number}")
+        await scene.stock_finish(f"j{number}")
+        await scene.redis.delete(KEYS.result(f"j{number}"))
+    await scene.enqueue("waits", extra=extra(lock=("f:k", "finished", "reject", 0, 0)), when="+60000")
+    worker = scene.worker()
+
+    for _ in range(200):
+        await worker.claim(10)
+
+    assert await scene.redis.hkeys(KEYS.specs(QUEUE)) == [b"waits"]  # type: ignore[misc]
+    assert await scene.keys() == {QUEUE, KEYS.job("waits"), KEYS.unique("f:k"), KEYS.specs(QUEUE)}
+
+
 async def test_nothing_is_left_when_all_has_ended(scene: Scene) -> None:
     await scene.enqueue("a", "b", "c", extra=extra(of_tenant("t"), RATE))
     await scene.enqueue("d", "e", when="+10", extra=extra(RATE, priority=5))

@@ -32,6 +32,7 @@ local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
 local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
 local ABORTS_A_CLAIM = 100
+local SPECS_SWEPT, CLAIMS_A_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 60000  -- workers register anew at least every 30 s
@@ -45,6 +46,7 @@ local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1',
 local queues = {}            -- in order: name, quota, most, and what is found out of each
 local queue, extras          -- the name of the one being looked at, and whether it has lanes, specs or promotions
 local ids, dues, crash_counts, flags, owners, specs = {}, {}, {}, {}, {}, {}
+local freed = {}             -- queues in which jobs may start that others kept waiting
 local moves, seen = {}, {}   -- moves: queue -> score, id, score, id, ... of entries that are not taken
 
 for i = 1, tonumber(ARGV[12]) do
@@ -221,6 +223,9 @@ end
 local delay
 for _, q in ipairs(queues) do
   enter(q)
+  if q.extras and number % CLAIMS_A_SWEEP == 0 then
+    sweep_specs(q.name)
+  end
   if q.others > 0 and q.due_count > (#queues == 1 and found or q.taken) then
     wake(q.name, now)
   end
@@ -234,6 +239,9 @@ for _, q in ipairs(queues) do
   delay = due_in and math.min(due_in, delay or due_in) or delay
 end
 jobs[2] = math.min(delay or -1, 2147483647)
+for name in pairs(freed) do
+  wake(name, now)
+end
 
 if #queues > 1 then
   local more, places = {}, {}
