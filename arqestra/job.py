@@ -26,7 +26,7 @@ from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
 from .store.dead import read_dead_result
 from .store.link import RETRYABLE
-from .wire import Payload, decode_payload, decode_result, encode_payload, job_def
+from .wire import decode_payload, decode_result, encode_payload, job_def, payload_again
 
 if TYPE_CHECKING:
     from .store.listener import Listener
@@ -243,6 +243,8 @@ class Job(arq.jobs.Job, Generic[R]):
     async def retry(self) -> None:
         """Run a job that failed, expired, was aborted or is dead once more, under its id, with a first attempt.
 
+        Priority and headers stay, and it has as long to start as it had when it was enqueued.
+
         :raises JobNotRetryable: it has not ended, it succeeded, or its result is not kept any more
         """
         sighting = await self._store.peek(self.job_id, self._queue_name)
@@ -268,10 +270,11 @@ class Job(arq.jobs.Job, Generic[R]):
         info, _ = decode_result(self._serializer, result)
         if info.success:
             raise JobNotRetryable(f"job {self.job_id}: expected a failed job, it completed; enqueue it anew instead")
-        payload = encode_payload(self._serializer, Payload(info.function, info.args, info.kwargs, None, now_ms, {}))
+        payload = payload_again(self._serializer, result, now_ms)
+        priority, data = payload.options.get("p", 0), encode_payload(self._serializer, payload)
         if info.queue_name != "<unknown>":  # the handle may not know which queue it was
             self._queue_name = info.queue_name
-        done = await self._store.requeue(self.job_id, self._queue_name, result, payload)
+        done = await self._store.requeue(self.job_id, self._queue_name, result, data, priority)
         if done != "queued":
             raise JobNotRetryable(f"job {self.job_id}: it was changed by somebody else meanwhile ({done})")
 

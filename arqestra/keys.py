@@ -112,15 +112,19 @@ class Keys:
         return f"{self.ours}specs:{queue}"
 
     def held(self, queue: str) -> str:
-        """Jobs that wait in a lane: job id -> the limit whose lane it is."""
+        """Jobs that wait in a lane: job id -> the lane."""
         return f"{self.ours}held:{queue}"
 
-    def lane(self, queue: str, limit: str) -> str:
-        """Jobs that wait for their turn under a limit: job id -> score in the queue's order."""
-        return f"{self.ours}lane:{queue}|{limit}"
+    def lane(self, queue: str, lane: str) -> str:
+        """Jobs of one combination of limits that wait for their turn: job id -> score in the queue's order."""
+        return f"{self.ours}lane:{queue}|{lane}"
+
+    def turns(self, queue: str, limit: str) -> str:
+        """Lanes that stand in the line of a limit: lane -> its turn."""
+        return f"{self.ours}turns:{queue}|{limit}"
 
     def gates(self, queue: str) -> str:
-        """Limits with a lane: limit -> when its first job may be tried (ms)."""
+        """Limits with a line: limit -> when the first job of its first lane may be tried (ms)."""
         return f"{self.ours}gates:{queue}"
 
     def lanes(self, limit: str) -> str:
@@ -183,6 +187,7 @@ class Keys:
             "SPECS": self.specs(""),
             "HELD": self.held(""),
             "LANE": f"{self.ours}lane:",
+            "TURNS": f"{self.ours}turns:",
             "GATES": self.gates(""),
             "LANES": self.lanes(""),
             "RATE": self.rate(""),

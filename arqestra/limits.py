@@ -19,6 +19,7 @@ __all__ = (
     "Entry",
     "KeyFunction",
     "RateLimit",
+    "changes_of",
     "concurrency_entry",
     "concurrency_of",
     "encode_spec",
@@ -175,6 +176,21 @@ def place_in_flow(spec: bytes) -> tuple[str, int] | None:
 
 
 def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
-    """A job's spec with these limits in the place of its own; its locks, and its place in a flow, stay."""
+    """A job's spec with these limits in the place of its own; its locks and its place in a flow stay,
+    and the count of such changes goes up.
+
+    :returns: the same bytes if these are the limits that it has
+    """
     known = msgspec.msgpack.decode(spec) if spec else []
-    return encode_spec([*limits, *(entry for entry in known if entry[0] in "un")])
+    others = [entry for entry in known if entry[0] not in ("r", "c")]
+    if encode_spec([*limits, *others]) == spec:
+        return spec
+    kept = [entry for entry in others if entry[0] != "v"]
+    changes = [("v", changes_of(spec) + 1)] if limits else []
+    return encode_spec([*limits, *changes, *kept])
+
+
+def changes_of(spec: bytes) -> int:
+    """How many times workers have changed the limits in a spec."""
+    known = msgspec.msgpack.decode(spec) if spec else []
+    return next((entry[1] for entry in known if entry[0] == "v"), 0)

@@ -37,7 +37,7 @@ from .store.codec import encode_extra
 from .store.flows import FlowStore
 from .store.link import close_sentinels
 from .store.listener import Listener
-from .store.records import NewJob, Verdict
+from .store.records import NewJob, StandIn, Verdict
 from .store.statistics import FIGURES, read_statistics
 from .store.store import Store
 from .wire import Payload, decode_payload, encode_payload, job_def
@@ -263,7 +263,8 @@ class Pool(ArqRedis):
     def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:
         if not verdict:
             return None
-        return Job(new.id if verdict is True else verdict, self, new.queue, _result_type=call.result_type)
+        job_id, queue = verdict if isinstance(verdict, StandIn) else (new.id, new.queue)
+        return Job(job_id, self, queue, _result_type=call.result_type)
 
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
@@ -287,6 +288,8 @@ class Pool(ArqRedis):
             options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
         if call.headers:
             options["h"] = _checked_headers(call.headers)
+        if call.priority:
+            options["p"] = checked_priority(call.priority, "priority")
         payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
@@ -372,12 +375,11 @@ def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
     priority = checked_priority(call.priority, "priority") if call.priority else 0
     entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
     lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
-    first_limit = entries[0][1] if entries else ""
     if lock is not None and lock.until:
         entries.append(("u", lock.name, lock.until))
     if not (priority or entries or lock):
         return b""
-    return encode_extra(priority, first_limit, lock, entries)
+    return encode_extra(priority, lock, entries)
 
 
 def _flow_name(graph: Graph) -> str:

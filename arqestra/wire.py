@@ -1,8 +1,8 @@
 """Payloads and results as arq writes them, with ours beside.
 
 arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key,
-`o`, a dictionary of options; a result has `n`, the nonce of a chosen id, and a failed one `tb`, the traceback as text.
-Stock arq ignores them.
+`o`, a dictionary of options; a result has `n`, the nonce of a chosen id, and a failed one `tb`, the traceback as text,
+and the payload's `o`. Stock arq ignores them.
 """
 
 import logging
@@ -26,6 +26,7 @@ __all__ = (
     "encode_payload",
     "encode_result",
     "job_def",
+    "payload_again",
     "traceback_of",
 )
 
@@ -40,7 +41,7 @@ class Payload(NamedTuple):
 
     :ivar job_try: arq's `_job_try`: the number of the first attempt, or None
     :ivar enqueued_ms: when it was enqueued, on the producer's clock
-    :ivar options: ours: `x` deadline in ms, `n` nonce
+    :ivar options: ours: `x` deadline in ms, `n` nonce, `h` headers, `p` priority
     """
 
     function: str
@@ -124,6 +125,8 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
     }
     if "n" in end.payload.options:
         data["n"] = end.payload.options["n"]
+    if not end.success and end.payload.options:
+        data["o"] = end.payload.options  # for `payload_again`
     if not end.success and isinstance(value, BaseException):
         data["tb"] = storable(traceback_of(value))
         data["r"] = _portable(serializer, value)
@@ -165,6 +168,25 @@ def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str |
             job_id=d.get("id", "<unknown>"),
         )
         return result, d.get("tb")
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def payload_again(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
+    """The payload that runs a job once more that ended without success, made of its result.
+
+    Headers and priority stay, and it has as long as it had when it was enqueued.
+
+    :param now_ms: on Redis' clock
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        before = d.get("o") or {}
+        options = {name: before[name] for name in ("h", "p") if name in before}
+        if "x" in before:
+            options["x"] = now_ms + max(0, before["x"] - d["et"])
+        return Payload(d["f"], tuple(d["a"]), d["k"], None, now_ms, options)
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
 

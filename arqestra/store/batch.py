@@ -26,7 +26,7 @@ class EnqueueBatch:
         self._sending: set[asyncio.Task[None]] = set()
 
     def add(self, new: NewJob) -> asyncio.Future[Verdict]:
-        """A future of whether the job was accepted, or of the id of the job that stands for it."""
+        """A future of whether the job was accepted, or of the job that stands for it."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # what another loop left when it was closed
             self._loop, self._jobs, self._waiters = loop, [], []

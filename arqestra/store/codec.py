@@ -8,7 +8,7 @@ import msgspec
 
 from ..limits import Entry, encode_spec
 from ..unique import Lock
-from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, Verdict
+from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, StandIn, Verdict
 
 __all__ = (
     "CHUNK",
@@ -30,9 +30,10 @@ CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_extra(priority: int, first_limit: str, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
+def encode_extra(priority: int, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
     """Priority, lock, limits and locks to give back of a job, as `lua/enqueue.lua` reads them."""
-    header = _encoder.encode((priority, first_limit, lock or False))
+    limits = [entry[1] for entry in entries if entry[0] != "u"]
+    header = _encoder.encode((priority, limits, lock or False))
     return b"%04d%b%b" % (len(header), header, encode_spec(entries))
 
 
@@ -42,11 +43,12 @@ def due_ms_of(score: float) -> int:
 
 
 def enqueued(reply: bytes | list[bytes]) -> list[Verdict]:
-    """The verdicts of an enqueue, and after them the ids of the jobs that stand for others."""
+    """The verdicts of an enqueue, and after them the jobs that stand for others."""
     if isinstance(reply, bytes):
         return [verdict == ord("1") for verdict in reply]
-    stand_ins = iter(reply[1:])
-    return [next(stand_ins).decode() if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
+    fields = (field.decode() for field in reply[1:])
+    stand_ins = (StandIn(job_id, queue) for job_id, queue in zip(*[fields] * 2, strict=True))
+    return [next(stand_ins) if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
 
 
 def verdicts(reply: bytes) -> list[bool]:
@@ -63,8 +65,8 @@ def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
 
 def flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
     flat: list[bytes | str | int] = []
-    for ending in endings:
-        flat += ending
+    for job_id, queue, token, kind, number, ttl_ms, result, error, unstarted in endings:
+        flat += (job_id, queue, token, f"{kind}!" if unstarted else kind, number, ttl_ms, result, error)
     return flat
 
 

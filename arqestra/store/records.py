@@ -13,13 +13,23 @@ __all__ = (
     "QueueShare",
     "Renewal",
     "Sighting",
+    "StandIn",
     "Verdict",
 )
 
 # How an attempt ended: `store/lua/finish.lua` tells what each means.
 EndingKind = Literal["end", "fail", "abort", "expire", "dead", "retry", "release", "limit", "early", "park", "again"]
-# Of one enqueue: accepted, refused, or the id of the job that stands for it.
-Verdict = bool | str
+
+
+class StandIn(NamedTuple):
+    """The job that stands for one that was not enqueued: it has the lock."""
+
+    id: str
+    queue: str
+
+
+# Of one enqueue: accepted, refused, or the job that stands for it.
+Verdict = bool | StandIn
 
 
 class NewJob(NamedTuple):
@@ -131,6 +141,7 @@ class Ending(NamedTuple):
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
     :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
         attempt adds nothing; b"" of a first attempt that did not fail
+    :ivar unstarted: the job was admitted under its limits and was not called: that counts as no start
     """
 
     id: str
@@ -141,6 +152,7 @@ class Ending(NamedTuple):
     ttl_ms: int = -1
     result: bytes = b""
     error: bytes = b""
+    unstarted: bool = False
 
 
 class HeldLease(NamedTuple):

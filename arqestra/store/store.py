@@ -65,7 +65,7 @@ class Store:
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Verdict]:
         """Store jobs. Sent again after a lost connection, without harm.
 
-        :returns: for each True, False if it was refused, or the id of the job that stands for it: it holds the lock
+        :returns: for each True, False if it was refused, or the job that stands for it: it holds the lock
         """
         accepted: list[Verdict] = []
         for chunk in chunks(jobs):
@@ -159,10 +159,11 @@ class Store:
         return cast(Literal["running", "deleted", "missing"], reply[0].decode())
 
     async def requeue(
-        self, job_id: str, queue: str, result: bytes, payload: bytes
+        self, job_id: str, queue: str, result: bytes, payload: bytes, priority: int = 0
     ) -> Literal["queued", "changed", "exists"]:
         """Run an ended job once more, if its result is still this one."""
-        reply = await with_retries(lambda _: self._run(self._call("requeue", queue, job_id, result, payload)))
+        call = self._call("requeue", queue, job_id, result, payload, priority)
+        reply = await with_retries(lambda _: self._run(call))
         return cast(Literal["queued", "changed", "exists"], reply[0].decode())
 
     async def peek(self, job_id: str, queue: str, *, payload: bool = False) -> Sighting:

@@ -2,13 +2,15 @@
 
 Limits are judged in the claim (`store/lua/_limits.lua`), by the spec that came with the job. A producer that enqueued
 by name, or an older deployment, did not know them: then the job goes back with the right spec, without having run and
-without an attempt counted, and waits for its turn under it.
+without an attempt counted, and waits for its turn under it. A key function that gives another value at each call would
+send it back for ever: then the job fails.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentsError
-from ..limits import Entry, is_place_only, queue_entry, spec_with_limits
+from ..errors import ArgumentsError, SettingsError
+from ..limits import Entry, changes_of, is_place_only, queue_entry, spec_with_limits
 from ..outcome import Outcome, State
 from .attempt import Attempt
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ("admit",)
 
+logger = logging.getLogger("arq.worker")
+MOST_CHANGES = 100  # of the limits of one job: far more than deployments that differ can make of it
+
 
 def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """An outcome that sends the job back to wait for its limits, if it was not admitted under them."""
@@ -24,10 +29,19 @@ def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
     if not terms.limited and not worker.options.queue_concurrency and is_place_only(leased.spec):
         return None
     try:
-        wanted = spec_with_limits(leased.spec, _limits(worker, attempt))
-    except ArgumentsError as error:
+        limits = _limits(worker, attempt)
+        wanted = spec_with_limits(leased.spec, limits)
+        if wanted == leased.spec:
+            return None
+        if limits != _limits(worker, attempt) or changes_of(wanted) > MOST_CHANGES:
+            raise SettingsError(
+                f"limits of {attempt.payload.function}: expected key functions that give the same for the same "
+                "arguments, got another value at each call"
+            )
+    except (ArgumentsError, SettingsError) as error:
+        logger.warning("job %s: %s", attempt.ref, error)
         return Outcome(State.FAILED, error)
-    return None if wanted == leased.spec else Outcome(State.LIMITED, wanted)
+    return Outcome(State.LIMITED, wanted)
 
 
 def _limits(worker: "Worker", attempt: Attempt) -> list[Entry]:

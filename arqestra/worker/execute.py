@@ -322,7 +322,8 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
         again: Literal["retry", "release"] = "release" if state is not State.RETRIED and counted else "retry"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
-        return Ending(leased.id, leased.queue, leased.token, again, outcome.delay_ms, -1, attempts, error)
+        delay_ms, unstarted = outcome.delay_ms, _never_started(attempt)
+        return Ending(leased.id, leased.queue, leased.token, again, delay_ms, -1, attempts, error, unstarted)
     if state in (State.FAILED, State.DEAD) and worker.options.keep_dead:
         return _end(worker, attempt, outcome, "dead", error)
     return _end(worker, attempt, outcome, ENDS.get(state, "fail"), error)
@@ -337,7 +338,13 @@ def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind,
         ttl_ms, data = KEEP_NO_RESULT, b""
     # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
     keep_ms = to_ms(arq.worker.keep_cronjob_progress) if attempt.terms.is_cron else 0  # type: ignore[attr-defined]
-    return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error)
+    unstarted = _never_started(attempt)
+    return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error, unstarted)
+
+
+def _never_started(attempt: Attempt) -> bool:
+    """It was admitted under its limits, and was not called."""
+    return attempt.started_ms == 0 and bool(attempt.leased.spec) and not attempt.leased.flag
 
 
 def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes:

@@ -24,6 +24,7 @@ from arqestra import (
     Worker,
     create_pool,
 )
+from arqestra.wire import decode_payload
 from tests.integration import control_jobs as jobs
 from tests.integration.engine_worker import until, url_of
 
@@ -153,6 +154,29 @@ async def test_dead_jobs_are_retried_and_discarded_in_bulk(pool: Pool) -> None:
         assert await queue.discard_dead([failed[1].job_id]) == 1
         assert await queue.discard_dead() == 4
         assert await queue.dead() == []
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_a_job_that_is_run_again_keeps_priority_headers_and_the_time_that_it_has(pool: Pool, bulk: bool) -> None:
+    options = jobs.flaky.options(priority=7, headers={"trace": "t1"}, expires=7200)
+    job = await enqueued(pool, options, 1, "value")
+
+    async def stored() -> tuple[dict[str, Any], int]:
+        payload = decode_payload(pool.serializer, await pool.get(pool.store.keys.job(job.job_id)))
+        options = payload.options
+        return {name: options[name] for name in ("h", "p")}, options["x"] - payload.enqueued_ms - pool.clock_offset_ms
+
+    before, has_ms = await stored()
+    async with working(pool):
+        with pytest.raises(ValueError, match="attempt 1"):
+            await job.result(timeout=10)
+
+    await (pool.queue().retry_dead() if bulk else job.retry())
+
+    again, has_again_ms = await stored()
+    assert again == before == {"h": {"trace": "t1"}, "p": 7}
+    assert has_again_ms == pytest.approx(has_ms, abs=2 * abs(pool.clock_offset_ms))
+    assert await pool.zscore("arq:queue", job.job_id) < 0
 
 
 async def _dead(pool: Pool, count: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,8 +15,10 @@ from arqestra import (
     ArgumentsError,
     ConcurrencyLimit,
     Debounce,
+    JobStatus,
     Pool,
     RateLimit,
+    SettingsError,
     Unique,
     Worker,
     create_pool,
@@ -71,7 +74,22 @@ async def settled(ctx: Any, value: int) -> int:
         return value
 
 
-ALL = [rated, per_tenant, free, once, settled]
+@job(rate_limit="1/h")
+async def hourly(ctx: Any, what: str) -> str:
+    with counted("hourly"):
+        return what
+
+
+@job(rate_limit=RateLimit("1/h", name="hourly"))
+async def unknown_to_workers(ctx: Any) -> None: ...
+
+
+@job(unique=Unique(key=lambda number: "all", until="started"))
+async def until_started(ctx: Any, number: int) -> int:
+    return number
+
+
+ALL = [rated, per_tenant, free, once, settled, hourly, until_started]
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +109,8 @@ async def pool(redis_url: str) -> AsyncIterator[Pool]:
 @contextlib.asynccontextmanager
 async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
     settings = {"ctx": {"let_go": asyncio.Event()}, "max_jobs": 20, **settings}
-    worker = Worker(ALL, redis_settings=url_of(pool), serializer="msgpack", handle_signals=False, **settings)
+    settings = {"functions": ALL, "serializer": "msgpack", "handle_signals": False, **settings}
+    worker = Worker(redis_settings=url_of(pool), **settings)
     running = asyncio.ensure_future(worker.async_run())
     try:
         yield worker
@@ -138,6 +157,35 @@ async def test_the_concurrency_of_a_whole_queue(pool: Pool) -> None:
     assert running <= 3
 
 
+async def test_a_job_that_its_first_claim_sends_back_for_the_limit_of_the_queue_starts_with_the_next(
+    pool: Pool,
+) -> None:
+    job = await pool.enqueue(hourly, "once")
+    assert job is not None
+    async with working(pool, queue_concurrency={"arq:queue": 3}):
+        assert await job.result(timeout=10) == "once"
+
+
+@pytest.mark.parametrize("why", ["expired", "unknown function", "undecodable", "tries exceeded"])
+async def test_jobs_that_never_start_take_nothing_of_a_rate(pool: Pool, why: str) -> None:
+    keys = pool.store.keys
+    for _ in range(3):
+        if why == "unknown function":
+            job: Any = await pool.enqueue(unknown_to_workers)
+        else:
+            job = await pool.enqueue(hourly.options(expires=0.01 if why == "expired" else None), why)
+        if why == "undecodable":
+            await pool.set(keys.job(job.job_id), b"nonsense")
+        elif why == "tries exceeded":
+            await pool.set(keys.attempts(job.job_id), 99)
+    await asyncio.sleep(0.02)  # past the deadline of those that have one
+    fresh = await pool.enqueue(hourly, "fresh")
+    assert fresh is not None
+
+    async with working(pool):
+        assert await fresh.result(timeout=10) == "fresh"
+
+
 async def test_a_key_function_that_fails_fails_in_the_producer_and_as_a_result(pool: Pool) -> None:
     @job(name="free", rate_limit=RateLimit("1/s", key=lambda nothing: nothing.missing))
     async def broken(ctx: Any, name: str) -> None: ...
@@ -145,6 +193,29 @@ async def test_a_key_function_that_fails_fails_in_the_producer_and_as_a_result(p
     with pytest.raises(ArgumentsError, match="rate limit of free: its key function failed: AttributeError"):
         await pool.enqueue(broken, "x")
     assert await pool.queue().depth() == 0
+
+
+@pytest.mark.parametrize("calls_alike", [1, 2])
+async def test_a_key_function_that_gives_another_value_each_time_fails_its_job_and_harms_no_other(
+    pool: Pool, calls_alike: int
+) -> None:
+    """Also if only the next worker that takes the job sees the difference."""
+    calls = itertools.count(1)
+
+    @job(name="unstable", concurrency=ConcurrencyLimit(3, key=lambda: next(calls) // calls_alike))
+    async def unstable(ctx: Any) -> None: ...
+
+    failing = await pool.enqueue(unstable)
+    assert failing is not None
+    async with working(pool, functions=[*ALL, unstable]):
+        with pytest.raises(SettingsError, match="limits of unstable: expected key functions that give the same"):
+            await failing.result(timeout=10)
+        other = await pool.enqueue(free, "other")
+        assert other is not None
+        assert await other.result(timeout=10) == "other"
+
+    held = [key async for key in pool.scan_iter("arqestra:*") if b"lane" in key or b"specs" in key or b"hold" in key]
+    assert held == []
 
 
 async def test_one_job_of_a_hundred_and_its_handle_for_all(pool: Pool) -> None:
@@ -155,6 +226,39 @@ async def test_one_job_of_a_hundred_and_its_handle_for_all(pool: Pool) -> None:
 
     assert len({job.job_id for job in jobs if job}) == 1
     assert len(STARTS) == 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_the_handle_of_a_job_that_stands_for_another_is_of_its_own_queue(pool: Pool, many: bool) -> None:
+    first = await pool.enqueue(once.options(queue="low"), 1)
+    high = once.options(queue="high")
+    assert first is not None
+    second = (await pool.enqueue_many([high.bind(1)]))[0] if many else await pool.enqueue(high, 1)
+    assert second is not None
+
+    assert second.job_id == first.job_id
+    assert await second.status() is JobStatus.queued
+    assert await second.delete()
+    assert [key async for key in pool.scan_iter()] == []
+
+
+async def test_a_lock_until_the_start_is_kept_while_the_job_waits_for_the_limit_of_the_queue(pool: Pool) -> None:
+    async with working(pool, queue_concurrency={"arq:queue": 1}) as worker:
+        blocking = await pool.enqueue(once, 1)
+        await until(lambda: _started(1), "the job that fills the queue runs")
+        waiting = await pool.enqueue(until_started, 1)
+        assert waiting is not None
+        keys = pool.store.keys
+
+        async def knows_its_limit() -> bool:
+            return b"q:arq:queue" in (await pool.hget(keys.specs("arq:queue"), waiting.job_id) or b"")
+
+        await until(knows_its_limit, "the worker has sent the job back with the limit of the queue")
+        assert await pool.enqueue(until_started, 2) is None
+        worker.ctx["let_go"].set()
+        assert blocking is not None
+        await blocking.result(timeout=10)
+        assert await waiting.result(timeout=10) == 1
 
 
 async def test_a_debounce_runs_once_with_the_last_arguments(pool: Pool) -> None:
@@ -187,6 +291,22 @@ async def test_a_critical_job_starts_before_any_low_job_that_was_not_claimed(poo
 
     place = next(i for i, (what, _) in enumerate(STARTS) if what == "critical")
     assert place <= claimed + 3 * 10  # a turn that was under way, and its followers in the pipeline
+
+
+async def test_a_job_in_a_paused_queue_is_aborted_at_once(pool: Pool) -> None:
+    async with working(pool, poll_delay=30, allow_abort_jobs=True) as worker:
+        keys = pool.store.keys
+        await pool.queue().pause()
+        job = await pool.enqueue(free, "never runs")
+
+        async def rests() -> bool:
+            return await pool.zscore(keys.resting("arq:queue"), worker.worker_id) is not None
+
+        await until(rests, "the worker rests while the queue is paused")
+        assert job is not None
+        assert await job.abort(timeout=10)
+
+    assert STARTS == []
 
 
 async def _started(count: int) -> bool:

@@ -69,6 +69,9 @@ class Model:
 
     def _store(self, now: int, job: NewJob) -> bool:
         """Whether the job is due at once."""
+        if job.nonce:
+            self.dead.pop(job.id, None)
+            self.dead_results.pop(job.id, None)
         self.attempts.pop(job.id, None)
         self.aborts.pop(job.id, None)
         self.payloads[job.id] = job.payload

@@ -16,7 +16,17 @@ from arqestra.keys import Keys
 from arqestra.limits import Entry
 from arqestra.store.codec import encode_extra
 from arqestra.store.flows import FlowStore, NodeRecord, encode_node, node_spec
-from arqestra.store.records import Claimed, ClaimRequest, Ending, EndingKind, HeldLease, LeasedJob, NewJob, QueueShare
+from arqestra.store.records import (
+    Claimed,
+    ClaimRequest,
+    Ending,
+    EndingKind,
+    HeldLease,
+    LeasedJob,
+    NewJob,
+    QueueShare,
+    StandIn,
+)
 from arqestra.store.store import Store
 from arqestra.unique import Lock
 
@@ -33,10 +43,9 @@ def extra(
     *entries: tuple[object, ...], priority: int = 0, lock: tuple[object, ...] | None = None, until: str = ""
 ) -> bytes:
     """What an enqueue says of a job beyond the plain one: priority, limits, lock."""
-    first_limit = entries[0][1] if entries else ""
     if lock is not None and lock[1]:
         entries = (*entries, ("u", lock[0], lock[1]))
-    return encode_extra(priority, str(first_limit), lock and Lock(*lock), entries)
+    return encode_extra(priority, lock and Lock(*lock), entries)
 
 
 @dataclass
@@ -202,10 +211,18 @@ class StoreWorker:
         return claimed.jobs[0]
 
     async def finish(
-        self, job: LeasedJob, kind: Kind = "end", number: int = 0, *, ttl_ms: int = 60_000, result: bytes = b""
+        self,
+        job: LeasedJob,
+        kind: Kind = "end",
+        number: int = 0,
+        *,
+        ttl_ms: int = 60_000,
+        result: bytes = b"",
+        unstarted: bool = False,
     ) -> bool:
         """Write one outcome; whether the lease still held."""
-        ending = Ending(job.id, job.queue, job.token, kind, number, ttl_ms if kind in ENDS else -1, result)
+        kept_ms = ttl_ms if kind in ENDS else -1
+        ending = Ending(job.id, job.queue, job.token, kind, number, kept_ms, result, b"", unstarted)
         written, _ = await self.store.turn([ending], None)
         return written[0]
 
@@ -248,11 +265,15 @@ class Scene:
         queue: str = QUEUE,
         extra: bytes = b"",
     ) -> list[bool | str]:
-        """Enqueue jobs that differ in their ids alone. The payload of a unique one is its nonce."""
+        """Enqueue jobs that differ in their ids alone; for each whether it was accepted, or the id of its stand-in.
+
+        The payload of a unique one is its nonce.
+        """
         nonce = payload.decode() if unique else ""
-        return await self.store.enqueue(
+        verdicts = await self.store.enqueue(
             [NewJob(queue, job_id, payload, when, nonce, attempts, extra) for job_id in ids]
         )
+        return [verdict.id if isinstance(verdict, StandIn) else verdict for verdict in verdicts]
 
     # -- flows ----------------------------------------------------------------------------------------------------
 

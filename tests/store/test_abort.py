@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import KEYS, QUEUE, Scene, worker_ear
+from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
 
 
 async def test_the_worker_that_runs_the_job_is_told_at_once(scene: Scene) -> None:
@@ -19,6 +19,32 @@ async def test_a_worker_is_woken_to_record_the_abort_of_a_queued_job(scene: Scen
     async with worker_ear(scene.redis, "w1") as ear:
         assert await scene.store.abort("a", QUEUE) == "queued"
         assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+
+
+async def test_one_worker_that_rests_is_woken_to_record_an_abort_in_a_paused_queue(scene: Scene) -> None:
+    await scene.enqueue("a")
+    await scene.store.pause(QUEUE, paused=True)
+    for name in ("killed", "w1", "w2"):
+        assert (await scene.worker(name).claim(wait=True)).jobs == []
+        scene.clock.advance(1)
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        assert await scene.store.abort("a", QUEUE) == "queued"
+        assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+
+    assert [job.flag for job in (await scene.worker("w1").claim(wait=True, aborts=True)).jobs] == ["abort"]
+
+
+async def test_a_worker_is_woken_for_a_job_that_crashed_and_waits_in_a_lane(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(("r", "r:f:", 4.0 * LEASE_MS, 1)))
+    await scene.worker("w1").claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        await scene.worker("w2").claim(wait=True)
+        await ear.heard()
+        assert await scene.store.abort("a", QUEUE) == "queued"
+        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+
+    assert [job.flag for job in (await scene.worker("w2").claim(aborts=True)).jobs] == ["abort"]
 
 
 async def test_a_request_lasts_until_a_worker_takes_it(scene: Scene) -> None:

@@ -75,6 +75,19 @@ async def test_a_chosen_id_that_exists_is_refused_in_every_state(scene: Scene, s
     assert await scene.redis.get(KEYS.job("a")) in (b"first", None)
 
 
+async def test_a_chosen_id_that_is_enqueued_anew_leaves_the_dead_set(scene: Scene) -> None:
+    """Or the dead job could be run again after the new one has succeeded."""
+    await scene.enqueue("a", unique=True, payload=b"first")
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "dead", ttl_ms=-1, result=b"failed")
+
+    assert await scene.enqueue("a", unique=True, payload=b"second") == [True]
+
+    assert await scene.keys() == {QUEUE, "arq:job:a"}
+    await worker.finish(await worker.claim_one(), ttl_ms=-1)
+    assert await scene.store.requeue("a", QUEUE, b"failed", b"first") == "changed"
+
+
 async def test_a_chosen_id_is_refused_while_only_a_stock_record_holds_it(scene: Scene) -> None:
     """arq keeps a cron job's record for a minute after its end, so that no second worker enqueues the tick again."""
     await scene.redis.set(KEYS.lease("cron:tick"), "1")

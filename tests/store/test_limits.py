@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -150,6 +152,72 @@ async def test_a_cap_holds_while_leases_are_renewed(scene: Scene) -> None:
         assert await other.claim_ids(10) == []
 
 
+async def test_a_crashed_job_that_waits_for_its_rate_is_not_its_old_workers_any_more(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(("r", "r:f:", 4.0 * LEASE_MS, 1)))
+    old, new = scene.worker("w1"), scene.worker("w2")
+    job = await old.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    assert await new.claim_ids(10) == []
+
+    assert (await old.renew(job)).lost == ["a"]
+    assert not await old.finish(job)
+    assert not await old.finish(job, "release")
+    assert await scene.score("a") == 8639999999999000
+
+    scene.clock.advance(3 * LEASE_MS)
+    again = await new.claim_one()
+    assert (again.id, again.crashes) == ("a", 1)
+
+
+async def test_a_worker_that_lost_its_place_to_another_cannot_have_it_back(scene: Scene) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    old, new = scene.worker("w1"), scene.worker("w2")
+    job = await old.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    other = await new.claim_one()
+
+    renewed = await old.renew(job)
+
+    assert renewed.lost == [job.id]
+    assert not await old.finish(job)
+    assert (await new.renew(other)).lost == []
+    await new.finish(other)
+    again = await new.claim_one()
+    assert {again.id, other.id} == {"a", "b"}
+    await new.finish(again, ttl_ms=-1)
+    assert await scene.keys() == {KEYS.result(other.id)}
+
+
+async def test_the_crashes_of_a_held_job_are_remembered_however_long_it_waits(scene: Scene) -> None:
+    hour_ms = 3_600_000
+    await scene.enqueue("a", extra=extra(("r", "r:f:", 1.0 * hour_ms, 1)))
+    worker = scene.worker()
+    await worker.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+
+    claimed = await worker.claim(10)
+
+    assert claimed.jobs == []
+    assert await scene.redis.pttl(KEYS.lease("a")) > hour_ms
+
+
+async def test_a_held_suspect_waits_for_a_worker_without_one(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(RATE))
+    worker = scene.worker()
+    for _ in range(2):
+        await worker.claim_one()
+        scene.clock.advance(LEASE_MS + 1)
+    await scene.enqueue("b", extra=extra(RATE))
+    await worker.claim_one()
+    await worker.claim(10)
+    scene.clock.advance(1000)
+
+    assert (await worker.claim(10, holds_suspect=True)).jobs == []
+
+    scene.clock.advance(1000)
+    assert (await worker.claim_one()).crashes == 2
+
+
 async def test_tenants_are_served_round_robin(scene: Scene) -> None:
     await scene.enqueue(*(f"big{number:04}" for number in range(2_000)), extra=extra(of_tenant("big", 10)))
     await scene.enqueue(*(f"small{number}" for number in range(10)), extra=extra(of_tenant("small", 10)))
@@ -174,6 +242,80 @@ async def test_a_job_under_two_limits_needs_both(scene: Scene) -> None:
     await worker.finish(first)
 
     assert await worker.claim_ids(10) == ["b"]
+
+
+async def test_jobs_under_two_limits_wait_in_one_lane_whichever_of_the_two_is_full(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number:02}" for number in range(50)), extra=extra(RATE, of_tenant("t")))
+    worker = scene.worker()
+
+    lanes = set()
+    for started in range(1, 11):
+        job = await worker.claim_one()
+        for _ in ("both are full", "the rate would let it, the place is taken"):
+            assert await worker.claim_ids(10) == []
+            lanes |= {key for key in await scene.keys() if key.startswith(KEYS.lane(QUEUE, ""))}
+            assert await scene.redis.zcard(min(lanes)) == 50 - started
+            scene.clock.advance(1000)
+        await worker.finish(job)
+
+    assert len(lanes) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "shared"),
+    [
+        (lambda tenant: ("r", f"r:f:{tenant}", 1.0, 1), ("c", "c:f:", 2)),
+        (lambda tenant: ("c", f"c:f:{tenant}", 1), ("c", "q:arq:queue", 2)),
+        (lambda tenant: ("c", f"c:f:{tenant}", 5), ("c", "q:arq:queue", 2)),
+        (lambda tenant: ("c", f"c:f:{tenant}", 1), ("c", "q:arq:queue", 1)),
+    ],
+)
+async def test_tenants_that_share_a_limit_are_served_round_robin(scene: Scene, own: Any, shared: Any) -> None:
+    await scene.enqueue(*(f"big{number:04}" for number in range(1_500)), extra=extra(own("big"), shared))
+    await scene.enqueue(*(f"small{number}" for number in range(10)), extra=extra(own("small"), shared))
+    worker = scene.worker()
+
+    served, running = [], (await worker.claim(10)).jobs
+    for _ in range(30):
+        served += [job.id.rstrip("0123456789") for job in running[:1]]
+        await worker.finish(running.pop(0))
+        scene.clock.advance(1)
+        running += (await worker.claim(10)).jobs
+
+    assert Counter(served[:22])["small"] == 10
+
+
+async def test_a_lane_goes_to_the_limit_that_keeps_it_waiting_and_leaves_room_for_others(scene: Scene) -> None:
+    shared = ("c", "c:f:", 3)
+    slow, quick = ("r", "r:f:slow", 60_000.0, 1), ("r", "r:f:quick", 1.0, 1)
+    await scene.enqueue("slow0", "slow1", "slow2", extra=extra(slow, shared))
+    await scene.enqueue("quick0", "quick1", "quick2", extra=extra(quick, shared))
+    worker = scene.worker()
+
+    started = []
+    for _ in range(4):
+        for job in (await worker.claim(10)).jobs:
+            started.append(job.id)
+            await worker.finish(job)
+        scene.clock.advance(1)
+
+    assert sorted(started) == ["quick0", "quick1", "quick2", "slow0"]
+    scene.clock.advance(60_000)
+    assert await worker.claim_ids(10) == ["slow1"]
+
+
+async def test_a_lane_of_long_names_has_a_key_of_a_bounded_size(scene: Scene) -> None:
+    limits = ("r", "r:" + "f" * 2_000, 1000.0, 1), ("c", "c:" + "f" * 2_000, 1)
+    await scene.enqueue("a", "b", extra=extra(*limits))
+    worker = scene.worker()
+    lane = next(key for key in await scene.keys() if key.startswith(KEYS.lane(QUEUE, "")))
+    assert len(lane) < 300
+
+    for _ in range(2):
+        await worker.finish(await worker.claim_one(), ttl_ms=-1)
+        scene.clock.advance(1000)
+
+    assert {key.partition(":r:")[0] for key in await scene.keys()} == {"arqestra:rate"}
 
 
 async def test_one_limit_holds_across_queues(scene: Scene) -> None:
@@ -201,6 +343,43 @@ async def test_limits_that_a_worker_knows_and_the_producer_did_not(scene: Scene)
     assert [(job.id, job.spec, job.attempt) for job in claimed] == [("a", spec, 1)]
     await worker.finish(claimed[0])
     assert [job.id for job in (await worker.claim(10)).jobs] == ["b"]
+
+
+async def test_due_jobs_behind_those_that_are_held_are_found_in_the_same_claim(scene: Scene) -> None:
+    await scene.enqueue("running", extra=extra(of_tenant("t")))
+    worker = scene.worker()
+    await worker.claim_one()
+    for number in range(600):  # more than two pages, held and free ones in turns of ten
+        limited = number // 10 % 2 == 0
+        await scene.enqueue(f"j{number:03}", when="+5", extra=extra(of_tenant("t")) if limited else b"")
+    scene.clock.advance(5)
+
+    assert await worker.claim_ids(300) == [f"j{number:03}" for number in range(600) if number // 10 % 2]
+
+
+@pytest.mark.parametrize("limit", [of_tenant("t", 1_000), ("r", "r:f:", 0.001, 1_000), ("r", "r:f:", 1000.0, 60)])
+async def test_a_lane_with_room_counts_by_its_jobs_in_the_fair_share(scene: Scene, limit: tuple[object, ...]) -> None:
+    await scene.enqueue(*(f"j{number:03}" for number in range(200)), extra=extra(limit))
+    for name in ("w2", "w3"):
+        await scene.redis.zadd(KEYS.waiting(QUEUE), {name: scene.clock()})
+
+    async with worker_ear(scene.redis, "w2", "w3"):
+        claimed = await scene.worker().claim(40, wait=True)
+
+    share = 20 if limit[-1] == 60 else 40
+    assert len(claimed.jobs) == share
+
+
+async def test_a_full_lane_counts_as_one_job_in_the_fair_share(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number:03}" for number in range(200)), extra=extra(of_tenant("t", 1)))
+    await scene.redis.zadd(KEYS.waiting(QUEUE), {"w2": scene.clock()})
+
+    async with worker_ear(scene.redis, "w2") as ear:
+        claimed = await scene.worker().claim(40, wait=True)
+        assert await ear.heard() == {}
+
+    assert len(claimed.jobs) == 1
+    assert not claimed.shared
 
 
 async def test_a_deferred_job_is_judged_when_it_is_due(scene: Scene) -> None:
@@ -249,6 +428,39 @@ async def test_a_claim_whose_reply_was_lost_gives_the_same_jobs_and_counts_them_
     assert await scene.redis.zcard(KEYS.holders("c:f:")) == 2
 
 
+async def test_a_ghost_leaves_nothing_of_its_limits_and_locks(scene: Scene) -> None:
+    """A stock worker was killed after it wrote the result: only the queue entry stayed."""
+    asks = extra(RATE, of_tenant("t"), lock=("f:k", "finished", "reject", 0, 0))
+    await scene.enqueue("a", extra=asks)
+    await scene.enqueue("b", extra=extra(RATE, of_tenant("t")))
+    await scene.stock_finish("a")
+    await scene.redis.zadd(QUEUE, {"a": scene.clock()})
+    worker = scene.worker()
+
+    assert await worker.claim_ids(1) == []
+    job = await worker.claim_one()
+    assert job.id == "b"
+    await worker.finish(job, ttl_ms=-1)
+
+    assert await scene.keys() == {KEYS.result("a"), KEYS.rate("r:f:")}
+
+
+async def test_what_stock_workers_leave_of_locks_is_swept_up(scene: Scene) -> None:
+    for number in range(50):
+        await scene.enqueue(f"j{number}", extra=extra(lock=(f"f:{number}", "finished", "reject", 0, 0)))
+        await scene.stock_claim(f"j{number}")
+        await scene.stock_finish(f"j{number}")
+        await scene.redis.delete(KEYS.result(f"j{number}"))
+    await scene.enqueue("waits", extra=extra(lock=("f:k", "finished", "reject", 0, 0)), when="+60000")
+    worker = scene.worker()
+
+    for _ in range(200):
+        await worker.claim(10)
+
+    assert await scene.redis.hkeys(KEYS.specs(QUEUE)) == [b"waits"]  # type: ignore[misc]
+    assert await scene.keys() == {QUEUE, KEYS.job("waits"), KEYS.unique("f:k"), KEYS.specs(QUEUE)}
+
+
 async def test_nothing_is_left_when_all_has_ended(scene: Scene) -> None:
     await scene.enqueue("a", "b", "c", extra=extra(of_tenant("t"), RATE))
     await scene.enqueue("d", "e", when="+10", extra=extra(RATE, priority=5))
@@ -261,3 +473,108 @@ async def test_nothing_is_left_when_all_has_ended(scene: Scene) -> None:
 
     assert await scene.keys() == {KEYS.rate("r:f:")}
     assert await scene.redis.pttl(KEYS.rate("r:f:")) > 0
+
+
+async def drain_unstarted(scene: Scene, kind: Any, **ending: Any) -> list[str]:
+    """Claim ten jobs, none of which starts, without any time passing."""
+    worker, ended = scene.worker(), []
+    for _ in range(10):
+        job = await worker.claim_one()
+        ended.append(job.id)
+        await worker.finish(job, kind, **ending)
+    return ended
+
+
+@pytest.mark.parametrize("kind", ["end", "dead"])
+async def test_jobs_that_end_without_a_start_take_nothing_of_a_rate(scene: Scene, kind: str) -> None:
+    await scene.enqueue(*(f"late{number}" for number in range(10)), "to run", "to wait", extra=extra(RATE))
+
+    ended = await drain_unstarted(scene, kind, unstarted=True, ttl_ms=-1)
+
+    assert ended == [f"late{number}" for number in range(10)]
+    worker = scene.worker()
+    assert await worker.claim_ids(10) == ["to run"]
+    scene.clock.advance(999)
+    assert await worker.claim_ids(10) == []
+
+
+async def test_a_job_that_goes_back_for_other_limits_takes_nothing_of_a_rate(scene: Scene) -> None:
+    await scene.enqueue(*(f"j{number}" for number in range(10)), extra=extra(RATE))
+    spec = encode_spec([RATE, of_tenant("t", 5)])
+
+    await drain_unstarted(scene, "limit", result=spec)
+
+    worker = scene.worker()
+    assert len(await worker.claim_ids(10)) == 1
+    scene.clock.advance(999)
+    assert await worker.claim_ids(10) == []
+
+
+async def test_a_start_that_is_taken_back_opens_the_gate_in_every_queue_and_wakes_workers(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(RATE))
+    await scene.enqueue("b", extra=extra(RATE), queue="other")
+    one, other = scene.worker("w1"), scene.worker("w2", queue="other")
+    job = await one.claim_one()
+    async with worker_ear(scene.redis, "w2") as ear:
+        assert (await other.claim(1, wait=True)).jobs == []
+        await ear.heard()
+        await one.finish(job, unstarted=True)
+        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+    assert await other.claim_ids(1) == ["b"]
+
+
+async def test_a_start_is_taken_back_as_if_it_had_never_been_counted(scene: Scene) -> None:
+    """Also if later claims have started jobs: these keep their distance."""
+    await scene.enqueue("a", "b", "c", extra=extra(RATE))
+    one, other = scene.worker("w1"), scene.worker("w2")
+    late = await one.claim_one()
+    scene.clock.advance(1000)
+    assert await other.claim_ids(10) == ["b"]
+    scene.clock.advance(500)
+
+    await one.finish(late, unstarted=True)
+
+    assert await other.claim_ids(10) == []
+    scene.clock.advance(499)
+    assert await other.claim_ids(10) == []
+    scene.clock.advance(1)
+    assert await other.claim_ids(10) == ["c"]
+
+
+async def test_a_start_that_many_claims_followed_is_not_taken_back(scene: Scene) -> None:
+    quick = ("r", "r:f:", 1.0, 1_000)
+    await scene.enqueue(*(f"j{number:02}" for number in range(30)), extra=extra(quick))
+    first = await scene.worker("w0").claim_one()
+    for number in range(1, 20):
+        await scene.worker(f"w{number}").claim_one()
+    rate = await scene.redis.get(KEYS.rate("r:f:"))
+
+    await scene.worker().finish(first, unstarted=True)
+
+    assert await scene.redis.get(KEYS.rate("r:f:")) == rate
+    assert rate is not None
+    assert len(rate) < 500
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_is_taken_back_no_window_has_more_starts_than_limit_and_burst(scene: Scene, seed: int) -> None:
+    """Jobs that do not start end late, after others have started."""
+    dice, burst, interval_ms = random.Random(seed), 1 + seed % 3, 500
+    await scene.enqueue(*(f"j{number:03}" for number in range(400)), extra=extra(("r", "r:f:", 500.0, burst)))
+    workers = [scene.worker(f"w{number}") for number in range(3)]
+    starts, late = [], []
+    for _ in range(200):
+        scene.clock.advance(dice.choice((0, 0, 1, 100, 499, 500, 2_000)))
+        for job in (await dice.choice(workers).claim(dice.randint(1, 3), lease_ms=10_000_000)).jobs:
+            if dice.random() < 0.5:
+                starts.append(scene.clock())
+                await scene.worker().finish(job)
+            else:
+                late.append(job)
+        if late and dice.random() < 0.5:
+            await scene.worker().finish(late.pop(dice.randrange(len(late))), unstarted=True)
+
+    assert len(starts) > 30
+    for first, at in enumerate(starts):
+        for last in range(first, len(starts)):
+            assert last - first + 1 <= (starts[last] - at) / interval_ms + burst

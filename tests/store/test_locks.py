@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from arqestra.store.records import Ending
 from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra
 
 
@@ -50,6 +52,41 @@ async def test_until_started_the_first_attempt_frees_it(scene: Scene) -> None:
     assert await scene.enqueue("b", extra=lock("started")) == [True]
 
 
+@pytest.mark.parametrize("kind", ["limit", "release"])
+async def test_until_started_a_job_that_comes_back_without_a_start_holds_it_as_before(scene: Scene, kind: Any) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    held = await scene.redis.get(KEYS.unique("f:k"))
+    worker = scene.worker()
+    scene.clock.advance(50)
+
+    job = await worker.claim_one()
+    await worker.finish(job, kind, result=job.spec if kind == "limit" else b"", unstarted=True)
+
+    assert await scene.redis.get(KEYS.unique("f:k")) == held
+    assert await scene.redis.pttl(KEYS.unique("f:k")) > 0
+    assert await scene.enqueue("b", extra=lock("started")) == [False]
+
+
+async def test_until_started_a_job_that_comes_back_leaves_the_lock_to_who_took_it_meanwhile(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    worker = scene.worker()
+    job = await worker.claim_one()
+    assert await scene.enqueue("b", extra=lock("started")) == [True]
+
+    await worker.finish(job, "limit", result=job.spec)
+
+    assert await scene.enqueue("c", extra=lock("started", "return")) == ["b"]
+
+
+async def test_until_started_nothing_of_the_lock_is_left_when_the_job_has_ended(scene: Scene) -> None:
+    await scene.enqueue("a", extra=lock("started"))
+    worker = scene.worker()
+
+    await worker.finish(await worker.claim_one(), ttl_ms=-1)
+
+    assert await scene.keys() == set()
+
+
 async def test_until_a_time_it_outlives_the_job(scene: Scene) -> None:
     await scene.enqueue("a", extra=lock("", ttl_ms=30_000))
     worker = scene.worker()
@@ -89,6 +126,70 @@ async def test_replace_leaves_a_running_job_alone(scene: Scene) -> None:
 
     assert await scene.enqueue("b", payload=b"new", extra=lock(on_conflict="replace")) == [False]
     assert await scene.redis.get(KEYS.job("a")) == b"old"
+
+
+async def test_a_replaced_job_is_as_new(scene: Scene) -> None:
+    """Its attempts and their errors were those of other arguments."""
+    asks = lock(on_conflict="replace")
+    await scene.enqueue("a", payload=b"old", extra=asks)
+    worker = scene.worker()
+    for _ in range(3):
+        job = await worker.claim_one()
+        await scene.store.turn([Ending(job.id, job.queue, job.token, "retry", error=b"an error")], None)
+
+    assert await scene.enqueue("b", payload=b"new", extra=asks) == ["a"]
+
+    again = await worker.claim_one()
+    assert (again.id, again.payload, again.attempt) == ("a", b"new", 1)
+    assert (await scene.store.peek("a", QUEUE, payload=True)).errors == ()
+
+
+async def test_replace_reaches_a_job_that_crashed_and_waits_for_its_turn(scene: Scene) -> None:
+    asks = extra(("r", "r:f:", 4.0 * LEASE_MS, 1), lock=("f:k", "finished", "replace", 0, 0))
+    await scene.enqueue("a", payload=b"old", extra=asks)
+    worker = scene.worker()
+    await worker.claim_one()
+    scene.clock.advance(LEASE_MS + 1)
+    await worker.claim(10)
+
+    assert await scene.enqueue("b", payload=b"new", extra=asks) == ["a"]
+
+    scene.clock.advance(4 * LEASE_MS)
+    again = await worker.claim_one()
+    assert (again.payload, again.attempt, again.crashes) == (b"new", 1, 0)
+
+
+@pytest.mark.parametrize("on_conflict", ["reject", "return", "replace"])
+@pytest.mark.parametrize("until", ["started", "finished"])
+async def test_a_waiting_job_that_is_to_be_aborted_stands_for_no_other(
+    scene: Scene, until: str, on_conflict: str
+) -> None:
+    asks = lock(until, on_conflict)
+    await scene.enqueue("a", when="+5000", extra=asks)
+    await scene.store.abort("a", QUEUE)
+
+    assert await scene.enqueue("b", when="+5000", extra=asks) == [True]
+
+    worker = scene.worker()
+    aborted = (await worker.claim(10, aborts=True)).jobs
+    assert [(job.id, job.flag) for job in aborted] == [("a", "abort")]
+    await worker.finish(aborted[0])
+    assert await scene.enqueue("c", when="+5000", extra=lock(until, "return")) == ["b"]
+    scene.clock.advance(5000)
+    assert await worker.claim_ids(10) == ["b"]
+
+
+@pytest.mark.parametrize("on_conflict", ["reject", "return", "replace"])
+async def test_while_a_job_that_is_to_be_aborted_runs_there_is_no_other(scene: Scene, on_conflict: str) -> None:
+    await scene.enqueue("a", extra=lock())
+    worker = scene.worker()
+    job = await worker.claim_one()
+    await scene.store.abort("a", QUEUE)
+
+    assert await scene.enqueue("b", extra=lock(on_conflict=on_conflict)) == [False]
+
+    await worker.finish(job)
+    assert await scene.enqueue("b", extra=lock(on_conflict=on_conflict)) == [True]
 
 
 async def test_a_debounce_waits_no_longer_than_its_limit(scene: Scene) -> None:

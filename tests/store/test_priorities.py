@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import LEASE_MS, QUEUE, Scene, extra
+from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra
 
 
 async def test_the_most_urgent_comes_first_and_equals_are_first_in_first_out(scene: Scene) -> None:
@@ -22,6 +22,33 @@ async def test_a_deferred_job_takes_its_place_when_it_becomes_due(scene: Scene) 
     scene.clock.advance(1000)
 
     assert await worker.claim_ids(1) == ["later"]
+
+
+async def test_thousands_that_become_due_at_once_are_in_order_at_once(scene: Scene) -> None:
+    await scene.enqueue(*(f"less{number:04}" for number in range(1_500)), when="+5", extra=extra(priority=1))
+    await scene.enqueue(*(f"more{number:04}" for number in range(10)), when="+6", extra=extra(priority=9))
+    scene.clock.advance(6)
+
+    claimed = await scene.worker().claim_ids(1_000)
+
+    assert claimed == [*(f"more{number:04}" for number in range(10)), *(f"less{number:04}" for number in range(990))]
+    assert await scene.redis.exists(KEYS.promote(QUEUE)) == 0
+
+
+async def test_a_job_that_is_taken_before_it_took_its_place_keeps_its_priority(scene: Scene) -> None:
+    await scene.enqueue("urgent", when="+5", extra=extra(priority=9))
+    scene.clock.advance(6)
+    worker = scene.worker()
+
+    claimed = await worker.claim(only=("urgent",))
+    await worker.finish(claimed.jobs[0], "retry")
+
+    await scene.enqueue("plain")
+    scene.clock.advance(10)
+    assert await worker.claim_ids(1) == ["urgent"]
+    lease = await scene.lease("urgent")
+    assert lease is not None
+    assert lease.due_ms < 0
 
 
 async def test_a_job_keeps_its_priority_over_a_retry_a_release_and_a_crash(scene: Scene) -> None:

@@ -22,6 +22,15 @@ async def test_an_ended_job_is_queued_as_if_it_were_new(scene: Scene, kind: Kind
     assert (job.attempt, job.payload, job.due_ms) == (1, b"payload again", scene.clock.now_ms)
 
 
+async def test_an_ended_job_keeps_its_priority(scene: Scene) -> None:
+    await scene.redis.set(KEYS.result("a"), b"failed")
+    await scene.enqueue("b")
+
+    await scene.store.requeue("a", QUEUE, b"failed", b"payload again", 5)
+
+    assert await scene.worker().claim_ids(1) == ["a"]
+
+
 async def test_another_result_is_not_overwritten(scene: Scene) -> None:
     await scene.redis.set(KEYS.result("a"), b"newer")
 

@@ -12,7 +12,7 @@ import pytest
 from arqestra import Backoff, ConcurrencyLimit, Debounce, RateLimit, SettingsError, Snooze, Unique, cron, job
 from arqestra.durations import seconds_of
 from arqestra.errors import ArgumentsError
-from arqestra.limits import encode_spec, key_text, spec_with_limits
+from arqestra.limits import changes_of, encode_spec, key_text, spec_with_limits
 from arqestra.outcome import Outcome, State, retried_by
 
 
@@ -178,9 +178,15 @@ def test_a_cron_job_of_a_job_function_keeps_its_options() -> None:
     assert (made.control.rate_limit, made.plain) == (tidy.control.rate_limit, tidy.plain)  # type: ignore[attr-defined]
 
 
-def test_a_spec_with_other_limits_keeps_its_locks() -> None:
+def test_a_spec_with_other_limits_keeps_its_locks_and_counts_the_changes() -> None:
     lock = ("u", "f:k", "finished")
     old = encode_spec([("c", "c:f:", 2), lock])
 
-    assert spec_with_limits(old, [("c", "c:f:", 3)]) == encode_spec([("c", "c:f:", 3), lock])
+    once = spec_with_limits(old, [("c", "c:f:", 3)])
+    twice = spec_with_limits(once, [("c", "c:f:", 4)])
+
+    assert once == encode_spec([("c", "c:f:", 3), ("v", 1), lock])
+    assert (changes_of(old), changes_of(once), changes_of(twice)) == (0, 1, 2)
+    assert spec_with_limits(twice, [("c", "c:f:", 4)]) == twice
+    assert spec_with_limits(twice, []) == encode_spec([lock])
     assert spec_with_limits(b"", []) == b""

@@ -1,29 +1,96 @@
 -- Part of claim.lua: jobs that wait in lanes. Needs _claim_take.
 
--- The first job of a lane: take it, let the gate wait, or send it on to the lane of another limit. A served gate goes
--- behind those that are open.
-local function visit_lane(limit)
-  local head = call('ZRANGE', lane_of(queue, limit), 0, 0, 'WITHSCORES')
+-- The other limit whose line a lane is to wait in, and when to try it there: one that has no room, or one that comes
+-- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane
+-- goes round and round.
+local function other_line(id, spec, limit)
+  local blocked, at = refusal(id, spec, now)
+  if blocked then
+    return blocked, at
+  end
+  local behind = false
+  for _, other in ipairs(limits_of(spec)) do
+    local opens = behind and call('ZSCORE', GATES .. queue, other)
+    if opens then
+      return other, opens
+    end
+    behind = behind or other == limit
+  end
+end
+
+local function start_from_lane(id, order, spec, packed)
+  local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
+  if crashes then
+    return judge_crashed(id, order, crashes + 1, packed)
+  end
+  admit(id, spec, now, token)
+  take(id, order, 0, '', packed)
+end
+
+-- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another
+-- line. A served gate goes behind those that are open, a served lane to the end of its line.
+local function visit_gate(limit)
+  local lane = call('ZRANGE', line_of(queue, limit), 0, 0)[1] or ''
+  local head = call('ZRANGE', jobs_of(queue, lane), 0, 0, 'WITHSCORES')
   local id, order = head[1], tonumber(head[2])
   if not id then
-    call('ZREM', GATES .. queue, limit)
-    call('SREM', LANES .. limit, queue)
-    return
+    return leave_line(queue, lane, limit)
   end
   local spec, packed = spec_of(queue, id)
-  local blocked, at = refusal(id, spec or {}, now)
-  if blocked == limit then
-    call('ZADD', GATES .. queue, 'XX', math.max(at, now + 1), limit)
-  elseif blocked then
-    unpark(queue, id, limit)
-    park(queue, id, blocked, order, at)
-  else
-    call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
-    unpark(queue, id, limit)
-    local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
-    admit(id, spec or {}, now)
-    take(id, order, crashes and crashes + 1 or 0, '', packed)
+  spec = spec or {}
+  for _, entry in ipairs(spec) do
+    local at = entry[2] == limit and free_at(entry, id, now)
+    if at then
+      return call('ZADD', GATES .. queue, 'XX', math.max(at, now + 1), limit)
+    end
   end
+  local other, opens = other_line(id, spec, limit)
+  if other then
+    leave_line(queue, lane, limit)
+    return stand_in_line(queue, lane, other, opens)
+  end
+  stand_in_line(queue, lane, limit, now)
+  call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
+  unpark(queue, id, lane, limits_of(spec))
+  start_from_lane(id, order, spec, packed)
+end
+
+-- How many starts a limit has room for now; a gate that is open is worth one visit in any case.
+local function room_under(entry)
+  if entry[1] == 'c' then
+    return math.max(1, entry[3] - call('ZCARD', HOLDERS .. entry[2]))
+  end
+  local paid = math.max(rate_of(entry[2])[1], now)
+  return math.max(1, math.floor((now - paid) / entry[3]) + entry[4])
+end
+
+-- How many jobs in the line of a limit might start now.
+local function ready_in_line(limit)
+  local line = line_of(queue, limit)
+  local lanes = call('ZRANGE', line, 0, LANES_COUNTED - 1)
+  local ready = math.max(0, call('ZCARD', line) - LANES_COUNTED)
+  for _, lane in ipairs(lanes) do
+    ready = ready + call('ZCARD', jobs_of(queue, lane))
+  end
+  local head = ready > 1 and call('ZRANGE', jobs_of(queue, lanes[1]), 0, 0)[1]
+  for _, entry in ipairs(head and spec_of(queue, head) or {}) do
+    if entry[2] == limit then
+      return math.min(ready, room_under(entry))
+    end
+  end
+  return 1
+end
+
+-- How many jobs in lanes might start now; that there are `enough` is all that matters.
+local function ready_in_lanes(enough)
+  local ready = call('ZCOUNT', GATES .. queue, '-inf', '(' .. now + 1)
+  for _, limit in ipairs(call('ZRANGEBYSCORE', GATES .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, GATES_COUNTED)) do
+    if ready >= enough then
+      break
+    end
+    ready = ready - 1 + ready_in_line(limit)
+  end
+  return ready
 end
 
 local function take_from_lanes(want)
@@ -34,7 +101,7 @@ local function take_from_lanes(want)
       return
     end
     visit = visit + 1
-    visit_lane(limit)
+    visit_gate(limit)
   end
 end
 

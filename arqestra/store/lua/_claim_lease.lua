@@ -4,7 +4,30 @@
 local function unlock_started(id, packed)
   for _, entry in ipairs(cmsgpack.unpack(packed)) do
     if entry[1] == 'u' and entry[3] == 'started' then
-      unlock(id, entry[2])
+      mark_started(id, entry[2], true)
+    end
+  end
+end
+
+-- A job has ended without our finish: what it had taken is free. Marks queues in `freed`.
+local function settle_ended(owner, id, admitted)
+  local spec = spec_of(owner, id)
+  if spec then
+    give_back(owner, id, spec, now, true, freed)
+    if admitted then
+      take_back_start(id, spec, now, token, freed)
+    end
+  end
+end
+
+-- Stock workers end jobs that have a lock and know nothing of specs: a few of these are looked at now and then.
+local function sweep_specs(owner)
+  for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
+    if not call('ZSCORE', owner, id) then
+      if call('EXISTS', JOB .. id) == 0 then
+        settle_ended(owner, id, false)
+      end
+      call('HDEL', SPECS .. owner, id)  -- a job of that id and another queue keeps what it has
     end
   end
 end
@@ -38,6 +61,8 @@ local function lease_taken(jobs, runs, count_attempt)
     if not payload and call('EXISTS', RESULT .. id) == 1 then
       call('ZREM', owner, id)  -- a ghost: it has ended, only its queue entry stayed
       call('DEL', ATTEMPTS .. id, LEASE .. id)
+      call('ZREM', PROMOTE .. owner, id)
+      settle_ended(owner, id, specs[i])
     else
       if flags[i] == '' and count_attempt then
         attempt = attempt + 1

@@ -18,21 +18,35 @@ local function move(id, score)
   list[#list + 1] = id
 end
 
+-- The limit that a due job has to wait for, and when to try it: those that came earlier stand in line for it, or it has
+-- no room. A job that has crashed does not stand in line.
+local function limit_ahead(id, crashes, spec, limits)
+  for _, limit in ipairs(limits) do
+    local opens = crashes == 0 and call('ZSCORE', GATES .. queue, limit)
+    if opens then
+      return limit, opens
+    end
+  end
+  return refusal(id, spec, now)
+end
+
+local parked = 0             -- entries that left the due ones while these are paged through
+
 -- Take a due job, unless its limits keep it waiting.
 local function take_within_limits(id, due, crashes, packed)
   local spec = packed and not is_place_only(packed) and cmsgpack.unpack(packed)
   if spec then
-    for _, entry in ipairs(spec) do  -- those that came earlier stand in the lane
-      local opens = crashes == 0 and (entry[1] == 'r' or entry[1] == 'c') and call('ZSCORE', GATES .. queue, entry[2])
-      if opens then
-        return park(queue, id, entry[2], due, opens)
-      end
-    end
-    local limit, at = refusal(id, spec, now)
+    local limits = limits_of(spec)
+    local limit, at = limit_ahead(id, crashes, spec, limits)
     if limit then
-      return park(queue, id, limit, due, at)
+      if crashes > 0 then
+        disown(id)
+        call('PEXPIRE', LEASE .. id, HELD_RECORD_TTL_MS)
+      end
+      parked = parked + 1
+      return park(queue, id, limits, due, limit, at)
     end
-    admit(id, spec, now)
+    admit(id, spec, now, token)
   end
   return take(id, due, crashes, '', packed)
 end
@@ -63,7 +77,7 @@ local function judge(id, score, lease, packed)
     if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
       return move(id, HELD_SCORE)
     end
-    return take_within_limits(id, score == STOCK_ABORT_SCORE and now or score, 0, packed)
+    return take_within_limits(id, score == STOCK_ABORT_SCORE and now or promoted(score), 0, packed)
   end
   local lease_end, due, crashes = string.match(lease, '|(%d+)|(%-?%d+)|(%d+)$')
   if not lease_end then
@@ -129,9 +143,9 @@ local function take_aborts()
 end
 
 local function take_due(want)
-  local offset, size = 0, want
+  local offset, size, seen_entries, parked_before = 0, want, 0, parked
   local goal = #ids + want
-  while #ids < goal and offset < SCAN_LIMIT do
+  while #ids < goal and seen_entries < SCAN_LIMIT do
     local page = call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, size)
     if #page == 0 then
       return
@@ -143,6 +157,7 @@ local function take_due(want)
       end
       judge(page[i], tonumber(page[i + 1]), leases[(i + 1) / 2], packed[(i + 1) / 2])
     end
-    offset, size = offset + #page / 2, PAGE
+    seen_entries, size = seen_entries + #page / 2, PAGE
+    offset = seen_entries - (parked - parked_before)
   end
 end

@@ -1,34 +1,88 @@
 -- Limits of the fleet, and locks. Needs _score.
 --
 -- A job under limits has a spec (SPECS: id -> msgpack), a list of
---   { 'r', limit, interval in ms, burst }   a rate: RATE holds the time by which all starts so far are paid for (GCRA)
+--   { 'r', limit, interval in ms, burst }   a rate: RATE holds the time by which all starts so far are paid for (GCRA),
+--                                           and what the latest claims added to it
 --   { 'c', limit, jobs }                    a concurrency: HOLDERS is a set of the ids that run
---   { 'u', lock, 'started' | 'finished' }   a lock to be given back then
---   { 'n', flow, number }                   no limit: the job is that node of a flow (_flow)
+--   { 'u', lock, 'started' | 'finished' }   a lock to be given back then (UNIQUE: job id|first enqueue|queue)
+--   { 'v', changes }                        how often workers have changed these limits; nothing to the scripts
+--   { 'n', flow, number, ... }              no limit: the job is that node of a flow (_flow); the last entry
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
--- A due job under a limit does not stand in the queue's order: it waits in a lane (LANE: one for each limit and queue,
--- in order of its score), and in the queue its score is HELD_SCORE. Each lane has a gate (GATES: limit -> when its first
--- job may be tried). A claim visits the gates that are open, tries the first job of the lane against all its limits, and
--- either leases it, counted, in the same script, or moves the gate to the limit's next free time. So a waiting job costs
--- nothing, no backlog bursts through a limit however long nobody worked, and jobs without limits never see the others.
--- A served gate goes to the back of the open ones: lanes, so the keys of a limit, are served round robin.
+-- A due job under limits does not stand in the queue's order: it waits in a lane, and in the queue its score is
+-- HELD_SCORE. There is one lane for each combination of limits and queue (LANE: jobs in the order of their scores), so
+-- what keeps the first job of a lane from starting keeps all of it. A lane with jobs stands in the line of one of its
+-- limits (TURNS: lane -> its turn), and each line has a gate (GATES: limit -> when its first lane may be tried). A
+-- claim visits the gates that are open, and tries the first job of the first lane. If all its limits have room the job
+-- is leased, counted, in the same script, and the lane goes to the end of the line: lanes are served round robin. If
+-- the limit of this line has none, the gate moves to its next free time; if another limit has none, or others wait for
+-- that one, the lane goes to the line of that one. So a waiting job costs nothing, no backlog bursts through a limit
+-- however long nobody worked, and jobs without limits never see the others. A served gate goes to the back of the open
+-- ones: lines are served round robin as well.
 --
--- A job that ends gives its place under a concurrency back and opens the lanes of that limit, in all queues (LANES). A
--- worker that dies does not: the gate of a full limit opens when the first lease of its holders ends, and holders without
--- a lease are dropped then.
+-- A job that ends gives its place under a concurrency back and opens the gates of that limit, in all queues (LANES). A
+-- worker that dies does not: the gate of a full limit opens when the first lease of its holders ends, and holders
+-- without a lease are dropped then. A job that was counted under a rate and then did not start (it had expired, or came
+-- back with other limits) takes its count back, as if it had never been made; if later claims have made that unknown,
+-- it stays.
 
 local HOLDERS_TTL_MS = 30 * 86400000
 local RECHECK_MS = 1000
 local MOST_HOLDERS_LOOKED_AT = 1000
+local LONGEST_LANE = 200
+local REMEMBERED_CLAIMS = 8
+local NOBODY = '-'           -- in the place of a token
+local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a lane
 
 local function spec_of(queue, id)
   local packed = call('HGET', SPECS .. queue, id)
   return packed and cmsgpack.unpack(packed) or nil, packed
 end
 
-local function lane_of(queue, limit)
-  return LANE .. queue .. '|' .. limit
+-- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.
+local function limits_of(spec)
+  local limits = {}
+  for _, entry in ipairs(spec) do
+    if entry[1] == 'r' or entry[1] == 'c' then
+      limits[#limits + 1] = entry[2]
+    end
+  end
+  return limits
+end
+
+-- The name of a lane: of its limit, or of several with their lengths, so that no two combinations have one name.
+local function lane_of(limits)
+  local lane = limits[1]
+  if #limits > 1 then
+    local parts = {}
+    for i, limit in ipairs(limits) do
+      parts[i] = #limit .. ':' .. limit
+    end
+    lane = table.concat(parts)
+  end
+  return #lane <= LONGEST_LANE and lane or string.sub(lane, 1, LONGEST_LANE - 41) .. '~' .. redis.sha1hex(lane)
+end
+
+local function jobs_of(queue, lane)
+  return LANE .. queue .. '|' .. lane
+end
+
+local function line_of(queue, limit)
+  return TURNS .. queue .. '|' .. limit
+end
+
+-- The lease of a job has ended, and its place is another's now: its old worker, if it still lives, can no longer extend
+-- or finish it. The record keeps the crashes.
+local function disown(id)
+  local rest = string.match(call('GET', LEASE .. id) or '', '(|%d+|%-?%d+|%d+)$')
+  if rest then
+    call('SET', LEASE .. id, NOBODY .. rest, 'KEEPTTL')
+  end
+end
+
+-- Whether a record says that somebody has the job, or had it and could take it up again.
+local function is_held(record)
+  return record and string.sub(record, 1, 2) ~= NOBODY .. '|'
 end
 
 -- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
@@ -45,6 +99,7 @@ local function drop_dead_holders(limit, now)
     end
     if not lease_end or lease_end <= now then
       call('ZREM', HOLDERS .. limit, id)
+      disown(id)
     else
       earliest = math.min(earliest or lease_end, lease_end)
     end
@@ -52,32 +107,89 @@ local function drop_dead_holders(limit, now)
   return earliest
 end
 
+-- RATE as a list: the time by which all starts are paid for, that without the claims that follow, and for each of these
+-- its token, its time and what it added.
+local function rate_of(limit)
+  local packed = call('GET', RATE .. limit)
+  return packed and cmsgpack.unpack(packed) or { 0, 0 }
+end
+
+local function keep_rate(limit, rate, now)
+  local paid = rate[2]
+  for i = 3, #rate, 3 do
+    paid = math.max(paid, rate[i + 1]) + rate[i + 2]
+  end
+  rate[1] = paid
+  call('SET', RATE .. limit, cmsgpack.pack(rate), 'PX', math.max(0, math.ceil(paid - now)) + 1000)
+end
+
+local function forget_claim(rate, place)
+  for _ = 1, 3 do
+    table.remove(rate, place)
+  end
+end
+
+-- Count a start of `interval` ms that a claim makes.
+local function charge(limit, interval, now, token)
+  local rate = rate_of(limit)
+  local n = #rate
+  if n > 2 and rate[n - 2] == token and rate[n - 1] == now then
+    rate[n] = rate[n] + interval
+  else
+    rate[n + 1], rate[n + 2], rate[n + 3] = token, now, interval
+  end
+  if #rate > 2 + 3 * REMEMBERED_CLAIMS then
+    rate[2] = math.max(rate[2], rate[4]) + rate[5]
+    forget_claim(rate, 3)
+  end
+  keep_rate(limit, rate, now)
+end
+
+-- A start that a claim counted was none; whether that could be taken back.
+local function refund(limit, interval, now, token)
+  local rate = rate_of(limit)
+  for i = #rate - 2, 3, -3 do
+    if rate[i] == token and rate[i + 2] >= interval then
+      rate[i + 2] = rate[i + 2] - interval
+      if rate[i + 2] == 0 then
+        forget_claim(rate, i)
+      end
+      keep_rate(limit, rate, now)
+      return true
+    end
+  end
+  return false
+end
+
+-- When one limit lets a job start, if it does not do so now.
+local function free_at(entry, id, now)
+  local kind, limit = entry[1], entry[2]
+  if kind == 'r' then
+    local free = rate_of(limit)[1] - (entry[4] - 1) * entry[3]
+    return free >= now + 1 and math.floor(free) or nil
+  elseif kind == 'c' and call('ZCARD', HOLDERS .. limit) >= entry[3] and not call('ZSCORE', HOLDERS .. limit, id) then
+    local earliest = drop_dead_holders(limit, now)
+    return call('ZCARD', HOLDERS .. limit) >= entry[3] and (earliest or now + RECHECK_MS) or nil
+  end
+end
+
 -- The limit that keeps a job from starting now, and when to try again; nil if none does.
 local function refusal(id, spec, now)
   for _, entry in ipairs(spec) do
-    local kind, limit = entry[1], entry[2]
-    if kind == 'r' then
-      local free = tonumber(call('GET', RATE .. limit) or 0) - (entry[4] - 1) * entry[3]
-      if free >= now + 1 then
-        return limit, math.floor(free)
-      end
-    elseif kind == 'c' and call('ZCARD', HOLDERS .. limit) >= entry[3] and not call('ZSCORE', HOLDERS .. limit, id) then
-      local earliest = drop_dead_holders(limit, now)
-      if call('ZCARD', HOLDERS .. limit) >= entry[3] then
-        return limit, earliest or now + RECHECK_MS
-      end
+    local at = free_at(entry, id, now)
+    if at then
+      return entry[2], at
     end
   end
   return nil
 end
 
--- Count a job that starts now.
-local function admit(id, spec, now)
+-- Count a job that starts now, in the claim of that token.
+local function admit(id, spec, now, token)
   for _, entry in ipairs(spec) do
     local kind, limit = entry[1], entry[2]
     if kind == 'r' then
-      local paid = math.max(tonumber(call('GET', RATE .. limit) or 0), now) + entry[3]
-      call('SET', RATE .. limit, string.format('%.3f', paid), 'PX', math.ceil(paid - now) + 1000)
+      charge(limit, entry[3], now, token)
     elseif kind == 'c' then
       call('ZADD', HOLDERS .. limit, now, id)
       call('PEXPIRE', HOLDERS .. limit, HOLDERS_TTL_MS)
@@ -85,33 +197,53 @@ local function admit(id, spec, now)
   end
 end
 
--- Put a due job into the lane of a limit, whose gate opens at `at` unless it has one already.
-local function park(queue, id, limit, order, at)
-  call('ZADD', lane_of(queue, limit), order, id)
-  call('HSET', HELD .. queue, id, limit)
-  call('ZADD', queue, HELD_SCORE, id)
+-- A lane waits at the end of the line of a limit, whose gate opens at `at` unless it has one already.
+local function stand_in_line(queue, lane, limit, at)
+  local line = line_of(queue, limit)
+  local last = call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2]
+  call('ZADD', line, (tonumber(last) or 0) + 1, lane)
   call('ZADD', GATES .. queue, 'NX', at, limit)
   call('SADD', LANES .. limit, queue)
 end
 
-local function unpark(queue, id, limit)
-  local lane = lane_of(queue, limit)
-  call('ZREM', lane, id)
-  call('HDEL', HELD .. queue, id)
-  if call('EXISTS', lane) == 0 then
+local function leave_line(queue, lane, limit)
+  local line = line_of(queue, limit)
+  call('ZREM', line, lane)
+  if call('EXISTS', line) == 0 then
     call('ZREM', GATES .. queue, limit)
     call('SREM', LANES .. limit, queue)
   end
 end
 
+-- Put a due job into the lane of its limits. One that had no jobs yet waits for `limit`, see `stand_in_line`.
+local function park(queue, id, limits, order, limit, at)
+  local lane = lane_of(limits)
+  if call('EXISTS', jobs_of(queue, lane)) == 0 then
+    stand_in_line(queue, lane, limit, at)
+  end
+  call('ZADD', jobs_of(queue, lane), order, id)
+  call('HSET', HELD .. queue, id, lane)
+  call('ZADD', queue, HELD_SCORE, id)
+end
+
+local function unpark(queue, id, lane, limits)
+  call('ZREM', jobs_of(queue, lane), id)
+  call('HDEL', HELD .. queue, id)
+  if call('EXISTS', jobs_of(queue, lane)) == 0 then
+    for _, limit in ipairs(limits) do
+      leave_line(queue, lane, limit)
+    end
+  end
+end
+
 -- Take a job out of its lane if it waits in one; returns its score in the queue's order.
 local function fetch_from_lane(queue, id)
-  local limit = call('HGET', HELD .. queue, id)
-  if not limit then
+  local lane = call('HGET', HELD .. queue, id)
+  if not lane then
     return nil
   end
-  local order = tonumber(call('ZSCORE', lane_of(queue, limit), id) or 0)
-  unpark(queue, id, limit)
+  local order = tonumber(call('ZSCORE', jobs_of(queue, lane), id) or 0)
+  unpark(queue, id, lane, limits_of(spec_of(queue, id) or {}))
   return order
 end
 
@@ -128,23 +260,49 @@ local function unlock(id, lock)
   end
 end
 
+-- A lock that is held until the job starts is free when it does: the time in UNIQUE is negative then. It is held again
+-- from when it was, unless somebody took it meanwhile, if the job turns out not to have started.
+local function mark_started(id, lock, started)
+  local value = call('GET', UNIQUE .. lock) or ''
+  local time_and_queue = string.match(value, '^%-?(%d+|.*)$', #id + 2)
+  if time_and_queue and string.sub(value, 1, #id + 1) == id .. '|' then
+    call('SET', UNIQUE .. lock, id .. '|' .. (started and '-' or '') .. time_and_queue, 'KEEPTTL')
+  end
+end
+
+-- A limit has room again: its first lanes may be tried, in all queues. Marks these in due_queues.
+local function open_gates(limit, now, due_queues)
+  for _, queue in ipairs(call('SMEMBERS', LANES .. limit)) do
+    local opens = tonumber(call('ZSCORE', GATES .. queue, limit) or 0)
+    if opens >= now + 1 then
+      call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
+    end
+    due_queues[queue] = true
+  end
+end
+
 -- The job does not run any more: its places are free, and its locks too if it has ended. Marks queues in due_queues.
 local function give_back(queue, id, spec, now, ended, due_queues)
   for _, entry in ipairs(spec) do
     local kind, name = entry[1], entry[2]
     if kind == 'c' and call('ZREM', HOLDERS .. name, id) == 1 then
-      for _, waiting_queue in ipairs(call('SMEMBERS', LANES .. name)) do
-        local opens = tonumber(call('ZSCORE', GATES .. waiting_queue, name) or 0)
-        if opens >= now + 1 then
-          call('ZADD', GATES .. waiting_queue, 'XX', back_of_line(waiting_queue, now), name)
-        end
-        due_queues[waiting_queue] = true
-      end
+      open_gates(name, now, due_queues)
     elseif kind == 'u' and ended then
       unlock(id, name)
     end
   end
   if ended then
     call('HDEL', SPECS .. queue, id)
+  end
+end
+
+-- The job was taken by the claim of that token, and did not start.
+local function take_back_start(id, spec, now, token, due_queues)
+  for _, entry in ipairs(spec) do
+    if entry[1] == 'r' and refund(entry[2], entry[3], now, token) then
+      open_gates(entry[2], now, due_queues)
+    elseif entry[1] == 'u' and entry[3] == 'started' then
+      mark_started(id, entry[2], false)
+    end
   end
 end

@@ -7,6 +7,7 @@ local SPAN = 1e13                    -- longer than any time of day in ms
 local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; plus the priority: a workflow that waits for news
 local HELD_SCORE = 8639999999999000  -- a job that waits for its turn under a limit
 local STOCK_ABORT_SCORE = 1          -- what stock arq's abort() writes
+local PROMOTE_PAGE, PROMOTE_PAGES = 500, 10
 
 local function in_order(due, priority)
   return due - priority * SPAN
@@ -36,15 +37,34 @@ local function score_at(queue, id, due, priority, now)
   return due
 end
 
--- Deferred jobs with a priority that have become due take their place in the queue's order.
+-- The score in the queue's order of a due job: one that is not promoted yet has its priority behind the point still.
+local function promoted(score)
+  if score > 0 and score % 1 > 0 then
+    return in_order(math.floor(score), priority_of(score))
+  end
+  return score
+end
+
+-- Deferred jobs with a priority that have become due take their place in the queue's order, some thousands at a time.
 local function promote(queue, now)
-  local ready = call('ZRANGEBYSCORE', PROMOTE .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
-  for i = 1, #ready, 2 do
-    local id, due = ready[i], tonumber(ready[i + 1])
-    local score = tonumber(call('ZSCORE', queue, id) or 0)
-    if math.floor(score) == due then
-      call('ZADD', queue, 'XX', in_order(due, priority_of(score)), id)
+  for _ = 1, PROMOTE_PAGES do
+    local ready = call('ZRANGEBYSCORE', PROMOTE .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, PROMOTE_PAGE)
+    local ids, moved = {}, {}
+    for i = 1, #ready, 2 do
+      ids[#ids + 1] = ready[i]
     end
-    call('ZREM', PROMOTE .. queue, id)
+    if #ids == 0 then
+      return
+    end
+    for i, score in ipairs(call('ZMSCORE', queue, unpack(ids))) do
+      if score and math.floor(score) == tonumber(ready[2 * i]) then
+        moved[#moved + 1] = promoted(tonumber(score))
+        moved[#moved + 1] = ids[i]
+      end
+    end
+    if #moved > 0 then
+      call('ZADD', queue, 'XX', unpack(moved))
+    end
+    call('ZREM', PROMOTE .. queue, unpack(ids))
   end
 end

@@ -12,12 +12,24 @@ local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
 local lease = call('GET', LEASE .. id)
 
+-- Workers do not wait for a paused queue, they rest. One of them can record the abort all the same.
+local function wake_resting()
+  for _, worker in ipairs(call('ZRANGE', RESTING .. queue, 0, 99)) do
+    if call('PUBLISH', WORKER .. worker, 'wake') > 0 then
+      return
+    end
+  end
+end
+
 if not call('ZSCORE', queue, id) then
   return call('EXISTS', RESULT .. id) == 1 and 'ended' or 'missing'
 end
 call('ZADD', ABORTS, now, id)
-if not lease then
+if not lease or string.sub(lease, 1, 2) == '-|' then  -- nobody's: see disown() in _limits
   wake(queue, now)
+  if call('SISMEMBER', PAUSED, queue) == 1 then
+    wake_resting()
+  end
   return 'queued'
 end
 local worker = string.match(lease, '^([^.|]+)%.')

@@ -30,8 +30,10 @@
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
+local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
 local ABORTS_A_CLAIM = 100
 local CHORES_A_CLAIM = 500    -- nodes of flows that are settled in one claim
+local SPECS_SWEPT, CLAIMS_A_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 60000  -- workers register anew at least every 30 s
@@ -45,6 +47,7 @@ local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1',
 local queues = {}            -- in order: name, quota, most, and what is found out of each
 local queue, extras          -- the name of the one being looked at, and whether it has lanes, specs or promotions
 local ids, dues, crash_counts, flags, owners, specs = {}, {}, {}, {}, {}, {}
+local freed = {}             -- queues in which jobs may start that others kept waiting
 local moves, seen = {}, {}   -- moves: queue -> score, id, score, id, ... of entries that are not taken
 
 for i = 1, tonumber(ARGV[12]) do
@@ -137,7 +140,7 @@ local function enter(q)
     if q.others > 0 and not q.paused then
       q.due_count = call('ZCOUNT', queue, '-inf', now)
       if q.extras then
-        q.due_count = q.due_count + call('ZCOUNT', GATES .. queue, '-inf', now)
+        q.due_count = q.due_count + ready_in_lanes(q.most * (q.others + 1) - q.due_count)
       end
       local fair = math.ceil(q.due_count / (q.others + 1))
       if fair < q.most then
@@ -239,6 +242,9 @@ end
 local delay
 for _, q in ipairs(queues) do
   enter(q)
+  if q.extras and number % CLAIMS_A_SWEEP == 0 then
+    sweep_specs(q.name)
+  end
   if q.others > 0 and q.due_count > (#queues == 1 and found or q.taken) then
     wake(q.name, now)
   end
@@ -252,6 +258,9 @@ for _, q in ipairs(queues) do
   delay = due_in and math.min(due_in, delay or due_in) or delay
 end
 jobs[2] = chores_left and 0 or math.min(delay or -1, 2147483647)
+for name in pairs(freed) do
+  wake(name, now)
+end
 
 if #queues > 1 then
   local more, places = {}, {}

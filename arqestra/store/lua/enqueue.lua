@@ -6,11 +6,11 @@
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
---         extra     '' | four digits, that many bytes of msgpack { priority, first limit or '', lock or false }, spec or ''
+--         extra     '' | four digits, that many bytes of msgpack { priority, limits, lock or false }, spec or ''
 --                   (Redis' msgpack has no byte strings, so the spec stands behind)
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
---          where there is a '2', a list of that string and the ids of those other jobs
+--          where there is a '2', a list of that string, and id and queue of each of those other jobs
 -- EVENTS   wakes one waiting worker for each queue that got a due job
 --
 -- Repeating the call is harmless: payload and result of a job with a chosen id contain the nonce of the call that made it,
@@ -23,6 +23,7 @@
 -- @include _limits
 
 local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
+local NO_LIMITS = {}
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
 local resent = argv[2] == '1'
@@ -39,11 +40,14 @@ local function made_before(id, nonce)
   return false
 end
 
-local function refused(id, nonce)
+local function refused(id, queue, nonce)
   if nonce ~= '' then
     if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id, RESERVED .. id) == 0 then
       call('DEL', ATTEMPTS .. id, ERRORS .. id)
       call('ZREM', ABORTS, id)
+      if call('ZREM', DEAD .. queue, id) == 1 then
+        call('HDEL', DEAD_RESULTS .. queue, id)
+      end
       return false
     end
     return not (resent and made_before(id, nonce)), true
@@ -85,9 +89,9 @@ local function announce(queue, due)
 end
 
 -- A job that is due: in its lane, or in the queue's order.
-local function place(queue, id, due, priority, limit)
-  if due <= now and limit ~= '' then
-    park(queue, id, limit, in_order(due, priority), now)
+local function place(queue, id, due, priority, limits)
+  if due <= now and #limits > 0 then
+    park(queue, id, limits, in_order(due, priority), limits[1], now)
   else
     add(queue, id, score_at(queue, id, due, priority, now))
   end
@@ -102,22 +106,23 @@ local function flush(queue)
   end
 end
 
--- The job that has the lock gets the payload and the due time of one that wanted it.
+-- The job that has the lock gets the payload and the due time of one that wanted it, and is as new.
 local function replace(holder, queue, first_ms, lock, payload, when, priority)
   flush(queue)  -- it may be one of this very call
-  if call('EXISTS', LEASE .. holder) == 1 or not call('ZSCORE', queue, holder) then
+  if is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', queue, holder) then
     return false
   end
   call('SET', JOB .. holder, payload)
+  call('DEL', ATTEMPTS .. holder, ERRORS .. holder, LEASE .. holder)
   local due = due_at(when)
   if lock[5] > 0 then
     due = math.min(due, first_ms + lock[5])
   end
-  local limit = call('HGET', HELD .. queue, holder)
-  if limit and due <= now then
+  local held = call('HEXISTS', HELD .. queue, holder) == 1
+  if held and due <= now then
     return true  -- it goes on waiting for its turn
   end
-  if limit then
+  if held then
     fetch_from_lane(queue, holder)
   end
   call('ZREM', PROMOTE .. queue, holder)
@@ -126,21 +131,30 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
   return true
 end
 
+local function runs(id)
+  local lease = call('GET', LEASE .. id)
+  return is_held(lease) and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1) > now
+end
+
 -- Take the lock of a job; else the verdict, and the job that stands for it.
 local function locked_out(id, queue, lock, due, payload, when, priority)
   local key, ttl = UNIQUE .. lock[1], lock[4]
   local value = call('GET', key)
   if value then
-    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%d+)|(.*)$')
+    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%-?%d+)|(.*)$')
     local waits = call('EXISTS', JOB .. holder) == 1
-    if holder ~= id and (waits or ttl > 0) then
+    local held = tonumber(first_ms) >= 0  -- else the holder has started
+    local doomed = held and waits and call('ZSCORE', ABORTS, holder)
+    if doomed and (ttl > 0 or runs(holder)) then
+      return '0'  -- nothing that goes on can stand for it
+    elseif holder ~= id and held and not doomed and (waits or ttl > 0) then
       if lock[3] == 'reject' then
         return '0'
       elseif lock[3] == 'return' then
-        return '2', holder
+        return '2', holder, held_queue
       end
       if waits and replace(holder, held_queue, tonumber(first_ms), lock, payload, when, priority) then
-        return '2', holder
+        return '2', holder, held_queue
       end
       return '0'
     end
@@ -152,21 +166,23 @@ end
 local i = 3
 while i <= #argv do
   local queue, id, when, payload = argv[i], argv[i + 1], argv[i + 2], argv[i + 5]
-  local priority, spec, limit, lock = 0, '', '', false
+  local priority, spec, limits, lock = 0, '', NO_LIMITS, false
   if argv[i + 6] ~= '' then
     local extra = argv[i + 6]
     local header_end = 4 + tonumber(string.sub(extra, 1, 4))
-    priority, limit, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
+    priority, limits, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
     spec = string.sub(extra, header_end + 1)
   end
-  local refuse, known = refused(id, argv[i + 3])
-  local verdict, stand_in = refuse and '0' or '1', nil
+  local refuse, known = refused(id, queue, argv[i + 3])
+  local verdict, stand_in, stand_in_queue = refuse and '0' or '1', nil, nil
   if lock and not refuse and not known then
-    local other, holder = locked_out(id, queue, lock, due_at(when), payload, when, priority)
-    verdict, stand_in = other or '1', holder
+    verdict, stand_in, stand_in_queue = locked_out(id, queue, lock, due_at(when), payload, when, priority)
+    verdict = verdict or '1'
   end
   verdicts[#verdicts + 1] = verdict
-  stand_ins[#stand_ins + 1] = stand_in
+  if stand_in then
+    stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+  end
   if verdict == '1' and not known then
     call('SET', JOB .. id, payload)
     if argv[i + 4] ~= '0' then
@@ -175,11 +191,11 @@ while i <= #argv do
     if spec ~= '' then
       call('HSET', SPECS .. queue, id, spec)
     end
-    if when == '' and limit == '' and priority == 0 then
+    if when == '' and #limits == 0 and priority == 0 then
       add(queue, id, now)
       due_queues[queue] = true
     else
-      place(queue, id, due_at(when), priority, limit)
+      place(queue, id, due_at(when), priority, limits)
     end
   end
   i = i + 7

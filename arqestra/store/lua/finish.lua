@@ -13,6 +13,7 @@
 --                 'release'  the same, and the attempt does not count
 --                 'limit'    the same, at its old place, now with the spec that is in the place of the result
 --                 'early'    it goes on running; if its worker dies now it is not run again
+--                 with a '!' behind it: the job did not start in this attempt, as 'limit' always says
 --         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted;
 --                     of 'park': how many events of its log it has seen
 --         result ttl  ms | '0' for ever | '-1' no result is kept
@@ -204,7 +205,7 @@ local function begin_anew(id, payload)
 end
 
 -- What the job had taken of its limits is given back; a new spec takes the place of the old one.
-local function settle_spec(id, queue, kind, new_spec)
+local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   local spec
   if has_extras(queue) then
     local packed = specs[id]
@@ -216,6 +217,9 @@ local function settle_spec(id, queue, kind, new_spec)
     list[#list + 1] = id
   elseif spec then
     give_back(queue, id, spec, now, LETTERS[kind] ~= nil, due_queues)
+  end
+  if spec and unstarted then
+    take_back_start(id, spec, now, token, due_queues)
   end
   if kind == 'limit' and new_spec ~= '' then
     call('HSET', SPECS .. queue, id, new_spec)
@@ -229,6 +233,8 @@ read_specs()
 for i = 0, count - 1 do
   local at = 3 + i * 8
   local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
+  local unstarted = kind == 'limit' or string.sub(kind, -1) == '!'
+  kind = string.match(kind, '^%l+')
   local lease = leases[i + 1]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
@@ -245,7 +251,7 @@ for i = 0, count - 1 do
     end
     local flow, number, only_child, is_output
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
-      local spec = settle_spec(id, queue, kind, argv[at + 6])
+      local spec = settle_spec(id, queue, token, kind, unstarted, argv[at + 6])
       if spec and LETTERS[kind] then
         flow, number, only_child, is_output = place_in_flow(spec)
       end

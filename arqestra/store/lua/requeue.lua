@@ -2,10 +2,11 @@
 -- or out of that in the dead set; it must still be that one.
 --
 -- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: job id   3: the result as it was read   4: payload
+-- ARGV  1: time in ms or ''   2: job id   3: the result as it was read   4: payload   5: priority
 -- RETURNS  'queued' | 'changed' the result is another one or gone | 'exists' the job is queued or running already
 
 -- @include _clock
+-- @include _score
 -- @include _wake
 
 local queue, id = KEYS[1], ARGV[2]
@@ -22,6 +23,6 @@ call('ZREM', ABORTS, id)
 call('ZREM', DEAD .. queue, id)
 call('HDEL', DEAD_RESULTS .. queue, id)
 call('SET', JOB .. id, ARGV[4])
-call('ZADD', queue, now, id)
+call('ZADD', queue, in_order(now, tonumber(ARGV[5])), id)
 wake(queue, now)
 return 'queued'
