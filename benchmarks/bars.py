@@ -24,7 +24,7 @@ def all_bars(results: SessionResults) -> list[Bar]:
     """Every bar; without our own results all of them are unmeasured."""
     peers = results.peers
     ours = peers.get(OURS) or PeerResults(OURS, "arqestra", "", "", "")
-    bars = [*_speed_bars(peers, ours), *_latency_bars(ours), *_producer_bars(ours), _cpu_bar(ours)]
+    bars = [*_speed_bars(peers, ours), *_latency_bars(ours), *_producer_bars(ours), _cpu_bar(ours), _chord_bar(ours)]
     return [*bars, *_engine_bars(results.engine)] if results.engine is not None else bars
 
 
@@ -70,6 +70,11 @@ def _producer_bars(ours: PeerResults) -> list[Bar]:
         _at_least("enqueue_many", ours.rate("bulk"), 50_000, "{:,.0f}/s"),
         _at_least("gather of enqueue_job", ours.rate("gather"), 25_000, "{:,.0f}/s"),
     ]
+
+
+def _chord_bar(ours: PeerResults) -> Bar:
+    share = ratio(ours.rate("chord"), ours.rate("batch"))
+    return _at_least("chord of 10,000 ÷ the same jobs without one", share, 0.5, "{:.0%}")
 
 
 def _cpu_bar(ours: PeerResults) -> Bar:

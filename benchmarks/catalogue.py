@@ -20,6 +20,7 @@ class PeerFacts:
         backlog: jobs of a throughput run, by concurrency; a few seconds' worth.
         enqueue_jobs: jobs of a run of concurrent or bulk enqueueing.
         distribution: package that gives the version.
+        chord_jobs: members of a chord; 0 where the peer has none.
         folder: folder below benchmarks/peers and benchmarks/.envs, the key unless two rows share one.
         variables: environment variables that switch the adapter.
         note: the settings that matter, one line.
@@ -34,6 +35,7 @@ class PeerFacts:
     folder: str
     variables: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    chord_jobs: int = 0
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -59,6 +61,7 @@ PEERS = (
         distribution="arqestra",
         folder="arqestra",
         note="defaults, uvloop",
+        chord_jobs=10_000,
     ),
     PeerFacts(
         key=ARQ,
@@ -141,6 +144,7 @@ PEERS = (
         distribution="celery",
         folder="celery",
         note="thread pool, prefetch multiplier 10, no gossip, mingle, heartbeat, events or rate limits",
+        chord_jobs=2_000,
     ),
     PeerFacts(
         key="rq",
@@ -161,6 +165,7 @@ PEERS = (
         distribution="bullmq",
         folder="bullmq",
         note="ioredis, addBulk, completed jobs kept (its default)",
+        chord_jobs=10_000,
     ),
 )
 

@@ -10,6 +10,7 @@ from .server import BenchmarkServer
 
 LATENCY_CONCURRENCY = 10
 NOT_COUNTED = 0
+CHORD_CONCURRENCY = 100
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class PeerResults:
         return statistics.median(getattr(run, figure) for run in runs) if runs else None
 
     def rate(self, way: str) -> float | None:
-        """The median rate of `sequential`, `gather`, `bulk` or `ping`."""
+        """The median rate of `sequential`, `gather`, `bulk`, `ping`, `chord` or `batch`."""
         rates = self.rates_per_s.get(way)
         return statistics.median(rates) if rates else None
 
@@ -125,6 +126,16 @@ def measure_rate(server: BenchmarkServer, bench: Bench, way: str, count: int) ->
     """Calls per second of `sequential`, `gather` or `bulk`; None where the peer has no such call."""
     server.flush()
     answer = bench.produce(way, count)
+    return None if answer.get("unsupported") else answer["jobs"] / answer["seconds"]
+
+
+def measure_chord(server: BenchmarkServer, bench: Bench, command: str, jobs: int) -> float | None:
+    """Members per second of a chord (`chord`), or of the same jobs without one (`batch`), with a worker at 100."""
+    server.flush()
+    variables = {"BENCH_RESULT_WAITED": "1"}
+    with bench.start("work", CHORD_CONCURRENCY, NOT_COUNTED, variables=variables) as worker:
+        answer = bench.produce(command, jobs, variables=variables)
+        worker.rss_bytes()
     return None if answer.get("unsupported") else answer["jobs"] / answer["seconds"]
 
 

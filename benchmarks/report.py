@@ -27,6 +27,7 @@ def print_report(console: Console, results: SessionResults, bars: list[Bar]) -> 
         console.print(told, style="dim", highlight=False)
     console.print(_latency_table(peers))
     console.print(_enqueue_table(peers))
+    console.print(_chord_table(peers))
     console.print(_cost_table(peers))
     console.print(_bars_table(bars))
     for failure in results.failures:
@@ -82,6 +83,20 @@ def _enqueue_table(peers: list[PeerResults]) -> Table:
     table = _table("Enqueued per second by one producer (median)", "queue", *ways)
     for peer in peers:
         table.add_row(peer.title, *(_number(peer.rate(way)) for way in ways.values()))
+    return table
+
+
+def _chord_table(peers: list[PeerResults]) -> Table:
+    """Of those that have chords: from the call to the body's result in hand."""
+    columns = ("members per second", "without a chord", "ours ÷ it")
+    table = _table(
+        "A chord (BullMQ: a flow) of no-op jobs, enqueued and run at concurrency 100 (median)", "queue", *columns
+    )
+    ours = next((peer.rate("chord") for peer in peers if peer.key == OURS), None)
+    for peer in peers:
+        if peer.rate("chord") is not None:
+            share = DASH if peer.key == OURS else _number(ratio(ours, peer.rate("chord")), "{:,.1f}x")
+            table.add_row(peer.title, _number(peer.rate("chord")), _number(peer.rate("batch")), share)
     return table
 
 

@@ -17,6 +17,7 @@ from .environments import EnvironmentUnavailableError, PeerEnvironment, make_env
 from .measurements import (
     PeerResults,
     measure_against_ping,
+    measure_chord,
     measure_latency,
     measure_rate,
     measure_throughput,
@@ -119,7 +120,10 @@ class Session:
         for candidate in candidates:
             for way, count in self._enqueue_counts(candidate.facts).items():
                 self._rate(server, candidate, way, count)
+            if candidate.facts.chord_jobs:
+                self._chord(server, candidate, "chord")
             if candidate.facts.key == OURS:
+                self._chord(server, candidate, "batch")
                 with self._reported("arqestra, enqueue against PING"):
                     measure_against_ping(server, candidate.bench, candidate.results, self.plan.sequential_jobs)
 
@@ -140,6 +144,14 @@ class Session:
             if rate is not None:
                 candidate.results.rates_per_s.setdefault(way, []).append(rate)
                 self._say(f"{candidate.facts.title}, {way}: {rate:,.0f}/s")
+
+    def _chord(self, server: BenchmarkServer, candidate: Candidate, command: str) -> None:
+        with self._reported(f"{candidate.facts.title}, {command}"):
+            jobs = candidate.facts.chord_jobs // 5 if self.plan.quick else candidate.facts.chord_jobs
+            rate = measure_chord(server, candidate.bench, command, jobs)
+            if rate is not None:
+                candidate.results.rates_per_s.setdefault(command, []).append(rate)
+                self._say(f"{candidate.facts.title}, {command} of {jobs:,}: {rate:,.0f}/s")
 
     def _latencies(self, server: BenchmarkServer, candidate: Candidate) -> None:
         def measured(command: str) -> Any:

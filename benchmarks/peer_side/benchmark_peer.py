@@ -10,6 +10,8 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py latency N LIMIT_S           N jobs on an idle queue: enqueue to the first line of the job
     adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
     adapter.py against-ping N              N sequential enqueues and N sequential PINGs on the same client, in turns
+    adapter.py chord N                     a chord of N no-op jobs and a body, on an idle queue: call to result in hand
+    adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the last one's end (ours only)
     adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
 
 Every command but `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and BENCH_MARKER, and
@@ -121,6 +123,14 @@ class Peer:
 
     async def enqueue_and_wait(self) -> None:
         """Queue one no-op job, and return when its result is here."""
+        raise UnsupportedError
+
+    async def run_chord(self, count: int) -> None:
+        """Queue a job that waits for `count` no-op jobs, and return when its result is here."""
+        raise UnsupportedError
+
+    async def run_batch(self, count: int) -> None:
+        """Queue `count` no-op jobs by the bulk call, and return when all have ended."""
         raise UnsupportedError
 
     async def enqueue_bulk(self, count: int) -> None:
@@ -248,6 +258,12 @@ async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, 
             return {"jobs": int(arguments[0])}
         if command == "against-ping":
             return await enqueue_and_ping_in_turns(peer, int(arguments[0]))
+        if command in ("chord", "batch"):
+            run_once = peer.run_chord if command == "chord" else peer.run_batch
+            await run_once(GATHER_CHUNK)
+            started = time.perf_counter()
+            await run_once(int(arguments[0]))
+            return {"jobs": int(arguments[0]), "seconds": time.perf_counter() - started}
         way = TIMED_WAYS[command]
         if command != "enqueue":
             # Connections are opened and scripts loaded before the clock starts, for every peer alike.

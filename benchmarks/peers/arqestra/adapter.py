@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 from benchmark_peer import Peer, answer_start, count_job, redis_url, run
 
-from arqestra import RedisSettings, Worker, create_pool, func
+from arqestra import RedisSettings, Worker, chord, create_pool, func, signature
 
 
 async def noop(ctx, number):
@@ -19,6 +19,10 @@ async def stamp(ctx, port):
 
 async def sleeper(ctx, sleep_s):
     await asyncio.sleep(sleep_s)
+
+
+async def body(ctx, numbers):
+    return len(numbers)
 
 
 class Arqestra(Peer):
@@ -44,13 +48,23 @@ class Arqestra(Peer):
         job = await self.pool.enqueue_job("noop", 1)
         await job.result(timeout=10)
 
+    async def run_chord(self, count):
+        members = [signature("noop", 1)] * count
+        flow = await self.pool.enqueue_flow(chord(members, signature("body")))
+        assert await flow.result(timeout=120) == count
+
+    async def run_batch(self, count):
+        await self.enqueue_bulk(count)
+        while await self.pool.zcard("arq:queue"):  # noqa: ASYNC110 - the same for plain jobs as for the chord's
+            await asyncio.sleep(0.002)
+
     async def ping(self):
         await self.pool.ping()
 
     def work(self, concurrency):
         uvloop.install()
         Worker(
-            functions=[func(noop), func(stamp), func(sleeper)],
+            functions=[func(noop), func(stamp), func(sleeper), func(body)],
             redis_settings=RedisSettings.from_dsn(redis_url()),
             max_jobs=concurrency,
         ).run()

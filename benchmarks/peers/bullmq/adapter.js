@@ -8,7 +8,7 @@ const { createRequire } = require('node:module');
 
 // The packages are installed beside the environments, not beside this file.
 const requireInstalled = createRequire(process.env.BENCH_MODULES + '/');
-const { Queue, QueueEvents, Worker } = requireInstalled('bullmq');
+const { FlowProducer, Queue, QueueEvents, Worker } = requireInstalled('bullmq');
 
 const BULK_CHUNK = 1000;
 const GATHER_CHUNK = 500;
@@ -32,6 +32,7 @@ function work(concurrency, expected) {
       answers.send(String(nowNs()), job.data.port, '127.0.0.1');
       return job.data.port;
     }
+    if (job.name === 'body') return Object.keys(await job.getChildrenValues()).length;
     jobs += 1;
     if (jobs % MARK_EVERY === 1 || jobs === expected) {
       marks.push(nowNs());
@@ -118,12 +119,31 @@ async function resultLatencies(queue, count, limitS) {
   return result;
 }
 
+async function chord(count) {
+  const events = new QueueEvents(QUEUE_NAME, { connection });
+  await events.waitUntilReady();
+  const flows = new FlowProducer({ connection });
+  const runOnce = async (length) => {
+    const children = Array.from({ length }, () => ({ name: 'noop', queueName: QUEUE_NAME, data: 1 }));
+    const { job } = await flows.add({ name: 'body', queueName: QUEUE_NAME, children });
+    if ((await job.waitUntilFinished(events)) !== length) throw new Error('the body did not get all values');
+  };
+  await runOnce(GATHER_CHUNK);
+  const started = performance.now();
+  await runOnce(count);
+  const seconds = (performance.now() - started) / 1000;
+  await flows.close();
+  await events.close();
+  return { jobs: count, seconds };
+}
+
 async function produce(command, count, limitS) {
   const queue = new Queue(QUEUE_NAME, { connection });
   await queue.waitUntilReady();
   let result;
   if (command === 'latency') result = await startLatencies(queue, count, limitS);
   else if (command === 'result-latency') result = await resultLatencies(queue, count, limitS);
+  else if (command === 'chord') result = await chord(count);
   else if (ways[command]) result = await timed(queue, command, count);
   else result = { unsupported: true };
   console.log(JSON.stringify(result));

@@ -3,7 +3,7 @@
 from benchmark_peer import Peer, redis_url, run
 from benchmark_peer import noop as noop_body
 from benchmark_peer import stamp as stamp_body
-from celery import Celery, group
+from celery import Celery, chord, group
 
 app = Celery("bench", broker=redis_url(), backend=redis_url())
 app.conf.update(
@@ -18,6 +18,11 @@ noop = app.task(name="noop")(noop_body)
 stamp = app.task(name="stamp")(stamp_body)
 
 
+@app.task(name="body")
+def body(numbers):
+    return len(numbers)
+
+
 class CeleryPeer(Peer):
     is_asynchronous = False
 
@@ -29,6 +34,9 @@ class CeleryPeer(Peer):
 
     async def enqueue_stamp(self, port):
         stamp.delay(port)
+
+    async def run_chord(self, count):
+        assert chord([noop.s(1)] * count)(body.s()).get(timeout=120) == count
 
     async def enqueue_and_wait(self):
         noop.delay(1).get(timeout=10)
