@@ -11,7 +11,7 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
     adapter.py against-ping N              N sequential enqueues and N sequential PINGs on the same client, in turns
     adapter.py chord N                     a chord of N no-op jobs and a body, on an idle queue: call to result in hand
-    adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the last one's end (ours only)
+    adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the end of all (ours only)
     adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
 
 Every command but `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and BENCH_MARKER, and
