@@ -12,7 +12,7 @@ from typing import Any
 from .errors import ArgumentsError, GraphError
 from .signature import Canvas, Chain, Group, Signature
 
-__all__ = ("Graph", "Node", "graph_of")
+__all__ = ("Graph", "Node", "graph_of", "wish_of")
 
 MOST_NODES = 1_000_000
 
@@ -99,7 +99,7 @@ class _Builder:
             end = before
             for i, part in enumerate(canvas.parts):
                 follows = canvas.parts[i + 1] if i + 1 < len(canvas.parts) else None
-                end = self.add(part, end, _wish_of(follows) if follows else wanted, on_error=on_error and i == 0)
+                end = self.add(part, end, wish_of(follows) if follows else wanted, on_error=on_error and i == 0)
         elif isinstance(canvas, Group):
             policy = canvas.on_failure or wanted
             ends = [self.add(part, before, policy, on_error=on_error) for part in canvas.parts]
@@ -135,7 +135,7 @@ class _Builder:
         return node.number
 
 
-def _wish_of(canvas: Canvas[Any]) -> str:
+def wish_of(canvas: Canvas[Any]) -> str:
     """What a canvas wants of failures before it: "continue" if all that starts it can do with exceptions."""
     wishes = {head.options.on_failure for head in canvas.heads()}
     return "continue" if wishes == {"continue"} else "fail"

@@ -239,6 +239,8 @@ class Pool(ArqRedis):
         :returns: False if there is no such workflow, or it has ended
         :raises SerializationError: the value does not fit the serializer
         """
+        if not isinstance(event, str):
+            raise ArgumentsError(f"signal: event: expected a str, got {event!r}")
         try:
             data = self.serializer.dumps({"v": value})
         except Exception as error:

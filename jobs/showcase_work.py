@@ -218,7 +218,7 @@ class ShowcaseWork:
         await store.write("users/grace/profile.json", json.dumps(_USER).encode(), "application/json")
         await store.write("users/grace/orders.json", json.dumps(orders).encode(), "application/json")
         flow, queued = await self._result_of_flow(notification_chain("grace", _USER["email"]), advance)
-        summary = await self._place.pool.job(f"{flow.flow_id}:2").result()
+        summary = await self._place.pool.job(f"{flow.flow_id}~2").result()
         mail = self._place.pool.job(queued["mail_job_id"], queue=send_email.queue)
         sent = await _awaited(mail.result(timeout=RESULT_TIMEOUT_S), advance)
         return f"{summary['orders']} orders, mail {sent['status']} to {sent['to']}", self._mail_folder

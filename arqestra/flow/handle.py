@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -316,8 +316,7 @@ class FlowHandle(Generic[R]):
         if record.state != "ended":
             raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, it runs")
         nodes = {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
-        again = {number for number, node in nodes.items() if node.state[:1] not in ("c", "s")}
-        again |= _error_callbacks(nodes, again)
+        again = _to_run_again(nodes)
         if not any(nodes[number].kind == "job" for number in again):
             return 0
         await self._run_again(nodes, again, record)
@@ -376,11 +375,30 @@ class FlowHandle(Generic[R]):
         return record is not None
 
 
-def _error_callbacks(nodes: Mapping[int, StoredNode], again: set[int]) -> set[int]:
-    """Error callbacks of what runs again, whatever became of them, and what hangs on those."""
-    found: set[int] = set()
-    for number in sorted(nodes):  # parents have lower numbers
-        node = nodes[number]
-        if number not in again and any(parent in again or parent in found for parent in node.parents):
-            found.add(number)
-    return found
+def _to_run_again(nodes: Mapping[int, StoredNode]) -> set[int]:
+    """What did not complete, what hangs on that whatever became of it, and whose result is needed and was not kept."""
+    again = {number for number, node in nodes.items() if node.state[:1] not in ("c", "s")}
+    while True:
+        found = {
+            parent
+            for number in again
+            for parent in _values_of(nodes, number)
+            if parent not in again and nodes[parent].state == "c0"
+        }
+        for number in sorted(nodes):  # parents have lower numbers
+            if any(parent in again or parent in found for parent in nodes[number].parents):
+                found.add(number)
+        if found <= again:
+            return again
+        again |= found
+
+
+def _values_of(nodes: Mapping[int, StoredNode], number: int) -> Iterator[int]:
+    """The jobs whose results a node gets."""
+    waiting = list(nodes[number].parents)
+    while waiting:
+        parent = waiting.pop()
+        if parent in nodes:
+            yield parent
+            if nodes[parent].kind == "join":
+                waiting += nodes[parent].parents

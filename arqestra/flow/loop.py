@@ -27,14 +27,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     """Runs what is ready.
 
     :param clock_ms: the workflow's time
-    :param start_timer: starts a durable timer of so many ms; when it is over, it calls the function
+    :param start_timer: starts a durable timer of so many ms, which calls the function; gives what cancels it
     """
 
-    def __init__(self, clock_ms: Callable[[], int], start_timer: Callable[[int, Callable[[], None]], None]) -> None:
+    def __init__(
+        self, clock_ms: Callable[[], int], start_timer: Callable[[int, Callable[[], None]], Callable[[], None]]
+    ) -> None:
         self._clock_ms = clock_ms
         self._start_timer = start_timer
         self._ready: collections.deque[asyncio.Handle] = collections.deque()
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._timers: weakref.WeakKeyDictionary[asyncio.TimerHandle, Callable[[], None]] = weakref.WeakKeyDictionary()
         self._closed = False
 
     def run_until_waiting(self) -> None:
@@ -43,7 +46,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while self._ready:
                 handle = self._ready.popleft()
                 if not handle.cancelled():
-                    handle._run()
+                    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # their task has them already
+                        handle._run()
 
     @contextlib.contextmanager
     def _in_charge(self) -> Iterator[None]:
@@ -87,7 +91,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if delay <= 0:
             self._ready.append(handle)
         elif not self._closed:
-            self._start_timer(round(delay * 1000), lambda: self._ready.append(handle))
+            self._timers[handle] = self._start_timer(max(1, round(delay * 1000)), lambda: self._ready.append(handle))
         return handle
 
     def call_at(  # type: ignore[override]
@@ -113,7 +117,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A timer that was cancelled is over all the same, and does nothing then."""
+        """Nobody waits for that timer any more."""
+        cancel = self._timers.pop(handle, None)
+        if cancel is not None:
+            cancel()
 
     def get_debug(self) -> bool:
         return False

@@ -15,6 +15,7 @@ if there are more. The message that there is news is lost: the worker looks agai
 
 import asyncio
 import hashlib
+import logging
 import random
 import uuid
 from collections import defaultdict, deque
@@ -24,9 +25,11 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import unquote
 
 import msgspec
+from arq.jobs import DeserializationError, SerializationError
 
 from ..durations import Duration, seconds_of
 from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError, RemoteTraceback
+from ..graph import wish_of
 from ..rebuild import rebuild_value
 from ..serializers import Serializer
 from ..signature import Canvas, Chain, Group, Signature
@@ -36,10 +39,12 @@ from .loop import WorkflowLoop
 
 __all__ = ("MOST_NODES", "ContinueAsNew", "Execution", "Flow")
 
+logger = logging.getLogger("arq.worker")
+
 R = TypeVar("R")
 S = TypeVar("S")
 MOST_NODES = 10_000
-Encode = Callable[[Signature[Any], int], NodeRecord]
+Encode = Callable[[Signature[Any], int, int | None, bool], NodeRecord]
 
 
 class ContinueAsNew(BaseException):
@@ -48,10 +53,6 @@ class ContinueAsNew(BaseException):
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
         self.arguments = args, kwargs
-
-
-class _Discarded(BaseException):
-    """Raised in what is left of a workflow that goes on elsewhere."""
 
 
 class Effect(NamedTuple):
@@ -90,13 +91,15 @@ class Execution:
         self._base = self._number = int(history.record.get("base", 0))
         self.seen = 0
         self.replaying = True
-        self.timed_out = self.cancelled = False
+        self.timed_out, self.cancelled = "timed_out" in history.record, False
+        self._seed = f"{flow_id}:{history.record.get('base', 0)}:{self.started_ms}"
+        self._faults: dict[int, tuple[BaseException, int]] = {}  # id of an exception of a step -> it, the step's number
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._calls: dict[int, Signature[Any]] = {}
         self._timers: dict[int, Callable[[], None]] = {}
         self.due_ms: dict[int, int] = dict(history.timers)  # of timers that are written down
         self._settled: set[int] = set()
-        self._signals: defaultdict[str, deque[Any]] = defaultdict(deque)
+        self._signals: defaultdict[str, deque[tuple[str, Any]]] = defaultdict(deque)
         self._listeners: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
         self._nonces: set[str] = set()
         self._patches: dict[str, bool] = {}
@@ -160,9 +163,19 @@ class Execution:
         over = [(due, number) for number, due in self.due_ms.items() if number in self._timers and due <= now_ms]
         return [number for _, number in sorted(over)]
 
+    def legacy(self) -> bytes:
+        """What a new start takes over: events seen, nonces of signals that nobody took, steps that still run."""
+        unread = [nonce for waiting in self._signals.values() for nonce, _ in waiting]
+        running = [str(number) for number in self._waiting if number in self._calls]
+        return f"{self.seen} {','.join(unread)} {','.join(running)}\n".encode()
+
+    def fault(self, error: BaseException) -> int | None:
+        """The number of the step that raised it."""
+        return self._faults.get(id(error), (error, None))[1]
+
     def discard(self) -> None:
         """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
-        self._discarded = True
+        self._discarded = self.replaying = True
         self.loop.discard()
 
     # -- events ---------------------------------------------------------------------------------------------------
@@ -201,13 +214,23 @@ class Execution:
         if result is None:
             waiting.set_exception(JobCancelled(f"step {number} ({name}) did not complete and has no result"))
             return
-        info, remote_traceback = decode_result(self._serializer, result)
+        try:
+            info, remote_traceback = decode_result(self._serializer, result)
+        except DeserializationError as unreadable:
+            waiting.set_exception(unreadable)
+            return
         if info.success:
             waiting.set_result(self._rebuilt(call, info.result))
             return
         error = info.result
+        if not isinstance(error, BaseException):
+            error = SerializationError(f"step {number} ({name}): {error}")
         if not isinstance(error, Exception):  # a CancelledError would pass for the workflow's own
             error = JobCancelled(f"step {number} ({name}) was aborted")
+        if isinstance(error, StopIteration):
+            error = RuntimeError(f"step {number} ({name}) raised {error!r}")
+        if call is not None:
+            self._faults[id(error)] = (error, number)
         if remote_traceback and error.__cause__ is None:
             error.__cause__ = RemoteTraceback(remote_traceback)
         waiting.set_exception(error)
@@ -225,24 +248,28 @@ class Execution:
         if nonce.decode() in self._nonces:
             return  # sent again because a reply was lost
         self._nonces.add(nonce.decode())
-        name, content = unquote(name_text.decode()), self._serializer.loads(data)["v"]
+        name = unquote(name_text.decode())
+        try:
+            content = self._serializer.loads(data)["v"]
+        except Exception as error:
+            logger.warning("workflow %s: event %r cannot be read, it is left out: %s", self.flow_id, name, error)
+            return
         listeners = self._listeners[name]
         while listeners:
             listener = listeners.popleft()
             if not listener.done():
                 listener.set_result(content)
                 return
-        self._signals[name].append(content)
+        self._signals[name].append((nonce.decode(), content))
 
     # -- what the function asks for -------------------------------------------------------------------------------
 
     def _next(self, kind: str, label: str, digest: str = "") -> tuple[int, bool]:
-        """The next number, and whether it is written down already.
-
-        :raises NondeterminismError: something else is
+        """The next number, and whether it is written down already; 0 if nothing more happens here: what is asked for
+        then is never answered. (Raising would be caught, by a bare `except`, and asked again.)
         """
         if self._failure is not None or self._discarded:
-            raise _Discarded
+            return 0, True
         number = self._number + 1
         if number - self._base > MOST_NODES:
             raise HistoryTooLong(
@@ -253,7 +280,7 @@ class Execution:
         if remembered is not None and (remembered.kind, remembered.label, remembered.digest) != (kind, label, digest):
             asked = NodeRecord(kind, label=label, digest=digest)
             self._fail(f"{_described(remembered)} as number {number}", _described(asked), remembered, asked)
-            raise _Discarded
+            return 0, True
         self._number = number
         return number, remembered is not None
 
@@ -267,20 +294,26 @@ class Execution:
             "changed (see flow.patched), or depends on more than its arguments and the results of its steps"
         )
 
-    def step(self, call: Signature[Any]) -> asyncio.Future[Any]:
-        """Ask for a job."""
+    def step(self, call: Signature[Any], *, gets: int | None = None, on_error: bool = False) -> asyncio.Future[Any]:
+        """Ask for a job.
+
+        :param gets: a step whose value, or error, is its first argument
+        :param on_error: that is an `UpstreamFailed`
+        """
         check = getattr(call.function, "check_arguments", None)
         if check is not None:
-            check(call.args, call.kwargs)
+            check(call.args if gets is None else (None, *call.args), call.kwargs)
         if call.options.job_id is not None:
             raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
         digest = _digest(call)
         number, known = self._next("job", call.name, digest)
         if not known:
-            record = self._encode(call, number)
+            record = self._encode(call, number, gets, on_error)
             self._new.append((number, record._replace(label=call.name, digest=digest)))
-        self._calls[number] = call
         future = self._wait_for(number)
+        if number == 0:
+            return future
+        self._calls[number] = call
         future.add_done_callback(lambda done: self._aborts.append(number) if done.cancelled() else None)
         return future
 
@@ -289,27 +322,31 @@ class Execution:
         number, known = self._next("value", label)
         if not known:
             self._new.append((number, NodeRecord("value", label=label)))
-        self._effects[number] = function
+        if number:
+            self._effects[number] = function
         return self._wait_for(number)
 
     def _wait_for(self, number: int) -> asyncio.Future[Any]:
         future = self.loop.create_future()
-        self._waiting[number] = future
+        if number:
+            self._waiting[number] = future
         return future
 
-    def _start_timer(self, ms: int, over: Callable[[], None]) -> None:
+    def _start_timer(self, ms: int, over: Callable[[], None]) -> Callable[[], None]:
         number, known = self._next("timer", "timer")
         if not known:
             self._new.append((number, NodeRecord("timer", when=str(ms), label="timer")))
-        self._timers[number] = over
+        if number and number not in self._settled:
+            self._timers[number] = over
+        return lambda: self._timers.pop(number, None) and None
 
     def signal(self, name: str) -> asyncio.Future[Any]:
         """The next event of a name that nobody has taken yet."""
-        if self._failure is not None or self._discarded:
-            raise _Discarded
         future = self.loop.create_future()
+        if self._failure is not None or self._discarded:
+            return future
         if self._signals[name]:
-            future.set_result(self._signals[name].popleft())
+            future.set_result(self._signals[name].popleft()[1])
         else:
             self._listeners[name].append(future)
         return future
@@ -329,7 +366,7 @@ class Execution:
         return self._patches[name]
 
     def _has_more_history(self) -> bool:
-        return self.replaying and self.seen < self._history.seen
+        return self.replaying and self.seen < self._history.seen and bool(self._remembered)
 
     @property
     def size(self) -> int:
@@ -343,7 +380,7 @@ class Flow:
         self._execution = execution
         self._uuids = 0
         self.id = execution.flow_id
-        self.random = random.Random(execution.flow_id)  # the same numbers in each run
+        self.random = random.Random(execution._seed)  # the same numbers in each run
 
     @property
     def replaying(self) -> bool:
@@ -366,9 +403,23 @@ class Flow:
         except Exception as error:
             if not isinstance(call, Canvas) or not call.errbacks:
                 raise
+            fault = self._execution.fault(error)
             for errback in call.errbacks:
-                await self._run(_with_result(errback, error))
+                await self._run_after(errback, fault, on_error=True)
             raise
+
+    async def _run_after(self, canvas: Canvas[Any], fault: int | None, *, on_error: bool = False) -> Any:
+        """Run what gets the error of a step, which the worker reads: errors do not fit every serializer."""
+        if fault is None:
+            raise ArgumentsError("flow.run: expected an error of a step for what follows it, got another one")
+        if isinstance(canvas, Signature):
+            gets = None if canvas.immutable else fault
+            return await self._execution.step(canvas, gets=gets, on_error=on_error and gets is not None)
+        if isinstance(canvas, Chain):
+            value = await self._run_after(canvas.parts[0], fault, on_error=on_error)
+            return await self._go_on(canvas.parts[1:], value)
+        parts = canvas.parts if isinstance(canvas, Group) else ()
+        return await asyncio.gather(*(self._run_after(part, fault, on_error=on_error) for part in parts))
 
     async def _run(self, call: Canvas[Any]) -> Any:
         if isinstance(call, Signature):
@@ -381,9 +432,24 @@ class Flow:
         raise ArgumentsError(f"flow.run: expected function.s(...), a chain or a group, got {call!r}")
 
     async def _run_chain(self, chain: Chain[Any]) -> Any:
-        value = await self.run(chain.parts[0])
-        for part in chain.parts[1:]:
-            value = await self.run(_with_result(part, value))
+        return await self._go_on(chain.parts, None, first=True)
+
+    async def _go_on(self, parts: Sequence[Canvas[Any]], value: Any, *, first: bool = False) -> Any:
+        """Run part after part; one that wants to go on after a failure gets the error."""
+        fault: int | None = None
+        for i, part in enumerate(parts):
+            follows = parts[i + 1] if i + 1 < len(parts) else None
+            try:
+                if fault is not None:
+                    value, fault = await self._run_after(part, fault), None
+                else:
+                    value = await self.run(part if first and i == 0 else _with_result(part, value))
+            except Exception as error:
+                if follows is None or wish_of(follows) != "continue":
+                    raise
+                fault = self._execution.fault(error)
+                if fault is None:
+                    raise
         return value
 
     async def gather(
@@ -465,13 +531,13 @@ class Flow:
     def uuid(self) -> uuid.UUID:
         """A new UUID; the same in each run."""
         self._uuids += 1
-        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self.id}:{self._uuids}")
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._execution._seed}:{self._uuids}")
 
     async def side_effect(self, function: Callable[..., Awaitable[R] | R], *args: Any) -> R:
         """Call a function outside of the workflow, and remember what it gave: a random number, a look at a file.
 
-        It is called once, unless its worker dies before the value is written; an exception is remembered too. What
-        takes long, or must be tried again, is a job's.
+        It is called once, unless its worker dies or stops before the value is written; an exception is remembered too.
+        What takes long, or must be tried again, is a job's.
         """
         label = getattr(function, "__qualname__", type(function).__qualname__)
         return cast(R, await self._execution.effect(label, lambda: function(*args)))

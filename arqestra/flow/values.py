@@ -91,6 +91,8 @@ class FlowValues:
             return [self._built(each, known) for each in value.parents]
         if letter == "s":
             return None
+        if value.result is None and letter == "c":
+            raise FlowGone(f"job {value.job_id} is complete, but its result is gone: expected it to be kept")
         if value.result is None:
             return JobExecutionFailed(f"job {value.job_id} was deleted or withdrawn, or its result is not kept")
         return self._decoded(number, value.result)

@@ -5,10 +5,21 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from ..errors import HistoryTooLong
 from ..limits import Entry, encode_spec
 from .store import Store
 
-__all__ = ("Advance", "FlowStore", "History", "NodeRecord", "Value", "decode_node", "encode_node")
+__all__ = (
+    "Advance",
+    "FlowStore",
+    "History",
+    "NodeRecord",
+    "Value",
+    "decode_node",
+    "encode_node",
+    "node_id",
+    "node_spec",
+)
 
 FIELDS_A_CALL = 2_000
 BYTES_A_CALL = 4 * 1024 * 1024
@@ -43,6 +54,11 @@ class NodeRecord(NamedTuple):
 
 
 _HEADER_FIELDS = 9
+
+
+def node_id(flow_id: str, number: int) -> str:
+    """The job id of a node, unless one was chosen for it."""
+    return f"{flow_id}~{number}"
 
 
 def encode_node(node: NodeRecord) -> bytes:
@@ -223,7 +239,10 @@ class FlowStore:
 
     async def signal(self, flow_id: str, queue: str, event: bytes) -> bool:
         """Send an event to a workflow; False if it is not queued and does not run."""
-        return bool(await self._store.call("signal", queue, flow_id, event) == b"sent")
+        reply = await self._store.call("signal", queue, flow_id, event)
+        if reply == b"full":
+            raise HistoryTooLong(f"workflow {flow_id}: expected at most 30,000 events in its history, it has them")
+        return bool(reply == b"sent")
 
 
 def _pieces(nodes: Sequence[tuple[str, bytes | str]]) -> Iterator[Sequence[tuple[str, bytes | str]]]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .flows import NodeRecord, decode_node
+from .flows import NodeRecord, decode_node, node_id
 from .store import Store
 
 __all__ = ("FlowRecord", "StoredNode", "list_flows", "read_flow", "read_nodes")
@@ -120,7 +120,7 @@ def _stored(
     return StoredNode(
         number,
         record.kind,
-        job_id.decode() if job_id else f"{flow_id}:{number}",
+        job_id.decode() if job_id else node_id(flow_id, number),
         record.label,
         record.queue,
         state.decode() if state else "",

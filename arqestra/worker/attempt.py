@@ -88,6 +88,15 @@ class Attempt:
         """The flow and the number of the node that it is, if it is one."""
         return place_in_flow(self.leased.spec)
 
+    @property
+    def is_too_late(self) -> bool:
+        """Whether it must not start any more: after its deadline; a node of a flow has so long from its release on."""
+        leased, options = self.leased, self.payload.options
+        deadline_ms = options.get("x")
+        if deadline_ms is None and leased.attempt == 1 and "xr" in options:
+            deadline_ms = leased.due_ms + options["xr"]
+        return deadline_ms is not None and leased.claimed_ms > deadline_ms
+
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
         if self.reason is None and self.calling and self.task is not None:

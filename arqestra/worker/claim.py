@@ -96,6 +96,8 @@ class ClaimPolicy:
         if claimed.shared:
             self._may_be_due = False
             return YIELD_TO_OTHERS_MS
+        if request.slots == 0 and claimed.next_due_in_ms == 0:
+            return 0  # flows have something left to do, for which no slot is needed
         found_enough = len(claimed.jobs) >= request.slots
         if shares is not None:
             self._may_be_due = True  # `worth_asking` tells which queues

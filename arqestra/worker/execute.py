@@ -20,8 +20,8 @@ from ..errors import ArgumentsError
 from ..history import encode_attempt_error
 from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
 from ..retry import Cancel, Snooze
-from ..store.records import Ending, EndingKind, LeasedJob
-from ..wire import JobEnd, Payload, decode_payload, encode_result, traceback_of
+from ..store.records import Ending, EndingKind
+from ..wire import JobEnd, decode_payload, encode_result, traceback_of
 from .admission import admit
 from .attempt import Attempt
 from .flow_input import fetch_input
@@ -105,7 +105,7 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         )
     if terms is not None:
         attempt.terms = terms
-    if is_too_late(leased, payload):
+    if attempt.is_too_late and (terms is None or terms.workflow is None):
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
     if terms is None:
@@ -119,14 +119,6 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         exceeded = JobExecutionFailed(f"max {terms.max_tries} retries exceeded")
         return Outcome(State.FAILED, exceeded, exhausted=True)
     return None
-
-
-def is_too_late(leased: LeasedJob, payload: Payload) -> bool:
-    """Whether it must not start any more: after its deadline; a node of a flow has so long from its release on."""
-    deadline_ms = payload.options.get("x")
-    if deadline_ms is None and leased.attempt == 1 and "xr" in payload.options:
-        deadline_ms = leased.due_ms + payload.options["xr"]
-    return deadline_ms is not None and leased.claimed_ms > deadline_ms
 
 
 def context_of(worker: "Worker", attempt: Attempt) -> dict[Any, Any]:

@@ -12,14 +12,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arq.worker import JobExecutionFailed
+from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..errors import NondeterminismError
 from ..flow.encode import NodeEncoder
 from ..flow.orchestrator import ContinueAsNew, Effect, Execution
+from ..identity import new_job_id
 from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
-from ..store.flows import Advance, FlowStore, encode_node
+from ..store.flows import Advance, FlowStore, NodeRecord, encode_node, node_id
 from ..wire import JobEnd, Payload, encode_payload, encode_result
 from .attempt import Attempt
 
@@ -34,7 +36,10 @@ PARK_AFTER_S = 5.0
 MOST_RESIDENT = 200  # workflows in a worker that wait in memory
 KEEP_FOREVER_MS = 366 * 86_400_000
 KEEP_LEAST_MS = 60_000  # of the history of a workflow whose result is not kept
-NONDETERMINISM_PAUSE_MS = 10_000  # doubled with each attempt: time to roll a deployment back
+NODES_A_CALL = 200
+NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS = 10_000, 300_000  # doubled with each attempt
+NONDETERMINISM_TRIES = 12  # three quarters of an hour to roll a deployment back
+OF_FIRST_ROUND = ("in", "er", "xr")  # options of a payload that mean nothing once it has started
 
 
 class Residents:
@@ -74,8 +79,11 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
     attempt.interrupt = run.interrupt
     try:
         return await run.conduct()
-    except asyncio.CancelledError:
-        return run.parked()  # the worker stops
+    except asyncio.CancelledError:  # the worker stops, maybe in the middle of a call: another one replays it
+        return Outcome(State.LOST if run.lost else State.RELEASED)
+    except (RedisError, OSError) as error:
+        logger.warning("workflow %s: Redis does not answer, it is replayed: %s", attempt.ref, error)
+        return Outcome(State.RELEASED)
     finally:
         attempt.calling = False
         attempt.ended_ms = timestamp_ms()
@@ -97,22 +105,28 @@ class WorkflowRun:
         self._execution: Execution | None = None
         self._redis_ahead_ms = 0.0
         self._idle_since_s = worker.loop.time()
-        self._lost = self._leaving = False
+        self.lost = self._leaving = self._ended = False
         if attempt.leased.flag == "abort":
-            self._events.append((0, "x", b""))
+            self._ask_for_cancellation()
 
     def interrupt(self, reason: CancelReason) -> None:
         """It is to be aborted, or to be left to others."""
         if reason is CancelReason.ABORT:
-            self._events.append((0, "x", b""))
+            self._attempt.reason = None  # there may be another one, after it was caught
+            self._ask_for_cancellation()
         elif reason is CancelReason.LEASE_LOST:
-            self._lost = True
+            self.lost = True
         else:
             self._leaving = True
         self._news.set()
 
+    def _ask_for_cancellation(self) -> None:
+        if not any(kind == "x" for _, kind, _ in self._events):
+            self._events.append((0, "x", new_job_id().encode()))
+
     def end(self) -> None:
         """Let go of all that it has here."""
+        self._ended = True
         self._worker.workflows.remove(self._id)
         for task in self._effects:
             task.cancel()
@@ -121,13 +135,15 @@ class WorkflowRun:
 
     async def conduct(self) -> Outcome:
         """History in, decisions out, until it ends or nothing happens."""
+        self._worker.workflows.add(self._id, self._news.set)
         history = await self._flows.history(self._id, self._queue, nodes=True)
         self._set_clock(history.now_ms)
-        self._worker.workflows.add(self._id, self._news.set)
+        if "started" not in history.record and self._attempt.is_too_late:
+            return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
         execution = self._execution = self._begin(history)
         execution.replay()
         first = True
-        while not execution.done and not self._lost:
+        while not execution.done and not self.lost:
             if not await self._write_decisions(execution, always=first):
                 return Outcome(State.LOST)
             first = False
@@ -137,7 +153,7 @@ class WorkflowRun:
             if not await self._until_news(execution):
                 return self.parked()
             await self._take_news(execution)
-        return Outcome(State.LOST) if self._lost else self._outcome(execution)
+        return Outcome(State.LOST) if self.lost else self._outcome(execution)
 
     def _begin(self, history: Any) -> Execution:
         attempt, worker = self._attempt, self._worker
@@ -152,7 +168,9 @@ class WorkflowRun:
             attempt.kwargs,
             flow_id=self._id,
             serializer=worker.serializer,
-            encode=lambda call, number: encoder.record(call, self._id, number),
+            encode=lambda call, number, gets, on_error: encoder.record(
+                call, self._id, number, gets=gets, on_error=on_error
+            ),
             history=history,
         )
 
@@ -164,6 +182,21 @@ class WorkflowRun:
         events, self._events = self._events, []
         if not (new or aborts or events or always):
             return True
+        for first in range(0, max(1, len(new)), NODES_A_CALL):
+            piece, last = new[first : first + NODES_A_CALL], first + NODES_A_CALL >= len(new)
+            if not await self._write(execution, piece, events if last else [], aborts if last else []):
+                return False
+        if events:
+            self._news.set()  # they are in the log
+        return True
+
+    async def _write(
+        self,
+        execution: Execution,
+        new: list[tuple[int, NodeRecord]],
+        events: list[tuple[int, str, bytes]],
+        aborts: list[int],
+    ) -> bool:
         decided = Advance([(number, encode_node(record)) for number, record in new], events, aborts)
         dues = await self._flows.advance(
             self._id,
@@ -178,8 +211,6 @@ class WorkflowRun:
             return False
         timers = [number for number, record in new if record.kind == "timer"]
         execution.due_ms.update(zip(timers, dues, strict=True))
-        if events:
-            self._news.set()  # they are in the log
         return True
 
     def _keep_ms(self) -> int:
@@ -199,10 +230,16 @@ class WorkflowRun:
             if inspect.isawaitable(value):
                 value = await value
             success = True
-        except Exception as error:
-            value, success = error, False
+        except BaseException as error:
+            if self._ended:
+                raise
+            carried = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            value = error if carried else JobExecutionFailed(f"the side effect raised {error!r}")
+            success = False
         payload = Payload("side effect", (), {}, None, started_ms, {})
-        end = JobEnd(payload, f"{self._id}:{effect.number}", self._queue, 1, success, value, started_ms, timestamp_ms())
+        end = JobEnd(
+            payload, node_id(self._id, effect.number), self._queue, 1, success, value, started_ms, timestamp_ms()
+        )
         self._events.append((effect.number, "e", encode_result(self._worker.serializer, end) or b""))
         self._news.set()
 
@@ -253,8 +290,8 @@ class WorkflowRun:
         """What is new in the log; what was brought about here is written first."""
         self._news.clear()
         self._idle_since_s = self._worker.loop.time()
-        if self._lost or (self._events and not await self._write_decisions(execution, always=False)):
-            self._lost = True
+        if self.lost or (self._events and not await self._write_decisions(execution, always=False)):
+            self.lost = True
             return
         self._news.clear()
         history = await self._flows.history(self._id, self._queue, after=execution.seen)
@@ -271,10 +308,10 @@ class WorkflowRun:
 
     def parked(self) -> Outcome:
         """It waits without a worker, until there is news or the next timer is over."""
-        if self._lost:
+        if self.lost:
             return Outcome(State.LOST)
         execution = self._execution
-        if execution is None or self._events:
+        if execution is None or self._events or self._effects:  # it has something to write: it is replayed at once
             return Outcome(State.RELEASED)
         due_ms = self._next_due_ms(execution)
         delay_ms = -1 if due_ms is None else max(1, due_ms - self._redis_ms())
@@ -286,12 +323,13 @@ class WorkflowRun:
             return Outcome(State.COMPLETE, execution.value())
         except ContinueAsNew as anew:
             args, kwargs = anew.arguments
-            payload = attempt.payload._replace(args=args, kwargs=kwargs)
-            return Outcome(State.RENEWED, encode_payload(self._worker.serializer, payload))
+            options = {name: value for name, value in attempt.payload.options.items() if name not in OF_FIRST_ROUND}
+            payload = attempt.payload._replace(args=args, kwargs=kwargs, options=options)
+            return Outcome(State.RENEWED, execution.legacy() + encode_payload(self._worker.serializer, payload))
         except NondeterminismError as error:
-            if attempt.job_try >= attempt.terms.max_tries:
+            if attempt.job_try >= NONDETERMINISM_TRIES:
                 return Outcome(State.FAILED, error)
-            pause_ms = NONDETERMINISM_PAUSE_MS * 2 ** (attempt.job_try - 1)
+            pause_ms = min(NONDETERMINISM_PAUSE_MS * 2 ** (attempt.job_try - 1), MOST_PAUSE_MS)
             logger.critical("%s; it is tried again in %.0f s: roll the code back until then", error, pause_ms / 1000)
             return Outcome(State.RETRIED, error, pause_ms)
         except asyncio.CancelledError as error:

@@ -120,12 +120,12 @@ async def test_error_callbacks_run_on_failure_alone(pool: Pool, working: Working
 async def test_an_expired_an_aborted_and_a_deleted_parent_resolve_their_children(pool: Pool, working: Working) -> None:
     expired = await pool.enqueue_flow(add.s(1).set(expires=0.001) | add.s(1))
     deleted = await pool.enqueue_flow(add.s(1).set(defer_by=60) | add.s(1))
-    assert await pool.job(f"{deleted.flow_id}:1").delete()
+    assert await pool.job(f"{deleted.flow_id}~1").delete()
     await asyncio.sleep(0.01)
     async with working(allow_abort_jobs=True):
         aborted = await pool.enqueue_flow(wait_at.s("aborted") | add.s(1))
         await until(lambda: _ran("at aborted"), "the job runs")
-        assert await pool.job(f"{aborted.flow_id}:1").abort(timeout=10)
+        assert await pool.job(f"{aborted.flow_id}~1").abort(timeout=10)
         for flow, state in ((expired, "expired"), (aborted, "aborted"), (deleted, "aborted")):
             assert await flow.wait(timeout=10) == "failed"
             assert (await flow.progress()).states == {state: 1, "upstream_failed": 1}
@@ -218,7 +218,7 @@ async def test_results_are_kept_as_long_as_the_flow(pool: Pool, working: Working
     async with working():
         flow = await pool.enqueue_flow(jobs.fleeting.s(1) | add.s(1) | add.s(1), keep_result=500)
         await flow.wait(timeout=10)
-        keys = [f"arq:result:{flow.flow_id}:{number}" for number in (1, 2, 3)]
+        keys = [f"arq:result:{flow.flow_id}~{number}" for number in (1, 2, 3)]
         await until(lambda: _has_ttl(pool, keys[1]), "the results have a TTL")
         assert [await pool.exists(key) for key in keys] == [0, 1, 1]
         assert 0 < await pool.ttl(f"arqestra:flow:{flow.flow_id}") <= 500

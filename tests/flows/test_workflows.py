@@ -195,7 +195,8 @@ async def test_another_way_through_the_function_is_caught(
     pool: Pool, working: Working, impatience: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflows, "NONDETERMINISM_PAUSE_MS", 10)
-    async with working(max_tries=3):
+    monkeypatch.setattr(workflows, "NONDETERMINISM_TRIES", 3)
+    async with working():
         job = await started(pool, jobs.changes)
         await until(lambda: is_parked(pool, job), "it waits")
         jobs.SWITCHES.add("without patch")
@@ -246,7 +247,7 @@ async def test_a_step_that_somebody_aborts_fails_in_the_workflow(pool: Pool, wor
     async with working(allow_abort_jobs=True):
         job = await started(pool, jobs.awaits_an_aborted_step)
         await until(lambda: ran("at aborted"), "the step runs")
-        assert await pool.job(f"{job.job_id}:1").abort(timeout=20)
+        assert await pool.job(f"{job.job_id}~1").abort(timeout=20)
         assert "was aborted" in await job.result(timeout=20)
 
 
@@ -261,7 +262,7 @@ async def test_nothing_is_left_of_a_forgotten_workflow(pool: Pool, working: Work
     async with working():
         job = await started(pool, jobs.many_ways)
         await job.result(timeout=30)
-        for flow_id in (f"{job.job_id}:{node}" for node in range(40)):
+        for flow_id in (f"{job.job_id}~{node}" for node in range(40)):
             if await pool.flow(flow_id).status() != "not_found":
                 await pool.flow(flow_id).forget()
         await pool.flow(job.job_id).forget()

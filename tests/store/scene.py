@@ -97,7 +97,7 @@ class Plan:
         return sum(node.kind == "job" for node in self.nodes)
 
     def job_id(self, number: int) -> str:
-        return self.chosen_ids.get(number, f"{self.id}:{number}")
+        return self.chosen_ids.get(number, f"{self.id}~{number}")
 
     def fields(self) -> list[tuple[str, bytes | str]]:
         """The nodes as they are stored."""

@@ -102,11 +102,18 @@ async def test_a_flow_that_was_never_stored_is_missing(scene: Scene) -> None:
     assert await scene.keys() == set()
 
 
-async def test_another_producers_flow_of_the_same_id_is_refused_whether_it_has_started_or_not(scene: Scene) -> None:
+async def test_what_a_producer_did_not_start_is_another_ones(scene: Scene) -> None:
     plan = chain_of(1)
     await scene.store_flow(plan)
-    assert await scene.store_flow(plan, nonce="another") == "exists"
+    assert await scene.store_flow(plan, nonce="another") == "stored"
 
+    assert await scene.start_stored(plan) == "exists"
+    assert await scene.start_stored(plan, nonce="another") == "started"
+
+
+async def test_another_producers_flow_of_the_same_id_is_refused_once_it_has_started(scene: Scene) -> None:
+    plan = chain_of(1)
+    await scene.store_flow(plan)
     await scene.start_stored(plan)
     assert await scene.store_flow(plan, nonce="another") == "exists"
     assert await scene.start_stored(plan, nonce="another") == "exists"
@@ -173,7 +180,7 @@ async def test_a_child_is_released_by_the_end_of_its_parent(scene: Scene) -> Non
     await worker.finish(parent)
 
     child = await worker.claim_one()
-    assert (parent.id, child.id, child.due_ms, child.attempt) == ("f:1", "f:2", scene.clock.now_ms, 1)
+    assert (parent.id, child.id, child.due_ms, child.attempt) == ("f~1", "f~2", scene.clock.now_ms, 1)
 
 
 @pytest.mark.parametrize("kind", ["retry", "release"])
@@ -183,7 +190,7 @@ async def test_a_parent_that_runs_again_releases_no_child(scene: Scene, kind: Ki
     await worker.finish(await worker.claim_one(), kind)
 
     assert await scene.states() == {1: "q"}
-    assert await worker.claim_ids() == ["f:1"]
+    assert await worker.claim_ids() == ["f~1"]
 
 
 async def test_a_job_that_was_retried_is_still_its_node(scene: Scene) -> None:
@@ -192,7 +199,7 @@ async def test_a_job_that_was_retried_is_still_its_node(scene: Scene) -> None:
     await worker.finish(await worker.claim_one(), "retry")
     await worker.finish(await worker.claim_one())
 
-    assert await worker.claim_ids() == ["f:2"]
+    assert await worker.claim_ids() == ["f~2"]
 
 
 async def test_a_child_in_another_queue_is_released_there_and_wakes_a_worker(scene: Scene) -> None:
@@ -205,7 +212,7 @@ async def test_a_child_in_another_queue_is_released_there_and_wakes_a_worker(sce
         await worker.finish(await worker.claim_one())
         assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
 
-    assert await scene.worker("w2", queue="other").claim_ids() == ["f:2"]
+    assert await scene.worker("w2", queue="other").claim_ids() == ["f~2"]
 
 
 async def test_a_delay_counts_from_the_release(scene: Scene) -> None:
@@ -219,7 +226,7 @@ async def test_a_delay_counts_from_the_release(scene: Scene) -> None:
     scene.clock.advance(999)
     assert await worker.claim_ids() == []
     scene.clock.advance(1)
-    assert await worker.claim_ids() == ["f:2"]
+    assert await worker.claim_ids() == ["f~2"]
 
 
 async def test_released_jobs_keep_to_their_limits(scene: Scene) -> None:
@@ -234,7 +241,7 @@ async def test_released_jobs_keep_to_their_limits(scene: Scene) -> None:
 
     for number in (2, 3, 4):
         [job] = (await worker.claim(10)).jobs
-        assert job.id == f"f:{number}"
+        assert job.id == f"f~{number}"
         await worker.finish(job)
     assert await scene.flow_field("state") == "ended"
     assert {key for key in await scene.keys() if "holders" in key or "specs" in key or "lane" in key} == set()
@@ -245,7 +252,7 @@ async def test_a_chosen_id_is_the_jobs(scene: Scene) -> None:
     plan.job(plan.job(), job_id="chosen")
     await scene.start_flow(plan)
 
-    assert await run_flow(scene) == ["f:1", "chosen"]
+    assert await run_flow(scene) == ["f~1", "chosen"]
 
 
 async def test_who_listens_is_told_of_each_change_and_of_the_end(scene: Scene) -> None:
@@ -275,7 +282,7 @@ async def test_a_join_fires_when_its_last_parent_has_ended(scene: Scene) -> None
     await worker.finish(second)
 
     assert await scene.states() == {1: "c", 2: "c", 3: "c", 4: "c", 5: "q"}
-    assert await worker.claim_ids() == ["f:5"]
+    assert await worker.claim_ids() == ["f~5"]
 
 
 async def test_a_joins_value_is_the_list_of_its_parents(scene: Scene) -> None:
@@ -287,8 +294,8 @@ async def test_a_joins_value_is_the_list_of_its_parents(scene: Scene) -> None:
     assert values is not None
     assert [(value.state, value.parents, value.result, value.job_id) for value in values] == [
         ("c", (1, 2), None, ""),
-        ("c", None, b"result", "f:1"),
-        ("q", None, None, "f:4"),
+        ("c", None, b"result", "f~1"),
+        ("q", None, None, "f~4"),
     ]
 
 
@@ -302,7 +309,7 @@ async def test_a_finish_sent_twice_counts_once_for_a_join(scene: Scene) -> None:
     assert await scene.states() == {1: "c", 2: "q"}
     await worker.finish(second)
     assert not await worker.finish(second)
-    assert await worker.claim_ids() == ["f:4"]
+    assert await worker.claim_ids() == ["f~4"]
 
 
 async def test_a_parent_that_another_worker_ran_after_a_lost_lease_counts_once(scene: Scene) -> None:
@@ -318,7 +325,7 @@ async def test_a_parent_that_another_worker_ran_after_a_lost_lease_counts_once(s
     assert not await zombie.finish(first)
     assert await scene.states() == {1: "c", 2: "q"}
     assert await zombie.finish(second)  # it ran out, and nobody took it
-    assert await worker.claim_ids() == ["f:4"]
+    assert await worker.claim_ids() == ["f~4"]
 
 
 async def test_a_join_whose_parents_end_in_one_call_fires_once(scene: Scene) -> None:
@@ -327,7 +334,7 @@ async def test_a_join_whose_parents_end_in_one_call_fires_once(scene: Scene) -> 
 
     assert await worker.finish_all((await worker.claim()).jobs)
 
-    assert await worker.claim_ids() == ["f:4"]
+    assert await worker.claim_ids() == ["f~4"]
     assert await scene.flow_field("left") == "1"
 
 
@@ -347,7 +354,7 @@ async def test_a_join_of_joins_fires_when_the_last_of_them_has(scene: Scene) -> 
     plan.job(plan.join(*inner))
     await scene.start_flow(plan)
 
-    assert await run_flow(scene) == ["f:1", "f:2", "f:4", "f:5", "f:8"]
+    assert await run_flow(scene) == ["f~1", "f~2", "f~4", "f~5", "f~8"]
 
 
 async def test_a_join_of_nothing_lets_through_what_is_behind_it(scene: Scene) -> None:
@@ -355,7 +362,7 @@ async def test_a_join_of_nothing_lets_through_what_is_behind_it(scene: Scene) ->
     plan.job(plan.join())
     await scene.start_flow(plan)
 
-    assert await scene.worker().claim_ids() == ["f:2"]
+    assert await scene.worker().claim_ids() == ["f~2"]
     assert KEYS.flow_pending("f") not in await scene.keys()
 
 
@@ -399,7 +406,7 @@ async def test_a_job_that_continues_on_failure_runs(scene: Scene, kind: Kind, st
     await worker.finish(await worker.claim_one(), kind)
 
     assert await scene.states() == {1: state, 2: "q"}
-    assert await worker.claim_ids() == ["f:2"]
+    assert await worker.claim_ids() == ["f~2"]
 
 
 async def test_a_join_that_continues_on_failure_waits_for_all_of_its_parents(scene: Scene) -> None:
@@ -420,7 +427,7 @@ async def test_what_failed_upstream_counts_for_a_join_that_continues(scene: Scen
     plan.job(plan.join(plan.job(first), plan.job(), on_failure="continue"))
     await scene.start_flow(plan)
 
-    assert await run_flow(scene, failing=("f:1",)) == ["f:1", "f:3", "f:5"]
+    assert await run_flow(scene, failing=("f~1",)) == ["f~1", "f~3", "f~5"]
     assert await scene.states() == {1: "f", 2: "u1", 3: "c", 4: "c", 5: "c"}
 
 
@@ -430,7 +437,7 @@ async def test_an_error_callback_runs_when_its_parent_has_failed(scene: Scene) -
     plan.job(plan.job(first, on_error=True))
     await scene.start_flow(plan)
 
-    assert await run_flow(scene, failing=("f:1",)) == ["f:1", "f:2", "f:3"]
+    assert await run_flow(scene, failing=("f~1",)) == ["f~1", "f~2", "f~3"]
     assert await scene.states() == {1: "f", 2: "c", 3: "c"}
 
 
@@ -439,7 +446,7 @@ async def test_an_error_callback_runs_when_a_node_before_its_parent_has_failed(s
     plan.job(plan.last, on_error=True)
     await scene.start_flow(plan)
 
-    assert await run_flow(scene, failing=("f:1",)) == ["f:1", "f:3"]
+    assert await run_flow(scene, failing=("f~1",)) == ["f~1", "f~3"]
 
 
 async def test_an_error_callback_of_a_job_that_completes_is_skipped_with_all_behind_it(scene: Scene) -> None:
@@ -449,7 +456,7 @@ async def test_an_error_callback_of_a_job_that_completes_is_skipped_with_all_beh
     plan.job(plan.join(plan.job(callback), plan.job(callback)))
     await scene.start_flow(plan, output=first)
 
-    assert await run_flow(scene) == ["f:1"]
+    assert await run_flow(scene) == ["f~1"]
     assert await scene.states() == {1: "c", 2: "s", 3: "s", 4: "s", 5: "s", 6: "s"}
     assert [await scene.flow_field(name) for name in ("s", "state")] == ["4", "ended"]
 
@@ -472,7 +479,7 @@ async def test_a_flow_has_not_ended_while_an_error_callback_runs(scene: Scene) -
 
 async def test_a_deleted_node_counts_as_aborted(scene: Scene) -> None:
     await scene.start_flow(chord_of(2, on_failure="continue"))
-    assert await scene.store.delete("f:1", QUEUE) == "deleted"
+    assert await scene.store.delete("f~1", QUEUE) == "deleted"
     worker = scene.worker()
     await worker.finish(await worker.claim_one())
 
@@ -481,6 +488,7 @@ async def test_a_deleted_node_counts_as_aborted(scene: Scene) -> None:
 
 async def test_a_purge_of_the_queue_ends_the_flows_in_it(scene: Scene) -> None:
     await scene.start_flow(chord_of(450))
+    await do_chores(scene.worker(), scene)
 
     await scene.store.purge(QUEUE)
     await do_chores(scene.worker(), scene)
@@ -504,7 +512,7 @@ async def test_a_job_that_killed_its_workers_counts_as_failed(scene: Scene) -> N
 
 async def test_a_queued_job_that_a_client_aborts_counts_as_aborted(scene: Scene) -> None:
     await scene.start_flow(chain_of(2))
-    await scene.store.abort("f:1", QUEUE)
+    await scene.store.abort("f~1", QUEUE)
     worker = scene.worker()
     job = await worker.claim_one(aborts=True)
     assert job.flag == "abort"
@@ -603,10 +611,11 @@ async def test_a_failure_reaches_the_end_of_a_long_chain(scene: Scene) -> None:
 async def test_a_thousand_parents_that_end_in_one_call_fire_their_join_once(scene: Scene) -> None:
     await scene.start_flow(chord_of(1000))
     worker = scene.worker()
+    await do_chores(worker, scene)
     await worker.finish_all((await worker.claim(1000)).jobs)
     await do_chores(scene.worker("w2", queue="other"), scene)
 
-    assert await worker.claim_ids() == ["f:1002"]
+    assert await worker.claim_ids() == ["f~1002"]
 
 
 async def test_a_flow_has_not_ended_before_its_result_is_there(scene: Scene) -> None:
@@ -631,10 +640,10 @@ async def test_a_cancellation_drops_what_waits_takes_out_what_is_queued_and_abor
     running = await scene.worker("w1").claim_one()
     async with worker_ear(scene.redis, "w1") as ear:
         assert await scene.flows.cancel("f", "why not") == "cancelled"
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["abort! f:1"]}
+        assert await ear.heard() == {KEYS.worker_channel("w1"): ["abort! f~1"]}
 
     assert await scene.states() == {1: "q", 2: "a", 3: "d", 4: "d", 5: "d"}
-    assert await scene.queued() == ["f:1"]
+    assert await scene.queued() == ["f~1"]
     assert await scene.flow_field("cancelled") == "why not"
     await scene.worker("w1").finish(running, "abort")
     assert (await scene.flow_field("state"), await scene.states()) == (
@@ -730,12 +739,12 @@ async def test_results_have_no_ttl_while_the_flow_runs_and_get_the_flows_at_its_
     await scene.start_flow(chain_of(2), keep_ms=5000)
     worker = scene.worker()
     await worker.finish(await worker.claim_one(), ttl_ms=1000, result=b"1")
-    assert await scene.redis.pttl(KEYS.result("f:1")) == -1
+    assert await scene.redis.pttl(KEYS.result("f~1")) == -1
     await worker.finish(await worker.claim_one(), ttl_ms=1000, result=b"2")
 
     assert await scene.without_ttl() == set()
     assert all([3000 < await scene.redis.pttl(key) <= 5000 for key in await scene.keys()])
-    assert await scene.redis.mget(KEYS.result("f:1"), KEYS.result("f:2")) == [b"1", b"2"]
+    assert await scene.redis.mget(KEYS.result("f~1"), KEYS.result("f~2")) == [b"1", b"2"]
 
 
 async def test_a_result_that_is_kept_for_ever_stays(scene: Scene) -> None:
@@ -744,7 +753,7 @@ async def test_a_result_that_is_kept_for_ever_stays(scene: Scene) -> None:
     await worker.finish(await worker.claim_one(), ttl_ms=0, result=b"1")
     await worker.finish(await worker.claim_one())
 
-    assert await scene.without_ttl() == {KEYS.result("f:1")}
+    assert await scene.without_ttl() == {KEYS.result("f~1")}
 
 
 async def test_results_that_are_not_to_be_kept_are_there_until_the_end_and_the_flows_own_after_it(scene: Scene) -> None:
@@ -753,10 +762,10 @@ async def test_results_that_are_not_to_be_kept_are_there_until_the_end_and_the_f
     await scene.start_flow(plan)
     worker = scene.worker()
     await worker.finish(await worker.claim_one(), ttl_ms=-1, result=b"1")
-    assert await scene.redis.get(KEYS.result("f:1")) == b"1"
+    assert await scene.redis.get(KEYS.result("f~1")) == b"1"
     await worker.finish(await worker.claim_one(), ttl_ms=-1, result=b"2")
 
-    assert await scene.redis.mget(KEYS.result("f:1"), KEYS.result("f:2")) == [None, b"2"]
+    assert await scene.redis.mget(KEYS.result("f~1"), KEYS.result("f~2")) == [None, b"2"]
     assert await scene.without_ttl() == set()
 
 
@@ -766,20 +775,20 @@ async def test_results_that_are_not_to_be_kept_stay_if_they_are_the_flows_own_as
     await scene.start_flow(plan)
     await run_flow(scene, ttl_ms=-1)
 
-    assert await scene.redis.exists(KEYS.result("f:1"), KEYS.result("f:2")) == 2
+    assert await scene.redis.exists(KEYS.result("f~1"), KEYS.result("f~2")) == 2
 
 
 async def test_the_history_of_attempts_is_kept_as_long_as_the_result(scene: Scene) -> None:
     await scene.start_flow(chain_of(2))
     for number in (1, 2):
-        await scene.redis.rpush(KEYS.errors(f"f:{number}"), "an error")
+        await scene.redis.rpush(KEYS.errors(f"f~{number}"), "an error")
     worker = scene.worker()
     await worker.finish(await worker.claim_one(), ttl_ms=-1)
-    assert await scene.redis.exists(KEYS.errors("f:1")) == 1
+    assert await scene.redis.exists(KEYS.errors("f~1")) == 1
     await worker.finish(await worker.claim_one())
 
-    assert await scene.redis.exists(KEYS.errors("f:1")) == 0
-    assert 0 < await scene.redis.pttl(KEYS.errors("f:2")) <= 60_000
+    assert await scene.redis.exists(KEYS.errors("f~1")) == 0
+    assert 0 < await scene.redis.pttl(KEYS.errors("f~2")) <= 60_000
 
 
 async def test_the_results_of_a_thousand_jobs_get_their_ttl_by_claims(scene: Scene) -> None:
@@ -798,6 +807,7 @@ async def test_the_record_of_a_flow_does_not_expire_before_all_results_have_a_tt
     plan.jobs(1000)
     await scene.start_flow(plan, output=1)
     worker = scene.worker()
+    await do_chores(worker, scene)
     await worker.finish_all((await worker.claim(1000)).jobs)
 
     while await scene.redis.pttl(KEYS.flow("f")) == -1:
@@ -838,7 +848,7 @@ async def test_a_flow_that_is_forgotten_while_chores_are_left_leaves_no_key(scen
     while await scene.flow_field("state") == "running":
         await worker.claim(0)
     assert await scene.chores() > 0
-    assert await scene.flows.forget("f", [(f"f:{number}", QUEUE) for number in range(1, 1001)])
+    assert await scene.flows.forget("f", [(f"f~{number}", QUEUE) for number in range(1, 1001)])
     await do_chores(worker, scene)
 
     assert await scene.keys() == set()
@@ -848,7 +858,7 @@ async def test_a_flow_that_runs_is_not_forgotten(scene: Scene) -> None:
     await scene.start_flow(chain_of(2))
     before = await scene.keys()
 
-    assert not await scene.flows.forget("f", [("f:1", QUEUE)])
+    assert not await scene.flows.forget("f", [("f~1", QUEUE)])
     assert await scene.keys() == before
 
 
@@ -867,12 +877,12 @@ async def test_another_round_runs_what_did_not_complete_and_what_hangs_on_it(sce
     plan = chord_of(3)
     plan.job(plan.last)
     await scene.start_flow(plan)
-    assert await run_flow(scene, failing=("f:2",)) == ["f:1", "f:2", "f:3"]
+    assert await run_flow(scene, failing=("f~2",)) == ["f~1", "f~2", "f~3"]
 
     assert await retry_of(scene).retry() == 3
 
     assert (await scene.flow_field("state"), await scene.states()) == ("running", {1: "c", 2: "q", 3: "c", 7: "c"})
-    assert await run_flow(scene) == ["f:2", "f:5", "f:6"]
+    assert await run_flow(scene) == ["f~2", "f~5", "f~6"]
     assert [await scene.flow_field(name) for name in ("c", "f", "u", "q", "left", "state")] == [
         *("5", "0", "0", "5", "0", "ended")
     ]
@@ -881,12 +891,12 @@ async def test_another_round_runs_what_did_not_complete_and_what_hangs_on_it(sce
 
 async def test_a_round_may_fail_and_be_followed_by_another(scene: Scene) -> None:
     await scene.start_flow(chord_of(3))
-    await run_flow(scene, failing=("f:1", "f:2"))
+    await run_flow(scene, failing=("f~1", "f~2"))
     await retry_of(scene).retry()
-    assert await run_flow(scene, failing=("f:2",)) == ["f:1", "f:2"]
+    assert await run_flow(scene, failing=("f~2",)) == ["f~1", "f~2"]
     await retry_of(scene).retry()
 
-    assert await run_flow(scene) == ["f:2", "f:5"]
+    assert await run_flow(scene) == ["f~2", "f~5"]
     assert await scene.flow_field("state") == "ended"
 
 
@@ -895,10 +905,10 @@ async def test_an_error_callback_waits_in_another_round_for_the_end_of_its_paren
     first = plan.job()
     plan.job(first, on_error=True)
     await scene.start_flow(plan, output=first)
-    await run_flow(scene, failing=("f:1",))
+    await run_flow(scene, failing=("f~1",))
     assert await retry_of(scene).retry() == 2
 
-    assert await run_flow(scene) == ["f:1"]
+    assert await run_flow(scene) == ["f~1"]
     assert await scene.states() == {1: "c", 2: "s", 3: "c"}
 
 
@@ -908,7 +918,7 @@ async def test_a_cancelled_flow_runs_what_was_dropped_in_another_round(scene: Sc
     await retry_of(scene).retry()
 
     assert await scene.flow_field("cancelled") is None
-    assert await run_flow(scene) == ["f:1", "f:2", "f:4"]
+    assert await run_flow(scene) == ["f~1", "f~2", "f~4"]
     assert [await scene.flow_field(name) for name in ("a", "d", "c", "q")] == ["0", "0", "3", "3"]
 
 
@@ -919,17 +929,17 @@ async def test_what_a_cancellation_has_left_to_do_is_not_done_to_another_round(s
     worker = scene.worker()
     jobs = (await worker.claim(400)).jobs
     await scene.flows.cancel("f", "")
-    await worker.finish_all([job for job in jobs if job.id != "f:400"])
-    await worker.finish_all([job for job in jobs if job.id == "f:400"], "abort")
+    await worker.finish_all([job for job in jobs if job.id != "f~400"])
+    await worker.finish_all([job for job in jobs if job.id == "f~400"], "abort")
     assert await scene.flow_field("state") == "ended"
     await retry_of(scene).retry()
 
-    assert await run_flow(scene) == ["f:400"]
+    assert await run_flow(scene) == ["f~400"]
 
 
 async def test_a_thousand_nodes_run_again_by_the_claims_of_any_worker(scene: Scene) -> None:
     await scene.start_flow(fan_out(1000))
-    await run_flow(scene, failing=("f:1",))
+    await run_flow(scene, failing=("f~1",))
     await retry_of(scene).retry()
     await do_chores(scene.worker(queue="other"), scene)
 
@@ -949,16 +959,16 @@ async def test_a_dead_job_that_runs_again_is_in_the_dead_set_no_more(scene: Scen
 
 async def test_results_of_an_earlier_round_have_no_ttl_while_another_runs(scene: Scene) -> None:
     await scene.start_flow(chord_of(2))
-    await run_flow(scene, failing=("f:2",))
+    await run_flow(scene, failing=("f~2",))
     await retry_of(scene).retry()
 
-    assert await scene.redis.pttl(KEYS.result("f:1")) == -1
+    assert await scene.redis.pttl(KEYS.result("f~1")) == -1
 
 
 async def test_of_two_who_want_another_round_the_later_is_refused(scene: Scene) -> None:
     """Both have read the same end; the first one's round has ended when the second one starts."""
     await scene.start_flow(chain_of(1))
-    await run_flow(scene, failing=("f:1",))
+    await run_flow(scene, failing=("f~1",))
     late = retry_of(scene)
     start = late._flows.start
 
@@ -976,7 +986,7 @@ async def test_of_two_who_want_another_round_the_later_is_refused(scene: Scene) 
 async def test_the_parents_of_a_node_are_the_same_after_another_round(scene: Scene) -> None:
     await scene.start_flow(chord_of(2))
     before = {node.number: node.parents for node in await read_nodes(scene.store, "f")}
-    await run_flow(scene, failing=("f:1",))
+    await run_flow(scene, failing=("f~1",))
     await retry_of(scene).retry()
 
     assert {node.number: node.parents for node in await read_nodes(scene.store, "f")} == before
@@ -1001,7 +1011,7 @@ async def test_a_node_that_ends_after_its_flow_is_gone_leaves_no_key_without_ttl
     await worker.finish(first, kind, result=b"1")
     await worker.finish(second, "end", ttl_ms=-1)
 
-    assert await scene.keys() == {KEYS.result("f:1")}
+    assert await scene.keys() == {KEYS.result("f~1")}
     assert await scene.without_ttl() == set()
 
 
@@ -1010,7 +1020,7 @@ async def test_a_job_whose_flow_is_gone_can_be_deleted(scene: Scene) -> None:
     await _lose_record(scene)
     await scene.redis.zrem(KEYS.flows, "f")
 
-    assert await scene.store.delete("f:1", QUEUE) == "deleted"
+    assert await scene.store.delete("f~1", QUEUE) == "deleted"
     assert await scene.keys() == set()
 
 

@@ -64,6 +64,9 @@ local function lease_taken(jobs, runs, count_attempt)
       call('ZREM', PROMOTE .. owner, id)
       settle_ended(owner, id, specs[i])
     else
+      if flags[i] == '' and has_aborts and (tonumber(call('ZSCORE', ABORTS, id) or 0) % 1) > 0 then
+        flags[i] = 'abort'  -- a flow was cancelled: whatever this worker allows
+      end
       if flags[i] == '' and count_attempt then
         attempt = attempt + 1
         counts[#counts + 1] = ATTEMPTS .. id

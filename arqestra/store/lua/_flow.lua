@@ -5,7 +5,7 @@
 --   FLOW .. flow     hash: kind ('g' graph, 'w' workflow), state ('running', 'ended'), and of a graph left (nodes that have
 --                    not ended), total, q (released), and a count for each state
 --   NODES .. flow    hash: number -> record; number .. 'c' .. k -> k-th piece of its children, { '1' if more follow, ... };
---                    number .. 'i' -> its job id, if that is not flow:number; and what only Python reads
+--                    number .. 'i' -> its job id, if that is not flow~number; and what only Python reads
 --   STATES .. flow   hash: number -> state. 'q' released; ended: 'c' complete, 'f' failed, 'a' aborted, 'x' expired,
 --                    'u' and the number of the node at fault: a parent failed, 's' skipped, 'd' dropped by a cancellation.
 --                    Of the first four: then '0' its result is not kept beyond the flow, '!' it is kept for ever
@@ -13,7 +13,8 @@
 --   LOG .. flow      list, of a workflow: its events in order
 --   RESERVED .. id   of a job id that was chosen, until its node is released
 --   CHORES           list of what is left to do: `what|number|piece|flow`; what: 'e' settle the children of a node that has
---                    ended, 'c' cancel, 'z' give results their TTL, 'r' reset nodes, 'p' keep results
+--                    ended, 'c' cancel, 'z' give results their TTL, 'r' reset nodes, 'p' keep results, 'i' keep ids reserved,
+--                    'd' delete those of an earlier life of a workflow
 --
 -- A node's record: header length (4 digits), header, spec length (5 digits), spec, payload. The header is msgpack:
 --   { kind: 'job' | 'join', runs: 'ok' | 'error', on failure: 'fail' | 'continue', queue, priority, first limit or '', when }
@@ -24,9 +25,11 @@
 -- to CHORES in the same script, and the next claim of any worker carries on there: nothing depends on the producer, on the
 -- worker that ran the parent, or on a message. A child that has a state already is left alone.
 
-local INLINE = 300           -- children settled in the script that ended their parent
+local INLINE = 200           -- children settled in the script that ended their parent
+local SEPARATOR = '~'        -- between a flow's id and a node's number in job ids: not usual in ids that people choose
 local FORCED = 0.5           -- in the score of an abort: a worker obeys whether or not it allows aborts
-local PASS = 300             -- nodes looked at in one step of a pass over all of them
+local RESERVED_TTL_MS = 30 * 86400000
+local PASS = 100             -- nodes looked at in one step of a pass over all of them
 
 local agenda = {}            -- chores of this script: { what, number, piece, flow, the only child if it is known }
 local touched = {}           -- flow -> what this script knows and changes of it: see `view_of`
@@ -34,7 +37,7 @@ local released = {}          -- what is written of released nodes: payloads, and
 local notified = {}          -- workflows whose worker was told in this script
 
 -- What other scripts use of this; the rest is out of their sight, for Lua has room for 200 locals.
-local flow_exists, view_of, state_of, set_state, node_of, release, notify, end_flow, end_node, abort_node, do_chores
+local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
 local place_in_flow, is_cancelled, is_place_only
 
 do
@@ -85,7 +88,7 @@ do
 
   local function node_id(flow, number)
     local chosen = view_of(flow).chosen_ids and call('HGET', NODES .. flow, number .. 'i')
-    return chosen or flow .. ':' .. number
+    return chosen or flow .. SEPARATOR .. number
   end
 
   local function count(flow, field, by)
@@ -93,7 +96,7 @@ do
     counts[field] = (counts[field] or 0) + by
   end
 
-  local function decoded(record)
+  function decoded(record)
     local header_end = 4 + tonumber(string.sub(record, 1, 4))
     local header = cmsgpack.unpack(string.sub(record, 5, header_end))
     local spec_end = header_end + 5 + tonumber(string.sub(record, header_end + 1, header_end + 5))
@@ -197,7 +200,7 @@ do
       call('PEXPIRE', ENDED_FLOWS, keep_ms)
     end
     if kind == 'w' then
-      agenda[#agenda + 1] = { 'c', 1, 0, flow }
+      agenda[#agenda + 1] = { 'c', 1, tonumber(call('HGET', name, 'nodes') or 0), flow }
     end
     agenda[#agenda + 1] = { 'z', 1, 0, flow }
     call('PUBLISH', DONE .. flow, '')
@@ -354,7 +357,7 @@ do
       call('ZADD', ABORTS, now + FORCED, id)
       call('PUBLISH', WORKER .. worker, 'abort! ' .. id)
     elseif flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
-      call('ZADD', ABORTS, now, id)  -- a workflow that waits: it is to abort its own steps
+      call('ZADD', ABORTS, now + FORCED, id)  -- a workflow that waits: it is to abort its own steps
       call('ZADD', node.queue, 'XX', now, id)
       due_queues[node.queue] = true
     elseif call('ZSCORE', node.queue, id) then
@@ -376,12 +379,12 @@ do
   end
 
   -- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
-  local function cancel_pass(first, flow, now, due_queues)
+  local function cancel_pass(first, until_number, flow, now, due_queues)
     local view = view_of(flow)
     if not view or (view.kind == 'g' and not view.cancelled) then
       return 1  -- another round has begun
     end
-    local total = call('HGET', FLOW .. flow, 'nodes')
+    local total = until_number > 0 and until_number or call('HGET', FLOW .. flow, 'nodes')
     local last = math.min(tonumber(total or 0), first + PASS - 1)
     read_states(flow, first, last)
     for number = first, last do
@@ -396,7 +399,7 @@ do
       end
     end
     if last < tonumber(total or 0) then
-      agenda[#agenda + 1] = { 'c', last + 1, 0, flow }
+      agenda[#agenda + 1] = { 'c', last + 1, until_number, flow }
     end
     return last - first + 1
   end
@@ -447,6 +450,37 @@ do
       agenda[#agenda + 1] = { 'p', last + 1, 0, flow }
     end
     return last - first + 1
+  end
+
+  -- The flow has started: ids that were chosen stay reserved for as long as it may take.
+  local function reserve_pass(first, flow)
+    local last = math.min(tonumber(call('HGET', FLOW .. flow, 'nodes') or 0), first + PASS - 1)
+    for number = first, last do
+      local id = call('HGET', NODES .. flow, number .. 'i')
+      if id then
+        call('PEXPIRE', RESERVED .. id, RESERVED_TTL_MS)
+      end
+    end
+    if last == first + PASS - 1 then
+      agenda[#agenda + 1] = { 'i', last + 1, 0, flow }
+    end
+    return PASS
+  end
+
+  -- Results of steps of an earlier life of a workflow, up to a number.
+  local function delete_pass(first, last, flow)
+    local names = {}
+    for number = first, math.min(last, first + PASS - 1) do
+      names[#names + 1] = RESULT .. flow .. SEPARATOR .. number
+      names[#names + 1] = ERRORS .. flow .. SEPARATOR .. number
+    end
+    if #names > 0 then
+      call('DEL', unpack(names))
+    end
+    if last >= first + PASS then
+      agenda[#agenda + 1] = { 'd', first + PASS, last, flow }
+    end
+    return PASS
   end
 
   -- Nodes of an ended graph are to run again: piece k of number 'r' holds { '1' if more follow, number, parents, ... }.
@@ -576,11 +610,15 @@ do
       if what == 'e' then
         budget = budget - settle_piece(number, piece, flow, chore[5], now, due_queues)
       elseif what == 'c' then
-        budget = budget - cancel_pass(number, flow, now, due_queues)
+        budget = budget - cancel_pass(number, piece, flow, now, due_queues)
       elseif what == 'z' then
         budget = budget - results_pass(number, flow)
       elseif what == 'p' then
         budget = budget - keep_pass(number, flow)
+      elseif what == 'i' then
+        budget = budget - reserve_pass(number, flow)
+      elseif what == 'd' then
+        budget = budget - delete_pass(number, piece, flow)
       else
         budget = budget - reset_pass(number, piece, flow)
       end

@@ -6,7 +6,7 @@
 --       6: when it started, if that is not written down yet
 --       7: number of nodes, of events, of aborts, separated by blanks
 --       then of each node: number, record     'timer' in the header: `when` is its duration, and it is no job
---       then of each event: number or 0, kind, value      number 0: 'x' cancelled | 'd' its time is over
+--       then of each event: number or 0, kind, value      number 0: 'x' cancelled (value: a nonce) | 'd' its time is over
 --       then of each abort: number
 -- RETURNS  { '1' or '0' if the lease is lost, now, of each timer when it is due }
 --
@@ -25,8 +25,8 @@ if not lease or string.sub(lease, 1, #token + 1) ~= token .. '|' then
   return { '0', now }
 end
 local name, due_queues, timers = FLOW .. flow, {}, {}
-if call('HSETNX', name, 'kind', 'w') == 1 then
-  call('HSET', name, 'created', now)
+call('HSET', name, 'kind', 'w')
+if call('HSETNX', name, 'created', now) == 1 then
   call('ZADD', FLOWS, now, flow)
 end
 call('HSET', name, 'state', 'running', 'queue', queue, 'keep', ARGV[4], 'name', ARGV[5])
@@ -43,11 +43,12 @@ local nodes, events, aborts = string.match(ARGV[7], '^(%d+) (%d+) (%d+)$')
 local at = 8
 for _ = 1, tonumber(nodes) do
   local number, record = tonumber(ARGV[at]), ARGV[at + 1]
-  local new = call('HSETNX', NODES .. flow, number, record) == 1
+  local node = decoded(record)
+  -- Without the payload: it is the job's, and a replay need not read it.
+  local new = call('HSETNX', NODES .. flow, number, string.sub(record, 1, node.spec_end)) == 1
   if new then
     call('HSET', name, 'nodes', number)
   end
-  local node = node_of(flow, number)
   if node.kind == 'job' and new then
     release(flow, number, node, now, due_queues)
   elseif node.kind == 'timer' then
@@ -63,9 +64,14 @@ for _ = 1, tonumber(events) do
     if call('HSETNX', STATES .. flow, number, 'c') == 1 then
       add_event(number, kind, value)
     end
-  elseif call('HSETNX', name, kind == 'x' and 'cancelled' or 'timed_out', now) == 1 then
-    add_event(0, kind, value)
+  elseif kind == 'x' then
+    if call('HGET', name, 'cancelled') ~= value then
+      call('HSET', name, 'cancelled', value)
+      add_event(0, kind, value)
+    end
     call('ZREM', ABORTS, flow)
+  elseif call('HSETNX', name, 'timed_out', now) == 1 then
+    add_event(0, kind, value)
   end
   at = at + 3
 end

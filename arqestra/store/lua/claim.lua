@@ -32,7 +32,7 @@ local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
 local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
 local ABORTS_A_CLAIM = 100
-local CHORES_A_CLAIM = 500    -- nodes of flows that are settled in one claim
+local CHORES_A_CLAIM = 300    -- nodes of flows that are settled in one claim
 local SPECS_SWEPT, CLAIMS_A_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
@@ -42,6 +42,7 @@ local now = clock(ARGV[1])
 local worker, number, slots = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local lease_ms, margin_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
 local token = worker .. '.' .. ARGV[3]
+local has_aborts = call('EXISTS', ABORTS) == 1
 local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
 
 local queues = {}            -- in order: name, quota, most, and what is found out of each

@@ -8,7 +8,8 @@
 --                 'fail', 'abort', 'expire'  the same, without success            number: the same
 --                 'dead'     as 'fail', and keep its result in the dead set       number: the same
 --                 'park'     of a workflow that waits: run it again when it has news, or number ms from now (-1: not)
---                 'again'    of a workflow: forget its history, and run it with the payload in the place of the result
+--                 'again'    of a workflow: forget its history, and run it with the payload in the place of the result,
+--                            behind a line: events seen, nonces of signals not taken, steps that still run
 --                 'retry'    run it again number ms from now; number 0: at its old place in the queue
 --                 'release'  the same, and the attempt does not count
 --                 'limit'    the same, at its old place, now with the spec that is in the place of the result
@@ -183,23 +184,33 @@ local function acknowledge_early(id, lease)
   call('SET', LEASE .. id, head .. math.max(tonumber(crashes), EARLY), 'KEEPTTL')
 end
 
--- A workflow starts anew: what it had begun is aborted, its history is forgotten. Its steps' numbers go on from there.
-local function begin_anew(id, payload)
-  local base, nodes = unpack(call('HMGET', FLOW .. id, 'base', 'nodes'))
-  local names = {}
-  for number = tonumber(base or 0) + 1, tonumber(nodes or 0) do
-    if call('HGET', STATES .. id, number) == 'q' then
-      abort_node(id, number, node_of(id, number), now, due_queues)
+-- A workflow starts anew: what it had begun is aborted, its history is forgotten, but for events that nobody took. Its
+-- steps' numbers go on from there.
+local function begin_anew(id, value)
+  local head, payload = string.match(value, '^([^\n]*)\n(.*)$')
+  local seen, unread, running = string.match(head, '^(%d+) (%S*) (%S*)$')
+  for number in string.gmatch(running, '%d+') do
+    local node = node_of(id, tonumber(number))
+    if node and state_of(id, tonumber(number)) == 'q' then
+      abort_node(id, tonumber(number), node, now, due_queues)
     end
-    names[#names + 1] = RESULT .. id .. ':' .. number
-    names[#names + 1] = ERRORS .. id .. ':' .. number
   end
-  for first = 1, #names, 1000 do
-    call('DEL', unpack(names, first, math.min(first + 999, #names)))
+  local kept = {}
+  for i, event in ipairs(call('LRANGE', LOG .. id, 0, -1)) do
+    local nonce = string.match(event, '^g %d+ %d+ (%S+)')
+    if nonce and (i > tonumber(seen) or string.find(unread, nonce, 1, true)) then
+      kept[#kept + 1] = event
+    end
   end
-  call('DEL', NODES .. id, STATES .. id, LOG .. id)
+  local base, nodes = unpack(call('HMGET', FLOW .. id, 'base', 'nodes'))
+  call('UNLINK', NODES .. id, STATES .. id, LOG .. id)
+  for first = 1, #kept, 1000 do
+    call('RPUSH', LOG .. id, unpack(kept, first, math.min(first + 999, #kept)))
+  end
+  touched[id] = nil  -- what this script knew of it is over
+  agenda[#agenda + 1] = { 'd', tonumber(base or 0) + 1, tonumber(nodes or 0), id }
   call('HSET', FLOW .. id, 'base', nodes or 0)
-  call('HDEL', FLOW .. id, 'started')
+  call('HDEL', FLOW .. id, 'started', 'cancelled', 'timed_out')
   call('HINCRBY', FLOW .. id, 'rounds', 1)
   call('SET', JOB .. id, payload)
 end

@@ -22,7 +22,7 @@ end
 if round == nonce then
   return 'started'  -- by this very call, sent before
 end
-if state == 'running' or (round or '') ~= ARGV[8] then
+if state == 'running' or (not state and known ~= nonce) or (round or '') ~= ARGV[8] then
   return 'exists'
 end
 for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING }) do
@@ -34,6 +34,9 @@ call('HDEL', name, 'cancelled', 'ended')
 call('ZREM', ENDED_FLOWS, flow)
 call('ZADD', FLOWS, now, flow)
 set_state(flow, source, 'c')
+if call('HEXISTS', name, 'ids') == 1 and ARGV[6] ~= '1' then
+  agenda[#agenda + 1] = { 'i', 1, 0, flow }
+end
 if ARGV[6] == '1' then
   agenda[#agenda + 1] = { 'r', source, 0, flow }
   agenda[#agenda + 1] = { 'p', 1, 0, flow }

@@ -10,8 +10,6 @@
 
 local UNFINISHED_TTL_MS = 3600000
 
-local RESERVED_TTL_MS = 30 * 86400000
-
 local flow, nonce = ARGV[2], ARGV[3]
 
 -- Nobody else can take the id until its node is released.
@@ -19,13 +17,16 @@ local function reserve(id)
   if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) > 0 then
     return false
   end
-  call('SET', RESERVED .. id, nonce, 'NX', 'PX', RESERVED_TTL_MS)
+  call('SET', RESERVED .. id, nonce, 'NX', 'PX', UNFINISHED_TTL_MS)
   return call('GET', RESERVED .. id) == nonce
 end
 
 local known, state = unpack(call('HMGET', FLOW .. flow, 'nonce', 'state'))
 if (known and known ~= nonce) or state == 'running' then
-  return 'exists'
+  if state or ARGV[4] == '0' then
+    return 'exists'
+  end
+  call('DEL', FLOW .. flow, NODES .. flow, PENDING .. flow)  -- of a producer that did not come to start it
 end
 local at = 7
 for i, prefix in ipairs({ FLOW, NODES, PENDING }) do
@@ -41,6 +42,11 @@ for i, prefix in ipairs({ FLOW, NODES, PENDING }) do
     for i = at, last, 2 do
       if string.sub(ARGV[i], -1) == 'i' and not reserve(ARGV[i + 1]) then
         if not state then
+          for j = at, i, 2 do
+            if string.sub(ARGV[j], -1) == 'i' and call('GET', RESERVED .. ARGV[j + 1]) == nonce then
+              call('DEL', RESERVED .. ARGV[j + 1])
+            end
+          end
           call('DEL', FLOW .. flow, NODES .. flow, PENDING .. flow)
         end
         return 'taken'

@@ -18,7 +18,7 @@ local states = call('HMGET', STATES .. flow, unpack(numbers))
 local held = call('HMGET', NODES .. flow, unpack(parents))
 local chosen = chosen_ids and call('HMGET', NODES .. flow, unpack(ids)) or {}
 for i, number in ipairs(numbers) do
-  ids[i] = chosen[i] or flow .. ':' .. number
+  ids[i] = chosen[i] or flow .. '~' .. number
   results[i] = RESULT .. ids[i]
 end
 results = call('MGET', unpack(results))

@@ -10,9 +10,21 @@
 local flow, first, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local reply = { clock(ARGV[1]), call('LLEN', LOG .. flow), {}, {} }
 if ARGV[5] == '1' and call('HGET', FLOW .. flow, 'state') == 'ended' then
-  call('DEL', FLOW .. flow, NODES .. flow, STATES .. flow, LOG .. flow)  -- of a job of this id before
+  -- Of an earlier life of this id. Numbers go on, so that steps of that life which still run are none of this one.
+  local ended, nodes = unpack(call('HMGET', FLOW .. flow, 'ended', 'nodes'))
+  local kept = {}
+  for _, event in ipairs(call('LRANGE', LOG .. flow, 0, -1)) do
+    if tonumber(string.match(event, '^g %d+ (%d+)') or 0) > tonumber(ended) then
+      kept[#kept + 1] = event
+    end
+  end
+  call('UNLINK', FLOW .. flow, NODES .. flow, STATES .. flow, LOG .. flow)
   call('ZREM', ENDED_FLOWS, flow)
-  reply[2] = 0
+  call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0)
+  for first = 1, #kept, 1000 do
+    call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + 999, #kept)))
+  end
+  reply[2] = #kept
 end
 if ARGV[5] == '1' and call('EXISTS', FLOW .. flow) == 1 then
   call('HINCRBY', FLOW .. flow, 'replays', 1)
@@ -21,6 +33,6 @@ end
 for _, event in ipairs(call('LRANGE', LOG .. flow, first, first + most - 1)) do
   local number = string.match(event, '^s (%d+) ')
   reply[#reply + 1] = event
-  reply[#reply + 1] = number and call('GET', RESULT .. flow .. ':' .. number) or false
+  reply[#reply + 1] = number and call('GET', RESULT .. flow .. '~' .. number) or false
 end
 return reply

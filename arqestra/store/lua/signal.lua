@@ -2,7 +2,7 @@
 --
 -- KEYS  1: queue of the workflow
 -- ARGV  1: time in ms or ''   2: job id   3: nonce, name and value of the event
--- RETURNS  'sent' | 'missing' no such workflow is queued or runs
+-- RETURNS  'sent' | 'full' | 'missing' no such workflow is queued or runs
 --
 -- Repeating the call is harmless: who reads the log tells by the nonce.
 
@@ -11,6 +11,8 @@
 -- @include _wake
 -- @include _limits
 -- @include _flow
+
+local MOST_EVENTS = 30000    -- of a history: 10,000 steps and as many timers have their ends in it too
 
 local queue, flow = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
@@ -21,6 +23,9 @@ end
 if call('HSETNX', FLOW .. flow, 'kind', 'w') == 1 then
   call('HSET', FLOW .. flow, 'created', now, 'queue', queue, 'state', 'running', 'keep', 3600000)
   call('ZADD', FLOWS, now, flow)
+end
+if call('LLEN', LOG .. flow) >= MOST_EVENTS then
+  return 'full'
 end
 call('RPUSH', LOG .. flow, 'g 0 ' .. string.format('%.0f', now) .. ' ' .. ARGV[3])
 notify(flow, now, due_queues)
