@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from arq.jobs import ResultNotFound
+from redis.asyncio import Redis
 
 from ..errors import FlowCancelled, FlowRunning, UpstreamFailed
 from ..graph import Graph
 from ..identity import new_job_id
+from ..job import Job
 from ..rebuild import rebuild_value
 from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, read_flow, read_nodes
@@ -164,6 +167,9 @@ class FlowHandle(Generic[R]):
         :raises Exception: what the job at fault raised, with the worker's traceback as its cause
         """
         try:
+            record = await self._record()
+            if record.kind == "w":
+                return cast(R, await self._job(record).result(timeout))
             record = await self._until_output(timeout)
             value = await self._values.value(record.output)
         except FlowGone as gone:
@@ -176,6 +182,10 @@ class FlowHandle(Generic[R]):
         if isinstance(error, Exception):
             raise error
         raise UpstreamFailed(self.flow_id, record.name, error)
+
+    def _job(self, record: FlowRecord) -> Job[Any]:
+        """The job that a workflow is."""
+        return Job(self.flow_id, cast(Redis, self._client), record.fields.get("queue", self._client.default_queue_name))
 
     async def _fault(self, state: str) -> Any:
         return await self._values.value(int(state[1:])) if state[:1] == "u" else None
@@ -233,6 +243,11 @@ class FlowHandle(Generic[R]):
             return "not_found"
         if record.state != "ended":
             return "running"
+        if record.kind == "w":
+            info = await self._job(record).result_info()
+            if info is None or info.success:
+                return "complete"
+            return "cancelled" if isinstance(info.result, asyncio.CancelledError) else "failed"
         if record.output_state[:1] == "c":
             return "complete"
         return "failed" if record.cancelled is None else "cancelled"
@@ -247,6 +262,10 @@ class FlowHandle(Generic[R]):
         except FlowGone as gone:
             raise ResultNotFound(str(gone)) from None
         counts = record.counts
+        if record.kind == "w":
+            nodes = [node for node in await read_nodes(self._client.store, self.flow_id) if node.kind == "job"]
+            counts = Counter(node.state[:1] for node in nodes) | {"q": len(nodes)}
+            record = record._replace(total=len(nodes))
         states: dict[str, int] = {}
         for letter in "cfaxusd":
             if counts.get(letter):
@@ -299,8 +318,12 @@ class FlowHandle(Generic[R]):
     async def cancel(self, reason: str = "") -> bool:
         """Abort what runs and drop what waits; returns False if it had ended or does not exist.
 
-        A job that runs is told at once, whether or not its worker has `allow_abort_jobs`.
+        A job that runs is told at once, whether or not its worker has `allow_abort_jobs`. A workflow is aborted as any
+        job is, if its worker has that.
         """
+        record = await read_flow(self._client.store, self.flow_id)
+        if record is not None and record.kind == "w":
+            return await self._client.store.abort(self.flow_id, self._job(record)._queue_name) in ("running", "queued")
         return await self._flows.cancel(self.flow_id, reason) == "cancelled"
 
     async def retry(self) -> int:

@@ -126,10 +126,11 @@ class Execution:
     def feed(self, history: History) -> None:
         """Bring in what has happened, one event at a time."""
         for event, result in history.events:
+            if self.done:
+                return  # what it has not seen may be another start's
             self.seen += 1
-            if not self._task.done() and self._failure is None:
-                self._take_in(event, result)
-                self.loop.run_until_waiting()
+            self._take_in(event, result)
+            self.loop.run_until_waiting()
 
     @property
     def done(self) -> bool:
