@@ -92,7 +92,7 @@ class Execution:
         self.seen = 0
         self.replaying = True
         self.timed_out, self.cancelled = "timed_out" in history.record, False
-        self._seed = f"{flow_id}:{history.record.get('base', 0)}:{self.started_ms}"
+        self._seed = f"{flow_id}:{history.record.get('rounds', 0)}:{self.started_ms}"
         self._faults: dict[int, tuple[BaseException, int]] = {}  # id of an exception of a step -> it, the step's number
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._calls: dict[int, Signature[Any]] = {}

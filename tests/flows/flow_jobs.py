@@ -236,6 +236,82 @@ async def parcels(flow: Flow, at: datetime) -> str:
     return await flow.run(unpack.s(parcel))
 
 
-WORKFLOWS = [in_turn, many_ways, race, listens, compensates, undone, short_lived, fails_beside, counts_down, changes]
+@workflow
+async def many_waits(flow: Flow, number: int) -> int:
+    """Timers, steps and values from outside: there is always something under way."""
+    for _ in range(6):
+        await flow.sleep(0.01)
+        number = await flow.run(add.s(number, 1))
+        number = await flow.side_effect(lambda given=number: given)
+    return number
+
+
+@workflow
+async def sleeps(flow: Flow, seconds: float) -> str:
+    await flow.sleep(seconds)
+    return "slept"
+
+
+@workflow
+async def ends_its_worker(flow: Flow, how: str) -> None:
+    async def raise_it() -> None:
+        raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "cancel": asyncio.CancelledError()}[how]
+
+    if how == "cancel":
+        await flow.side_effect(raise_it)
+    await raise_it()
+
+
+@workflow
+async def collects(flow: Flow, got: list[int]) -> list[int]:
+    """Starts anew with each event."""
+    if len(got) < 4:
+        event = await flow.wait_for("number")
+        flow.continue_as_new([*got, event])
+    return got
+
+
+@workflow
+async def two_rounds(flow: Flow, first: int, rounds: int = 0) -> list[Any]:
+    key = str(flow.uuid())
+    RUNS.append(("key", key, flow.random.random()))
+    if rounds == 0:
+        flow.continue_as_new(first, 1)
+    return [first, rounds]
+
+
+@workflow
+async def stubborn(flow: Flow) -> str:
+    """Catches two cancellations."""
+    for number in range(2):
+        try:
+            await flow.run(wait_at.s(f"never {number}"))
+        except asyncio.CancelledError:
+            RUNS.append(("caught", number))
+    await flow.run(wait_at.s("never at all"))
+    return "not cancelled"
+
+
+@workflow
+async def bare_except(flow: Flow) -> str:
+    while True:
+        try:
+            return await flow.run(wait_at.s("bare"))
+        except:  # noqa: E722 - as people write it
+            pass
+
+
+@workflow
+async def follows_failures(flow: Flow) -> list[Any]:
+    told = await flow.run(fail.s() | explain.s().set(on_failure="continue"))
+    try:
+        await flow.run(fail.s().link_error(report_failure.s("from a workflow")))
+    except ValueError as error:
+        return [told, str(error)]
+    return [told]
+
+
+WORKFLOWS = [many_waits, sleeps, ends_its_worker, collects, two_rounds, stubborn, bare_except, follows_failures]
+WORKFLOWS += [in_turn, many_ways, race, listens, compensates, undone, short_lived, fails_beside, counts_down, changes]
 WORKFLOWS += [reaches_out, awaits_an_aborted_step, waits_for_gate, parcels]
 ALL = [*GRAPH_JOBS, *WORKFLOWS]

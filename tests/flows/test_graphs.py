@@ -228,6 +228,34 @@ async def _has_ttl(pool: Pool, key: str) -> bool:
     return bool(await pool.ttl(key) > 0)
 
 
+async def test_a_result_that_is_gone_fails_who_needs_it(pool: Pool, working: Working) -> None:
+    flow = await pool.enqueue_flow(add.s(1) | add.s(1).set(defer_by=0.2))
+    async with working():
+        await until(lambda: _ran((1,)), "the first one ran")
+        await until(lambda: _exists(pool, f"arq:result:{flow.flow_id}~1"), "its result is there")
+        await pool.delete(f"arq:result:{flow.flow_id}~1")
+        with pytest.raises(Exception, match="its result is gone"):
+            await flow.result(timeout=10)
+
+
+async def _exists(pool: Pool, key: str) -> bool:
+    return bool(await pool.exists(key))
+
+
+async def test_a_retry_makes_results_again_that_were_not_kept(pool: Pool, working: Working) -> None:
+    async with working():
+        flow = await pool.enqueue_flow(jobs.fleeting.s(4) | fail.s() | add.si(1))
+        await flow.wait(timeout=10)
+        await until(lambda: _is_gone(pool, f"arq:result:{flow.flow_id}~1"), "the result is gone")
+        jobs.SWITCHES.add("fail")
+        assert await flow.retry() == 3
+        assert await flow.result(timeout=10) == 1
+
+
+async def _is_gone(pool: Pool, key: str) -> bool:
+    return not await pool.exists(key)
+
+
 async def test_options_of_single_calls(pool: Pool, working: Working) -> None:
     canvas = jobs.headers.s().set(headers={"tenant": "t"}, job_id="chosen", priority=7) | jobs.headers.s()
     with pytest.raises(GraphError, match="'twice' twice"):

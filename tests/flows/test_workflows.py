@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from arqestra import Job, NondeterminismError, Pool, SettingsError, workflow
+from arqestra import (
+    Job,
+    JobExecutionFailed,
+    NondeterminismError,
+    Pool,
+    SettingsError,
+    UpstreamFailed,
+    workflow,
+)
 from arqestra.worker import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
@@ -299,6 +309,120 @@ async def test_its_steps_are_seen_as_those_of_any_flow(pool: Pool, working: Work
         assert await pool.flow(job.job_id).status() == "running"
         gate("seen").set()
         assert await job.result(timeout=20) == "seen"
+
+
+# -- what a review found ------------------------------------------------------------------------------------------
+
+
+async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, working: Working) -> None:
+    started_ones = [await started(pool, jobs.many_waits, number) for number in range(0, 300, 10)]
+    ends = asyncio.gather(*(job.result(timeout=60) for job in started_ones))
+    while not ends.done():
+        async with working(max_jobs=4):
+            await asyncio.wait([ends], timeout=0.07)
+    assert ends.result() == [number + 6 for number in range(0, 300, 10)]
+
+
+async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Working, impatience: None) -> None:
+    async with working():
+        job = await pool.enqueue(jobs.sleeps.options(expires=0.05), 0.2)
+        assert job is not None
+        assert await job.result(timeout=20) == "slept"
+    late = await pool.enqueue(jobs.sleeps.options(expires=0.001), 0.2)
+    assert late is not None
+    await asyncio.sleep(0.01)
+    async with working():
+        with pytest.raises(JobExecutionFailed, match="expired"):
+            await late.result(timeout=20)
+
+
+@pytest.mark.parametrize("how", ["exit", "interrupt", "cancel"])
+async def test_a_workflow_cannot_end_its_worker(pool: Pool, working: Working, how: str) -> None:
+    async with working():
+        with pytest.raises(JobExecutionFailed, match=r"SystemExit|KeyboardInterrupt|CancelledError"):
+            await (await started(pool, jobs.ends_its_worker, how)).result(timeout=20)
+        assert await (await started(pool, jobs.in_turn, 2)).result(timeout=20) == 3
+
+
+@pytest.mark.usefixtures("patience")
+async def test_events_that_nobody_took_outlive_a_new_start(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.collects, [])
+        for number in range(4):
+            assert await pool.signal(job.job_id, "number", number)
+        assert await job.result(timeout=20) == [0, 1, 2, 3]
+
+
+async def test_a_new_start_of_a_flows_node_gets_its_own_arguments_and_other_keys(pool: Pool, working: Working) -> None:
+    async with working():
+        flow = await pool.enqueue_flow(jobs.add.s(4) | jobs.two_rounds.s())
+        assert await flow.result(timeout=20) == [4, 1]
+
+    keys = [run for run in jobs.RUNS if run[0] == "key"]
+    assert len({key for _, key, _ in keys}) == len({number for _, _, number in keys}) == 2
+
+
+async def test_a_workflow_that_caught_a_cancellation_can_be_aborted_again(pool: Pool, working: Working) -> None:
+    async with working(allow_abort_jobs=True):
+        job = await started(pool, jobs.stubborn)
+        for number in range(2):
+            await until(lambda number=number: ran(f"at never {number}"), "the step runs")  # type: ignore[misc]
+            with pytest.raises(TimeoutError):
+                await job.abort(timeout=0.01)
+            await until(lambda number=number: ran(("caught", number)), "it was caught")  # type: ignore[misc]
+        await until(lambda: ran("at never at all"), "the last step runs")
+        assert await job.abort(timeout=20)
+
+
+# What catches everything cannot be closed in peace: Python says so when it is collected, and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_bare_except_does_not_hang_the_worker(pool: Pool, working: Working, impatience: None) -> None:
+    async with working():
+        job = await started(pool, jobs.bare_except)
+        await until(lambda: is_parked(pool, job), "it is parked")
+        gate("bare").set()
+        assert await job.result(timeout=20) == "bare"
+    gc.collect()
+
+
+@pytest.mark.usefixtures("patience")
+async def test_what_follows_a_failure_in_a_workflow(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.follows_failures)
+        assert await job.result(timeout=20) == ["ValueError('no good')", "no good"]
+
+    [(failure, note)] = [run for run in jobs.RUNS if isinstance(run, tuple) and isinstance(run[0], UpstreamFailed)]
+    assert (failure.function, note) == ("fail", "from a workflow")
+
+
+async def test_a_handle_on_a_workflow_tells_of_it(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await started(pool, jobs.in_turn, 3)
+        flow = pool.flow(job.job_id)
+        assert await job.result(timeout=20) == 6
+        assert await flow.result(timeout=20) == 6
+        assert await flow.status() == "complete"
+        progress = await flow.progress()
+        assert (progress.total, progress.done, progress.waiting) == (3, 3, 0)
+
+
+async def test_a_workflow_that_waits_is_cancelled_with_its_graph_whatever_the_worker_allows(
+    pool: Pool, working: Working, impatience: None
+) -> None:
+    async with working():
+        flow = await pool.enqueue_flow(jobs.waits_for_gate.s("cancelled"))
+        await until(lambda: ran("at cancelled"), "its step runs")
+        assert await flow.cancel()
+        assert await flow.wait(timeout=20) == "cancelled"
+
+
+async def test_an_id_of_somebody_elses_is_not_overwritten(pool: Pool, working: Working) -> None:
+    theirs = await pool.enqueue(jobs.add.options(job_id="order:1", defer_by=0.2), 7)
+    assert theirs is not None
+    async with working():
+        ours = await pool.enqueue(jobs.in_turn.options(job_id="order"), 2)
+        assert ours is not None
+        assert (await ours.result(timeout=20), await theirs.result(timeout=20)) == (3, 7)
 
 
 def test_what_is_no_workflow() -> None:
