@@ -58,6 +58,7 @@ class Exchange:
         self._under_way: list[Ending] = []  # sent, and not answered yet
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._told_due = False  # by a message, since the last claim was sent
         self.became_idle = asyncio.Event()
         self.queued = -1  # entries in the queue at the last claim
         self.next_due_in_s = 60.0
@@ -138,6 +139,7 @@ class Exchange:
         return endings
 
     async def _turn(self, endings: list[Ending], request: ClaimRequest | None) -> None:
+        self._told_due = False
         try:
             written, claimed = await self._send(endings, request)
         except ResponseError:
@@ -153,7 +155,11 @@ class Exchange:
     async def _take_in(self, request: ClaimRequest, claimed: Claimed) -> None:
         self.queued = claimed.queued
         self.next_due_in_s = claimed.next_due_in_ms / 1000 if claimed.next_due_in_ms >= 0 else 60.0
-        self._look_again_in(self._claims.learn(request, claimed))
+        delay_ms = self._claims.learn(request, claimed)
+        if not self._told_due:
+            self._look_again_in(delay_ms)
+        elif delay_ms is not None:  # the message may be newer than this reply: the earlier time counts
+            self.due_in(delay_ms)
         jobs = claimed.jobs
         half = len(jobs) if self._endings else (len(jobs) + 1) // 2
         for job in jobs[:half]:
@@ -170,12 +176,18 @@ class Exchange:
             self._timer = None
         if delay_ms is not None:
             delay_s = min(delay_ms, A_DAY_MS) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self.look, context=self._context)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._timer_ran_out, context=self._context)
+
+    def _timer_ran_out(self) -> None:
+        self._timer = None
+        self.look()
 
     def due_in(self, delay_ms: int) -> None:
         """This worker became the lookout: the next job is due in that many ms."""
-        if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + delay_ms / 1000:
+        due_at = asyncio.get_running_loop().time() + delay_ms / 1000
+        if self._timer is None or self._timer.when() > due_at:
             self._look_again_in(delay_ms)
+        self._told_due = True
 
     async def _send(self, endings: list[Ending], request: ClaimRequest | None) -> tuple[list[bool], Claimed | None]:
         """One round trip, repeated until Redis answers."""

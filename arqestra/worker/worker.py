@@ -274,6 +274,12 @@ class Worker(StoppableWorker):
             self.exchange.look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.exchange.became_idle.wait(), max(self.poll_delay_s, 0.05))
+            if self.slots.tasks:  # until one ends there is nothing new, but what is enqueued meanwhile
+                await asyncio.wait(
+                    self.slots.tasks.values(),
+                    timeout=max(self.poll_delay_s, 0.05),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             if self.slots.running or not self.exchange.idle:
                 continue
             if self.exchange.queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():

@@ -293,6 +293,38 @@ async def test_a_critical_job_starts_before_any_low_job_that_was_not_claimed(poo
     assert place <= claimed + 3 * 10  # a turn that was under way, and its followers in the pipeline
 
 
+@pytest.mark.parametrize("waiting", ["nothing", "a full limit", "a paused queue"])
+async def test_a_burst_does_not_ask_all_the_time_while_a_job_runs(pool: Pool, waiting: str) -> None:
+    turns: list[int] = []
+
+    @job(queue="other", concurrency=1)
+    async def long(ctx: Any) -> None:
+        turns.append(worker.exchange.turns)
+        await asyncio.sleep(0.4)
+        turns.append(worker.exchange.turns)
+
+    await pool.enqueue(long)
+    if waiting == "a full limit":
+        await pool.enqueue_many([long.bind() for _ in range(2)])
+    elif waiting == "a paused queue":
+        await pool.queue().pause()
+        await pool.enqueue(hourly, "held")
+    worker = Worker(
+        [long, hourly],
+        redis_settings=url_of(pool),
+        serializer="msgpack",
+        handle_signals=False,
+        queues=["arq:queue", "other"],
+        burst=True,
+        poll_delay=0.1,
+    )
+    await worker.async_run()
+    await worker.close()
+
+    assert worker.jobs_complete == (3 if waiting == "a full limit" else 1)
+    assert turns[1] - turns[0] <= 10
+
+
 async def test_a_job_in_a_paused_queue_is_aborted_at_once(pool: Pool) -> None:
     async with working(pool, poll_delay=30, allow_abort_jobs=True) as worker:
         keys = pool.store.keys

@@ -417,6 +417,27 @@ async def test_a_stock_abort_of_a_held_job_does_not_let_it_start(scene: Scene) -
     assert await scene.score("b") == 8639999999999000
 
 
+@pytest.mark.parametrize("claims", [0, 1])  # a single slot goes to lanes and queue in turns
+async def test_a_stock_abort_of_a_held_job_that_crashed_leaves_it_in_its_lane_until_it_starts(
+    scene: Scene, claims: int
+) -> None:
+    await scene.enqueue("a", "b", extra=extra(of_tenant("t")))
+    old, new = scene.worker("w1"), scene.worker("w2")
+    assert await old.claim_ids(1) == ["a"]
+    scene.clock.advance(LEASE_MS + 1)
+    other = await new.claim_one()
+    assert other.id == "b"
+    new.number += claims
+    assert (await new.claim(10)).jobs == []
+    await new.finish(other)
+
+    await scene.stock_abort("a")
+
+    job = await new.claim_one()
+    assert (job.id, job.crashes) == ("a", 1)
+    assert await scene.redis.exists(KEYS.held(QUEUE), KEYS.gates(QUEUE)) == 0
+
+
 async def test_a_claim_whose_reply_was_lost_gives_the_same_jobs_and_counts_them_once(scene: Scene) -> None:
     await scene.enqueue("a", "b", "c", extra=extra(TWO_AT_ONCE))
     worker = scene.worker()

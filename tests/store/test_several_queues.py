@@ -86,6 +86,15 @@ async def test_a_paused_queue_gives_nothing_and_wakes_its_workers_when_it_is_res
     assert KEYS.paused not in await scene.keys()
 
 
+async def test_a_paused_queue_is_not_said_to_have_anything_due(scene: Scene) -> None:
+    await scene.enqueue("a", extra=extra(("r", "r:f:", 1000.0, 1)))
+    await scene.store.pause(QUEUE, paused=True)
+
+    claimed = await scene.worker().claim(5)
+
+    assert (claimed.jobs, claimed.queued, claimed.next_due_in_ms) == ([], 0, -1)
+
+
 async def test_a_pause_reaches_a_worker_that_waits_already(scene: Scene) -> None:
     worker = scene.worker()
     async with worker_ear(scene.redis, "w1"):

@@ -73,10 +73,10 @@ local function judge(id, score, lease, packed)
   if seen[id] then
     return
   end
+  if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
+    return move(id, HELD_SCORE)
+  end
   if not lease then
-    if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
-      return move(id, HELD_SCORE)
-    end
     return take_within_limits(id, score == STOCK_ABORT_SCORE and now or promoted(score), 0, packed)
   end
   local lease_end, due, crashes = string.match(lease, '|(%d+)|(%-?%d+)|(%d+)$')

@@ -96,7 +96,7 @@ end
 -- The worker's place among those that wait for a queue; returns the ms until the next job becomes due if it is the lookout.
 local function settle_waiting(q, free)
   if not wait then
-    return free and next_due(q.name, now) or nil
+    return free and not q.paused and next_due(q.name, now) or nil
   end
   local waiting = WAITING .. q.name
   if not free or q.paused then

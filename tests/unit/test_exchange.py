@@ -1,0 +1,83 @@
+"""When the exchange looks again: the times told by replies and by messages, in whichever order these come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from arqestra.store.records import Claimed, ClaimRequest, Ending
+from arqestra.worker.claim import ClaimPolicy, ClaimSettings
+from arqestra.worker.exchange import Exchange
+
+SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, False, 3)
+NOTHING = -1
+SOON_MS = 20
+LATE_MS = 60_000
+
+
+class SlowStore:
+    """Answers a claim when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue()
+
+    async def turn(self, endings: Sequence[Ending], request: ClaimRequest, **_: Any) -> tuple[list[bool], Claimed]:
+        reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.asked.put_nowait(reply)
+        return [], Claimed([], 1, await reply, False)
+
+    async def claim(self) -> asyncio.Future[int]:
+        """The next claim, not answered yet."""
+        async with asyncio.timeout(10):
+            return await self.asked.get()
+
+
+@pytest.fixture
+def store() -> SlowStore:
+    return SlowStore()
+
+
+@pytest.fixture
+async def exchange(store: SlowStore) -> Exchange:
+    policy = ClaimPolicy(SETTINGS, lambda: 10, lambda: False)
+    policy.active = True
+    return Exchange(store, policy, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+
+
+async def answer(exchange: Exchange, claim: asyncio.Future[int], next_due_in_ms: int) -> None:
+    claim.set_result(next_due_in_ms)
+    async with asyncio.timeout(10):
+        await exchange.became_idle.wait()
+
+
+async def test_it_looks_again_when_a_reply_says_that_a_job_is_due(exchange: Exchange, store: SlowStore) -> None:
+    exchange.look()
+    await answer(exchange, await store.claim(), SOON_MS)
+
+    await answer(exchange, await store.claim(), NOTHING)
+
+
+@pytest.mark.parametrize("reply_ms", [NOTHING, LATE_MS])
+async def test_what_a_message_says_during_a_claim_outlasts_the_reply(
+    exchange: Exchange, store: SlowStore, reply_ms: int
+) -> None:
+    exchange.look()
+    claim = await store.claim()
+    exchange.due_in(SOON_MS)
+    await answer(exchange, claim, reply_ms)
+
+    await answer(exchange, await store.claim(), NOTHING)
+
+
+async def test_a_message_is_heard_while_the_claim_of_a_timer_that_ran_out_is_under_way(
+    exchange: Exchange, store: SlowStore
+) -> None:
+    exchange.due_in(0)
+    claim = await store.claim()
+    exchange.due_in(SOON_MS)
+    await answer(exchange, claim, NOTHING)
+
+    await answer(exchange, await store.claim(), NOTHING)
