@@ -17,7 +17,7 @@ from ..identity import new_job_id
 from ..job import Job
 from ..rebuild import rebuild_value
 from ..store.flows import FlowStore, NodeRecord, encode_node
-from ..store.read_flows import FlowRecord, StoredNode, read_flow, read_nodes
+from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client
 from .submit import CHILDREN_A_PIECE, child_pieces
 from .values import FlowGone, FlowValues, error_of
@@ -46,6 +46,8 @@ class FlowProgress:
     :ivar active: jobs that are queued or run
     :ivar waiting: jobs that wait for others
     :ivar states: how many ended in which state
+    :ivar events: of a workflow: length of its history
+    :ivar replays: of a workflow: how many times it was run from the top
     """
 
     total: int
@@ -53,6 +55,8 @@ class FlowProgress:
     active: int
     waiting: int
     states: Mapping[str, int]
+    events: int = 0
+    replays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +276,9 @@ class FlowHandle(Generic[R]):
                 states[_STATES[letter]] = states.get(_STATES[letter], 0) + counts[letter]
         done = sum(states.values())
         active = counts.get("q", 0) - sum(counts.get(letter, 0) for letter in "cfax")
-        return FlowProgress(record.total, done, active, record.total - done - active, states)
+        waiting, replays = record.total - done - active, int(record.fields.get("replays", 0))
+        events = await count_events(self._client.store, self.flow_id) if record.kind == "w" else 0
+        return FlowProgress(record.total, done, active, waiting, states, events, replays)
 
     async def events(self) -> AsyncIterator[FlowEvent]:
         """The changes from now on, as they come, until the flow has ended.

@@ -8,7 +8,7 @@ import msgspec
 from .flows import NodeRecord, decode_node, node_id
 from .store import Store
 
-__all__ = ("FlowRecord", "StoredNode", "list_flows", "read_flow", "read_nodes")
+__all__ = ("FlowRecord", "StoredNode", "count_events", "list_flows", "read_flow", "read_nodes")
 
 NODES_A_READ = 2_000
 
@@ -149,6 +149,12 @@ async def _with_running(store: Store, nodes: list[StoredNode]) -> list[StoredNod
         leases = await store.redis.mget([store.keys.lease(job_id) for job_id in piece])
         held |= {job_id for job_id, lease in zip(piece, leases, strict=True) if lease is not None}
     return [node._replace(running=node.state == "q" and node.job_id in held) for node in nodes]
+
+
+async def count_events(store: Store, flow_id: str) -> int:
+    """Events in the history of a workflow."""
+    count: int = await store.redis.llen(store.keys.flow_log(flow_id))  # type: ignore[misc]
+    return count
 
 
 async def list_flows(store: Store, *, ended: bool = False, limit: int = 100) -> list[str]:

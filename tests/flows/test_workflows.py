@@ -404,6 +404,7 @@ async def test_a_handle_on_a_workflow_tells_of_it(pool: Pool, working: Working) 
         assert await flow.status() == "complete"
         progress = await flow.progress()
         assert (progress.total, progress.done, progress.waiting) == (3, 3, 0)
+        assert (progress.events, progress.replays) == (3, 0)
 
 
 async def test_a_workflow_that_waits_is_cancelled_with_its_graph_whatever_the_worker_allows(
