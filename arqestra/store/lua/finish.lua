@@ -168,8 +168,10 @@ end
 for i = 0, count - 1 do
   local at = 3 + i * 8
   local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
-  local unstarted = kind == 'limit' or string.sub(kind, -1) == '!'
-  kind = string.match(kind, '^%l+')
+  local unstarted = string.sub(kind, -1) == '!'
+  if unstarted then
+    kind = string.sub(kind, 1, -2)
+  end
   local lease = leases[i + 1]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
@@ -178,7 +180,7 @@ for i = 0, count - 1 do
       note_error(id, error)
     end
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
-      settle_spec(id, queue, token, kind, unstarted, argv[at + 6])
+      settle_spec(id, queue, token, kind, unstarted or kind == 'limit', argv[at + 6])
     end
     if kind == 'early' then
       acknowledge_early(id, lease)
