@@ -1,1 +1,1 @@
-"""Flows: graphs of jobs (`handle.py`), and durable workflows (`orchestrator.py`)."""
+"""Flows: graphs of jobs (`handle.py`), and durable workflows (`orchestrator.py`, `execution.py`)."""

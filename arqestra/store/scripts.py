@@ -28,8 +28,12 @@ class Script(NamedTuple):
 @cache
 def script(name: str, keys: Keys) -> Script:
     """The script `lua/<name>.lua` for a namespace."""
-    text = keys.lua() + _INCLUDE.sub(lambda match: _source(match[1]), _source(name))
+    text = keys.lua() + _with_includes(name)
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())
+
+
+def _with_includes(name: str) -> str:
+    return _INCLUDE.sub(lambda match: _with_includes(match[1]), _source(name))
 
 
 def _source(name: str) -> str:

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 from ..clock import timestamp_ms
 from ..errors import NondeterminismError
 from ..flow.encode import NodeEncoder
-from ..flow.orchestrator import ContinueAsNew, Effect, Execution
+from ..flow.execution import ContinueAsNew, Effect, Execution
+from ..flow.orchestrator import Flow
 from ..identity import new_job_id
 from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
@@ -166,6 +167,7 @@ class WorkflowRun:
             workflow.coroutine,
             attempt.args,
             attempt.kwargs,
+            flow=Flow,
             flow_id=self._id,
             serializer=worker.serializer,
             encode=lambda call, number, gets, on_error: encoder.record(

@@ -244,8 +244,10 @@ read_specs()
 for i = 0, count - 1 do
   local at = 3 + i * 8
   local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
-  local unstarted = kind == 'limit' or string.sub(kind, -1) == '!'
-  kind = string.match(kind, '^%l+')
+  local unstarted = string.sub(kind, -1) == '!'
+  if unstarted then
+    kind = string.sub(kind, 1, -2)
+  end
   local lease = leases[i + 1]
   if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
     verdicts[i + 1] = '1'
@@ -262,7 +264,7 @@ for i = 0, count - 1 do
     end
     local flow, number, only_child, is_output
     if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
-      local spec = settle_spec(id, queue, token, kind, unstarted, argv[at + 6])
+      local spec = settle_spec(id, queue, token, kind, unstarted or kind == 'limit', argv[at + 6])
       if spec and LETTERS[kind] then
         flow, number, only_child, is_output = place_in_flow(spec)
       end

@@ -1,0 +1,386 @@
+"""Durable workflows: plain async functions that await jobs, and go on where they were after a crash or a deploy.
+
+THE PROTOCOL OF REPLAY. Everything that a workflow asks for (a job, a timer, a value) gets the next number and is
+written down before it takes effect; everything that happens to it (a job has ended, a timer is over, a signal, a
+cancellation) is appended to its log, by the script that makes it so. An attempt runs the function from the top: what it
+asks for is compared with what is written down under that number, and the events of the log are brought in one at a
+time, in their order, in a loop of its own (`loop.py`). So it comes to the point where it was, and everything after that
+is new. A job whose end is in the log is never run again; one that is written down is not enqueued again.
+
+Failure cases. The worker dies: the lease runs out, another replays. It loses its lease while it is deciding: `advance`
+carries the token and writes nothing. A reply is lost: a node and an event are written once, whoever repeats it. A job
+ends while the workflow is being parked: parking says how many events it has seen, and the script puts it back at once
+if there are more. The message that there is news is lost: the worker looks again when it parks, after a few seconds.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+from arq.jobs import DeserializationError, SerializationError
+
+from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError, RemoteTraceback
+from ..rebuild import rebuild_value
+from ..serializers import Serializer
+from ..signature import Signature
+from ..store.flows import History, NodeRecord
+from ..wire import decode_result
+from .loop import WorkflowLoop
+
+__all__ = ("MOST_NODES", "ContinueAsNew", "Execution")
+
+logger = logging.getLogger("arq.worker")
+
+MOST_NODES = 10_000
+Encode = Callable[[Signature[Any], int, int | None, bool], NodeRecord]
+
+
+class ContinueAsNew(BaseException):
+    """Ends a workflow function that is to start anew; see `Flow.continue_as_new`."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.arguments = args, kwargs
+
+
+class Effect(NamedTuple):
+    """A function to be called outside of the workflow, whose value is remembered."""
+
+    number: int
+    function: Callable[[], Any]
+
+
+class Execution:
+    """One run of a workflow function, through its history and on. No I/O: the worker brings events and takes decisions.
+
+    :param function: called with the `Flow` and the arguments
+    :param flow: makes the `Flow`
+    :param encode: makes the record of a step
+    :param history: what happened so far
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        flow: "Callable[[Execution], Any]",
+        flow_id: str,
+        serializer: Serializer,
+        encode: Encode,
+        history: History,
+    ) -> None:
+        self.flow_id = flow_id
+        self._serializer = serializer
+        self._encode = encode
+        self._remembered = history.nodes
+        self._history = history
+        self.started_ms = int(history.record.get("started", history.now_ms))
+        self.now_ms = self.started_ms
+        self._base = self._number = int(history.record.get("base", 0))
+        self.seen = 0
+        self.replaying = True
+        self.timed_out, self.cancelled = "timed_out" in history.record, False
+        self.seed = f"{flow_id}:{history.record.get('rounds', 0)}:{self.started_ms}"
+        self._faults: dict[int, tuple[BaseException, int]] = {}  # id of an exception of a step -> it, the step's number
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._calls: dict[int, Signature[Any]] = {}
+        self._timers: dict[int, Callable[[], None]] = {}
+        self.due_ms: dict[int, int] = dict(history.timers)  # of timers that are written down
+        self._settled: set[int] = set()
+        self._signals: defaultdict[str, deque[tuple[str, Any]]] = defaultdict(deque)
+        self._listeners: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
+        self._nonces: set[str] = set()
+        self._patches: dict[str, bool] = {}
+        self._new: list[tuple[int, NodeRecord]] = []
+        self._aborts: list[int] = []
+        self._effects: dict[int, Callable[[], Any]] = {}
+        self._failure: NondeterminismError | None = None
+        self._discarded = False
+        self.loop = WorkflowLoop(lambda: self.now_ms, self._start_timer)  # type: ignore[abstract] # not an ABC
+        self._task: asyncio.Task[Any] = self.loop.create_task(function(flow(self), *args, **kwargs))
+
+    # -- for the worker -------------------------------------------------------------------------------------------
+
+    def replay(self) -> None:
+        """Run through the history."""
+        self.loop.run_until_waiting()
+        self.feed(self._history)
+        for number, record in self._remembered.items():
+            if number > self._number and self._failure is None and not self.done:
+                self._fail(f"{_described(record)} as number {number}", "nothing more before it waits")
+        self.replaying = False
+
+    def feed(self, history: History) -> None:
+        """Bring in what has happened, one event at a time."""
+        for event, result in history.events:
+            if self.done:
+                return  # what it has not seen may be another start's
+            self.seen += 1
+            self._take_in(event, result)
+            self.loop.run_until_waiting()
+
+    @property
+    def done(self) -> bool:
+        return self._task.done() or self._failure is not None
+
+    def value(self) -> Any:
+        """What the function returned; raises what it raised."""
+        if self._failure is not None:
+            raise self._failure
+        return self._task.result()
+
+    def take_decisions(self) -> tuple[list[tuple[int, NodeRecord]], list[int]]:
+        """New nodes, and steps to abort, since the last time."""
+        new, self._new = self._new, []
+        aborts = [number for number in self._aborts if number not in self._settled]
+        self._aborts = []
+        return new, aborts
+
+    def take_effects(self) -> list[Effect]:
+        """Functions to be called whose values are not known."""
+        effects = [Effect(number, call) for number, call in self._effects.items() if number not in self._settled]
+        self._effects = {}
+        return effects
+
+    def timer_due_ms(self) -> int | None:
+        """When the next timer is over."""
+        return min((due for number, due in self.due_ms.items() if number in self._timers), default=None)
+
+    def timers_over(self, now_ms: int) -> list[int]:
+        """Timers that are over and whose event is not in the log yet, in order."""
+        over = [(due, number) for number, due in self.due_ms.items() if number in self._timers and due <= now_ms]
+        return [number for _, number in sorted(over)]
+
+    def legacy(self) -> bytes:
+        """What a new start takes over: events seen, nonces of signals that nobody took, steps that still run."""
+        unread = [nonce for waiting in self._signals.values() for nonce, _ in waiting]
+        running = [str(number) for number in self._waiting if number in self._calls]
+        return f"{self.seen} {','.join(unread)} {','.join(running)}\n".encode()
+
+    def fault(self, error: BaseException) -> int | None:
+        """The number of the step that raised it."""
+        return self._faults.get(id(error), (error, None))[1]
+
+    def discard(self) -> None:
+        """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
+        self._discarded = self.replaying = True
+        self.loop.discard()
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def _take_in(self, event: bytes, result: bytes | None) -> None:
+        kind, number_text, now_text, value = event.split(b" ", 3)
+        number = int(number_text)
+        self.now_ms = max(self.now_ms, int(now_text))
+        if kind == b"g":
+            self._take_signal(value)
+        elif kind in (b"x", b"d"):
+            self.cancelled = self.cancelled or kind == b"x"
+            self.timed_out = self.timed_out or kind == b"d"
+            self._task.cancel()
+        elif number <= self._base or number in self._settled:
+            return  # of a step from before it started anew
+        else:
+            self._settled.add(number)
+            self._settle(kind, number, value, result)
+
+    def _settle(self, kind: bytes, number: int, value: bytes, result: bytes | None) -> None:
+        if kind == b"t":
+            fire = self._timers.pop(number, None)
+            if fire is not None:
+                fire()
+            return
+        waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            self._fail(f"{_described(self._remembered.get(number))} as number {number}", "something else")
+        elif not waiting.done():
+            self._resolve(waiting, number, value[:1], value if kind == b"e" else result)
+
+    def _resolve(self, waiting: asyncio.Future[Any], number: int, state: bytes, result: bytes | None) -> None:
+        call = self._calls.pop(number, None)
+        name = call.name if call else "side effect"
+        if result is None:
+            waiting.set_exception(JobCancelled(f"step {number} ({name}) did not complete and has no result"))
+            return
+        try:
+            info, remote_traceback = decode_result(self._serializer, result)
+        except DeserializationError as unreadable:
+            waiting.set_exception(unreadable)
+            return
+        if info.success:
+            waiting.set_result(self._rebuilt(call, info.result))
+            return
+        error = info.result
+        if not isinstance(error, BaseException):
+            error = SerializationError(f"step {number} ({name}): {error}")
+        if not isinstance(error, Exception):  # a CancelledError would pass for the workflow's own
+            error = JobCancelled(f"step {number} ({name}) was aborted")
+        if isinstance(error, StopIteration):
+            error = RuntimeError(f"step {number} ({name}) raised {error!r}")
+        if call is not None:
+            self._faults[id(error)] = (error, number)
+        if remote_traceback and error.__cause__ is None:
+            error.__cause__ = RemoteTraceback(remote_traceback)
+        waiting.set_exception(error)
+
+    def _rebuilt(self, call: Signature[Any] | None, value: Any) -> Any:
+        if call is None or not self._serializer.plain:
+            return value
+        try:
+            return rebuild_value(getattr(call.function, "result_type", Any), value)
+        except msgspec.ValidationError:
+            return value
+
+    def _take_signal(self, value: bytes) -> None:
+        nonce, name_text, data = value.split(b" ", 2)
+        if nonce.decode() in self._nonces:
+            return  # sent again because a reply was lost
+        self._nonces.add(nonce.decode())
+        name = unquote(name_text.decode())
+        try:
+            content = self._serializer.loads(data)["v"]
+        except Exception as error:
+            logger.warning("workflow %s: event %r cannot be read, it is left out: %s", self.flow_id, name, error)
+            return
+        listeners = self._listeners[name]
+        while listeners:
+            listener = listeners.popleft()
+            if not listener.done():
+                listener.set_result(content)
+                return
+        self._signals[name].append((nonce.decode(), content))
+
+    # -- what the function asks for -------------------------------------------------------------------------------
+
+    def _next(self, kind: str, label: str, digest: str = "") -> tuple[int, bool]:
+        """The next number, and whether it is written down already; 0 if nothing more happens here: what is asked for
+        then is never answered. (Raising would be caught, by a bare `except`, and asked again.)
+        """
+        if self._failure is not None or self._discarded:
+            return 0, True
+        number = self._number + 1
+        if number - self._base > MOST_NODES:
+            raise HistoryTooLong(
+                f"workflow {self.flow_id}: expected at most {MOST_NODES} steps and timers, got more; "
+                "flow.continue_as_new(...) starts it anew with an empty history"
+            )
+        remembered = self._remembered.get(number)
+        if remembered is not None and (remembered.kind, remembered.label, remembered.digest) != (kind, label, digest):
+            asked = NodeRecord(kind, label=label, digest=digest)
+            self._fail(f"{_described(remembered)} as number {number}", _described(asked), remembered, asked)
+            return 0, True
+        self._number = number
+        return number, remembered is not None
+
+    def _fail(
+        self, expected: str, got: str, remembered: NodeRecord | None = None, asked: NodeRecord | None = None
+    ) -> None:
+        same = remembered is not None and asked is not None and remembered.label == asked.label
+        hint = " with other arguments" if same else ""
+        self._failure = NondeterminismError(
+            f"workflow {self.flow_id}: expected {expected}, as in the run before, got {got}{hint}; its code has "
+            "changed (see flow.patched), or depends on more than its arguments and the results of its steps"
+        )
+
+    def step(self, call: Signature[Any], *, gets: int | None = None, on_error: bool = False) -> asyncio.Future[Any]:
+        """Ask for a job.
+
+        :param gets: a step whose value, or error, is its first argument
+        :param on_error: that is an `UpstreamFailed`
+        """
+        check = getattr(call.function, "check_arguments", None)
+        if check is not None:
+            check(call.args if gets is None else (None, *call.args), call.kwargs)
+        if call.options.job_id is not None:
+            raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
+        digest = _digest(call)
+        number, known = self._next("job", call.name, digest)
+        if not known:
+            record = self._encode(call, number, gets, on_error)
+            self._new.append((number, record._replace(label=call.name, digest=digest)))
+        future = self._wait_for(number)
+        if number == 0:
+            return future
+        self._calls[number] = call
+        future.add_done_callback(lambda done: self._aborts.append(number) if done.cancelled() else None)
+        return future
+
+    def effect(self, label: str, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Ask for a value from outside."""
+        number, known = self._next("value", label)
+        if not known:
+            self._new.append((number, NodeRecord("value", label=label)))
+        if number:
+            self._effects[number] = function
+        return self._wait_for(number)
+
+    def _wait_for(self, number: int) -> asyncio.Future[Any]:
+        future = self.loop.create_future()
+        if number:
+            self._waiting[number] = future
+        return future
+
+    def _start_timer(self, ms: int, over: Callable[[], None]) -> Callable[[], None]:
+        number, known = self._next("timer", "timer")
+        if not known:
+            self._new.append((number, NodeRecord("timer", when=str(ms), label="timer")))
+        if number and number not in self._settled:
+            self._timers[number] = over
+        return lambda: self._timers.pop(number, None) and None
+
+    def signal(self, name: str) -> asyncio.Future[Any]:
+        """The next event of a name that nobody has taken yet."""
+        future = self.loop.create_future()
+        if self._failure is not None or self._discarded:
+            return future
+        if self._signals[name]:
+            future.set_result(self._signals[name].popleft()[1])
+        else:
+            self._listeners[name].append(future)
+        return future
+
+    def patched(self, name: str) -> bool:
+        """Whether the run is newer than a change of the code."""
+        if name not in self._patches:
+            remembered = self._remembered.get(self._number + 1)
+            marked = remembered is not None and (remembered.kind, remembered.label) == ("patch", name)
+            if marked or (remembered is None and not self._has_more_history()):
+                number, known = self._next("patch", name)
+                if not known:
+                    self._new.append((number, NodeRecord("patch", label=name)))
+                self._patches[name] = True
+            else:
+                self._patches[name] = False
+        return self._patches[name]
+
+    def _has_more_history(self) -> bool:
+        return self.replaying and self.seen < self._history.seen and bool(self._remembered)
+
+    @property
+    def size(self) -> int:
+        return self._number - self._base + self.seen
+
+
+def _described(record: NodeRecord | None) -> str:
+    if record is None:
+        return "nothing"
+    return {"job": f"a call of {record.label}", "value": f"the side effect {record.label}"}.get(
+        record.kind, f"the {record.kind} {record.label}" if record.kind != "timer" else "a timer"
+    )
+
+
+def _digest(call: Signature[Any]) -> str:
+    """Of the arguments, as far as they can be compared between runs: other objects count by their class."""
+    plain = [call.args, sorted(call.kwargs.items())]
+    try:
+        data = msgspec.json.encode(plain, enc_hook=lambda value: f"<{type(value).__qualname__}>", order="sorted")
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return ""
+    return hashlib.sha256(data).hexdigest()[:12]

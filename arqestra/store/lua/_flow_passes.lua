@@ -1,0 +1,205 @@
+-- Part of _flow: work on all nodes of a flow, a piece at a time. Needs _flow_nodes.
+
+local function in_pieces(command, key, list)
+  for first = 1, #list, 1000 do
+    if key then
+      call(command, key, unpack(list, first, math.min(first + 999, #list)))
+    else
+      call(command, unpack(list, first, math.min(first + 999, #list)))
+    end
+  end
+end
+
+-- Write the jobs of released nodes.
+local function write_released(now)
+  local payloads, deferred = released.payloads, released.deferred or {}
+  if not payloads then
+    return
+  end
+  released.payloads, released.deferred = nil, nil
+  in_pieces('MSET', nil, payloads)
+  for key, list in pairs(released) do
+    local is_specs = string.sub(key, 1, #SPECS) == SPECS
+    in_pieces(is_specs and 'HSET' or 'ZADD', key, list)
+  end
+  released = {}
+  for queue, due in pairs(deferred) do
+    announce_deferred(queue, due, now)
+  end
+end
+
+-- Abort the job of a released node: whoever runs it is told, else it is taken from its queue.
+function abort_node(flow, number, node, now, due_queues)
+  write_released(now)  -- it may be one of this very script
+  local id = node_id(flow, number)
+  local worker, lease_end = string.match(call('GET', LEASE .. id) or '', '^([^.|]+)%.[^|]*|(%d+)|')
+  if worker and tonumber(lease_end) > now then
+    call('ZADD', ABORTS, now + FORCED, id)
+    call('PUBLISH', WORKER .. worker, 'abort! ' .. id)
+  elseif flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
+    call('ZADD', ABORTS, now + FORCED, id)  -- a workflow that waits: it is to abort its own steps
+    call('ZADD', node.queue, 'XX', now, id)
+    due_queues[node.queue] = true
+  elseif call('ZSCORE', node.queue, id) then
+    withdraw(node.queue, id, now, due_queues)
+    end_node(flow, number, 'a', now, due_queues)
+  end
+end
+
+local function read_states(flow, first, last)
+  local numbers, known = {}, view_of(flow).states
+  for number = first, last do
+    numbers[#numbers + 1] = number
+  end
+  for i, state in ipairs(#numbers > 0 and call('HMGET', STATES .. flow, unpack(numbers)) or {}) do
+    if known[numbers[i]] == nil then
+      known[numbers[i]] = state
+    end
+  end
+end
+
+-- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
+local function cancel_pass(first, until_number, flow, now, due_queues)
+  local view = view_of(flow)
+  if not view or (view.kind == 'g' and not view.cancelled) then
+    return 1  -- another round has begun
+  end
+  local total = until_number > 0 and until_number or call('HGET', FLOW .. flow, 'nodes')
+  local last = math.min(tonumber(total or 0), first + PASS - 1)
+  read_states(flow, first, last)
+  for number = first, last do
+    local state = state_of(flow, number)
+    local node = (not state or state == 'q') and node_of(flow, number) or nil
+    if node and node.kind == 'join' then
+      set_state(flow, number, 'd')
+    elseif node and node.kind == 'job' and not state then
+      end_node(flow, number, 'd', now, due_queues)
+    elseif node and node.kind == 'job' then
+      abort_node(flow, number, node, now, due_queues)
+    end
+  end
+  if last < tonumber(total or 0) then
+    agenda[#agenda + 1] = { 'c', last + 1, until_number, flow }
+  end
+  return last - first + 1
+end
+
+-- The flow has ended: its nodes' results are kept as long as its record.
+local function results_pass(first, flow)
+  local view = view_of(flow)
+  if not view or view.state ~= 'ended' then
+    return 1
+  end
+  local total, keep_ms = unpack(call('HMGET', FLOW .. flow, 'nodes', 'keep'))
+  total = total or '0'
+  local last = math.min(tonumber(total), first + PASS - 1)
+  read_states(flow, first, last)
+  for number = first, last do
+    local letter, ttl = string.match(state_of(flow, number) or '', '^(%a)(%p?%d*)')
+    if letter == 'c' or letter == 'f' or letter == 'a' or letter == 'x' then
+      local id = node_id(flow, number)
+      if ttl == '0' then
+        call('DEL', RESULT .. id, ERRORS .. id)
+      elseif ttl ~= '!' then
+        call('PEXPIRE', RESULT .. id, keep_ms)
+        call('PEXPIRE', ERRORS .. id, keep_ms)
+      end
+    end
+  end
+  if last < tonumber(total) then
+    agenda[#agenda + 1] = { 'z', last + 1, 0, flow }
+  else
+    for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING, LOG }) do
+      call('PEXPIRE', prefix .. flow, keep_ms)
+    end
+  end
+  return last - first + 1
+end
+
+-- Another round has begun: the results that it keeps have no TTL meanwhile.
+local function keep_pass(first, flow)
+  local total, state = unpack(call('HMGET', FLOW .. flow, 'nodes', 'state'))
+  if not total or state ~= 'running' then
+    return 1
+  end
+  local last = math.min(tonumber(total), first + PASS - 1)
+  for number = first, last do
+    call('PERSIST', RESULT .. node_id(flow, number))
+  end
+  if last < tonumber(total) then
+    agenda[#agenda + 1] = { 'p', last + 1, 0, flow }
+  end
+  return last - first + 1
+end
+
+-- The flow has started: ids that were chosen stay reserved for as long as it may take.
+local function reserve_pass(first, flow)
+  local last = math.min(tonumber(call('HGET', FLOW .. flow, 'nodes') or 0), first + PASS - 1)
+  for number = first, last do
+    local id = call('HGET', NODES .. flow, number .. 'i')
+    if id then
+      call('PEXPIRE', RESERVED .. id, RESERVED_TTL_MS)
+    end
+  end
+  if last == first + PASS - 1 then
+    agenda[#agenda + 1] = { 'i', last + 1, 0, flow }
+  end
+  return PASS
+end
+
+-- Results of steps of an earlier life of a workflow, up to a number.
+local function delete_pass(first, last, flow)
+  local names = {}
+  for number = first, math.min(last, first + PASS - 1) do
+    names[#names + 1] = RESULT .. flow .. SEPARATOR .. number
+    names[#names + 1] = ERRORS .. flow .. SEPARATOR .. number
+  end
+  if #names > 0 then
+    call('DEL', unpack(names))
+  end
+  if last >= first + PASS then
+    agenda[#agenda + 1] = { 'd', first + PASS, last, flow }
+  end
+  return PASS
+end
+
+-- Nodes of an ended graph are to run again: piece k of number 'r' holds { '1' if more follow, number, parents, ... }.
+local function reset_pass(round, piece, flow)
+  if not view_of(flow) then
+    return 1
+  end
+  local packed = call('HGET', NODES .. flow, round .. 'r' .. piece)
+  if not packed then
+    return 1
+  end
+  local entries = cmsgpack.unpack(packed)
+  for i = 2, #entries, 2 do
+    local number, parents = entries[i], entries[i + 1]
+    local state = state_of(flow, number)
+    if state then
+      call('HDEL', STATES .. flow, number)
+      view_of(flow).states[number] = false
+      local letter = string.sub(state, 1, 1)
+      local node = node_of(flow, number)
+      if node.kind == 'join' then
+        call('HSET', PENDING .. flow, number, parents)
+      else
+        count(flow, letter, -1)
+        if letter == 'f' or letter == 'a' or letter == 'x' or letter == 'c' then
+          local id = node_id(flow, number)
+          count(flow, 'q', -1)
+          call('DEL', RESULT .. id, ERRORS .. id)
+          call('ZREM', DEAD .. node.queue, id)
+          call('HDEL', DEAD_RESULTS .. node.queue, id)
+        end
+      end
+    end
+  end
+  call('HDEL', NODES .. flow, round .. 'r' .. piece)
+  if entries[1] == 1 then
+    agenda[#agenda + 1] = { 'r', round, piece + 1, flow }
+  else
+    agenda[#agenda + 1] = { 'e', round, 0, flow }
+  end
+  return #entries
+end
