@@ -99,7 +99,7 @@ end
 
 local NO_SPECS = {}
 local function specs_of(list, first, step)
-  if not extras then
+  if not extras or all_wait_in_lanes(queue) then
     return NO_SPECS
   end
   local names = {}

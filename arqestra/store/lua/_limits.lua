@@ -39,6 +39,11 @@ local function spec_of(queue, id)
   return packed and cmsgpack.unpack(packed) or nil, packed
 end
 
+-- Whether every job with a spec waits in a lane: then no due and no running job has one, and nobody need look.
+local function all_wait_in_lanes(queue)
+  return call('HLEN', SPECS .. queue) == call('HLEN', HELD .. queue)
+end
+
 -- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.
 local function limits_of(spec)
   local limits = {}

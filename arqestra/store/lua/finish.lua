@@ -52,11 +52,13 @@ for i = 0, count - 1 do
 end
 local leases = call('MGET', unpack(lease_names))
 local specs = {}             -- id -> packed spec, of the queues that have some
+local without_specs = {}     -- queues of whose jobs here none has a spec
 
 -- Specs are read for all jobs of the first queue at once: nearly always that is all of them.
 local function read_specs()
   local queue, ids = argv[4], {}
-  if call('EXISTS', SPECS .. queue) == 0 then
+  if all_wait_in_lanes(queue) then
+    without_specs[queue] = true
     return
   end
   for i = 0, count - 1 do
@@ -220,7 +222,11 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   local spec
   if has_extras(queue) then
     local packed = specs[id]
-    spec = packed and cmsgpack.unpack(packed) or spec_of(queue, id)
+    if packed == nil then
+      spec = spec_of(queue, id)  -- of another queue than the first
+    elseif packed then
+      spec = cmsgpack.unpack(packed)
+    end
   end
   if spec and LETTERS[kind] and #spec == 1 and spec[1][1] == 'n' then
     local list = spec_removals[queue] or {}
@@ -263,7 +269,7 @@ for i = 0, count - 1 do
       note_error(id, error)
     end
     local flow, number, only_child, is_output
-    if kind ~= 'early' and (kind == 'limit' or has_extras(queue)) then
+    if kind ~= 'early' and (kind == 'limit' or (not without_specs[queue] and has_extras(queue))) then
       local spec = settle_spec(id, queue, token, kind, unstarted or kind == 'limit', argv[at + 6])
       if spec and LETTERS[kind] then
         flow, number, only_child, is_output = place_in_flow(spec)
