@@ -482,6 +482,22 @@ async def test_what_stock_workers_leave_of_locks_is_swept_up(scene: Scene) -> No
     assert await scene.keys() == {QUEUE, KEYS.job("waits"), KEYS.unique("f:k"), KEYS.specs(QUEUE)}
 
 
+async def test_a_held_job_that_a_stock_worker_ended_leaves_its_lane_with_its_spec(scene: Scene) -> None:
+    """Else a job with a spec would be taken for one without: whether all wait in lanes is told by numbers."""
+    slow = ("r", "r:slow:", 3_600_000.0, 1)
+    await scene.enqueue("j1", "j2", "j3", extra=extra(slow))
+    worker = scene.worker()
+    assert await worker.claim_ids(10) == ["j1"]
+    await scene.redis.zrem(QUEUE, "j2")  # a stock abort() made it look due, and a stock worker ran it
+    await scene.redis.delete(KEYS.job("j2"))
+
+    for _ in range(200):
+        await worker.claim(10)
+
+    assert await scene.redis.hkeys(KEYS.held(QUEUE)) == [b"j3"]  # type: ignore[misc]
+    assert set(await scene.redis.hkeys(KEYS.specs(QUEUE))) == {b"j1", b"j3"}  # type: ignore[misc]
+
+
 async def test_nothing_is_left_when_all_has_ended(scene: Scene) -> None:
     await scene.enqueue("a", "b", "c", extra=extra(of_tenant("t"), RATE))
     await scene.enqueue("d", "e", when="+10", extra=extra(RATE, priority=5))

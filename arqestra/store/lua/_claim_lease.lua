@@ -24,6 +24,7 @@ end
 local function sweep_specs(owner)
   for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
     if not call('ZSCORE', owner, id) then
+      fetch_from_lane(owner, id)  -- so that whoever waits in a lane has a spec: `all_wait_in_lanes` counts on it
       if call('EXISTS', JOB .. id) == 0 then
         settle_ended(owner, id, false)
       end
