@@ -38,7 +38,7 @@ local notified = {}          -- workflows whose worker was told in this script
 
 -- What other scripts use of this; the rest is out of their sight, for Lua has room for 200 locals.
 local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
-local place_in_flow, is_cancelled, is_place_only
+local place_in_flow, is_cancelled, is_place_only, mark_its_queues
 
 do
 -- @include _flow_nodes

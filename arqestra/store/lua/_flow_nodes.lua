@@ -45,6 +45,13 @@ function set_state(flow, number, state)
   end
 end
 
+-- Chores of a flow are left: a worker of each of its queues may do them.
+function mark_its_queues(flow, due_queues)
+  for queue in string.gmatch(call('HGET', FLOW .. flow, 'queues') or '', '[^\n]+') do
+    due_queues[queue] = true
+  end
+end
+
 local function node_id(flow, number)
   local chosen = view_of(flow).chosen_ids and call('HGET', NODES .. flow, number .. 'i')
   return chosen or flow .. SEPARATOR .. number

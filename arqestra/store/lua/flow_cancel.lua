@@ -23,9 +23,7 @@ end
 call('HSETNX', FLOW .. flow, 'cancelled', ARGV[3])
 agenda[#agenda + 1] = { 'c', 1, 0, flow }
 if do_chores(INLINE, false, now, due_queues) then
-  for queue in string.gmatch(call('HGET', FLOW .. flow, 'queues') or '', '[^\n]+') do
-    due_queues[queue] = true
-  end
+  mark_its_queues(flow, due_queues)
 end
 for queue in pairs(due_queues) do
   wake(queue, now)

@@ -44,9 +44,7 @@ else
   agenda[#agenda + 1] = { 'e', source, 0, flow }
 end
 if do_chores(INLINE, false, now, due_queues) then
-  for queue in string.gmatch(call('HGET', name, 'queues') or '', '[^\n]+') do
-    due_queues[queue] = true
-  end
+  mark_its_queues(flow, due_queues)
 end
 for queue in pairs(due_queues) do
   wake(queue, now)
