@@ -324,8 +324,8 @@ async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, work
 
 
 async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Working, impatience: None) -> None:
-    async with working():
-        job = await pool.enqueue(jobs.sleeps.options(expires=0.05), 0.2)
+    async with working():  # a slow machine has a second in which to begin it
+        job = await pool.enqueue(jobs.sleeps.options(expires=1), 1.2)
         assert job is not None
         assert await job.result(timeout=20) == "slept"
     late = await pool.enqueue(jobs.sleeps.options(expires=0.001), 0.2)
