@@ -4,6 +4,7 @@ arq's names keep arq's meaning, so that stock arq and arqestra read each other's
 The prefixes are handed to the Lua scripts as a generated preamble (`Keys.lua()`), so that no script spells a key.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from arq import constants
@@ -156,12 +157,35 @@ class Keys:
         """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
         return f"{self.ours}resting:{queue}"
 
+    def schedules(self, home: str) -> str:
+        """Schedules: name -> when its next tick is fired (ms). `store/lua/_schedule.lua` explains these."""
+        return f"{self.ours}schedules:{home}"
+
+    def schedule(self, home: str, name: str) -> str:
+        """The record of a schedule."""
+        return f"{self.ours}schedule:{home}|{name}"
+
+    def schedule_runs(self, home: str, name: str) -> str:
+        """Its latest runs."""
+        return f"{self.ours}schedule-runs:{home}|{name}"
+
+    def schedules_seen(self, home: str) -> str:
+        """Schedules that processes define: name -> when one last said so (ms)."""
+        return f"{self.ours}schedules-seen:{home}"
+
+    def schedules_clock(self, home: str) -> str:
+        """The latest time that a scheduler has seen."""
+        return f"{self.ours}schedules-clock:{home}"
+
     def statistics(self, minute: int) -> str:
         """Counters of one minute since the epoch: `queue|function|figure` -> number."""
         return f"{self.ours}stats:{minute}"
 
-    def lua(self) -> str:
-        """The preamble of every script: the prefixes, and the function that calls Redis, as Lua locals."""
+    def lua(self, used: Container[str]) -> str:
+        """The preamble of a script: the function that calls Redis, and the prefixes, as Lua locals.
+
+        :param used: words of the script: Lua has room for 200 locals, so it gets the names that it uses
+        """
         names = {
             "JOB": self.job_prefix,
             "LEASE": self.lease_prefix,
@@ -196,5 +220,11 @@ class Keys:
             "PROMOTE": self.promote(""),
             "PAUSED": self.paused,
             "RESTING": self.resting(""),
+            "SCHEDULES": self.schedules(""),
+            "SCHEDULE": f"{self.ours}schedule:",
+            "RUNS": f"{self.ours}schedule-runs:",
+            "SEEN": self.schedules_seen(""),
+            "CLOCK": self.schedules_clock(""),
         }
-        return "local call = redis.call\n" + "".join(f"local {name} = '{prefix}'\n" for name, prefix in names.items())
+        prefixes = (f"local {name} = '{prefix}'\n" for name, prefix in names.items() if name in used)
+        return "local call = redis.call\n" + "".join(prefixes)

@@ -14,6 +14,7 @@ from ..keys import Keys
 
 __all__ = ("Script", "script")
 
+_WORD = re.compile(r"\w+")
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 
 
@@ -28,7 +29,8 @@ class Script(NamedTuple):
 @cache
 def script(name: str, keys: Keys) -> Script:
     """The script `lua/<name>.lua` for a namespace."""
-    text = keys.lua() + _with_includes(name)
+    body = _with_includes(name)
+    text = keys.lua(frozenset(_WORD.findall(body))) + body
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())
 
 

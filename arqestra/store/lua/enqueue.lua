@@ -22,194 +22,23 @@
 -- @include _wake
 -- @include _limits
 
-local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
-local NO_LIMITS = {}
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
 local resent = argv[2] == '1'
-local verdicts, additions, due_queues, deferred, stand_ins = {}, {}, {}, {}, {}
 
--- Whether this very call, sent before, made the job.
-local function made_before(id, nonce)
-  for _, name in ipairs({ JOB .. id, RESULT .. id }) do
-    local stored = call('GET', name)
-    if stored and string.find(stored, nonce, 1, true) then
-      return true
-    end
-  end
-  return false
-end
+-- @include _store
 
-local function refused(id, queue, nonce)
-  if nonce ~= '' then
-    if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id, RESERVED .. id) == 0 then
-      call('DEL', ATTEMPTS .. id, ERRORS .. id)
-      call('ZREM', ABORTS, id)
-      if call('ZREM', DEAD .. queue, id) == 1 then
-        call('HDEL', DEAD_RESULTS .. queue, id)
-      end
-      return false
-    end
-    return not (resent and made_before(id, nonce)), true
-  end
-  if resent and call('EXISTS', JOB .. id, RESULT .. id) > 0 then
-    return false, true
-  end
-  return false
-end
-
-local function due_at(when)
-  if when == '' then
-    return now
-  end
-  local number = tonumber(string.sub(when, 2))
-  return string.sub(when, 1, 1) == '+' and now + number or number
-end
-
-local function add(queue, id, score)
-  local list = additions[queue]
-  if not list then
-    list = {}
-    additions[queue] = list
-  end
-  list[#list + 1] = score
-  list[#list + 1] = id
-  if #list == 1000 then
-    call('ZADD', queue, unpack(list))
-    additions[queue] = nil
-  end
-end
-
-local function announce(queue, due)
-  if due <= now then
-    due_queues[queue] = true
-  else
-    deferred[queue] = math.min(due, deferred[queue] or due)
-  end
-end
-
--- A job that is due: in its lane, or in the queue's order.
-local function place(queue, id, due, priority, limits)
-  if due <= now and #limits > 0 then
-    park(queue, id, limits, in_order(due, priority), limits[1], now)
-  else
-    add(queue, id, score_at(queue, id, due, priority, now))
-  end
-  announce(queue, due)
-end
-
--- Write the additions to a queue that are not written yet.
-local function flush(queue)
-  if additions[queue] then
-    call('ZADD', queue, unpack(additions[queue]))
-    additions[queue] = nil
-  end
-end
-
--- The job that has the lock gets the payload and the due time of one that wanted it, and is as new.
-local function replace(holder, queue, first_ms, lock, payload, when, priority)
-  flush(queue)  -- it may be one of this very call
-  if is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', queue, holder) then
-    return false
-  end
-  call('SET', JOB .. holder, payload)
-  call('DEL', ATTEMPTS .. holder, ERRORS .. holder, LEASE .. holder)
-  local due = due_at(when)
-  if lock[5] > 0 then
-    due = math.min(due, first_ms + lock[5])
-  end
-  local held = call('HEXISTS', HELD .. queue, holder) == 1
-  if held and due <= now then
-    return true  -- it goes on waiting for its turn
-  end
-  if held then
-    fetch_from_lane(queue, holder)
-  end
-  call('ZREM', PROMOTE .. queue, holder)
-  call('ZADD', queue, score_at(queue, holder, due, priority, now), holder)
-  announce(queue, due)
-  return true
-end
-
-local function runs(id)
-  local lease = call('GET', LEASE .. id)
-  return is_held(lease) and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1) > now
-end
-
--- Take the lock of a job; else the verdict, and the job that stands for it.
-local function locked_out(id, queue, lock, due, payload, when, priority)
-  local key, ttl = UNIQUE .. lock[1], lock[4]
-  local value = call('GET', key)
-  if value then
-    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%-?%d+)|(.*)$')
-    local waits = call('EXISTS', JOB .. holder) == 1
-    local held = tonumber(first_ms) >= 0  -- else the holder has started
-    local doomed = held and waits and call('ZSCORE', ABORTS, holder)
-    if doomed and (ttl > 0 or runs(holder)) then
-      return '0'  -- nothing that goes on can stand for it
-    elseif holder ~= id and held and not doomed and (waits or ttl > 0) then
-      if lock[3] == 'reject' then
-        return '0'
-      elseif lock[3] == 'return' then
-        return '2', holder, held_queue
-      end
-      if waits and replace(holder, held_queue, tonumber(first_ms), lock, payload, when, priority) then
-        return '2', holder, held_queue
-      end
-      return '0'
-    end
-  end
-  local value_ms = ttl > 0 and ttl or math.max(0, due - now) + LOCK_TTL_MS
-  call('SET', key, id .. '|' .. string.format('%.0f', now) .. '|' .. queue, 'PX', string.format('%.0f', value_ms))
-end
-
-local i = 3
-while i <= #argv do
-  local queue, id, when, payload = argv[i], argv[i + 1], argv[i + 2], argv[i + 5]
-  local priority, spec, limits, lock = 0, '', NO_LIMITS, false
-  if argv[i + 6] ~= '' then
-    local extra = argv[i + 6]
-    local header_end = 4 + tonumber(string.sub(extra, 1, 4))
-    priority, limits, lock = unpack(cmsgpack.unpack(string.sub(extra, 5, header_end)))
-    spec = string.sub(extra, header_end + 1)
-  end
-  local refuse, known = refused(id, queue, argv[i + 3])
-  local verdict, stand_in, stand_in_queue = refuse and '0' or '1', nil, nil
-  if lock and not refuse and not known then
-    verdict, stand_in, stand_in_queue = locked_out(id, queue, lock, due_at(when), payload, when, priority)
-    verdict = verdict or '1'
-  end
+local verdicts, stand_ins = {}, {}
+for i = 3, #argv, 7 do
+  local queue, id, when, nonce = argv[i], argv[i + 1], argv[i + 2], argv[i + 3]
+  local verdict, stand_in, stand_in_queue =
+    store(queue, id, when, nonce, argv[i + 4], argv[i + 5], extras_of(argv[i + 6]))
   verdicts[#verdicts + 1] = verdict
   if stand_in then
     stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
   end
-  if verdict == '1' and not known then
-    call('SET', JOB .. id, payload)
-    if argv[i + 4] ~= '0' then
-      call('SET', ATTEMPTS .. id, argv[i + 4])
-    end
-    if spec ~= '' then
-      call('HSET', SPECS .. queue, id, spec)
-    end
-    if when == '' and #limits == 0 and priority == 0 then
-      add(queue, id, now)
-      due_queues[queue] = true
-    else
-      place(queue, id, due_at(when), priority, limits)
-    end
-  end
-  i = i + 7
 end
-
-for queue in pairs(additions) do
-  flush(queue)
-end
-for queue in pairs(due_queues) do
-  wake(queue, now)
-end
-for queue, due in pairs(deferred) do
-  announce_deferred(queue, due, now)
-end
+write_stored()
 local verdict_text = table.concat(verdicts)
 if #stand_ins > 0 then
   return { verdict_text, unpack(stand_ins) }

@@ -1,0 +1,281 @@
+"""`Schedule`: what is enqueued, when, and what happens to ticks that were missed or that overlap."""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, Literal
+
+from arq.cron import CronJob
+from arq.utils import to_ms
+from arq.worker import Function
+
+from ..control import JobControl, checked_priority
+from ..durations import Duration, seconds_of
+from ..errors import ArgumentsError, SettingsError
+from ..function import BoundJob, JobFunction
+from .crontab import cron_of_arq
+from .timing import At, Cron, Every, Timing, moment_of
+from .words import duration_in_words, in_words
+from .zone import zone_name, zone_of
+
+__all__ = ("Schedule", "checked_schedules", "schedule")
+
+GRACE_S = 3600.0
+MOST_MISSED = 100
+Missed = Literal["skip", "last", "all"]
+Overlap = Literal["allow", "skip", "queue"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A schedule, checked. Made by `schedule(...)`; see there.
+
+    :ivar zone: None: that of whoever fires it
+    :ivar prefix: of its jobs' ids, in the place of the name
+    :ivar job_id: of every job of it, in the place of an id for each tick
+    :ivar control: of a job function: limits, locks
+    """
+
+    name: str
+    timing: Timing
+    function: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    queue: str | None = None
+    zone: tzinfo | None = None
+    jitter_ms: int = 0
+    start_ms: int | None = None
+    end_ms: int | None = None
+    missed: Missed = "skip"
+    grace_ms: int = int(GRACE_S * 1000)
+    most_missed: int = MOST_MISSED
+    overlap: Overlap = "allow"
+    expires_ms: int | None = None
+    priority: int = 0
+    prefix: str | None = None
+    job_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    control: JobControl | None = field(default=None, compare=False)
+
+    def in_zone(self, default: tzinfo) -> "Schedule":
+        """The same with its zone, and an interval with its anchor."""
+        made = self if self.zone is not None else replace(self, zone=default)
+        if isinstance(made.timing, Every) and made.timing.anchor_ms is None:
+            made = replace(made, timing=Every(made.timing.period_ms, made.start_ms or 0))
+        return made
+
+    def next_after(self, after_ms: int) -> int | None:
+        """The first tick after a moment (ms), or None if there is none; without its jitter."""
+        assert self.zone is not None
+        if self.start_ms is not None:
+            after_ms = max(after_ms, self.start_ms - 1)
+        tick = self.timing.next_after(after_ms, self.zone)
+        return None if tick is None or (self.end_ms is not None and tick > self.end_ms) else tick
+
+    def due_ms(self, tick: int) -> int:
+        """When a tick is fired: its jitter is the same for whoever asks."""
+        if not self.jitter_ms:
+            return tick
+        return tick + zlib.crc32(f"{self.name}|{tick}".encode()) * self.jitter_ms // 2**32
+
+    def job_id_of(self, tick: int) -> str:
+        """Id of the job of a tick; of an arq cron job the same as arq's, so that both can share a queue."""
+        return self.job_id or f"{self.prefix or self.name}:{tick}"
+
+    @property
+    def words(self) -> str:
+        """When it is due, in words: "every 6 hours, on the hour, Asia/Seoul"."""
+        words = in_words(self.timing, "the worker's time zone" if self.zone is None else zone_name(self.zone))
+        if self.jitter_ms:
+            words += f", up to {duration_in_words(self.jitter_ms)} later"
+        if self.start_ms is not None:
+            words += f", from {_utc(self.start_ms)}"
+        return words if self.end_ms is None else f"{words}, until {_utc(self.end_ms)}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.function} {self.words}"
+
+
+def schedule(
+    when: str | Timing,
+    function: JobFunction[..., Any] | BoundJob[..., Any] | Function | str | Any,
+    *,
+    name: str | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    timezone: tzinfo | str | None = None,
+    jitter: Duration = 0,
+    start: datetime | str | None = None,
+    end: datetime | str | None = None,
+    missed: Missed = "skip",
+    grace: Duration = GRACE_S,
+    most_missed: int = MOST_MISSED,
+    overlap: Overlap = "allow",
+    expires: Duration | None = None,
+    priority: int | None = None,
+) -> Schedule:
+    """Have a job enqueued again and again, or once at a time: exactly once a tick, however many schedulers there are.
+
+    :param when: a cron expression of five fields (minute, hour, day of month, month, day of week) or six (second
+        first), or `crontab(...)`, `every(...)`, `at(...)`
+    :param function: a job function, its `.options(...)`, or a function's name
+    :param name: of the schedule, by which it is known in Redis; default the function's
+    :param args: arguments of the job
+    :param kwargs: its keyword arguments
+    :param queue: queue of the job; default the function's, then that of whoever fires it
+    :param timezone: in which `when` is read, such as "Asia/Seoul"; default that of whoever fires it: a worker's
+        `timezone`, else the machine's
+    :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), by a delay that
+        is the same for all schedulers
+    :param start: no tick before that time; a datetime with time zone, or such text
+    :param end: no tick after that time
+    :param missed: what happens to ticks that were due while no scheduler ran: "skip" them, but for the last one if it
+        is younger than `grace`; fire only the "last", or "all" of them
+    :param grace: seconds, timedelta or text
+    :param most_missed: how many missed ticks "all" fires at most; the latest ones
+    :param overlap: when the job of an earlier tick has not ended: "allow" both, "skip" the tick, or "queue" it until
+        the earlier has ended
+    :param expires: the job does not start any more so long after its tick; default 24 hours
+    :param priority: of the job, from 0 to 9, the most urgent; default the function's
+    :raises SettingsError: a value that is impossible; the message says what was expected
+    :raises ArgumentsError: the arguments do not fit the function
+    """
+    timing = Cron(when) if isinstance(when, str) else when
+    if not isinstance(timing, Cron | Every | At):
+        raise SettingsError(
+            f"schedule: expected a cron expression, crontab(...), every(...) or at(...), got {when!r}"
+        )
+    bound = _bound(function)
+    arguments, keywords = _arguments(args, kwargs)
+    if bound is not None:
+        bound.function.check_arguments(arguments, keywords)
+    control = None if bound is None else bound.function.control
+    expires_s = None if expires is None else seconds_of(expires, "schedule: expires")
+    if expires_s is None and bound is not None:
+        expires_s = to_ms(bound.expires) / 1000 if bound.expires else bound.function.control.expires_s
+    if priority is None:
+        priority = 0
+        if bound is not None:
+            priority = bound.function.control.priority if bound.priority is None else bound.priority
+    own_queue = None if bound is None else bound.queue or bound.function.queue
+    made = Schedule(
+        name=_text("name", name) or _name_of(function),
+        timing=timing,
+        function=_name_of(function),
+        args=arguments,
+        kwargs=keywords,
+        queue=_text("queue", queue) or own_queue,
+        zone=None if timezone is None else zone_of(timezone, "schedule: timezone"),
+        jitter_ms=round(seconds_of(jitter, "schedule: jitter", zero=True) * 1000),
+        start_ms=None if start is None else moment_of(start, "schedule: start"),
+        end_ms=None if end is None else moment_of(end, "schedule: end"),
+        missed=_one_of("missed", missed, ("skip", "last", "all")),
+        grace_ms=round(seconds_of(grace, "schedule: grace", zero=True) * 1000),
+        most_missed=_count("most_missed", most_missed),
+        overlap=_one_of("overlap", overlap, ("allow", "skip", "queue")),
+        expires_ms=None if expires_s is None else round(expires_s * 1000),
+        priority=checked_priority(priority, "schedule: priority"),
+        headers=dict(bound.headers or {}) if bound is not None else {},
+        control=control,
+    )
+    if isinstance(timing, Every) and made.jitter_ms >= timing.period_ms:
+        raise SettingsError(f"schedule: jitter: expected less than the interval, got {jitter!r}")
+    if made.start_ms is not None and made.end_ms is not None and made.start_ms > made.end_ms:
+        raise SettingsError(f"schedule: expected start before end, got {start!r} and {end!r}")
+    return made
+
+
+def schedule_of_cron(job: CronJob, name: str) -> Schedule:
+    """The schedule of an arq cron job.
+
+    :param name: of the schedule
+    """
+    return Schedule(
+        name=name,
+        timing=cron_of_arq(job),
+        function=job.name,
+        prefix=job.name,
+        job_id=job.job_id,
+        control=getattr(job, "control", None),
+    )
+
+
+def checked_schedules(given: Iterable[Any]) -> list[Schedule]:
+    """Schedules of a list of schedules and arq cron jobs, each with a name of its own.
+
+    Cron jobs of one name are told apart by a number. Those that are not unique are left out: each worker enqueues its
+    own, as in arq.
+
+    :raises SettingsError: something else is in the list, or two schedules have one name
+    """
+    found: dict[str, Schedule] = {}
+    for each in given:
+        if isinstance(each, CronJob):
+            if not each.unique:
+                continue
+            name, number = each.name, 1
+            while name in found:
+                number += 1
+                name = f"{each.name}#{number}"
+            found[name] = schedule_of_cron(each, name)
+        elif isinstance(each, Schedule):
+            if each.name in found:
+                raise SettingsError(
+                    f"schedules: expected each name once, got {each.name!r} twice; schedule(..., name=...) gives another"
+                )
+            found[each.name] = each
+        else:
+            raise SettingsError(f"schedules: expected schedule(...) or cron(...), got {each!r}")
+    return list(found.values())
+
+
+def _bound(function: Any) -> BoundJob[..., Any] | None:
+    if isinstance(function, BoundJob):
+        if function.defer_by or function.defer_until or function.job_id:
+            raise SettingsError("schedule: expected a function without defer_by, defer_until and job_id")
+        return function
+    return BoundJob(function) if isinstance(function, JobFunction) else None
+
+
+def _name_of(function: Any) -> str:
+    if isinstance(function, str) and function:
+        return function
+    if isinstance(function, BoundJob):
+        return function.function.name
+    if isinstance(function, Function):
+        return function.name
+    if callable(function) and hasattr(function, "__qualname__"):
+        return str(function.__qualname__)
+    raise SettingsError(f"schedule: expected a job function or its name, got {function!r}")
+
+
+def _arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(args, str | bytes | Mapping) or not isinstance(args, Iterable):
+        raise ArgumentsError(f"schedule: args: expected a list or tuple, got {args!r}")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ArgumentsError(f"schedule: kwargs: expected a dict, got {kwargs!r}")
+    return tuple(args), dict(kwargs or {})
+
+
+def _text(what: str, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value and "\n" not in value):
+        return value
+    raise SettingsError(f"schedule: {what}: expected a str, got {value!r}")
+
+
+def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise SettingsError(f"schedule: {what}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def _count(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+        raise SettingsError(f"schedule: {what}: expected an int from 1 to 1000, got {value!r}")
+    return value
+
+
+def _utc(moment_ms: int) -> str:
+    return (datetime(1970, 1, 1) + timedelta(milliseconds=moment_ms)).isoformat(" ", "seconds") + " UTC"

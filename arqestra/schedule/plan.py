@@ -1,0 +1,88 @@
+"""What to do with the ticks that are due: a pure decision."""
+
+from dataclasses import dataclass
+
+from .definition import Schedule
+from .timing import last_until
+
+__all__ = ("Plan", "plan")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decision on the ticks of one schedule.
+
+    :ivar ticks: to be fired, the oldest first
+    :ivar missed: whether they are late enough to count as missed
+    :ivar dropped: a tick up to which others were missed and are not fired; None if there was none
+    :ivar mark: the tick up to which all is decided
+    :ivar next_tick: the first tick after it; None if there is none
+    """
+
+    ticks: tuple[int, ...]
+    missed: bool
+    dropped: int | None
+    mark: int
+    next_tick: int | None
+
+
+ON_TIME_MS = 1_000
+
+
+def plan(schedule: Schedule, mark: int, now_ms: int) -> Plan:
+    """Decide on the ticks after a mark that are due.
+
+    :param mark: ticks up to this one are dealt with
+    :param now_ms: on Redis' clock
+    """
+    first = schedule.next_after(mark)
+    if first is None or schedule.due_ms(first) > now_ms:
+        return Plan((), False, None, mark, first)
+    second = schedule.next_after(first)
+    if second is None or schedule.due_ms(second) > now_ms:
+        late_ms = now_ms - schedule.due_ms(first)
+        if schedule.missed == "skip" and late_ms > max(schedule.grace_ms, ON_TIME_MS):
+            return Plan((), True, first, first, second)
+        return Plan((first,), late_ms > ON_TIME_MS, None, first, second)
+    return _plan_of_several(schedule, mark, now_ms)
+
+
+def _plan_of_several(schedule: Schedule, mark: int, now_ms: int) -> Plan:
+    last = _last_due(schedule, mark, now_ms)
+    following = schedule.next_after(last)
+    if schedule.missed == "all":
+        ticks = _latest(schedule, mark, last)
+        before = schedule.next_after(mark)
+        return Plan(tuple(ticks), True, None if before == ticks[0] else ticks[0] - 1, last, following)
+    late_ms = now_ms - schedule.due_ms(last)
+    if schedule.missed == "skip" and late_ms > max(schedule.grace_ms, ON_TIME_MS):
+        return Plan((), True, last, last, following)
+    return Plan((last,), late_ms > ON_TIME_MS, last - 1, last, following)
+
+
+def _last_due(schedule: Schedule, mark: int, now_ms: int) -> int:
+    """The last tick that is due; there is one."""
+    last = _last_until(schedule, mark, now_ms)
+    while last is not None and schedule.due_ms(last) > now_ms:  # its jitter is not over
+        last = _last_until(schedule, mark, last - 1)
+    assert last is not None
+    return last
+
+
+def _latest(schedule: Schedule, mark: int, last: int) -> list[int]:
+    """The latest ticks up to the last one, as many as the schedule allows, the oldest first."""
+    ticks = [last]
+    while len(ticks) < schedule.most_missed:
+        earlier = _last_until(schedule, mark, ticks[-1] - 1)
+        if earlier is None:
+            break
+        ticks.append(earlier)
+    return ticks[::-1]
+
+
+def _last_until(schedule: Schedule, mark: int, until_ms: int) -> int | None:
+    """The last tick after the mark and not after a moment, within the schedule's start and end."""
+    assert schedule.zone is not None
+    after_ms = mark if schedule.start_ms is None else max(mark, schedule.start_ms - 1)
+    until_ms = until_ms if schedule.end_ms is None else min(until_ms, schedule.end_ms)
+    return last_until(schedule.timing, after_ms, until_ms, schedule.zone) if until_ms > after_ms else None
