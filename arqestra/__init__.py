@@ -36,6 +36,7 @@ from .errors import (
     PayloadTooLarge,
     RemoteError,
     RemoteTraceback,
+    ScheduleNotFound,
     SettingsError,
     SoftTimeLimitExceeded,
     UpstreamFailed,
@@ -51,6 +52,12 @@ from .middleware import EnqueuedCall, Middleware
 from .pool import Pool
 from .queue import DeadJob, Queue
 from .retry import Backoff, Cancel, Snooze
+from .schedule.crontab import crontab
+from .schedule.definition import Schedule, schedule
+from .schedule.scheduler import Scheduler
+from .schedule.schedules import ScheduleInfo, ScheduleRun, Schedules
+from .schedule.timetable import Timetable
+from .schedule.timing import at, every
 from .serializers import Serializer
 from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .unique import Debounce, Unique
@@ -117,28 +124,39 @@ __all__ = (
     "Retry",
     "RetryJob",
     "RunningJob",
+    "Schedule",
+    "ScheduleInfo",
+    "ScheduleNotFound",
+    "ScheduleRun",
+    "Scheduler",
+    "Schedules",
     "SerializationError",
     "Serializer",
     "SettingsError",
     "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "Timetable",
     "Unique",
     "UpstreamFailed",
     "Worker",
     "WorkflowFunction",
     "__version__",
+    "at",
     "chain",
     "check_health",
     "chord",
     "create_pool",
     "create_worker",
     "cron",
+    "crontab",
     "current_job",
+    "every",
     "func",
     "group",
     "job",
     "run_worker",
+    "schedule",
     "signature",
     "worker_settings",
     "workflow",

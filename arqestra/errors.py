@@ -15,6 +15,7 @@
     ├── UpstreamFailed         a job did not run because one before it failed
     ├── NondeterminismError    a workflow asked for something else than in the run before
     ├── HistoryTooLong         a workflow has more steps than its history holds
+    ├── ScheduleNotFound       there is no schedule of that name                        (also LookupError)
     ├── RemoteError            a job failed with an exception that is unknown in this process
     └── EmbeddedRedisError     no Redis was found or it did not start
 
@@ -43,6 +44,7 @@ __all__ = (
     "PayloadTooLarge",
     "RemoteError",
     "RemoteTraceback",
+    "ScheduleNotFound",
     "SettingsError",
     "SoftTimeLimitExceeded",
     "UpstreamFailed",
@@ -138,6 +140,22 @@ class NondeterminismError(ArqestraError):
 
 class HistoryTooLong(ArqestraError):
     """A workflow has asked for more than its history holds: `flow.continue_as_new()` starts a new one."""
+
+
+class ScheduleNotFound(ArqestraError, LookupError):
+    """There is no schedule of that name.
+
+    :param name: that was asked for
+    :param home: the queue among whose schedules it was looked for
+    """
+
+    def __init__(self, name: str, home: str) -> None:
+        super().__init__(name, home)
+        self.name = name
+        self.home = home
+
+    def __str__(self) -> str:
+        return f"expected a schedule of queue {self.home!r}, got {self.name!r}, which is none"
 
 
 class RemoteError(ArqestraError):

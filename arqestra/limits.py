@@ -29,6 +29,7 @@ __all__ = (
     "queue_entry",
     "rate_entry",
     "rate_of",
+    "schedule_entry",
     "spec_with_limits",
 )
 
@@ -135,6 +136,7 @@ def key_text(key: KeyFunction | None, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 Entry = tuple[Any, ...]
+_OF_SCHEDULES = "s:"
 
 
 def rate_entry(limit: RateLimit, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Entry:
@@ -147,6 +149,11 @@ def concurrency_entry(limit: ConcurrencyLimit, function: str, args: Sequence[Any
     """One concurrency limit of one job, as the scripts read it."""
     key = key_text(limit.key, args, kwargs, f"concurrency limit of {function}")
     return ("c", f"c:{limit.name or function}:{key}", limit.jobs)
+
+
+def schedule_entry(home: str, name: str) -> Entry:
+    """The limit of a schedule whose runs wait for each other; workers do not take it for one of the function."""
+    return ("c", f"{_OF_SCHEDULES}{home}|{name}", 1)
 
 
 def queue_entry(queue: str, jobs: int) -> Entry:
@@ -163,8 +170,8 @@ def encode_spec(entries: Sequence[Entry]) -> bytes:
 
 
 def is_place_only(spec: bytes) -> bool:
-    """Whether a spec has no limits or locks: it is empty, or `[["n", ...]]`."""
-    return not spec or (spec[0] == 0x91 and spec[3:4] == b"n")
+    """Whether a spec has no limits or locks: it is empty, `[["n", ...]]` or `[["s", ...]]`."""
+    return not spec or (spec[0] == 0x91 and spec[3:4] in (b"n", b"s"))
 
 
 def place_in_flow(spec: bytes) -> tuple[str, int] | None:
@@ -182,7 +189,7 @@ def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
     :returns: the same bytes if these are the limits that it has
     """
     known = msgspec.msgpack.decode(spec) if spec else []
-    others = [entry for entry in known if entry[0] not in ("r", "c")]
+    others = [entry for entry in known if entry[0] not in ("r", "c") or entry[1].startswith(_OF_SCHEDULES)]
     if encode_spec([*limits, *others]) == spec:
         return spec
     kept = [entry for entry in others if entry[0] != "v"]

@@ -30,6 +30,7 @@ from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware
 from .queue import Queue
+from .schedule.schedules import Schedules
 from .serializers import Serializer, serializer_of
 from .signature import Canvas
 from .store.batch import EnqueueBatch
@@ -261,6 +262,11 @@ class Pool(ArqRedis):
         :param name: default the pool's queue
         """
         return Queue(name or self.default_queue_name, self)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the default queue. `Schedules(pool, queue)` has those of another one."""
+        return Schedules(self)
 
     def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:
         if not verdict:

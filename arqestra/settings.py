@@ -83,6 +83,7 @@ _CHECKS: dict[str, Check] = {
     "a dict of queue name to an int of at least 1": _is_counts,
     "bytes of at least 1 MB, as an int or text such as '512MB'": lambda v: _memory_bytes(v) >= MB,
     "a sequence of middleware": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
+    "a sequence of schedules": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
     "a dict": lambda v: isinstance(v, dict),
     "a sequence of job functions": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
     "an async function of ctx": lambda v: inspect.iscoroutinefunction(v) or callable(v),
@@ -142,6 +143,8 @@ class WorkerKeywords(TypedDict, total=False):
     queues: Sequence[str] | Mapping[str, int] | None
     queue_slots: Mapping[str, int] | None
     cron_queue: str | None
+    schedules: Sequence[Any] | None
+    scheduler: bool
     queue_concurrency: Mapping[str, int] | None
     middleware: Sequence[Any]
     on_retries_exhausted: Callable[..., Any] | None
@@ -199,7 +202,9 @@ class WorkerOptions:
     :ivar queues: queues to work on, in place of queue_name: a list in strict order, the most urgent first, or a dict of
         weights, by which the slots are shared
     :ivar queue_slots: by queue: slots of this worker that its jobs may occupy at most
-    :ivar cron_queue: queue that cron jobs are put in; default the first
+    :ivar cron_queue: queue that cron jobs are put in, and to which schedules belong; default the first
+    :ivar schedules: made by `schedule(...)`, or a `Timetable`
+    :ivar scheduler: whether this worker fires schedules: its own, its cron jobs, and those made at run time
     :ivar queue_concurrency: by queue: jobs of it that run at once in the whole fleet
     :ivar middleware: what surrounds each run, see `Middleware`
     :ivar on_retries_exhausted: async function of (ctx, error), called when the last allowed attempt of a job has
@@ -255,6 +260,8 @@ class WorkerOptions:
         None, "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)"
     )
     cron_queue: str | None = _setting(None, "a str")
+    schedules: Sequence[Any] | None = _setting(None, "a sequence of schedules")
+    scheduler: bool = _setting(True, "true or false")
     queue_slots: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
     queue_concurrency: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
     middleware: Sequence[Any] = _setting((), "a sequence of middleware")

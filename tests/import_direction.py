@@ -45,10 +45,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("store",),
     ("job",),
-    ("flow",),
+    ("flow", "schedule"),
     ("pool", "connect", "queue"),
     ("worker",),
-    ("schedule",),
     ("observe",),
     ("web", "cli", "testing", "embedded"),
 )

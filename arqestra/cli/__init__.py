@@ -1,7 +1,8 @@
-"""arqestra's command line: `arqestra worker worker.WorkerSettings`."""
+"""arqestra's command line: `arqestra worker worker.WorkerSettings`, `arqestra scheduler scheduler.SCHEDULES`."""
 
 import typer
 
+from .scheduler import scheduler
 from .worker import worker
 
 __all__ = ("app", "main")
@@ -13,6 +14,7 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command(name="worker")(worker)
+app.command(name="scheduler")(scheduler)
 
 
 @app.callback()

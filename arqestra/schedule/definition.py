@@ -34,6 +34,7 @@ class Schedule:
     :ivar zone: None: that of whoever fires it
     :ivar prefix: of its jobs' ids, in the place of the name
     :ivar job_id: of every job of it, in the place of an id for each tick
+    :ivar defer_ms: of a debounced function: its jobs start so much after their tick
     :ivar control: of a job function: limits, locks
     """
 
@@ -56,6 +57,7 @@ class Schedule:
     prefix: str | None = None
     job_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    defer_ms: int = 0
     control: JobControl | None = field(default=None, compare=False)
 
     def in_zone(self, default: tzinfo) -> "Schedule":
@@ -64,6 +66,10 @@ class Schedule:
         if isinstance(made.timing, Every) and made.timing.anchor_ms is None:
             made = replace(made, timing=Every(made.timing.period_ms, made.start_ms or 0))
         return made
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Schedule":
+        """The same whose jobs carry other headers."""
+        return replace(self, headers=dict(headers))
 
     def next_after(self, after_ms: int) -> int | None:
         """The first tick after a moment (ms), or None if there is none; without its jitter."""
@@ -137,16 +143,14 @@ def schedule(
     :param most_missed: how many missed ticks "all" fires at most; the latest ones
     :param overlap: when the job of an earlier tick has not ended: "allow" both, "skip" the tick, or "queue" it until
         the earlier has ended
-    :param expires: the job does not start any more so long after its tick; default 24 hours
+    :param expires: the job does not start any more so long after it was fired; default 24 hours
     :param priority: of the job, from 0 to 9, the most urgent; default the function's
     :raises SettingsError: a value that is impossible; the message says what was expected
     :raises ArgumentsError: the arguments do not fit the function
     """
     timing = Cron(when) if isinstance(when, str) else when
     if not isinstance(timing, Cron | Every | At):
-        raise SettingsError(
-            f"schedule: expected a cron expression, crontab(...), every(...) or at(...), got {when!r}"
-        )
+        raise SettingsError(f"schedule: expected a cron expression, crontab(...), every(...) or at(...), got {when!r}")
     bound = _bound(function)
     arguments, keywords = _arguments(args, kwargs)
     if bound is not None:
@@ -178,6 +182,7 @@ def schedule(
         expires_ms=None if expires_s is None else round(expires_s * 1000),
         priority=checked_priority(priority, "schedule: priority"),
         headers=dict(bound.headers or {}) if bound is not None else {},
+        defer_ms=0 if control is None or control.debounce is None else round(control.debounce.quiet_s * 1000),
         control=control,
     )
     if isinstance(timing, Every) and made.jitter_ms >= timing.period_ms:
@@ -223,7 +228,7 @@ def checked_schedules(given: Iterable[Any]) -> list[Schedule]:
         elif isinstance(each, Schedule):
             if each.name in found:
                 raise SettingsError(
-                    f"schedules: expected each name once, got {each.name!r} twice; schedule(..., name=...) gives another"
+                    f"schedules: expected each name once, got {each.name!r} twice; schedule(..., name=...) gives one"
                 )
             found[each.name] = each
         else:

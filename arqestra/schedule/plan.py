@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from ..store.schedules import DueSchedule, NewFiring
 from .definition import Schedule
 from .timing import last_until
 
-__all__ = ("Plan", "plan")
+__all__ = ("Plan", "plan", "steps_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +87,29 @@ def _last_until(schedule: Schedule, mark: int, until_ms: int) -> int | None:
     after_ms = mark if schedule.start_ms is None else max(mark, schedule.start_ms - 1)
     until_ms = until_ms if schedule.end_ms is None else min(until_ms, schedule.end_ms)
     return last_until(schedule.timing, after_ms, until_ms, schedule.zone) if until_ms > after_ms else None
+
+
+def steps_of(schedule: Schedule, decision: Plan, due: DueSchedule) -> list[NewFiring]:
+    """The steps in which a decision is carried out, without their jobs: each finds the schedule as the one before it
+    leaves it.
+    """
+    steps: list[NewFiring] = []
+    overlap = "skip" if schedule.overlap == "skip" else ""
+    due_ms, mark = due.due_ms, due.mark
+
+    def take(to_mark: int, following: int | None, note: str, job_id: str) -> None:
+        nonlocal due_ms, mark
+        next_ms = None if following is None else schedule.due_ms(following)
+        step = NewFiring(due.name, due_ms, due.rev, mark, to_mark, next_ms, note, overlap, to_mark, job_id=job_id)
+        steps.append(step)
+        due_ms, mark = next_ms or 0, to_mark
+
+    if decision.dropped is not None:
+        take(decision.dropped, (*decision.ticks, decision.next_tick)[0], "d", "")
+    elif not decision.ticks:
+        take(decision.mark, decision.next_tick, "", "")
+    note = "l" if decision.missed else "t"
+    for place, tick in enumerate(decision.ticks, 1):
+        following = (*decision.ticks, decision.next_tick)[place]
+        take(tick, following, note, schedule.job_id_of(tick))
+    return steps

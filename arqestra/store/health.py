@@ -5,15 +5,20 @@ from redis.asyncio import Redis
 from ..clock import timestamp_ms
 from ..keys import Keys
 
-__all__ = ("clock_offset_ms", "is_paused", "queue_depth", "write_health")
+__all__ = ("clock_offset_ms", "is_paused", "queue_depth", "redis_time_ms", "write_health")
 
 
 async def clock_offset_ms(redis: Redis) -> int:
     """How far Redis' clock is ahead of this process' (ms), to within half a round trip."""
     before_ms = timestamp_ms()
-    seconds, microseconds = await redis.time()
-    redis_ms = int(seconds) * 1000 + int(microseconds) // 1000
+    redis_ms = await redis_time_ms(redis)
     return redis_ms - (before_ms + timestamp_ms()) // 2
+
+
+async def redis_time_ms(redis: Redis) -> int:
+    """The time on Redis' clock."""
+    seconds, microseconds = await redis.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 async def queue_depth(redis: Redis, queue: str) -> int:

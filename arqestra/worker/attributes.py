@@ -14,6 +14,7 @@ from arq.worker import Function, func
 
 from ..function import job
 from ..pool import Pool
+from ..schedule.definition import checked_schedules
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 
@@ -44,6 +45,7 @@ class WorkerAttributes:
                 raise RuntimeError("cron_jobs, must be instances of CronJob")
             self.cron_jobs = list(options.cron_jobs)
             self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
+        self.schedules = checked_schedules([*(options.schedules or ()), *self.cron_jobs])
         if not self.functions:
             raise RuntimeError("at least one function or cron_job must be registered")
 

@@ -10,6 +10,7 @@ import logging.config
 import os
 import sys
 import threading
+import time
 from signal import Signals
 from typing import Any
 
@@ -87,6 +88,7 @@ def main() -> int:
     try:
         use_uvloop()
         worker = create_worker(import_string(order["run"]), **order["with"])
+        worker.firing.code_age_s = time.time() - order["since"]
     except (Exception, SystemExit):
         logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START

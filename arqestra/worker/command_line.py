@@ -20,7 +20,7 @@ from ..errors import SettingsError
 from ..settings import SETTING_NAMES, WorkerOptions, refuse_unknown
 from .worker import Worker
 
-__all__ = ("create_worker", "run_worker", "use_uvloop", "worker_settings")
+__all__ = ("create_worker", "options_of", "run_worker", "use_uvloop", "worker_settings")
 
 T = TypeVar("T", bound=type)
 
@@ -63,16 +63,24 @@ def create_worker(settings_cls: Any, **kwargs: Any) -> Worker:
 
     :param kwargs: settings that win over the class's
     """
+    return Worker(**{**_settings_in(settings_cls), **kwargs})
+
+
+def options_of(settings_cls: Any) -> WorkerOptions:
+    """The options of a worker that `create_worker` would make.
+
+    :raises SettingsError: a setting is unknown or has a wrong value
+    """
+    return WorkerOptions.of(_settings_in(settings_cls))
+
+
+def _settings_in(settings_cls: Any) -> dict[str, Any]:
     if isinstance(settings_cls, dict):
-        settings = dict(settings_cls)
-    elif getattr(settings_cls, _MARK, False):
-        settings = _settings_of(settings_cls)
-    else:
-        settings = {name: value for name, value in vars(settings_cls).items() if name in SETTING_NAMES}
-        settings = {
-            name: value.__func__ if isinstance(value, staticmethod) else value for name, value in settings.items()
-        }
-    return Worker(**{**settings, **kwargs})
+        return dict(settings_cls)
+    if getattr(settings_cls, _MARK, False):
+        return _settings_of(settings_cls)
+    settings = {name: value for name, value in vars(settings_cls).items() if name in SETTING_NAMES}
+    return {name: value.__func__ if isinstance(value, staticmethod) else value for name, value in settings.items()}
 
 
 def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:

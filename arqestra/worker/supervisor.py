@@ -12,6 +12,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,8 +62,11 @@ class Process:
         return self._process.pid
 
     @classmethod
-    async def start(cls, program: Program) -> "Process":
-        """Start an interpreter and tell it what to run."""
+    async def start(cls, program: Program, since_s: float) -> "Process":
+        """Start an interpreter and tell it what to run.
+
+        :param since_s: when the code was started that it runs (epoch)
+        """
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -77,9 +81,8 @@ class Process:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(
-            encoded({"run": program.settings, "with": dict(program.overrides), "logging": dict(program.logging)})
-        )
+        order = {"run": program.settings, "with": dict(program.overrides), "logging": dict(program.logging)}
+        writer.write(encoded({**order, "since": since_s}))
         return cls(process, reader, writer)
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
@@ -132,6 +135,7 @@ class Supervisor:
         self._failed = False
         self._restart = asyncio.Event()
         self._generation = 0  # of the code: grows with each restart that somebody asks for
+        self._since_s = time.time()  # of the generation
 
     async def run(self) -> int:
         """Run until a signal, or until all processes of a burst have ended; returns the exit code."""
@@ -156,6 +160,7 @@ class Supervisor:
     def restart(self) -> None:
         """Replace all processes, each when its replacement is up."""
         self._generation += 1
+        self._since_s = time.time()
         restart, self._restart = self._restart, asyncio.Event()
         restart.set()
 
@@ -190,7 +195,7 @@ class Supervisor:
 
     async def _start(self, program: Program) -> Process:
         generation = self._generation
-        process = await Process.start(program)
+        process = await Process.start(program, self._since_s)
         process.generation = generation
         logger.info("supervisor: process %d runs %s", process.pid, program.settings)
         self._processes.add(process)

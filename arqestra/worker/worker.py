@@ -30,10 +30,10 @@ from .attempt import Attempt
 from .attributes import arq_signature, current_event_loop, mention_pickle
 from .chunk import chunk_function
 from .claim import ClaimPolicy, ClaimSettings
-from .cron_jobs import enqueue_due_cron_jobs
 from .exchange import Exchange
 from .execute import execute, hand_over
 from .executors import Executors
+from .firing import Firing, enqueue_due_cron_jobs
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .shares import QueueShares
 from .shutdown import CLOSE_WAIT_S, StoppableWorker
@@ -85,6 +85,7 @@ class Worker(StoppableWorker):
         self.on_ready: Callable[[], None] | None = None
         self.watchdog: Watchdog | None = None
         self._worn_out = False
+        self.firing = Firing(self)
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
@@ -184,12 +185,14 @@ class Worker(StoppableWorker):
             self._listener.listen(self.store.keys.worker_channel(self.worker_id), self._on_message)
         )
         self._claims.active = True
+        self.firing.start()
         if self.on_ready is not None:
             self.on_ready()
         try:
             await (self._burst() if self.burst else self._serve())
         finally:
             self._stop_claiming()
+            await self.firing.stop()
             with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
                 async with asyncio.timeout(LEAVE_WAIT_S):
                     for queue in self.queues:
@@ -271,6 +274,7 @@ class Worker(StoppableWorker):
         """Work until the queue is empty, or `max_burst_jobs` were run."""
         while not self.stopping:
             await self.heart_beat()
+            await self.firing.fire_once()
             self.exchange.look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.exchange.became_idle.wait(), max(self.poll_delay_s, 0.05))
@@ -304,9 +308,11 @@ class Worker(StoppableWorker):
         await self.run_cron(datetime.now(tz=self.timezone), max(self.poll_delay_s, HOUSEKEEPING_S))
 
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
-        """Enqueue the cron jobs that are due within `num_windows` times `delay` seconds of n."""
-        queue = self.options.cron_queue or self.queue_name
-        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, queue, n, delay * num_windows)
+        """Enqueue the cron jobs that are each worker's own: those that run at startup, and those that are not unique,
+        if they are due within `num_windows` times `delay` seconds of n.
+        """
+        if self.options.scheduler:
+            await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.firing.home, n, delay * num_windows)
 
     async def record_health(self) -> None:
         """Write the health check key, at each `health_check_interval`."""

@@ -1,12 +1,13 @@
 """Every change of the clock from 2020 to 2030, in every zone, against an oracle that walks the minutes.
 
-The oracle knows nothing of offsets and gaps: it looks at the wall clock minute by minute. A schedule that names hours is
-due when the clock first reaches a time that fits: at a minute by which it has passed one that it had not reached
+The oracle knows nothing of offsets and gaps: it looks at the wall clock minute by minute. A schedule that names hours
+is due when the clock first reaches a time that fits: at a minute by which it has passed one that it had not reached
 before. A schedule of every hour is due at each minute at which the clock shows a time that fits.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -145,4 +146,4 @@ def test_an_interval_does_not_look_at_the_wall_clock() -> None:
         found = every("30m").next_after(ticks[-1], zone)
         assert found is not None
         ticks.append(found)
-    assert {later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)} == {1_800_000}
+    assert {later - earlier for earlier, later in itertools.pairwise(ticks)} == {1_800_000}

@@ -67,6 +67,8 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "queues": (["critical", "default"], ("critical", [], ["a", "a"], {"a": 0}, {"a": "1"}, {}, [1])),
     "cron_queue": ("arq:queue", (1, "another")),
     "queue_slots": ({"arq:queue": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
+    "schedules": ([], ("s", 1)),
+    "scheduler": (False, (1, "yes", None)),
     "queue_concurrency": ({"arq:queue": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
     "middleware": ([], ("m", 1, None)),
     "on_retries_exhausted": HOOK,

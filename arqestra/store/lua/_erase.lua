@@ -1,11 +1,12 @@
 -- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Needs _score,
--- _wake, _limits, _flow. Marks queues in due_queues.
+-- _wake, _limits, _flow, _run_end. Marks queues in due_queues.
 
 local function erase(queue, id, now, due_queues)
   local spec = spec_of(queue, id)
   if spec then
     fetch_from_lane(queue, id)
     give_back(queue, id, spec, now, true, due_queues)
+    note_run_end(spec, id, 'a', now)
     local flow, number = place_in_flow(spec)
     if flow then
       end_node(flow, number, 'a', now, due_queues)

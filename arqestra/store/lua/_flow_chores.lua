@@ -122,9 +122,10 @@ function is_cancelled(packed)
   return view and view.kind == 'g' and view.cancelled
 end
 
--- Whether a packed spec has nothing but the job's place in a flow: { { 'n', ... } }.
+-- Whether a packed spec has nothing but the job's place in a flow or a schedule: { { 'n', ... } } or { { 's', ... } }.
 function is_place_only(packed)
-  return string.sub(packed, 1, 1) == '\145' and string.sub(packed, 4, 4) == 'n'
+  local kind = string.sub(packed, 4, 4)
+  return string.sub(packed, 1, 1) == '\145' and (kind == 'n' or kind == 's')
 end
 
 -- Which node of which flow a job is, by its spec: flow, number, its only child (0: it has none) if it has no more than

@@ -10,6 +10,7 @@
 -- @include _wake
 -- @include _limits
 -- @include _flow
+-- @include _run_end
 -- @include _erase
 
 local queue, id = KEYS[1], ARGV[2]

@@ -29,6 +29,7 @@
 -- @include _wake
 -- @include _limits
 -- @include _flow
+-- @include _run_end
 
 local DEAD_SET_LIMIT = 10000
 local HISTORY_LIMIT = 20
@@ -228,7 +229,7 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
       spec = cmsgpack.unpack(packed)
     end
   end
-  if spec and LETTERS[kind] and #spec == 1 and spec[1][1] == 'n' then
+  if spec and LETTERS[kind] and #spec == 1 and (spec[1][1] == 'n' or spec[1][1] == 's') then
     local list = spec_removals[queue] or {}
     spec_removals[queue] = list
     list[#list + 1] = id
@@ -272,6 +273,7 @@ for i = 0, count - 1 do
     if kind ~= 'early' and (kind == 'limit' or (not without_specs[queue] and has_extras(queue))) then
       local spec = settle_spec(id, queue, token, kind, unstarted or kind == 'limit', argv[at + 6])
       if spec and LETTERS[kind] then
+        note_run_end(spec, id, LETTERS[kind], now)
         flow, number, only_child, is_output = place_in_flow(spec)
       end
     end

@@ -9,6 +9,7 @@
 -- @include _wake
 -- @include _limits
 -- @include _flow
+-- @include _run_end
 -- @include _erase
 
 local queue, skip, size = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -1,0 +1,122 @@
+"""`arqestra scheduler`: a process that only fires schedules."""
+
+import asyncio
+import logging.config
+import os
+import signal
+import sys
+from datetime import tzinfo
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from arq.connections import RedisSettings
+from arq.cron import CronJob
+from arq.logs import default_log_config
+from arq.utils import import_string
+from redis.exceptions import RedisError
+
+from ..connect import create_pool
+from ..errors import ArqestraError, SettingsError
+from ..keys import DEFAULT_QUEUE
+from ..schedule.definition import Schedule, checked_schedules
+from ..schedule.scheduler import Scheduler
+from ..schedule.timetable import Timetable
+from ..schedule.zone import local_zone, zone_of
+from ..serializers import Serializer, serializer_of
+from ..settings import WorkerOptions
+from ..worker.command_line import options_of, use_uvloop
+
+__all__ = ("scheduler",)
+
+logger = logging.getLogger("arq.scheduler")
+CANNOT_START = 2
+
+
+class Plan(NamedTuple):
+    """What a scheduler process runs."""
+
+    schedules: list[Schedule]
+    redis_settings: RedisSettings | str | None
+    serializer: str | Serializer | None
+    zone: tzinfo
+    queue: str
+
+
+def scheduler(
+    target: Annotated[
+        str, typer.Argument(help="import string of a list of schedules or of a settings class: scheduler.SCHEDULES")
+    ],
+    redis_url: Annotated[
+        str | None, typer.Option(help="URL of Redis; default that of the target, then REDIS_URL")
+    ] = None,
+    serializer: Annotated[str | None, typer.Option(help="that of the workers: pickle, msgpack or json")] = None,
+    timezone: Annotated[str | None, typer.Option(help="of schedules that name none, as Asia/Seoul")] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="to which the schedules belong: the workers' first or cron_queue")
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="log more")] = False,
+) -> None:
+    """Fire schedules: those of the target, and those that were made at run time. Any number of such processes may run.
+
+    It runs no job. SIGTERM and Ctrl-C end it.
+    """
+    logging.config.dictConfig(default_log_config(verbose))
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = import_string(target)
+        plan = _plan_of(found, target)
+    except (ArqestraError, ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"{target}: {error}") from None
+    try:
+        plan = plan._replace(
+            redis_settings=redis_url or plan.redis_settings or os.environ.get("REDIS_URL"),
+            serializer=serializer or plan.serializer,
+            zone=plan.zone if timezone is None else zone_of(timezone, "--timezone"),
+            queue=queue or plan.queue,
+        )
+        use_uvloop()
+        asyncio.run(_run(plan))
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
+    except (RedisError, OSError) as error:
+        logger.error("no Redis answers: %s", error)
+        raise typer.Exit(CANNOT_START) from None
+
+
+def _plan_of(found: Any, target: str) -> Plan:
+    if isinstance(found, Timetable):
+        zone = found.timezone or local_zone()
+        queue = found.queue or DEFAULT_QUEUE
+        return Plan(checked_schedules(found), found.redis_settings, found.serializer, zone, queue)
+    if isinstance(found, list | tuple):
+        return Plan(checked_schedules(found), None, None, local_zone(), DEFAULT_QUEUE)
+    if isinstance(found, type):
+        return _plan_of_options(options_of(found))
+    if isinstance(found, Schedule | CronJob):
+        raise SettingsError(f"expected a list of schedules, got one schedule: [{target}]")
+    raise SettingsError(f"expected a list of schedules or a settings class, got {type(found).__name__}")
+
+
+def _plan_of_options(options: WorkerOptions) -> Plan:
+    first = options.queue_name if options.queues is None else next(iter(options.queues))
+    return Plan(
+        checked_schedules([*(options.schedules or ()), *(options.cron_jobs or ())]),
+        options.redis_settings,
+        serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
+        options.timezone or local_zone(),
+        options.cron_queue or first or DEFAULT_QUEUE,
+    )
+
+
+async def _run(plan: Plan) -> None:
+    pool = await create_pool(plan.redis_settings, serializer=plan.serializer, default_queue_name=plan.queue)
+    try:
+        firing = Scheduler(pool, plan.schedules, home=plan.queue, zone=plan.zone)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, firing.stop)
+        logger.info("scheduler of queue %s: %d schedules in code", plan.queue, len(plan.schedules))
+        await firing.run()
+        logger.info("scheduler: %d jobs were fired by this process", firing.fired)
+    finally:
+        await pool.aclose()

@@ -1,0 +1,180 @@
+"""Schedules as they are stored in Redis, and the jobs of their ticks.
+
+The definition is JSON, which anybody may read: the dashboard too, which unpickles nothing. The arguments are a payload
+of the scheduler's serializer, as those of a job are; whoever fires the schedule fills in what a tick changes.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from ..errors import PayloadTooLarge, SettingsError
+from ..limits import schedule_entry
+from ..serializers import Serializer
+from ..store.codec import encode_extra
+from ..store.schedules import ScheduleRecord, StoredSchedule
+from ..wire import Payload, decode_payload, encode_payload
+from .definition import Schedule
+from .timing import At, Cron, Every, Timing
+from .zone import zone_name, zone_of
+
+__all__ = ("Encoder", "NotReadable", "described", "payload_of_tick", "record_of", "schedule_of")
+
+_json = msgspec.json.Encoder(order="deterministic")
+_LASTING = ("jitter_ms", "start_ms", "end_ms", "missed", "grace_ms", "most_missed", "overlap", "expires_ms", "defer_ms")
+
+
+class NotReadable(Exception):
+    """A stored schedule that this process cannot fire; says why."""
+
+
+class Encoder(Protocol):
+    """What of a `Pool` decides how jobs are written."""
+
+    serializer: Serializer
+    max_payload_bytes: int
+    default_queue_name: str
+    expires_extra_ms: int
+
+
+def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord:
+    """The record of a schedule that has a zone.
+
+    :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
+    """
+    assert schedule.zone is not None
+    timing = _encode_timing(schedule.timing)
+    lasting = {name: getattr(schedule, name) for name in _LASTING}
+    spec = {
+        **{"function": schedule.function, "when": timing, "zone": zone_name(schedule.zone), "words": schedule.words},
+        **{"queue": schedule.queue, "prefix": schedule.prefix, "job_id": schedule.job_id},
+        **{"priority": schedule.priority, **lasting},
+    }
+    payload = encode_payload(
+        encoder.serializer,
+        Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, 0, {"h": dict(schedule.headers)}),
+    )
+    _check_size(schedule, payload, encoder)
+    extra = _extra_of(schedule, home)
+    due_at = (timing, spec["zone"], schedule.start_ms, schedule.end_ms)
+    encoded = _json.encode(spec)
+    digest = hashlib.sha256(b"\0".join((encoder.serializer.name.encode(), encoded, payload, extra))).hexdigest()[:32]
+    first_mark = schedule.timing.moment_ms(schedule.zone) - 1 if isinstance(schedule.timing, At) else None
+    return ScheduleRecord(
+        schedule.name,
+        digest,
+        _json.encode(due_at).decode(),
+        first_mark,
+        encoder.serializer.name,
+        encoded,
+        payload,
+        extra,
+    )
+
+
+def schedule_of(stored: StoredSchedule, serializer: Serializer) -> Schedule:
+    """The schedule of a record.
+
+    :raises NotReadable: it was written by another serializer, or by a newer version
+    """
+    if stored.serializer != serializer.name:
+        raise NotReadable(
+            f"its arguments were written by the serializer {stored.serializer!r}; whoever fires it has to have that "
+            f"one, and this process has {serializer.name!r}"
+        )
+    try:
+        payload = decode_payload(serializer, stored.payload)
+        return _schedule_of(stored, payload.args, payload.kwargs, payload.options.get("h") or {})
+    except Exception as error:
+        raise NotReadable(f"its record cannot be read: {type(error).__name__}: {error}") from error
+
+
+def described(stored: StoredSchedule) -> Schedule:
+    """The schedule of a record without its arguments, for those who show it.
+
+    :raises NotReadable: it was written by a newer version
+    """
+    try:
+        return _schedule_of(stored, (), {}, {})
+    except Exception as error:
+        raise NotReadable(f"its record cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _schedule_of(stored: StoredSchedule, args: Any, kwargs: Any, headers: Any) -> Schedule:
+    spec = msgspec.json.decode(stored.spec)
+    return Schedule(
+        name=stored.name,
+        timing=_decode_timing(spec["when"]),
+        function=spec["function"],
+        args=tuple(args),
+        kwargs=kwargs,
+        queue=spec["queue"],
+        zone=zone_of(spec["zone"], "schedule: timezone"),
+        priority=spec["priority"],
+        prefix=spec["prefix"],
+        job_id=spec["job_id"],
+        headers=headers,
+        **{name: spec[name] for name in _LASTING},
+    )
+
+
+def payload_of_tick(schedule: Schedule, tick: int | None, fired_ms: int, encoder: Encoder) -> bytes:
+    """The payload of the job of a tick; None of a run by hand.
+
+    :param fired_ms: when it is enqueued, on Redis' clock
+    :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
+    """
+    headers = {**schedule.headers, "schedule": schedule.name}
+    if tick is not None:
+        headers["tick"] = datetime.fromtimestamp(tick / 1000, UTC).isoformat(timespec="milliseconds")
+    expires_ms = schedule.expires_ms or encoder.expires_extra_ms
+    options: dict[str, Any] = {"x": fired_ms + schedule.defer_ms + expires_ms, "h": headers}
+    if schedule.priority:
+        options["p"] = schedule.priority
+    payload = Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, fired_ms, options)
+    data = encode_payload(encoder.serializer, payload)
+    _check_size(schedule, data, encoder)
+    return data
+
+
+def _check_size(schedule: Schedule, payload: bytes, encoder: Encoder) -> None:
+    if len(payload) > encoder.max_payload_bytes:
+        raise PayloadTooLarge(
+            f'schedule "{schedule.name}": expected at most {encoder.max_payload_bytes} bytes of encoded arguments '
+            f"(max_payload_bytes), got {len(payload)}; store the data elsewhere and pass a reference to it"
+        )
+
+
+def _extra_of(schedule: Schedule, home: str) -> bytes:
+    control = schedule.control
+    name, args, kwargs = schedule.function, schedule.args, schedule.kwargs
+    entries = [] if control is None else control.limits(name, args, kwargs)
+    lock = None if control is None else control.lock(name, args, kwargs)
+    if schedule.overlap == "queue":
+        entries.append(schedule_entry(home, schedule.name))
+    if lock is not None and lock.until:
+        entries.append(("u", lock.name, lock.until))
+    if not (schedule.priority or entries or lock):
+        return b""
+    return encode_extra(schedule.priority, lock, entries)
+
+
+def _encode_timing(timing: Timing) -> dict[str, Any]:
+    match timing:
+        case Cron(expression, all_days, offset_ms):
+            return {"cron": expression, "all_days": all_days, "offset_ms": offset_ms}
+        case Every(period_ms, anchor_ms):
+            return {"every_ms": period_ms, "anchor_ms": anchor_ms}
+        case At(time):
+            return {"at": time.isoformat()}
+    raise SettingsError(f"schedule: expected a cron expression, crontab(...), every(...) or at(...), got {timing!r}")
+
+
+def _decode_timing(data: dict[str, Any]) -> Timing:
+    if "cron" in data:
+        return Cron(data["cron"], data["all_days"], data["offset_ms"])
+    if "every_ms" in data:
+        return Every(data["every_ms"], data["anchor_ms"])
+    return At(datetime.fromisoformat(data["at"]))

@@ -1,0 +1,296 @@
+"""`Schedules`: what is done with schedules at run time. Every scheduler knows of it within a second."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Literal, Protocol
+
+from ..errors import ScheduleNotFound, SettingsError
+from ..identity import new_job_id
+from ..job import Job
+from ..store.health import redis_time_ms
+from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule
+from .definition import Schedule
+from .encode import NotReadable, described, payload_of_tick, record_of, schedule_of
+from .scheduler import FiringClient, within_middleware
+from .zone import zone_name
+
+__all__ = ("ScheduleInfo", "ScheduleRun", "Schedules")
+
+How = Literal["on time", "late", "by hand", "dropped"]
+Outcome = Literal[
+    "queued",
+    "running",
+    "complete",
+    "failed",
+    "aborted",
+    "expired",
+    "skipped",
+    "dropped",
+    "refused",
+    "unknown",
+]
+_HOW: dict[str, How] = {"t": "on time", "l": "late", "n": "by hand", "d": "dropped"}
+_OUTCOMES: dict[str, Outcome] = {
+    **{"c": "complete", "f": "failed", "a": "aborted", "x": "expired"},
+    **{"s": "skipped", "d": "dropped", "r": "refused"},
+}
+_STATES: dict[str, Outcome] = {"queued": "queued", "running": "running"}
+MOST_RUNS_AHEAD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleInfo:
+    """A schedule as it is known in Redis.
+
+    :ivar words: when it is due: "every 6 hours, on the hour, Asia/Seoul"
+    :ivar function: name of the job function
+    :ivar queue: of its jobs
+    :ivar timezone: in which it is read
+    :ivar source: "code", or "run time" for one that was defined or changed by `upsert`
+    :ivar next_run: when it is fired next; None if it is paused or over
+    :ivar handled_until: the tick up to which all is dealt with: fired, skipped or dropped
+    :ivar problem: why nobody fires it, or ""
+    """
+
+    name: str
+    words: str
+    function: str
+    queue: str
+    timezone: str
+    source: Literal["code", "run time"]
+    paused: bool
+    next_run: datetime | None
+    handled_until: datetime
+    missed: str
+    overlap: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRun:
+    """A run of a schedule, or a tick that had none.
+
+    :ivar tick: when it was due
+    :ivar fired: when it was fired
+    :ivar how: "on time", "late", "by hand", or "dropped": ticks up to this one were missed and not made up for
+    :ivar outcome: of its job; "skipped": the job of an earlier tick had not ended; "refused": there was a job of its
+        id, or one that held its lock; "unknown": its end was not noted, and its result is gone
+    :ivar job_id: "" if there was no job
+    :ivar ended: when its job ended
+    :ivar lateness_s: seconds from when it was to be fired to when it was
+    """
+
+    tick: datetime
+    fired: datetime
+    how: How
+    outcome: Outcome
+    job_id: str
+    ended: datetime | None
+    lateness_s: float
+
+
+# `Schedules.list` is another thing.
+_Infos = list[ScheduleInfo]
+_Runs = list[ScheduleRun]
+_Times = list[datetime]
+
+
+class SchedulesClient(FiringClient, Protocol):
+    """What this needs of a `Pool`."""
+
+    def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]: ...
+
+
+class Schedules:
+    """The schedules of a pool's default queue, or of another one; `pool.schedules` is one.
+
+    :param pool: a `Pool`, with the serializer of the workers
+    :param home: the queue to which the schedules belong: `cron_queue`, or else the first queue of the workers that fire
+        them; default the pool's
+    """
+
+    def __init__(self, pool: SchedulesClient, home: str | None = None) -> None:
+        self._pool = pool
+        self.home = home or pool.default_queue_name
+        self._store = ScheduleStore(pool.store, self.home)
+
+    async def upsert(self, schedule: Schedule, *, timezone: tzinfo = UTC) -> ScheduleInfo:
+        """Define a schedule, or change the one of its name. A definition in code is put back when a process that has it
+        is started the next time.
+
+        :param schedule: made by `schedule(...)`
+        :param timezone: of a schedule that names none
+        :raises SettingsError: something else
+        :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
+        """
+        if not isinstance(schedule, Schedule):
+            raise SettingsError(f"upsert: expected schedule(...), got {schedule!r}")
+        await self._store.put(record_of(schedule.in_zone(timezone), self.home, self._pool), code_age_ms=None)
+        return await self.get(schedule.name)
+
+    async def remove(self, name: str) -> bool:
+        """Remove a schedule; its jobs stay. One in code comes back when a process that has it is started the next time.
+
+        :returns: whether it was there
+        """
+        return await self._store.set(_checked(name), "remove") is not None
+
+    async def pause(self, name: str) -> bool:
+        """Fire a schedule no more until `resume`, also if processes are started meanwhile.
+
+        :returns: whether that changed anything
+        :raises ScheduleNotFound: there is none of this name
+        """
+        return self._found(name, await self._store.set(_checked(name), "pause"))
+
+    async def resume(self, name: str) -> bool:
+        """Fire a paused schedule again. Ticks of the meantime are not made up for.
+
+        :returns: whether that changed anything
+        :raises ScheduleNotFound: there is none of this name
+        """
+        return self._found(name, await self._store.set(_checked(name), "resume"))
+
+    async def list(self) -> _Infos:
+        """All schedules, the next due first."""
+        names = [name for name, _ in await self._store.names()]
+        stored = await self._store.read(names)
+        return [_info(stored[name], self.home) for name in names if name in stored]
+
+    async def get(self, name: str) -> ScheduleInfo:
+        """One schedule.
+
+        :raises ScheduleNotFound: there is none of this name
+        """
+        return _info(await self._stored(name), self.home)
+
+    async def run_now(self, name: str) -> Job[Any]:
+        """Enqueue the job of a schedule at once, also of a paused one. Its ticks stay as they are.
+
+        :returns: the job; under `unique` the one that stands for it
+        :raises ScheduleNotFound: there is none of this name
+        :raises SettingsError: another serializer wrote its arguments, or its lock is held by another job
+        """
+        stored = await self._stored(name)
+        schedule = self._readable(stored, lambda: schedule_of(stored, self._pool.serializer))
+        job_id = schedule.job_id or new_job_id()
+        queue = schedule.queue or self.home
+        async with AsyncExitStack() as stack:
+            called = await within_middleware(self._pool, self.home, schedule, stack)
+            now_ms = await redis_time_ms(self._pool.store.redis)
+            firing = NewFiring(
+                *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, queue, job_id),
+                payload=payload_of_tick(called, None, now_ms, self._pool),
+                extra=stored.extra,
+            )
+            (verdict,) = await self._store.fire([firing])
+        if verdict == "changed":
+            raise ScheduleNotFound(name, self.home)
+        if verdict == "refused" and schedule.job_id:
+            raise SettingsError(f"schedule {name}: a job of its id {job_id!r} exists")
+        if verdict == "refused" and stored.extra and not await self._exists(job_id):
+            raise SettingsError(f"schedule {name}: another job holds the lock of its function")
+        return self._pool.job(job_id, queue=queue)
+
+    async def next_runs(self, name: str, count: int = 10) -> _Times:
+        """When a schedule will be due, in its time zone, without jitter; [] if it is over. A pause is not looked at.
+
+        :param count: how many, at most 10,000
+        :raises ScheduleNotFound: there is none of this name
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_RUNS_AHEAD:
+            raise SettingsError(f"next_runs: count: expected an int from 0 to {MOST_RUNS_AHEAD}, got {count!r}")
+        stored = await self._stored(name)
+        schedule = self._readable(stored, lambda: described(stored))
+        tick: int | None = max(stored.mark, await redis_time_ms(self._pool.store.redis))
+        runs: _Times = []
+        while len(runs) < count and tick is not None:
+            tick = schedule.next_after(tick)
+            if tick is not None:
+                runs.append(datetime.fromtimestamp(tick / 1000, schedule.zone))
+        return runs
+
+    async def history(self, name: str) -> _Runs:
+        """The latest runs of a schedule, at most 20, the latest first.
+
+        :raises ScheduleNotFound: there is none of this name
+        """
+        await self._stored(name)
+        return [_public_run(run) for run in await self._store.runs(name)]
+
+    async def _exists(self, job_id: str) -> bool:
+        return await self._pool.job(job_id).info() is not None
+
+    async def _stored(self, name: str) -> StoredSchedule:
+        found = await self._store.read([_checked(name)])
+        if name not in found:
+            raise ScheduleNotFound(name, self.home)
+        return found[name]
+
+    def _found(self, name: str, reply: bool | None) -> bool:
+        if reply is None:
+            raise ScheduleNotFound(name, self.home)
+        return reply
+
+    def _readable(self, stored: StoredSchedule, read: Callable[[], Schedule]) -> Schedule:
+        try:
+            return read()
+        except NotReadable as problem:
+            raise SettingsError(f"schedule {stored.name}: {problem}") from problem
+
+
+def _checked(name: Any) -> str:
+    if isinstance(name, str):
+        return name
+    raise SettingsError(f"expected the name of a schedule (str), got {name!r}")
+
+
+def _info(stored: StoredSchedule, home: str) -> ScheduleInfo:
+    try:
+        schedule = described(stored)
+    except NotReadable as problem:
+        return ScheduleInfo(
+            *(stored.name, "?", "?", home, "?", _source(stored), stored.paused, None, _time(stored.mark)),
+            *("?", "?", str(problem)),
+        )
+    assert schedule.zone is not None
+    due_ms: int | None = stored.due_ms
+    if due_ms == 0:  # no scheduler has planned it yet
+        tick = schedule.next_after(stored.mark)
+        due_ms = None if tick is None else schedule.due_ms(tick)
+    return ScheduleInfo(
+        name=stored.name,
+        words=schedule.words,
+        function=schedule.function,
+        queue=schedule.queue or home,
+        timezone=zone_name(schedule.zone),
+        source=_source(stored),
+        paused=stored.paused,
+        next_run=None if due_ms is None else _time(due_ms, schedule.zone),
+        handled_until=_time(stored.mark, schedule.zone),
+        missed=schedule.missed,
+        overlap=schedule.overlap,
+        problem=stored.problem,
+    )
+
+
+def _source(stored: StoredSchedule) -> Literal["code", "run time"]:
+    return "code" if stored.source == "code" else "run time"
+
+
+def _time(moment_ms: int, zone: tzinfo = UTC) -> datetime:
+    return datetime.fromtimestamp(moment_ms / 1000, zone)
+
+
+def _public_run(run: NotedRun) -> ScheduleRun:
+    return ScheduleRun(
+        tick=_time(run.tick),
+        fired=_time(run.fired_ms),
+        how=_HOW[run.how],
+        outcome=_OUTCOMES.get(run.outcome) or _STATES.get(run.state, "unknown"),
+        job_id=run.job_id,
+        ended=None if run.ended_ms is None else _time(run.ended_ms),
+        lateness_s=max(0, run.fired_ms - run.due_ms) / 1000,
+    )

@@ -1,0 +1,46 @@
+"""`Timetable`: schedules, and where and how they are fired."""
+
+from collections.abc import Iterable
+from datetime import tzinfo
+from typing import Any
+
+from arq.connections import RedisSettings
+
+from ..errors import SettingsError
+from ..serializers import Serializer, serializer_of
+from .definition import checked_schedules
+from .zone import zone_of
+
+__all__ = ("Timetable",)
+
+
+class Timetable(list[Any]):
+    """A list of schedules for a worker's `schedules`, that also tells `arqestra scheduler` what it has to know.
+
+    :param schedules: made by `schedule(...)` or arq's `cron(...)`
+    :param redis_settings: `RedisSettings` or a URL; default the environment's REDIS_URL, else localhost
+    :param serializer: that of the workers: "pickle" (default), "msgpack" or "json"
+    :param timezone: of schedules that name none; default the machine's
+    :param queue: to which they belong, and where those go that name none: the workers' `cron_queue`, or else their
+        first; default arq's
+    :raises SettingsError: two schedules have one name, or a value is impossible
+    """
+
+    def __init__(
+        self,
+        schedules: Iterable[Any] = (),
+        *,
+        redis_settings: RedisSettings | str | None = None,
+        serializer: str | Serializer | None = None,
+        timezone: tzinfo | str | None = None,
+        queue: str | None = None,
+    ) -> None:
+        super().__init__(schedules)
+        checked_schedules(self)
+        serializer_of(serializer)
+        if queue is not None and not (isinstance(queue, str) and queue):
+            raise SettingsError(f"Timetable: queue: expected a str, got {queue!r}")
+        self.redis_settings = redis_settings
+        self.serializer = serializer
+        self.timezone = None if timezone is None else zone_of(timezone, "Timetable: timezone")
+        self.queue = queue

@@ -1,0 +1,272 @@
+"""The transitions of schedules, and what is read of them. `lua/_schedule.lua` explains the data."""
+
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast
+
+from .link import with_retries
+from .store import Store
+
+__all__ = (
+    "DueSchedule",
+    "FiringKind",
+    "Look",
+    "NewFiring",
+    "NotedRun",
+    "ScheduleRecord",
+    "ScheduleStore",
+    "StoredSchedule",
+)
+
+NAMES_A_CALL = 500
+READ_A_CALL = 500
+_RECORD = ["rev", "source", "serializer", "spec", "payload", "extra", "mark", "paused", "removed", "problem"]
+FiringKind = Literal["fired", "done", "changed", "early", "overlap", "refused"]
+_VERDICTS: dict[int, FiringKind] = {
+    **{ord("1"): "fired", ord("."): "done", ord("0"): "changed", ord("e"): "early"},
+    **{ord("s"): "overlap", ord("r"): "refused"},
+}
+
+
+class ScheduleRecord(NamedTuple):
+    """A definition to be stored.
+
+    :ivar digest: of the definition
+    :ivar timing: when it is due, as text: where that changes, ticks before the change do not count as missed
+    :ivar first_mark: of a single time: the mark before it; None for the present
+    :ivar serializer: name of the payload's
+    :ivar spec: JSON
+    :ivar payload: of its jobs, as a template
+    :ivar extra: priority, limits and lock as `enqueue.lua` reads them
+    """
+
+    name: str
+    digest: str
+    timing: str
+    first_mark: int | None
+    serializer: str
+    spec: bytes
+    payload: bytes
+    extra: bytes
+
+
+class StoredSchedule(NamedTuple):
+    """What is stored of a schedule.
+
+    :ivar due_ms: when its next tick is fired; 0: a scheduler has to find that out; None: it is paused or over
+    :ivar mark: the tick up to which all is dealt with
+    """
+
+    name: str
+    due_ms: int | None
+    rev: str
+    source: str
+    serializer: str
+    spec: bytes
+    payload: bytes
+    extra: bytes
+    mark: int
+    paused: bool
+    problem: str
+
+
+class DueSchedule(NamedTuple):
+    """A schedule that is due: name, when, revision of its definition, and the mark up to which all is dealt with."""
+
+    name: str
+    due_ms: int
+    rev: str
+    mark: int
+
+
+class Look(NamedTuple):
+    """What is due. `next_in_ms`: until the next one after these; None if there is none."""
+
+    now_ms: int
+    next_in_ms: int | None
+    due: list[DueSchedule]
+
+
+class NewFiring(NamedTuple):
+    """One tick to be fired; `lua/schedule_fire.lua` explains the fields.
+
+    :ivar due_ms: None: a run by hand
+    """
+
+    name: str
+    due_ms: int | None
+    rev: str
+    mark: int
+    to_mark: int
+    next_ms: int | None
+    note: str
+    overlap: str
+    tick: int
+    queue: str = ""
+    job_id: str = ""
+    when: str = ""
+    attempts: int = 0
+    payload: bytes = b""
+    extra: bytes = b""
+
+
+class NotedRun(NamedTuple):
+    """A run as it was noted.
+
+    :ivar how: 't' on time, 'l' late, 'n' by hand, 'd' of ticks that were dropped
+    :ivar outcome: '' if its end was not noted; see `lua/_schedule.lua`
+    :ivar state: of a run whose end was not noted: "queued", "running", "ended" or "gone"
+    """
+
+    fired_ms: int
+    due_ms: int
+    tick: int
+    how: str
+    outcome: str
+    ended_ms: int | None
+    job_id: str
+    state: str = ""
+
+
+class ScheduleStore:
+    """The schedules of one home.
+
+    :param store: its connection
+    :param home: the queue to which they belong
+    """
+
+    def __init__(self, store: Store, home: str) -> None:
+        self._store = store
+        self.home = home
+
+    async def keep(self, age_ms: int, digests: Sequence[tuple[str, str]]) -> list[str]:
+        """Say that this process defines schedules.
+
+        :param age_ms: ms since it started
+        :param digests: name and digest of each
+        :returns: names of those whose definition is wanted
+        """
+        wanted: list[str] = []
+        for first in range(0, max(1, len(digests)), NAMES_A_CALL):
+            piece = digests[first : first + NAMES_A_CALL]
+            flat = [field for pair in piece for field in pair]
+            reply = await self._store.call("schedule_keep", self.home, age_ms, *flat)
+            wanted += [name for (name, _), verdict in zip(piece, reply, strict=True) if verdict == ord("?")]
+        return wanted
+
+    async def put(self, record: ScheduleRecord, *, code_age_ms: int | None) -> tuple[str, str]:
+        """Define a schedule.
+
+        :param code_age_ms: of one that code defines: ms since its process started
+        :returns: "new", "changed", "same" or "stay" (another definition stays), and the source of the one before
+        """
+        source = ("api", 0) if code_age_ms is None else ("code", code_age_ms)
+        mark = "" if record.first_mark is None else record.first_mark
+        fields = (record.digest, record.timing, mark, record.serializer, record.spec, record.payload, record.extra)
+        what, before = await self._store.call("schedule_put", self.home, record.name, *source, *fields)
+        return what.decode(), before.decode()
+
+    async def set(self, name: str, what: Literal["pause", "resume", "remove"]) -> bool | None:
+        """Pause, resume or remove a schedule; whether that changed anything, None if it does not exist."""
+        reply = await self._store.call("schedule_set", self.home, name, what)
+        return None if reply < 0 else bool(reply)
+
+    async def look(self, ahead_ms: int, most: int, skip: int = 0) -> Look:
+        """What is due, or will be.
+
+        :param ahead_ms: by when
+        :param most: how many at most
+        :param skip: how many to pass over
+        """
+        now_ms, next_in_ms, *fields = await self._store.call("schedule_look", self.home, ahead_ms, most, skip)
+        due = [
+            DueSchedule(name.decode(), int(float(at)), rev.decode(), int(float(mark)))
+            for name, at, rev, mark in zip(*[iter(fields)] * 4, strict=True)
+        ]
+        return Look(now_ms, None if next_in_ms < 0 else next_in_ms, due)
+
+    async def fire(self, firings: Sequence[NewFiring]) -> list[FiringKind]:
+        """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""
+        flat: list[bytes | str | int] = []
+        for firing in firings:
+            flat += ("" if field is None else field for field in firing)
+        reply: bytes = await self._store.call("schedule_fire", self.home, *flat)
+        return [_VERDICTS[verdict] for verdict in reply]
+
+    async def names(self) -> list[tuple[str, float]]:
+        """All schedules, and when they are due, the next first."""
+        key = self._store.keys.schedules(self.home)
+        found = await with_retries(lambda _: self._store.redis.zrange(key, 0, -1, withscores=True))
+        return [(name.decode(), score) for name, score in found]
+
+    async def read(self, names: Sequence[str]) -> dict[str, StoredSchedule]:
+        """What is stored of schedules; those that do not exist are left out."""
+        found: dict[str, StoredSchedule] = {}
+        for first in range(0, len(names), READ_A_CALL):
+            for stored in await with_retries(lambda _, first=first: self._read(names[first : first + READ_A_CALL])):  # type: ignore[misc]
+                found[stored.name] = stored
+        return found
+
+    async def _read(self, names: Sequence[str]) -> list[StoredSchedule]:
+        keys = self._store.keys
+        async with self._store.redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hmget(keys.schedule(self.home, name), _RECORD)
+                pipeline.zscore(keys.schedules(self.home), name)
+            replies = await pipeline.execute()
+        return list(_stored(names, replies))
+
+    async def runs(self, name: str) -> list[NotedRun]:
+        """The latest runs of a schedule, the latest first."""
+        return await with_retries(lambda _: self._runs(name))
+
+    async def _runs(self, name: str) -> list[NotedRun]:
+        redis, keys = self._store.redis, self._store.keys
+        found = await cast(Awaitable[list[bytes]], redis.hvals(keys.schedule_runs(self.home, name)))
+        noted = sorted(map(_run, found), reverse=True)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for run in noted:
+                pipeline.exists(keys.lease(run.job_id), keys.job(run.job_id))
+                pipeline.exists(keys.job(run.job_id))
+                pipeline.exists(keys.result(run.job_id))
+            replies = await pipeline.execute()
+        states = zip(*[iter(replies)] * 3, strict=True)
+        return [
+            run if run.outcome else run._replace(state=_state(*state)) for run, state in zip(noted, states, strict=True)
+        ]
+
+
+def _state(lease_and_job: int, job: int, result: int) -> str:
+    if job:
+        return "running" if lease_and_job == 2 else "queued"
+    return "ended" if result else "gone"
+
+
+def _run(data: bytes) -> NotedRun:
+    fired, due, tick, how, outcome, ended, job_id = data.decode().split("|", 6)
+    return NotedRun(int(fired), int(float(due)), int(tick), how, outcome, int(ended) if ended else None, job_id)
+
+
+def _stored(names: Sequence[str], replies: Sequence[Any]) -> Iterator[StoredSchedule]:
+    for name, fields, score in zip(names, replies[::2], replies[1::2], strict=True):
+        rev, source, serializer, spec, payload, extra, mark, paused, removed, problem = cast(list[bytes | None], fields)
+        if rev is None or removed is not None or score is None:
+            continue
+        assert source is not None
+        assert serializer is not None
+        assert mark is not None
+        yield StoredSchedule(
+            name,
+            None if score >= PARKED else int(score),
+            rev.decode(),
+            source.decode(),
+            serializer.decode(),
+            spec or b"",
+            payload or b"",
+            extra or b"",
+            int(float(mark)),
+            paused is not None,
+            (problem or b"").decode(),
+        )
+
+
+PARKED = 9e15

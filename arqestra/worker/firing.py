@@ -1,0 +1,135 @@
+"""What of a worker fires schedules and cron jobs.
+
+A worker's `Scheduler` fires `schedules`, the unique ones of arq's `cron_jobs`, and what was defined at run time: each
+tick once, however many workers there are. What is each worker's own in arq stays so: cron jobs that run at startup, and
+those that are not unique, which every worker enqueues for itself.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from arq.connections import ArqRedis
+from arq.cron import CronJob
+from arq.utils import to_unix_ms
+
+from ..middleware import Middleware
+from ..pool import MAX_PAYLOAD_BYTES
+from ..schedule.scheduler import Scheduler
+from ..schedule.zone import local_zone
+from ..serializers import Serializer
+from ..store.store import Store
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("Firing", "enqueue_due_cron_jobs")
+
+
+@dataclass(slots=True)
+class WorkersClient:
+    """How a worker's scheduler writes jobs: as the worker reads them, also on a pool of arq's."""
+
+    store: Store
+    serializer: Serializer
+    default_queue_name: str
+    max_payload_bytes: int
+    expires_extra_ms: int
+    middleware: tuple[Middleware, ...]
+
+
+class Firing:
+    """The scheduler of a worker, while it runs.
+
+    :param worker: not connected yet
+    """
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+        self.home = worker.options.cron_queue or worker.queue_name
+        self.code_age_s = 0.0
+        self._made_s = time.monotonic()
+        self.scheduler: Scheduler | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to fire; a burst worker does that by `fire_once`."""
+        worker, options = self._worker, self._worker.options
+        if not options.scheduler:
+            return
+        pool = worker.pool
+        client = WorkersClient(
+            worker.store,
+            worker.serializer,
+            self.home,
+            getattr(pool, "max_payload_bytes", MAX_PAYLOAD_BYTES),
+            pool.expires_extra_ms,
+            tuple(getattr(pool, "middleware", ())),
+        )
+        self.scheduler = Scheduler(
+            client,
+            worker.schedules,
+            home=self.home,
+            zone=options.timezone or local_zone(),
+            age_s=self.code_age_s + time.monotonic() - self._made_s,
+        )
+        if not worker.burst:
+            self._task = worker.loop.create_task(self.scheduler.run())
+
+    async def fire_once(self) -> None:
+        """Fire what is due."""
+        if self.scheduler is not None:
+            await self.scheduler.run_once()
+
+    async def stop(self) -> None:
+        """Fire nothing more."""
+        scheduler, self.scheduler = self.scheduler, None
+        task, self._task = self._task, None
+        if scheduler is not None:
+            scheduler.stop()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def enqueue_due_cron_jobs(
+    pool: ArqRedis, cron_jobs: Sequence[CronJob], queue: str, now: datetime, window_s: float
+) -> None:
+    """Enqueue the cron jobs that are this worker's own and whose next run is within the window, deferred to their time.
+
+    :param now: with time zone
+    :param window_s: seconds; greater than the time between two calls
+    """
+    due: list[CronJob] = []
+    enqueues = []
+    for cron_job in cron_jobs:
+        at_startup = cron_job.next_run is None and cron_job.run_at_startup
+        if cron_job.next_run is None and not at_startup:
+            cron_job.calculate_next(now)
+            continue
+        if at_startup:
+            cron_job.next_run = now
+        assert cron_job.next_run is not None
+        if cron_job.next_run >= now + timedelta(seconds=window_s):
+            continue
+        if cron_job.unique and not at_startup:
+            if cron_job.next_run < now:
+                cron_job.calculate_next(now)  # the scheduler has fired it
+            continue
+        job_id = cron_job.job_id
+        if job_id is None and cron_job.unique:
+            job_id = f"{cron_job.name}:{to_unix_ms(cron_job.next_run)}"
+        later = cron_job.next_run if cron_job.next_run > datetime.now(tz=now.tzinfo) else None
+        due.append(cron_job)
+        enqueues.append(pool.enqueue_job(cron_job.name, _job_id=job_id, _queue_name=queue, _defer_until=later))
+    results = await asyncio.gather(*enqueues, return_exceptions=True)
+    for cron_job, result in zip(due, results, strict=True):
+        # A tick that could not be enqueued stays due: the id of a unique one keeps it from being doubled.
+        if not isinstance(result, BaseException) and cron_job.next_run is not None:
+            cron_job.calculate_next(cron_job.next_run)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
