@@ -46,14 +46,10 @@ def scheduler(
     target: Annotated[
         str, typer.Argument(help="import string of a list of schedules or of a settings class: scheduler.SCHEDULES")
     ],
-    redis_url: Annotated[
-        str | None, typer.Option(help="URL of Redis; default that of the target, then REDIS_URL")
-    ] = None,
+    redis_url: Annotated[str | None, typer.Option(help="default that of the target, then REDIS_URL")] = None,
     serializer: Annotated[str | None, typer.Option(help="that of the workers: pickle, msgpack or json")] = None,
     timezone: Annotated[str | None, typer.Option(help="of schedules that name none, as Asia/Seoul")] = None,
-    queue: Annotated[
-        str | None, typer.Option(help="to which the schedules belong: the workers' first or cron_queue")
-    ] = None,
+    queue: Annotated[str | None, typer.Option(help="of the schedules: the workers' first, or cron_queue")] = None,
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
 ) -> None:
     """Fire schedules: those of the target, and those that were made at run time. Any number of such processes may run.
