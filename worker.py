@@ -12,12 +12,12 @@ from jobs.email import send_email
 from jobs.images import process_batch_image, process_image
 from jobs.maintenance import cleanup_sessions, health_check
 from jobs.queues import DEFAULT_QUEUE, EMAIL_QUEUE
-from jobs.reports import generate_report
+from jobs.reports import daily_report, generate_report
 from jobs.settings import load_settings
 from jobs.shards import fetch_partial_data, merge_results
 from jobs.users import fetch_data, process_data, send_notification
 from jobs.workflows import publish_album
-from scheduler import CRON_JOBS
+from scheduler import SCHEDULES
 
 _settings = load_settings()
 
@@ -35,6 +35,7 @@ class WorkerSettings:
         process_image,
         process_batch_image,
         generate_report,
+        daily_report,
         fetch_data,
         process_data,
         send_notification,
@@ -47,7 +48,7 @@ class WorkerSettings:
     queues: ClassVar = [EMAIL_QUEUE, DEFAULT_QUEUE]
     queue_slots: ClassVar = {EMAIL_QUEUE: 20, DEFAULT_QUEUE: 20}
     max_jobs = 40
-    cron_jobs = CRON_JOBS
+    schedules = SCHEDULES
     cron_queue = DEFAULT_QUEUE
     timezone = _settings.zone
     allow_abort_jobs = True

@@ -1,4 +1,4 @@
-"""The job `generate_report`."""
+"""The jobs `generate_report` and `daily_report`."""
 
 from __future__ import annotations
 
@@ -70,6 +70,19 @@ async def generate_report(ctx: dict[str, Any], report_id: str) -> dict[str, Any]
         "missing_glyphs": list(report.missing_glyphs),
         "partial": gathering.partial,
     }
+
+
+@job(name="daily_report", queue=DEFAULT_QUEUE, soft_timeout=SOFT_LIMIT_S, timeout=HARD_LIMIT_S)
+async def daily_report(ctx: dict[str, Any]) -> dict[str, Any]:
+    """Make the report of the day.
+
+    Returns:
+        What `generate_report` returns; the id is `daily-` and the date in the configured zone.
+
+    Running it twice is harmless: the same day gives the same id, and the later report replaces the earlier.
+    """
+    today = datetime.now(clients_of(ctx).settings.zone).date()
+    return await generate_report(ctx, f"daily-{today.isoformat()}")
 
 
 async def _gather(ctx: dict[str, Any], clients: Clients, gathering: Gathering) -> None:

@@ -35,7 +35,7 @@ from .showcase_work import Outcome, Place, ShowcaseWork
 
 DATA_FOLDER = Path(os.environ.get("SHOWCASE_FOLDER") or "data")
 SERVICE_ENV = DATA_FOLDER / "service.env"
-WORKER = "worker.WorkerSettings"
+WORKER, SCHEDULES = "worker.WorkerSettings", "scheduler.SCHEDULES"
 PROCESSES = 2
 _PROJECT = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
@@ -47,7 +47,7 @@ class AlreadyRunning(Exception):
 
 
 class ChildEnded(Exception):
-    """A worker ended on its own."""
+    """A worker or the scheduler ended on its own."""
 
 
 def main() -> int:
@@ -111,9 +111,12 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         s3_url = await stack.enter_async_context(s3_server(DATA_FOLDER / "logs" / "s3.log"))
         environment = service_environment(redis_url, s3_url, sink.port, given.image_root)
         stack.enter_context(published(environment))
-        worker = await _start_worker(stack)
-        console.print(f"[bold]arqestra[/] runs {PROCESSES} worker processes; their log is in {DATA_FOLDER / 'logs'}.\n")
-        outcomes = await _unless_it_ends(worker, _work(stack, given, run_id, console))
+        running = await _start(stack)
+        console.print(
+            f"[bold]arqestra[/] runs {PROCESSES} worker processes and a scheduler; their log is in "
+            f"{DATA_FOLDER / 'logs'}.\n"
+        )
+        outcomes = await _unless_one_ends(running, _work(stack, given, run_id, console))
         print_outcomes(console, outcomes)
         succeeded = all(outcome.ok for outcome in outcomes)
         if os.environ.get("ONCE"):
@@ -121,7 +124,7 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         serving.set()
         _print_addresses(console, environment)
         try:
-            await _end_of(worker)
+            await _end_of_any(running)
         except asyncio.CancelledError:
             # Ctrl-C is how serving ends, so it is no failure.
             console.print("Stopping.")
@@ -152,12 +155,16 @@ def published(environment: dict[str, str]) -> Iterator[None]:
         SERVICE_ENV.unlink(missing_ok=True)
 
 
-async def _start_worker(stack: AsyncExitStack) -> ChildProcess:
-    """Start the supervisor of the worker processes."""
-    arguments = ["-m", "arqestra.cli", "worker", WORKER, "--processes", str(PROCESSES)]
-    worker = await start_python(f"worker {WORKER}", arguments, DATA_FOLDER / "logs" / "worker.log")
-    stack.push_async_callback(worker.stop)
-    return worker
+async def _start(stack: AsyncExitStack) -> list[ChildProcess]:
+    """Start the supervisor of the worker processes, and a scheduler beside those that the workers have."""
+    commands = {"worker": [WORKER, "--processes", str(PROCESSES)], "scheduler": [SCHEDULES]}
+    running = []
+    for command, arguments in commands.items():
+        log = DATA_FOLDER / "logs" / f"{command}.log"
+        child = await start_python(f"{command} {arguments[0]}", ["-m", "arqestra.cli", command, *arguments], log)
+        stack.push_async_callback(child.stop)
+        running.append(child)
+    return running
 
 
 async def _work(stack: AsyncExitStack, given: ShowcaseInput, run_id: str, console: Console) -> list[Outcome]:
@@ -192,13 +199,13 @@ def _print_addresses(console: Console, environment: dict[str, str]) -> None:
     console.print("Send a mail from there: [bold]make send TO=someone@example.org[/]. Ctrl-C stops everything.\n")
 
 
-async def _unless_it_ends(worker: ChildProcess, work: Coroutine[Any, Any, Result]) -> Result:
+async def _unless_one_ends(running: list[ChildProcess], work: Coroutine[Any, Any, Result]) -> Result:
     """Return what the work returns, without waiting for results that a dead worker will never bring.
 
     Raises:
-        ChildEnded: the worker ended first.
+        ChildEnded: a child ended first.
     """
-    working, watching = asyncio.create_task(work), asyncio.create_task(_end_of(worker))
+    working, watching = asyncio.create_task(work), asyncio.create_task(_end_of_any(running))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
@@ -210,14 +217,19 @@ async def _unless_it_ends(worker: ChildProcess, work: Coroutine[Any, Any, Result
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _end_of(worker: ChildProcess) -> None:
-    """Wait until the worker ends, which it should not.
+async def _end_of_any(running: list[ChildProcess]) -> None:
+    """Wait until one of the children ends, which it should not.
 
     Raises:
-        ChildEnded: always, naming the worker.
+        ChildEnded: always, naming the child.
     """
-    await worker.ended()
-    raise ChildEnded(f"{worker.name} ended on its own; {DATA_FOLDER / 'logs'} says why")
+    watching = {asyncio.create_task(child.ended()): child for child in running}
+    try:
+        ended, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in watching:
+            task.cancel()
+    raise ChildEnded(f"{watching[ended.pop()].name} ended on its own; {DATA_FOLDER / 'logs'} says why")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from rich.progress import Progress
 
-from arqestra import Canvas, FlowHandle, Job, JobFunction, Pool
+from arqestra import Canvas, FlowHandle, Job, JobFunction, Pool, every, schedule
 
 from .email import send_email
 from .images import process_image
@@ -32,6 +32,9 @@ STATISTICS_TIMEOUT_S = 5
 EXPIRED_SESSIONS = 1_200
 BATCH_IMAGES = 100
 ALBUM_IMAGES = 3
+PULSES = 3
+PULSE_S = 15  # how often it goes on after the showcase
+PULSE = "pulse"
 _USER = {"name": "Grace Hopper 그레이스 호퍼", "email": "grace.hopper@example.org"}
 
 # What each photograph goes through, from the plain names of arq's and Celery's guides to every parameter.
@@ -124,6 +127,7 @@ class ShowcaseWork:
         await self._step("Sessions cleaned", 1, self._clean)
         await self._step("Report", 1, self._report)
         await self._step("Report mailed", 1, self._mail)
+        await self._step("Schedule at run time", PULSES, self._pulse)
         await self._step("Album published", ALBUM_IMAGES + 2, self._album)
         return self.outcomes
 
@@ -205,6 +209,24 @@ class ShowcaseWork:
             watching.cancel()
         produced = f"{len(album.images)} images, {album.report['pages']} pages, mailed to {album.mailed_to}"
         return f"durable: {produced}", self._mail_folder
+
+    async def _pulse(self, advance: Advance) -> tuple[str, str]:
+        """Define a schedule while everything runs, see it fired, and leave it at a slower pace."""
+        schedules = self._place.pool.schedules
+        fast = schedule(every(1), health_check, name=PULSE, overlap="skip")
+        since = (await schedules.upsert(fast)).handled_until
+        done = 0
+        async with asyncio.timeout(RESULT_TIMEOUT_S):
+            while done < PULSES:
+                await asyncio.sleep(0.1)
+                runs = [run for run in await schedules.history(PULSE) if run.tick > since and run.outcome == "complete"]
+                for _ in range(min(len(runs), PULSES) - done):
+                    advance()
+                done = min(len(runs), PULSES)
+        late_ms = max(run.lateness_s for run in runs) * 1000
+        slow = await schedules.upsert(schedule(every(PULSE_S), health_check, name=PULSE, overlap="skip"))
+        known = ", ".join(sorted(info.name for info in await schedules.list() if info.source == "code"))
+        return f"{fast.words}: {done} runs, at most {late_ms:.0f} ms late; now {slow.words}", f"beside {known}"
 
     async def _watch(self, job: Job[Album], advance: Advance) -> None:
         """Show the steps of a workflow as they are done."""

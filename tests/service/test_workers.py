@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,7 +21,7 @@ from jobs.queues import DEFAULT_QUEUE, EMAIL_QUEUE
 from jobs.reports import generate_report
 from jobs.settings import ServiceSettings
 from jobs.users import send_notification
-from scheduler import CRON_JOBS
+from scheduler import SCHEDULES
 from worker import WorkerSettings
 
 SEOUL = ZoneInfo("Asia/Seoul")
@@ -111,7 +111,7 @@ def test_the_worker_has_every_function_and_serves_its_queue() -> None:
     assert (WorkerSettings.serializer, WorkerSettings.allow_abort_jobs) == ("msgpack", True)
     assert {function.name for function in WorkerSettings.functions} == {
         *("send_email", "process_image", "process_batch_image", "generate_report", "fetch_data", "process_data"),
-        *("send_notification", "publish_album"),
+        *("send_notification", "publish_album", "daily_report"),
         *("fetch_partial_data", "merge_results", "cleanup_sessions", "health_check"),
     }
 
@@ -127,21 +127,30 @@ def test_the_jobs_run_under_the_limits_of_the_guide() -> None:
 @pytest.mark.parametrize(
     ("name", "firings"),
     [
-        ("cron:cleanup_sessions", ["11-22 12:00", "11-22 18:00", "11-23 00:00", "11-23 06:00"]),
-        ("cron:daily_report", ["11-22 09:00", "11-23 09:00", "11-24 09:00"]),
-        ("cron:health_check", ["11-22 08:31", "11-22 08:32", "11-22 08:33"]),
+        ("cleanup_sessions", ["11-22 12:00", "11-22 18:00", "11-23 00:00", "11-23 06:00"]),
+        ("daily_report", ["11-22 09:00", "11-23 09:00", "11-24 09:00"]),
+        ("health_check", ["11-22 08:31", "11-22 08:32", "11-22 08:33"]),
     ],
 )
 def test_schedules_fire_when_they_should(name: str, firings: list[str]) -> None:
-    (schedule,) = [schedule for schedule in CRON_JOBS if schedule.name == name]
-    at = datetime(2026, 11, 22, 8, 30, 30, tzinfo=SEOUL)
+    (schedule,) = [schedule.in_zone(SCHEDULES.timezone) for schedule in SCHEDULES if schedule.name == name]
+    tick = round(datetime(2026, 11, 22, 8, 30, 30, tzinfo=SEOUL).timestamp() * 1000)
     seen = []
     for _ in firings:
-        schedule.calculate_next(at)
-        at = schedule.next_run
+        tick = schedule.next_after(tick)
+        at = datetime.fromtimestamp(tick / 1000, SEOUL)
         seen.append(at.strftime("%m-%d %H:%M"))
-        assert at.second == 0
-        at += timedelta(milliseconds=1)
-    schedule.next_run = None
+        assert (at.second, at.microsecond) == (0, 0)
     assert seen == firings
-    assert str(WorkerSettings.timezone) == "Asia/Seoul"
+
+
+def test_workers_and_the_scheduler_process_fire_the_same_schedules_in_the_same_way() -> None:
+    assert WorkerSettings.schedules is SCHEDULES
+    assert SCHEDULES.timezone == WorkerSettings.timezone == SEOUL
+    assert (SCHEDULES.queue, SCHEDULES.serializer) == (WorkerSettings.cron_queue, WorkerSettings.serializer)
+    assert {schedule.function for schedule in SCHEDULES} <= {function.name for function in WorkerSettings.functions}
+    assert [schedule.in_zone(SEOUL).words for schedule in SCHEDULES] == [
+        "every 6 hours, on the hour, Asia/Seoul",
+        "at 09:00 every day, Asia/Seoul",
+        "every minute",
+    ]
