@@ -146,16 +146,17 @@ class ScheduleNotFound(ArqestraError, LookupError):
     """There is no schedule of that name.
 
     :param name: that was asked for
-    :param home: the queue among whose schedules it was looked for
+    :param queue: among whose schedules it was looked for; None for all queues
     """
 
-    def __init__(self, name: str, home: str) -> None:
-        super().__init__(name, home)
+    def __init__(self, name: str, queue: str | None = None) -> None:
+        super().__init__(name, queue)
         self.name = name
-        self.home = home
+        self.queue = queue
 
     def __str__(self) -> str:
-        return f"expected a schedule of queue {self.home!r}, got {self.name!r}, which is none"
+        of = "" if self.queue is None else f" of queue {self.queue!r}"
+        return f"expected the name of a schedule{of}, got {self.name!r}, which is none"
 
 
 class RemoteError(ArqestraError):

@@ -157,6 +157,11 @@ class Keys:
         """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
         return f"{self.ours}resting:{queue}"
 
+    @property
+    def schedule_queues(self) -> str:
+        """Queues that have schedules."""
+        return f"{self.ours}schedule-queues"
+
     def schedules(self, home: str) -> str:
         """Schedules: name -> when its next tick is fired (ms). `store/lua/_schedule.lua` explains these."""
         return f"{self.ours}schedules:{home}"
@@ -220,6 +225,7 @@ class Keys:
             "PROMOTE": self.promote(""),
             "PAUSED": self.paused,
             "RESTING": self.resting(""),
+            "SCHEDULE_QUEUES": self.schedule_queues,
             "SCHEDULES": self.schedules(""),
             "SCHEDULE": f"{self.ours}schedule:",
             "RUNS": f"{self.ours}schedule-runs:",

@@ -265,7 +265,7 @@ class Pool(ArqRedis):
 
     @property
     def schedules(self) -> Schedules:
-        """The schedules of the default queue. `Schedules(pool, queue)` has those of another one."""
+        """What is done with schedules at run time: define, pause, run, list them."""
         return Schedules(self)
 
     def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:

@@ -202,9 +202,10 @@ class WorkerOptions:
     :ivar queues: queues to work on, in place of queue_name: a list in strict order, the most urgent first, or a dict of
         weights, by which the slots are shared
     :ivar queue_slots: by queue: slots of this worker that its jobs may occupy at most
-    :ivar cron_queue: queue that cron jobs are put in, and to which schedules belong; default the first
+    :ivar cron_queue: queue of cron jobs, and of schedules that name none; default the first
     :ivar schedules: made by `schedule(...)`, or a `Timetable`
-    :ivar scheduler: whether this worker fires schedules: its own, its cron jobs, and those made at run time
+    :ivar scheduler: whether this worker fires schedules: its own, its cron jobs, and those of its queues that were made
+        at run time
     :ivar queue_concurrency: by queue: jobs of it that run at once in the whole fleet
     :ivar middleware: what surrounds each run, see `Middleware`
     :ivar on_retries_exhausted: async function of (ctx, error), called when the last allowed attempt of a job has

@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     serializer: str | Serializer | None
     zone: tzinfo
     queue: str
+    queues: tuple[str, ...] = ()
 
 
 def scheduler(
@@ -49,7 +50,8 @@ def scheduler(
     redis_url: Annotated[str | None, typer.Option(help="default that of the target, then REDIS_URL")] = None,
     serializer: Annotated[str | None, typer.Option(help="that of the workers: pickle, msgpack or json")] = None,
     timezone: Annotated[str | None, typer.Option(help="of schedules that name none, as Asia/Seoul")] = None,
-    queue: Annotated[str | None, typer.Option(help="of the schedules: the workers' first, or cron_queue")] = None,
+    queue: Annotated[str | None, typer.Option(help="of schedules that name none")] = None,
+    queues: Annotated[str | None, typer.Option(help="a,b: more queues whose run-time schedules are fired")] = None,
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
 ) -> None:
     """Fire schedules: those of the target, and those that were made at run time. Any number of such processes may run.
@@ -69,6 +71,7 @@ def scheduler(
             serializer=serializer or plan.serializer,
             zone=plan.zone if timezone is None else zone_of(timezone, "--timezone"),
             queue=queue or plan.queue,
+            queues=(*plan.queues, *filter(None, (queues or "").split(","))),
         )
         use_uvloop()
         asyncio.run(_run(plan))
@@ -101,17 +104,19 @@ def _plan_of_options(options: WorkerOptions) -> Plan:
         serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
         options.timezone or local_zone(),
         options.cron_queue or first or DEFAULT_QUEUE,
+        (first or DEFAULT_QUEUE,) if options.queues is None else tuple(options.queues),
     )
 
 
 async def _run(plan: Plan) -> None:
     pool = await create_pool(plan.redis_settings, serializer=plan.serializer, default_queue_name=plan.queue)
     try:
-        firing = Scheduler(pool, plan.schedules, home=plan.queue, zone=plan.zone)
+        firing = Scheduler(pool, plan.schedules, home=plan.queue, queues=plan.queues, zone=plan.zone)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, firing.stop)
-        logger.info("scheduler of queue %s: %d schedules in code", plan.queue, len(plan.schedules))
+        queues = ", ".join(part.queue for part in firing.parts)
+        logger.info("scheduler of %s: %d schedules in code", queues, len(plan.schedules))
         await firing.run()
         logger.info("scheduler: %d jobs were fired by this process", firing.fired)
     finally:

@@ -14,6 +14,7 @@ from ..control import JobControl, checked_priority
 from ..durations import Duration, seconds_of
 from ..errors import ArgumentsError, SettingsError
 from ..function import BoundJob, JobFunction
+from ..identity import new_job_id
 from .crontab import cron_of_arq
 from .timing import At, Cron, Every, Timing, moment_of
 from .words import duration_in_words, in_words
@@ -32,7 +33,7 @@ class Schedule:
     """A schedule, checked. Made by `schedule(...)`; see there.
 
     :ivar zone: None: that of whoever fires it
-    :ivar prefix: of its jobs' ids, in the place of the name
+    :ivar prefix: of its jobs' ids: the tick comes after it; None for ids of their own
     :ivar job_id: of every job of it, in the place of an id for each tick
     :ivar defer_ms: of a debounced function: its jobs start so much after their tick
     :ivar control: of a job function: limits, locks
@@ -87,7 +88,7 @@ class Schedule:
 
     def job_id_of(self, tick: int) -> str:
         """Id of the job of a tick; of an arq cron job the same as arq's, so that both can share a queue."""
-        return self.job_id or f"{self.prefix or self.name}:{tick}"
+        return self.job_id or (new_job_id() if self.prefix is None else f"{self.prefix}:{tick}")
 
     @property
     def words(self) -> str:
@@ -127,10 +128,11 @@ def schedule(
     :param when: a cron expression of five fields (minute, hour, day of month, month, day of week) or six (second
         first), or `crontab(...)`, `every(...)`, `at(...)`
     :param function: a job function, its `.options(...)`, or a function's name
-    :param name: of the schedule, by which it is known in Redis; default the function's
+    :param name: of the schedule, its own among those of its queue; default the function's
     :param args: arguments of the job
     :param kwargs: its keyword arguments
-    :param queue: queue of the job; default the function's, then that of whoever fires it
+    :param queue: queue of the job, to which the schedule belongs; default the function's, else that of whoever defines
+        it: a worker's `cron_queue` or first queue, or a pool's default queue
     :param timezone: in which `when` is read, such as "Asia/Seoul"; default that of whoever fires it: a worker's
         `timezone`, else the machine's
     :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), by a delay that
@@ -215,22 +217,22 @@ def checked_schedules(given: Iterable[Any]) -> list[Schedule]:
 
     :raises SettingsError: something else is in the list, or two schedules have one name
     """
-    found: dict[str, Schedule] = {}
+    found: dict[tuple[str | None, str], Schedule] = {}
     for each in given:
         if isinstance(each, CronJob):
             if not each.unique:
                 continue
             name, number = each.name, 1
-            while name in found:
+            while (None, name) in found:
                 number += 1
                 name = f"{each.name}#{number}"
-            found[name] = schedule_of_cron(each, name)
+            found[None, name] = schedule_of_cron(each, name)
         elif isinstance(each, Schedule):
-            if each.name in found:
+            if (each.queue, each.name) in found:
                 raise SettingsError(
                     f"schedules: expected each name once, got {each.name!r} twice; schedule(..., name=...) gives one"
                 )
-            found[each.name] = each
+            found[each.queue, each.name] = each
         else:
             raise SettingsError(f"schedules: expected schedule(...) or cron(...), got {each!r}")
     return list(found.values())

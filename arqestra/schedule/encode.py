@@ -49,7 +49,7 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
     lasting = {name: getattr(schedule, name) for name in _LASTING}
     spec = {
         **{"function": schedule.function, "when": timing, "zone": zone_name(schedule.zone), "words": schedule.words},
-        **{"queue": schedule.queue, "prefix": schedule.prefix, "job_id": schedule.job_id},
+        **{"queue": home, "prefix": schedule.prefix, "job_id": schedule.job_id},
         **{"priority": schedule.priority, **lasting},
     }
     payload = encode_payload(

@@ -10,10 +10,10 @@ from ..errors import ScheduleNotFound, SettingsError
 from ..identity import new_job_id
 from ..job import Job
 from ..store.health import redis_time_ms
-from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule
+from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule, schedule_queues
 from .definition import Schedule
 from .encode import NotReadable, described, payload_of_tick, record_of, schedule_of
-from .scheduler import FiringClient, within_middleware
+from .queue_scheduler import FiringClient, within_middleware
 from .zone import zone_name
 
 __all__ = ("ScheduleInfo", "ScheduleRun", "Schedules")
@@ -46,7 +46,7 @@ class ScheduleInfo:
 
     :ivar words: when it is due: "every 6 hours, on the hour, Asia/Seoul"
     :ivar function: name of the job function
-    :ivar queue: of its jobs
+    :ivar queue: of its jobs, to which it belongs
     :ivar timezone: in which it is read
     :ivar source: "code", or "run time" for one that was defined or changed by `upsert`
     :ivar next_run: when it is fired next; None if it is paused or over
@@ -104,106 +104,120 @@ class SchedulesClient(FiringClient, Protocol):
 
 
 class Schedules:
-    """The schedules of a pool's default queue, or of another one; `pool.schedules` is one.
+    """The schedules of all queues; `pool.schedules` is one.
+
+    Where several queues have a schedule of one name, say which by `queue=`.
 
     :param pool: a `Pool`, with the serializer of the workers
-    :param home: the queue to which the schedules belong: `cron_queue`, or else the first queue of the workers that fire
-        them; default the pool's
     """
 
-    def __init__(self, pool: SchedulesClient, home: str | None = None) -> None:
+    def __init__(self, pool: SchedulesClient) -> None:
         self._pool = pool
-        self.home = home or pool.default_queue_name
-        self._store = ScheduleStore(pool.store, self.home)
 
     async def upsert(self, schedule: Schedule, *, timezone: tzinfo = UTC) -> ScheduleInfo:
-        """Define a schedule, or change the one of its name. A definition in code is put back when a process that has it
-        is started the next time.
+        """Define a schedule, or change the one of its name in its queue. It is fired by the workers of that queue. A
+        definition in code is put back when a process that has it is started the next time.
 
-        :param schedule: made by `schedule(...)`
+        :param schedule: made by `schedule(...)`; one that names no queue belongs to the pool's default queue
         :param timezone: of a schedule that names none
         :raises SettingsError: something else
         :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
         """
         if not isinstance(schedule, Schedule):
             raise SettingsError(f"upsert: expected schedule(...), got {schedule!r}")
-        await self._store.put(record_of(schedule.in_zone(timezone), self.home, self._pool), code_age_ms=None)
-        return await self.get(schedule.name)
+        queue = schedule.queue or self._pool.default_queue_name
+        record = record_of(schedule.in_zone(timezone), queue, self._pool)
+        await self._of(queue).put(record, code_age_ms=None)
+        return await self.get(schedule.name, queue=queue)
 
-    async def remove(self, name: str) -> bool:
+    async def remove(self, name: str, *, queue: str | None = None) -> bool:
         """Remove a schedule; its jobs stay. One in code comes back when a process that has it is started the next time.
 
         :returns: whether it was there
+        :raises SettingsError: several queues have one of this name
         """
-        return await self._store.set(_checked(name), "remove") is not None
+        try:
+            store, _ = await self._found(name, queue)
+        except ScheduleNotFound:
+            return False
+        return await store.set(name, "remove") is not None
 
-    async def pause(self, name: str) -> bool:
+    async def pause(self, name: str, *, queue: str | None = None) -> bool:
         """Fire a schedule no more until `resume`, also if processes are started meanwhile.
 
         :returns: whether that changed anything
         :raises ScheduleNotFound: there is none of this name
+        :raises SettingsError: several queues have one of this name
         """
-        return self._found(name, await self._store.set(_checked(name), "pause"))
+        store, _ = await self._found(name, queue)
+        return bool(await store.set(name, "pause"))
 
-    async def resume(self, name: str) -> bool:
+    async def resume(self, name: str, *, queue: str | None = None) -> bool:
         """Fire a paused schedule again. Ticks of the meantime are not made up for.
 
         :returns: whether that changed anything
         :raises ScheduleNotFound: there is none of this name
+        :raises SettingsError: several queues have one of this name
         """
-        return self._found(name, await self._store.set(_checked(name), "resume"))
+        store, _ = await self._found(name, queue)
+        return bool(await store.set(name, "resume"))
 
-    async def list(self) -> _Infos:
-        """All schedules, the next due first."""
-        names = [name for name, _ in await self._store.names()]
-        stored = await self._store.read(names)
-        return [_info(stored[name], self.home) for name in names if name in stored]
+    async def list(self, *, queue: str | None = None) -> _Infos:
+        """All schedules, or those of a queue: the next due first."""
+        found: _Infos = []
+        for each in await schedule_queues(self._pool.store) if queue is None else [queue]:
+            stored = await self._of(each).read([name for name, _ in await self._of(each).names()])
+            found += (_info(one, each) for one in stored.values())
+        return sorted(found, key=lambda info: (info.next_run is None, info.next_run or info.handled_until))
 
-    async def get(self, name: str) -> ScheduleInfo:
+    async def get(self, name: str, *, queue: str | None = None) -> ScheduleInfo:
         """One schedule.
 
         :raises ScheduleNotFound: there is none of this name
+        :raises SettingsError: several queues have one of this name
         """
-        return _info(await self._stored(name), self.home)
+        store, stored = await self._found(name, queue)
+        return _info(stored, store.home)
 
-    async def run_now(self, name: str) -> Job[Any]:
+    async def run_now(self, name: str, *, queue: str | None = None) -> Job[Any]:
         """Enqueue the job of a schedule at once, also of a paused one. Its ticks stay as they are.
 
-        :returns: the job; under `unique` the one that stands for it
+        :returns: the job
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: another serializer wrote its arguments, or its lock is held by another job
+        :raises SettingsError: several queues have one of this name; another serializer wrote its arguments; there is a
+            job of its `job_id`, or one that holds the lock of its function
         """
-        stored = await self._stored(name)
-        schedule = self._readable(stored, lambda: schedule_of(stored, self._pool.serializer))
+        store, stored = await self._found(name, queue)
+        schedule = _readable(stored, lambda: schedule_of(stored, self._pool.serializer))
         job_id = schedule.job_id or new_job_id()
-        queue = schedule.queue or self.home
         async with AsyncExitStack() as stack:
-            called = await within_middleware(self._pool, self.home, schedule, stack)
+            called = await within_middleware(self._pool, store.home, schedule, stack)
             now_ms = await redis_time_ms(self._pool.store.redis)
             firing = NewFiring(
-                *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, queue, job_id),
+                *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, store.home, job_id),
+                when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
                 payload=payload_of_tick(called, None, now_ms, self._pool),
                 extra=stored.extra,
             )
-            (verdict,) = await self._store.fire([firing])
+            (verdict,) = await store.fire([firing])
         if verdict == "changed":
-            raise ScheduleNotFound(name, self.home)
-        if verdict == "refused" and schedule.job_id:
-            raise SettingsError(f"schedule {name}: a job of its id {job_id!r} exists")
-        if verdict == "refused" and stored.extra and not await self._exists(job_id):
-            raise SettingsError(f"schedule {name}: another job holds the lock of its function")
-        return self._pool.job(job_id, queue=queue)
+            raise ScheduleNotFound(name, store.home)
+        job = self._pool.job(job_id, queue=store.home)
+        if verdict == "refused" and (schedule.job_id or await job.info() is None):
+            raise SettingsError(f"schedule {name}: expected no job that has its id or the lock of its function")
+        return job
 
-    async def next_runs(self, name: str, count: int = 10) -> _Times:
+    async def next_runs(self, name: str, count: int = 10, *, queue: str | None = None) -> _Times:
         """When a schedule will be due, in its time zone, without jitter; [] if it is over. A pause is not looked at.
 
         :param count: how many, at most 10,000
         :raises ScheduleNotFound: there is none of this name
+        :raises SettingsError: several queues have one of this name
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_RUNS_AHEAD:
             raise SettingsError(f"next_runs: count: expected an int from 0 to {MOST_RUNS_AHEAD}, got {count!r}")
-        stored = await self._stored(name)
-        schedule = self._readable(stored, lambda: described(stored))
+        _, stored = await self._found(name, queue)
+        schedule = _readable(stored, lambda: described(stored))
         tick: int | None = max(stored.mark, await redis_time_ms(self._pool.store.redis))
         runs: _Times = []
         while len(runs) < count and tick is not None:
@@ -212,33 +226,37 @@ class Schedules:
                 runs.append(datetime.fromtimestamp(tick / 1000, schedule.zone))
         return runs
 
-    async def history(self, name: str) -> _Runs:
+    async def history(self, name: str, *, queue: str | None = None) -> _Runs:
         """The latest runs of a schedule, at most 20, the latest first.
 
         :raises ScheduleNotFound: there is none of this name
+        :raises SettingsError: several queues have one of this name
         """
-        await self._stored(name)
-        return [_public_run(run) for run in await self._store.runs(name)]
+        store, _ = await self._found(name, queue)
+        return [_public_run(run) for run in await store.runs(name)]
 
-    async def _exists(self, job_id: str) -> bool:
-        return await self._pool.job(job_id).info() is not None
+    def _of(self, queue: str) -> ScheduleStore:
+        return ScheduleStore(self._pool.store, queue)
 
-    async def _stored(self, name: str) -> StoredSchedule:
-        found = await self._store.read([_checked(name)])
-        if name not in found:
-            raise ScheduleNotFound(name, self.home)
-        return found[name]
+    async def _found(self, name: str, queue: str | None) -> tuple[ScheduleStore, StoredSchedule]:
+        """The schedule of a name, and whose it is."""
+        found: list[tuple[ScheduleStore, StoredSchedule]] = []
+        for each in await schedule_queues(self._pool.store) if queue is None else [queue]:
+            stored = await self._of(each).read([_checked(name)])
+            found += ((self._of(each), one) for one in stored.values())
+        if not found:
+            raise ScheduleNotFound(name, queue)
+        if len(found) > 1:
+            queues = ", ".join(repr(store.home) for store, _ in found)
+            raise SettingsError(f"expected queue= to say whose schedule {name!r} is meant: {queues} have one")
+        return found[0]
 
-    def _found(self, name: str, reply: bool | None) -> bool:
-        if reply is None:
-            raise ScheduleNotFound(name, self.home)
-        return reply
 
-    def _readable(self, stored: StoredSchedule, read: Callable[[], Schedule]) -> Schedule:
-        try:
-            return read()
-        except NotReadable as problem:
-            raise SettingsError(f"schedule {stored.name}: {problem}") from problem
+def _readable(stored: StoredSchedule, read: Callable[[], Schedule]) -> Schedule:
+    try:
+        return read()
+    except NotReadable as problem:
+        raise SettingsError(f"schedule {stored.name}: {problem}") from problem
 
 
 def _checked(name: Any) -> str:
@@ -264,7 +282,7 @@ def _info(stored: StoredSchedule, home: str) -> ScheduleInfo:
         name=stored.name,
         words=schedule.words,
         function=schedule.function,
-        queue=schedule.queue or home,
+        queue=home,
         timezone=zone_name(schedule.zone),
         source=_source(stored),
         paused=stored.paused,

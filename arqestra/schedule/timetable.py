@@ -21,8 +21,7 @@ class Timetable(list[Any]):
     :param redis_settings: `RedisSettings` or a URL; default the environment's REDIS_URL, else localhost
     :param serializer: that of the workers: "pickle" (default), "msgpack" or "json"
     :param timezone: of schedules that name none; default the machine's
-    :param queue: to which they belong, and where those go that name none: the workers' `cron_queue`, or else their
-        first; default arq's
+    :param queue: of schedules that name none; default arq's
     :raises SettingsError: two schedules have one name, or a value is impossible
     """
 

@@ -15,6 +15,7 @@ __all__ = (
     "ScheduleRecord",
     "ScheduleStore",
     "StoredSchedule",
+    "schedule_queues",
 )
 
 NAMES_A_CALL = 500
@@ -125,6 +126,13 @@ class NotedRun(NamedTuple):
     ended_ms: int | None
     job_id: str
     state: str = ""
+
+
+async def schedule_queues(store: Store) -> list[str]:
+    """Queues that have schedules."""
+    key = store.keys.schedule_queues
+    found = await with_retries(lambda _: cast(Awaitable[set[bytes]], store.redis.smembers(key)))
+    return sorted(queue.decode() for queue in found)
 
 
 class ScheduleStore:

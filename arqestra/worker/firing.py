@@ -73,6 +73,7 @@ class Firing:
             client,
             worker.schedules,
             home=self.home,
+            queues=worker.queues,
             zone=options.timezone or local_zone(),
             age_s=self.code_age_s + time.monotonic() - self._made_s,
         )

@@ -1,5 +1,6 @@
--- Schedules. A home is the queue to which schedules belong; whoever fires those of a home is a scheduler of it.
+-- Schedules. They belong to the queue that their jobs go to, their home.
 --
+--   SCHEDULE_QUEUES       set: queues that have schedules
 --   SCHEDULES .. home     sorted set: name -> when its next tick is fired (ms); 0: somebody has to find that out; PARKED: it is
 --                         paused, over, or code that nobody runs any more
 --   SCHEDULE .. home|name hash, the record of a schedule
@@ -64,5 +65,8 @@ local function sweep(home, now)
     call('DEL', SCHEDULE .. schedule_key(home, name), RUNS .. schedule_key(home, name))
     call('ZREM', SCHEDULES .. home, name)
     call('ZREM', SEEN .. home, name)
+    if call('EXISTS', SCHEDULES .. home, SEEN .. home) == 0 then
+      call('SREM', SCHEDULE_QUEUES, home)
+    end
   end
 end

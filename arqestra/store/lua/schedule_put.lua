@@ -38,5 +38,6 @@ if source == 'code' then
 else
   call('ZREM', SEEN .. home, name)
 end
+call('SADD', SCHEDULE_QUEUES, home)
 call('ZADD', SCHEDULES .. home, paused and PARKED or 0, name)
 return { known and not removed and 'changed' or 'new', known and not removed and source_before or '' }
