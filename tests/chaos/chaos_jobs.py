@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from arq import Retry, func
 
-from arqestra import Flow, RateLimit, job, workflow
+from arqestra import Flow, RateLimit, current_job, job, workflow
 from tests.flows.canvases import shown
 
 from .run_log import noted
 
 __all__ = (
     *("FUNCTIONS", "STEPS_QUEUE", "block", "capped", "die", "flow_node", "flow_step", "nap", "pass_gate", "rated"),
-    *("second_time_lucky", "twenty_steps"),
+    *("SCHEDULED_QUEUE", "TICKS", "note_tick", "second_time_lucky", "twenty_steps"),
 )
 
 GATE_POLL_S = 0.01
 STEPS_QUEUE = "steps"
+SCHEDULED_QUEUE = "scheduled"
+TICKS = "ticks"
 
 
 async def nap(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
@@ -29,6 +32,16 @@ async def nap(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
     with noted(ctx):
         await asyncio.sleep(seconds)
     return _run_of(ctx)
+
+
+@job(name="note_tick")
+async def note_tick(ctx: dict[Any, Any], number: int) -> None:
+    """The job of a tick: it notes of which."""
+    running = current_job()
+    assert running is not None
+    tick = datetime.fromisoformat(running.headers["tick"])
+    assert running.headers["schedule"] == f"s{number}"
+    await ctx["redis"].rpush(TICKS, f"s{number} {round(tick.timestamp() * 1000)}")
 
 
 @job(rate_limit=RateLimit("100/s", burst=5))
