@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run send test check lint types imports bench chaos conformance clean
+.PHONY: help install run send test check lint types imports bench bench-schedules chaos conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ check: lint types imports test  ## format, lint, types, import direction, tests
 
 bench: $(STAMP)  ## ours and the peers in one run: a table, JSON and a chart
 	$(BIN)/python -m benchmarks
+
+bench-schedules: $(STAMP)  ## what firing schedules costs: lateness, and 10,000 schedules of one tick a minute
+	$(BIN)/python -m benchmarks.schedules
 
 clean:  ## remove the virtual environment and everything generated
 	rm -rf $(VENV) benchmarks/.envs benchmarks/out data

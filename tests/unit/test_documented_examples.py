@@ -35,6 +35,7 @@ PAGES = (
     "docs/deploying.md",
     "docs/data-model.md",
     "docs/workflows.md",
+    "docs/scheduling.md",
 )
 PATIENCE_S = 60
 ACTIONS = ("file", "run", "start", "prints")
