@@ -186,6 +186,10 @@ class Keys:
         """Counters of one minute since the epoch: `queue|function|figure` -> number."""
         return f"{self.ours}stats:{minute}"
 
+    def hourly_statistics(self, hour: int) -> str:
+        """The same of one hour since the epoch."""
+        return f"{self.ours}stats-hours:{hour}"
+
     def lua(self, used: Container[str]) -> str:
         """The preamble of a script: the function that calls Redis, and the prefixes, as Lua locals.
 

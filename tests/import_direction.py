@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "current",
         "wire",
         "history",
+        "histogram",
         "serializers",
         "retry",
         "limits",
