@@ -81,10 +81,12 @@ class Schedule:
         return None if tick is None or (self.end_ms is not None and tick > self.end_ms) else tick
 
     def due_ms(self, tick: int) -> int:
-        """When a tick is fired: its jitter is the same for whoever asks."""
+        """When a tick is fired: its jitter is the same for whoever asks, and lets no tick overtake the one before it."""
         if not self.jitter_ms:
             return tick
-        return tick + zlib.crc32(f"{self.name}|{tick}".encode()) * self.jitter_ms // 2**32
+        following = self.next_after(tick)
+        most_ms = self.jitter_ms if following is None else min(self.jitter_ms, following - tick)
+        return tick + zlib.crc32(f"{self.name}|{tick}".encode()) * most_ms // 2**32
 
     def job_id_of(self, tick: int) -> str:
         """Id of the job of a tick; of an arq cron job the same as arq's, so that both can share a queue."""
@@ -135,8 +137,8 @@ def schedule(
         it: a worker's `cron_queue` or first queue, or a pool's default queue
     :param timezone: in which `when` is read, such as "Asia/Seoul"; default that of whoever fires it: a worker's
         `timezone`, else the machine's
-    :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), by a delay that
-        is the same for all schedulers
+    :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), but before the
+        next one, by a delay that is the same for all schedulers
     :param start: no tick before that time; a datetime with time zone, or such text
     :param end: no tick after that time
     :param missed: what happens to ticks that were due while no scheduler ran: "skip" them, but for the last one if it
