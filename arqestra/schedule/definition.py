@@ -81,7 +81,7 @@ class Schedule:
         return None if tick is None or (self.end_ms is not None and tick > self.end_ms) else tick
 
     def due_ms(self, tick: int) -> int:
-        """When a tick is fired: its jitter is the same for whoever asks, and lets no tick overtake the one before it."""
+        """When a tick is fired: its jitter is the same for whoever asks, and no tick overtakes the one before it."""
         if not self.jitter_ms:
             return tick
         following = self.next_after(tick)

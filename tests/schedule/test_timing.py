@@ -28,13 +28,13 @@ def milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def ticks(timing: Timing, zone: ZoneInfo = ZoneInfo("UTC"), start: datetime = NEW_YEAR) -> Iterator[str]:
-    """The ticks after a moment, on the wall clock of the zone."""
-    after_ms = milliseconds(start)
-    while (found := timing.next_after(after_ms, zone)) is not None:
+def ticks(timing: Timing) -> Iterator[str]:
+    """The ticks after New Year, in UTC."""
+    after_ms = milliseconds(NEW_YEAR)
+    while (found := timing.next_after(after_ms, UTC)) is not None:
         assert found > after_ms
         after_ms = found
-        yield f"{datetime.fromtimestamp(found / 1000, zone):%Y-%m-%d %H:%M:%S}"
+        yield f"{datetime.fromtimestamp(found / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 @st.composite
