@@ -87,6 +87,7 @@ class QueueScheduler:
         self._records = {name: record_of(each, queue, client) for name, each in self._coded.items()}
         self._known: dict[str, Known] = {}
         self._kept_s: float | None = None
+        self._started_ms: int | None = None  # when this code was started, on Redis' clock
         self._clock_lead_ms: float | None = None
         self._stopped = asyncio.Event()
         self.fired = self.lateness_ms = 0
@@ -132,13 +133,13 @@ class QueueScheduler:
             return
         age_ms = round((time.monotonic() - self._born_s) * 1000)
         digests = [(record.name, record.digest) for record in self._records.values()]
-        wanted = await self.store.keep(age_ms, digests)
+        self._started_ms, wanted = await self.store.keep(age_ms, digests, started_ms=self._started_ms)
         for first in range(0, len(wanted), PUTS_AT_ONCE):
-            await asyncio.gather(*(self._put(name, age_ms) for name in wanted[first : first + PUTS_AT_ONCE]))
+            await asyncio.gather(*(self._put(name) for name in wanted[first : first + PUTS_AT_ONCE]))
         self._kept_s = time.monotonic()
 
-    async def _put(self, name: str, age_ms: int) -> None:
-        what, before = await self.store.put(self._records[name], code_age_ms=age_ms)
+    async def _put(self, name: str) -> None:
+        what, before = await self.store.put(self._records[name], started_ms=self._started_ms)
         _log_definition(self._coded[name], what, before)
 
     async def _definitions(self, due: Sequence[DueSchedule]) -> None:

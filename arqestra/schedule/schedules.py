@@ -127,7 +127,7 @@ class Schedules:
             raise SettingsError(f"upsert: expected schedule(...), got {schedule!r}")
         queue = schedule.queue or self._pool.default_queue_name
         record = record_of(schedule.in_zone(timezone), queue, self._pool)
-        await self._of(queue).put(record, code_age_ms=None)
+        await self._of(queue).put(record, started_ms=None)
         return await self.get(schedule.name, queue=queue)
 
     async def remove(self, name: str, *, queue: str | None = None) -> bool:

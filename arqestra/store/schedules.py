@@ -146,28 +146,33 @@ class ScheduleStore:
         self._store = store
         self.home = home
 
-    async def keep(self, age_ms: int, digests: Sequence[tuple[str, str]]) -> list[str]:
+    async def keep(
+        self, age_ms: int, digests: Sequence[tuple[str, str]], *, started_ms: int | None = None
+    ) -> tuple[int, list[str]]:
         """Say that this process defines schedules.
 
         :param age_ms: ms since it started
         :param digests: name and digest of each
-        :returns: names of those whose definition is wanted
+        :param started_ms: when it started, as the call before this one told
+        :returns: when it started, and the names of those whose definition is wanted
         """
         wanted: list[str] = []
         for first in range(0, max(1, len(digests)), NAMES_A_CALL):
             piece = digests[first : first + NAMES_A_CALL]
             flat = [field for pair in piece for field in pair]
-            reply = await self._store.call("schedule_keep", self.home, age_ms, *flat)
+            before = "" if started_ms is None else started_ms
+            started_ms, reply = await self._store.call("schedule_keep", self.home, age_ms, before, *flat)
             wanted += [name for (name, _), verdict in zip(piece, reply, strict=True) if verdict == ord("?")]
-        return wanted
+        assert started_ms is not None
+        return started_ms, wanted
 
-    async def put(self, record: ScheduleRecord, *, code_age_ms: int | None) -> tuple[str, str]:
+    async def put(self, record: ScheduleRecord, *, started_ms: int | None) -> tuple[str, str]:
         """Define a schedule.
 
-        :param code_age_ms: of one that code defines: ms since its process started
+        :param started_ms: of one that code defines: when its process started, as `keep` told; None at run time
         :returns: "new", "changed", "same" or "stay" (another definition stays), and the source of the one before
         """
-        source = ("api", 0) if code_age_ms is None else ("code", code_age_ms)
+        source = ("api", 0) if started_ms is None else ("code", started_ms)
         mark = "" if record.first_mark is None else record.first_mark
         fields = (record.digest, record.timing, mark, record.serializer, record.spec, record.payload, record.extra)
         what, before = await self._store.call("schedule_put", self.home, record.name, *source, *fields)
@@ -230,7 +235,7 @@ class ScheduleStore:
     async def _runs(self, name: str) -> list[NotedRun]:
         redis, keys = self._store.redis, self._store.keys
         found = await cast(Awaitable[list[bytes]], redis.hvals(keys.schedule_runs(self.home, name)))
-        noted = sorted(map(_run, found), reverse=True)
+        noted = _with_ends(sorted(map(_run, found), reverse=True))
         async with redis.pipeline(transaction=False) as pipeline:
             for run in noted:
                 pipeline.exists(keys.lease(run.job_id), keys.job(run.job_id))
@@ -241,6 +246,17 @@ class ScheduleStore:
         return [
             run if run.outcome else run._replace(state=_state(*state)) for run, state in zip(noted, states, strict=True)
         ]
+
+
+def _with_ends(runs: list[NotedRun]) -> list[NotedRun]:
+    """Where a job stands for the tick of several runs, its end is noted at the first: the others get it from there."""
+    ends = {run.job_id: run for run in runs if run.ended_ms is not None}
+    return [
+        run._replace(outcome=end.outcome, ended_ms=end.ended_ms)
+        if not run.outcome and (end := ends.get(run.job_id)) is not None
+        else run
+        for run in runs
+    ]
 
 
 def _state(lease_and_job: int, job: int, result: int) -> str:

@@ -1,16 +1,21 @@
 -- A process says which schedules it defines in code.
 --
 -- KEYS  1: home
--- ARGV  1: time in ms or ''   2: ms since the process started   then for each schedule: name, digest
--- RETURNS  one character for each: '=' it is defined so | '?' its definition is wanted | '-' another definition stays
+-- ARGV  1: time in ms or ''   2: ms since the process started   3: when it started as it was told before, or ''
+--       then for each schedule: name, digest
+-- RETURNS  { when it started, and one character for each: '=' it is defined so | '?' its definition is wanted
+--          | '-' another definition stays }
+--
+-- The earlier time of start counts: where the clock is put forward, a process is not younger for it than what was changed
+-- at run time since it started.
 
 -- @include _clock
 -- @include _schedule
 
 local home, now = KEYS[1], clock(ARGV[1])
-local gen = now - tonumber(ARGV[2])
+local gen = math.min(now - tonumber(ARGV[2]), tonumber(ARGV[3]) or math.huge)
 local verdicts = {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local name, digest = ARGV[i], ARGV[i + 1]
   local verdict = standing(home, name, digest, gen, now)
   if verdict == 'same' then
@@ -30,4 +35,4 @@ for i = 3, #ARGV, 2 do
   verdicts[#verdicts + 1] = verdict == 'same' and '=' or verdict == 'take' and '?' or '-'
 end
 sweep(home, now)
-return table.concat(verdicts)
+return { gen, table.concat(verdicts) }

@@ -1,7 +1,7 @@
 -- Define a schedule, or define it anew.
 --
 -- KEYS  1: home
--- ARGV  1: time in ms or ''   2: name   3: 'code' | 'api'   4: of code: ms since its process started   5: digest   6: timing
+-- ARGV  1: time in ms or ''   2: name   3: 'code' | 'api'   4: of code: when its process started   5: digest   6: timing
 --       7: the mark of a schedule that is new or due at other times; '' for the present
 --       8: serializer   9: spec   10: payload   11: extra
 -- RETURNS  { 'new' | 'changed' | 'same' | 'stay', source of the definition before or '' }
@@ -14,7 +14,7 @@
 local home, now = KEYS[1], clock(ARGV[1])
 local name, source, digest, timing = ARGV[2], ARGV[3], ARGV[5], ARGV[6]
 local key = SCHEDULE .. schedule_key(home, name)
-local gen = source == 'code' and now - tonumber(ARGV[4]) or 0
+local gen = source == 'code' and tonumber(ARGV[4]) or 0
 local known, source_before, timing_before, mark, removed, paused =
   unpack(call('HMGET', key, 'digest', 'source', 'timing', 'mark', 'removed', 'paused'))
 if source == 'code' then
