@@ -14,8 +14,8 @@
 --       mark                   the tick up to which all ticks are dealt with (ms): it never goes back
 --       paused, removed        '1' or not there
 --       problem                why nobody fires it
---       runs                   how many runs were noted
---   RUNS .. home|name     hash: runs mod RUNS_KEPT -> `fired|due|tick|how|outcome|ended|job id`
+--       runs                   by which the place of the next run is found
+--   RUNS .. home|name     hash: place -> `fired|due|tick|how|outcome|ended|job id`
 --                         how: 't' on time, 'l' late, 'n' by hand; outcome: '' not yet, 'c' complete, 'f' failed, 'a' aborted,
 --                         'x' expired, 's' skipped: an earlier run had not ended, 'd' dropped: missed, 'r' refused: the id is taken
 --   SEEN .. home          sorted set: name -> when a process last said that it defines it; of those that are over: since when
@@ -53,10 +53,26 @@ local function standing(home, name, digest, gen, now)
   return (gen > tonumber(stored_gen) or seen < now - STALE_MS) and 'take' or 'stay'
 end
 
-local function note_run(key, fired, due, tick, how, outcome, id)
-  local slot = call('HINCRBY', SCHEDULE .. key, 'runs', 1) % RUNS_KEPT
+-- The id of the job of a run, if it has not ended.
+local function open_job(run)
+  local id = string.match(run, '^%d+|%d+|%d+|%a|||(.*)$')
+  return id and call('EXISTS', JOB .. id) == 1
+end
+
+-- Where the next run is noted: in the place of the oldest one whose job has ended, or else of the oldest one. A job that
+-- has not ended is remembered, however many ticks are skipped meanwhile.
+local function next_slot(key)
+  for _ = 1, RUNS_KEPT do
+    local slot = call('HINCRBY', SCHEDULE .. key, 'runs', 1) % RUNS_KEPT
+    if not open_job(call('HGET', RUNS .. key, slot) or '') then
+      return slot
+    end
+  end
+  return call('HINCRBY', SCHEDULE .. key, 'runs', 1) % RUNS_KEPT
+end
+
+local function note_run(key, slot, fired, due, tick, how, outcome, id)
   call('HSET', RUNS .. key, slot, table.concat({ fired, due, tick, how, outcome, '', id }, '|'))
-  return slot
 end
 
 -- Forget schedules that nobody has defined for long, and those that are over for long.

@@ -35,8 +35,7 @@ local verdicts = {}
 
 local function earlier_runs(key)
   for _, run in ipairs(call('HVALS', RUNS .. key)) do
-    local id = string.match(run, '^%d+|%d+|%d+|%a|||(.*)$')
-    if id and call('EXISTS', JOB .. id) == 1 then
+    if open_job(run) then
       return true
     end
   end
@@ -48,18 +47,18 @@ local function start_run(key, due, at)
   due = due == '0' and argv[at + 8] or due  -- it was to be planned
   local id = argv[at + 10]
   if argv[at + 7] == 'skip' and earlier_runs(key) then
-    note_run(key, now, due, argv[at + 8], argv[at + 6], 's', '')
+    note_run(key, next_slot(key), now, due, argv[at + 8], argv[at + 6], 's', '')
     return 's'
   end
   local priority, spec, limits, lock = extras_of(argv[at + 14])
   local entries = spec == '' and {} or cmsgpack.unpack(spec)
-  local slot = tonumber(call('HGET', SCHEDULE .. key, 'runs') or 0) + 1
-  entries[#entries + 1] = { 's', key, slot % RUNS_KEPT }
+  local slot = next_slot(key)
+  entries[#entries + 1] = { 's', key, slot }
   local verdict, stand_in = store(
     argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], priority, cmsgpack.pack(entries), limits, lock
   )
   if verdict ~= '0' or argv[at + 6] ~= 'n' then  -- a run by hand that is refused was sent before
-    note_run(key, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', stand_in or id)
+    note_run(key, slot, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', stand_in or id)
   end
   return verdict == '0' and 'r' or '1'
 end
@@ -93,7 +92,7 @@ local function fire(at)
   if argv[at + 10] ~= '' then
     verdict = start_run(key, due, at)
   elseif note ~= '' then
-    note_run(key, now, due, argv[at + 8], note, note, '')
+    note_run(key, next_slot(key), now, due, argv[at + 8], note, note, '')
   end
   return verdict
 end
