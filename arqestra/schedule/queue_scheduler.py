@@ -43,7 +43,9 @@ PAGE = 1000  # schedules a look
 MOST_AT_ONCE = 20_000
 PUTS_AT_ONCE = 100
 FIRE_A_CALL = 200  # bounds the time of one script call
-HOLD_MS = 60_000  # until somebody else, who can read it, may fire a schedule
+LEAVE_MS = 1_000  # what cannot be fired here is left to others for so long
+HOLD_MS = 60_000  # what nobody has fired by then is tried again after that
+FORGET_S = 600.0  # definitions that were not used for so long are read again
 CLOCK_JUMP_MS = 5_000
 RETRY_S = 1.0
 
@@ -63,6 +65,14 @@ class Known(NamedTuple):
     rev: str
     schedule: Schedule
     extra: bytes
+
+
+class SetAside(NamedTuple):
+    """A schedule that cannot be fired here: why, and until when others may do it (ms)."""
+
+    due: DueSchedule
+    problem: str
+    until_ms: int
 
 
 # Ticks of up to FIRE_A_CALL schedules, and the middleware around their enqueue.
@@ -85,7 +95,10 @@ class QueueScheduler:
         self._born_s = time.monotonic() - age_s
         self._coded = {each.name: each for each in schedules}
         self._records = {name: record_of(each, queue, client) for name, each in self._coded.items()}
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, Known] = {}  # used since `_forgot_s`
+        self._known_before: dict[str, Known] = {}
+        self._forgot_s = time.monotonic()
+        self._set_aside: dict[str, SetAside] = {}
         self._kept_s: float | None = None
         self._started_ms: int | None = None  # when this code was started, on Redis' clock
         self._clock_lead_ms: float | None = None
@@ -118,6 +131,7 @@ class QueueScheduler:
         """
         await self.keep()
         due, next_in_ms = await self._look()
+        due = await self._without_set_aside(due)
         if not due:
             next_in_s = MOST_SLEEP_S if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
             return min(MOST_SLEEP_S, max(LEAST_SLEEP_S, next_in_s))
@@ -144,9 +158,10 @@ class QueueScheduler:
 
     async def _definitions(self, due: Sequence[DueSchedule]) -> None:
         """Read the definitions that are not known, or have changed."""
-        unknown = {
-            each.name: each for each in due if each.name not in self._known or self._known[each.name].rev != each.rev
-        }
+        if time.monotonic() - self._forgot_s > FORGET_S:
+            self._forgot_s = time.monotonic()
+            self._known_before, self._known = self._known, {}
+        unknown = {each.name: each for each in due if self._recall(each) is None}
         if not unknown:
             return
         for stored in (await self.store.read(list(unknown))).values():
@@ -157,16 +172,42 @@ class QueueScheduler:
                 try:
                     schedule = schedule_of(stored, self._client.serializer)
                 except NotReadable as problem:
-                    await self._hold(unknown[stored.name], str(problem))
+                    self._leave(unknown[stored.name], str(problem))
                     continue
             self._known[stored.name] = Known(stored.rev, schedule, stored.extra)
 
-    async def _hold(self, due: DueSchedule, problem: str) -> None:
-        """Leave a schedule that this process cannot fire to others, and note why."""
+    def _recall(self, due: DueSchedule) -> Known | None:
+        """The definition, if it is known as it was at the look."""
+        before = self._known_before.pop(due.name, None)
+        known = self._known.get(due.name) or before
+        if known is None or known.rev != due.rev:
+            return None
+        self._known[due.name] = known
+        return known
+
+    # -- what cannot be fired here --------------------------------------------------------------------------------
+
+    def _leave(self, due: DueSchedule, problem: str) -> None:
+        """Leave a schedule to others. It delays none that is due before it."""
         logger.error("schedule %s cannot be fired here: %s", due.name, problem)
-        await self._wait_until(due.due_ms)
-        later_ms = self._redis_now_ms() + HOLD_MS
-        await self.store.fire([NewFiring(*due, due.mark, later_ms, "!", "", 0, payload=problem.encode())])
+        until_ms = max(due.due_ms, self._redis_now_ms()) + LEAVE_MS
+        self._set_aside[due.name] = SetAside(due, problem, until_ms)
+
+    async def _without_set_aside(self, due: Sequence[DueSchedule]) -> list[DueSchedule]:
+        """What may be fired here. Where nobody else has fired what was left to others, the reason is noted."""
+        now_ms = self._redis_now_ms()
+        over = [each for each in self._set_aside.values() if each.until_ms <= now_ms]
+        held = [
+            NewFiring(*each.due, each.due.mark, now_ms + HOLD_MS, "!", "", 0, payload=each.problem.encode())
+            for each in over
+        ]
+        for first in range(0, len(held), FIRE_A_CALL):
+            await self.store.fire(held[first : first + FIRE_A_CALL])
+        for each in over:
+            self._set_aside.pop(each.due.name)
+        gone = {each.due for each in over}
+        left = {each.due for each in self._set_aside.values()}
+        return [each for each in due if each not in left and each not in gone]
 
     # -- firing ---------------------------------------------------------------------------------------------------
 
@@ -220,15 +261,15 @@ class QueueScheduler:
 
     async def _prepare(self, due: DueSchedule, stack: AsyncExitStack) -> list[NewFiring]:
         """The ticks of a schedule that are to be fired; each finds the schedule as the one before it leaves it."""
-        known = self._known.get(due.name)
-        if known is None or known.rev != due.rev:
+        known = self._recall(due)
+        if known is None:
             return []  # it has been changed since the look
         try:
             decision = plan(known.schedule, due.mark, max(self._redis_now_ms(), due.due_ms))
             steps = steps_of(known.schedule, decision, due)
             return [await self._with_job(known, step, stack) if step.job_id else step for step in steps]
         except Exception as error:  # only this one is not to be fired
-            await self._hold(due, f"{type(error).__name__}: {error}")
+            self._leave(due, f"{type(error).__name__}: {error}")
             return []
 
     async def _with_job(self, known: Known, step: NewFiring, stack: AsyncExitStack) -> NewFiring:

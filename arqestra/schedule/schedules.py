@@ -182,7 +182,8 @@ class Schedules:
     async def run_now(self, name: str, *, queue: str | None = None) -> Job[Any]:
         """Enqueue the job of a schedule at once, also of a paused one. Its ticks stay as they are.
 
-        :returns: the job
+        :returns: the job; under `unique` with `on_conflict` "return" or "replace", and under `debounce`, the one that
+            holds the lock
         :raises ScheduleNotFound: there is none of this name
         :raises SettingsError: several queues have one of this name; another serializer wrote its arguments; there is a
             job of its `job_id`, or one that holds the lock of its function
@@ -199,9 +200,11 @@ class Schedules:
                 payload=payload_of_tick(called, None, now_ms, self._pool),
                 extra=stored.extra,
             )
-            (verdict,) = await store.fire([firing])
+            verdict, stand_in = await store.fire_by_hand(firing)
         if verdict == "changed":
             raise ScheduleNotFound(name, store.home)
+        if stand_in is not None:
+            return self._pool.job(stand_in.id, queue=stand_in.queue)
         job = self._pool.job(job_id, queue=store.home)
         if verdict == "refused" and (schedule.job_id or await job.info() is None):
             raise SettingsError(f"schedule {name}: expected no job that has its id or the lock of its function")

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 from .link import with_retries
+from .records import StandIn
 from .store import Store
 
 __all__ = (
@@ -24,7 +25,7 @@ _RECORD = ["rev", "source", "serializer", "spec", "payload", "extra", "mark", "p
 FiringKind = Literal["fired", "done", "changed", "early", "overlap", "refused"]
 _VERDICTS: dict[int, FiringKind] = {
     **{ord("1"): "fired", ord("."): "done", ord("0"): "changed", ord("e"): "early"},
-    **{ord("s"): "overlap", ord("r"): "refused"},
+    **{ord("s"): "overlap", ord("r"): "refused", ord("2"): "fired"},
 }
 
 
@@ -199,11 +200,23 @@ class ScheduleStore:
 
     async def fire(self, firings: Sequence[NewFiring]) -> list[FiringKind]:
         """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""
+        return (await self._fire(firings))[0]
+
+    async def fire_by_hand(self, firing: NewFiring) -> tuple[FiringKind, StandIn | None]:
+        """Fire one run, not a tick.
+
+        :returns: what came of it, and another job that stands for its job: it holds the lock
+        """
+        (kind,), stand_ins = await self._fire([firing])
+        return kind, StandIn(stand_ins[0].decode(), stand_ins[1].decode()) if stand_ins else None
+
+    async def _fire(self, firings: Sequence[NewFiring]) -> tuple[list[FiringKind], list[bytes]]:
         flat: list[bytes | str | int] = []
         for firing in firings:
             flat += ("" if field is None else field for field in firing)
-        reply: bytes = await self._store.call("schedule_fire", self.home, *flat)
-        return [_VERDICTS[verdict] for verdict in reply]
+        reply: bytes | list[bytes] = await self._store.call("schedule_fire", self.home, *flat)
+        verdicts, *stand_ins = [reply] if isinstance(reply, bytes) else reply
+        return [_VERDICTS[verdict] for verdict in verdicts], stand_ins
 
     async def names(self) -> list[tuple[str, float]]:
         """All schedules, and when they are due, the next first."""

@@ -13,7 +13,8 @@
 --         job id          '' if there is no job
 --         when ...        as in enqueue.lua; chosen ids have their name for a nonce
 -- RETURNS  one character for each: '1' fired | '.' done, there was no job | '0' it has changed | 'e' it is not due yet
---          | 's' skipped: an earlier run has not ended | 'r' refused: a job of this id exists
+--          | 's' skipped: an earlier run has not ended | 'r' refused: a job of this id exists | '2' fired: another job, which
+--          has the lock, stands for it; where there is a '2', a list of that string, and id and queue of each of those jobs
 -- EVENTS   wakes workers
 --
 -- Repeating the call is harmless: what was fired has changed.
@@ -31,7 +32,7 @@ local resent = false
 -- @include _schedule
 
 local home = KEYS[1]
-local verdicts = {}
+local verdicts, stand_ins = {}, {}
 
 local function earlier_runs(key)
   for _, run in ipairs(call('HVALS', RUNS .. key)) do
@@ -54,19 +55,22 @@ local function start_run(key, due, at)
   local entries = spec == '' and {} or cmsgpack.unpack(spec)
   local slot = next_slot(key)
   entries[#entries + 1] = { 's', key, slot }
-  local verdict, stand_in = store(
+  local verdict, stand_in, stand_in_queue = store(
     argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], priority, cmsgpack.pack(entries), limits, lock
   )
   if verdict ~= '0' or argv[at + 6] ~= 'n' then  -- a run by hand that is refused was sent before
     note_run(key, slot, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', stand_in or id)
   end
-  return verdict == '0' and 'r' or '1'
+  if stand_in then
+    stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+  end
+  return verdict == '0' and 'r' or verdict
 end
 
 local function fire(at)
   local name, key = argv[at], schedule_key(home, argv[at])
   local due = argv[at + 1]
-  local rev, mark, removed = unpack(call('HMGET', SCHEDULE .. key, 'rev', 'mark', 'removed'))
+  local rev, mark, removed, problem = unpack(call('HMGET', SCHEDULE .. key, 'rev', 'mark', 'removed', 'problem'))
   if not rev or removed then
     return '0'
   elseif due == '' then
@@ -83,6 +87,9 @@ local function fire(at)
     call('HSET', SCHEDULE .. key, 'problem', argv[at + 13])
     call('ZADD', SCHEDULES .. home, argv[at + 5], name)
     return verdict
+  end
+  if problem then
+    call('HDEL', SCHEDULE .. key, 'problem')
   end
   call('HSET', SCHEDULE .. key, 'mark', argv[at + 4])
   call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and PARKED or argv[at + 5], name)
@@ -101,4 +108,7 @@ for at = 2, #argv, 15 do
   verdicts[#verdicts + 1] = fire(at)
 end
 write_stored()
+if #stand_ins > 0 then
+  return { table.concat(verdicts), unpack(stand_ins) }
+end
 return table.concat(verdicts)
