@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from arq.cron import CronJob, next_cron
 from arq.utils import to_unix_ms
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import SettingsError, cron, crontab
@@ -140,6 +140,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(fields=FIELDS, start_s=st.integers(1_577_836_800, 1_924_992_000))
 def test_an_arq_cron_job_is_due_when_arq_says_and_its_job_has_the_id_that_arq_gives_it(
     fields: dict[str, Any], start_s: int

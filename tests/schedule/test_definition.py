@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import pytz
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Debounce, SettingsError, Timetable, at, cron, crontab, every, func, job, schedule
@@ -241,6 +241,7 @@ def test_jitter_is_the_same_for_whoever_asks_and_differs_between_ticks_and_sched
     assert delays != [other.due_ms(tick) - tick for tick in ticks]
 
 
+@settings(deadline=None)
 @given(jitter_s=st.integers(1, 7200), start_s=st.integers(1_700_000_000, 1_800_000_000))
 def test_jitter_changes_no_order(jitter_s: int, start_s: int) -> None:
     """A jitter over the time between two ticks would let a tick overtake the one before it, which is then lost."""

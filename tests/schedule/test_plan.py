@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import at, every, schedule
@@ -232,6 +232,7 @@ def all_ticks(made: Schedule, after_ms: int, until_ms: int) -> list[int]:
     return found
 
 
+@settings(deadline=None)
 @given(
     when=TIMINGS,
     zone=ZONES,
@@ -256,6 +257,7 @@ def test_with_all_each_tick_is_fired_once_and_in_order(
     assert fired == all_ticks(made, start_ms, now_ms)
 
 
+@settings(deadline=None)
 @given(
     when=TIMINGS,
     zone=ZONES,

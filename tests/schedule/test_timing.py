@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import SettingsError
@@ -231,6 +231,7 @@ def test_what_is_no_time_is_refused(time: object) -> None:
 # -- properties -------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(timing=timings(), zone=st.sampled_from(ZONES), start_s=st.integers(1_577_836_800, 1_924_992_000))
 def test_each_tick_is_the_least_after_the_one_before(timing: Timing, zone: ZoneInfo, start_s: int) -> None:
     after_ms = start_s * 1000
@@ -244,6 +245,7 @@ def test_each_tick_is_the_least_after_the_one_before(timing: Timing, zone: ZoneI
         after_ms = found
 
 
+@settings(deadline=None)
 @given(timing=timings(), zone=st.sampled_from(ZONES), start_s=st.integers(1_577_836_800, 1_924_992_000), data=st.data())
 def test_the_last_tick_of_a_time_is_that_of_a_walk_through_all(
     timing: Timing, zone: ZoneInfo, start_s: int, data: st.DataObject
