@@ -9,8 +9,8 @@ Redis' clock; a scheduler's own clock is never looked at, only how long it has w
 What there is to do costs by the ticks that are due, not by the schedules that are defined. Between looks the scheduler
 sleeps until the next tick, but no longer than `MOST_SLEEP_S`: by then it has seen what was changed at run time.
 
-Code and run time: a scheduler says which schedules its code defines (`KEEP_S`), and only as long as somebody says so
-they are fired. `store/lua/_schedule.lua` tells who wins if two say different things.
+What a scheduler cannot fire (its arguments do not decode here, a middleware raises) it leaves alone for a while, longer
+each time, and notes why; another one may fire it, and the others' ticks are not delayed.
 """
 
 import asyncio
@@ -27,8 +27,9 @@ from redis.exceptions import RedisError
 from ..middleware import EnqueuedCall, Middleware
 from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore
 from ..store.store import Store
+from .coded import CodedSchedules
 from .definition import Schedule
-from .encode import Encoder, NotReadable, payload_of_tick, record_of, schedule_of
+from .encode import Encoder, NotReadable, payload_of_tick, schedule_of
 from .plan import plan, steps_of
 
 __all__ = ("FiringClient", "QueueScheduler", "within_middleware")
@@ -38,13 +39,12 @@ logger = logging.getLogger("arq.scheduler")
 AHEAD_MS = 400  # ticks are prepared so long before they are due
 LEAST_SLEEP_S = 0.001
 MOST_SLEEP_S = 0.5  # what is changed at run time is in effect after that
-KEEP_S = 15.0
 PAGE = 1000  # schedules a look
 MOST_AT_ONCE = 20_000
-PUTS_AT_ONCE = 100
 FIRE_A_CALL = 200  # bounds the time of one script call
-LEAVE_MS = 1_000  # what cannot be fired here is left to others for so long
-HOLD_MS = 60_000  # what nobody has fired by then is tried again after that
+PIECES_AHEAD = 4
+BREATH_S = 0.005  # other tasks of the loop wait no longer than that
+MOST_BACKOFF_S = 60.0
 FORGET_S = 600.0  # definitions that were not used for so long are read again
 CLOCK_JUMP_MS = 5_000
 RETRY_S = 1.0
@@ -67,16 +67,20 @@ class Known(NamedTuple):
     extra: bytes
 
 
-class SetAside(NamedTuple):
-    """A schedule that cannot be fired here: why, and until when others may do it (ms)."""
+class LeftAlone(NamedTuple):
+    """A schedule that could not be fired here: at which revision, until when it is left alone (s), and for how long."""
+
+    rev: str
+    until_s: float
+    backoff_s: float
+
+
+class Prepared(NamedTuple):
+    """What is to be done with one schedule that is due: steps of which each finds it as the one before leaves it."""
 
     due: DueSchedule
-    problem: str
-    until_ms: int
-
-
-# Ticks of up to FIRE_A_CALL schedules, and the middleware around their enqueue.
-Piece = tuple[list[list[NewFiring]], AsyncExitStack]
+    known: Known
+    steps: list[NewFiring]
 
 
 class QueueScheduler:
@@ -84,23 +88,18 @@ class QueueScheduler:
 
     :param client: a `Pool`
     :param queue: whose
-    :param schedules: those that code defines, with their zones
-    :param age_s: seconds since this code was started
+    :param coded: what the code of this process defines, for this and other queues
     """
 
-    def __init__(self, client: FiringClient, queue: str, schedules: Sequence[Schedule], *, age_s: float) -> None:
+    def __init__(self, client: FiringClient, queue: str, coded: CodedSchedules) -> None:
         self._client = client
         self.queue = queue
         self.store = ScheduleStore(client.store, queue)
-        self._born_s = time.monotonic() - age_s
-        self._coded = {each.name: each for each in schedules}
-        self._records = {name: record_of(each, queue, client) for name, each in self._coded.items()}
+        self._coded = coded
         self._known: dict[str, Known] = {}  # used since `_forgot_s`
         self._known_before: dict[str, Known] = {}
         self._forgot_s = time.monotonic()
-        self._set_aside: dict[str, SetAside] = {}
-        self._kept_s: float | None = None
-        self._started_ms: int | None = None  # when this code was started, on Redis' clock
+        self._left_alone: dict[str, LeftAlone] = {}
         self._clock_lead_ms: float | None = None
         self._stopped = asyncio.Event()
         self.fired = self.lateness_ms = 0
@@ -128,88 +127,19 @@ class QueueScheduler:
         """Fire what is due or becomes due in a moment.
 
         :returns: seconds until the next look
+        :raises redis.exceptions.RedisError: Redis does not answer
         """
-        await self.keep()
+        await self._coded.keep()
         due, next_in_ms = await self._look()
-        due = await self._without_set_aside(due)
-        if not due:
-            next_in_s = MOST_SLEEP_S if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
-            return min(MOST_SLEEP_S, max(LEAST_SLEEP_S, next_in_s))
-        await self._definitions(due)
-        await self._fire_all(due)
-        return LEAST_SLEEP_S
+        due = [each for each in due if not self._is_left_alone(each)]
+        if due:
+            await self._definitions(due)
+            await self._fire_all(due)
+            return LEAST_SLEEP_S
+        next_in_s = MOST_SLEEP_S if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
+        return min(MOST_SLEEP_S, max(LEAST_SLEEP_S, next_in_s))
 
-    # -- definitions ----------------------------------------------------------------------------------------------
-
-    async def keep(self, *, now: bool = False) -> None:
-        """Say which schedules this code defines, if it is time to."""
-        if not now and self._kept_s is not None and time.monotonic() - self._kept_s < KEEP_S:
-            return
-        age_ms = round((time.monotonic() - self._born_s) * 1000)
-        digests = [(record.name, record.digest) for record in self._records.values()]
-        self._started_ms, wanted = await self.store.keep(age_ms, digests, started_ms=self._started_ms)
-        for first in range(0, len(wanted), PUTS_AT_ONCE):
-            await asyncio.gather(*(self._put(name) for name in wanted[first : first + PUTS_AT_ONCE]))
-        self._kept_s = time.monotonic()
-
-    async def _put(self, name: str) -> None:
-        what, before = await self.store.put(self._records[name], started_ms=self._started_ms)
-        _log_definition(self._coded[name], what, before)
-
-    async def _definitions(self, due: Sequence[DueSchedule]) -> None:
-        """Read the definitions that are not known, or have changed."""
-        if time.monotonic() - self._forgot_s > FORGET_S:
-            self._forgot_s = time.monotonic()
-            self._known_before, self._known = self._known, {}
-        unknown = {each.name: each for each in due if self._recall(each) is None}
-        if not unknown:
-            return
-        for stored in (await self.store.read(list(unknown))).values():
-            record = self._records.get(stored.name)
-            if record is not None and (stored.spec, stored.payload) == (record.spec, record.payload):
-                schedule = self._coded[stored.name]
-            else:
-                try:
-                    schedule = schedule_of(stored, self._client.serializer)
-                except NotReadable as problem:
-                    self._leave(unknown[stored.name], str(problem))
-                    continue
-            self._known[stored.name] = Known(stored.rev, schedule, stored.extra)
-
-    def _recall(self, due: DueSchedule) -> Known | None:
-        """The definition, if it is known as it was at the look."""
-        before = self._known_before.pop(due.name, None)
-        known = self._known.get(due.name) or before
-        if known is None or known.rev != due.rev:
-            return None
-        self._known[due.name] = known
-        return known
-
-    # -- what cannot be fired here --------------------------------------------------------------------------------
-
-    def _leave(self, due: DueSchedule, problem: str) -> None:
-        """Leave a schedule to others. It delays none that is due before it."""
-        logger.error("schedule %s cannot be fired here: %s", due.name, problem)
-        until_ms = max(due.due_ms, self._redis_now_ms()) + LEAVE_MS
-        self._set_aside[due.name] = SetAside(due, problem, until_ms)
-
-    async def _without_set_aside(self, due: Sequence[DueSchedule]) -> list[DueSchedule]:
-        """What may be fired here. Where nobody else has fired what was left to others, the reason is noted."""
-        now_ms = self._redis_now_ms()
-        over = [each for each in self._set_aside.values() if each.until_ms <= now_ms]
-        held = [
-            NewFiring(*each.due, each.due.mark, now_ms + HOLD_MS, "!", "", 0, payload=each.problem.encode())
-            for each in over
-        ]
-        for first in range(0, len(held), FIRE_A_CALL):
-            await self.store.fire(held[first : first + FIRE_A_CALL])
-        for each in over:
-            self._set_aside.pop(each.due.name)
-        gone = {each.due for each in over}
-        left = {each.due for each in self._set_aside.values()}
-        return [each for each in due if each not in left and each not in gone]
-
-    # -- firing ---------------------------------------------------------------------------------------------------
+    # -- looking --------------------------------------------------------------------------------------------------
 
     async def _look(self) -> tuple[list[DueSchedule], int | None]:
         """What is due soon, and if nothing is, ms until something is."""
@@ -217,9 +147,12 @@ class QueueScheduler:
         while True:
             before_s = time.monotonic()
             look = await self.store.look(AHEAD_MS, PAGE, len(found))
-            if self._clock_has_jumped(look.now_ms, (before_s + time.monotonic()) / 2):
-                logger.warning("Redis' clock was set to another time")
-                await self.keep(now=True)
+            if look.went_back:
+                logger.warning("Redis' clock was put back: what was noted of a time to come is drawn back")
+                await self.store.rewind()
+            if self._clock_has_jumped(look.now_ms, (before_s + time.monotonic()) / 2) or look.went_back:
+                logger.warning("Redis' clock was set to another time, or this process was held up")
+                await self._coded.keep(now=True)
                 found = []
                 continue
             found += look.due
@@ -234,46 +167,85 @@ class QueueScheduler:
         assert self._clock_lead_ms is not None
         return round(time.monotonic() * 1000 + self._clock_lead_ms)
 
+    async def _definitions(self, due: Sequence[DueSchedule]) -> None:
+        """Read the definitions that are not known, or have changed."""
+        if time.monotonic() - self._forgot_s > FORGET_S:
+            self._forgot_s = time.monotonic()
+            self._known_before, self._known = self._known, {}
+        unknown = {each.name: each for each in due if self._recall(each) is None}
+        if not unknown:
+            return
+        for stored in (await self.store.read(list(unknown))).values():
+            record = self._coded.records.get(stored.name)
+            if record is not None and (stored.spec, stored.payload) == (record.spec, record.payload):
+                schedule = self._coded.schedules[stored.name]
+            else:
+                try:
+                    schedule = schedule_of(stored, self._client.serializer)
+                except NotReadable as problem:
+                    await self._leave_alone(unknown[stored.name], str(problem))
+                    continue
+            self._known[stored.name] = Known(stored.rev, schedule, stored.extra)
+
+    def _recall(self, due: DueSchedule) -> Known | None:
+        """The definition, if it is known as it was at the look."""
+        before = self._known_before.pop(due.name, None)
+        known = self._known.get(due.name) or before
+        if known is None or known.rev != due.rev:
+            return None
+        self._known[due.name] = known
+        return known
+
+    # -- what cannot be fired here --------------------------------------------------------------------------------
+
+    def _is_left_alone(self, due: DueSchedule) -> bool:
+        left = self._left_alone.get(due.name)
+        return left is not None and left.rev == due.rev and time.monotonic() < left.until_s
+
+    async def _leave_alone(self, due: DueSchedule, problem: str) -> None:
+        """Leave a schedule to others for a while, and note why."""
+        before = self._left_alone.get(due.name)
+        backoff_s = 1.0 if before is None or before.rev != due.rev else min(MOST_BACKOFF_S, before.backoff_s * 2)
+        self._left_alone[due.name] = LeftAlone(due.rev, time.monotonic() + backoff_s, backoff_s)
+        logger.error("schedule %s cannot be fired here, it is tried again in %.0f s: %s", due.name, backoff_s, problem)
+        note = NewFiring(*due, due.mark, None, "!", "", 0, payload=problem.encode("utf-8", "replace"))
+        await self.store.fire([note])
+
+    # -- firing ---------------------------------------------------------------------------------------------------
+
     async def _fire_all(self, due: Sequence[DueSchedule]) -> None:
         """Prepare what is due, the earliest first, and fire it; while one piece waits the next is prepared."""
-        prepared: asyncio.Queue[Piece | None] = asyncio.Queue()
-        firing = asyncio.create_task(self._fire_prepared(prepared))
-        try:
-            for first in range(0, len(due), FIRE_A_CALL):
-                stack = AsyncExitStack()
-                firings = [await self._prepare(each, stack) for each in due[first : first + FIRE_A_CALL]]
-                prepared.put_nowait((list(filter(None, firings)), stack))
-                await asyncio.sleep(0)
-        finally:
-            prepared.put_nowait(None)
-            await firing
+        pieces: asyncio.Queue[list[Prepared] | None] = asyncio.Queue(PIECES_AHEAD)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fire_pieces(pieces))
+            breath_s = time.monotonic()
+            piece: list[Prepared] = []
+            for each in due:
+                piece += await self._prepare(each)
+                if len(piece) == FIRE_A_CALL:
+                    await pieces.put(piece)
+                    piece = []
+                if time.monotonic() - breath_s > BREATH_S:
+                    await asyncio.sleep(0)
+                    breath_s = time.monotonic()
+            await pieces.put(piece)
+            await pieces.put(None)
 
-    async def _fire_prepared(self, prepared: "asyncio.Queue[Piece | None]") -> None:
-        while (piece := await prepared.get()) is not None:
-            waiting, stack = piece
-            async with stack:
-                while waiting and not self._stopped.is_set():
-                    await self._wait_until(waiting[0][0].due_ms or 0)
-                    now_ms = self._redis_now_ms()
-                    ready = [firings for firings in waiting if (firings[0].due_ms or 0) <= now_ms]
-                    waiting = waiting[len(ready) :]
-                    await self._fire([firing for firings in ready for firing in firings])
-
-    async def _prepare(self, due: DueSchedule, stack: AsyncExitStack) -> list[NewFiring]:
-        """The ticks of a schedule that are to be fired; each finds the schedule as the one before it leaves it."""
+    async def _prepare(self, due: DueSchedule) -> list[Prepared]:
         known = self._recall(due)
         if known is None:
             return []  # it has been changed since the look
         try:
             decision = plan(known.schedule, due.mark, max(self._redis_now_ms(), due.due_ms))
             steps = steps_of(known.schedule, decision, due)
-            return [await self._with_job(known, step, stack) if step.job_id else step for step in steps]
+            if not self._client.middleware:
+                steps = [self._with_job(known, known.schedule, step) if step.job_id else step for step in steps]
         except Exception as error:  # only this one is not to be fired
-            self._leave(due, f"{type(error).__name__}: {error}")
+            await self._leave_alone(due, f"{type(error).__name__}: {error}")
             return []
+        return [Prepared(due, known, steps)]
 
-    async def _with_job(self, known: Known, step: NewFiring, stack: AsyncExitStack) -> NewFiring:
-        schedule = await within_middleware(self._client, self.queue, known.schedule, stack)
+    def _with_job(self, known: Known, schedule: Schedule, step: NewFiring) -> NewFiring:
         fired_ms = max(step.due_ms or 0, self._redis_now_ms())
         return step._replace(
             queue=self.queue,
@@ -282,29 +254,62 @@ class QueueScheduler:
             extra=known.extra,
         )
 
+    async def _fire_pieces(self, pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
+        while (waiting := await pieces.get()) is not None:
+            while waiting and not self._stopped.is_set():
+                await self._wait_until(waiting[0].due.due_ms)
+                now_ms = self._redis_now_ms()
+                ready = [each for each in waiting if each.due.due_ms <= now_ms]
+                waiting = waiting[len(ready) :]
+                if self._client.middleware:
+                    for each in ready:
+                        await self._fire_within_middleware(each)
+                else:
+                    await self._fire([(each.due, step) for each in ready for step in each.steps])
+
     async def _wait_until(self, due_ms: int) -> None:
         wait_ms = due_ms - self._redis_now_ms()
         if wait_ms > 0:
             await asyncio.sleep((wait_ms + 1) / 1000)
 
-    async def _fire(self, batch: Sequence[NewFiring]) -> None:
+    async def _fire_within_middleware(self, prepared: Prepared) -> None:
+        """One schedule: its middleware is around the call that enqueues its job, as around any other enqueue."""
+        due, known, steps = prepared
+        try:
+            for step in steps:
+                async with AsyncExitStack() as stack:
+                    if step.job_id:
+                        schedule = await within_middleware(self._client, self.queue, known.schedule, stack)
+                        step = self._with_job(known, schedule, step)
+                    await self._fire([(due, step)])
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # the middleware's
+            await self._leave_alone(due, f"{type(error).__name__}: {error}")
+
+    async def _fire(self, batch: Sequence[tuple[DueSchedule, NewFiring]]) -> None:
         for first in range(0, len(batch), FIRE_A_CALL):
             piece = batch[first : first + FIRE_A_CALL]
-            verdicts = await self.store.fire(piece)
-            late_ms = self._redis_now_ms() - min(firing.due_ms or 0 for firing in piece)
-            self._take_note(piece, verdicts, late_ms)
+            verdicts = await self.store.fire([step for _, step in piece])
+            for (due, step), verdict in zip(piece, verdicts, strict=True):
+                await self._take_note(due, step, verdict)
 
-    def _take_note(self, piece: Sequence[NewFiring], verdicts: Sequence[FiringKind], late_ms: int) -> None:
-        for firing, verdict in zip(piece, verdicts, strict=True):
-            if verdict == "fired":
-                self.fired, self.fired_s = self.fired + 1, time.monotonic()
-                self.lateness_ms = max(0, late_ms)
-                logger.debug("schedule %s: job %s", firing.name, firing.job_id)
-            elif verdict == "overlap":
-                logger.info("schedule %s: skipped, the job of an earlier tick has not ended", firing.name)
-            elif verdict == "done" and firing.note == "d":
-                last = datetime.fromtimestamp(firing.tick / 1000, UTC).isoformat(timespec="seconds")
-                logger.warning("schedule %s: ticks up to %s were missed, and are not made up for", firing.name, last)
+    async def _take_note(self, due: DueSchedule, step: NewFiring, verdict: FiringKind) -> None:
+        if verdict == "not storable":
+            return await self._leave_alone(due, "its queue is no queue, or limits and lock are of another version")
+        if verdict == "fired":
+            self._left_alone.pop(step.name, None)
+            self.fired, self.fired_s = self.fired + 1, time.monotonic()
+            self.lateness_ms = max(0, self._redis_now_ms() - (step.due_ms or step.tick))
+            logger.debug("schedule %s: job %s", step.name, step.job_id)
+        elif verdict == "overlap":
+            logger.info("schedule %s: skipped, the job of an earlier tick has not ended", step.name)
+        elif verdict == "refused":
+            logger.warning("schedule %s: refused, there is a job %s, or one that has its lock", step.name, step.job_id)
+        elif verdict == "done" and step.note == "d":
+            last = datetime.fromtimestamp(step.tick / 1000, UTC).isoformat(timespec="seconds")
+            logger.warning("schedule %s: ticks up to %s were missed, and are not made up for", step.name, last)
+        return None
 
 
 async def within_middleware(client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack) -> Schedule:
@@ -315,12 +320,3 @@ async def within_middleware(client: FiringClient, queue: str, schedule: Schedule
     for middleware in client.middleware:
         await stack.enter_async_context(middleware.around_enqueue(seen))
     return schedule.with_headers(seen.headers)
-
-
-def _log_definition(schedule: Schedule, what: str, before: str) -> None:
-    if what == "new":
-        logger.info("schedule %s", schedule)
-    elif what == "changed" and before == "api":
-        logger.warning("schedule %s was changed at run time; the code's definition takes its place", schedule)
-    elif what == "changed":
-        logger.info("schedule %s has changed", schedule)

@@ -311,8 +311,7 @@ class Worker(StoppableWorker):
         """Enqueue the cron jobs that are each worker's own: those that run at startup, and those that are not unique,
         if they are due within `num_windows` times `delay` seconds of n.
         """
-        if self.options.scheduler:
-            await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.firing.home, n, delay * num_windows)
+        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.firing.home, n, delay * num_windows)
 
     async def record_health(self) -> None:
         """Write the health check key, at each `health_check_interval`."""

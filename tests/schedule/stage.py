@@ -68,7 +68,11 @@ class Stage:
 
     async def look(self, ahead_ms: int = 0) -> list[NewFiring]:
         """What a scheduler would fire: it has looked, read and planned, and not fired yet."""
-        due = (await self.store.look(ahead_ms, 1000)).due
+        looked = await self.store.look(ahead_ms, 1000)
+        if looked.went_back:
+            await self.store.rewind()
+            looked = await self.store.look(ahead_ms, 1000)
+        due = looked.due
         stored = await self.store.read([each.name for each in due])
         firings = []
         for each in due:
@@ -147,9 +151,9 @@ class Process:
         age_ms = self.stage.clock() - self.born_ms
         records = {each.name: self.stage.record(each) for each in self.schedules}
         digests = [(record.name, record.digest) for record in records.values()]
-        started_ms, wanted = await self.stage.store.keep(age_ms, digests, started_ms=self.told_ms)
-        self.told_ms = started_ms
-        return [(await self.stage.store.put(records[name], started_ms=started_ms))[0] for name in wanted]
+        kept = await self.stage.store.keep(age_ms, digests, started_ms=self.told_ms)
+        self.told_ms = kept.started_ms
+        return [(await self.stage.store.put(records[name], started_ms=kept.started_ms))[0] for name in kept.wanted]
 
 
 __all__ = ("DAY_MS", "HOUR_MS", "KEYS", "MINUTE_MS", "QUEUE", "Process", "Stage")

@@ -60,7 +60,7 @@ def said(log: Path) -> str:
 async def fired(pool: Pool, process: subprocess.Popen[bytes], log: Path, *, queue: str, name: str) -> None:
     async def has_runs() -> bool:
         assert process.poll() is None, said(log)
-        return await pool.exists(pool.store.keys.schedule_runs(queue, name)) == 1
+        return await pool.exists(pool.store.keys.schedule_runs(name)) == 1
 
     await until(has_runs, f"a run of {name}")
 
@@ -108,7 +108,7 @@ async def test_options_come_before_what_the_target_says(pool: Pool, redis_url: s
         assert process.wait(timeout=10) == 0
 
     assert "scheduler of mine, more, most" in said(log)
-    assert (await pool.schedules.get("daily")).timezone == "Europe/Berlin"
+    assert (await pool.schedules.get("daily")).timezone == "Asia/Seoul"  # the timetable has given it its zone
 
 
 @pytest.mark.parametrize(

@@ -258,12 +258,14 @@ def test_jitter_changes_no_order(jitter_s: int, start_s: int) -> None:
 # -- lists ------------------------------------------------------------------------------------------------------------
 
 
-def test_schedules_of_one_queue_have_different_names() -> None:
+def test_schedules_have_different_names_whatever_their_queues() -> None:
     again = schedule("0 9 * * *", report, args=[2])
 
     with pytest.raises(SettingsError, match="expected each name once, got 'report' twice"):
         checked_schedules([schedule(EVERY_MINUTE, report, args=[1]), again])
-    assert len(checked_schedules([schedule(EVERY_MINUTE, report, args=[1], queue="other"), again])) == 2
+    with pytest.raises(SettingsError, match="expected each name once, got 'report' twice"):
+        checked_schedules([schedule(EVERY_MINUTE, report, args=[1], queue="other"), again])
+    assert len(checked_schedules([schedule(EVERY_MINUTE, report, args=[1], name="other"), again])) == 2
 
 
 def test_cron_jobs_of_one_name_are_told_apart_by_a_number() -> None:
@@ -275,7 +277,9 @@ def test_cron_jobs_of_one_name_are_told_apart_by_a_number() -> None:
 
 
 def test_cron_jobs_that_are_each_workers_own_are_no_schedules() -> None:
-    assert checked_schedules([cron(plain, unique=False)]) == []
+    assert checked_schedules([cron(plain, unique=False)], beside_cron_jobs=True) == []
+    with pytest.raises(SettingsError, match="expected unique cron jobs outside of workers, got 'cron:plain'"):
+        checked_schedules([cron(plain, unique=False)])
 
 
 def test_a_cron_job_keeps_its_job_id() -> None:

@@ -167,7 +167,7 @@ async def test_settings_classes_take_schedules_and_cron_jobs(pool: Pool) -> None
 
 
 async def test_a_worker_without_scheduler_fires_nothing(pool: Pool) -> None:
-    cron_jobs = [cron(jobs.note, name="startup", run_at_startup=True)]
+    cron_jobs = [cron(jobs.note, name="often", second=None)]
     async with working(pool, schedules=[schedule(FAST, jobs.note)], cron_jobs=cron_jobs, scheduler=False):
         job = await pool.enqueue(jobs.slow)
         assert job is not None
@@ -201,7 +201,11 @@ async def test_a_scheduler_tells_of_what_it_fired(pool: Pool) -> None:
 
 
 async def test_schedules_of_several_queues_go_to_their_queues(pool: Pool) -> None:
-    timetable = [schedule(FAST, jobs.urgent), schedule(FAST, jobs.note), schedule(FAST, "note", queue="third")]
+    timetable = [
+        schedule(FAST, jobs.urgent),
+        schedule(FAST, jobs.note),
+        schedule(FAST, "note", name="other", queue="third"),
+    ]
     async with firing(pool, *timetable), working(pool, queues=["urgent", pool.default_queue_name], scheduler=False):
         await fired(pool, "urgent", 1, outcome="complete")
         await seen(lambda: bool(jobs.runs_of("note")), "a run of note")
@@ -209,14 +213,13 @@ async def test_schedules_of_several_queues_go_to_their_queues(pool: Pool) -> Non
     job = jobs.runs_of("urgent")[0].job
     assert (job.queue, jobs.runs_of("note")[0].job.queue) == ("urgent", pool.default_queue_name)
     assert {info.queue for info in await pool.schedules.list()} == {"urgent", "third", pool.default_queue_name}
-    with pytest.raises(SettingsError, match="expected queue= to say whose schedule 'note' is meant"):
-        await pool.schedules.get("note")
-    assert (await pool.schedules.get("note", queue="third")).queue == "third"
+    assert (await pool.schedules.get("other")).queue == "third"
+    assert [info.name for info in await pool.schedules.list(queue="third")] == ["other"]
 
 
 def test_two_schedules_of_one_name_are_refused_also_if_one_names_the_queue(pool_of_nothing: Pool) -> None:
     queue = pool_of_nothing.default_queue_name
-    with pytest.raises(SettingsError, match=f"each name once in queue '{queue}', got 'note' twice"):
+    with pytest.raises(SettingsError, match="each name once, got 'note' twice"):
         Scheduler(pool_of_nothing, [schedule(FAST, "note"), schedule(FAST, "note", queue=queue)])
 
 
@@ -375,10 +378,8 @@ async def test_a_name_that_is_none_is_told(pool: Pool, method: str) -> None:
     with pytest.raises(ScheduleNotFound, match="got 'nobody', which is none") as caught:
         await getattr(pool.schedules, method)("nobody")
     assert (caught.value.name, isinstance(caught.value, LookupError)) == ("nobody", True)
-    with pytest.raises(ScheduleNotFound, match="of queue 'q'"):
-        await getattr(pool.schedules, method)("nobody", queue="q")
     with pytest.raises(SettingsError, match="expected the name of a schedule"):
-        await getattr(pool.schedules, method)(5, queue="q")
+        await getattr(pool.schedules, method)(5)
 
 
 async def test_removing_what_is_not_there_says_so(pool: Pool) -> None:
@@ -631,8 +632,7 @@ async def test_schedules_in_code_come_back_when_redis_has_lost_everything(pool: 
     scheduler = Scheduler(pool, [schedule(NEVER, "note")])
     await scheduler.run_once()
     await pool.flushall()
-    for part in scheduler.parts:
-        await part.keep(now=True)
+    await scheduler.coded.keep(now=True)
 
     assert [info.name for info in await pool.schedules.list()] == ["note"]
 
@@ -668,6 +668,6 @@ async def test_what_a_scheduler_remembers_is_what_it_has_used_lately(
     monkeypatch.setattr(queue_scheduler, "FORGET_S", 0.0)
     for number in range(2):
         await pool.schedules.upsert(schedule(moment, "note", name=f"other-{number}"))
-        while not await pool.exists(pool.store.keys.schedule_runs(pool.default_queue_name, f"other-{number}")):
+        while not await pool.exists(pool.store.keys.schedule_runs(f"other-{number}")):
             await scheduler.run_once()
     assert remembered() == 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -149,7 +148,7 @@ async def test_any_number_of_schedulers_fire_each_tick_once(stage: Stage, seed: 
 
 
 async def ticks_since_start(stage: Stage) -> int:
-    changed = int(await stage.redis.hget(KEYS.schedule(stage.queue, "report"), "changed"))
+    changed = int(await stage.redis.hget(KEYS.schedule("report"), "changed"))
     return (stage.clock() - changed) // MINUTE_MS
 
 
@@ -316,7 +315,7 @@ async def test_the_older_version_comes_back_when_the_newer_is_gone_for_a_minute(
     stage: Stage, processes: tuple[Process, ...]
 ) -> None:
     await processes[1].keep()
-    for _ in range(4):
+    for _ in range(3):
         stage.clock.advance(15_000)
         assert await processes[0].keep() == []
     stage.clock.advance(15_000)
@@ -367,13 +366,14 @@ async def test_code_that_starts_while_the_change_is_made_does_not_undo_it(stage:
     assert await stage.function() == "by hand"
 
 
-async def test_what_is_the_same_in_code_and_at_run_time_stays_code(stage: Stage) -> None:
+async def test_what_is_defined_at_run_time_is_not_the_codes_even_if_it_is_the_same(stage: Stage) -> None:
     await stage.process(minutely()).keep()
+    assert await stage.upsert(minutely()) == "changed"
     assert await stage.upsert(minutely()) == "same"
 
     stored = await stage.stored()
     assert stored is not None
-    assert stored.source == "code"
+    assert stored.source == "api"
 
 
 async def test_what_is_removed_stays_removed_until_a_process_starts(
@@ -438,7 +438,7 @@ async def test_a_clock_put_forward_undoes_no_change_at_run_time(stage: Stage, fo
     stage.clock.advance(forward_ms)
     for _ in range(2):
         await scheduler.run_once()
-        await scheduler.parts[0].keep(now=True)
+        await scheduler.coded.keep(now=True)
 
     assert await stage.function() == "by hand"
 
@@ -454,7 +454,7 @@ async def test_a_clock_put_back_undoes_no_change_at_run_time(stage: Stage, back_
     stage.clock.advance(1_000)
     for _ in range(2):
         await scheduler.run_once()
-        await scheduler.parts[0].keep(now=True)
+        await scheduler.coded.keep(now=True)
 
     assert await stage.function() == "by hand"
 
@@ -682,7 +682,7 @@ async def test_only_the_latest_twenty_runs_are_kept(stage: Stage) -> None:
     runs = await stage.runs()
     assert [run.tick for run in runs] == [stage.clock() - i * MINUTE_MS for i in range(20)]
     assert {run.outcome for run in runs} == {"c"}
-    assert await stage.redis.hlen(KEYS.schedule_runs(stage.queue, "report")) == 20
+    assert await stage.redis.hlen(KEYS.schedule_runs("report")) == 20
 
 
 async def test_the_end_of_a_run_that_is_no_longer_kept_is_noted_nowhere_else(stage: Stage) -> None:
@@ -758,12 +758,12 @@ async def test_no_key_is_left_a_week_after_a_removal(stage: Stage) -> None:
         assert await stage.store.set(name, "remove")
     stage.clock.advance(7 * DAY_MS - 1)
     await stage.process().keep()
-    assert KEYS.schedule(stage.queue, "api") in await stage.keys()
+    assert KEYS.schedule("api") in await stage.keys()
     stage.clock.advance(1)
     await stage.process().keep()
 
     left = await stage.keys()
-    assert left <= {KEYS.schedules_clock(stage.queue)}
+    assert left <= {KEYS.schedules_clock(stage.queue), KEYS.schedules_rev}
     assert all([await stage.redis.pttl(key) > 0 for key in left])
 
 
@@ -774,7 +774,7 @@ async def test_code_that_nobody_runs_is_forgotten_after_a_week(stage: Stage) -> 
     await stage.process().keep()
 
     assert await stage.stored() is None
-    assert await stage.keys() <= {KEYS.schedules_clock(stage.queue)}
+    assert await stage.keys() <= {KEYS.schedules_clock(stage.queue), KEYS.schedules_rev}
 
 
 async def test_a_single_time_that_is_over_is_forgotten_after_a_week(stage: Stage) -> None:
@@ -790,7 +790,7 @@ async def test_a_single_time_that_is_over_is_forgotten_after_a_week(stage: Stage
     await stage.process().keep()
 
     assert await stage.stored() is None
-    assert await stage.keys() <= {KEYS.schedules_clock(stage.queue)}
+    assert await stage.keys() <= {KEYS.schedules_clock(stage.queue), KEYS.schedules_rev}
 
 
 async def test_a_schedule_at_run_time_is_never_forgotten(stage: Stage) -> None:
@@ -815,12 +815,63 @@ async def test_many_schedules_of_code_are_said_and_defined_in_pieces(stage: Stag
     assert len((await stage.store.look(0, 1_000, 1_000)).due) == 200
 
 
-async def test_two_queues_have_schedules_of_their_own(stage: Stage) -> None:
+async def test_a_schedule_that_moves_to_another_queue_is_fired_there_alone(stage: Stage) -> None:
     other = Stage(stage.redis, queue="other", clock=stage.clock)
-    await asyncio.gather(stage.upsert(minutely()), other.upsert(minutely("theirs")))
-    await stage.store.set("report", "pause")
+    await stage.process(minutely()).keep()
+    await stage.turn()
+    stage.clock.advance(1_000)
+    assert await other.process(minutely()).keep() == ["changed"]
 
     assert [await stage.fired(), await other.fired()] == [0, 0]
     assert [await stage.fired(MINUTE_MS), await other.fired()] == [0, 1]
     assert (await stage.queued(), len(await other.queued())) == ([], 1)
+    assert await stage.store.names() == []
     await other.jobs.close()
+
+
+async def test_one_schedule_that_cannot_be_stored_leaves_the_others_alone(stage: Stage) -> None:
+    for name in ("a", "b", "c", "d"):
+        await stage.upsert(schedule(every(60), "report", name=name))
+    await stage.turn()
+    stage.clock.advance(MINUTE_MS)
+    a, b, c, d = sorted(await stage.look())
+    bad = b._replace(extra=b"0009not msgpack at all")
+    odd = c._replace(queue="a string")
+    await stage.redis.set("a string", "x")
+
+    assert await stage.fire([a, bad, odd, d]) == ["fired", "not storable", "not storable", "fired"]
+    assert len(await stage.queued()) == 2
+    assert {name: await stage.outcomes(name) for name in "abcd"} == {"a": [""], "b": [], "c": [], "d": [""]}
+    assert await stage.fire([b, c]) == ["fired", "fired"]  # nothing of them had moved on
+
+
+@pytest.mark.parametrize("how", ["other end", "other zone", "removed"])
+async def test_a_single_time_that_was_fired_is_not_fired_again_by_a_new_definition(stage: Stage, how: str) -> None:
+    moment = datetime.fromtimestamp((stage.clock() + MINUTE_MS) / 1000, UTC)
+    await stage.upsert(schedule(at(moment), "report"))
+    await stage.turn()
+    assert await stage.fired(MINUTE_MS) == 1
+    await stage.finish_jobs()
+    stage.clock.advance(1_000)
+    if how == "removed":
+        await stage.store.set("report", "remove")
+        await stage.upsert(schedule(at(moment), "report"))
+    elif how == "other zone":
+        await stage.upsert(schedule(at(moment), "report", timezone="Asia/Seoul"))
+    else:
+        await stage.upsert(schedule(at(moment), "report", end=moment + timedelta(hours=1)))
+
+    assert await stage.fired() == 0
+    assert await stage.fired(MINUTE_MS) == 0
+
+
+async def test_what_a_stock_worker_left_of_a_job_goes_with_its_place_among_the_runs(stage: Stage) -> None:
+    await stage.upsert(minutely(missed="all"))
+    await stage.turn()
+    for _ in range(25):
+        assert await stage.fired(MINUTE_MS) == 1
+        (job_id,) = await stage.queued()
+        await stage.redis.delete(KEYS.job(job_id))  # as a stock worker ends a job
+        await stage.redis.zrem(stage.queue, job_id)
+
+    assert await stage.redis.hlen(KEYS.specs(stage.queue)) <= 20

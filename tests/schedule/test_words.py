@@ -85,5 +85,5 @@ def test_a_schedule_says_all_that_decides_when_it_is_fired() -> None:
 
 
 def test_a_schedule_without_zone_says_whose_it_is() -> None:
-    assert schedule("0 9 * * *", "report").words == "at 09:00 every day, the worker's time zone"
+    assert schedule("0 9 * * *", "report").words == "at 09:00 every day, UTC or the worker's time zone"
     assert schedule("0 9 * * *", "report").in_zone(UTC).words == "at 09:00 every day, UTC"
