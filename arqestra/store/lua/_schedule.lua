@@ -13,7 +13,8 @@
 --       gen                    when the latest process started that defines it in code (ms)
 --       changed                when it was defined, changed or removed last (ms)
 --       mark                   the tick up to which all ticks are dealt with (ms); it goes back only with a wrong clock
---       fired                  the last tick that was fired or dropped; a new definition does not fire it once more
+--       fired, fired_from      the latest tick that was fired, and the first since one was dropped: these are not fired again
+--                              when the clock was put back, or by a new definition
 --       paused, removed        '1' or not there
 --       problem                why it could not be fired
 --       runs                   by which the place of the next run is found
@@ -36,7 +37,7 @@ local PARKED = 9e15
 local TAKE_OVER_MS = 45000         -- without a word from a process, another may define its schedules differently
 local STALE_MS = 90000             -- and after that they are nobody's; by then the other has had the time to
 local KEPT_MS = 7 * 86400000       -- how long records are kept of schedules that nobody defines, and of those that are over
-local CLOCK_TOLERANCE_MS = 600000  -- a clock that goes back further was wrong before
+local CLOCK_TOLERANCE_MS = 5000    -- a clock that is put back further was wrong before
 local RUNS_KEPT = 20
 
 local function count_change()

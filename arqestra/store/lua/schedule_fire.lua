@@ -95,11 +95,8 @@ end
 
 -- Move a schedule on to its next tick.
 local function move_on(name, at)
-  local key, note = SCHEDULE .. name, argv[at + 6]
+  local key = SCHEDULE .. name
   call('HSET', key, 'mark', argv[at + 4])
-  if note ~= '' then
-    call('HSET', key, 'fired', argv[at + 4])
-  end
   call('HDEL', key, 'problem')
   call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and PARKED or argv[at + 5], name)
   if argv[at + 5] == '' and call('HGET', key, 'source') == 'api' then
@@ -107,9 +104,23 @@ local function move_on(name, at)
   end
 end
 
+-- Whether a tick was fired before the clock was put back; else it is noted that it is fired, as the latest of those that
+-- were fired without one being dropped.
+local function was_fired(name, tick, from, latest)
+  if latest and tick <= latest then
+    return from and tick >= from
+  end
+  call('HSET', SCHEDULE .. name, 'fired', string.format('%.0f', tick))
+  if not from then
+    call('HSET', SCHEDULE .. name, 'fired_from', string.format('%.0f', tick))
+  end
+  return false
+end
+
 local function fire(at)
   local name, due, note = argv[at], argv[at + 1], argv[at + 6]
-  local rev, mark, removed = unpack(call('HMGET', SCHEDULE .. name, 'rev', 'mark', 'removed'))
+  local rev, mark, removed, from, latest =
+    unpack(call('HMGET', SCHEDULE .. name, 'rev', 'mark', 'removed', 'fired_from', 'fired'))
   if not rev or removed then
     return '0'
   end
@@ -131,8 +142,12 @@ local function fire(at)
   end
   move_on(name, at)
   if has_job then
+    if was_fired(name, tonumber(argv[at + 8]), from and tonumber(from), latest and tonumber(latest)) then
+      return '.'
+    end
     return start_run(name, due, at, job)
   elseif note ~= '' then
+    call('HDEL', SCHEDULE .. name, 'fired_from')
     note_run(name, next_slot(home, name), now, due, argv[at + 8], note, note, '')
   end
   return '.'

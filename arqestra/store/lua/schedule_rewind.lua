@@ -1,4 +1,5 @@
--- The clock was wrong, and was put back: what was noted of a time to come is drawn back to the present.
+-- The clock was wrong, and was put back: what was noted of a time to come is drawn back to the present. Ticks that were
+-- fired too early are not fired again at their time; those that were dropped are due again.
 --
 -- KEYS  1: home
 -- ARGV  1: time in ms or ''   then names of its schedules; none: all have been drawn back
@@ -10,7 +11,7 @@
 local home, now = KEYS[1], clock(ARGV[1])
 for i = 2, #ARGV do
   local name = ARGV[i]
-  for _, field in ipairs({ 'mark', 'gen', 'changed', 'fired' }) do
+  for _, field in ipairs({ 'mark', 'gen', 'changed' }) do
     if tonumber(call('HGET', SCHEDULE .. name, field) or 0) > now then
       call('HSET', SCHEDULE .. name, field, now)
     end
