@@ -52,12 +52,12 @@ from .middleware import EnqueuedCall, Middleware
 from .pool import Pool
 from .queue import DeadJob, Queue
 from .retry import Backoff, Cancel, Snooze
-from .schedule.crontab import crontab
-from .schedule.definition import Schedule, schedule
-from .schedule.scheduler import Scheduler
-from .schedule.schedules import ScheduleInfo, ScheduleRun, Schedules
-from .schedule.timetable import Timetable
-from .schedule.timing import at, every
+from .scheduling.crontab import crontab
+from .scheduling.definition import Schedule, schedule
+from .scheduling.scheduler import Scheduler
+from .scheduling.schedules import ScheduleInfo, ScheduleRun, Schedules
+from .scheduling.timetable import Timetable
+from .scheduling.timing import at, every
 from .serializers import Serializer
 from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .unique import Debounce, Unique

@@ -30,7 +30,7 @@ from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware
 from .queue import Queue
-from .schedule.schedules import Schedules
+from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
 from .signature import Canvas
 from .store.batch import EnqueueBatch

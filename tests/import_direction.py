@@ -46,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("store",),
     ("job",),
-    ("flow", "schedule"),
+    ("flow", "scheduling"),
     ("pool", "connect", "queue"),
     ("worker",),
     ("observe",),

@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 from ..connect import create_pool
 from ..errors import ArqestraError, SettingsError
 from ..keys import DEFAULT_QUEUE
-from ..schedule.definition import Schedule, checked_schedules
-from ..schedule.scheduler import Scheduler
-from ..schedule.timetable import Timetable
-from ..schedule.zone import zone_of
+from ..scheduling.definition import Schedule, checked_schedules
+from ..scheduling.scheduler import Scheduler
+from ..scheduling.timetable import Timetable
+from ..scheduling.zone import zone_of
 from ..serializers import Serializer, serializer_of
 from ..settings import WorkerOptions
 from ..worker.command_line import options_of, use_uvloop

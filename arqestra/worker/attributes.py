@@ -14,7 +14,7 @@ from arq.worker import Function, func
 
 from ..function import job
 from ..pool import Pool
-from ..schedule.definition import checked_schedules
+from ..scheduling.definition import checked_schedules
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 

@@ -18,7 +18,7 @@ from arq.utils import to_unix_ms
 
 from ..middleware import Middleware
 from ..pool import MAX_PAYLOAD_BYTES
-from ..schedule.scheduler import Scheduler
+from ..scheduling.scheduler import Scheduler
 from ..serializers import Serializer
 from ..store.store import Store
 

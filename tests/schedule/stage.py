@@ -11,10 +11,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from arqestra.schedule.definition import Schedule
-from arqestra.schedule.encode import payload_of_tick, record_of, schedule_of
-from arqestra.schedule.plan import plan, steps_of
-from arqestra.schedule.scheduler import Scheduler
+from arqestra.scheduling.definition import Schedule
+from arqestra.scheduling.encode import payload_of_tick, record_of, schedule_of
+from arqestra.scheduling.plan import plan, steps_of
+from arqestra.scheduling.scheduler import Scheduler
 from arqestra.serializers import Serializer, serializer_of
 from arqestra.store.schedules import NewFiring, NotedRun, ScheduleRecord, ScheduleStore, StoredSchedule
 from arqestra.store.store import Store

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import SettingsError, cron, crontab
-from arqestra.schedule.crontab import cron_of_arq
-from arqestra.schedule.timing import Cron
+from arqestra.scheduling.crontab import cron_of_arq
+from arqestra.scheduling.timing import Cron
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 

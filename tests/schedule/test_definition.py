@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Debounce, SettingsError, Timetable, at, cron, crontab, every, func, job, schedule
-from arqestra.schedule.definition import Schedule, checked_schedules
+from arqestra.scheduling.definition import Schedule, checked_schedules
 
 EVERY_MINUTE = every(60)
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import at, every, schedule
-from arqestra.schedule.definition import Schedule
-from arqestra.schedule.plan import Plan, plan, steps_of
-from arqestra.schedule.timing import Timing
+from arqestra.scheduling.definition import Schedule
+from arqestra.scheduling.plan import Plan, plan, steps_of
+from arqestra.scheduling.timing import Timing
 from arqestra.store.schedules import DueSchedule
 
 HOUR_MS = 3_600_000

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,8 +36,9 @@ from arqestra import (
     worker_settings,
 )
 from arqestra.embedded import EmbeddedRedis
-from arqestra.schedule import queue_scheduler
-from arqestra.schedule.queue_scheduler import AHEAD_MS
+from arqestra.scheduling import queue_scheduler
+from arqestra.scheduling.queue_scheduler import AHEAD_MS
+from arqestra.store.schedules import ScheduleStore
 from tests.integration.engine_worker import until, url_of
 from tests.schedule import scheduled_jobs as jobs
 
@@ -671,3 +676,111 @@ async def test_what_a_scheduler_remembers_is_what_it_has_used_lately(
         while not await pool.exists(pool.store.keys.schedule_runs(f"other-{number}")):
             await scheduler.run_once()
     assert remembered() == 0
+
+
+class Remembering(Middleware):
+    """Sets a context variable around an enqueue, as a tracer does, and puts it back."""
+
+    def __init__(self) -> None:
+        self.before: list[str] = []
+        self.after: list[str] = []
+
+    @asynccontextmanager
+    async def around_enqueue(self, call: EnqueuedCall) -> AsyncIterator[None]:
+        self.before.append(WITHIN.get())
+        token = WITHIN.set(call.function)
+        try:
+            yield
+        finally:
+            WITHIN.reset(token)
+            self.after.append(WITHIN.get())
+
+
+WITHIN: ContextVar[str] = ContextVar("within", default="nothing")
+
+
+async def test_middleware_may_put_context_variables_back_and_calls_do_not_nest(pool: Pool) -> None:
+    remembering = Remembering()
+    timetable = [schedule(FAST, jobs.note, name=f"s{number}") for number in range(3)]
+    async with working(pool, schedules=timetable, middleware=[remembering]):
+        for each in timetable:
+            await fired(pool, each.name, 5, outcome="complete")
+
+    assert set(remembering.before) == set(remembering.after) == {"nothing"}
+    outcomes = [run.outcome for each in timetable for run in await pool.schedules.history(each.name)]
+    assert "dropped" not in outcomes
+
+
+async def test_a_timetable_has_the_same_queue_and_zone_for_a_worker_as_for_a_scheduler(pool: Pool) -> None:
+    timetable = Timetable([schedule("0 9 * * *", jobs.note)], timezone="Asia/Seoul", queue="mine")
+    async with working(pool, schedules=timetable, queues=["high", "low"], timezone=UTC):
+        await seen_in_redis(pool, "note")
+    by_worker = await pool.schedules.get("note")
+    await Scheduler(pool, timetable).run_once()
+
+    assert await pool.schedules.get("note") == by_worker
+    assert (by_worker.queue, by_worker.timezone) == ("mine", "Asia/Seoul")
+
+
+async def test_cron_jobs_among_the_schedules_of_a_worker_are_run(pool: Pool) -> None:
+    async with working(pool, schedules=[cron(jobs.note, name="each second", second=None)]):
+        await fired(pool, "each second", 1, outcome="complete")
+
+
+async def seen_in_redis(pool: Pool, name: str) -> None:
+    async def is_there() -> bool:
+        with contextlib.suppress(ScheduleNotFound):
+            return bool(await pool.schedules.get(name))
+        return False
+
+    await until(is_there, f"schedule {name}")
+
+
+def test_equal_arguments_give_the_same_digest_in_every_process() -> None:
+    code = (
+        "from arqestra import schedule, every\n"
+        "from arqestra.scheduling.encode import record_of\n"
+        "from arqestra.serializers import serializer_of\n"
+        "from datetime import UTC\n"
+        "class E: serializer = serializer_of(None); max_payload_bytes = 10**6\n"
+        "E.default_queue_name, E.expires_extra_ms = 'q', 1\n"
+        "s = schedule(every(1), 'f', args=[{'a', 'b', 'c', 'd'}], kwargs={'k': {'x': {1, 2, 'y'}}})\n"
+        "print(record_of(s.in_zone(UTC), 'q', E).digest)\n"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
+
+
+async def test_a_schedule_that_cannot_be_fired_is_tried_again_less_and_less_often(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    original = ScheduleStore.look
+
+    async def counted(self: ScheduleStore, *args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await original(self, *args)
+
+    monkeypatch.setattr(ScheduleStore, "look", counted)
+    packed = await create_pool(url_of(pool), serializer="msgpack")
+    await packed.schedules.upsert(schedule(FAST, "note"))
+    await packed.aclose()
+    async with firing(pool):
+
+        async def has_problem() -> bool:
+            return "msgpack" in (await pool.schedules.get("note")).problem
+
+        await until(has_problem, "the problem is noted")
+        before = looks
+        await asyncio.sleep(1.5)
+        assert looks - before < 20  # it does not spin

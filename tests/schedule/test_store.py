@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from arqestra import Unique, at, cron, every, job, schedule
-from arqestra.schedule.definition import Schedule, schedule_of_cron
+from arqestra.scheduling.definition import Schedule, schedule_of_cron
 from tests.schedule.stage import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, Process, Stage
 
 
@@ -875,3 +875,13 @@ async def test_what_a_stock_worker_left_of_a_job_goes_with_its_place_among_the_r
         await stage.redis.zrem(stage.queue, job_id)
 
     assert await stage.redis.hlen(KEYS.specs(stage.queue)) <= 20
+
+
+async def test_a_clock_that_was_wrong_for_a_moment_silences_nothing(stage: Stage) -> None:
+    """Of the ticks that were jumped over one was fired, too early; the others are fired at their time."""
+    await stage.upsert(minutely())
+    await stage.turn()
+    assert await stage.fired(50 * MINUTE_MS) == 1
+    assert await stage.fired(-50 * MINUTE_MS) == 0
+
+    assert [await stage.fired(MINUTE_MS) for _ in range(52)] == [1] * 49 + [0] + [1] * 2

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arqestra import SettingsError
-from arqestra.schedule.timing import At, Cron, Timing, at, every, last_until
+from arqestra.scheduling.timing import At, Cron, Timing, at, every, last_until
 
 SEOUL = ZoneInfo("Asia/Seoul")
 ZONES = [

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from arqestra import at, crontab, every, schedule
-from arqestra.schedule.timing import Cron, Timing
-from arqestra.schedule.words import duration_in_words, in_words
+from arqestra.scheduling.timing import Cron, Timing
+from arqestra.scheduling.words import duration_in_words, in_words
 
 
 @pytest.mark.parametrize(

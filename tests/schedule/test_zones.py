@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from arqestra.schedule.timing import Cron, every, last_until
+from arqestra.scheduling.timing import Cron, every, last_until
 
 EPOCH = datetime(1970, 1, 1)
 MINUTE = timedelta(minutes=1)
