@@ -216,8 +216,15 @@ class QueueScheduler:
     async def _fire_all(self, due: Sequence[DueSchedule]) -> None:
         """Prepare what is due, the earliest first, and fire it; while one piece waits the next is prepared."""
         pieces: asyncio.Queue[list[Prepared] | None] = asyncio.Queue(PIECES_AHEAD)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._fire_pieces(pieces))
+        preparing = asyncio.create_task(self._prepare_pieces(due, pieces))
+        try:
+            await self._fire_pieces(pieces)
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+
+    async def _prepare_pieces(self, due: Sequence[DueSchedule], pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
+        try:
             breath_s = time.monotonic()
             piece: list[Prepared] = []
             for each in due:
@@ -229,6 +236,7 @@ class QueueScheduler:
                     await asyncio.sleep(0)
                     breath_s = time.monotonic()
             await pieces.put(piece)
+        finally:
             await pieces.put(None)
 
     async def _prepare(self, due: DueSchedule) -> list[Prepared]:
