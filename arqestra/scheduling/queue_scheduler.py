@@ -219,14 +219,14 @@ class QueueScheduler:
         preparing = asyncio.create_task(self._prepare_pieces(due, pieces))
         try:
             await self._fire_pieces(pieces)
+            await preparing
         finally:
             preparing.cancel()
-            await asyncio.gather(preparing, return_exceptions=True)
 
     async def _prepare_pieces(self, due: Sequence[DueSchedule], pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
+        breath_s = time.monotonic()
+        piece: list[Prepared] = []
         try:
-            breath_s = time.monotonic()
-            piece: list[Prepared] = []
             for each in due:
                 piece += await self._prepare(each)
                 if len(piece) == FIRE_A_CALL:
@@ -235,9 +235,11 @@ class QueueScheduler:
                 if time.monotonic() - breath_s > BREATH_S:
                     await asyncio.sleep(0)
                     breath_s = time.monotonic()
-            await pieces.put(piece)
-        finally:
+        except Exception:  # Redis is away; what is prepared is fired, and the error is raised after that
             await pieces.put(None)
+            raise
+        await pieces.put(piece)
+        await pieces.put(None)
 
     async def _prepare(self, due: DueSchedule) -> list[Prepared]:
         known = self._recall(due)
