@@ -50,6 +50,7 @@ from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
 from .middleware import EnqueuedCall, Middleware
 from .pool import Pool
+from .presence import JobOnWorker, Presence, WorkerInfo
 from .queue import DeadJob, Queue
 from .retry import Backoff, Cancel, Snooze
 from .scheduling.crontab import crontab
@@ -107,6 +108,7 @@ __all__ = (
     "JobFunction",
     "JobLogFilter",
     "JobNotRetryable",
+    "JobOnWorker",
     "JobResult",
     "JobRunning",
     "JobStatus",
@@ -115,6 +117,7 @@ __all__ = (
     "PayloadTooLarge",
     "PlainJobFunction",
     "Pool",
+    "Presence",
     "Queue",
     "RateLimit",
     "RedisSettings",
@@ -140,6 +143,7 @@ __all__ = (
     "Unique",
     "UpstreamFailed",
     "Worker",
+    "WorkerInfo",
     "WorkflowFunction",
     "__version__",
     "at",

@@ -158,6 +158,15 @@ class Keys:
         return f"{self.ours}resting:{queue}"
 
     @property
+    def workers(self) -> str:
+        """Workers: id -> when it last told of itself (ms)."""
+        return f"{self.ours}workers"
+
+    def presence(self, worker_id: str) -> str:
+        """What a worker tells of itself."""
+        return f"{self.ours}presence:{worker_id}"
+
+    @property
     def schedule_queues(self) -> str:
         """Queues that have schedules."""
         return f"{self.ours}schedule-queues"
@@ -235,6 +244,7 @@ class Keys:
             "PROMOTE": self.promote(""),
             "PAUSED": self.paused,
             "RESTING": self.resting(""),
+            "PRESENCE": self.presence(""),
             "SCHEDULE_QUEUES": self.schedule_queues,
             "SCHEDULES": self.schedules(""),
             "SCHEDULE": self.schedule(""),

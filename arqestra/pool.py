@@ -29,6 +29,7 @@ from .graph import Graph, graph_of
 from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware
+from .presence import WorkerInfo
 from .queue import Queue
 from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
@@ -38,6 +39,7 @@ from .store.codec import encode_extra
 from .store.flows import FlowStore
 from .store.link import close_sentinels
 from .store.listener import Listener
+from .store.presence import read_workers
 from .store.records import NewJob, StandIn, Verdict
 from .store.statistics import Counters, read_hours, read_minutes, rows_of
 from .store.store import Store
@@ -263,6 +265,12 @@ class Pool(ArqRedis):
         :param name: default the pool's queue
         """
         return Queue(name or self.default_queue_name, self)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers that were heard of in the last ten minutes, and what each told of itself, once a second: host,
+        process, queues, running jobs, memory, processor time, how late its event loop is. The longest running first.
+        """
+        return await read_workers(self.store)
 
     @property
     def schedules(self) -> Schedules:

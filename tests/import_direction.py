@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "wire",
         "history",
         "histogram",
+        "presence",
         "serializers",
         "retry",
         "limits",
