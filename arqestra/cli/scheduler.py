@@ -24,6 +24,7 @@ from ..scheduling.timetable import Timetable
 from ..scheduling.zone import zone_of
 from ..serializers import Serializer, serializer_of
 from ..settings import WorkerOptions
+from ..worker.attributes import schedules_of
 from ..worker.command_line import options_of, use_uvloop
 
 __all__ = ("scheduler",)
@@ -85,7 +86,7 @@ def scheduler(
 def _plan_of(found: Any, target: str) -> Plan:
     if isinstance(found, Timetable):
         queue = found.queue or DEFAULT_QUEUE
-        return Plan(checked_schedules(found), found.redis_settings, found.serializer, found.timezone, queue)
+        return Plan(found.schedules(), found.redis_settings, found.serializer, found.timezone, queue)
     if isinstance(found, list | tuple):
         return Plan(checked_schedules(found), None, None, None, DEFAULT_QUEUE)
     if isinstance(found, type):
@@ -98,7 +99,7 @@ def _plan_of(found: Any, target: str) -> Plan:
 def _plan_of_options(options: WorkerOptions) -> Plan:
     first = options.queue_name if options.queues is None else next(iter(options.queues))
     return Plan(
-        checked_schedules([*(options.schedules or ()), *(options.cron_jobs or ())], beside_cron_jobs=True),
+        schedules_of(options),
         options.redis_settings,
         serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
         options.timezone,

@@ -5,8 +5,8 @@ of the scheduler's serializer, as those of a job are; whoever fires the schedule
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Set
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -62,8 +62,10 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
     extra = _extra_of(schedule)
     due_at = (timing, spec["zone"], schedule.start_ms, schedule.end_ms)
     encoded = _json.encode(spec)
-    told = repr((encoder.serializer.name, _in_order(schedule.args), _in_order(schedule.kwargs), dict(schedule.headers)))
-    digest = hashlib.sha256(b"\0".join((told.encode("utf-8", "surrogatepass"), encoded, extra))).hexdigest()[:32]
+    told = encoder.serializer.dumps(
+        _in_order([encoder.serializer.name, schedule.args, dict(schedule.kwargs), dict(schedule.headers)])
+    )
+    digest = hashlib.sha256(b"\0".join((told, encoded, extra))).hexdigest()[:32]
     first_mark = schedule.timing.moment_ms(schedule.zone) - 1 if isinstance(schedule.timing, At) else None
     return ScheduleRecord(
         schedule.name,
@@ -143,14 +145,17 @@ def payload_of_tick(schedule: Schedule, tick: int | None, fired_ms: int, encoder
 
 
 def _in_order(value: Any) -> Any:
-    """What has the same `repr` in every process with an equal value: sets have no order of their own."""
+    """What encodes to the same bytes in every process with an equal value: sets have no order of their own."""
     if isinstance(value, Mapping):
-        return sorted(f"{_in_order(key)!r}: {_in_order(each)!r}" for key, each in value.items())
+        pairs = [[_in_order(key), _in_order(each)] for key, each in value.items()]
+        return ["dict", sorted(pairs, key=repr)]
     if isinstance(value, Set):
-        return sorted(repr(_in_order(each)) for each in value)
+        return ["set", sorted((_in_order(each) for each in value), key=repr)]
     if isinstance(value, list | tuple):
-        return [_in_order(each) for each in value]
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+        return [type(value).__name__, [_in_order(each) for each in value]]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__qualname__, [_in_order(getattr(value, each.name)) for each in fields(value)]]
+    return value
 
 
 def _check_size(schedule: Schedule, payload: bytes, encoder: Encoder) -> None:

@@ -42,6 +42,7 @@ MOST_SLEEP_S = 0.5  # what is changed at run time is in effect after that
 PAGE = 1000  # schedules a look
 MOST_AT_ONCE = 20_000
 FIRE_A_CALL = 200  # bounds the time of one script call
+BYTES_A_CALL = 4 * 1024 * 1024
 PIECES_AHEAD = 4
 BREATH_S = 0.005  # other tasks of the loop wait no longer than that
 MOST_BACKOFF_S = 60.0
@@ -172,6 +173,8 @@ class QueueScheduler:
         if time.monotonic() - self._forgot_s > FORGET_S:
             self._forgot_s = time.monotonic()
             self._known_before, self._known = self._known, {}
+            now_s = time.monotonic()
+            self._left_alone = {name: left for name, left in self._left_alone.items() if left.until_s > now_s}
         unknown = {each.name: each for each in due if self._recall(each) is None}
         if not unknown:
             return
@@ -228,8 +231,10 @@ class QueueScheduler:
         piece: list[Prepared] = []
         try:
             for each in due:
+                if self._stopped.is_set():
+                    break
                 piece += await self._prepare(each)
-                if len(piece) == FIRE_A_CALL:
+                if sum(len(prepared.steps) for prepared in piece) >= FIRE_A_CALL:
                     await pieces.put(piece)
                     piece = []
                 if time.monotonic() - breath_s > BREATH_S:
@@ -247,22 +252,10 @@ class QueueScheduler:
             return []  # it has been changed since the look
         try:
             decision = plan(known.schedule, due.mark, max(self._redis_now_ms(), due.due_ms))
-            steps = steps_of(known.schedule, decision, due)
-            if not self._client.middleware:
-                steps = [self._with_job(known, known.schedule, step) if step.job_id else step for step in steps]
+            return [Prepared(due, known, steps_of(known.schedule, decision, due))]
         except Exception as error:  # only this one is not to be fired
             await self._leave_alone(due, f"{type(error).__name__}: {error}")
             return []
-        return [Prepared(due, known, steps)]
-
-    def _with_job(self, known: Known, schedule: Schedule, step: NewFiring) -> NewFiring:
-        fired_ms = max(step.due_ms or 0, self._redis_now_ms())
-        return step._replace(
-            queue=self.queue,
-            when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
-            payload=payload_of_tick(schedule, step.tick, fired_ms, self._client),
-            extra=known.extra,
-        )
 
     async def _fire_pieces(self, pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
         while (waiting := await pieces.get()) is not None:
@@ -275,34 +268,67 @@ class QueueScheduler:
                     for each in ready:
                         await self._fire_within_middleware(each)
                 else:
-                    await self._fire([(each.due, step) for each in ready for step in each.steps])
+                    await self._fire_at_once(ready)
 
     async def _wait_until(self, due_ms: int) -> None:
         wait_ms = due_ms - self._redis_now_ms()
         if wait_ms > 0:
             await asyncio.sleep((wait_ms + 1) / 1000)
 
+    async def _fire_at_once(self, ready: Sequence[Prepared]) -> None:
+        """Fire what is due, so much a call that no script takes long and no call is large."""
+        batch: list[tuple[DueSchedule, NewFiring]] = []
+        size_bytes = 0
+        for due, known, steps in ready:
+            for step in steps:
+                try:
+                    with_job = self._with_job(known, known.schedule, step) if step.job_id else step
+                except Exception as error:  # its arguments do not encode
+                    await self._leave_alone(due, f"{type(error).__name__}: {error}")
+                    break
+                batch.append((due, with_job))
+                size_bytes += len(with_job.payload)
+                if len(batch) == FIRE_A_CALL or size_bytes > BYTES_A_CALL:
+                    await self._fire(batch)
+                    batch, size_bytes = [], 0
+                    if self._stopped.is_set():
+                        return
+        if batch:
+            await self._fire(batch)
+
     async def _fire_within_middleware(self, prepared: Prepared) -> None:
         """One schedule: its middleware is around the call that enqueues its job, as around any other enqueue."""
         due, known, steps = prepared
+        redis_is_away: Exception | None = None
         try:
             for step in steps:
                 async with AsyncExitStack() as stack:
                     if step.job_id:
                         schedule = await within_middleware(self._client, self.queue, known.schedule, stack)
                         step = self._with_job(known, schedule, step)
-                    await self._fire([(due, step)])
-        except (RedisError, OSError):
-            raise
-        except Exception as error:  # the middleware's
+                    try:
+                        await self._fire([(due, step)])
+                    except (RedisError, OSError) as error:
+                        redis_is_away = error
+                        raise
+        except Exception as error:  # the middleware's, whatever it is
+            if error is redis_is_away:
+                raise
             await self._leave_alone(due, f"{type(error).__name__}: {error}")
 
+    def _with_job(self, known: Known, schedule: Schedule, step: NewFiring) -> NewFiring:
+        fired_ms = max(step.due_ms or 0, self._redis_now_ms())
+        return step._replace(
+            queue=self.queue,
+            when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
+            payload=payload_of_tick(schedule, step.tick, fired_ms, self._client),
+            extra=known.extra,
+        )
+
     async def _fire(self, batch: Sequence[tuple[DueSchedule, NewFiring]]) -> None:
-        for first in range(0, len(batch), FIRE_A_CALL):
-            piece = batch[first : first + FIRE_A_CALL]
-            verdicts = await self.store.fire([step for _, step in piece])
-            for (due, step), verdict in zip(piece, verdicts, strict=True):
-                await self._take_note(due, step, verdict)
+        verdicts = await self.store.fire([step for _, step in batch])
+        for (due, step), verdict in zip(batch, verdicts, strict=True):
+            await self._take_note(due, step, verdict)
 
     async def _take_note(self, due: DueSchedule, step: NewFiring, verdict: FiringKind) -> None:
         if verdict == "not storable":

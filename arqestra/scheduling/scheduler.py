@@ -7,11 +7,14 @@ may run, and none of them leads: `queue_scheduler.py` tells why each tick is fir
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, tzinfo
 
+from ..keys import DEFAULT_QUEUE
 from .coded import CodedSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
+from .timetable import Timetable
 from .zone import local_zone
 
 __all__ = ("Scheduler",)
@@ -40,7 +43,9 @@ class Scheduler:
         age_s: float = 0.0,
     ) -> None:
         self.home = home or client.default_queue_name
-        coded = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked_schedules(schedules)]
+        given = schedules.schedules() if isinstance(schedules, Timetable) else checked_schedules(schedules)
+        checked = [_named_after_its_queue(each, self.home) for each in given]
+        coded = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
         self.coded = CodedSchedules(client.store, client, coded, age_s)
         homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in coded)))
         self.parts = [QueueScheduler(client, queue, self.coded) for queue in homes]
@@ -77,3 +82,11 @@ class Scheduler:
 
 def _zone_of(schedule: Schedule, zone: tzinfo | None) -> tzinfo:
     return zone or (local_zone() if schedule.of_cron else UTC)
+
+
+def _named_after_its_queue(schedule: Schedule, home: str) -> Schedule:
+    """arq's cron jobs are named after their functions: two applications that share a Redis may have one of a name."""
+    queue = schedule.queue or home
+    if not schedule.of_cron or queue == DEFAULT_QUEUE:
+        return schedule
+    return replace(schedule, name=f"{schedule.name}@{queue}")

@@ -38,6 +38,7 @@ _OUTCOMES: dict[str, Outcome] = {
 }
 _STATES: dict[str, Outcome] = {"queued": "queued", "running": "running"}
 MOST_RUNS_AHEAD = 10_000
+LAST_MOMENT_MS = 253_370_764_800_000  # the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,8 @@ class Schedules:
         runs: _Times = []
         while len(runs) < count and tick is not None:
             tick = schedule.next_after(tick)
+            if tick is not None and tick > LAST_MOMENT_MS:
+                break
             if tick is not None:
                 runs.append(datetime.fromtimestamp(tick / 1000, schedule.zone))
         return runs

@@ -42,11 +42,14 @@ class Timetable(list[Any]):
         self.serializer = serializer
         self.timezone = None if timezone is None else zone_of(timezone, "Timetable: timezone")
         self.queue = queue
-        super().__init__(map(self._with_defaults, schedules))
-        checked_schedules(self, beside_cron_jobs=True)
+        super().__init__(schedules)
+        self.schedules()
 
-    def _with_defaults(self, each: Any) -> Any:
-        """A schedule with its queue and zone, so that workers and scheduler processes fire the same."""
-        if not isinstance(each, Schedule):
-            return each
-        return replace(each, queue=each.queue or self.queue, zone=each.zone or self.timezone)
+    def schedules(self) -> list[Schedule]:
+        """The schedules with their queues and zones, and cron jobs as schedules: the same for workers and scheduler
+        processes.
+        """
+        return [
+            replace(each, queue=each.queue or self.queue, zone=each.zone or self.timezone)
+            for each in checked_schedules(self, beside_cron_jobs=True)
+        ]

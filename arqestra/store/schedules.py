@@ -190,17 +190,18 @@ class ScheduleStore:
         :param rev: as the call before this one told, if all of these were defined so then: if nothing has changed
             since, nothing is compared
         """
-        verdicts = ""
+        verdicts, first_rev = "", ""
         for first in range(0, max(1, len(digests)), NAMES_A_CALL):
             flat = [field for pair in digests[first : first + NAMES_A_CALL] for field in pair]
             before = "" if started_ms is None else started_ms
             reply = await self._store.call("schedule_keep", self.home, age_ms, before, rev, *flat)
             started_ms, new_rev, of_piece = reply[0], reply[1].decode(), reply[2].decode()
             rev = new_rev if rev == new_rev else ""  # something has changed: the rest is compared
+            first_rev = first_rev or new_rev
             verdicts += of_piece
         assert started_ms is not None
         of_names = dict(zip((name for name, _ in digests), verdicts, strict=True))
-        return Kept(started_ms, new_rev, of_names)
+        return Kept(started_ms, first_rev if first_rev == new_rev else "", of_names)
 
     async def put(self, record: ScheduleRecord, *, started_ms: int | None) -> tuple[str, str]:
         """Define a schedule.

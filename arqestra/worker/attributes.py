@@ -12,13 +12,15 @@ from arq.cron import CronJob
 from arq.utils import import_string, to_seconds
 from arq.worker import Function, func
 
+from ..errors import SettingsError
 from ..function import job
 from ..pool import Pool
-from ..scheduling.definition import checked_schedules
+from ..scheduling.definition import Schedule, checked_schedules
+from ..scheduling.timetable import Timetable
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 
-__all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle")
+__all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle", "schedules_of")
 
 logger = logging.getLogger("arq.worker")
 
@@ -43,7 +45,7 @@ class WorkerAttributes:
         if options.cron_jobs is not None and not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
             raise RuntimeError("cron_jobs, must be instances of CronJob")
         timetable = [*(options.schedules or ()), *(options.cron_jobs or ())]
-        self.schedules = checked_schedules(timetable, beside_cron_jobs=True)
+        self.schedules = schedules_of(options)
         self.cron_jobs = [each for each in timetable if isinstance(each, CronJob)]
         self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
         if not self.functions:
@@ -90,6 +92,24 @@ class WorkerAttributes:
         self.timezone = options.timezone or datetime.now().astimezone().tzinfo
         self._job_completion_wait = to_seconds(options.job_completion_wait)
         self.handles_signals = options.handle_signals
+
+
+def schedules_of(options: WorkerOptions) -> list[Schedule]:
+    """The schedules of a worker, its unique cron jobs among them.
+
+    :raises SettingsError: two have one name, or one names no queue and the worker serves several
+    """
+    given = options.schedules or ()
+    own = given.schedules() if isinstance(given, Timetable) else given
+    found = checked_schedules([*own, *(options.cron_jobs or ())], beside_cron_jobs=True)
+    if options.queues is not None and len(options.queues) > 1 and options.cron_queue is None:
+        for each in found:
+            if each.queue is None and not each.of_cron:
+                raise SettingsError(
+                    f"schedules: {each.name!r} names no queue, and this worker serves several: expected queue= of "
+                    "schedule(...) or its function, or the setting cron_queue"
+                )
+    return found
 
 
 def _function(given: Any) -> Function:

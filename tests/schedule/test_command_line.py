@@ -87,7 +87,11 @@ async def test_it_fires_the_schedules_of_its_target_and_ends_at_a_signal(
     assert f"scheduler of {queue}" in output
     assert "jobs were fired by this process" in output
     infos = {info.name: info for info in await pool.schedules.list()}
-    expected = {"LIST": {"from-list"}, "TIMETABLE": {"from-timetable", "daily"}, "Settings": {"from-settings", "arqs"}}
+    expected = {
+        "LIST": {"from-list"},
+        "TIMETABLE": {"from-timetable", "daily"},
+        "Settings": {"from-settings", "arqs@first"},
+    }
     assert set(infos) == expected[target]
     if target == "TIMETABLE":
         assert infos["daily"].words == "at 09:00 every day, Asia/Seoul"

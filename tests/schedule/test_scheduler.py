@@ -784,3 +784,28 @@ async def test_a_schedule_that_cannot_be_fired_is_tried_again_less_and_less_ofte
         before = looks
         await asyncio.sleep(1.5)
         assert looks - before < 20  # it does not spin
+
+
+class Refusing(Middleware):
+    """Raises what looks as if Redis were away, for one schedule."""
+
+    @asynccontextmanager
+    async def around_enqueue(self, call: EnqueuedCall) -> AsyncIterator[None]:
+        if call.function == "slow":
+            raise ConnectionRefusedError("the service that gives out tokens")
+        yield
+
+
+async def test_a_middleware_that_cannot_reach_something_stops_its_schedule_alone(pool: Pool) -> None:
+    bad = schedule(at(datetime.now(UTC) - timedelta(seconds=1)), jobs.slow)
+    async with working(pool, schedules=[bad, schedule(FAST, jobs.note)], middleware=[Refusing()]):
+        await fired(pool, "note", 10, outcome="complete")
+        assert "the service that gives out tokens" in (await pool.schedules.get("slow")).problem
+
+
+async def test_cron_jobs_of_two_applications_with_one_name_are_two_schedules(pool: Pool) -> None:
+    first = [cron(jobs.note, name="tidy", second=set(range(0, 60, 2)))]
+    second = [cron(jobs.note, name="tidy", second=set(range(1, 60, 2)))]
+    async with working(pool, queue_name="a", cron_jobs=first), working(pool, queue_name="b", cron_jobs=second):
+        await fired(pool, "tidy@a", 1, outcome="complete")
+        await fired(pool, "tidy@b", 1, outcome="complete")

@@ -10,6 +10,7 @@ import pytest
 
 from arqestra import Unique, at, cron, every, job, schedule
 from arqestra.scheduling.definition import Schedule, schedule_of_cron
+from arqestra.store.schedules import NewFiring
 from tests.schedule.stage import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, Process, Stage
 
 
@@ -885,3 +886,40 @@ async def test_a_clock_that_was_wrong_for_a_moment_silences_nothing(stage: Stage
     assert await stage.fired(-50 * MINUTE_MS) == 0
 
     assert [await stage.fired(MINUTE_MS) for _ in range(52)] == [1] * 49 + [0] + [1] * 2
+
+
+@pytest.mark.parametrize("how", ["resumed", "defined anew"])
+async def test_ticks_of_a_wrong_clock_that_were_passed_over_are_due_at_their_time(stage: Stage, how: str) -> None:
+    await stage.upsert(minutely())
+    await stage.turn()
+    assert await stage.fired(MINUTE_MS) == 1
+    stage.clock.advance(DAY_MS)
+    if how == "resumed":
+        await stage.store.set("report", "pause")
+        await stage.store.set("report", "resume")
+    else:
+        await stage.upsert(schedule(every(60), "report", start=datetime(2000, 1, 1, tzinfo=UTC)))
+    await stage.turn()
+    assert await stage.fired(MINUTE_MS) == 1
+    assert await stage.fired(-DAY_MS) == 0
+
+    assert sum([await stage.fired(MINUTE_MS) for _ in range(5)]) >= 4
+
+
+async def test_a_problem_is_told_until_the_schedule_is_fired(stage: Stage) -> None:
+    await stage.upsert(minutely())
+    await stage.turn()
+    stage.clock.advance(5 * MINUTE_MS)  # ticks are missed: the first step drops them
+    dropped, tick = await stage.look()
+    stored = await stage.stored()
+    assert stored is not None
+    assert await stage.fire([dropped]) == ["done"]
+    note = NewFiring("report", 0, stored.rev, 0, 0, None, "!", "", 0, payload=b"no")
+    assert await stage.fire([note]) == ["done"]
+    stored = await stage.stored()
+    assert stored is not None
+    assert stored.problem == "no"
+    assert await stage.fire([tick]) == ["fired"]
+    stored = await stage.stored()
+    assert stored is not None
+    assert stored.problem == ""

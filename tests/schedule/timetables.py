@@ -29,7 +29,7 @@ TIMETABLE = Timetable(
 class Settings:
     functions = [note]  # noqa: RUF012 - a settings class
     queues = ["first", "second"]  # noqa: RUF012
-    schedules = [schedule(every(0.1), "note", name="from-settings")]  # noqa: RUF012
+    schedules = [schedule(every(0.1), "note", name="from-settings", queue="first")]  # noqa: RUF012
     cron_jobs = [cron(note, name="arqs", second=set(range(60)))]  # noqa: RUF012
     redis_settings = URL
     serializer = "msgpack"

@@ -97,7 +97,9 @@ end
 local function move_on(name, at)
   local key = SCHEDULE .. name
   call('HSET', key, 'mark', argv[at + 4])
-  call('HDEL', key, 'problem')
+  if argv[at + 10] ~= '' then
+    call('HDEL', key, 'problem')
+  end
   call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and PARKED or argv[at + 5], name)
   if argv[at + 5] == '' and call('HGET', key, 'source') == 'api' then
     call('ZADD', SEEN, now, name)
@@ -124,20 +126,24 @@ local function fire(at)
   if not rev or removed then
     return '0'
   end
-  local has_job = argv[at + 10] ~= ''
-  local job = has_job and decoded_job(at)
   if due == '' then
+    local job = decoded_job(at)
     return job and start_run(name, math.floor(now), at, job) or 'x'
+  elseif note == '!' then
+    if rev == argv[at + 2] then
+      call('HSET', SCHEDULE .. name, 'problem', argv[at + 13])
+    end
+    return '.'
   end
   local stored = tonumber(call('ZSCORE', SCHEDULES .. home, name) or -1)
   if rev ~= argv[at + 2] or tonumber(mark) ~= tonumber(argv[at + 3]) or stored ~= tonumber(due) then
     return '0'
   elseif tonumber(due) > now then
     return 'e'
-  elseif note == '!' then
-    call('HSET', SCHEDULE .. name, 'problem', argv[at + 13])
-    return '.'
-  elseif has_job and not job then
+  end
+  local has_job = argv[at + 10] ~= ''
+  local job = has_job and decoded_job(at)
+  if has_job and not job then
     return 'x'
   end
   move_on(name, at)

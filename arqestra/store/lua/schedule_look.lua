@@ -32,7 +32,7 @@ local after = call('ZRANGEBYSCORE', SCHEDULES .. home, '(' .. now + ARGV[2], '('
 if after[2] then
   reply[2] = tonumber(after[2]) - now
 end
-if not went_back and call('EXISTS', SCHEDULES .. home) == 1 and (now > latest + 60000 or now < latest) then
+if not went_back and call('EXISTS', SCHEDULES .. home) == 1 and (now > latest + CLOCK_TOLERANCE_MS or now < latest) then
   call('SET', CLOCK .. home, string.format('%.0f', now), 'PX', 30 * 86400000)
 end
 return reply

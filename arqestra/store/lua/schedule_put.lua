@@ -31,6 +31,7 @@ if not known or removed or timing_before ~= timing then
   else
     mark = math.max(tonumber(mark or 0), now)
   end
+  call('HDEL', key, 'fired_from')
 end
 call('HSET', key, 'digest', digest, 'timing', timing, 'serializer', ARGV[8], 'spec', ARGV[9], 'payload', ARGV[10],
   'extra', ARGV[11], 'source', source, 'gen', gen, 'changed', now, 'mark', mark, 'home', home)

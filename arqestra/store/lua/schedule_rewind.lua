@@ -16,7 +16,9 @@ for i = 2, #ARGV do
       call('HSET', SCHEDULE .. name, field, now)
     end
   end
-  if tonumber(call('ZSCORE', SEEN, name) or 0) > now then
+  if call('HGET', SCHEDULE .. name, 'source') == 'api' then
+    call('ZREM', SEEN, name)  -- it may have been over at that time
+  elseif tonumber(call('ZSCORE', SEEN, name) or 0) > now then
     call('ZADD', SEEN, 'XX', now, name)
   end
   if call('HEXISTS', SCHEDULE .. name, 'paused') == 0 then

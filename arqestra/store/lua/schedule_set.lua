@@ -26,7 +26,7 @@ elseif what == 'resume' then
   if not paused then
     return 0
   end
-  call('HDEL', key, 'paused')
+  call('HDEL', key, 'paused', 'fired_from')
   call('HSET', key, 'mark', math.max(tonumber(mark), now))
   call('ZADD', SCHEDULES .. home, 0, name)
 else
