@@ -55,7 +55,7 @@ async def show(shell: Shell, name: Name) -> None:
             ("time zone", info.timezone),
             ("function", info.function),
             ("queue", info.queue),
-            ("defined", f"in code ({info.source})" if info.source == "code" else "at run time"),
+            ("defined", "in code" if info.source == "code" else "at run time"),
             ("state", _state(info) or "active"),
             ("next", _moment(info.next_run, now_ms)),
             ("last", _last(runs, now_ms)),

@@ -20,6 +20,15 @@ from .worker import supervise
 __all__ = ("dev",)
 
 
+class HastySupervisor(Supervisor):
+    """One that waits for no job when it is to end: who develops wants the terminal back."""
+
+    def stop(self) -> None:
+        """Let the processes give their jobs back and end at once."""
+        super().stop()
+        super().stop()
+
+
 def dev(
     settings: Annotated[str, typer.Argument(help="import string of a settings class, as worker.WorkerSettings")],
     redis_url: Annotated[
@@ -64,5 +73,5 @@ def _run(settings: str, url: str, *, watch: bool, verbose: bool) -> int:
         typer.echo("changes of the code are not seen: pip install watchfiles", err=True)
         watch = False
     overrides: dict[str, Any] = {"redis_settings": url}
-    supervisor = Supervisor([Program(settings, overrides, log_config)], burst=False)
+    supervisor = HastySupervisor([Program(settings, overrides, log_config)], burst=False)
     return asyncio.run(supervise(supervisor, Path() if watch else None, python_only=True))

@@ -44,11 +44,17 @@ async def doctor(
     shell.out.document({"verdict": worst, "findings": [each._asdict() for each in findings]})
     shell.out.table(
         ("checked", "verdict", "found"),
-        ((each.subject, each.level, each.text + (f"\n→ {each.advice}" if each.advice else "")) for each in findings),
+        (row for each in findings for row in _rows(each)),
     )
     code = CODES[worst]
     if code:
         raise typer.Exit(2 if strict else code)
+
+
+def _rows(each: Finding) -> list[tuple[str, str, str]]:
+    """A finding and below it what to do."""
+    rows = [(each.subject, str(each.level), each.text)]
+    return [*rows, ("", "", f"→ {each.advice}")] if each.advice else rows
 
 
 async def _queue(shell: Shell, name: str) -> list[Finding]:

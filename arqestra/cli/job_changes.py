@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from arq.jobs import DeserializationError
 
 from ..errors import ArqestraError, SettingsError
 from ..queue import DeadJob
@@ -124,6 +125,8 @@ async def _retry_one(shell: Shell, job_id: str) -> Done:
     queue = await locate(shell.pool, job_id, shell.chosen_queue)
     try:
         await shell.pool.job(job_id, queue=queue).retry()
+    except DeserializationError:
+        return Done(job_id, f"not {shell.pool.serializer.name}: see --serializer", FAILED)
     except ArqestraError as error:
         return Done(job_id, str(error).removeprefix(f"job {job_id}: "), FAILED)
     return Done(job_id, "queued")

@@ -48,15 +48,16 @@ class Row:
                 function, enqueued_ms = payload.function, payload.enqueued_ms
                 arguments = shown(function, payload.args, payload.kwargs)
             except DeserializationError:
-                note = f"not {pool.serializer.name}: see --serializer"
+                note = _other_serializer(pool)
         return cls(entry.id, queue, entry.state, function, arguments, enqueued_ms, entry.due_ms, note)
 
     @classmethod
-    def of_dead(cls, dead: DeadJob) -> "Row":
+    def of_dead(cls, pool: Pool, dead: DeadJob) -> "Row":
         """Of a job in the dead set."""
         arguments = shown(dead.function or "", dead.args, dead.kwargs)
+        note = dead.reason if dead.function is not None else _other_serializer(pool)
         died_ms = int(dead.died.timestamp() * 1000)
-        return cls(dead.job_id, dead.queue, "dead", dead.function, arguments, None, died_ms, dead.reason)
+        return cls(dead.job_id, dead.queue, "dead", dead.function, arguments, None, died_ms, note)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -121,6 +122,10 @@ class JobView:
             return None
         due = float(parts[2])
         return parts[0].split(".")[0], int(parts[1]), int(due if due >= 0 else due % 10**13), int(parts[3])
+
+
+def _other_serializer(pool: Pool) -> str:
+    return f"not {pool.serializer.name}: see --serializer"
 
 
 async def locate(pool: Pool, job_id: str, chosen_queue: str | None) -> str:

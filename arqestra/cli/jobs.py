@@ -113,7 +113,7 @@ class _Search:
                 if self._oldest_ms is not None and job.died.timestamp() * 1000 < self._oldest_ms:
                     return
                 if self._fits_dead(job):
-                    yield Row.of_dead(job)
+                    yield Row.of_dead(self._pool, job)
 
     def _fits(self, function: str | None, enqueued_ms: int | None) -> bool:
         if self._function is not None and function != self._function:

@@ -169,14 +169,14 @@ class errors_as_exit_codes:  # noqa: N801 - used as a statement
         match error:
             case Stop(code=code):
                 _end(str(error), code)
+            case DeserializationError():  # a SerializationError too
+                _end(f"{_with_cause(error)}. Give the workers' --serializer: pickle, msgpack or json", FAILED)
             case SettingsError() | ArgumentsError() | SerializationError():
                 _end(_with_cause(error), USAGE)
             case RedisConnectionError() | RedisTimeoutError():
                 _end(str(_unreachable(self._url, error)), USAGE)
             case RedisError():
                 _end(f"Redis refused: {error}", FAILED)
-            case DeserializationError():
-                _end(f"{_with_cause(error)}: give the workers' --serializer (pickle, msgpack or json)", FAILED)
             case ArqestraError() | ResultNotFound():
                 _end(str(error), FAILED)
             case TimeoutError():
@@ -186,7 +186,8 @@ class errors_as_exit_codes:  # noqa: N801 - used as a statement
 
 
 def _with_cause(error: BaseException) -> str:
-    return str(error) if error.__cause__ is None else f"{error}: {error.__cause__}"
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error}: {str(cause) or type(cause).__name__}"
 
 
 def _end(message: str, code: int) -> NoReturn:

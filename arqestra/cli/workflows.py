@@ -73,8 +73,8 @@ async def show(
             ("states", _states(document["states"])),
             ("created", when(_ms(record, "created"), now_ms)),
             ("ended", when(_ms(record, "ended"), now_ms)),
-            ("events", document["events"]),
-            ("replays", document["replays"]),
+            ("events", document["events"] or None),
+            ("replays", document["replays"] or None),
         )
     )
     jobs = [node for node in graph.nodes if node.kind == "job"]
