@@ -36,4 +36,4 @@ class WorkerSettings:
     functions = ALL
     serializer = "msgpack"
     allow_abort_jobs = True
-    schedules = [schedule("0 3 * * *", double, args=(21,), name="nightly", timezone="Asia/Seoul")]
+    schedules = (schedule("0 3 * * *", double, args=(21,), name="nightly", timezone="Asia/Seoul"),)

@@ -41,7 +41,7 @@ async def test_dev_runs_everything_and_leaves_nothing(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     output = tmp_path / "output.txt"
     with output.open("wb") as file:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220 - it only starts
             [sys.executable, "-m", "arqestra.cli", "dev", "worker.WorkerSettings"],
             cwd=tmp_path,
             env={**environment, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
@@ -74,7 +74,7 @@ async def test_dev_runs_everything_and_leaves_nothing(tmp_path: Path) -> None:
 
 async def _found(output: Path, pattern: str) -> str:
     async with asyncio.timeout(20):
-        while not (match := re.search(pattern, output.read_text())):  # noqa: ASYNC110 - a process writes it
+        while not (match := re.search(pattern, output.read_text())):  # noqa: ASYNC110, ASYNC240 - a process writes it
             await asyncio.sleep(0.02)
         return match[1]
 
