@@ -144,7 +144,7 @@ def check_queue(queue: QueueSurvey) -> list[Finding]:
             )
         )
     waiting = queue.due + queue.deferred + queue.held + queue.waiting
-    oldest_ms = 0 if queue.oldest_due_ms is None else queue.now_ms - queue.oldest_due_ms
+    oldest_ms = queue.oldest_due_age_ms
     if queue.paused:
         advice = f"arqestra queues resume {queue.name}"
         found.append(Finding(subject, "warning" if queue.due else "ok", f"paused, {_jobs(queue.due)} due", advice))

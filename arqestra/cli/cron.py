@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..clock import timestamp_ms
-from ..schedule.schedules import ScheduleInfo, ScheduleRun
+from ..scheduling.schedules import ScheduleInfo, ScheduleRun
 from .output import ago, span, when
 from .shell import Shell, command
 
@@ -21,7 +21,7 @@ async def list_schedules(shell: Shell) -> None:
     """List schedules of all queues, or of that of --queue: the next due first."""
     schedules = shell.pool.schedules
     infos = await schedules.list(queue=shell.chosen_queue)
-    runs = [await schedules.history(info.name, queue=info.queue) for info in infos]
+    runs = [await schedules.history(info.name) for info in infos]
     shell.out.document(
         {"schedules": [{**_document(info), "last": each[:1]} for info, each in zip(infos, runs, strict=True)]}
     )
@@ -44,8 +44,8 @@ async def list_schedules(shell: Shell) -> None:
 async def show(shell: Shell, name: Name) -> None:
     """Show a schedule: when it is due in words, and what becomes of missed and overlapping ticks."""
     schedules = shell.pool.schedules
-    info = await schedules.get(name, queue=shell.chosen_queue)
-    runs = await schedules.history(name, queue=info.queue)
+    info = await schedules.get(name)
+    runs = await schedules.history(name)
     shell.out.document({**_document(info), "history": runs})
     now_ms = _now_ms(shell)
     shell.out.fields(
@@ -67,21 +67,21 @@ async def show(shell: Shell, name: Name) -> None:
 
 async def run(shell: Shell, name: Name) -> None:
     """Enqueue the job of a schedule at once, also of a paused one, and print its id. Its ticks stay as they are."""
-    job = await shell.pool.schedules.run_now(name, queue=shell.chosen_queue)
+    job = await shell.pool.schedules.run_now(name)
     shell.out.document({"schedule": name, "id": job.job_id})
     shell.out.line(job.job_id)
 
 
 async def pause(shell: Shell, name: Name) -> None:
     """Fire a schedule no more until it is resumed, also if processes are started meanwhile."""
-    changed = await shell.pool.schedules.pause(name, queue=shell.chosen_queue)
+    changed = await shell.pool.schedules.pause(name)
     shell.out.document({"schedule": name, "paused": True, "changed": changed})
     shell.out.line(f"schedule {name}: {'paused' if changed else 'was paused already'}")
 
 
 async def resume(shell: Shell, name: Name) -> None:
     """Fire a paused schedule again. Ticks of the meantime are not made up for."""
-    changed = await shell.pool.schedules.resume(name, queue=shell.chosen_queue)
+    changed = await shell.pool.schedules.resume(name)
     shell.out.document({"schedule": name, "paused": False, "changed": changed})
     shell.out.line(f"schedule {name}: {'resumed' if changed else 'was not paused'}")
 
@@ -92,7 +92,7 @@ async def next_runs(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=10_000, help="how many")] = 5,
 ) -> None:
     """Say when a schedule will be due, in its time zone, without jitter."""
-    times = await shell.pool.schedules.next_runs(name, count, queue=shell.chosen_queue)
+    times = await shell.pool.schedules.next_runs(name, count)
     shell.out.document({"schedule": name, "next": times})
     now_ms = _now_ms(shell)
     if not times:
@@ -103,7 +103,7 @@ async def next_runs(
 
 async def history(shell: Shell, name: Name) -> None:
     """List the latest runs of a schedule, at most 20, the latest first."""
-    runs = await shell.pool.schedules.history(name, queue=shell.chosen_queue)
+    runs = await shell.pool.schedules.history(name)
     shell.out.document({"schedule": name, "history": runs})
     if not runs:
         shell.out.line(f"schedule {name} has not been fired yet")

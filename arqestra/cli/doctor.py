@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..store.look import find_queues, survey
+from ..store.look import QueueSurvey, find_queues, survey
 from ..store.server import read_server
 from .checks import Finding, check_queue, check_server
 from .shell import Shell, command, redacted
@@ -34,9 +34,10 @@ async def doctor(
     findings += check_server(await read_server(store))
     cut = False
     if not any(each.level == "problem" and each.subject == "scripts" for each in findings):
+        served = {queue for worker in await shell.pool.workers() if worker.alive for queue in worker.presence.queues}
         queues, cut = ([shell.queue], False) if shell.chosen_queue else await find_queues(store)
-        for queue in queues:
-            findings += await _queue(shell, queue)
+        for queue in sorted({*queues, *(() if shell.chosen_queue else served)}):
+            findings += check_queue(await _queue(shell, queue, registered=queue in served))
     if cut:
         text = "more than 100,000 keys: there may be queues that were not looked at"
         findings.append(Finding("queues", "ok", text, "name one by --queue"))
@@ -57,10 +58,10 @@ def _rows(each: Finding) -> list[tuple[str, str, str]]:
     return [*rows, ("", "", f"→ {each.advice}")] if each.advice else rows
 
 
-async def _queue(shell: Shell, name: str) -> list[Finding]:
+async def _queue(shell: Shell, name: str, *, registered: bool) -> QueueSurvey:
     """Of a queue that seems to have no worker, a second look: one may just be between two jobs."""
-    seen = await survey(shell.pool.store, name)
+    seen = (await survey(shell.pool.store, name))._replace(registered=registered)
     if not seen.served:
         await asyncio.sleep(SECOND_LOOK_S)
         seen = await survey(shell.pool.store, name)
-    return check_queue(seen)
+    return seen

@@ -37,7 +37,7 @@ async def list_queues(shell: Shell) -> None:
 
 
 def _row(each: QueueSurvey) -> tuple[Any, ...]:
-    oldest = "" if each.oldest_due_ms is None else span(max(0, each.now_ms - each.oldest_due_ms))
+    oldest = "" if each.oldest_due_ms is None else span(each.oldest_due_age_ms)
     running = f"{each.running:,}{'+' if each.cut else ''}"
     return (
         *(each.name, f"{each.due:,}", f"{each.deferred:,}", running, f"{each.held:,}", f"{each.waiting:,}"),
@@ -56,7 +56,7 @@ def _document(each: QueueSurvey) -> dict[str, Any]:
         "waiting": each.waiting,
         "dead": each.dead,
         "oldest_due": iso(each.oldest_due_ms),
-        "oldest_due_age_s": None if each.oldest_due_ms is None else max(0, each.now_ms - each.oldest_due_ms) / 1000,
+        "oldest_due_age_s": None if each.oldest_due_ms is None else each.oldest_due_age_ms / 1000,
         "workers_idle": each.idle_workers,
         "paused": each.paused,
     }

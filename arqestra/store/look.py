@@ -68,6 +68,7 @@ class QueueSurvey(NamedTuple):
     :ivar idle_workers: workers that wait for jobs of it
     :ivar cut: there are more running jobs than were looked at, some count as due or deferred
     :ivar has_health_check: a worker of it wrote arq's health check key
+    :ivar registered: a worker in the registry serves it; `survey` does not look there
     """
 
     name: str
@@ -86,11 +87,19 @@ class QueueSurvey(NamedTuple):
     dead: int
     cut: bool
     has_health_check: bool = False
+    registered: bool = False
+
+    @property
+    def oldest_due_age_ms(self) -> int:
+        """How long the oldest due job has been due; 0 if none is."""
+        return 0 if self.oldest_due_ms is None else max(0, self.now_ms - self.oldest_due_ms)
 
     @property
     def served(self) -> bool:
-        """Whether there is a sign of a worker: one that waits for jobs of it, runs one, or wrote its health check."""
-        return self.idle_workers > 0 or self.running > 0 or self.has_health_check
+        """Whether there is a sign of a worker. That of a health check is weak: it outlives a killed worker by an hour."""
+        if self.registered or self.idle_workers > 0 or self.running > 0:
+            return True
+        return self.has_health_check and self.oldest_due_age_ms < STUCK_AFTER_MS
 
 
 class JobTrace(NamedTuple):

@@ -69,6 +69,12 @@ def test_what_is_said_of_a_server(change: dict[str, object], subject: str, level
     [
         ({"due": 3, "idle_workers": 0}, "problem", "no worker serves it"),
         ({"due": 3, "idle_workers": 0, "has_health_check": True}, "ok", "3 jobs due"),
+        ({"due": 3, "idle_workers": 0, "registered": True}, "ok", "3 jobs due"),
+        (
+            {"due": 3, "idle_workers": 0, "has_health_check": True, "oldest_due_ms": NOW_MS - 90_000},
+            "problem",
+            "no worker serves it",
+        ),
         ({"due": 3, "idle_workers": 0, "running": 2}, "ok", "2 running"),
         ({"due": 3, "oldest_due_ms": NOW_MS - 600_000}, "warning", "the oldest for 10 min"),
         ({"due": 3, "idle_workers": 0, "paused": True}, "warning", "paused, 3 jobs due"),
