@@ -96,7 +96,7 @@ class QueueSurvey(NamedTuple):
 
     @property
     def served(self) -> bool:
-        """Whether there is a sign of a worker. That of a health check is weak: it outlives a killed worker by an hour."""
+        """Whether there is a sign of a worker. A health check is a weak one: it outlives a killed worker by an hour."""
         if self.registered or self.idle_workers > 0 or self.running > 0:
             return True
         return self.has_health_check and self.oldest_due_age_ms < STUCK_AFTER_MS
