@@ -1,9 +1,16 @@
-"""arqestra's command line: `arqestra worker worker.WorkerSettings`, `arqestra scheduler scheduler.SCHEDULES`."""
+"""arqestra's command line: processes (`worker`, `scheduler`, `dev`), jobs, queues, schedules, workflows, `doctor`."""
 
 import typer
 
+from .cron import cron_app
+from .dev import dev
+from .doctor import add_doctor
+from .enqueue import add_enqueue
+from .jobs import jobs_app
+from .queues import queues_app
 from .scheduler import scheduler
 from .worker import worker
+from .workflows import workflows_app
 
 __all__ = ("app", "main")
 
@@ -12,9 +19,17 @@ app = typer.Typer(
     help="An asyncio job queue on Redis or Valkey.",
     no_args_is_help=True,
     add_completion=True,
+    pretty_exceptions_show_locals=False,  # locals may hold passwords and arguments of jobs
 )
 app.command(name="worker")(worker)
 app.command(name="scheduler")(scheduler)
+app.command(name="dev")(dev)
+add_enqueue(app)
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(queues_app, name="queues")
+app.add_typer(cron_app, name="cron")
+app.add_typer(workflows_app, name="workflows")
+add_doctor(app)
 
 
 @app.callback()
@@ -24,4 +39,4 @@ def _group() -> None:
 
 def main() -> None:
     """The entry point of the command."""
-    app()
+    app(prog_name="arqestra")

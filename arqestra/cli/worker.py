@@ -14,7 +14,7 @@ from ..errors import SettingsError
 from ..settings import WorkerOptions
 from ..worker.supervisor import Program, Supervisor
 
-__all__ = ("worker",)
+__all__ = ("supervise", "worker")
 
 
 def worker(
@@ -56,7 +56,7 @@ def worker(
     logging.config.dictConfig(log_config)
     programs = [Program(each, overrides, log_config) for each in settings for _ in range(processes)]
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    sys.exit(asyncio.run(_supervise(Supervisor(programs, burst=burst), watch)))
+    sys.exit(asyncio.run(supervise(Supervisor(programs, burst=burst), watch)))
 
 
 def parse_queues(text: str) -> list[str] | dict[str, int]:
@@ -81,16 +81,21 @@ def parse_queues(text: str) -> list[str] | dict[str, int]:
     return weights
 
 
-async def _supervise(supervisor: Supervisor, watch: Path | None) -> int:
+async def supervise(supervisor: Supervisor, watch: Path | None, *, python_only: bool = False) -> int:
+    """Run a supervisor; returns the exit code.
+
+    :param watch: folder; its processes are replaced when files in it change
+    :param python_only: only Python files count: jobs may write others
+    """
     if watch is None:
         return await supervisor.run()
     try:
-        from watchfiles import awatch
+        from watchfiles import DefaultFilter, PythonFilter, awatch
     except ImportError:
         raise typer.BadParameter("--watch needs the package watchfiles: pip install watchfiles") from None
 
     async def restart_on_changes() -> None:
-        async for _ in awatch(watch):
+        async for _ in awatch(watch, watch_filter=PythonFilter() if python_only else DefaultFilter()):
             supervisor.restart()
 
     watching = asyncio.ensure_future(restart_on_changes())

@@ -37,7 +37,7 @@ class Store:
         self._clock = clock
         names = (
             *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
-            *("purge", "pause", "discard", "advance", "history", "signal"),
+            *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
             *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
             *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
             "presence",

@@ -1,0 +1,113 @@
+"""Arguments of jobs: as commands take them, and as they are shown. All that is shown of them goes through `shown`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ..clock import timestamp_ms
+from ..durations import seconds_of
+from ..errors import SettingsError
+from .output import compact
+
+__all__ = ("ShownArguments", "duration_s", "in_line", "json_arguments", "moment", "shown", "since_ms")
+
+
+class ShownArguments(NamedTuple):
+    """Arguments as they may be shown."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def shown(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ShownArguments:
+    """The arguments of a job as they may be shown.
+
+    :param function: name of the function that they are for
+    """
+    return ShownArguments(list(args), dict(kwargs))
+
+
+def in_line(function: str, arguments: ShownArguments, limit: int = 60) -> str:
+    """Arguments on one line: `'a.jpg', width=640`.
+
+    :param limit: characters at most
+    """
+    parts = [compact(value, limit) for value in arguments.args]
+    parts += [f"{name}={compact(value, limit)}" for name, value in arguments.kwargs.items()]
+    text = ", ".join(parts)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def json_arguments(args: str | None, kwargs: str | None) -> tuple[list[Any], dict[str, Any]]:
+    """The values of `--args` and `--kwargs`.
+
+    :raises SettingsError: they are no JSON list and object
+    """
+    positional = _json(args, "--args", '[1, "a"]') if args is not None else []
+    keywords = _json(kwargs, "--kwargs", '{"width": 640}') if kwargs is not None else {}
+    if not isinstance(positional, list):
+        raise SettingsError(f'--args: expected a JSON list such as [1, "a"], got {args}')
+    if not isinstance(keywords, dict):
+        raise SettingsError(f'--kwargs: expected a JSON object such as {{"width": 640}}, got {kwargs}')
+    odd = [name for name in keywords if name.startswith("_")]
+    if odd:
+        raise SettingsError(
+            f"--kwargs: expected names of the function's parameters, got {odd[0]!r}; see --help for options"
+        )
+    return positional, keywords
+
+
+def _json(text: str, option: str, example: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{option}: expected JSON such as {example}, got {text!r}: {error}") from None
+
+
+def duration_s(text: str | None, option: str) -> float | None:
+    """Seconds of an option: "60", "90s", "1h30m".
+
+    :raises SettingsError: something else
+    """
+    if text is None:
+        return None
+    try:
+        number: float | str = float(text)
+    except ValueError:
+        number = text
+    return seconds_of(number, option)
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A time of an option, in ISO 8601; one without an offset is local time.
+
+    :raises SettingsError: something else
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{option}: expected a time such as 2026-12-24T18:00 or ...+01:00, got {text!r}") from None
+    return found.astimezone() if found.tzinfo is None else found
+
+
+def since_ms(text: str | None) -> int | None:
+    """The time (ms) of `--since`: an ISO time, or how long ago ("2h").
+
+    :raises SettingsError: something else
+    """
+    if text is None:
+        return None
+    try:
+        found = moment(text, "--since")
+    except SettingsError:
+        try:
+            length_s = duration_s(text, "--since")
+        except SettingsError:
+            raise SettingsError(f"--since: expected a length such as 2h or a time in ISO 8601, got {text!r}") from None
+        assert length_s is not None
+        return timestamp_ms() - int(length_s * 1000)
+    assert found is not None
+    return int(found.timestamp() * 1000)

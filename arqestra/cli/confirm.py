@@ -1,0 +1,34 @@
+"""Asking before something is destroyed."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from .shell import FAILED, USAGE, Shell, Stop
+
+__all__ = ("DryRun", "Yes", "may")
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
+
+
+def may(shell: Shell, what: str, *, yes: bool, dry_run: bool, document: Any = None) -> bool:
+    """Whether it may be done. Asks, if there is a terminal to ask at.
+
+    :param what: "delete 3 jobs"
+    :param document: what a dry run prints as JSON, besides that it was one
+    :returns: False in a dry run, which has said then what would be done
+    :raises Stop: it may not
+    """
+    if dry_run:
+        shell.out.document({"dry_run": True, "would": what, **(document or {})})
+        shell.out.line(f"would {what}")
+        return False
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Stop(f"expected -y to {what}: there is no terminal to ask at (--dry-run says what would be done)", USAGE)
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+        raise Stop("nothing was done", FAILED)
+    return True

@@ -1,0 +1,77 @@
+"""`arqestra dev`: a Redis and one worker process for development, with one command."""
+
+import asyncio
+import importlib.util
+import logging.config
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from arq.logs import default_log_config
+
+from ..embedded import EmbeddedRedis
+from ..errors import EmbeddedRedisError
+from ..worker.supervisor import Program, Supervisor
+from .shell import USAGE, Stop, errors_as_exit_codes, redacted
+from .worker import supervise
+
+__all__ = ("dev",)
+
+
+class HastySupervisor(Supervisor):
+    """One that waits for no job when it is to end: who develops wants the terminal back."""
+
+    def stop(self) -> None:
+        """Let the processes give their jobs back and end at once."""
+        super().stop()
+        super().stop()
+
+
+def dev(
+    settings: Annotated[str, typer.Argument(help="import string of a settings class, as worker.WorkerSettings")],
+    redis_url: Annotated[
+        str | None,
+        typer.Option(envvar="REDIS_URL", help="use that Redis instead of starting one"),
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="of the Redis that is started")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder in which it keeps its data; default none is kept")] = None,
+    watch: Annotated[bool, typer.Option(help="replace the process when Python files below this folder change")] = True,
+    verbose: Annotated[bool, typer.Option(help="log more")] = False,
+) -> None:
+    """Run a Redis of its own and one worker process, which is replaced when the code changes. Ctrl-C ends everything.
+
+    Whatever redis_settings the settings class has, the worker uses this Redis. What is left is gone with it, unless
+    --data says where to keep it.
+    """
+    with errors_as_exit_codes():
+        try:
+            if redis_url is not None:
+                os.environ["REDIS_URL"] = redis_url
+            with EmbeddedRedis(data, port=port, use_environment=redis_url is not None) as redis:
+                _tell(redis.url, started=redis.kind != "REDIS_URL")
+                code = _run(settings, redis.url, watch=watch, verbose=verbose)
+        except EmbeddedRedisError as error:
+            raise Stop(str(error), USAGE) from None
+    sys.exit(code)
+
+
+def _tell(url: str, *, started: bool) -> None:
+    typer.echo(f"Redis {'started' if started else 'found'} at {redacted(url)}")
+    if started:
+        typer.echo(f"elsewhere: export REDIS_URL={url}")
+    typer.echo("Ctrl-C ends everything")
+
+
+def _run(settings: str, url: str, *, watch: bool, verbose: bool) -> int:
+    log_config = default_log_config(verbose)
+    logging.config.dictConfig(log_config)
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    os.environ["REDIS_URL"] = url  # for jobs that make a pool of their own
+    if watch and importlib.util.find_spec("watchfiles") is None:
+        typer.echo("changes of the code are not seen: pip install watchfiles", err=True)
+        watch = False
+    overrides: dict[str, Any] = {"redis_settings": url}
+    supervisor = HastySupervisor([Program(settings, overrides, log_config)], burst=False)
+    return asyncio.run(supervise(supervisor, Path() if watch else None, python_only=True))

@@ -1,0 +1,190 @@
+"""What is known of one job or of a row of a list, as commands show it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from arq.jobs import DeserializationError
+
+from ..history import AttemptError, decode_attempt_error
+from ..pool import Pool
+from ..queue import DeadJob
+from ..store.dead import read_dead_result
+from ..store.look import JobTrace, QueueEntry, find_queues, queue_of, trace_of
+from ..store.records import Sighting
+from ..wire import Payload, decode_payload, decode_result
+from .arguments import ShownArguments, shown
+from .output import iso
+
+__all__ = ("JobView", "Row", "locate", "view_of")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job in a list.
+
+    :ivar function: None if its payload does not decode with the serializer
+    :ivar moment_ms: when it is or was due; of a dead one, when it died
+    """
+
+    id: str
+    queue: str
+    state: str
+    function: str | None
+    arguments: ShownArguments
+    enqueued_ms: int | None
+    moment_ms: int | None
+    note: str = ""
+
+    @classmethod
+    def of_entry(cls, pool: Pool, queue: str, entry: QueueEntry) -> "Row":
+        """Of a job in a queue."""
+        function, arguments, enqueued_ms, note = None, ShownArguments([], {}), None, ""
+        if entry.payload is None:
+            note = "its payload is gone"
+        else:
+            try:
+                payload = decode_payload(pool.serializer, entry.payload)
+                function, enqueued_ms = payload.function, payload.enqueued_ms
+                arguments = shown(function, payload.args, payload.kwargs)
+            except DeserializationError:
+                note = _other_serializer(pool)
+        return cls(entry.id, queue, entry.state, function, arguments, enqueued_ms, entry.due_ms, note)
+
+    @classmethod
+    def of_dead(cls, pool: Pool, dead: DeadJob) -> "Row":
+        """Of a job in the dead set."""
+        arguments = shown(dead.function or "", dead.args, dead.kwargs)
+        note = dead.reason if dead.function is not None else _other_serializer(pool)
+        died_ms = int(dead.died.timestamp() * 1000)
+        return cls(dead.job_id, dead.queue, "dead", dead.function, arguments, None, died_ms, note)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "id": self.id,
+            "queue": self.queue,
+            "state": self.state,
+            "function": self.function,
+            "args": self.arguments.args,
+            "kwargs": self.arguments.kwargs,
+            "enqueued": iso(self.enqueued_ms),
+            ("died" if self.state == "dead" else "due"): iso(self.moment_ms),
+            "note": self.note or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """All that is known of a job.
+
+    :ivar result: decoded; None if it has not ended, or its result is gone
+    """
+
+    id: str
+    queue: str
+    status: str
+    sighting: Sighting
+    trace: JobTrace
+    payload: Payload | None = None
+    result: Any = None
+    remote_traceback: str | None = None
+    errors: list[AttemptError] = field(default_factory=list)
+
+    @property
+    def function(self) -> str:
+        found = self.result or self.payload
+        return found.function if found is not None else ""
+
+    @property
+    def arguments(self) -> ShownArguments:
+        found = self.result or self.payload
+        return ShownArguments([], {}) if found is None else shown(found.function, found.args, found.kwargs)
+
+    @property
+    def enqueued_ms(self) -> int | None:
+        if self.payload is not None:
+            return self.payload.enqueued_ms
+        return None if self.result is None else int(self.result.enqueue_time.timestamp() * 1000)
+
+    @property
+    def due_ms(self) -> int | None:
+        lease = self.lease
+        if lease is not None:
+            return lease[2]
+        return None if self.status in ("held", "waiting") else self.sighting.score
+
+    @property
+    def lease(self) -> tuple[str, int, int, int] | None:
+        """Worker, end of its lease, due time and crashes; None if no worker of ours holds it."""
+        parts = (self.sighting.lease or b"").decode(errors="replace").split("|")
+        if not self.sighting.in_progress or len(parts) != 4:
+            return None
+        due = float(parts[2])
+        return parts[0].split(".")[0], int(parts[1]), int(due if due >= 0 else due % 10**13), int(parts[3])
+
+
+def _other_serializer(pool: Pool) -> str:
+    return f"not {pool.serializer.name}: see --serializer"
+
+
+async def locate(pool: Pool, job_id: str, chosen_queue: str | None) -> str:
+    """The queue of a job: the one that was given; else the default, or the first other that has it."""
+    if chosen_queue is not None:
+        return chosen_queue
+    default = pool.default_queue_name
+    found = await queue_of(pool.store, job_id, [default])
+    if found is None and (await pool.store.peek(job_id, default)).result is None:
+        queues, _ = await find_queues(pool.store)
+        found = await queue_of(pool.store, job_id, queues)
+    return found or default
+
+
+async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView | None:
+    """What is known of a job; None if nothing is.
+
+    :raises DeserializationError: another serializer wrote it
+    """
+    queue = await locate(pool, job_id, chosen_queue)
+    sighting = await pool.store.peek(job_id, queue, payload=True)
+    trace = await trace_of(pool.store, queue, job_id)
+    data = sighting.result
+    if data is None and sighting.payload is None and trace.died_ms is not None:
+        data = await read_dead_result(pool, pool.store.keys, queue, job_id) or None
+    if data is None and sighting.payload is None and sighting.score is None:
+        return None
+    result, traceback, payload = None, None, None
+    if data is not None:
+        result, traceback = decode_result(pool.serializer, data)
+    elif sighting.payload is not None:
+        payload = decode_payload(pool.serializer, sighting.payload)
+    errors = [decode_attempt_error(entry) for entry in sighting.errors]
+    if result is not None and result.queue_name != "<unknown>":
+        queue = result.queue_name
+        trace = await trace_of(pool.store, queue, job_id)
+    status = _status(sighting, trace, result)
+    return JobView(job_id, queue, status, sighting, trace, payload, result, traceback, errors)
+
+
+def _status(sighting: Sighting, trace: JobTrace, result: Any) -> str:
+    if result is not None:
+        return _ended_status(result, trace)
+    if sighting.in_progress and sighting.score is not None:
+        return "running"
+    if sighting.score is None:
+        return "unknown"  # its payload is there and no queue has it
+    if sighting.score >= 8640000000000000:
+        return "waiting"
+    if sighting.score >= 8639999999999000:
+        return "held"
+    return "deferred" if sighting.score > sighting.now_ms else "queued"
+
+
+def _ended_status(result: Any, trace: JobTrace) -> str:
+    if result.success:
+        return "complete"
+    if isinstance(result.result, asyncio.CancelledError):
+        return "aborted"
+    if str(result.result) == "job expired":
+        return "expired"
+    return "dead" if trace.died_ms is not None else "failed"

@@ -1,0 +1,109 @@
+"""`arqestra queues`: how queues stand; pause, resume and purge them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ..store.look import QueueSurvey, find_queues, survey
+from .confirm import DryRun, Yes, may
+from .output import iso, span
+from .shell import FAILED, Shell, Stop, command
+
+__all__ = ("queues_app",)
+
+queues_app = typer.Typer(no_args_is_help=True, help="Look at queues; pause, resume and purge them.")
+Names = Annotated[list[str] | None, typer.Argument(help="names of queues; default that of --queue", show_default=False)]
+
+
+async def list_queues(shell: Shell) -> None:
+    """List queues with their jobs by state; with --queue that one alone.
+
+    Redis has no list of queues: those that hold jobs, have dead ones, schedules or waiting workers, or are paused, are
+    found among 100,000 keys.
+    """
+    names, cut = ([shell.queue], False) if shell.chosen_queue else await find_queues(shell.pool.store)
+    found = [await survey(shell.pool.store, name) for name in names]
+    shell.out.document({"queues": [_document(each) for each in found], "cut": cut})
+    if found:
+        shell.out.table(
+            ("queue", "due", "deferred", "running", "held", "waiting", "dead", "oldest due", "workers idle", "state"),
+            (_row(each) for each in found),
+            right=("due", "deferred", "running", "held", "waiting", "dead", "oldest due", "workers idle"),
+        )
+    else:
+        shell.out.line("no queue holds a job")
+    if cut:
+        shell.out.note("this Redis has more than 100,000 keys: there may be more queues; name one by --queue")
+
+
+def _row(each: QueueSurvey) -> tuple[Any, ...]:
+    oldest = "" if each.oldest_due_ms is None else span(each.oldest_due_age_ms)
+    running = f"{each.running:,}{'+' if each.cut else ''}"
+    return (
+        *(each.name, f"{each.due:,}", f"{each.deferred:,}", running, f"{each.held:,}", f"{each.waiting:,}"),
+        *(f"{each.dead:,}", oldest, each.idle_workers, "paused" if each.paused else ""),
+    )
+
+
+def _document(each: QueueSurvey) -> dict[str, Any]:
+    return {
+        "queue": each.name,
+        "due": each.due,
+        "deferred": each.deferred,
+        "running": each.running,
+        "running_cut": each.cut,
+        "held": each.held,
+        "waiting": each.waiting,
+        "dead": each.dead,
+        "oldest_due": iso(each.oldest_due_ms),
+        "oldest_due_age_s": None if each.oldest_due_ms is None else each.oldest_due_age_ms / 1000,
+        "workers_idle": each.idle_workers,
+        "paused": each.paused,
+    }
+
+
+async def pause(shell: Shell, names: Names = None) -> None:
+    """Let no worker take jobs of queues until they are resumed. What runs goes on, and enqueues are accepted."""
+    changed = {name: await shell.pool.queue(name).pause() for name in names or [shell.queue]}
+    _tell(shell, changed, "paused", "was paused already")
+
+
+async def resume(shell: Shell, names: Names = None) -> None:
+    """Let workers take jobs of paused queues again."""
+    changed = {name: await shell.pool.queue(name).resume() for name in names or [shell.queue]}
+    _tell(shell, changed, "resumed", "was not paused")
+
+
+def _tell(shell: Shell, changed: dict[str, bool], done: str, not_done: str) -> None:
+    shell.out.document({"queues": [{"queue": name, "changed": each} for name, each in changed.items()]})
+    for name, each in changed.items():
+        shell.out.line(f"queue {name}: {done if each else not_done}")
+
+
+async def purge(
+    shell: Shell,
+    name: Annotated[str, typer.Argument(help="name of the queue")],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Delete all jobs of a queue that no worker holds: due, deferred and held ones. Dead jobs stay."""
+    if shell.chosen_queue not in (None, name):
+        raise Stop(f"expected one queue, got {name} and --queue {shell.chosen_queue}", FAILED)
+    stands = await survey(shell.pool.store, name)
+    count = stands.entries - stands.running
+    facts = {"queue": name, "count": count}
+    if count == 0 and not dry_run:
+        shell.out.document(facts)
+        shell.out.line(f"queue {name} holds no job that could be deleted")
+        return
+    what = f"delete {count:,} job{'' if count == 1 else 's'} of queue {name}"
+    if may(shell, what, yes=yes, dry_run=dry_run, document=facts):
+        deleted = await shell.pool.queue(name).purge()
+        shell.out.document({"queue": name, "count": deleted})
+        shell.out.line(f"{deleted:,} deleted")
+
+
+command(queues_app, "list")(list_queues)
+command(queues_app, "pause")(pause)
+command(queues_app, "resume")(resume)
+command(queues_app, "purge")(purge)

@@ -1,0 +1,33 @@
+-- The state of a job, from its score and its lease record. Needs _score.
+
+-- When a lease of ours ends; nil for the record of a stock worker.
+local function lease_end_of(record)
+  return tonumber(string.match(record, '|(%d+)|%-?%d+|%d+$'))
+end
+
+local function is_held_by_worker(record, now)
+  if not record or string.sub(record, 1, 2) == '-|' then  -- see disown() in _limits
+    return false
+  end
+  return (lease_end_of(record) or now + 1) > now
+end
+
+local function state_of(score, record, now)
+  if is_held_by_worker(record, now) then
+    return 'running'
+  elseif score >= FAR_FUTURE then
+    return 'waiting'
+  elseif score >= HELD_SCORE then
+    return 'held'
+  end
+  return score > now and 'deferred' or 'queued'
+end
+
+-- Lease records of entries of a sorted set (id, score, id, score, ...), at most 1,000.
+local function leases_of(entries)
+  local names = {}
+  for i = 1, #entries, 2 do
+    names[#names + 1] = LEASE .. entries[i]
+  end
+  return #names > 0 and call('MGET', unpack(names)) or {}
+end

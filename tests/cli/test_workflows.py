@@ -1,0 +1,60 @@
+"""`arqestra workflows`."""
+
+from __future__ import annotations
+
+from arqestra import Pool, Worker, group
+from tests.cli.cli_jobs import double, fail, nap, order
+from tests.cli.conftest import CommandLine, plain, until
+
+
+async def test_flows_that_run_and_flows_that_ended(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
+    failed = await pool.enqueue_flow(double.s(1) | fail.s(), flow_id="failed")
+    await pool.enqueue_flow(group(nap.s(), nap.s()), flow_id="slow")
+    await failed.wait(10)
+
+    (running,) = (await arqestra("workflows", "list", "--json")).document["workflows"]
+    (ended,) = (await arqestra("workflows", "list", "--ended", "--json")).document["workflows"]
+    assert (running["id"], running["status"], running["done"], running["total"]) == ("slow", "running", 0, 2)
+    assert (ended["id"], ended["status"], ended["states"]) == ("failed", "failed", {"complete": 1, "failed": 1})
+    assert "failed graph fail failed 2 of 2" in plain((await arqestra("workflows", "list", "--ended")).out)
+
+    shown = (await arqestra("workflows", "show", "failed", "--json")).document
+    assert [(node["function"], node["state"]) for node in shown["nodes"]] == [
+        ("double", "complete"),
+        ("fail", "failed"),
+    ]
+    assert "2 fail failed 1 arq:queue failed~2" in plain((await arqestra("workflows", "show", "failed")).out)
+    mermaid = await arqestra("workflows", "show", "failed", "--mermaid")
+    assert mermaid.out.startswith('flowchart TD\n    n1["double"]:::complete\n    n2["fail"]:::failed\n    n1 --> n2\n')
+
+    retried = await arqestra("workflows", "retry", "failed")
+    assert (retried.code, retried.out) == (0, "flow failed: 1 job run again\n")
+    refused = await arqestra("workflows", "cancel", "slow")
+    cancelled = await arqestra("workflows", "cancel", "slow", "-y", "--reason", "enough")
+    assert refused.code == 2
+    assert (cancelled.code, cancelled.out) == (0, "flow slow: cancelled\n")
+    assert await pool.flow("slow").wait(10) == "cancelled"
+    assert "cancelled enough" in plain((await arqestra("workflows", "show", "slow")).out)
+    assert (await arqestra("workflows", "cancel", "slow", "-y")).code == 1
+
+
+async def test_a_durable_workflow(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
+    job = await pool.enqueue(order.options(job_id="order-7"), 7)
+    assert job is not None
+    assert await job.result(10) == 14
+
+    async def has_ended() -> bool:
+        return await pool.flow("order-7").status() == "complete"
+
+    await until(has_ended)
+    shown = (await arqestra("workflows", "show", "order-7", "--json")).document
+    assert (shown["kind"], shown["name"], shown["status"], shown["done"]) == ("workflow", "order", "complete", 1)
+    assert (await arqestra("workflows", "retry", "order-7")).code == 1
+
+
+async def test_a_flow_that_is_not_there(arqestra: CommandLine) -> None:
+    for words in (("show", "x"), ("cancel", "x", "-y"), ("retry", "x")):
+        ran = await arqestra("workflows", *words)
+        assert (ran.code, ran.out) == (1, "")
+        assert "there is no flow 'x'" in ran.err
+    assert (await arqestra("workflows", "list")).out == "no flow runs\n"
