@@ -51,6 +51,7 @@ from .limits import ConcurrencyLimit, RateLimit
 from .middleware import EnqueuedCall, Middleware
 from .pool import Pool
 from .queue import DeadJob, Queue
+from .redact import Redact
 from .retry import Backoff, Cancel, Snooze
 from .schedule.crontab import crontab
 from .schedule.definition import Schedule, schedule
@@ -117,6 +118,7 @@ __all__ = (
     "Pool",
     "Queue",
     "RateLimit",
+    "Redact",
     "RedisSettings",
     "RemoteError",
     "RemoteTraceback",

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "limits",
         "unique",
         "control",
+        "redact",
         "rebuild",
         "middleware",
         "signature",
