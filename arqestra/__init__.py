@@ -48,7 +48,7 @@ from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
 from .history import AttemptError
 from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
-from .middleware import EnqueuedCall, Middleware
+from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
 from .pool import Pool
 from .queue import DeadJob, Queue
 from .redact import Redact
@@ -86,6 +86,7 @@ __all__ = (
     "Duration",
     "Edge",
     "EmbeddedRedisError",
+    "EnqueuedBatch",
     "EnqueuedCall",
     "FailedJobs",
     "Flow",

@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
-from ..middleware import EnqueuedCall, Middleware
+from ..middleware import EnqueuedCall, Middleware, enter_call
 from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore
 from ..store.store import Store
 from .definition import Schedule
@@ -231,7 +231,7 @@ class QueueScheduler:
             return []
 
     async def _with_job(self, known: Known, step: NewFiring, stack: AsyncExitStack) -> NewFiring:
-        schedule = await within_middleware(self._client, self.queue, known.schedule, stack)
+        schedule = await within_middleware(self._client, self.queue, known.schedule, stack, step.job_id)
         fired_ms = max(step.due_ms or 0, self._redis_now_ms())
         return step._replace(
             queue=self.queue,
@@ -265,13 +265,14 @@ class QueueScheduler:
                 logger.warning("schedule %s: ticks up to %s were missed, and are not made up for", firing.name, last)
 
 
-async def within_middleware(client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack) -> Schedule:
+async def within_middleware(
+    client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack, job_id: str
+) -> Schedule:
     """The schedule with the headers that the middleware gives this enqueue of it."""
     if not client.middleware:
         return schedule
-    seen = EnqueuedCall(schedule.function, schedule.args, dict(schedule.kwargs), queue, dict(schedule.headers))
-    for middleware in client.middleware:
-        await stack.enter_async_context(middleware.around_enqueue(seen))
+    seen = EnqueuedCall(schedule.function, schedule.args, dict(schedule.kwargs), queue, dict(schedule.headers), job_id)
+    await enter_call(stack, client.middleware, seen)
     return schedule.with_headers(seen.headers)
 
 
