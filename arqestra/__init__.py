@@ -49,6 +49,7 @@ from .history import AttemptError
 from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
 from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
+from .observe.json_logs import JsonFormatter
 from .pool import Pool
 from .queue import DeadJob, Queue
 from .redact import Redact
@@ -112,6 +113,7 @@ __all__ = (
     "JobResult",
     "JobRunning",
     "JobStatus",
+    "JsonFormatter",
     "Middleware",
     "NondeterminismError",
     "PayloadTooLarge",
