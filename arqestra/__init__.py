@@ -51,15 +51,16 @@ from .limits import ConcurrencyLimit, RateLimit
 from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
 from .observe.json_logs import JsonFormatter
 from .pool import Pool
+from .presence import JobOnWorker, Presence, WorkerInfo
 from .queue import DeadJob, Queue
 from .redact import Redact
 from .retry import Backoff, Cancel, Snooze
-from .schedule.crontab import crontab
-from .schedule.definition import Schedule, schedule
-from .schedule.scheduler import Scheduler
-from .schedule.schedules import ScheduleInfo, ScheduleRun, Schedules
-from .schedule.timetable import Timetable
-from .schedule.timing import at, every
+from .scheduling.crontab import crontab
+from .scheduling.definition import Schedule, schedule
+from .scheduling.scheduler import Scheduler
+from .scheduling.schedules import ScheduleInfo, ScheduleRun, Schedules
+from .scheduling.timetable import Timetable
+from .scheduling.timing import at, every
 from .serializers import Serializer
 from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .unique import Debounce, Unique
@@ -110,6 +111,7 @@ __all__ = (
     "JobFunction",
     "JobLogFilter",
     "JobNotRetryable",
+    "JobOnWorker",
     "JobResult",
     "JobRunning",
     "JobStatus",
@@ -119,6 +121,7 @@ __all__ = (
     "PayloadTooLarge",
     "PlainJobFunction",
     "Pool",
+    "Presence",
     "Queue",
     "RateLimit",
     "Redact",
@@ -145,6 +148,7 @@ __all__ = (
     "Unique",
     "UpstreamFailed",
     "Worker",
+    "WorkerInfo",
     "WorkflowFunction",
     "__version__",
     "at",

@@ -146,17 +146,14 @@ class ScheduleNotFound(ArqestraError, LookupError):
     """There is no schedule of that name.
 
     :param name: that was asked for
-    :param queue: among whose schedules it was looked for; None for all queues
     """
 
-    def __init__(self, name: str, queue: str | None = None) -> None:
-        super().__init__(name, queue)
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.name = name
-        self.queue = queue
 
     def __str__(self) -> str:
-        of = "" if self.queue is None else f" of queue {self.queue!r}"
-        return f"expected the name of a schedule{of}, got {self.name!r}, which is none"
+        return f"expected the name of a schedule, got {self.name!r}, which is none"
 
 
 class RemoteError(ArqestraError):

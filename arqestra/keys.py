@@ -158,33 +158,52 @@ class Keys:
         return f"{self.ours}resting:{queue}"
 
     @property
+    def workers(self) -> str:
+        """Workers: id -> when it last told of itself (ms)."""
+        return f"{self.ours}workers"
+
+    def presence(self, worker_id: str) -> str:
+        """What a worker tells of itself."""
+        return f"{self.ours}presence:{worker_id}"
+
+    @property
     def schedule_queues(self) -> str:
         """Queues that have schedules."""
         return f"{self.ours}schedule-queues"
 
-    def schedules(self, home: str) -> str:
+    def schedules(self, queue: str) -> str:
         """Schedules: name -> when its next tick is fired (ms). `store/lua/_schedule.lua` explains these."""
-        return f"{self.ours}schedules:{home}"
+        return f"{self.ours}schedules:{queue}"
 
-    def schedule(self, home: str, name: str) -> str:
+    def schedule(self, name: str) -> str:
         """The record of a schedule."""
-        return f"{self.ours}schedule:{home}|{name}"
+        return f"{self.ours}schedule:{name}"
 
-    def schedule_runs(self, home: str, name: str) -> str:
+    def schedule_runs(self, name: str) -> str:
         """Its latest runs."""
-        return f"{self.ours}schedule-runs:{home}|{name}"
+        return f"{self.ours}schedule-runs:{name}"
 
-    def schedules_seen(self, home: str) -> str:
+    @property
+    def schedules_seen(self) -> str:
         """Schedules that processes define: name -> when one last said so (ms)."""
-        return f"{self.ours}schedules-seen:{home}"
+        return f"{self.ours}schedules-seen"
 
-    def schedules_clock(self, home: str) -> str:
+    @property
+    def schedules_rev(self) -> str:
+        """Counts the changes of definitions."""
+        return f"{self.ours}schedules-rev"
+
+    def schedules_clock(self, queue: str) -> str:
         """The latest time that a scheduler has seen."""
-        return f"{self.ours}schedules-clock:{home}"
+        return f"{self.ours}schedules-clock:{queue}"
 
     def statistics(self, minute: int) -> str:
         """Counters of one minute since the epoch: `queue|function|figure` -> number."""
         return f"{self.ours}stats:{minute}"
+
+    def hourly_statistics(self, hour: int) -> str:
+        """The same of one hour since the epoch."""
+        return f"{self.ours}stats-hours:{hour}"
 
     def lua(self, used: Container[str]) -> str:
         """The preamble of a script: the function that calls Redis, and the prefixes, as Lua locals.
@@ -225,11 +244,13 @@ class Keys:
             "PROMOTE": self.promote(""),
             "PAUSED": self.paused,
             "RESTING": self.resting(""),
+            "PRESENCE": self.presence(""),
             "SCHEDULE_QUEUES": self.schedule_queues,
             "SCHEDULES": self.schedules(""),
-            "SCHEDULE": f"{self.ours}schedule:",
-            "RUNS": f"{self.ours}schedule-runs:",
-            "SEEN": self.schedules_seen(""),
+            "SCHEDULE": self.schedule(""),
+            "RUNS": self.schedule_runs(""),
+            "SEEN": self.schedules_seen,
+            "REV": self.schedules_rev,
             "CLOCK": self.schedules_clock(""),
         }
         prefixes = (f"local {name} = '{prefix}'\n" for name, prefix in names.items() if name in used)

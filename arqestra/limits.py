@@ -151,9 +151,9 @@ def concurrency_entry(limit: ConcurrencyLimit, function: str, args: Sequence[Any
     return ("c", f"c:{limit.name or function}:{key}", limit.jobs)
 
 
-def schedule_entry(home: str, name: str) -> Entry:
+def schedule_entry(name: str) -> Entry:
     """The limit of a schedule whose runs wait for each other; workers do not take it for one of the function."""
-    return ("c", f"{_OF_SCHEDULES}{home}|{name}", 1)
+    return ("c", f"{_OF_SCHEDULES}{name}", 1)
 
 
 def queue_entry(queue: str, jobs: int) -> Entry:

@@ -29,8 +29,9 @@ from .graph import Graph, graph_of
 from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
+from .presence import WorkerInfo
 from .queue import Queue
-from .schedule.schedules import Schedules
+from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
 from .signature import Canvas
 from .store.batch import EnqueueBatch
@@ -38,8 +39,9 @@ from .store.codec import encode_extra
 from .store.flows import FlowStore
 from .store.link import close_sentinels
 from .store.listener import Listener
+from .store.presence import read_workers
 from .store.records import NewJob, StandIn, Verdict
-from .store.statistics import FIGURES, read_statistics
+from .store.statistics import Counters, read_hours, read_minutes, rows_of
 from .store.store import Store
 from .wire import Payload, decode_payload, encode_payload, job_def
 
@@ -48,6 +50,7 @@ __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 logger = logging.getLogger("arq.connections")
 
 FLOW_KEEP_S = 3600  # as arq keeps results
+MINUTES_FOR_HOURS, MOST_HOURS = 25, 720  # how long what was counted is kept, to the minute and in hours
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
@@ -277,6 +280,12 @@ class Pool(ArqRedis):
         """
         return Queue(name or self.default_queue_name, self)
 
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers that were heard of in the last ten minutes, and what each told of itself, once a second: host,
+        process, queues, running jobs, memory, processor time, how late its event loop is. The longest running first.
+        """
+        return await read_workers(self.store)
+
     @property
     def schedules(self) -> Schedules:
         """What is done with schedules at run time: define, pause, run, list them."""
@@ -356,29 +365,28 @@ class Pool(ArqRedis):
     async def statistics(self, hours: int = 24, *, by_hour: bool = False) -> list[dict[str, Any]]:
         """What the workers did, by queue and function, as counted by them once a second.
 
-        :param hours: how far back, at most 25
+        :param hours: how far back, at most 720; up to 25 to the minute, else in whole hours
         :param by_hour: one row for each hour as well, with `hour` (seconds since the epoch of its start)
         :returns: rows with queue, function, complete, failed, retried, aborted, expired (counts), run_ms_total,
-            run_ms_max (of the function itself) and wait_ms_total (from due to start)
+            run_ms_max (of the function itself), wait_ms_total (from due to start), and of both durations
+            the percentiles `run_ms_p50`, `_p95`, `_p99`, `wait_ms_p50`, ... (None where nothing was counted)
+        :raises SettingsError: hours out of range
         """
-        if not 0 < hours <= 25:
-            raise SettingsError(f"statistics: hours: expected 1 to 25, got {hours!r}")
-        last_minute = timestamp_ms() // 60_000
-        minutes = await read_statistics(self, self.store.keys, last_minute, hours * 60)
-        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        if isinstance(hours, bool) or not 0 < hours <= MOST_HOURS:
+            raise SettingsError(f"statistics: hours: expected 1 to {MOST_HOURS}, got {hours!r}")
+        last_minute, keys = timestamp_ms() // 60_000, self.store.keys
+        if hours > MINUTES_FOR_HOURS:
+            counted = await read_hours(self, keys, last_minute // 60, hours)
+            return rows_of(
+                {hour * 3600: counters for hour, counters in counted.items()}, by="hour" if by_hour else None
+            )
+        minutes = await read_minutes(self, keys, last_minute, hours * 60)
+        if not by_hour:
+            return rows_of(minutes)
+        of_hours: dict[int, dict[int, Counters]] = {}
         for minute, counters in minutes.items():
-            hour = minute // 60 * 3600
-            for field, number in counters.items():
-                queue, function, figure = field.rsplit("|", 2)
-                key = (hour, queue, function) if by_hour else (queue, function)
-                row = rows.setdefault(
-                    key,
-                    ({"hour": hour} if by_hour else {})
-                    | {"queue": queue, "function": function}
-                    | dict.fromkeys(FIGURES, 0),
-                )
-                row[figure] = max(row[figure], number) if figure.endswith("_max") else row[figure] + number
-        return [rows[key] for key in sorted(rows)]
+            of_hours.setdefault(minute // 60 * 3600, {})[minute] = counters
+        return [{"hour": hour, **row} for hour in sorted(of_hours) for row in rows_of(of_hours[hour])]
 
     async def close(self, close_connection_pool: bool | None = None) -> None:
         """Close the connections."""

@@ -171,9 +171,11 @@ def _masked(value: Any, path: tuple[int, ...]) -> Any:
         return MASK
     path = (*path, id(value))
     try:
-        if isinstance(value, Mapping):
-            return _masked_mapping(value, path)
         cls: Any = type(value)
+        if cls is list or cls is tuple:
+            return _masked_items(value, path)
+        if cls is dict or isinstance(value, Mapping):
+            return _masked_mapping(value, path)
         fields = _fields(cls)
         if fields is not None:
             return _masked_object(value, fields, path)

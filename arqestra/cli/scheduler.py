@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 from ..connect import create_pool
 from ..errors import ArqestraError, SettingsError
 from ..keys import DEFAULT_QUEUE
-from ..schedule.definition import Schedule, checked_schedules
-from ..schedule.scheduler import Scheduler
-from ..schedule.timetable import Timetable
-from ..schedule.zone import local_zone, zone_of
+from ..scheduling.definition import Schedule, checked_schedules
+from ..scheduling.scheduler import Scheduler
+from ..scheduling.timetable import Timetable
+from ..scheduling.zone import zone_of
 from ..serializers import Serializer, serializer_of
 from ..settings import WorkerOptions
 from ..worker.command_line import options_of, use_uvloop
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     schedules: list[Schedule]
     redis_settings: RedisSettings | str | None
     serializer: str | Serializer | None
-    zone: tzinfo
+    zone: tzinfo | None
     queue: str
     queues: tuple[str, ...] = ()
 
@@ -84,11 +84,10 @@ def scheduler(
 
 def _plan_of(found: Any, target: str) -> Plan:
     if isinstance(found, Timetable):
-        zone = found.timezone or local_zone()
         queue = found.queue or DEFAULT_QUEUE
-        return Plan(checked_schedules(found), found.redis_settings, found.serializer, zone, queue)
+        return Plan(checked_schedules(found), found.redis_settings, found.serializer, found.timezone, queue)
     if isinstance(found, list | tuple):
-        return Plan(checked_schedules(found), None, None, local_zone(), DEFAULT_QUEUE)
+        return Plan(checked_schedules(found), None, None, None, DEFAULT_QUEUE)
     if isinstance(found, type):
         return _plan_of_options(options_of(found))
     if isinstance(found, Schedule | CronJob):
@@ -99,10 +98,10 @@ def _plan_of(found: Any, target: str) -> Plan:
 def _plan_of_options(options: WorkerOptions) -> Plan:
     first = options.queue_name if options.queues is None else next(iter(options.queues))
     return Plan(
-        checked_schedules([*(options.schedules or ()), *(options.cron_jobs or ())]),
+        checked_schedules([*(options.schedules or ()), *(options.cron_jobs or ())], beside_cron_jobs=True),
         options.redis_settings,
         serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
-        options.timezone or local_zone(),
+        options.timezone,
         options.cron_queue or first or DEFAULT_QUEUE,
         (first or DEFAULT_QUEUE,) if options.queues is None else tuple(options.queues),
     )

@@ -1,14 +1,16 @@
 """The transitions of schedules, and what is read of them. `lua/_schedule.lua` explains the data."""
 
 from collections.abc import Awaitable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from .link import with_retries
+from .records import StandIn
 from .store import Store
 
 __all__ = (
     "DueSchedule",
     "FiringKind",
+    "Kept",
     "Look",
     "NewFiring",
     "NotedRun",
@@ -20,11 +22,11 @@ __all__ = (
 
 NAMES_A_CALL = 500
 READ_A_CALL = 500
-_RECORD = ["rev", "source", "serializer", "spec", "payload", "extra", "mark", "paused", "removed", "problem"]
-FiringKind = Literal["fired", "done", "changed", "early", "overlap", "refused"]
+_RECORD = ["home", "rev", "source", "serializer", "spec", "payload", "extra", "mark", "paused", "removed", "problem"]
+FiringKind = Literal["fired", "done", "changed", "early", "overlap", "refused", "not storable"]
 _VERDICTS: dict[int, FiringKind] = {
     **{ord("1"): "fired", ord("."): "done", ord("0"): "changed", ord("e"): "early"},
-    **{ord("s"): "overlap", ord("r"): "refused"},
+    **{ord("s"): "overlap", ord("r"): "refused", ord("2"): "fired", ord("x"): "not storable"},
 }
 
 
@@ -54,11 +56,13 @@ class StoredSchedule(NamedTuple):
     """What is stored of a schedule.
 
     :ivar due_ms: when its next tick is fired; 0: a scheduler has to find that out; None: it is paused or over
+    :ivar home: the queue that it belongs to
     :ivar mark: the tick up to which all is dealt with
     """
 
     name: str
     due_ms: int | None
+    home: str
     rev: str
     source: str
     serializer: str
@@ -80,11 +84,16 @@ class DueSchedule(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is due. `next_in_ms`: until the next one after these; None if there is none."""
+    """What is due.
+
+    :ivar next_in_ms: until the next one after these; None if there is none
+    :ivar went_back: Redis' clock was put back by so much that it must have been wrong before
+    """
 
     now_ms: int
     next_in_ms: int | None
     due: list[DueSchedule]
+    went_back: bool = False
 
 
 class NewFiring(NamedTuple):
@@ -128,6 +137,25 @@ class NotedRun(NamedTuple):
     state: str = ""
 
 
+class Kept(NamedTuple):
+    """What came of saying which schedules a process defines.
+
+    :ivar started_ms: when the process started
+    :ivar rev: grows with each change of a definition
+    :ivar verdicts: name -> "=" it is defined so, "?" its definition is wanted, "-" others define it differently, "a"
+        what was changed at run time stays
+    """
+
+    started_ms: int
+    rev: str
+    verdicts: dict[str, str]
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of those whose definition is wanted."""
+        return [name for name, verdict in self.verdicts.items() if verdict == "?"]
+
+
 async def schedule_queues(store: Store) -> list[str]:
     """Queues that have schedules."""
     key = store.keys.schedule_queues
@@ -146,28 +174,42 @@ class ScheduleStore:
         self._store = store
         self.home = home
 
-    async def keep(self, age_ms: int, digests: Sequence[tuple[str, str]]) -> list[str]:
+    async def keep(
+        self,
+        age_ms: int,
+        digests: Sequence[tuple[str, str]],
+        *,
+        started_ms: int | None = None,
+        rev: str = "",
+    ) -> Kept:
         """Say that this process defines schedules.
 
         :param age_ms: ms since it started
         :param digests: name and digest of each
-        :returns: names of those whose definition is wanted
+        :param started_ms: when it started, as the call before this one told
+        :param rev: as the call before this one told, if all of these were defined so then: if nothing has changed
+            since, nothing is compared
         """
-        wanted: list[str] = []
+        verdicts = ""
         for first in range(0, max(1, len(digests)), NAMES_A_CALL):
-            piece = digests[first : first + NAMES_A_CALL]
-            flat = [field for pair in piece for field in pair]
-            reply = await self._store.call("schedule_keep", self.home, age_ms, *flat)
-            wanted += [name for (name, _), verdict in zip(piece, reply, strict=True) if verdict == ord("?")]
-        return wanted
+            flat = [field for pair in digests[first : first + NAMES_A_CALL] for field in pair]
+            before = "" if started_ms is None else started_ms
+            reply = await self._store.call("schedule_keep", self.home, age_ms, before, rev, *flat)
+            started_ms, new_rev, of_piece = reply[0], reply[1].decode(), reply[2].decode()
+            rev = new_rev if rev == new_rev else ""  # something has changed: the rest is compared
+            verdicts += of_piece
+        assert started_ms is not None
+        of_names = dict(zip((name for name, _ in digests), verdicts, strict=True))
+        return Kept(started_ms, new_rev, of_names)
 
-    async def put(self, record: ScheduleRecord, *, code_age_ms: int | None) -> tuple[str, str]:
+    async def put(self, record: ScheduleRecord, *, started_ms: int | None) -> tuple[str, str]:
         """Define a schedule.
 
-        :param code_age_ms: of one that code defines: ms since its process started
-        :returns: "new", "changed", "same" or "stay" (another definition stays), and the source of the one before
+        :param started_ms: of one that code defines: when its process started, as `keep` told; None at run time
+        :returns: "new", "changed", "same", "stay" (what was changed at run time stays) or "others" (define it
+            differently), and the source of the definition before
         """
-        source = ("api", 0) if code_age_ms is None else ("code", code_age_ms)
+        source = ("api", 0) if started_ms is None else ("code", started_ms)
         mark = "" if record.first_mark is None else record.first_mark
         fields = (record.digest, record.timing, mark, record.serializer, record.spec, record.payload, record.extra)
         what, before = await self._store.call("schedule_put", self.home, record.name, *source, *fields)
@@ -185,20 +227,40 @@ class ScheduleStore:
         :param most: how many at most
         :param skip: how many to pass over
         """
-        now_ms, next_in_ms, *fields = await self._store.call("schedule_look", self.home, ahead_ms, most, skip)
+        reply = await self._store.call("schedule_look", self.home, ahead_ms, most, skip)
+        now_ms, next_in_ms, went_back, *fields = reply
         due = [
             DueSchedule(name.decode(), int(float(at)), rev.decode(), int(float(mark)))
             for name, at, rev, mark in zip(*[iter(fields)] * 4, strict=True)
         ]
-        return Look(now_ms, None if next_in_ms < 0 else next_in_ms, due)
+        return Look(now_ms, None if next_in_ms < 0 else next_in_ms, due, went_back == b"1")
 
     async def fire(self, firings: Sequence[NewFiring]) -> list[FiringKind]:
         """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""
+        return (await self._fire(firings))[0]
+
+    async def fire_by_hand(self, firing: NewFiring) -> tuple[FiringKind, StandIn | None]:
+        """Fire one run, not a tick.
+
+        :returns: what came of it, and another job that stands for its job: it holds the lock
+        """
+        (kind,), stand_ins = await self._fire([firing])
+        return kind, StandIn(stand_ins[0].decode(), stand_ins[1].decode()) if stand_ins else None
+
+    async def _fire(self, firings: Sequence[NewFiring]) -> tuple[list[FiringKind], list[bytes]]:
         flat: list[bytes | str | int] = []
         for firing in firings:
             flat += ("" if field is None else field for field in firing)
-        reply: bytes = await self._store.call("schedule_fire", self.home, *flat)
-        return [_VERDICTS[verdict] for verdict in reply]
+        reply: bytes | list[bytes] = await self._store.call("schedule_fire", self.home, *flat)
+        verdicts, *stand_ins = [reply] if isinstance(reply, bytes) else reply
+        return [_VERDICTS[verdict] for verdict in verdicts], stand_ins
+
+    async def rewind(self) -> None:
+        """The clock was wrong, and was put back: draw what was noted of a time to come back to the present."""
+        names = [name for name, _ in await self.names()]
+        for first in range(0, len(names), NAMES_A_CALL):
+            await self._store.call("schedule_rewind", self.home, *names[first : first + NAMES_A_CALL])
+        await self._store.call("schedule_rewind", self.home)
 
     async def names(self) -> list[tuple[str, float]]:
         """All schedules, and when they are due, the next first."""
@@ -215,13 +277,17 @@ class ScheduleStore:
         return found
 
     async def _read(self, names: Sequence[str]) -> list[StoredSchedule]:
-        keys = self._store.keys
-        async with self._store.redis.pipeline(transaction=False) as pipeline:
+        redis, keys = self._store.redis, self._store.keys
+        async with redis.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hmget(keys.schedule(self.home, name), _RECORD)
-                pipeline.zscore(keys.schedules(self.home), name)
-            replies = await pipeline.execute()
-        return list(_stored(names, replies))
+                pipeline.hmget(keys.schedule(name), _RECORD)
+            records = await pipeline.execute()
+        found = [(name, record) for name, record in zip(names, records, strict=True) if record[0] is not None]
+        async with redis.pipeline(transaction=False) as pipeline:
+            for name, (home, *_) in found:
+                pipeline.zscore(keys.schedules(home.decode()), name)
+            scores = await pipeline.execute()
+        return list(_stored(found, scores))
 
     async def runs(self, name: str) -> list[NotedRun]:
         """The latest runs of a schedule, the latest first."""
@@ -229,8 +295,8 @@ class ScheduleStore:
 
     async def _runs(self, name: str) -> list[NotedRun]:
         redis, keys = self._store.redis, self._store.keys
-        found = await cast(Awaitable[list[bytes]], redis.hvals(keys.schedule_runs(self.home, name)))
-        noted = sorted(map(_run, found), reverse=True)
+        found = await cast(Awaitable[list[bytes]], redis.hvals(keys.schedule_runs(name)))
+        noted = _with_ends(sorted(map(_run, found), reverse=True))
         async with redis.pipeline(transaction=False) as pipeline:
             for run in noted:
                 pipeline.exists(keys.lease(run.job_id), keys.job(run.job_id))
@@ -241,6 +307,17 @@ class ScheduleStore:
         return [
             run if run.outcome else run._replace(state=_state(*state)) for run, state in zip(noted, states, strict=True)
         ]
+
+
+def _with_ends(runs: list[NotedRun]) -> list[NotedRun]:
+    """Where a job stands for the tick of several runs, its end is noted at the first: the others get it from there."""
+    ends = {run.job_id: run for run in runs if run.ended_ms is not None}
+    return [
+        run._replace(outcome=end.outcome, ended_ms=end.ended_ms)
+        if not run.outcome and (end := ends.get(run.job_id)) is not None
+        else run
+        for run in runs
+    ]
 
 
 def _state(lease_and_job: int, job: int, result: int) -> str:
@@ -254,26 +331,26 @@ def _run(data: bytes) -> NotedRun:
     return NotedRun(int(fired), int(float(due)), int(tick), how, outcome, int(ended) if ended else None, job_id)
 
 
-def _stored(names: Sequence[str], replies: Sequence[Any]) -> Iterator[StoredSchedule]:
-    for name, fields, score in zip(names, replies[::2], replies[1::2], strict=True):
-        rev, source, serializer, spec, payload, extra, mark, paused, removed, problem = cast(list[bytes | None], fields)
-        if rev is None or removed is not None or score is None:
+def _stored(
+    records: Sequence[tuple[str, list[bytes | None]]], scores: Sequence[float | None]
+) -> Iterator[StoredSchedule]:
+    for (name, record), score in zip(records, scores, strict=True):
+        home, rev, source, serializer, spec, payload, extra, mark, paused, removed, problem = record
+        if removed is not None or score is None:
             continue
-        assert source is not None
-        assert serializer is not None
-        assert mark is not None
         yield StoredSchedule(
             name,
             None if score >= PARKED else int(score),
-            rev.decode(),
-            source.decode(),
-            serializer.decode(),
+            (home or b"").decode(),
+            (rev or b"").decode(),
+            (source or b"").decode(),
+            (serializer or b"").decode(),
             spec or b"",
             payload or b"",
             extra or b"",
-            int(float(mark)),
+            int(float(mark or 0)),
             paused is not None,
-            (problem or b"").decode(),
+            (problem or b"").decode(errors="replace"),
         )
 
 

@@ -15,7 +15,8 @@ __all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
 
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
-STATISTICS_TTL_S = 25 * 3600
+MINUTES_TTL_S = 25 * 3600
+HOURS_TTL_S = 30 * 86_400
 KEEP_DEAD_MS = 7 * 86_400_000
 PURGE_CHUNK = 200
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -38,7 +39,8 @@ class Store:
             *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
             *("purge", "pause", "discard", "advance", "history", "signal"),
             *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
-            *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire"),
+            *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
+            "presence",
         )
         self._scripts = {name: script(name, self.keys) for name in names}
 
@@ -196,14 +198,15 @@ class Store:
         return cast(int, reply[0])
 
     async def record(self, minute: int, sums: Iterable[tuple[str, int]], maxima: Iterable[tuple[str, int]]) -> None:
-        """Add to the statistics of a minute since the epoch."""
+        """Add to the statistics of a minute since the epoch, and of its hour."""
         flat: list[str | int] = []
         for field, number in sums:
             flat += (field, number, "+")
         for field, number in maxima:
             flat += (field, number, ">")
-        key = self.keys.statistics(minute)
-        await self._run(ScriptCall(self._scripts["record"], key, (STATISTICS_TTL_S, *flat)))
+        key, hour_key = self.keys.statistics(minute), self.keys.hourly_statistics(minute // 60)
+        args = (MINUTES_TTL_S, hour_key, HOURS_TTL_S, *flat)
+        await self._run(ScriptCall(self._scripts["record"], key, args))
 
 
 def chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:

@@ -14,7 +14,7 @@ from arq.worker import Function, func
 
 from ..function import job
 from ..pool import Pool
-from ..schedule.definition import checked_schedules
+from ..scheduling.definition import checked_schedules
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 
@@ -40,12 +40,12 @@ class WorkerAttributes:
     def _set_functions(self, options: WorkerOptions) -> None:
         self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(_function, options.functions)}
         self.cron_jobs: list[CronJob] = []
-        if options.cron_jobs is not None:
-            if not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
-                raise RuntimeError("cron_jobs, must be instances of CronJob")
-            self.cron_jobs = list(options.cron_jobs)
-            self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
-        self.schedules = checked_schedules([*(options.schedules or ()), *self.cron_jobs])
+        if options.cron_jobs is not None and not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
+            raise RuntimeError("cron_jobs, must be instances of CronJob")
+        timetable = [*(options.schedules or ()), *(options.cron_jobs or ())]
+        self.schedules = checked_schedules(timetable, beside_cron_jobs=True)
+        self.cron_jobs = [each for each in timetable if isinstance(each, CronJob)]
+        self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
         if not self.functions:
             raise RuntimeError("at least one function or cron_job must be registered")
 

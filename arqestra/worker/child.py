@@ -88,7 +88,7 @@ def main() -> int:
     try:
         use_uvloop()
         worker = create_worker(import_string(order["run"]), **order["with"])
-        worker.firing.code_age_s = time.time() - order["since"]
+        worker.firing.code_age_s = max(0.0, time.monotonic() - order["since"])
     except (Exception, SystemExit):
         logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START

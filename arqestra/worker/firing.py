@@ -18,8 +18,7 @@ from arq.utils import to_unix_ms
 
 from ..middleware import Middleware
 from ..pool import MAX_PAYLOAD_BYTES
-from ..schedule.scheduler import Scheduler
-from ..schedule.zone import local_zone
+from ..scheduling.scheduler import Scheduler
 from ..serializers import Serializer
 from ..store.store import Store
 
@@ -74,7 +73,7 @@ class Firing:
             worker.schedules,
             home=self.home,
             queues=worker.queues,
-            zone=options.timezone or local_zone(),
+            zone=options.timezone,
             age_s=self.code_age_s + time.monotonic() - self._made_s,
         )
         if not worker.burst:
@@ -104,33 +103,37 @@ async def enqueue_due_cron_jobs(
     :param now: with time zone
     :param window_s: seconds; greater than the time between two calls
     """
-    due: list[CronJob] = []
+    due = [cron_job for cron_job in cron_jobs if _is_own_and_due(cron_job, now, window_s)]
     enqueues = []
-    for cron_job in cron_jobs:
-        at_startup = cron_job.next_run is None and cron_job.run_at_startup
-        if cron_job.next_run is None and not at_startup:
-            cron_job.calculate_next(now)
-            continue
-        if at_startup:
-            cron_job.next_run = now
+    for cron_job in due:
         assert cron_job.next_run is not None
-        if cron_job.next_run >= now + timedelta(seconds=window_s):
-            continue
-        if cron_job.unique and not at_startup:
-            if cron_job.next_run < now:
-                cron_job.calculate_next(now)  # the scheduler has fired it
-            continue
         job_id = cron_job.job_id
         if job_id is None and cron_job.unique:
             job_id = f"{cron_job.name}:{to_unix_ms(cron_job.next_run)}"
         later = cron_job.next_run if cron_job.next_run > datetime.now(tz=now.tzinfo) else None
-        due.append(cron_job)
         enqueues.append(pool.enqueue_job(cron_job.name, _job_id=job_id, _queue_name=queue, _defer_until=later))
     results = await asyncio.gather(*enqueues, return_exceptions=True)
     for cron_job, result in zip(due, results, strict=True):
         # A tick that could not be enqueued stays due: the id of a unique one keeps it from being doubled.
         if not isinstance(result, BaseException) and cron_job.next_run is not None:
             cron_job.calculate_next(cron_job.next_run)
+        elif cron_job.run_at_startup and cron_job.next_run == now:
+            cron_job.next_run = None  # its first run is still to come
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+def _is_own_and_due(cron_job: CronJob, now: datetime, window_s: float) -> bool:
+    """Whether this worker has to enqueue it; says of each when it runs next."""
+    if cron_job.next_run is None:
+        if cron_job.run_at_startup:
+            cron_job.next_run = now
+            return True
+        cron_job.calculate_next(now)
+        return False
+    if cron_job.unique:
+        if cron_job.next_run < now:
+            cron_job.calculate_next(now)  # the scheduler has fired it
+        return False
+    return bool(cron_job.next_run < now + timedelta(seconds=window_s))

@@ -91,7 +91,7 @@ def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> Non
         return
     leased = attempt.leased
     wait_ms = max(0, leased.claimed_ms - leased.due_ms)
-    worker.tally.count((leased.queue, attempt.payload.function, state._value_), run_ms, wait_ms)
+    worker.books.tally.count((leased.queue, attempt.payload.function, state._value_), run_ms, wait_ms)
 
 
 def _shown(worker: "Worker", value: Any) -> str:

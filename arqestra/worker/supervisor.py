@@ -65,7 +65,7 @@ class Process:
     async def start(cls, program: Program, since_s: float) -> "Process":
         """Start an interpreter and tell it what to run.
 
-        :param since_s: when the code was started that it runs (epoch)
+        :param since_s: when the code was started that it runs, on this machine's monotonic clock
         """
         ours, theirs = socket.socketpair()
         try:
@@ -135,7 +135,7 @@ class Supervisor:
         self._failed = False
         self._restart = asyncio.Event()
         self._generation = 0  # of the code: grows with each restart that somebody asks for
-        self._since_s = time.time()  # of the generation
+        self._since_s = time.monotonic()  # of the generation
 
     async def run(self) -> int:
         """Run until a signal, or until all processes of a burst have ended; returns the exit code."""
@@ -160,7 +160,7 @@ class Supervisor:
     def restart(self) -> None:
         """Replace all processes, each when its replacement is up."""
         self._generation += 1
-        self._since_s = time.time()
+        self._since_s = time.monotonic()
         restart, self._restart = self._restart, asyncio.Event()
         restart.set()
 

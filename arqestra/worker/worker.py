@@ -28,6 +28,7 @@ from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from .attempt import Attempt
 from .attributes import arq_signature, current_event_loop, mention_pickle
+from .bookkeeper import Bookkeeper
 from .chunk import chunk_function
 from .claim import ClaimPolicy, ClaimSettings
 from .exchange import Exchange
@@ -38,7 +39,6 @@ from .heartbeat import Heartbeat, HeartbeatSettings
 from .shares import QueueShares
 from .shutdown import CLOSE_WAIT_S, StoppableWorker
 from .slots import Slots
-from .tally import Tally
 from .terms import default_terms, terms_of
 from .watchdog import Watchdog
 from .workflows import Residents
@@ -49,7 +49,6 @@ logger = logging.getLogger("arq.worker")
 
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 HOUSEKEEPING_LIMIT_S = 10.0
-TALLY_S = 1.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 LEAVE_WAIT_S = 2.0
 
@@ -77,7 +76,7 @@ class Worker(StoppableWorker):
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
         self.slots = Slots(partial(execute, self), options.max_crashes - 1)
         self.workflows = Residents()
-        self.tally = Tally()
+        self.books = Bookkeeper(self)
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
         self.stuck_callback: Callable[[Attempt], None] | None = None
@@ -93,7 +92,6 @@ class Worker(StoppableWorker):
         self._listening = contextlib.ExitStack()
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
-        self._last_tally = time()
         self.terms = {name: terms_of(self, function) for name, function in self.functions.items()}
         self.terms.setdefault(CHUNK_FUNCTION, terms_of(self, chunk_function(self)))
         self._default_terms = default_terms(self)
@@ -186,6 +184,7 @@ class Worker(StoppableWorker):
         )
         self._claims.active = True
         self.firing.start()
+        self.books.start()
         if self.on_ready is not None:
             self.on_ready()
         try:
@@ -193,6 +192,7 @@ class Worker(StoppableWorker):
         finally:
             self._stop_claiming()
             await self.firing.stop()
+            await self.books.stop()
             with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
                 async with asyncio.timeout(LEAVE_WAIT_S):
                     for queue in self.queues:
@@ -213,7 +213,7 @@ class Worker(StoppableWorker):
             self._connect()
             await self.exchange.drain(CLOSE_WAIT_S)
             await self._stop_heartbeat()
-            await self.tally.flush(self.store)
+            await self.books.close()
             if self.on_ready is None:  # the key of a supervised worker is also its replacement's
                 async with asyncio.timeout(LEAVE_WAIT_S):
                     await self.pool.delete(self.health_check_key)
@@ -296,11 +296,8 @@ class Worker(StoppableWorker):
         try:
             async with asyncio.timeout(HOUSEKEEPING_LIMIT_S):  # a connection that is cut off answers nothing
                 await self.heart_beat()
-            if time() - self._last_tally >= TALLY_S:
-                self._last_tally = time()
-                await self.tally.flush(self.store)
         except (RedisError, OSError) as error:
-            logger.warning("housekeeping (cron, health check, statistics) is put off: %s", error)
+            logger.warning("housekeeping (cron, health check) is put off: %s", error)
 
     async def heart_beat(self) -> None:
         """arq's name for: write the health check key if it is time, enqueue the cron jobs that are due."""
@@ -311,8 +308,7 @@ class Worker(StoppableWorker):
         """Enqueue the cron jobs that are each worker's own: those that run at startup, and those that are not unique,
         if they are due within `num_windows` times `delay` seconds of n.
         """
-        if self.options.scheduler:
-            await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.firing.home, n, delay * num_windows)
+        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.firing.home, n, delay * num_windows)
 
     async def record_health(self) -> None:
         """Write the health check key, at each `health_check_interval`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from arqestra.histogram import bucket_of
 from arqestra.outcome import State
 from arqestra.store.store import Store
 from arqestra.worker.tally import Tally
@@ -39,10 +40,13 @@ async def test_attempts_of_one_function_are_summed() -> None:
                 "q|f|complete": 2,
                 "q|f|run_ms_total": 45,
                 "q|f|wait_ms_total": 3,
+                **{f"q|f|run_le_{bucket_of(10)}": 1, f"q|f|run_le_{bucket_of(30)}": 1, f"q|f|run_le_{bucket_of(5)}": 1},
+                **{"q|f|wait_le_0": 2, f"q|f|wait_le_{bucket_of(2)}": 1},
                 "q|f|failed": 1,
                 "q|g|aborted": 1,
                 "q|g|run_ms_total": 0,
                 "q|g|wait_ms_total": 7,
+                **{"q|g|run_le_0": 1, f"q|g|wait_le_{bucket_of(7)}": 1},
             },
             {"q|f|run_ms_max": 30, "q|g|run_ms_max": 0},
         )
@@ -98,5 +102,11 @@ async def test_counts_are_kept_while_redis_is_away() -> None:
     await tally.flush(store)
 
     assert store.written == [
-        ({"q|f|complete": 2, "q|f|run_ms_total": 13, "q|f|wait_ms_total": 2}, {"q|f|run_ms_max": 9})
+        (
+            {
+                **{"q|f|complete": 2, "q|f|run_ms_total": 13, "q|f|wait_ms_total": 2, "q|f|wait_le_0": 2},
+                **{f"q|f|run_le_{bucket_of(9)}": 1, f"q|f|run_le_{bucket_of(4)}": 1},
+            },
+            {"q|f|run_ms_max": 9},
+        )
     ]

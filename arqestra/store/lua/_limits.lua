@@ -6,7 +6,7 @@
 --   { 'c', limit, jobs }                    a concurrency: HOLDERS is a set of the ids that run
 --   { 'u', lock, 'started' | 'finished' }   a lock to be given back then (UNIQUE: job id|first enqueue|queue)
 --   { 'v', changes }                        how often workers have changed these limits; nothing to the scripts
---   { 's', home|name, slot }                no limit: the job is that run of a schedule (_run_end)
+--   { 's', schedule, slot }                 no limit: the job is that run of a schedule (_run_end)
 --   { 'n', flow, number, ... }              no limit: the job is that node of a flow (_flow); the last entry
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --

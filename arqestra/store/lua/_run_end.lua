@@ -1,4 +1,4 @@
--- The end of a scheduled job: its spec has { 's', home|name, slot }. `_schedule.lua` explains the runs.
+-- The end of a scheduled job: its spec has { 's', schedule, slot }. `_schedule.lua` explains the runs.
 
 local function note_run_end(spec, id, outcome, now)
   for _, entry in ipairs(spec) do

@@ -1,47 +1,55 @@
--- Schedules. They belong to the queue that their jobs go to, their home.
+-- Schedules. Each has a name that is its own in this Redis, and belongs to the queue that its jobs go to, its home.
 --
 --   SCHEDULE_QUEUES       set: queues that have schedules
 --   SCHEDULES .. home     sorted set: name -> when its next tick is fired (ms); 0: somebody has to find that out; PARKED: it is
 --                         paused, over, or code that nobody runs any more
---   SCHEDULE .. home|name hash, the record of a schedule
+--   SCHEDULE .. name      hash, the record of a schedule
+--       home                   the queue that it belongs to
 --       spec, payload, extra   the definition: JSON, a job's payload as a template, its priority, limits and lock
 --       serializer             of the payload
 --       digest, timing         of the definition, and when it is due as text, by which changes are known
 --       rev                    how many times it was defined
 --       source                 'code': processes define it, and it is fired as long as one of them lives; 'api': run time
 --       gen                    when the latest process started that defines it in code (ms)
---       changed                when it was changed at run time, or removed (ms)
---       mark                   the tick up to which all ticks are dealt with (ms): it never goes back
+--       changed                when it was defined, changed or removed last (ms)
+--       mark                   the tick up to which all ticks are dealt with (ms); it goes back only with a wrong clock
+--       fired, fired_from      the latest tick that was fired, and the first since one was dropped: these are not fired again
+--                              when the clock was put back, or by a new definition
 --       paused, removed        '1' or not there
---       problem                why nobody fires it
---       runs                   how many runs were noted
---   RUNS .. home|name     hash: runs mod RUNS_KEPT -> `fired|due|tick|how|outcome|ended|job id`
---                         how: 't' on time, 'l' late, 'n' by hand; outcome: '' not yet, 'c' complete, 'f' failed, 'a' aborted,
---                         'x' expired, 's' skipped: an earlier run had not ended, 'd' dropped: missed, 'r' refused: the id is taken
---   SEEN .. home          sorted set: name -> when a process last said that it defines it; of those that are over: since when
+--       problem                why it could not be fired
+--       runs                   by which the place of the next run is found
+--   RUNS .. name          hash: place -> `fired|due|tick|how|outcome|ended|job id`
+--                         how: 't' on time, 'l' late, 'n' by hand, 'd' ticks that were dropped; outcome: '' not yet, 'c' complete,
+--                         'f' failed, 'a' aborted, 'x' expired, 's' skipped: an earlier run had not ended, 'd' dropped: missed,
+--                         'r' refused: the id is taken
+--   SEEN                  sorted set: name -> when a process last said that it defines it; of those that are over: since when
 --   CLOCK .. home         the latest time that a scheduler has seen
+--   REV                   counts what changes a definition or its standing: while it is the same, nobody need compare
 --
--- ONE RUN A TICK: schedulers only ever compare and set. A tick is fired by the script that finds the schedule at the revision
--- and the due time that the scheduler had read, and that script moves the mark and the due time on and stores the job. So
--- any number of schedulers may try, a call may be sent twice, and a scheduler may die at any moment.
+-- ONE RUN A TICK: schedulers only ever compare and set. A tick is fired by the script that finds the schedule at the
+-- revision, the mark and the due time that the scheduler had read, and that script moves the mark and the due time on and
+-- stores the job. So any number of schedulers may try, a call may be sent twice, and a scheduler may die at any moment.
 --
 -- CODE AND RUN TIME: what is changed or removed at run time stays so until a process starts that defines the schedule in
 -- code. Of two processes that define it differently the one that started later wins, as long as it lives.
 
 local PARKED = 9e15
-local STALE_MS = 60000             -- without a word from a process, its definitions are nobody's
+local TAKE_OVER_MS = 45000         -- without a word from a process, another may define its schedules differently
+local STALE_MS = 90000             -- and after that they are nobody's; by then the other has had the time to
 local KEPT_MS = 7 * 86400000       -- how long records are kept of schedules that nobody defines, and of those that are over
-local CLOCK_TOLERANCE_MS = 3600000 -- a clock that goes back further was wrong before
+local CLOCK_TOLERANCE_MS = 5000    -- a clock that is put back further was wrong before
 local RUNS_KEPT = 20
 
-local function schedule_key(home, name)
-  return home .. '|' .. name
+local function count_change()
+  call('INCR', REV)
+  call('PEXPIRE', REV, 30 * 86400000)
 end
 
--- What code of processes that started at `gen` may do about a schedule: 'same' as it is, 'take' it, or let it 'stay'.
-local function standing(home, name, digest, gen, now)
+-- What code of processes that started at `gen` may do about a schedule: 'same' as it is, 'take' it, let it 'stay', or
+-- leave it to 'others', who define it differently.
+local function standing(name, digest, gen, now)
   local known, source, stored_gen, changed, removed =
-    unpack(call('HMGET', SCHEDULE .. schedule_key(home, name), 'digest', 'source', 'gen', 'changed', 'removed'))
+    unpack(call('HMGET', SCHEDULE .. name, 'digest', 'source', 'gen', 'changed', 'removed'))
   if not known then
     return 'take'
   elseif removed or source == 'api' then
@@ -49,24 +57,58 @@ local function standing(home, name, digest, gen, now)
   elseif known == digest then
     return 'same'
   end
-  local seen = tonumber(call('ZSCORE', SEEN .. home, name) or 0)
-  return (gen > tonumber(stored_gen) or seen < now - STALE_MS) and 'take' or 'stay'
+  local seen = tonumber(call('ZSCORE', SEEN, name) or 0)
+  return (gen > tonumber(stored_gen) or seen < now - TAKE_OVER_MS) and 'take' or 'others'
 end
 
-local function note_run(key, fired, due, tick, how, outcome, id)
-  local slot = call('HINCRBY', SCHEDULE .. key, 'runs', 1) % RUNS_KEPT
-  call('HSET', RUNS .. key, slot, table.concat({ fired, due, tick, how, outcome, '', id }, '|'))
-  return slot
+local function leave_home(home, name)
+  call('ZREM', SCHEDULES .. home, name)
+  if call('EXISTS', SCHEDULES .. home) == 0 then
+    call('SREM', SCHEDULE_QUEUES, home)
+  end
+end
+
+-- The id of the job of a run, if it has not ended.
+local function open_job(run)
+  local id = string.match(run, '^%d+|%d+|%d+|%a|||(.*)$')
+  return id and call('EXISTS', JOB .. id) == 1
+end
+
+-- A stock worker that has ended a job leaves its spec.
+local function forget_spec(home, run)
+  local id = string.match(run, '^%d+|%d+|%d+|%a|||(.+)$')
+  if id then
+    call('HDEL', SPECS .. home, id)
+  end
+end
+
+-- Where the next run is noted: in the place of the oldest one whose job has ended, or else of the oldest one. A job that
+-- has not ended is remembered, however many ticks are skipped meanwhile.
+local function next_slot(home, name)
+  for _ = 1, RUNS_KEPT do
+    local slot = call('HINCRBY', SCHEDULE .. name, 'runs', 1) % RUNS_KEPT
+    local run = call('HGET', RUNS .. name, slot) or ''
+    if not open_job(run) then
+      forget_spec(home, run)
+      return slot
+    end
+  end
+  return call('HINCRBY', SCHEDULE .. name, 'runs', 1) % RUNS_KEPT
+end
+
+local function note_run(name, slot, fired, due, tick, how, outcome, id)
+  call('HSET', RUNS .. name, slot, table.concat({ fired, due, tick, how, outcome, '', id }, '|'))
 end
 
 -- Forget schedules that nobody has defined for long, and those that are over for long.
-local function sweep(home, now)
-  for _, name in ipairs(call('ZRANGEBYSCORE', SEEN .. home, '-inf', now - KEPT_MS, 'LIMIT', 0, 100)) do
-    call('DEL', SCHEDULE .. schedule_key(home, name), RUNS .. schedule_key(home, name))
-    call('ZREM', SCHEDULES .. home, name)
-    call('ZREM', SEEN .. home, name)
-    if call('EXISTS', SCHEDULES .. home, SEEN .. home) == 0 then
-      call('SREM', SCHEDULE_QUEUES, home)
+local function sweep(now)
+  for _, name in ipairs(call('ZRANGEBYSCORE', SEEN, '-inf', now - KEPT_MS, 'LIMIT', 0, 100)) do
+    local home = call('HGET', SCHEDULE .. name, 'home')
+    call('DEL', SCHEDULE .. name, RUNS .. name)
+    call('ZREM', SEEN, name)
+    if home then
+      leave_home(home, name)
     end
+    count_change()
   end
 end

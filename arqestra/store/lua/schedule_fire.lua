@@ -8,12 +8,13 @@
 --         to mark         the tick up to which all is dealt with after this one
 --         next            when the next one is due (ms), or '' if there is none
 --         note            't' on time | 'l' late | 'n' by hand | 'd' ticks up to the mark are dropped, and `tick` is the last of
---                         them | '' nothing to note | '!' nobody can fire it: the payload says why
+--                         them | '' nothing to note | '!' it could not be fired: the payload says why, and nothing moves on
 --         overlap         'skip' if an earlier run has not ended, or ''
 --         job id          '' if there is no job
 --         when ...        as in enqueue.lua; chosen ids have their name for a nonce
 -- RETURNS  one character for each: '1' fired | '.' done, there was no job | '0' it has changed | 'e' it is not due yet
---          | 's' skipped: an earlier run has not ended | 'r' refused: a job of this id exists
+--          | 'x' its job cannot be stored, nothing was done | 's' skipped: an earlier run has not ended | 'r' refused: a job of this id exists | '2' fired: another job, which
+--          has the lock, stands for it; where there is a '2', a list of that string, and id and queue of each of those jobs
 -- EVENTS   wakes workers
 --
 -- Repeating the call is harmless: what was fired has changed.
@@ -31,75 +32,132 @@ local resent = false
 -- @include _schedule
 
 local home = KEYS[1]
-local verdicts = {}
+local verdicts, stand_ins = {}, {}
 
-local function earlier_runs(key)
-  for _, run in ipairs(call('HVALS', RUNS .. key)) do
-    local id = string.match(run, '^%d+|%d+|%d+|%a|||(.*)$')
-    if id and call('EXISTS', JOB .. id) == 1 then
+local queues = {}            -- queue -> whether jobs can be put in it
+
+local function earlier_runs(name)
+  for _, run in ipairs(call('HVALS', RUNS .. name)) do
+    if open_job(run) then
       return true
     end
   end
   return false
 end
 
+local function is_queue(queue)
+  if queues[queue] == nil then
+    local kind = call('TYPE', queue).ok
+    queues[queue] = kind == 'zset' or kind == 'none'
+  end
+  return queues[queue]
+end
+
+-- What is stored with the job of a tick, decoded; nil if that cannot be done. Lua has no rollback: one schedule that cannot
+-- be fired must not end the script in the middle of the others.
+local function decoded_job(at)
+  local readable, priority, spec, limits, lock = pcall(extras_of, argv[at + 14])
+  if not readable or type(priority) ~= 'number' or type(limits) ~= 'table' or (lock and #lock ~= 5) then
+    return nil
+  end
+  local entries = {}
+  if spec ~= '' then
+    readable, entries = pcall(cmsgpack.unpack, spec)
+  end
+  if not readable or type(entries) ~= 'table' or not is_queue(argv[at + 9]) then
+    return nil
+  end
+  return { priority = priority, entries = entries, limits = limits, lock = lock }
+end
+
 -- The job of a tick, noted among the schedule's runs; the run's slot is in the job's spec.
-local function start_run(key, due, at)
+local function start_run(name, due, at, job)
   due = due == '0' and argv[at + 8] or due  -- it was to be planned
   local id = argv[at + 10]
-  if argv[at + 7] == 'skip' and earlier_runs(key) then
-    note_run(key, now, due, argv[at + 8], argv[at + 6], 's', '')
+  if argv[at + 7] == 'skip' and earlier_runs(name) then
+    note_run(name, next_slot(home, name), now, due, argv[at + 8], argv[at + 6], 's', '')
     return 's'
   end
-  local priority, spec, limits, lock = extras_of(argv[at + 14])
-  local entries = spec == '' and {} or cmsgpack.unpack(spec)
-  local slot = tonumber(call('HGET', SCHEDULE .. key, 'runs') or 0) + 1
-  entries[#entries + 1] = { 's', key, slot % RUNS_KEPT }
-  local verdict, stand_in = store(
-    argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], priority, cmsgpack.pack(entries), limits, lock
+  local slot = next_slot(home, name)
+  job.entries[#job.entries + 1] = { 's', name, slot }
+  local verdict, stand_in, stand_in_queue = store(
+    argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], job.priority, cmsgpack.pack(job.entries), job.limits,
+    job.lock
   )
   if verdict ~= '0' or argv[at + 6] ~= 'n' then  -- a run by hand that is refused was sent before
-    note_run(key, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', stand_in or id)
+    note_run(name, slot, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', stand_in or id)
   end
-  return verdict == '0' and 'r' or '1'
+  if stand_in then
+    stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+  end
+  return verdict == '0' and 'r' or verdict
+end
+
+-- Move a schedule on to its next tick.
+local function move_on(name, at)
+  local key = SCHEDULE .. name
+  call('HSET', key, 'mark', argv[at + 4])
+  call('HDEL', key, 'problem')
+  call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and PARKED or argv[at + 5], name)
+  if argv[at + 5] == '' and call('HGET', key, 'source') == 'api' then
+    call('ZADD', SEEN, now, name)
+  end
+end
+
+-- Whether a tick was fired before the clock was put back; else it is noted that it is fired, as the latest of those that
+-- were fired without one being dropped.
+local function was_fired(name, tick, from, latest)
+  if latest and tick <= latest then
+    return from and tick >= from
+  end
+  call('HSET', SCHEDULE .. name, 'fired', string.format('%.0f', tick))
+  if not from then
+    call('HSET', SCHEDULE .. name, 'fired_from', string.format('%.0f', tick))
+  end
+  return false
 end
 
 local function fire(at)
-  local name, key = argv[at], schedule_key(home, argv[at])
-  local due = argv[at + 1]
-  local rev, mark, removed = unpack(call('HMGET', SCHEDULE .. key, 'rev', 'mark', 'removed'))
+  local name, due, note = argv[at], argv[at + 1], argv[at + 6]
+  local rev, mark, removed, from, latest =
+    unpack(call('HMGET', SCHEDULE .. name, 'rev', 'mark', 'removed', 'fired_from', 'fired'))
   if not rev or removed then
     return '0'
-  elseif due == '' then
-    return start_run(key, math.floor(now), at)
   end
-  local stored = call('ZSCORE', SCHEDULES .. home, name)
-  if rev ~= argv[at + 2] or tonumber(mark) ~= tonumber(argv[at + 3]) or tonumber(stored or -1) ~= tonumber(due) then
+  local has_job = argv[at + 10] ~= ''
+  local job = has_job and decoded_job(at)
+  if due == '' then
+    return job and start_run(name, math.floor(now), at, job) or 'x'
+  end
+  local stored = tonumber(call('ZSCORE', SCHEDULES .. home, name) or -1)
+  if rev ~= argv[at + 2] or tonumber(mark) ~= tonumber(argv[at + 3]) or stored ~= tonumber(due) then
     return '0'
   elseif tonumber(due) > now then
     return 'e'
+  elseif note == '!' then
+    call('HSET', SCHEDULE .. name, 'problem', argv[at + 13])
+    return '.'
+  elseif has_job and not job then
+    return 'x'
   end
-  local note, verdict = argv[at + 6], '.'
-  if note == '!' then
-    call('HSET', SCHEDULE .. key, 'problem', argv[at + 13])
-    call('ZADD', SCHEDULES .. home, argv[at + 5], name)
-    return verdict
-  end
-  call('HSET', SCHEDULE .. key, 'mark', argv[at + 4])
-  call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and PARKED or argv[at + 5], name)
-  if argv[at + 5] == '' and call('HGET', SCHEDULE .. key, 'source') == 'api' then
-    call('ZADD', SEEN .. home, now, name)
-  end
-  if argv[at + 10] ~= '' then
-    verdict = start_run(key, due, at)
+  move_on(name, at)
+  if has_job then
+    if was_fired(name, tonumber(argv[at + 8]), from and tonumber(from), latest and tonumber(latest)) then
+      return '.'
+    end
+    return start_run(name, due, at, job)
   elseif note ~= '' then
-    note_run(key, now, due, argv[at + 8], note, note, '')
+    call('HDEL', SCHEDULE .. name, 'fired_from')
+    note_run(name, next_slot(home, name), now, due, argv[at + 8], note, note, '')
   end
-  return verdict
+  return '.'
 end
 
 for at = 2, #argv, 15 do
   verdicts[#verdicts + 1] = fire(at)
 end
 write_stored()
+if #stand_ins > 0 then
+  return { table.concat(verdicts), unpack(stand_ins) }
+end
 return table.concat(verdicts)

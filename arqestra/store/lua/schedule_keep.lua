@@ -1,33 +1,48 @@
 -- A process says which schedules it defines in code.
 --
--- KEYS  1: home
--- ARGV  1: time in ms or ''   2: ms since the process started   then for each schedule: name, digest
--- RETURNS  one character for each: '=' it is defined so | '?' its definition is wanted | '-' another definition stays
+-- KEYS  1: queue of one of them (for routing)
+-- ARGV  1: time in ms or ''   2: ms since the process started   3: when it started as it was told before, or ''
+--       4: REV as it was told before: if it is the same, all of these are defined so still and nothing is compared; or ''
+--       then for each schedule: name, digest
+-- RETURNS  { when it started, REV, and one character for each: '=' it is defined so | '?' its definition is wanted
+--          | '-' others define it differently | 'a' what was changed at run time stays }
+--
+-- The earlier time of start counts: where the clock is put forward, a process is not younger for it than what was changed
+-- at run time since it started.
 
 -- @include _clock
 -- @include _schedule
 
-local home, now = KEYS[1], clock(ARGV[1])
-local gen = now - tonumber(ARGV[2])
+local now = clock(ARGV[1])
+local gen = math.min(now - tonumber(ARGV[2]), tonumber(ARGV[3]) or math.huge)
+local rev = call('GET', REV) or '0'
+local LETTERS = { same = '=', take = '?', stay = 'a', others = '-' }
 local verdicts = {}
-for i = 3, #ARGV, 2 do
-  local name, digest = ARGV[i], ARGV[i + 1]
-  local verdict = standing(home, name, digest, gen, now)
+
+local function keep(name, digest)
+  local verdict = standing(name, digest, gen, now)
   if verdict == 'same' then
-    local key = SCHEDULE .. schedule_key(home, name)
-    local seen = tonumber(call('ZSCORE', SEEN .. home, name) or 0)
-    if seen < now - STALE_MS and call('HEXISTS', key, 'paused') == 0 then
+    local home, paused, stored_gen = unpack(call('HMGET', SCHEDULE .. name, 'home', 'paused', 'gen'))
+    local seen = tonumber(call('ZSCORE', SEEN, name) or 0)
+    if seen < now - TAKE_OVER_MS and not paused then
       call('ZADD', SCHEDULES .. home, 0, name)
     end
-    if gen > tonumber(call('HGET', key, 'gen')) then
-      call('HSET', key, 'gen', gen)
+    if gen > tonumber(stored_gen) then
+      call('HSET', SCHEDULE .. name, 'gen', gen)
     end
-    call('ZADD', SEEN .. home, now, name)
+    call('ZADD', SEEN, now, name)
+  elseif verdict == 'stay' and call('HEXISTS', SCHEDULE .. name, 'removed') == 1 then
+    call('ZADD', SEEN, now, name)  -- the removal is remembered as long as code has it
   end
-  if verdict == 'stay' and call('HEXISTS', SCHEDULE .. schedule_key(home, name), 'removed') == 1 then
-    call('ZADD', SEEN .. home, now, name)  -- the removal is remembered as long as code has it
-  end
-  verdicts[#verdicts + 1] = verdict == 'same' and '=' or verdict == 'take' and '?' or '-'
+  return LETTERS[verdict]
 end
-sweep(home, now)
-return table.concat(verdicts)
+
+for i = 5, #ARGV, 2 do
+  if ARGV[4] == rev then
+    call('ZADD', SEEN, now, ARGV[i])
+  else
+    verdicts[#verdicts + 1] = keep(ARGV[i], ARGV[i + 1])
+  end
+end
+sweep(now)
+return { gen, rev, ARGV[4] == rev and string.rep('=', (#ARGV - 4) / 2) or table.concat(verdicts) }

@@ -1,10 +1,10 @@
 -- Define a schedule, or define it anew.
 --
 -- KEYS  1: home
--- ARGV  1: time in ms or ''   2: name   3: 'code' | 'api'   4: of code: ms since its process started   5: digest   6: timing
+-- ARGV  1: time in ms or ''   2: name   3: 'code' | 'api'   4: of code: when its process started   5: digest   6: timing
 --       7: the mark of a schedule that is new or due at other times; '' for the present
 --       8: serializer   9: spec   10: payload   11: extra
--- RETURNS  { 'new' | 'changed' | 'same' | 'stay', source of the definition before or '' }
+-- RETURNS  { 'new' | 'changed' | 'same' | 'stay' | 'others', source of the definition before or '' }
 --
 -- A definition that is the same as before changes nothing, so the call can be sent twice.
 
@@ -13,31 +13,38 @@
 
 local home, now = KEYS[1], clock(ARGV[1])
 local name, source, digest, timing = ARGV[2], ARGV[3], ARGV[5], ARGV[6]
-local key = SCHEDULE .. schedule_key(home, name)
-local gen = source == 'code' and now - tonumber(ARGV[4]) or 0
-local known, source_before, timing_before, mark, removed, paused =
-  unpack(call('HMGET', key, 'digest', 'source', 'timing', 'mark', 'removed', 'paused'))
+local key = SCHEDULE .. name
+local gen = source == 'code' and tonumber(ARGV[4]) or 0
+local known, source_before, timing_before, mark, removed, paused, home_before, fired =
+  unpack(call('HMGET', key, 'digest', 'source', 'timing', 'mark', 'removed', 'paused', 'home', 'fired'))
 if source == 'code' then
-  local verdict = standing(home, name, digest, gen, now)
+  local verdict = standing(name, digest, gen, now)
   if verdict ~= 'take' then
     return { verdict, source_before or '' }
   end
-elseif known == digest and not removed then
+elseif known == digest and not removed and source_before == 'api' then
   return { 'same', source_before }
 end
 if not known or removed or timing_before ~= timing then
-  mark = ARGV[7] ~= '' and ARGV[7] or math.max(tonumber(mark or 0), now)
+  if ARGV[7] ~= '' then
+    mark = math.max(tonumber(ARGV[7]), tonumber(fired or 0))
+  else
+    mark = math.max(tonumber(mark or 0), now)
+  end
 end
 call('HSET', key, 'digest', digest, 'timing', timing, 'serializer', ARGV[8], 'spec', ARGV[9], 'payload', ARGV[10],
-  'extra', ARGV[11], 'source', source, 'gen', gen, 'changed', now, 'mark', mark)
+  'extra', ARGV[11], 'source', source, 'gen', gen, 'changed', now, 'mark', mark, 'home', home)
 call('HINCRBY', key, 'rev', 1)
 call('HDEL', key, 'removed', 'problem')
-call('PERSIST', key)
 if source == 'code' then
-  call('ZADD', SEEN .. home, now, name)
+  call('ZADD', SEEN, now, name)
 else
-  call('ZREM', SEEN .. home, name)
+  call('ZREM', SEEN, name)
+end
+if home_before and home_before ~= home then
+  leave_home(home_before, name)
 end
 call('SADD', SCHEDULE_QUEUES, home)
 call('ZADD', SCHEDULES .. home, paused and PARKED or 0, name)
+count_change()
 return { known and not removed and 'changed' or 'new', known and not removed and source_before or '' }

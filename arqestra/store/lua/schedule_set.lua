@@ -1,6 +1,6 @@
 -- Pause, resume or remove a schedule.
 --
--- KEYS  1: home
+-- KEYS  1: queue (for routing)
 -- ARGV  1: time in ms or ''   2: name   3: 'pause' | 'resume' | 'remove'
 -- RETURNS  1 done | 0 it was so before | -1 there is no such schedule
 --
@@ -9,11 +9,11 @@
 -- @include _clock
 -- @include _schedule
 
-local home, now = KEYS[1], clock(ARGV[1])
+local now = clock(ARGV[1])
 local name, what = ARGV[2], ARGV[3]
-local key = SCHEDULE .. schedule_key(home, name)
-local known, removed, paused, mark = unpack(call('HMGET', key, 'digest', 'removed', 'paused', 'mark'))
-if not known or removed then
+local key = SCHEDULE .. name
+local home, removed, paused, mark = unpack(call('HMGET', key, 'home', 'removed', 'paused', 'mark'))
+if not home or removed then
   return -1
 end
 if what == 'pause' then
@@ -32,8 +32,9 @@ elseif what == 'resume' then
 else
   call('HSET', key, 'removed', '1', 'changed', now)
   call('HDEL', key, 'paused', 'problem')
-  call('DEL', RUNS .. schedule_key(home, name))
-  call('ZREM', SCHEDULES .. home, name)
-  call('ZADD', SEEN .. home, now, name)
+  call('DEL', RUNS .. name)
+  leave_home(home, name)
+  call('ZADD', SEEN, now, name)
 end
+count_change()
 return 1

@@ -81,19 +81,26 @@ class Schedule:
         return None if tick is None or (self.end_ms is not None and tick > self.end_ms) else tick
 
     def due_ms(self, tick: int) -> int:
-        """When a tick is fired: its jitter is the same for whoever asks."""
+        """When a tick is fired: its jitter is the same for whoever asks, and no tick overtakes the one before it."""
         if not self.jitter_ms:
             return tick
-        return tick + zlib.crc32(f"{self.name}|{tick}".encode()) * self.jitter_ms // 2**32
+        following = self.next_after(tick)
+        most_ms = self.jitter_ms if following is None else min(self.jitter_ms, following - tick)
+        return tick + zlib.crc32(f"{self.name}|{tick}".encode()) * most_ms // 2**32
 
     def job_id_of(self, tick: int) -> str:
         """Id of the job of a tick; of an arq cron job the same as arq's, so that both can share a queue."""
         return self.job_id or (new_job_id() if self.prefix is None else f"{self.prefix}:{tick}")
 
     @property
+    def of_cron(self) -> bool:
+        """Whether it is an arq cron job."""
+        return self.prefix is not None
+
+    @property
     def words(self) -> str:
         """When it is due, in words: "every 6 hours, on the hour, Asia/Seoul"."""
-        words = in_words(self.timing, "the worker's time zone" if self.zone is None else zone_name(self.zone))
+        words = in_words(self.timing, "UTC or the worker's time zone" if self.zone is None else zone_name(self.zone))
         if self.jitter_ms:
             words += f", up to {duration_in_words(self.jitter_ms)} later"
         if self.start_ms is not None:
@@ -128,15 +135,14 @@ def schedule(
     :param when: a cron expression of five fields (minute, hour, day of month, month, day of week) or six (second
         first), or `crontab(...)`, `every(...)`, `at(...)`
     :param function: a job function, its `.options(...)`, or a function's name
-    :param name: of the schedule, its own among those of its queue; default the function's
+    :param name: of the schedule, its own in this Redis; default the function's
     :param args: arguments of the job
     :param kwargs: its keyword arguments
     :param queue: queue of the job, to which the schedule belongs; default the function's, else that of whoever defines
         it: a worker's `cron_queue` or first queue, or a pool's default queue
-    :param timezone: in which `when` is read, such as "Asia/Seoul"; default that of whoever fires it: a worker's
-        `timezone`, else the machine's
-    :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), by a delay that
-        is the same for all schedulers
+    :param timezone: in which `when` is read, such as "Asia/Seoul"; default the worker's `timezone`, else UTC
+    :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), but before the
+        next one, by a delay that is the same for all schedulers
     :param start: no tick before that time; a datetime with time zone, or such text
     :param end: no tick after that time
     :param missed: what happens to ticks that were due while no scheduler ran: "skip" them, but for the last one if it
@@ -209,30 +215,31 @@ def schedule_of_cron(job: CronJob, name: str) -> Schedule:
     )
 
 
-def checked_schedules(given: Iterable[Any]) -> list[Schedule]:
+def checked_schedules(given: Iterable[Any], *, beside_cron_jobs: bool = False) -> list[Schedule]:
     """Schedules of a list of schedules and arq cron jobs, each with a name of its own.
 
-    Cron jobs of one name are told apart by a number. Those that are not unique are left out: each worker enqueues its
-    own, as in arq.
+    Cron jobs of one name are told apart by a number.
 
-    :raises SettingsError: something else is in the list, or two schedules have one name
+    :param beside_cron_jobs: leave out the cron jobs that are not unique, since each worker enqueues its own, as in arq
+    :raises SettingsError: something else is in the list, two schedules have one name, or a cron job is not unique
     """
-    found: dict[tuple[str | None, str], Schedule] = {}
+    found: dict[str, Schedule] = {}
     for each in given:
-        if isinstance(each, CronJob):
-            if not each.unique:
-                continue
+        if isinstance(each, CronJob) and not each.unique:
+            if not beside_cron_jobs:
+                raise SettingsError(f"schedules: expected unique cron jobs outside of workers, got {each.name!r}")
+        elif isinstance(each, CronJob):
             name, number = each.name, 1
-            while (None, name) in found:
+            while name in found:
                 number += 1
                 name = f"{each.name}#{number}"
-            found[None, name] = schedule_of_cron(each, name)
+            found[name] = schedule_of_cron(each, name)
         elif isinstance(each, Schedule):
-            if (each.queue, each.name) in found:
+            if each.name in found:
                 raise SettingsError(
                     f"schedules: expected each name once, got {each.name!r} twice; schedule(..., name=...) gives one"
                 )
-            found[each.queue, each.name] = each
+            found[each.name] = each
         else:
             raise SettingsError(f"schedules: expected schedule(...) or cron(...), got {each!r}")
     return list(found.values())
@@ -267,9 +274,9 @@ def _arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def _text(what: str, value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value and "\n" not in value):
+    if value is None or (isinstance(value, str) and value and "\n" not in value and value.isprintable()):
         return value
-    raise SettingsError(f"schedule: {what}: expected a str, got {value!r}")
+    raise SettingsError(f"schedule: {what}: expected a str of printable characters, at least one, got {value!r}")
 
 
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> Any:

@@ -1,5 +1,6 @@
 """What to do with the ticks that are due: a pure decision."""
 
+from collections import deque
 from dataclasses import dataclass
 
 from ..store.schedules import DueSchedule, NewFiring
@@ -53,12 +54,11 @@ def _plan_of_several(schedule: Schedule, mark: int, now_ms: int) -> Plan:
     following = schedule.next_after(last)
     if schedule.missed == "all":
         ticks = _latest(schedule, mark, last)
-        before = schedule.next_after(mark)
-        return Plan(tuple(ticks), True, None if before == ticks[0] else ticks[0] - 1, last, following)
+        return Plan(tuple(ticks), True, _last_until(schedule, mark, ticks[0] - 1), last, following)
     late_ms = now_ms - schedule.due_ms(last)
     if schedule.missed == "skip" and late_ms > max(schedule.grace_ms, ON_TIME_MS):
         return Plan((), True, last, last, following)
-    return Plan((last,), late_ms > ON_TIME_MS, last - 1, last, following)
+    return Plan((last,), late_ms > ON_TIME_MS, _last_until(schedule, mark, last - 1), last, following)
 
 
 def _last_due(schedule: Schedule, mark: int, now_ms: int) -> int:
@@ -71,14 +71,23 @@ def _last_due(schedule: Schedule, mark: int, now_ms: int) -> int:
 
 
 def _latest(schedule: Schedule, mark: int, last: int) -> list[int]:
-    """The latest ticks up to the last one, as many as the schedule allows, the oldest first."""
-    ticks = [last]
-    while len(ticks) < schedule.most_missed:
-        earlier = _last_until(schedule, mark, ticks[-1] - 1)
-        if earlier is None:
-            break
-        ticks.append(earlier)
-    return ticks[::-1]
+    """The latest ticks up to the last one, as many as the schedule allows, the oldest first.
+
+    They are walked from a moment before which there are enough of them: from further back each time until there are.
+    """
+    most = schedule.most_missed
+    earlier = _last_until(schedule, mark, last - 1)
+    span_ms = (last - (mark if earlier is None else earlier)) * most
+    while True:
+        from_ms = max(mark, last - span_ms)
+        ticks: deque[int] = deque(maxlen=most)
+        tick = schedule.next_after(from_ms)
+        while tick is not None and tick <= last:
+            ticks.append(tick)
+            tick = schedule.next_after(tick)
+        if len(ticks) == most or from_ms == mark:
+            return list(ticks)
+        span_ms *= 4
 
 
 def _last_until(schedule: Schedule, mark: int, until_ms: int) -> int | None:

@@ -104,9 +104,7 @@ class SchedulesClient(FiringClient, Protocol):
 
 
 class Schedules:
-    """The schedules of all queues; `pool.schedules` is one.
-
-    Where several queues have a schedule of one name, say which by `queue=`.
+    """What is done with schedules at run time; `pool.schedules` is one.
 
     :param pool: a `Pool`, with the serializer of the workers
     """
@@ -115,8 +113,8 @@ class Schedules:
         self._pool = pool
 
     async def upsert(self, schedule: Schedule, *, timezone: tzinfo = UTC) -> ScheduleInfo:
-        """Define a schedule, or change the one of its name in its queue. It is fired by the workers of that queue. A
-        definition in code is put back when a process that has it is started the next time.
+        """Define a schedule, or change the one of its name. It is fired by the workers of its queue. A definition in
+        code is put back when a process that has it is started the next time.
 
         :param schedule: made by `schedule(...)`; one that names no queue belongs to the pool's default queue
         :param timezone: of a schedule that names none
@@ -127,96 +125,88 @@ class Schedules:
             raise SettingsError(f"upsert: expected schedule(...), got {schedule!r}")
         queue = schedule.queue or self._pool.default_queue_name
         record = record_of(schedule.in_zone(timezone), queue, self._pool)
-        await self._of(queue).put(record, code_age_ms=None)
-        return await self.get(schedule.name, queue=queue)
+        await self._of(queue).put(record, started_ms=None)
+        return await self.get(schedule.name)
 
-    async def remove(self, name: str, *, queue: str | None = None) -> bool:
+    async def remove(self, name: str) -> bool:
         """Remove a schedule; its jobs stay. One in code comes back when a process that has it is started the next time.
 
         :returns: whether it was there
-        :raises SettingsError: several queues have one of this name
         """
-        try:
-            store, _ = await self._found(name, queue)
-        except ScheduleNotFound:
-            return False
-        return await store.set(name, "remove") is not None
+        return await self._any.set(_checked(name), "remove") is not None
 
-    async def pause(self, name: str, *, queue: str | None = None) -> bool:
+    async def pause(self, name: str) -> bool:
         """Fire a schedule no more until `resume`, also if processes are started meanwhile.
 
         :returns: whether that changed anything
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: several queues have one of this name
         """
-        store, _ = await self._found(name, queue)
-        return bool(await store.set(name, "pause"))
+        return self._found(name, await self._any.set(_checked(name), "pause"))
 
-    async def resume(self, name: str, *, queue: str | None = None) -> bool:
+    async def resume(self, name: str) -> bool:
         """Fire a paused schedule again. Ticks of the meantime are not made up for.
 
         :returns: whether that changed anything
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: several queues have one of this name
         """
-        store, _ = await self._found(name, queue)
-        return bool(await store.set(name, "resume"))
+        return self._found(name, await self._any.set(_checked(name), "resume"))
 
     async def list(self, *, queue: str | None = None) -> _Infos:
         """All schedules, or those of a queue: the next due first."""
         found: _Infos = []
         for each in await schedule_queues(self._pool.store) if queue is None else [queue]:
             stored = await self._of(each).read([name for name, _ in await self._of(each).names()])
-            found += (_info(one, each) for one in stored.values())
+            found += map(_info, stored.values())
         return sorted(found, key=lambda info: (info.next_run is None, info.next_run or info.handled_until))
 
-    async def get(self, name: str, *, queue: str | None = None) -> ScheduleInfo:
+    async def get(self, name: str) -> ScheduleInfo:
         """One schedule.
 
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: several queues have one of this name
         """
-        store, stored = await self._found(name, queue)
-        return _info(stored, store.home)
+        return _info(await self._stored(name))
 
-    async def run_now(self, name: str, *, queue: str | None = None) -> Job[Any]:
+    async def run_now(self, name: str) -> Job[Any]:
         """Enqueue the job of a schedule at once, also of a paused one. Its ticks stay as they are.
 
-        :returns: the job
+        :returns: the job; under `unique` with `on_conflict` "return" or "replace", and under `debounce`, the one that
+            holds the lock
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: several queues have one of this name; another serializer wrote its arguments; there is a
-            job of its `job_id`, or one that holds the lock of its function
+        :raises SettingsError: another serializer wrote its arguments; there is a job of its `job_id`, or one that holds
+            the lock of its function
         """
-        store, stored = await self._found(name, queue)
+        stored = await self._stored(name)
+        queue = stored.home
         schedule = _readable(stored, lambda: schedule_of(stored, self._pool.serializer))
         job_id = schedule.job_id or new_job_id()
         async with AsyncExitStack() as stack:
-            called = await within_middleware(self._pool, store.home, schedule, stack, job_id)
+            called = await within_middleware(self._pool, queue, schedule, stack, job_id)
             now_ms = await redis_time_ms(self._pool.store.redis)
             firing = NewFiring(
-                *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, store.home, job_id),
+                *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, queue, job_id),
                 when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
                 payload=payload_of_tick(called, None, now_ms, self._pool),
                 extra=stored.extra,
             )
-            (verdict,) = await store.fire([firing])
+            verdict, stand_in = await self._of(queue).fire_by_hand(firing)
         if verdict == "changed":
-            raise ScheduleNotFound(name, store.home)
-        job = self._pool.job(job_id, queue=store.home)
+            raise ScheduleNotFound(name)
+        if stand_in is not None:
+            return self._pool.job(stand_in.id, queue=stand_in.queue)
+        job = self._pool.job(job_id, queue=queue)
         if verdict == "refused" and (schedule.job_id or await job.info() is None):
             raise SettingsError(f"schedule {name}: expected no job that has its id or the lock of its function")
         return job
 
-    async def next_runs(self, name: str, count: int = 10, *, queue: str | None = None) -> _Times:
+    async def next_runs(self, name: str, count: int = 10) -> _Times:
         """When a schedule will be due, in its time zone, without jitter; [] if it is over. A pause is not looked at.
 
         :param count: how many, at most 10,000
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: several queues have one of this name
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_RUNS_AHEAD:
             raise SettingsError(f"next_runs: count: expected an int from 0 to {MOST_RUNS_AHEAD}, got {count!r}")
-        _, stored = await self._found(name, queue)
+        stored = await self._stored(name)
         schedule = _readable(stored, lambda: described(stored))
         tick: int | None = max(stored.mark, await redis_time_ms(self._pool.store.redis))
         runs: _Times = []
@@ -226,30 +216,32 @@ class Schedules:
                 runs.append(datetime.fromtimestamp(tick / 1000, schedule.zone))
         return runs
 
-    async def history(self, name: str, *, queue: str | None = None) -> _Runs:
+    async def history(self, name: str) -> _Runs:
         """The latest runs of a schedule, at most 20, the latest first.
 
         :raises ScheduleNotFound: there is none of this name
-        :raises SettingsError: several queues have one of this name
         """
-        store, _ = await self._found(name, queue)
-        return [_public_run(run) for run in await store.runs(name)]
+        await self._stored(name)
+        return [_public_run(run) for run in await self._any.runs(name)]
 
     def _of(self, queue: str) -> ScheduleStore:
         return ScheduleStore(self._pool.store, queue)
 
-    async def _found(self, name: str, queue: str | None) -> tuple[ScheduleStore, StoredSchedule]:
-        """The schedule of a name, and whose it is."""
-        found: list[tuple[ScheduleStore, StoredSchedule]] = []
-        for each in await schedule_queues(self._pool.store) if queue is None else [queue]:
-            stored = await self._of(each).read([_checked(name)])
-            found += ((self._of(each), one) for one in stored.values())
-        if not found:
-            raise ScheduleNotFound(name, queue)
-        if len(found) > 1:
-            queues = ", ".join(repr(store.home) for store, _ in found)
-            raise SettingsError(f"expected queue= to say whose schedule {name!r} is meant: {queues} have one")
-        return found[0]
+    @property
+    def _any(self) -> ScheduleStore:
+        """For what is found by its name alone."""
+        return self._of(self._pool.default_queue_name)
+
+    async def _stored(self, name: str) -> StoredSchedule:
+        found = await self._any.read([_checked(name)])
+        if name not in found:
+            raise ScheduleNotFound(name)
+        return found[name]
+
+    def _found(self, name: str, reply: bool | None) -> bool:
+        if reply is None:
+            raise ScheduleNotFound(name)
+        return reply
 
 
 def _readable(stored: StoredSchedule, read: Callable[[], Schedule]) -> Schedule:
@@ -265,12 +257,12 @@ def _checked(name: Any) -> str:
     raise SettingsError(f"expected the name of a schedule (str), got {name!r}")
 
 
-def _info(stored: StoredSchedule, home: str) -> ScheduleInfo:
+def _info(stored: StoredSchedule) -> ScheduleInfo:
     try:
         schedule = described(stored)
     except NotReadable as problem:
         return ScheduleInfo(
-            *(stored.name, "?", "?", home, "?", _source(stored), stored.paused, None, _time(stored.mark)),
+            *(stored.name, "?", "?", stored.home, "?", _source(stored), stored.paused, None, _time(stored.mark)),
             *("?", "?", str(problem)),
         )
     assert schedule.zone is not None
@@ -282,7 +274,7 @@ def _info(stored: StoredSchedule, home: str) -> ScheduleInfo:
         name=stored.name,
         words=schedule.words,
         function=schedule.function,
-        queue=home,
+        queue=stored.home,
         timezone=zone_name(schedule.zone),
         source=_source(stored),
         paused=stored.paused,

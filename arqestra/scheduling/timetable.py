@@ -1,6 +1,7 @@
 """`Timetable`: schedules, and where and how they are fired."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
@@ -8,7 +9,7 @@ from arq.connections import RedisSettings
 
 from ..errors import SettingsError
 from ..serializers import Serializer, serializer_of
-from .definition import checked_schedules
+from .definition import Schedule, checked_schedules
 from .zone import zone_of
 
 __all__ = ("Timetable",)
@@ -20,8 +21,8 @@ class Timetable(list[Any]):
     :param schedules: made by `schedule(...)` or arq's `cron(...)`
     :param redis_settings: `RedisSettings` or a URL; default the environment's REDIS_URL, else localhost
     :param serializer: that of the workers: "pickle" (default), "msgpack" or "json"
-    :param timezone: of schedules that name none; default the machine's
-    :param queue: of schedules that name none; default arq's
+    :param timezone: of schedules that name none; default the worker's, else UTC
+    :param queue: of schedules that name none; default that of whoever fires them
     :raises SettingsError: two schedules have one name, or a value is impossible
     """
 
@@ -34,8 +35,6 @@ class Timetable(list[Any]):
         timezone: tzinfo | str | None = None,
         queue: str | None = None,
     ) -> None:
-        super().__init__(schedules)
-        checked_schedules(self)
         serializer_of(serializer)
         if queue is not None and not (isinstance(queue, str) and queue):
             raise SettingsError(f"Timetable: queue: expected a str, got {queue!r}")
@@ -43,3 +42,11 @@ class Timetable(list[Any]):
         self.serializer = serializer
         self.timezone = None if timezone is None else zone_of(timezone, "Timetable: timezone")
         self.queue = queue
+        super().__init__(map(self._with_defaults, schedules))
+        checked_schedules(self, beside_cron_jobs=True)
+
+    def _with_defaults(self, each: Any) -> Any:
+        """A schedule with its queue and zone, so that workers and scheduler processes fire the same."""
+        if not isinstance(each, Schedule):
+            return each
+        return replace(each, queue=each.queue or self.queue, zone=each.zone or self.timezone)

@@ -1,18 +1,18 @@
 """`Scheduler`: fires schedules. Every worker has one; `arqestra scheduler` runs one by itself.
 
-A schedule belongs to the queue that its jobs go to, and its name is its own there. A scheduler fires the schedules of
-some queues: a worker those of the queues that it serves, and everybody those of the queues that its code puts
-schedules in. Any number of schedulers may run, and none of them leads: `queue_scheduler.py` tells why each tick is
-fired once all the same.
+A schedule belongs to the queue that its jobs go to. A scheduler fires the schedules of some queues: a worker those of
+the queues that it serves, and everybody those of the queues that its code puts schedules in. Any number of schedulers
+may run, and none of them leads: `queue_scheduler.py` tells why each tick is fired once all the same.
 """
 
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, tzinfo
 
-from ..errors import SettingsError
+from .coded import CodedSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
+from .zone import local_zone
 
 __all__ = ("Scheduler",)
 
@@ -24,9 +24,9 @@ class Scheduler:
     :param schedules: those that code defines: `schedule(...)`, and arq's `cron(...)`
     :param home: queue of schedules that name none; default the pool's
     :param queues: other queues whose schedules are fired
-    :param zone: of schedules that name none
+    :param zone: of schedules that name none; default UTC, of arq's cron jobs the machine's
     :param age_s: seconds since this code was started; a supervisor's age for its processes
-    :raises SettingsError: two schedules of a queue have one name, or something else is in the list
+    :raises SettingsError: two schedules have one name, or something else is in the list
     """
 
     def __init__(
@@ -36,19 +36,14 @@ class Scheduler:
         *,
         home: str | None = None,
         queues: Iterable[str] = (),
-        zone: tzinfo = UTC,
+        zone: tzinfo | None = None,
         age_s: float = 0.0,
     ) -> None:
         self.home = home or client.default_queue_name
-        coded: dict[str, list[Schedule]] = {queue: [] for queue in (self.home, *queues)}
-        for each in checked_schedules(schedules):
-            of_queue = coded.setdefault(each.queue or self.home, [])
-            if any(other.name == each.name for other in of_queue):
-                raise SettingsError(
-                    f"schedules: expected each name once in queue {self.home!r}, got {each.name!r} twice"
-                )
-            of_queue.append(each.in_zone(zone))
-        self.parts = [QueueScheduler(client, queue, each, age_s=age_s) for queue, each in coded.items()]
+        coded = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked_schedules(schedules)]
+        self.coded = CodedSchedules(client.store, client, coded, age_s)
+        homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in coded)))
+        self.parts = [QueueScheduler(client, queue, self.coded) for queue in homes]
 
     @property
     def fired(self) -> int:
@@ -78,3 +73,7 @@ class Scheduler:
         """End `run` after what it is at."""
         for part in self.parts:
             part.stop()
+
+
+def _zone_of(schedule: Schedule, zone: tzinfo | None) -> tzinfo:
+    return zone or (local_zone() if schedule.of_cron else UTC)

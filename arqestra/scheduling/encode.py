@@ -5,6 +5,8 @@ of the scheduler's serializer, as those of a job are; whoever fires the schedule
 """
 
 import hashlib
+import re
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -57,10 +59,11 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
         Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, 0, {"h": dict(schedule.headers)}),
     )
     _check_size(schedule, payload, encoder)
-    extra = _extra_of(schedule, home)
+    extra = _extra_of(schedule)
     due_at = (timing, spec["zone"], schedule.start_ms, schedule.end_ms)
     encoded = _json.encode(spec)
-    digest = hashlib.sha256(b"\0".join((encoder.serializer.name.encode(), encoded, payload, extra))).hexdigest()[:32]
+    told = repr((encoder.serializer.name, _in_order(schedule.args), _in_order(schedule.kwargs), dict(schedule.headers)))
+    digest = hashlib.sha256(b"\0".join((told.encode("utf-8", "surrogatepass"), encoded, extra))).hexdigest()[:32]
     first_mark = schedule.timing.moment_ms(schedule.zone) - 1 if isinstance(schedule.timing, At) else None
     return ScheduleRecord(
         schedule.name,
@@ -139,6 +142,17 @@ def payload_of_tick(schedule: Schedule, tick: int | None, fired_ms: int, encoder
     return data
 
 
+def _in_order(value: Any) -> Any:
+    """What has the same `repr` in every process with an equal value: sets have no order of their own."""
+    if isinstance(value, Mapping):
+        return sorted(f"{_in_order(key)!r}: {_in_order(each)!r}" for key, each in value.items())
+    if isinstance(value, Set):
+        return sorted(repr(_in_order(each)) for each in value)
+    if isinstance(value, list | tuple):
+        return [_in_order(each) for each in value]
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 def _check_size(schedule: Schedule, payload: bytes, encoder: Encoder) -> None:
     if len(payload) > encoder.max_payload_bytes:
         raise PayloadTooLarge(
@@ -147,13 +161,13 @@ def _check_size(schedule: Schedule, payload: bytes, encoder: Encoder) -> None:
         )
 
 
-def _extra_of(schedule: Schedule, home: str) -> bytes:
+def _extra_of(schedule: Schedule) -> bytes:
     control = schedule.control
     name, args, kwargs = schedule.function, schedule.args, schedule.kwargs
     entries = [] if control is None else control.limits(name, args, kwargs)
     lock = None if control is None else control.lock(name, args, kwargs)
     if schedule.overlap == "queue":
-        entries.append(schedule_entry(home, schedule.name))
+        entries.append(schedule_entry(schedule.name))
     if lock is not None and lock.until:
         entries.append(("u", lock.name, lock.until))
     if not (schedule.priority or entries or lock):

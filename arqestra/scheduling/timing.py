@@ -25,6 +25,7 @@ from .zone import EPOCH, first_moment, offset_s
 __all__ = ("At", "Cron", "Every", "Timing", "at", "every", "last_until")
 
 DAY_S = 86_400
+FIRST_YEAR, LAST_YEAR = 1970, 9000  # any moment of which can be told in any zone
 LEAST_PERIOD_MS = 100
 _FIELDS = (
     *("second (0-59)", "minute (0-59)", "hour (0-23)", "day of month (1-31, L, LW)"),
@@ -136,7 +137,9 @@ def at(time: datetime | str) -> At:
     try:
         return At(_datetime_of(time))
     except ValueError:
-        raise SettingsError(f'at: expected a datetime or text such as "2030-01-31 09:00", got {time!r}') from None
+        raise SettingsError(
+            f'at: expected a datetime or text such as "2030-01-31 09:00", in {FIRST_YEAR} to {LAST_YEAR}, got {time!r}'
+        ) from None
 
 
 def moment_of(value: Any, what: str) -> int:
@@ -154,10 +157,9 @@ def moment_of(value: Any, what: str) -> int:
 
 
 def _datetime_of(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, str):
-        return datetime.fromisoformat(value)
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if isinstance(time, datetime) and FIRST_YEAR <= time.year <= LAST_YEAR:
+        return time
     raise ValueError(value)
 
 

@@ -1,0 +1,90 @@
+"""What a worker tells of itself while it lives: `Pool.workers()` reads it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+__all__ = ("JobOnWorker", "Presence", "WorkerInfo", "decode_presence", "encode_presence")
+
+ALIVE_S = 10.0
+
+
+class JobOnWorker(msgspec.Struct, frozen=True):
+    """A job that a worker runs.
+
+    :ivar since_ms: when this attempt started
+    """
+
+    id: str
+    function: str
+    queue: str
+    attempt: int
+    since_ms: int
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """What a worker writes every second or two; figures are those of its process.
+
+    :ivar slots: jobs that run at once
+    :ivar running: jobs that run
+    :ivar waiting: workflows that wait here and hold no slot
+    :ivar jobs: of the running jobs, the first hundred
+    :ivar cpu_s: processor time that it has used
+    :ivar lag_ms: how late its event loop was, at most, since the presence before
+    :ivar draining: it takes no more jobs
+    """
+
+    host: str
+    pid: int
+    version: str
+    started_ms: int
+    queues: list[str]
+    slots: int
+    running: int
+    waiting: int
+    jobs: list[JobOnWorker]
+    complete: int
+    failed: int
+    retried: int
+    rss_bytes: int
+    cpu_s: float
+    lag_ms: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker as it was last heard of.
+
+    :ivar worker_id: with which the tokens of its leases begin
+    :ivar seen: when it last told of itself
+    :ivar alive: that was a moment ago
+    """
+
+    worker_id: str
+    seen: datetime
+    alive: bool
+    presence: Presence
+
+    @property
+    def started(self) -> datetime:
+        """When it was started."""
+        return datetime.fromtimestamp(self.presence.started_ms / 1000, UTC)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Presence)
+
+
+def encode_presence(presence: Presence) -> bytes:
+    """JSON of it."""
+    return _encoder.encode(presence)
+
+
+def decode_presence(data: bytes) -> Presence:
+    """What was written.
+
+    :raises msgspec.ValidationError: it was written by another version
+    """
+    return _decoder.decode(data)

@@ -1,0 +1,98 @@
+"""The schedules that a process has in its code: it says so in Redis as long as it lives.
+
+`store/lua/_schedule.lua` tells who wins if processes say different things, or if somebody changed one at run time.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from ..errors import SettingsError
+from ..store.schedules import ScheduleRecord, ScheduleStore
+from ..store.store import Store
+from .definition import Schedule
+from .encode import Encoder, record_of
+
+__all__ = ("CodedSchedules",)
+
+logger = logging.getLogger("arq.scheduler")
+
+KEEP_S = 15.0
+MOST_PAUSE_S = 30.0  # after that others may have taken over, and everything is compared
+PUTS_AT_ONCE = 100
+
+
+class CodedSchedules:
+    """What the code of this process defines.
+
+    :param store: where that is said
+    :param encoder: how jobs are written
+    :param schedules: with their queues and zones
+    :param age_s: seconds since this code was started; a supervisor's age for its processes
+    :raises SettingsError: two have one name
+    """
+
+    def __init__(self, store: Store, encoder: Encoder, schedules: Iterable[tuple[str, Schedule]], age_s: float) -> None:
+        self._store = store
+        self._born_s = time.monotonic() - max(0.0, age_s)
+        self._started_ms: int | None = None  # on Redis' clock
+        self._rev = ""
+        self._kept_s: float | None = None
+        self._keeping = asyncio.Lock()
+        self._warned: set[str] = set()
+        self.schedules: dict[str, Schedule] = {}
+        self.records: dict[str, ScheduleRecord] = {}
+        self._homes: dict[str, str] = {}
+        for queue, schedule in schedules:
+            if schedule.name in self.schedules:
+                raise SettingsError(f"schedules: expected each name once, got {schedule.name!r} twice")
+            self.schedules[schedule.name] = schedule
+            self.records[schedule.name] = record_of(schedule, queue, encoder)
+            self._homes[schedule.name] = queue
+
+    async def keep(self, *, now: bool = False) -> None:
+        """Say it, if it is time to.
+
+        :param now: it is time, and everything is compared
+        :raises redis.exceptions.RedisError: Redis does not answer
+        """
+        async with self._keeping:
+            since_s = None if self._kept_s is None else time.monotonic() - self._kept_s
+            if not now and since_s is not None and since_s < KEEP_S:
+                return
+            compare = now or since_s is None or since_s > MOST_PAUSE_S
+            await self._keep("" if compare else self._rev)
+            self._kept_s = time.monotonic()
+
+    async def _keep(self, rev: str) -> None:
+        age_ms = round((time.monotonic() - self._born_s) * 1000)
+        digests = [(record.name, record.digest) for record in self.records.values()]
+        store = ScheduleStore(self._store, next(iter(self._homes.values()), ""))
+        kept = await store.keep(age_ms, digests, started_ms=self._started_ms, rev=rev)
+        self._started_ms = kept.started_ms
+        wanted = kept.wanted
+        for first in range(0, len(wanted), PUTS_AT_ONCE):
+            await asyncio.gather(*(self._put(name) for name in wanted[first : first + PUTS_AT_ONCE]))
+        self._warn({name for name, verdict in kept.verdicts.items() if verdict == "-"})
+        # Only where all is as this code has it may the next call leave out the comparison.
+        self._rev = kept.rev if all(verdict == "=" for verdict in kept.verdicts.values()) else ""
+
+    async def _put(self, name: str) -> None:
+        store = ScheduleStore(self._store, self._homes[name])
+        what, before = await store.put(self.records[name], started_ms=self._started_ms)
+        schedule = self.schedules[name]
+        if what == "new":
+            logger.info("schedule %s", schedule)
+        elif what == "changed" and before == "api":
+            logger.warning("schedule %s was changed at run time; the code's definition takes its place", schedule)
+        elif what == "changed":
+            logger.info("schedule %s has changed", schedule)
+
+    def _warn(self, names: set[str]) -> None:
+        """Say once of each schedule that it is not this process' definition that is fired."""
+        for name in sorted(names - self._warned):
+            logger.warning(
+                "schedule %s is defined differently by a process that was started later; that definition is fired", name
+            )
+        self._warned = names

@@ -1,0 +1,333 @@
+"""The scheduler of one queue.
+
+Any number of schedulers may run, and none of them leads. Each looks at what is due soon (an index in Redis, ordered by
+the next tick), prepares the jobs of those ticks, waits for the moment, and fires: one script call compares what the
+scheduler had read with what is there, stores the jobs, and moves the schedules on. Whoever comes second finds them
+moved. So a tick is fired once, whoever dies when, and nothing waits for a leader to be elected. The script judges by
+Redis' clock; a scheduler's own clock is never looked at, only how long it has waited.
+
+What there is to do costs by the ticks that are due, not by the schedules that are defined. Between looks the scheduler
+sleeps until the next tick, but no longer than `MOST_SLEEP_S`: by then it has seen what was changed at run time.
+
+What a scheduler cannot fire (its arguments do not decode here, a middleware raises) it leaves alone for a while, longer
+each time, and notes why; another one may fire it, and the others' ticks are not delayed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from redis.exceptions import RedisError
+
+from ..middleware import EnqueuedCall, Middleware, enter_call
+from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore
+from ..store.store import Store
+from .coded import CodedSchedules
+from .definition import Schedule
+from .encode import Encoder, NotReadable, payload_of_tick, schedule_of
+from .plan import plan, steps_of
+
+__all__ = ("FiringClient", "QueueScheduler", "within_middleware")
+
+logger = logging.getLogger("arq.scheduler")
+
+AHEAD_MS = 400  # ticks are prepared so long before they are due
+LEAST_SLEEP_S = 0.001
+MOST_SLEEP_S = 0.5  # what is changed at run time is in effect after that
+PAGE = 1000  # schedules a look
+MOST_AT_ONCE = 20_000
+FIRE_A_CALL = 200  # bounds the time of one script call
+PIECES_AHEAD = 4
+BREATH_S = 0.005  # other tasks of the loop wait no longer than that
+MOST_BACKOFF_S = 60.0
+FORGET_S = 600.0  # definitions that were not used for so long are read again
+CLOCK_JUMP_MS = 5_000
+RETRY_S = 1.0
+
+
+class FiringClient(Encoder, Protocol):
+    """What a scheduler needs of a `Pool`."""
+
+    middleware: tuple[Middleware, ...]
+
+    @property
+    def store(self) -> Store: ...
+
+
+class Known(NamedTuple):
+    """A schedule as it was read: revision, definition, and priority, limits and lock of its jobs."""
+
+    rev: str
+    schedule: Schedule
+    extra: bytes
+
+
+class LeftAlone(NamedTuple):
+    """A schedule that could not be fired here: at which revision, until when it is left alone (s), and for how long."""
+
+    rev: str
+    until_s: float
+    backoff_s: float
+
+
+class Prepared(NamedTuple):
+    """What is to be done with one schedule that is due: steps of which each finds it as the one before leaves it."""
+
+    due: DueSchedule
+    known: Known
+    steps: list[NewFiring]
+
+
+class QueueScheduler:
+    """Fires the schedules of one queue.
+
+    :param client: a `Pool`
+    :param queue: whose
+    :param coded: what the code of this process defines, for this and other queues
+    """
+
+    def __init__(self, client: FiringClient, queue: str, coded: CodedSchedules) -> None:
+        self._client = client
+        self.queue = queue
+        self.store = ScheduleStore(client.store, queue)
+        self._coded = coded
+        self._known: dict[str, Known] = {}  # used since `_forgot_s`
+        self._known_before: dict[str, Known] = {}
+        self._forgot_s = time.monotonic()
+        self._left_alone: dict[str, LeftAlone] = {}
+        self._clock_lead_ms: float | None = None
+        self._stopped = asyncio.Event()
+        self.fired = self.lateness_ms = 0
+        self.fired_s = 0.0
+
+    async def run(self) -> None:
+        """Fire schedules until `stop`."""
+        while not self._stopped.is_set():
+            try:
+                sleep_s = await self.run_once()
+            except (RedisError, OSError) as error:  # TimeoutError is an OSError
+                logger.warning("schedules wait for Redis: %s", error)
+                sleep_s = RETRY_S
+            except Exception:  # whatever is wrong with one schedule, the others are to be fired
+                logger.exception("schedules could not be fired")
+                sleep_s = RETRY_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), sleep_s)
+
+    def stop(self) -> None:
+        """End `run` after what it is at."""
+        self._stopped.set()
+
+    async def run_once(self) -> float:
+        """Fire what is due or becomes due in a moment.
+
+        :returns: seconds until the next look
+        :raises redis.exceptions.RedisError: Redis does not answer
+        """
+        await self._coded.keep()
+        due, next_in_ms = await self._look()
+        due = [each for each in due if not self._is_left_alone(each)]
+        if due:
+            await self._definitions(due)
+            await self._fire_all(due)
+            return LEAST_SLEEP_S
+        next_in_s = MOST_SLEEP_S if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
+        return min(MOST_SLEEP_S, max(LEAST_SLEEP_S, next_in_s))
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> tuple[list[DueSchedule], int | None]:
+        """What is due soon, and if nothing is, ms until something is."""
+        found: list[DueSchedule] = []
+        while True:
+            before_s = time.monotonic()
+            look = await self.store.look(AHEAD_MS, PAGE, len(found))
+            if look.went_back:
+                logger.warning("Redis' clock was put back: what was noted of a time to come is drawn back")
+                await self.store.rewind()
+            if self._clock_has_jumped(look.now_ms, (before_s + time.monotonic()) / 2) or look.went_back:
+                logger.warning("Redis' clock was set to another time, or this process was held up")
+                await self._coded.keep(now=True)
+                found = []
+                continue
+            found += look.due
+            if len(look.due) < PAGE or len(found) >= MOST_AT_ONCE:
+                return found, look.next_in_ms
+
+    def _clock_has_jumped(self, redis_now_ms: int, at_s: float) -> bool:
+        before_ms, self._clock_lead_ms = self._clock_lead_ms, redis_now_ms - at_s * 1000
+        return before_ms is not None and abs(self._clock_lead_ms - before_ms) > CLOCK_JUMP_MS
+
+    def _redis_now_ms(self) -> int:
+        assert self._clock_lead_ms is not None
+        return round(time.monotonic() * 1000 + self._clock_lead_ms)
+
+    async def _definitions(self, due: Sequence[DueSchedule]) -> None:
+        """Read the definitions that are not known, or have changed."""
+        if time.monotonic() - self._forgot_s > FORGET_S:
+            self._forgot_s = time.monotonic()
+            self._known_before, self._known = self._known, {}
+        unknown = {each.name: each for each in due if self._recall(each) is None}
+        if not unknown:
+            return
+        for stored in (await self.store.read(list(unknown))).values():
+            record = self._coded.records.get(stored.name)
+            if record is not None and (stored.spec, stored.payload) == (record.spec, record.payload):
+                schedule = self._coded.schedules[stored.name]
+            else:
+                try:
+                    schedule = schedule_of(stored, self._client.serializer)
+                except NotReadable as problem:
+                    await self._leave_alone(unknown[stored.name], str(problem))
+                    continue
+            self._known[stored.name] = Known(stored.rev, schedule, stored.extra)
+
+    def _recall(self, due: DueSchedule) -> Known | None:
+        """The definition, if it is known as it was at the look."""
+        before = self._known_before.pop(due.name, None)
+        known = self._known.get(due.name) or before
+        if known is None or known.rev != due.rev:
+            return None
+        self._known[due.name] = known
+        return known
+
+    # -- what cannot be fired here --------------------------------------------------------------------------------
+
+    def _is_left_alone(self, due: DueSchedule) -> bool:
+        left = self._left_alone.get(due.name)
+        return left is not None and left.rev == due.rev and time.monotonic() < left.until_s
+
+    async def _leave_alone(self, due: DueSchedule, problem: str) -> None:
+        """Leave a schedule to others for a while, and note why."""
+        before = self._left_alone.get(due.name)
+        backoff_s = 1.0 if before is None or before.rev != due.rev else min(MOST_BACKOFF_S, before.backoff_s * 2)
+        self._left_alone[due.name] = LeftAlone(due.rev, time.monotonic() + backoff_s, backoff_s)
+        logger.error("schedule %s cannot be fired here, it is tried again in %.0f s: %s", due.name, backoff_s, problem)
+        note = NewFiring(*due, due.mark, None, "!", "", 0, payload=problem.encode("utf-8", "replace"))
+        await self.store.fire([note])
+
+    # -- firing ---------------------------------------------------------------------------------------------------
+
+    async def _fire_all(self, due: Sequence[DueSchedule]) -> None:
+        """Prepare what is due, the earliest first, and fire it; while one piece waits the next is prepared."""
+        pieces: asyncio.Queue[list[Prepared] | None] = asyncio.Queue(PIECES_AHEAD)
+        preparing = asyncio.create_task(self._prepare_pieces(due, pieces))
+        try:
+            await self._fire_pieces(pieces)
+            await preparing
+        finally:
+            preparing.cancel()
+
+    async def _prepare_pieces(self, due: Sequence[DueSchedule], pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
+        breath_s = time.monotonic()
+        piece: list[Prepared] = []
+        try:
+            for each in due:
+                piece += await self._prepare(each)
+                if len(piece) == FIRE_A_CALL:
+                    await pieces.put(piece)
+                    piece = []
+                if time.monotonic() - breath_s > BREATH_S:
+                    await asyncio.sleep(0)
+                    breath_s = time.monotonic()
+        except Exception:  # Redis is away; what is prepared is fired, and the error is raised after that
+            await pieces.put(None)
+            raise
+        await pieces.put(piece)
+        await pieces.put(None)
+
+    async def _prepare(self, due: DueSchedule) -> list[Prepared]:
+        known = self._recall(due)
+        if known is None:
+            return []  # it has been changed since the look
+        try:
+            decision = plan(known.schedule, due.mark, max(self._redis_now_ms(), due.due_ms))
+            steps = steps_of(known.schedule, decision, due)
+            if not self._client.middleware:
+                steps = [self._with_job(known, known.schedule, step) if step.job_id else step for step in steps]
+        except Exception as error:  # only this one is not to be fired
+            await self._leave_alone(due, f"{type(error).__name__}: {error}")
+            return []
+        return [Prepared(due, known, steps)]
+
+    def _with_job(self, known: Known, schedule: Schedule, step: NewFiring) -> NewFiring:
+        fired_ms = max(step.due_ms or 0, self._redis_now_ms())
+        return step._replace(
+            queue=self.queue,
+            when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
+            payload=payload_of_tick(schedule, step.tick, fired_ms, self._client),
+            extra=known.extra,
+        )
+
+    async def _fire_pieces(self, pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
+        while (waiting := await pieces.get()) is not None:
+            while waiting and not self._stopped.is_set():
+                await self._wait_until(waiting[0].due.due_ms)
+                now_ms = self._redis_now_ms()
+                ready = [each for each in waiting if each.due.due_ms <= now_ms]
+                waiting = waiting[len(ready) :]
+                if self._client.middleware:
+                    for each in ready:
+                        await self._fire_within_middleware(each)
+                else:
+                    await self._fire([(each.due, step) for each in ready for step in each.steps])
+
+    async def _wait_until(self, due_ms: int) -> None:
+        wait_ms = due_ms - self._redis_now_ms()
+        if wait_ms > 0:
+            await asyncio.sleep((wait_ms + 1) / 1000)
+
+    async def _fire_within_middleware(self, prepared: Prepared) -> None:
+        """One schedule: its middleware is around the call that enqueues its job, as around any other enqueue."""
+        due, known, steps = prepared
+        try:
+            for step in steps:
+                async with AsyncExitStack() as stack:
+                    if step.job_id:
+                        schedule = await within_middleware(self._client, self.queue, known.schedule, stack, step.job_id)
+                        step = self._with_job(known, schedule, step)
+                    await self._fire([(due, step)])
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # the middleware's
+            await self._leave_alone(due, f"{type(error).__name__}: {error}")
+
+    async def _fire(self, batch: Sequence[tuple[DueSchedule, NewFiring]]) -> None:
+        for first in range(0, len(batch), FIRE_A_CALL):
+            piece = batch[first : first + FIRE_A_CALL]
+            verdicts = await self.store.fire([step for _, step in piece])
+            for (due, step), verdict in zip(piece, verdicts, strict=True):
+                await self._take_note(due, step, verdict)
+
+    async def _take_note(self, due: DueSchedule, step: NewFiring, verdict: FiringKind) -> None:
+        if verdict == "not storable":
+            return await self._leave_alone(due, "its queue is no queue, or limits and lock are of another version")
+        if verdict == "fired":
+            self._left_alone.pop(step.name, None)
+            self.fired, self.fired_s = self.fired + 1, time.monotonic()
+            self.lateness_ms = max(0, self._redis_now_ms() - (step.due_ms or step.tick))
+            logger.debug("schedule %s: job %s", step.name, step.job_id)
+        elif verdict == "overlap":
+            logger.info("schedule %s: skipped, the job of an earlier tick has not ended", step.name)
+        elif verdict == "refused":
+            logger.warning("schedule %s: refused, there is a job %s, or one that has its lock", step.name, step.job_id)
+        elif verdict == "done" and step.note == "d":
+            last = datetime.fromtimestamp(step.tick / 1000, UTC).isoformat(timespec="seconds")
+            logger.warning("schedule %s: ticks up to %s were missed, and are not made up for", step.name, last)
+        return None
+
+
+async def within_middleware(
+    client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack, job_id: str
+) -> Schedule:
+    """The schedule with the headers that the middleware gives this enqueue of it."""
+    if not client.middleware:
+        return schedule
+    seen = EnqueuedCall(schedule.function, schedule.args, dict(schedule.kwargs), queue, dict(schedule.headers), job_id)
+    await enter_call(stack, client.middleware, seen)
+    return schedule.with_headers(seen.headers)

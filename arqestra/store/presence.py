@@ -1,0 +1,45 @@
+"""The registry of workers: each writes what it tells of itself, and anybody may read it."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from ..presence import ALIVE_S, Presence, WorkerInfo, decode_presence, encode_presence
+from .health import redis_time_ms
+from .link import with_retries
+from .store import Store
+
+__all__ = ("read_workers", "withdraw_presence", "write_presence")
+
+
+async def write_presence(store: Store, worker_id: str, presence: Presence) -> None:
+    """Tell that a worker lives. Those that nothing was heard of for long are forgotten."""
+    await store.call("presence", store.keys.workers, worker_id, encode_presence(presence))
+
+
+async def withdraw_presence(store: Store, worker_id: str) -> None:
+    """A worker ends."""
+    await store.call("presence", store.keys.workers, worker_id, "")
+
+
+async def read_workers(store: Store) -> list[WorkerInfo]:
+    """All workers that were heard of in the last ten minutes, the longest running first."""
+
+    async def read() -> tuple[list[tuple[bytes, float]], list[bytes | None], int]:
+        seen = await store.redis.zrange(store.keys.workers, 0, -1, withscores=True)
+        keys = [store.keys.presence(worker_id.decode()) for worker_id, _ in seen]
+        found = await store.redis.mget(keys) if keys else []
+        return seen, found, await redis_time_ms(store.redis)
+
+    seen, found, now_ms = await with_retries(lambda _: read())
+    workers = []
+    for (worker_id, seen_ms), data in zip(seen, found, strict=True):
+        if data is None:
+            continue
+        try:
+            presence = decode_presence(data)
+        except msgspec.ValidationError:
+            continue  # of another version
+        at = datetime.fromtimestamp(seen_ms / 1000, UTC)
+        workers.append(WorkerInfo(worker_id.decode(), at, now_ms - seen_ms < ALIVE_S * 1000, presence))
+    return sorted(workers, key=lambda worker: worker.presence.started_ms)

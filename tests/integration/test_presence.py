@@ -1,0 +1,105 @@
+"""The registry of workers: what each tells of itself, while it lives and after."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import arqestra
+from arqestra import Pool, Worker, WorkerInfo
+from arqestra.presence import Presence
+from arqestra.store.presence import write_presence
+from tests.integration.engine_worker import until
+
+
+async def wait(ctx: dict[Any, Any]) -> None:
+    await ctx["gate"].wait()
+
+
+@pytest.fixture
+async def pool(redis_url: str) -> AsyncIterator[Pool]:
+    pool = await arqestra.create_pool(redis_url)
+    yield pool
+    await pool.aclose()
+
+
+async def told(pool: Pool, *, running: int) -> WorkerInfo:
+    found: list[WorkerInfo] = []
+
+    async def tells() -> bool:
+        found[:] = [each for each in await pool.workers() if each.presence.running == running]
+        return bool(found)
+
+    await until(tells, f"a worker that tells of {running} running jobs")
+    return found[0]
+
+
+async def test_a_worker_tells_of_itself_and_its_jobs_and_withdraws_at_its_end(pool: Pool, redis_url: str) -> None:
+    gate = asyncio.Event()
+    worker = Worker(
+        [wait], redis_settings=redis_url, queues=["a", "b"], max_jobs=7, ctx={"gate": gate}, handle_signals=False
+    )
+    running = asyncio.ensure_future(worker.async_run())
+    await told(pool, running=0)
+    await pool.enqueue_job("wait", _job_id="one", _queue_name="b")
+    info = await told(pool, running=1)
+
+    presence = info.presence
+    assert (info.worker_id, info.alive) == (worker.worker_id, True)
+    assert (presence.host, presence.pid) == (socket.gethostname(), os.getpid())
+    assert (presence.queues, presence.slots, presence.draining) == (["a", "b"], 7, False)
+    (job,) = presence.jobs
+    assert (job.id, job.function, job.queue, job.attempt) == ("one", "wait", "b", 1)
+    assert presence.rss_bytes > 1_000_000
+    assert presence.cpu_s > 0
+
+    gate.set()
+    assert (await told(pool, running=0)).presence.complete == 1
+    await worker.close()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await pool.workers() == []
+
+
+async def test_how_late_the_loop_is_is_told(pool: Pool, redis_url: str) -> None:
+    async def block(ctx: dict[Any, Any]) -> None:
+        time.sleep(1.3)  # noqa: ASYNC251 - that is what is to be seen
+
+    worker = Worker([arqestra.func(block, name="block")], redis_settings=redis_url, handle_signals=False)
+    running = asyncio.ensure_future(worker.async_run())
+    await told(pool, running=0)
+    await pool.enqueue_job("block")
+
+    async def tells() -> bool:
+        return any(each.presence.lag_ms >= 200 for each in await pool.workers())
+
+    await until(tells, "a late loop")
+    await worker.close()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_killed_worker_is_seen_as_dead_and_then_forgotten(pool: Pool) -> None:
+    presence = Presence("h", 1, "0", 0, ["q"], 1, 0, 0, [], 0, 0, 0, 0, 0.0, 0, False)
+    await write_presence(pool.store, "w", presence)
+    (info,) = await pool.workers()
+    assert info.alive
+    key = pool.store.keys.workers
+    await pool.zincrby(key, -11_000, "w")
+    (info,) = await pool.workers()
+    assert not info.alive
+    await pool.zincrby(key, -600_000, "w")
+    await write_presence(pool.store, "another", presence)
+    assert [each.worker_id for each in await pool.workers()] == ["another"]
+    assert 0 < await pool.pttl(key) <= 600_000
+
+
+async def test_what_another_version_told_is_left_out(pool: Pool) -> None:
+    presence = Presence("h", 1, "0", 0, ["q"], 1, 0, 0, [], 0, 0, 0, 0, 0.0, 0, False)
+    await write_presence(pool.store, "w", presence)
+    await pool.set(pool.store.keys.presence("w"), b'{"host": 5}')
+    assert await pool.workers() == []
