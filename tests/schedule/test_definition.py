@@ -128,7 +128,7 @@ def test_options_of_a_single_enqueue_are_refused(options: dict[str, Any]) -> Non
         ({"args": [1], "kwargs": {"colour": "red"}}, "colour"),
         ({"args": "1"}, "args: expected a list or tuple, got str"),
         ({"args": {"month": 1}}, "args: expected a list or tuple"),
-        ({"args": 1}, "args: expected a list or tuple, got 1"),
+        ({"args": 1}, "args: expected a list or tuple, got int"),
         ({"kwargs": [("month", 1)]}, "kwargs: expected a dict"),
     ],
     ids=str,
