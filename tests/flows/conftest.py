@@ -52,6 +52,7 @@ def working(pool: Pool) -> Working:
 
 
 async def keys_of_flows(pool: Pool) -> set[str]:
-    """What Redis holds beside statistics, waiting workers and history of errors that has a TTL."""
+    """What Redis holds beside statistics, what workers tell, and history of errors that has a TTL."""
     kept = ("arqestra:stats", "arqestra:waiting", "arqestra:dead", "arq:queue:health-check")
+    kept += ("arqestra:workers", "arqestra:presence")
     return {key.decode() for key in await pool.keys("*") if not key.decode().startswith(kept)}
