@@ -48,10 +48,12 @@ from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
 from .history import AttemptError
 from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
-from .middleware import EnqueuedCall, Middleware
+from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
+from .observe.json_logs import JsonFormatter
 from .pool import Pool
 from .presence import JobOnWorker, Presence, WorkerInfo
 from .queue import DeadJob, Queue
+from .redact import Redact
 from .retry import Backoff, Cancel, Snooze
 from .scheduling.crontab import crontab
 from .scheduling.definition import Schedule, schedule
@@ -86,6 +88,7 @@ __all__ = (
     "Duration",
     "Edge",
     "EmbeddedRedisError",
+    "EnqueuedBatch",
     "EnqueuedCall",
     "FailedJobs",
     "Flow",
@@ -112,6 +115,7 @@ __all__ = (
     "JobResult",
     "JobRunning",
     "JobStatus",
+    "JsonFormatter",
     "Middleware",
     "NondeterminismError",
     "PayloadTooLarge",
@@ -120,6 +124,7 @@ __all__ = (
     "Presence",
     "Queue",
     "RateLimit",
+    "Redact",
     "RedisSettings",
     "RemoteError",
     "RemoteTraceback",

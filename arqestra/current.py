@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Any, Protocol
 
-__all__ = ("JobLogFilter", "RunningJob", "current_job")
+__all__ = ("JobLogFilter", "RunningJob", "cancelled_by", "current_job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class RunningJob:
     :ivar enqueue_time: when it was enqueued, on the producer's clock
     :ivar headers: text that travelled with the job
     :ivar ctx: the dictionary that the function got as its first argument
+    :ivar carry: what a middleware puts here are headers of the next attempt, if there is one
     """
 
     job_id: str
@@ -30,9 +32,12 @@ class RunningJob:
     enqueue_time: datetime
     ctx: dict[Any, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+    carry: dict[str, str] = field(default_factory=dict)
 
 
 class _Attempt(Protocol):
+    @property
+    def reason(self) -> Enum | None: ...
     def view(self) -> RunningJob: ...
 
 
@@ -43,6 +48,12 @@ def current_job() -> RunningJob | None:
     """The job that the calling coroutine belongs to, also in tasks that the job started; None outside of jobs."""
     attempt = running_attempt.get()
     return None if attempt is None else attempt.view()
+
+
+def cancelled_by() -> str | None:
+    """Why the worker cancelled the job that the caller belongs to: "timeout", "abort", ...; None if it did not."""
+    attempt = running_attempt.get()
+    return None if attempt is None or attempt.reason is None else str(attempt.reason.value)
 
 
 class JobLogFilter(logging.Filter):

@@ -21,6 +21,7 @@ from .durations import Duration
 from .errors import ArgumentsError, SettingsError
 from .limits import ConcurrencyLimit, RateLimit
 from .rebuild import type_hints
+from .redact import Redactor, call_text, redactor_of
 from .retry import Backoff
 from .signature import CHUNK_FUNCTION, Group, NodeOptions, Signature, group
 from .unique import Debounce, Unique
@@ -177,14 +178,20 @@ class JobFunction(Function, Generic[P, R]):
     def signature(self) -> inspect.Signature:
         return inspect.signature(self.target)
 
+    @cached_property
+    def redactor(self) -> Redactor:
+        """How its arguments are shown."""
+        return redactor_of(self.target)
+
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise `ArgumentsError` unless the function can be called with these: a mistake fails in the producer."""
         try:
             self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            given = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+            given = call_text(*self.redactor.redacted(args, kwargs))
             raise ArgumentsError(
-                f"{self.name}{self.signature} (ctx is given by the worker): {error}; got ({given})"
+                f"{self.name}{self.redactor.signature_text(self.signature)} (ctx is given by the worker): {error}; "
+                f"got ({given})"
             ) from None
 
     @cached_property

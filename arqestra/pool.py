@@ -28,7 +28,7 @@ from .function import BoundJob, Call, JobFunction, Seconds
 from .graph import Graph, graph_of
 from .identity import new_job_id
 from .job import Job
-from .middleware import EnqueuedCall, Middleware
+from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
 from .presence import WorkerInfo
 from .queue import Queue
 from .scheduling.schedules import Schedules
@@ -173,19 +173,36 @@ class Pool(ArqRedis):
         return self._handle(call, new, await self._batch.add(new))
 
     async def _enqueue_within_middleware(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
+        seen = self._as_seen(call)
         async with AsyncExitStack() as stack:
-            call = await self._enter_middleware(stack, call)
-            new = self._new_job(call, job_try)
-            return self._handle(call, new, await self._batch.add(new))
+            await enter_call(stack, self.middleware, seen)
+            new = self._new_job(call._replace(headers=seen.headers), job_try)
+            handle = self._handle(call, new, await self._batch.add(new))
+            seen.job_id = None if handle is None else handle.job_id
+            return handle
         raise AssertionError("a middleware swallowed the exception of an enqueue")
 
-    async def _enter_middleware(self, stack: AsyncExitStack, call: Call[R]) -> Call[R]:
-        """The call with the headers that the middleware gave it."""
+    async def _enqueue_many_within_middleware(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
+        seen = [self._as_seen(call) for call in calls]
+        async with AsyncExitStack() as stack:
+            await enter_batch(stack, self.middleware, seen)
+            handles = await self._enqueue_all(
+                [call._replace(headers=each.headers) for call, each in zip(calls, seen, strict=True)]
+            )
+            for each, handle in zip(seen, handles, strict=True):
+                each.job_id = None if handle is None else handle.job_id
+            return handles
+        raise AssertionError("a middleware swallowed the exception of an enqueue")
+
+    def _as_seen(self, call: Call[Any]) -> EnqueuedCall:
+        """The call as middleware sees it."""
         queue = call.queue or self.default_queue_name
-        seen = EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(call.headers or {}))
-        for middleware in self.middleware:
-            await stack.enter_async_context(middleware.around_enqueue(seen))
-        return call._replace(headers=seen.headers)
+        return EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(call.headers or {}), call.job_id)
+
+    async def _enqueue_all(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
+        news = [self._new_job(call) for call in calls]
+        accepted = await self.store.enqueue(news)
+        return [self._handle(call, new, ok) for call, new, ok in zip(calls, news, accepted, strict=True)]
 
     async def enqueue_many(self, specs: Iterable[JobSpec]) -> list[Job[Any] | None]:
         """Enqueue many jobs, 1,000 a round trip.
@@ -196,12 +213,9 @@ class Pool(ArqRedis):
         :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
         """
         calls = [_call_of(spec) for spec in specs]
-        async with AsyncExitStack() as stack:
-            if self.middleware:
-                calls = [await self._enter_middleware(stack, call) for call in calls]
-            news = [self._new_job(call) for call in calls]
-            accepted = await self.store.enqueue(news)
-        return [self._handle(call, new, ok) for call, new, ok in zip(calls, news, accepted, strict=True)]
+        if self.middleware and calls:
+            return await self._enqueue_many_within_middleware(calls)
+        return await self._enqueue_all(calls)
 
     async def enqueue_flow(
         self,
@@ -304,7 +318,7 @@ class Pool(ArqRedis):
                 raise ArgumentsError(f"job id: expected a str, got {call.job_id!r}")
             options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
         if call.headers:
-            options["h"] = _checked_headers(call.headers)
+            options["h"] = checked_headers(call.headers)
         if call.priority:
             options["p"] = checked_priority(call.priority, "priority")
         payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
@@ -403,12 +417,6 @@ def _flow_name(graph: Graph) -> str:
     return named[-1] if named else "empty"
 
 
-def _checked_headers(headers: Any) -> dict[str, str]:
-    if isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair):
-        return dict(headers)
-    raise ArgumentsError(f"headers: expected a dict of str to str, got {headers!r}")
-
-
 def _name_of(function: Any) -> str:
     if isinstance(function, str):
         return function
@@ -417,16 +425,25 @@ def _name_of(function: Any) -> str:
     raise ArgumentsError(f"expected the name of a job function (str), got {function!r}")
 
 
+def _types_of(spec: Any) -> str:
+    """What an impossible spec is, without its values: they may be secret."""
+    if isinstance(spec, tuple):
+        return f"({', '.join(type(part).__name__ for part in spec)})"
+    return type(spec).__name__
+
+
 def _call_of(spec: Any) -> Call[Any]:
     if isinstance(spec, Call):
         return spec
     if not (isinstance(spec, tuple) and 1 <= len(spec) <= 3):
         raise ArgumentsError(
-            f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {spec!r}"
+            f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {_types_of(spec)}"
         )
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
     if isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping):
-        raise ArgumentsError(f"enqueue_many: expected (function, list of arguments, dict of keywords), got {spec!r}")
+        raise ArgumentsError(
+            f"enqueue_many: expected (function, list of arguments, dict of keywords), got {_types_of(spec)}"
+        )
     if isinstance(target, JobFunction | BoundJob):
         return target.bind(*args, **kwargs)
     return Call(_name_of(target), args, kwargs)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import ArgumentsError
+from .redact import redactor_of
 
 __all__ = ("Rebuilder", "rebuild_value", "type_hints")
 
@@ -79,6 +80,7 @@ class Rebuilder:
     """
 
     def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
         self._by_position: list[Any] = []
         self._by_name: dict[str, Any] = {}
         self._rest: Any = Any
@@ -104,13 +106,38 @@ class Rebuilder:
         :raises ArgumentsError: a value does not fit its hint
         """
         known = self._by_position
+        place: int | str = 0
+        rebuilt: list[Any] = []
+        named: dict[str, Any] = {}
         try:
-            rebuilt = tuple(
-                rebuild_value(known[i] if i < len(known) else self._rest, value) for i, value in enumerate(args)
-            )
-            named = {
-                name: rebuild_value(self._by_name.get(name, self._other_names), value) for name, value in kwargs.items()
-            }
+            for place, value in enumerate(args):
+                rebuilt.append(rebuild_value(known[place] if place < len(known) else self._rest, value))
+            for place, value in kwargs.items():
+                named[place] = rebuild_value(self._by_name.get(place, self._other_names), value)
         except (msgspec.ValidationError, ValueError) as error:
-            raise ArgumentsError(f"arguments do not fit the type hints of the job function: {error}") from error
-        return rebuilt, named
+            refusal, cause = self._refusal(place, error)
+            raise refusal from cause
+        return tuple(rebuilt), named
+
+    def _refusal(self, place: int | str, error: Exception) -> tuple[ArgumentsError, Exception | None]:
+        """What is wrong with one argument, without its value if that is secret; and the cause, if it may be shown."""
+        redactor = redactor_of(self._coroutine)
+        hidden = redactor.hides(place) if isinstance(place, str) else redactor.hides_place(place)
+        why = f"the value of {self._name_of(place)} (not shown)" if hidden else _told_without_input(error)
+        refusal = ArgumentsError(f"arguments do not fit the type hints of the job function: {why}")
+        return refusal, error if why == str(error) else None
+
+    def _name_of(self, place: int | str) -> str:
+        return place if isinstance(place, str) else f"argument {place + 1}"
+
+
+def _told_without_input(error: Exception) -> str:
+    """The message of a validation error. pydantic's shows its input, which may hold secrets that only a model knows."""
+    of_model = getattr(error.__cause__ or error, "errors", None)
+    if not callable(of_model):
+        return str(error)
+    try:
+        told = of_model(include_url=False, include_input=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in told)
+    except Exception:  # another class's `errors`
+        return str(error)

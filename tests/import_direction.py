@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "limits",
         "unique",
         "control",
+        "redact",
         "rebuild",
         "middleware",
         "signature",

@@ -1,15 +1,16 @@
 """Calls of job functions as nodes of a flow, ready to be stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from arq.utils import to_ms, to_unix_ms
 
 from ..clock import timestamp_ms
 from ..control import JobControl
-from ..errors import ArgumentsError, PayloadTooLarge
+from ..errors import PayloadTooLarge
 from ..limits import Entry
-from ..middleware import Middleware
+from ..middleware import EnqueuedCall, Middleware, checked_headers
 from ..serializers import Serializer
 from ..signature import Signature
 from ..store.flows import NodeRecord, node_spec
@@ -17,7 +18,7 @@ from ..store.listener import Listener
 from ..store.store import Store
 from ..wire import Payload, encode_payload
 
-__all__ = ("Client", "NodeEncoder")
+__all__ = ("Client", "NodeEncoder", "as_seen", "with_headers")
 
 
 class Client(Protocol):
@@ -78,7 +79,7 @@ class NodeEncoder:
         if expires:
             stored["xr"] = to_ms(expires)
         if options.headers:
-            stored["h"] = _checked_headers(options.headers)
+            stored["h"] = checked_headers(options.headers)
         priority = options.priority
         if priority is None:
             priority = 0 if control is None else control.priority
@@ -107,6 +108,18 @@ class NodeEncoder:
         return data
 
 
+def as_seen(call: Signature[Any], default_queue: str, job_id: str) -> EnqueuedCall:
+    """The call as middleware sees it."""
+    options = call.options
+    queue = options.queue or getattr(call.function, "queue", None) or default_queue
+    return EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(options.headers or {}), options.job_id or job_id)
+
+
+def with_headers(call: Signature[Any], headers: dict[str, str]) -> Signature[Any]:
+    """The call with headers that middleware gave it."""
+    return replace(call, options=replace(call.options, headers=headers)) if headers else call
+
+
 def _limits(control: JobControl, call: Signature[Any], *, takes_result: bool) -> Sequence[Entry]:
     """The limits, as far as they are known: where the parent's result is an argument, the worker finds out the rest."""
     limits = [limit for limit in (control.rate_limit, control.concurrency) if limit is not None]
@@ -120,9 +133,3 @@ def _when(call: Signature[Any]) -> str:
     if options.defer_until is not None:
         return f"={to_unix_ms(options.defer_until)}"
     return f"+{to_ms(options.defer_by)}" if options.defer_by else ""
-
-
-def _checked_headers(headers: Any) -> dict[str, str]:
-    if isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair):
-        return dict(headers)
-    raise ArgumentsError(f"headers: expected a dict of str to str, got {headers!r}")

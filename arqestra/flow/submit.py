@@ -4,8 +4,8 @@ The nodes are stored first, 2,000 a script call, with a TTL; the last call start
 producer that dies in between leaves nothing that runs, and after an hour nothing at all.
 """
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,10 +13,10 @@ import msgspec
 from ..errors import FlowExists
 from ..graph import Graph, Node
 from ..identity import new_job_id
-from ..middleware import EnqueuedCall
+from ..middleware import enter_batch
 from ..signature import Signature
-from ..store.flows import FlowStore, NodeRecord, encode_node
-from .encode import Client, NodeEncoder
+from ..store.flows import FlowStore, NodeRecord, encode_node, node_id
+from .encode import Client, NodeEncoder, as_seen, with_headers
 
 __all__ = ("CHILDREN_A_PIECE", "child_pieces", "start_flow")
 
@@ -32,6 +32,20 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
     :raises FlowExists: the flow's id, or an id chosen for a job, is taken
     :raises SerializationError, PayloadTooLarge: nothing was stored then
     """
+    calls = {node.number: node.call for node in graph.nodes if node.call is not None}
+    async with AsyncExitStack() as stack:
+        if client.middleware:
+            queue = client.default_queue_name
+            seen = {number: as_seen(call, queue, node_id(flow_id, number)) for number, call in calls.items()}
+            await enter_batch(stack, client.middleware, list(seen.values()), flow_id)
+            calls = {number: with_headers(call, seen[number].headers) for number, call in calls.items()}
+        return await _store_and_start(client, graph, calls, flow_id, name=name, keep_ms=keep_ms)
+    raise AssertionError("a middleware swallowed the exception of an enqueue")
+
+
+async def _store_and_start(
+    client: Client, graph: Graph, calls: Mapping[int, Signature[Any]], flow_id: str, *, name: str, keep_ms: int
+) -> None:
     encoder = NodeEncoder(client.serializer, client.default_queue_name, client.max_payload_bytes)
     flows = FlowStore(client.store)
     nonce = new_job_id()
@@ -43,7 +57,7 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
         fields += child_pieces(node.number, node.children)
         if node.number == 0:
             continue
-        record = await _record_of(client, encoder, node, flow_id, output=node.number in outputs)
+        record = _record_of(encoder, node, calls.get(node.number), flow_id, output=node.number in outputs)
         fields.append((str(node.number), encode_node(record)))
         if node.values is not None:
             fields.append((f"{node.number}p", _pack(node.values)))
@@ -68,10 +82,11 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
         raise FlowExists(f"expected the id of a flow that does not exist, got {flow_id!r}")
 
 
-async def _record_of(client: Client, encoder: NodeEncoder, node: Node, flow_id: str, *, output: bool) -> NodeRecord:
-    if node.call is None:
+def _record_of(
+    encoder: NodeEncoder, node: Node, call: Signature[Any] | None, flow_id: str, *, output: bool
+) -> NodeRecord:
+    if call is None:
         return NodeRecord("join", "error" if node.on_error else "ok", node.on_failure)
-    call = await _within_middleware(client, node.call) if client.middleware else node.call
     return encoder.record(
         call,
         flow_id,
@@ -82,16 +97,6 @@ async def _record_of(client: Client, encoder: NodeEncoder, node: Node, flow_id: 
         on_failure=node.on_failure,
         output=output,
     )
-
-
-async def _within_middleware(client: Client, call: Signature[Any]) -> Signature[Any]:
-    """The call with the headers that the middleware gave it."""
-    queue = call.options.queue or getattr(call.function, "queue", None) or client.default_queue_name
-    seen = EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(call.options.headers or {}))
-    async with AsyncExitStack() as stack:
-        for middleware in client.middleware:
-            await stack.enter_async_context(middleware.around_enqueue(seen))
-    return replace(call, options=replace(call.options, headers=seen.headers)) if seen.headers else call
 
 
 def child_pieces(number: int, children: list[int]) -> list[tuple[str, bytes]]:

@@ -267,9 +267,9 @@ def _name_of(function: Any) -> str:
 
 def _arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(args, str | bytes | Mapping) or not isinstance(args, Iterable):
-        raise ArgumentsError(f"schedule: args: expected a list or tuple, got {args!r}")
+        raise ArgumentsError(f"schedule: args: expected a list or tuple, got {type(args).__name__}")
     if kwargs is not None and not isinstance(kwargs, Mapping):
-        raise ArgumentsError(f"schedule: kwargs: expected a dict, got {kwargs!r}")
+        raise ArgumentsError(f"schedule: kwargs: expected a dict, got {type(kwargs).__name__}")
     return tuple(args), dict(kwargs or {})
 
 

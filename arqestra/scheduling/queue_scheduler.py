@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
-from ..middleware import EnqueuedCall, Middleware
+from ..middleware import EnqueuedCall, Middleware, enter_call
 from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore
 from ..store.store import Store
 from .coded import CodedSchedules
@@ -304,7 +304,7 @@ class QueueScheduler:
             for step in steps:
                 async with AsyncExitStack() as stack:
                     if step.job_id:
-                        schedule = await within_middleware(self._client, self.queue, known.schedule, stack)
+                        schedule = await within_middleware(self._client, self.queue, known.schedule, stack, step.job_id)
                         step = self._with_job(known, schedule, step)
                     try:
                         await self._fire([(due, step)])
@@ -348,11 +348,12 @@ class QueueScheduler:
         return None
 
 
-async def within_middleware(client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack) -> Schedule:
+async def within_middleware(
+    client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack, job_id: str
+) -> Schedule:
     """The schedule with the headers that the middleware gives this enqueue of it."""
     if not client.middleware:
         return schedule
-    seen = EnqueuedCall(schedule.function, schedule.args, dict(schedule.kwargs), queue, dict(schedule.headers))
-    for middleware in client.middleware:
-        await stack.enter_async_context(middleware.around_enqueue(seen))
+    seen = EnqueuedCall(schedule.function, schedule.args, dict(schedule.kwargs), queue, dict(schedule.headers), job_id)
+    await enter_call(stack, client.middleware, seen)
     return schedule.with_headers(seen.headers)

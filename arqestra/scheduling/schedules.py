@@ -181,7 +181,7 @@ class Schedules:
         schedule = _readable(stored, lambda: schedule_of(stored, self._pool.serializer))
         job_id = schedule.job_id or new_job_id()
         async with AsyncExitStack() as stack:
-            called = await within_middleware(self._pool, queue, schedule, stack)
+            called = await within_middleware(self._pool, queue, schedule, stack, job_id)
             now_ms = await redis_time_ms(self._pool.store.redis)
             firing = NewFiring(
                 *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, queue, job_id),

@@ -139,6 +139,8 @@ class Ending(NamedTuple):
         again) | `park` (a workflow that waits) | `again` (a workflow that starts anew, with the payload in `result`)
     :ivar number: of an end: ms to keep the id taken; of `retry`, `release` and `park`: ms until it is due again
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
+    :ivar result: encoded; of `retry` and `release` the number of attempts, if it differs from the one counted, of
+        `park` the events seen, and behind a line feed the payload with which it is run again, if that is another
     :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
         attempt adds nothing; b"" of a first attempt that did not fail
     :ivar unstarted: the job was admitted under its limits and was not called: that counts as no start

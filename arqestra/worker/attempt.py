@@ -31,6 +31,7 @@ class Attempt:
     :ivar started_ms: when the function was called; 0 if it was not
     :ivar ended_ms: when it returned
     :ivar ctx: the function's first argument
+    :ivar carry: headers for the next attempt; None where no middleware runs
     :ivar task: the task that it runs in
     :ivar reason: why it was cancelled by the worker
     :ivar interrupt: called in place of cancelling its task; of workflows
@@ -45,6 +46,7 @@ class Attempt:
         "acknowledged",
         "args",
         "calling",
+        "carry",
         "ctx",
         "ended_ms",
         "input",
@@ -74,6 +76,7 @@ class Attempt:
         self.ref = leased.id
         self.started_ms = self.ended_ms = 0
         self.ctx: dict[Any, Any] = {}
+        self.carry: dict[str, str] | None = None
         self.task: asyncio.Task[None] | None = None
         self.interrupt: Callable[[CancelReason], None] | None = None
         self.reason: CancelReason | None = None
@@ -129,4 +132,5 @@ class Attempt:
             ms_to_datetime(self.payload.enqueued_ms),
             self.ctx,
             self.payload.options.get("h") or {},
+            {} if self.carry is None else self.carry,
         )

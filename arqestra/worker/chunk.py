@@ -1,11 +1,12 @@
 """The function that every worker has: several calls of one job function in one job, for `JobFunction.chunks`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from arq.worker import JobExecutionFailed
 
 from ..function import JobFunction
+from ..redact import Redactor
 from ..signature import CHUNK_FUNCTION
 
 if TYPE_CHECKING:
@@ -30,4 +31,28 @@ def chunk_function(worker: "Worker") -> JobFunction[..., list[Any]]:
             results.append(await terms.function.coroutine(ctx, *args, **kwargs))
         return results
 
-    return JobFunction(CHUNK_FUNCTION, chunk, None, None, None, None)
+    made: JobFunction[..., list[Any]] = JobFunction(CHUNK_FUNCTION, chunk, None, None, None, None)
+    made.redactor = ChunkRedactor(worker)
+    return made
+
+
+class ChunkRedactor(Redactor):
+    """Masks the arguments of the calls in a chunk, as their function's are."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(None)
+        self._worker = worker
+
+    def redacted(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], skipped: int = 0
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The name and the calls for showing them."""
+        if skipped or kwargs or len(args) != 2 or not isinstance(args[1], list | tuple):
+            return super().redacted(args, kwargs, skipped)
+        name, calls = args
+        terms = self._worker.terms.get(name)
+        if terms is None or terms.redactor is None:
+            return super().redacted(args, kwargs)
+        return (name, [list(terms.redactor.redacted(call, {})[0]) for call in calls]), {}

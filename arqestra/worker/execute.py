@@ -18,10 +18,11 @@ from ..clock import timestamp_ms
 from ..current import running_attempt
 from ..errors import ArgumentsError
 from ..history import encode_attempt_error
+from ..middleware import checked_headers
 from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
 from ..retry import Cancel, Snooze
 from ..store.records import Ending, EndingKind
-from ..wire import JobEnd, decode_payload, encode_result, traceback_of
+from ..wire import JobEnd, Payload, decode_payload, encode_payload, encode_result, traceback_of
 from .admission import admit
 from .attempt import Attempt
 from .flow_input import fetch_input
@@ -44,6 +45,7 @@ EARLY = 1000  # crashes of a job that was acknowledged early are more than this:
 
 async def execute(worker: "Worker", attempt: Attempt) -> None:
     """Run one leased job to its outcome."""
+    running_attempt.set(attempt)
     try:
         outcome = decode(worker, attempt) or check(worker, attempt)
         if outcome is None and attempt.payload.options.get("in") is not None:
@@ -168,7 +170,6 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
     terms = attempt.terms
     function, timeout_s = terms.function, terms.timeout_s
     assert function is not None
-    running_attempt.set(attempt)
     attempt.started_ms = timestamp_ms()
     limit = None if timeout_s is None else worker.loop.call_later(timeout_s, time_out, worker, attempt)
     attempt.calling = True
@@ -305,7 +306,7 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
     if state is State.LIMITED:
         return Ending(leased.id, leased.queue, leased.token, "limit", 0, -1, outcome.value)
     if state is State.PARKED:
-        seen = str(outcome.value).encode()
+        seen = str(outcome.value).encode() + carried(worker, attempt)
         return Ending(leased.id, leased.queue, leased.token, "park", outcome.delay_ms, -1, seen)
     if state is State.RENEWED:
         return Ending(leased.id, leased.queue, leased.token, "again", 0, -1, outcome.value)
@@ -314,11 +315,29 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
         again: Literal["retry", "release"] = "release" if state is not State.RETRIED and counted else "retry"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
+        attempts += carried(worker, attempt)
         delay_ms, unstarted = outcome.delay_ms, _never_started(attempt)
         return Ending(leased.id, leased.queue, leased.token, again, delay_ms, -1, attempts, error, unstarted)
     if state in (State.FAILED, State.DEAD) and worker.options.keep_dead:
         return _end(worker, attempt, outcome, "dead", error)
     return _end(worker, attempt, outcome, ENDS.get(state, "fail"), error)
+
+
+def carried(worker: "Worker", attempt: Attempt) -> bytes:
+    """The payload with the headers that middleware has for the next attempt, behind a line feed; b"" without any.
+
+    It is made of what was leased: the job may have changed the arguments that it was given.
+    """
+    if not attempt.carry or attempt.leased.payload is None:
+        return b""
+    payload = decode_payload(worker.serializer, attempt.leased.payload)
+    return b"\n" + encode_payload(worker.serializer, with_carried(payload, attempt.carry))
+
+
+def with_carried(payload: Payload, carry: dict[str, str]) -> Payload:
+    """The payload with the headers that middleware has for the next attempt."""
+    headers = {**(payload.options.get("h") or {}), **checked_headers(carry)}
+    return payload._replace(options={**payload.options, "h": headers})
 
 
 def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind, error: bytes) -> Ending:
@@ -363,7 +382,10 @@ def _encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> byt
     ended_ms = attempt.ended_ms or timestamp_ms()
     started_ms = attempt.started_ms or ended_ms
     success = outcome.state is State.COMPLETE
+    payload = attempt.payload
+    if attempt.carry and not success:  # `Job.retry` makes the next attempt of the result
+        payload = with_carried(payload, attempt.carry)
     return encode_result(
         worker.serializer,
-        JobEnd(attempt.payload, leased.id, leased.queue, attempt.job_try, success, outcome.value, started_ms, ended_ms),
+        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, outcome.value, started_ms, ended_ms),
     )

@@ -4,6 +4,7 @@ import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ async def invoke(worker: "Worker", attempt: Attempt) -> Any:
         return await _within_soft_limit(worker, attempt)
     wish: BaseException | None = None
     async with AsyncExitStack() as stack:
+        attempt.carry = {}
         view = attempt.view()
         for middleware in worker.options.middleware:
             await stack.enter_async_context(middleware.around_run(view))
@@ -66,6 +68,7 @@ async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
 
 async def _in_a_thread(worker: "Worker", call: Callable[[], Any], control: JobControl) -> Any:
     """The soft limit counts from the moment when a thread is free, the hard one from the attempt's start."""
+    call = partial(copy_context().run, call)  # `current_job()`, and whatever else belongs to the attempt
     soft_s = control.soft_timeout_s
     if soft_s is None:
         return await worker.executors.in_thread(ThreadRun(call))

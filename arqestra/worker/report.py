@@ -9,6 +9,7 @@ from arq.worker import Retry, RetryJob
 
 from ..clock import timestamp_ms
 from ..outcome import Outcome, State
+from ..redact import redacted_value
 from .attempt import Attempt
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def report_start(attempt: Attempt) -> None:
     delay_ms = started_ms - attempt.leased.due_ms
     if delay_ms > DELAY_WORTH_SAYING_MS:
         extra += f" delayed={delay_ms / 1000:0.2f}s"
-    shown = args_to_string(payload.args, payload.kwargs)
+    args, kwargs = payload.args, payload.kwargs
+    if (args or kwargs) and attempt.terms.redactor is not None:
+        args, kwargs = attempt.terms.redactor.redacted(args, kwargs, len(attempt.input))
+    shown = args_to_string(args, kwargs)
     logger.info("%6.2fs → %s(%s)%s", (started_ms - payload.enqueued_ms) / 1000, attempt.ref, shown, extra)
 
 
@@ -94,7 +98,7 @@ def _shown(worker: "Worker", value: Any) -> str:
     if value is None or not worker.log_results:
         return ""
     try:
-        return truncate(repr(value))
+        return truncate(repr(redacted_value(value)))
     except Exception as error:
         return f"(its repr() failed: {error!r})"
 

@@ -9,6 +9,7 @@ from arq.worker import Function
 from ..control import JobControl
 from ..flow.workflow import WorkflowFunction
 from ..rebuild import Rebuilder
+from ..redact import Redactor, redactor_of
 from ..retry import Backoff
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Terms(NamedTuple):
     :ivar early: it is acknowledged before it starts
     :ivar retry: policy for failed attempts
     :ivar workflow: the function, if it is a durable workflow
+    :ivar redactor: masks what the log must not show of its arguments; None where the job is only recorded
     :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
     """
 
@@ -46,6 +48,7 @@ class Terms(NamedTuple):
     early: bool = False
     retry: Backoff | None = None
     workflow: WorkflowFunction[..., Any] | None = None
+    redactor: Redactor | None = None
 
 
 def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
@@ -71,6 +74,7 @@ def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
         control is not None and control.acks == "early",
         None if control is None else control.retry,
         function if isinstance(function, WorkflowFunction) else None,
+        getattr(function, "redactor", None) or redactor_of(target),
     )
 
 

@@ -8,7 +8,8 @@ lease and no memory here, and the end of what it waits for makes it due again, f
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from arq.worker import JobExecutionFailed
@@ -16,12 +17,14 @@ from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..errors import NondeterminismError
-from ..flow.encode import NodeEncoder
+from ..flow.encode import NodeEncoder, as_seen, with_headers
 from ..flow.execution import ContinueAsNew, Effect, Execution
 from ..flow.orchestrator import Flow
 from ..identity import new_job_id
+from ..middleware import enter_batch
 from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
+from ..signature import Signature
 from ..store.flows import Advance, FlowStore, NodeRecord, encode_node, node_id
 from ..wire import JobEnd, Payload, encode_payload, encode_result
 from .attempt import Attempt
@@ -40,6 +43,7 @@ KEEP_LEAST_MS = 60_000  # of the history of a workflow whose result is not kept
 NODES_A_CALL = 200
 NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS = 10_000, 300_000  # doubled with each attempt
 NONDETERMINISM_TRIES = 12  # three quarters of an hour to roll a deployment back
+ENDED_BADLY = (State.FAILED, State.RETRIED, State.ABORTED)
 OF_FIRST_ROUND = ("in", "er", "xr")  # options of a payload that mean nothing once it has started
 
 
@@ -79,7 +83,7 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
     run = WorkflowRun(worker, attempt)
     attempt.interrupt = run.interrupt
     try:
-        return await run.conduct()
+        return await _within_middleware(worker, attempt, run)
     except asyncio.CancelledError:  # the worker stops, maybe in the middle of a call: another one replays it
         return Outcome(State.LOST if run.lost else State.RELEASED)
     except (RedisError, OSError) as error:
@@ -89,6 +93,27 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
         attempt.calling = False
         attempt.ended_ms = timestamp_ms()
         run.end()
+
+
+async def _within_middleware(worker: "Worker", attempt: Attempt, run: "WorkflowRun") -> Outcome:
+    """The middleware sees what the workflow raised; what became of it is decided already."""
+    if not worker.options.middleware:
+        return await run.conduct()
+    outcome: Outcome | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            attempt.carry = {}
+            view = attempt.view()
+            for middleware in worker.options.middleware:
+                await stack.enter_async_context(middleware.around_run(view))
+            outcome = await run.conduct()
+            if outcome.state in ENDED_BADLY and isinstance(outcome.value, BaseException):
+                raise outcome.value
+    except BaseException as error:
+        if outcome is None or error is not outcome.value:
+            raise
+    assert outcome is not None, "a middleware swallowed what ended a workflow's stay"
+    return outcome
 
 
 class WorkflowRun:
@@ -104,6 +129,9 @@ class WorkflowRun:
         self._events: list[tuple[int, str, bytes]] = []
         self._effects: set[asyncio.Task[None]] = set()
         self._execution: Execution | None = None
+        self._asked: dict[
+            int, tuple[Signature[Any], int | None, bool]
+        ] = {}  # new steps, where middleware is to see them
         self._redis_ahead_ms = 0.0
         self._idle_since_s = worker.loop.time()
         self.lost = self._leaving = self._ended = False
@@ -162,7 +190,8 @@ class WorkflowRun:
         assert workflow is not None
         pool = worker.pool
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
-        encoder = NodeEncoder(worker.serializer, known[0] or worker.queue_name, known[1] or MAX_PAYLOAD_BYTES)
+        self._default_queue = known[0] or worker.queue_name
+        self._encoder = NodeEncoder(worker.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
         return Execution(
             workflow.coroutine,
             attempt.args,
@@ -170,11 +199,14 @@ class WorkflowRun:
             flow=Flow,
             flow_id=self._id,
             serializer=worker.serializer,
-            encode=lambda call, number, gets, on_error: encoder.record(
-                call, self._id, number, gets=gets, on_error=on_error
-            ),
+            encode=self._encode,
             history=history,
         )
+
+    def _encode(self, call: Signature[Any], number: int, gets: int | None, on_error: bool) -> NodeRecord:
+        if self._worker.options.middleware:
+            self._asked[number] = call, gets, on_error
+        return self._encoder.record(call, self._id, number, gets=gets, on_error=on_error)
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
@@ -184,13 +216,37 @@ class WorkflowRun:
         events, self._events = self._events, []
         if not (new or aborts or events or always):
             return True
-        for first in range(0, max(1, len(new)), NODES_A_CALL):
-            piece, last = new[first : first + NODES_A_CALL], first + NODES_A_CALL >= len(new)
-            if not await self._write(execution, piece, events if last else [], aborts if last else []):
-                return False
+        async with AsyncExitStack() as stack:
+            if self._asked:
+                new = await self._steps_within_middleware(stack, new)
+            for first in range(0, max(1, len(new)), NODES_A_CALL):
+                piece, last = new[first : first + NODES_A_CALL], first + NODES_A_CALL >= len(new)
+                if not await self._write(execution, piece, events if last else [], aborts if last else []):
+                    return False
         if events:
             self._news.set()  # they are in the log
         return True
+
+    async def _steps_within_middleware(
+        self, stack: AsyncExitStack, new: Sequence[tuple[int, NodeRecord]]
+    ) -> list[tuple[int, NodeRecord]]:
+        """New steps with the headers that the middleware gives them. A replay compares calls, not headers."""
+        asked, self._asked = self._asked, {}
+        seen = {
+            number: as_seen(call, self._default_queue, node_id(self._id, number))
+            for number, (call, _, _) in asked.items()
+        }
+        await enter_batch(stack, self._worker.options.middleware, list(seen.values()), self._id)
+        dressed = []
+        for number, record in new:
+            if number in asked:
+                call, gets, on_error = asked[number]
+                again = self._encoder.record(
+                    with_headers(call, seen[number].headers), self._id, number, gets=gets, on_error=on_error
+                )
+                record = record._replace(payload=again.payload)
+            dressed.append((number, record))
+        return dressed
 
     async def _write(
         self,

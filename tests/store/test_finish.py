@@ -82,6 +82,31 @@ async def test_the_dead_set_has_a_cap(scene: Scene) -> None:
     assert await scene.redis.zscore(KEYS.dead(QUEUE), "a") is not None
 
 
+@pytest.mark.parametrize(("before", "attempts"), [(b"", 2), (b"7", 8)])
+async def test_a_job_is_run_again_with_another_payload(scene: Scene, before: bytes, attempts: int) -> None:
+    """A payload may hold any bytes, line feeds too; a call that is sent again changes nothing."""
+    await scene.enqueue("a", payload=b"3\nold")
+    worker = scene.worker()
+    job = await worker.claim_one()
+    again = b"\n12\n\x00new\n"
+
+    assert await worker.finish(job, "retry", result=before + b"\n" + again)
+    assert not await worker.finish(job, "retry", result=before + b"\nother")
+
+    claimed = await worker.claim_one()
+    assert (claimed.payload, claimed.attempt) == (again, attempts)
+
+
+async def test_whoever_lost_the_lease_changes_no_payload(scene: Scene) -> None:
+    await scene.enqueue("a", payload=b"old")
+    job = await scene.worker("w1").claim_one()
+    scene.clock.advance(60_000)
+    await scene.worker("w2").claim_one()
+
+    assert not await scene.worker("w1").finish(job, "retry", result=b"\nnew")
+    assert await scene.redis.get("arq:job:a") == b"old"
+
+
 async def test_a_retry_is_put_off_by_its_delay(scene: Scene) -> None:
     await scene.enqueue("a")
     worker = scene.worker()

@@ -33,6 +33,7 @@ PAGES = (
     "docs/migrating-from-arq.md",
     "docs/migrating-from-celery.md",
     "docs/deploying.md",
+    "docs/monitoring.md",
     "docs/data-model.md",
     "docs/workflows.md",
     "docs/scheduling.md",

@@ -16,7 +16,8 @@
 --                 'early'    it goes on running; if its worker dies now it is not run again
 --                 with a '!' behind it: the job did not start in this attempt, as 'limit' always says
 --         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted;
---                     of 'park': how many events of its log it has seen
+--                     of 'park': how many events of its log it has seen; of all three, behind a line feed: the payload
+--                     that takes the place of the job's
 --         result ttl  ms | '0' for ever | '-1' no result is kept
 --         error       of the attempt, for the job's history | '+' it may have a history | '' it has none
 -- RETURNS  one character for each job: '1' written, '0' the lease was lost
@@ -151,6 +152,11 @@ local function finish_job(id, queue, kind, keep_ms, ttl, result)
 end
 
 local function put_back(id, queue, kind, delay_ms, lease, attempts)
+  local line_end = string.find(attempts, '\n', 1, true)
+  if line_end then
+    call('SET', JOB .. id, string.sub(attempts, line_end + 1))
+    attempts = string.sub(attempts, 1, line_end - 1)
+  end
   local score = tonumber(string.match(lease, '|(%-?%d+)|%d+$'))
   local priority = priority_of(score)
   if kind == 'again' or (kind == 'park' and call('LLEN', LOG .. id) > tonumber(attempts)) then

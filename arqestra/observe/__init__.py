@@ -1,0 +1,1 @@
+"""What is told of the queue: traces, logs in JSON."""

@@ -1,0 +1,96 @@
+"""Spans in memory, a pool and workers that make them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from arqestra import Pool, Worker, create_pool
+from arqestra.observe.tracing import TracingMiddleware
+from tests.integration.engine_worker import url_of
+from tests.observe import traced_jobs as jobs
+
+Working = Callable[..., AbstractAsyncContextManager[Worker]]
+
+
+class Spans:
+    """What was traced."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracer = self.provider.get_tracer("tests")
+
+    def all(self) -> list[ReadableSpan]:
+        return list(self.exporter.get_finished_spans())
+
+    def of(self, operation: str, **attributes: Any) -> list[ReadableSpan]:
+        """Spans of an operation with attributes of ours, by time: `of("process", function="add")`."""
+        wanted = {f"arqestra.job.{name}": value for name, value in attributes.items()}
+        found = [
+            span
+            for span in self.all()
+            if span.attributes["messaging.operation.name"] == operation
+            and all(span.attributes.get(name) == value for name, value in wanted.items())
+        ]
+        return sorted(found, key=lambda span: span.start_time)
+
+    def one(self, operation: str, **attributes: Any) -> ReadableSpan:
+        (span,) = self.of(operation, **attributes)
+        return span
+
+
+def is_child(span: ReadableSpan, parent: ReadableSpan) -> bool:
+    return (
+        span.parent is not None
+        and span.parent.span_id == parent.context.span_id
+        and span.context.trace_id == parent.context.trace_id
+    )
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    spans = Spans()
+    yield spans
+    spans.provider.shutdown()
+
+
+@pytest.fixture(params=["pickle", "msgpack"])
+async def pool(redis_url: str, spans: Spans, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
+    pool = await create_pool(redis_url, serializer=request.param, middleware=[TracingMiddleware(spans.provider)])
+    yield pool
+    await pool.aclose()
+
+
+@pytest.fixture
+def working(pool: Pool, spans: Spans) -> Working:
+    """A worker in this loop that traces; all its spans have ended when it is left."""
+
+    @contextlib.asynccontextmanager
+    async def work(**settings: Any) -> AsyncIterator[Worker]:
+        options: dict[str, Any] = {
+            "redis_settings": url_of(pool),
+            "serializer": pool.serializer,
+            "handle_signals": False,
+            "ctx": {"notes": set(), "started": asyncio.Event()},
+            "middleware": [TracingMiddleware(spans.provider)],
+            **settings,
+        }
+        worker = Worker(jobs.ALL, **options)
+        running = asyncio.ensure_future(worker.async_run())
+        try:
+            yield worker
+        finally:
+            await worker.close()
+            await asyncio.gather(running, return_exceptions=True)
+
+    return work
