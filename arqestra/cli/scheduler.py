@@ -11,13 +11,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from arq.connections import RedisSettings
 from arq.cron import CronJob
-from arq.logs import default_log_config
 from arq.utils import import_string
 from redis.exceptions import RedisError
 
 from ..connect import create_pool
 from ..errors import ArqestraError, SettingsError
 from ..keys import DEFAULT_QUEUE
+from ..observe.json_logs import LogFormat, log_config
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.timetable import Timetable
@@ -54,12 +54,13 @@ def scheduler(
     queue: Annotated[str | None, typer.Option(help="of schedules that name none")] = None,
     queues: Annotated[str | None, typer.Option(help="a,b: more queues whose run-time schedules are fired")] = None,
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
+    log_format: Annotated[LogFormat, typer.Option(help="of the log lines")] = "text",
 ) -> None:
     """Fire schedules: those of the target, and those that were made at run time. Any number of such processes may run.
 
     It runs no job. SIGTERM and Ctrl-C end it.
     """
-    logging.config.dictConfig(default_log_config(verbose))
+    logging.config.dictConfig(log_config(verbose, log_format))
     sys.path.insert(0, os.getcwd())
     try:
         found = import_string(target)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from arq.logs import default_log_config
 
 from ..errors import SettingsError
+from ..observe.json_logs import LogFormat, log_config
 from ..settings import WorkerOptions
 from ..worker.supervisor import Program, Supervisor
 
@@ -30,6 +30,7 @@ def worker(
     burst: Annotated[bool, typer.Option(help="end when the queues are empty")] = False,
     watch: Annotated[Path | None, typer.Option(help="replace the processes when files below change")] = None,
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
+    log_format: Annotated[LogFormat, typer.Option(help="of the log lines")] = "text",
 ) -> None:
     """Run worker processes: start, replace and stop them.
 
@@ -52,9 +53,9 @@ def worker(
         raise typer.BadParameter(str(error)) from None
     if watch is not None and not watch.is_dir():
         raise typer.BadParameter(f"--watch: expected a folder, got {watch}")
-    log_config = default_log_config(verbose)
-    logging.config.dictConfig(log_config)
-    programs = [Program(each, overrides, log_config) for each in settings for _ in range(processes)]
+    lines = log_config(verbose, log_format)
+    logging.config.dictConfig(lines)
+    programs = [Program(each, overrides, lines) for each in settings for _ in range(processes)]
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     sys.exit(asyncio.run(supervise(Supervisor(programs, burst=burst), watch)))
 

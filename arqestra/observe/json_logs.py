@@ -3,7 +3,7 @@
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from arq.logs import default_log_config
@@ -11,7 +11,9 @@ from arq.logs import default_log_config
 from ..current import current_job
 from ..redact import MASK, is_secret_name, redacted_value
 
-__all__ = ("JsonFormatter", "log_config")
+__all__ = ("JsonFormatter", "LogFormat", "log_config")
+
+LogFormat = Literal["text", "json"]
 
 _OF_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OF_FILTER = frozenset({"job_id", "job_function", "job_try"})  # of `JobLogFilter`, which are here already
@@ -77,7 +79,7 @@ def _trace_of(traceparent: str) -> dict[str, str]:
     return {"trace_id": parts[1]} if len(parts) >= 4 and len(parts[1]) == 32 else {}
 
 
-def log_config(verbose: bool, log_format: str = "text") -> dict[str, Any]:
+def log_config(verbose: bool, log_format: LogFormat = "text") -> dict[str, Any]:
     """arq's logging configuration, with its lines as text or JSON, for `logging.config.dictConfig`.
 
     :param verbose: from DEBUG on, else from INFO on
