@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run send test check lint types imports bench bench-schedules chaos conformance clean
+.PHONY: help install run send test check lint types imports bench bench-schedules chaos long conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ conformance: $(STAMP)  ## arq's own test suite against arqestra
 
 chaos: $(STAMP)  ## the long form of the chaos suite
 	$(BIN)/python -m pytest -q tests/chaos -m "slow or not slow" --timeout 900
+
+long: $(STAMP)  ## the tests that are too long for `make test`, but for those of `make chaos`
+	$(BIN)/python -m pytest -q tests --ignore tests/chaos -m slow --timeout 3600
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

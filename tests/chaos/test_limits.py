@@ -24,7 +24,9 @@ CAP = 8
 SETTINGS = {"max_jobs": 20, "lease": LEASE_S, "max_crashes": 1_000, "max_tries": 1_000}
 
 
-@pytest.mark.parametrize("kill_every_s", [None, 1.5], ids=["calm", "kills"])
+@pytest.mark.parametrize(
+    "kill_every_s", [pytest.param(None, id="calm", marks=[pytest.mark.slow]), pytest.param(1.5, id="kills")]
+)
 async def test_no_second_has_more_starts_than_the_rate_and_its_burst(
     tmp_path: Path,
     server: EmbeddedRedis,

@@ -78,7 +78,7 @@ class Schedulers:
 @pytest.mark.parametrize(
     "size",
     [
-        pytest.param(Killing(6, 0.4), id="short"),
+        pytest.param(Killing(5, 0.4), id="short"),
         pytest.param(Killing(100, 1.0), id="long", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
 )
@@ -86,7 +86,7 @@ async def test_each_tick_has_one_run(
     server: EmbeddedRedis, pool: arqestra.Pool, rng: random.Random, tell: Tell, size: Killing
 ) -> None:
     expected = SCHEDULES * size.ticks
-    start_ms = (await redis_time_ms(pool) // 1000 + 8) * 1000
+    start_ms = (await redis_time_ms(pool) // 1000 + 5) * 1000
     worker = arqestra.Worker(
         [note_tick], redis_settings=server.url, queue_name=SCHEDULED_QUEUE, handle_signals=False, scheduler=False
     )

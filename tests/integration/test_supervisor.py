@@ -185,6 +185,7 @@ async def test_a_job_that_blocks_the_loop_is_failed_and_its_neighbours_run_elsew
     assert "ended with 70" in supervised.output
 
 
+@pytest.mark.slow  # half a minute: its neighbours have that long to end
 async def test_a_job_that_swallows_its_cancellation_has_its_process_replaced(
     supervise: Callable[..., Supervised], pool: Pool
 ) -> None:

@@ -90,7 +90,7 @@ def wait_gone(processes: list[psutil.Process]) -> None:
 async def test_once_on_the_sample_data(start: Callable) -> None:
     showcase = await start(ONCE="1")
     assert await showcase.exit_code() == 0, showcase.output
-    assert showcase.output.count("✓") == 10
+    assert showcase.output.count("✓") == 11
     assert "✗" not in showcase.output
     folder = showcase.folder
     (report,) = (folder / "reports").glob("*.pdf")
@@ -125,7 +125,7 @@ async def test_a_failed_step_is_shown_and_makes_the_exit_code_1(start: Callable,
     showcase = await start(ONCE="1", IMAGES=str(images))
     assert await showcase.exit_code() == 1
     assert "InvalidInput: libvips cannot process this image" in showcase.output
-    assert (showcase.output.count("✓"), showcase.output.count("✗")) == (7, 3)
+    assert (showcase.output.count("✓"), showcase.output.count("✗")) == (8, 3)
 
 
 @pytest.mark.parametrize("variable", ["IMAGES", "DATA"])
@@ -138,8 +138,7 @@ async def test_input_that_is_not_there_is_a_clear_error(start: Callable, tmp_pat
 async def test_serving_a_second_terminal_until_sigterm(start: Callable) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
-    children = showcase.children()
-    assert len(children) == CHILDREN
+    assert len(showcase.children()) == CHILDREN
 
     send = await run("jobs.send", showcase.folder, "--to", "someone@example.org", "--subject", "From the second")
     output, _ = await send.communicate()
@@ -154,6 +153,16 @@ async def test_serving_a_second_terminal_until_sigterm(start: Callable) -> None:
     assert await second.exit_code() == 2
     assert "already runs" in second.output
 
+    # Worker processes that are killed are replaced.
+    before = supervisor_of(showcase).children()
+    for child in before:
+        child.kill()
+    send = await run("jobs.send", showcase.folder, "--to", "someone@example.org")
+    output, _ = await send.communicate()
+    assert send.returncode == 0, output
+    assert not {child.pid for child in supervisor_of(showcase).children()} & {child.pid for child in before}
+
+    children = showcase.children()
     showcase.process.send_signal(signal.SIGTERM)
     assert await showcase.exit_code() == 0
     wait_gone(children)
@@ -180,30 +189,26 @@ async def test_interrupted_work_stops_everything(start: Callable) -> None:
 
 
 def supervisor_of(showcase: Showcase) -> psutil.Process:
-    (supervisor,) = [child for child in showcase.children() if "arqestra.cli" in child.cmdline()]
+    (supervisor,) = [child for child in showcase.children() if {"arqestra.cli", "worker"} <= set(child.cmdline())]
     return supervisor
 
 
-async def test_a_worker_process_that_is_killed_is_replaced(start: Callable) -> None:
-    showcase = await start()
-    await showcase.until("Ctrl-C stops everything")
-    supervisor = supervisor_of(showcase)
-    before = supervisor.children()
-    for child in before:
-        child.kill()
-
-    send = await run("jobs.send", showcase.folder, "--to", "someone@example.org")
-    output, _ = await send.communicate()
-    assert send.returncode == 0, output
-    assert not {child.pid for child in supervisor.children()} & {child.pid for child in before}
-
-
+@pytest.mark.slow
 async def test_a_supervisor_that_ends_is_noticed(start: Callable) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
     supervisor_of(showcase).kill()
     assert await showcase.exit_code() == 1
     assert "worker worker.WorkerSettings ended on its own" in showcase.output
+
+
+async def test_a_scheduler_that_ends_is_noticed(start: Callable) -> None:
+    showcase = await start()
+    await showcase.until("runs 2 worker processes")
+    (scheduler,) = [child for child in showcase.children() if {"arqestra.cli", "scheduler"} <= set(child.cmdline())]
+    scheduler.kill()
+    assert await showcase.exit_code() == 1
+    assert "scheduler scheduler.SCHEDULES ended on its own" in showcase.output
 
 
 async def test_a_supervisor_that_ends_during_the_work_is_noticed(start: Callable) -> None:
