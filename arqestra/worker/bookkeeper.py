@@ -70,10 +70,11 @@ class Bookkeeper:
 
         :raises redis.exceptions.RedisError: Redis does not answer
         """
-        await self.tally.flush(self._worker.store)
-        if self._known:
-            self._known = False
-            await withdraw_presence(self._worker.store, self._worker.worker_id)
+        async with asyncio.timeout(STOP_WAIT_S):
+            await self.tally.flush(self._worker.store)
+            if self._known:
+                self._known = False
+                await withdraw_presence(self._worker.store, self._worker.worker_id)
 
     async def write_once(self) -> None:
         """Write what there is.

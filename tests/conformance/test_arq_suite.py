@@ -64,6 +64,7 @@ def test_the_excuses_are_few_and_give_their_reason() -> None:
     assert all(len(reason.split()) >= 5 for reason in EXCUSED.values())
 
 
+@pytest.mark.slow  # in `make conformance`: that the suite itself is sound
 def test_stock_arq_passes_its_own_tests(arq_suite: Path, redis_server: EmbeddedRedis, redis_url: str) -> None:
     """The baseline: what fails above fails because of us, and not because of the harness."""
     run = run_suite(arq_suite, "arq", redis_server.port)

@@ -244,6 +244,7 @@ async def test_settings_that_do_not_import_end_the_supervisor_with_the_error(
     assert len(supervised.pids) == 1
 
 
+@pytest.mark.slow
 async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Callable[..., Supervised]) -> None:
     supervised = supervise(settings="tests.integration.supervised_jobs.Broken")
 
@@ -252,6 +253,7 @@ async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Callab
     assert len(supervised.pids) == 5
 
 
+@pytest.mark.slow
 async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(
     supervise: Callable[..., Supervised], pool: Pool
 ) -> None:

@@ -83,7 +83,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable]:
 
 
 def wait_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=15)
+    _, alive = psutil.wait_procs(processes, timeout=30)
     assert not alive
 
 
@@ -102,6 +102,7 @@ async def test_once_on_the_sample_data(start: Callable) -> None:
     assert b"application/pdf" in attached.read_bytes()
 
 
+@pytest.mark.slow
 async def test_once_on_the_users_own_data(start: Callable, tmp_path: Path) -> None:
     images = tmp_path / "own"
     images.mkdir()
@@ -170,6 +171,7 @@ async def test_serving_a_second_terminal_until_sigterm(start: Callable) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no signal for a parent's death")
+@pytest.mark.slow
 async def test_nothing_outlives_a_killed_showcase(start: Callable) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
