@@ -225,6 +225,7 @@ class QueueScheduler:
             await preparing
         finally:
             preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)  # its error is the one raised, or no news beside it
 
     async def _prepare_pieces(self, due: Sequence[DueSchedule], pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
         breath_s = time.monotonic()

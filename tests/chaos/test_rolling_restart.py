@@ -126,8 +126,7 @@ async def test_jobs_that_arrive_during_the_shutdown_are_given_back(
     waits_for_next_start(fleet.log)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("grace_s", [1, 0], ids=["grace", "no-grace"])
+@pytest.mark.parametrize("grace_s", [1, pytest.param(0, marks=[pytest.mark.slow])], ids=["grace", "no-grace"])
 async def test_a_worker_ends_although_redis_does_not_answer(
     tmp_path: Path, server: EmbeddedRedis, pool: arqestra.Pool, rng: random.Random, grace_s: float
 ) -> None:

@@ -369,7 +369,7 @@ def _check(examples: int, steps: int) -> None:
 @pytest.mark.timeout(480)  # a failure is made small first, for up to five minutes
 @pytest.mark.usefixtures("ground")
 def test_transitions_keep_their_promises() -> None:
-    _check(examples=120, steps=50)
+    _check(examples=250, steps=50)
 
 
 @pytest.mark.slow

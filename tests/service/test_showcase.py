@@ -83,7 +83,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable]:
 
 
 def wait_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=30)
+    _, alive = psutil.wait_procs(processes, timeout=15)
     assert not alive
 
 
