@@ -1,4 +1,4 @@
-"""The job that is running here, found without passing ctx around."""
+"""The job that is running here, found without passing ctx around, and what it can tell of itself."""
 
 import logging
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
-__all__ = ("JobLogFilter", "RunningJob", "cancelled_by", "current_job")
+__all__ = ("JobContext", "JobLogFilter", "RunningJob", "cancelled_by", "current_job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,50 @@ class RunningJob:
     headers: Mapping[str, str] = field(default_factory=dict)
     carry: dict[str, str] = field(default_factory=dict)
 
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far the job is: see `JobContext.progress`."""
+        _telling().tell_progress(done, total, message)
+
+    def log(self, text: object) -> None:
+        """Add a line to the job's log: see `JobContext.log`."""
+        _telling().tell_line(text)
+
+
+class JobContext(dict[Any, Any]):
+    """ctx, the first argument of a job function: arq's dictionary, which can also tell how far the job is.
+
+    Both methods cost next to nothing and may be called from threads of the job: the worker writes the latest once a
+    second. A function that runs in another process (`executor="process"`) cannot use them.
+    """
+
+    __slots__ = ()
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far the job is; `Job.progress()`, the command line and the dashboard show it.
+
+        :param done: units that are done
+        :param total: units that there are; None if that is not known
+        :param message: what the job is at
+        :raises ArgumentsError: these are no numbers, or no text
+        :raises RuntimeError: it is called outside of the job
+        """
+        _telling().tell_progress(done, total, message)
+
+    def log(self, text: object) -> None:
+        """Add a line to the job's log, which holds the last 500 lines of 2,000 characters for a day.
+
+        :param text: the line
+        :raises RuntimeError: it is called outside of the job
+        """
+        _telling().tell_line(text)
+
 
 class _Attempt(Protocol):
     @property
     def reason(self) -> Enum | None: ...
     def view(self) -> RunningJob: ...
+    def tell_progress(self, done: float, total: float | None, message: str) -> None: ...
+    def tell_line(self, text: object) -> None: ...
 
 
 running_attempt: ContextVar[_Attempt | None] = ContextVar("arqestra_running_attempt", default=None)
@@ -48,6 +87,16 @@ def current_job() -> RunningJob | None:
     """The job that the calling coroutine belongs to, also in tasks that the job started; None outside of jobs."""
     attempt = running_attempt.get()
     return None if attempt is None else attempt.view()
+
+
+def _telling() -> _Attempt:
+    attempt = running_attempt.get()
+    if attempt is None:
+        raise RuntimeError(
+            "progress and log: expected a call within a running job, in the worker's event loop or its threads; "
+            "outside of jobs and in executor='process' there is none"
+        )
+    return attempt
 
 
 def cancelled_by() -> str | None:

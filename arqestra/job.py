@@ -1,8 +1,10 @@
 """`Job`: a handle on one job."""
 
 import asyncio
+import contextlib
 import logging
 import warnings
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import arq.jobs
@@ -22,10 +24,12 @@ from redis.asyncio import Redis
 from .clock import timestamp_ms
 from .errors import JobNotRetryable, JobRunning, RemoteTraceback
 from .history import AttemptError, decode_attempt_error
+from .progress import LOG_LINES, LogLine, Progress
 from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
 from .store.dead import read_dead_result
 from .store.link import RETRYABLE
+from .store.notes import read_log, read_progress
 from .wire import decode_payload, decode_result, encode_payload, job_def, payload_again
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ logger = logging.getLogger("arq.jobs")
 
 R = TypeVar("R")
 LEAST_POLL_S = 0.05  # polling is only the safety net beside push
+WATCH_POLL_S = 0.5  # workers write progress once a second
 
 
 class Job(arq.jobs.Job, Generic[R]):
@@ -161,7 +166,8 @@ class Job(arq.jobs.Job, Generic[R]):
     async def info(self) -> JobDef | None:
         """All that is known of the job, its result included if it has ended. Does not wait.
 
-        arq's `JobDef` or `JobResult`, with one more attribute: `errors`, a list as `errors()` returns it.
+        arq's `JobDef` or `JobResult`, with three more attributes: `errors`, `progress` and `log`, as the methods of
+        these names return them.
         """
         if getattr(self._redis, "store", None) is None:
             return await super().info()
@@ -175,7 +181,46 @@ class Job(arq.jobs.Job, Generic[R]):
             return None
         info.score = sighting.score
         info.errors = [decode_attempt_error(entry) for entry in sighting.errors]  # type: ignore[attr-defined]
+        info.progress, info.log = await asyncio.gather(self.progress(), self.log())  # type: ignore[attr-defined]
         return info
+
+    async def progress(self) -> Progress | None:
+        """How far the job says it is (`ctx.progress(done, total, message)`); at most a second old, kept for a day.
+
+        :returns: None if it did not say
+        """
+        return await read_progress(self._store, self.job_id)
+
+    async def log(self, limit: int = LOG_LINES) -> list[LogLine]:
+        """The last lines that the job logged (`ctx.log(text)`), the first first; kept for a day.
+
+        :param limit: lines to return at most
+        """
+        return await read_log(self._store, self.job_id, limit)
+
+    async def watch(self, *, poll_delay: float = WATCH_POLL_S) -> AsyncIterator[Progress]:
+        """The job's progress, each time that it has changed, until the job has ended.
+
+        :param poll_delay: seconds between looks; its end is pushed
+        """
+        listener: Listener | None = getattr(self._redis, "listener", None)
+        if listener is None:
+            raise TypeError(f"expected a Job of an arqestra Pool for this, got one of {type(self._redis).__name__}")
+        changed = asyncio.Event()
+        seen: Progress | None = None
+        with listener.listen(self._store.keys.done_channel(self.job_id), lambda _: changed.set()):
+            while True:
+                ended = await self.status() in (JobStatus.complete, JobStatus.not_found)
+                progress = await self.progress()
+                if progress is not None and progress != seen:
+                    seen = progress
+                    yield progress
+                if ended:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(poll_delay, LEAST_POLL_S)):
+                        await changed.wait()
+                changed.clear()
 
     async def result_info(self) -> JobResult | None:
         """The result with its times, if the job has ended. Does not wait, and does not raise what the job raised."""

@@ -205,6 +205,41 @@ class Keys:
         """The same of one hour since the epoch."""
         return f"{self.ours}stats-hours:{hour}"
 
+    @property
+    def totals(self) -> str:
+        """All that was ever counted, in the same fields."""
+        return f"{self.ours}stats-totals"
+
+    def recorded(self, writer: str) -> str:
+        """Number of the last call by which a writer of statistics has added to them."""
+        return f"{self.ours}recorded:{writer}"
+
+    @property
+    def queues(self) -> str:
+        """Queues that were used: name -> when last (ms)."""
+        return f"{self.ours}queues"
+
+    def recent_index(self, queue: str) -> str:
+        """Lists of attempts of a queue that have ended: `state|function` -> when the latest did (ms)."""
+        return f"{self.ours}recent-index:{queue}"
+
+    def recent(self, queue: str, name: str) -> str:
+        """Attempts that have ended: entry -> when (ms). The name is `state|function`."""
+        return f"{self.ours}recent:{queue}|{name}"
+
+    def notes(self, job_id: str) -> str:
+        """What a job tells of itself: its progress, and which job of this id and which write that was."""
+        return f"{self.ours}notes:{job_id}"
+
+    def job_log(self, job_id: str) -> str:
+        """Lines of its log."""
+        return f"{self.ours}job-log:{job_id}"
+
+    @property
+    def events(self) -> str:
+        """Channel of events."""
+        return f"{self.ours}events"
+
     def lua(self, used: Container[str]) -> str:
         """The preamble of a script: the function that calls Redis, and the prefixes, as Lua locals.
 
@@ -252,6 +287,12 @@ class Keys:
             "SEEN": self.schedules_seen,
             "REV": self.schedules_rev,
             "CLOCK": self.schedules_clock(""),
+            "RECORDED": self.recorded(""),
+            "QUEUES": self.queues,
+            "RECENT": f"{self.ours}recent:",
+            "NOTES": self.notes(""),
+            "JOB_LOG": self.job_log(""),
+            "EVENT_CHANNEL": self.events,
         }
         prefixes = (f"local {name} = '{prefix}'\n" for name, prefix in names.items() if name in used)
         return "local call = redis.call\n" + "".join(prefixes)

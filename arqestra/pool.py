@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from arq.connections import ArqRedis
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
 from arq.constants import result_key_prefix
@@ -21,7 +20,7 @@ from redis.asyncio import ConnectionPool
 
 from .clock import timestamp_ms
 from .control import JobControl, checked_priority
-from .errors import ArgumentsError, PayloadTooLarge, SettingsError
+from .errors import ArgumentsError, PayloadTooLarge
 from .flow.handle import FlowHandle
 from .flow.submit import start_flow
 from .function import BoundJob, Call, JobFunction, Seconds
@@ -29,7 +28,7 @@ from .graph import Graph, graph_of
 from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
-from .presence import WorkerInfo
+from .pool_views import PoolViews
 from .queue import Queue
 from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
@@ -39,9 +38,7 @@ from .store.codec import encode_extra
 from .store.flows import FlowStore
 from .store.link import close_sentinels
 from .store.listener import Listener
-from .store.presence import read_workers
 from .store.records import NewJob, StandIn, Verdict
-from .store.statistics import Counters, read_hours, read_minutes, rows_of
 from .store.store import Store
 from .wire import Payload, decode_payload, encode_payload, job_def
 
@@ -50,7 +47,6 @@ __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 logger = logging.getLogger("arq.connections")
 
 FLOW_KEEP_S = 3600  # as arq keeps results
-MINUTES_FOR_HOURS, MOST_HOURS = 25, 720  # how long what was counted is kept, to the minute and in hours
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
@@ -64,7 +60,7 @@ JobSpec = (
 )
 
 
-class Pool(ArqRedis):
+class Pool(PoolViews):
     """A redis client that enqueues jobs. Takes arq's constructor arguments; see `create_pool` for ours.
 
     :param pool_or_conn: redis-py's connection pool
@@ -280,12 +276,6 @@ class Pool(ArqRedis):
         """
         return Queue(name or self.default_queue_name, self)
 
-    async def workers(self) -> list[WorkerInfo]:
-        """The workers that were heard of in the last ten minutes, and what each told of itself, once a second: host,
-        process, queues, running jobs, memory, processor time, how late its event loop is. The longest running first.
-        """
-        return await read_workers(self.store)
-
     @property
     def schedules(self) -> Schedules:
         """What is done with schedules at run time: define, pause, run, list them."""
@@ -294,8 +284,10 @@ class Pool(ArqRedis):
     def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:
         if not verdict:
             return None
-        job_id, queue = verdict if isinstance(verdict, StandIn) else (new.id, new.queue)
-        return Job(job_id, self, queue, _result_type=call.result_type)
+        if isinstance(verdict, StandIn):
+            return Job(verdict.id, self, verdict.queue, _result_type=call.result_type)
+        self.store.enqueued.add(new.queue, call.name)
+        return Job(new.id, self, new.queue, _result_type=call.result_type)
 
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
@@ -361,32 +353,6 @@ class Pool(ArqRedis):
         if data is None:
             raise RuntimeError(f'job "{key}" not found')
         return job_def(decode_payload(self.serializer, data), job_id.decode(), score)
-
-    async def statistics(self, hours: int = 24, *, by_hour: bool = False) -> list[dict[str, Any]]:
-        """What the workers did, by queue and function, as counted by them once a second.
-
-        :param hours: how far back, at most 720; up to 25 to the minute, else in whole hours
-        :param by_hour: one row for each hour as well, with `hour` (seconds since the epoch of its start)
-        :returns: rows with queue, function, complete, failed, retried, aborted, expired (counts), run_ms_total,
-            run_ms_max (of the function itself), wait_ms_total (from due to start), and of both durations
-            the percentiles `run_ms_p50`, `_p95`, `_p99`, `wait_ms_p50`, ... (None where nothing was counted)
-        :raises SettingsError: hours out of range
-        """
-        if isinstance(hours, bool) or not 0 < hours <= MOST_HOURS:
-            raise SettingsError(f"statistics: hours: expected 1 to {MOST_HOURS}, got {hours!r}")
-        last_minute, keys = timestamp_ms() // 60_000, self.store.keys
-        if hours > MINUTES_FOR_HOURS:
-            counted = await read_hours(self, keys, last_minute // 60, hours)
-            return rows_of(
-                {hour * 3600: counters for hour, counters in counted.items()}, by="hour" if by_hour else None
-            )
-        minutes = await read_minutes(self, keys, last_minute, hours * 60)
-        if not by_hour:
-            return rows_of(minutes)
-        of_hours: dict[int, dict[int, Counters]] = {}
-        for minute, counters in minutes.items():
-            of_hours.setdefault(minute // 60 * 3600, {})[minute] = counters
-        return [{"hour": hour, **row} for hour in sorted(of_hours) for row in rows_of(of_hours[hour])]
 
     async def close(self, close_connection_pool: bool | None = None) -> None:
         """Close the connections."""

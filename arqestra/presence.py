@@ -14,6 +14,7 @@ class JobOnWorker(msgspec.Struct, frozen=True):
     """A job that a worker runs.
 
     :ivar since_ms: when this attempt started
+    :ivar done, total, message: the progress that it told; None if it told none
     """
 
     id: str
@@ -21,6 +22,9 @@ class JobOnWorker(msgspec.Struct, frozen=True):
     queue: str
     attempt: int
     since_ms: int
+    done: float | None = None
+    total: float | None = None
+    message: str = ""
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -33,6 +37,7 @@ class Presence(msgspec.Struct, frozen=True):
     :ivar cpu_s: processor time that it has used
     :ivar lag_ms: how late its event loop was, at most, since the presence before
     :ivar draining: it takes no more jobs
+    :ivar redis_errors: round trips of its exchange that failed
     """
 
     host: str
@@ -51,6 +56,7 @@ class Presence(msgspec.Struct, frozen=True):
     cpu_s: float
     lag_ms: int
     draining: bool
+    redis_errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

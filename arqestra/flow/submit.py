@@ -4,6 +4,7 @@ The nodes are stored first, 2,000 a script call, with a TTL; the last call start
 producer that dies in between leaves nothing that runs, and after an hour nothing at all.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -51,6 +52,7 @@ async def _store_and_start(
     nonce = new_job_id()
     fields: list[tuple[str, bytes | str]] = []
     queues: set[str] = set()
+    counts: Counter[tuple[str, str]] = Counter()
     outputs = graph.output_nodes
     chosen_ids = any(node.call is not None and node.call.options.job_id for node in graph.nodes)
     for node in graph.nodes:
@@ -63,6 +65,7 @@ async def _store_and_start(
             fields.append((f"{node.number}p", _pack(node.values)))
         elif node.call is not None:
             queues.add(record.queue)
+            counts[record.queue, record.label] += 1
             if node.call.options.job_id:
                 fields.append((f"{node.number}i", node.call.options.job_id))
     joins = [(str(node.number), len(node.parents)) for node in graph.nodes if node.values is not None and node.parents]
@@ -76,6 +79,9 @@ async def _store_and_start(
     verdict: str = await flows.store(flow_id, nonce, record_fields, fields, joins)
     if verdict == "stored":
         verdict = await flows.start(flow_id, nonce, source=0, left=jobs, nodes=len(graph.nodes) - 1)
+        if verdict == "started":
+            for (queue, label), count in counts.items():
+                client.store.enqueued.add(queue, label, count)
     if verdict == "taken":
         raise FlowExists(f"flow {flow_id}: expected job ids that are free, got one of a job that exists")
     if verdict != "started":

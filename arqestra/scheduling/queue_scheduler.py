@@ -337,6 +337,9 @@ class QueueScheduler:
         if verdict == "fired":
             self._left_alone.pop(step.name, None)
             self.fired, self.fired_s = self.fired + 1, time.monotonic()
+            known = self._known.get(step.name)
+            if known is not None:
+                self._client.store.enqueued.add(step.queue, known.schedule.function)
             self.lateness_ms = max(0, self._redis_now_ms() - (step.due_ms or step.tick))
             logger.debug("schedule %s: job %s", step.name, step.job_id)
         elif verdict == "overlap":

@@ -197,6 +197,8 @@ class Schedules:
         job = self._pool.job(job_id, queue=queue)
         if verdict == "refused" and (schedule.job_id or await job.info() is None):
             raise SettingsError(f"schedule {name}: expected no job that has its id or the lock of its function")
+        if verdict == "fired":
+            self._pool.store.enqueued.add(queue, schedule.function)
         return job
 
     async def next_runs(self, name: str, count: int = 10) -> _Times:

@@ -1,6 +1,7 @@
 """The registry of workers: each writes what it tells of itself, and anybody may read it."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -9,12 +10,18 @@ from .health import redis_time_ms
 from .link import with_retries
 from .store import Store
 
-__all__ = ("read_workers", "withdraw_presence", "write_presence")
+__all__ = ("ask_for_events", "read_workers", "steer_worker", "withdraw_presence", "write_presence")
 
 
-async def write_presence(store: Store, worker_id: str, presence: Presence) -> None:
-    """Tell that a worker lives. Those that nothing was heard of for long are forgotten."""
-    await store.call("presence", store.keys.workers, worker_id, encode_presence(presence))
+async def write_presence(store: Store, worker_id: str, presence: Presence) -> int:
+    """Tell that a worker lives. Those that nothing was heard of for long are forgotten.
+
+    :returns: how many listen to events
+    """
+    listeners: int = await store.call(
+        "presence", store.keys.workers, worker_id, encode_presence(presence), *presence.queues
+    )
+    return listeners
 
 
 async def withdraw_presence(store: Store, worker_id: str) -> None:
@@ -43,3 +50,15 @@ async def read_workers(store: Store) -> list[WorkerInfo]:
         at = datetime.fromtimestamp(seen_ms / 1000, UTC)
         workers.append(WorkerInfo(worker_id.decode(), at, now_ms - seen_ms < ALIVE_S * 1000, presence))
     return sorted(workers, key=lambda worker: worker.presence.started_ms)
+
+
+async def ask_for_events(store: Store) -> None:
+    """Somebody listens: the workers tell what happens from now on."""
+    for worker_id in await with_retries(lambda _: store.redis.zrange(store.keys.workers, 0, -1)):
+        await store.call("announce", store.keys.worker_channel(worker_id.decode()), "listen")
+
+
+async def steer_worker(store: Store, worker_id: str, order: Literal["drain", "resume"]) -> bool:
+    """Tell a worker to take no more jobs, or to take jobs again; whether it heard that."""
+    heard: int = await store.call("announce", store.keys.worker_channel(worker_id), order)
+    return heard > 0

@@ -1,4 +1,4 @@
-"""Reading what workers have counted: by the minute for 25 hours, by the hour for 30 days."""
+"""Reading what was counted: by the minute for 25 hours, by the hour for 30 days, and in all."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,14 +8,28 @@ from redis.asyncio import Redis
 from ..histogram import BUCKETS, percentile_ms
 from ..keys import Keys
 
-__all__ = ("FIGURES", "RUN_BUCKET", "WAIT_BUCKET", "Counters", "read_hours", "read_minutes", "rows_of")
+__all__ = (
+    "FIGURES",
+    "RUN_BUCKET",
+    "WAIT_BUCKET",
+    "Counters",
+    "histogram_of",
+    "read_hours",
+    "read_minutes",
+    "read_queues",
+    "read_totals",
+    "rows_of",
+    "totals_of",
+)
 
 FIGURES = (
+    "enqueued",
     "complete",
     "failed",
     "retried",
     "aborted",
     "expired",
+    "recovered",
     "run_ms_total",
     "wait_ms_total",
     "run_ms_max",
@@ -35,6 +49,18 @@ async def read_hours(redis: Redis, keys: Keys, last_hour: int, hours: int) -> di
     """The counters of each hour that has some: hour since the epoch -> field -> number."""
     wanted = range(last_hour - hours + 1, last_hour + 1)
     return await _read(redis, wanted, [keys.hourly_statistics(hour) for hour in wanted])
+
+
+async def read_totals(redis: Redis, keys: Keys) -> Counters:
+    """All that was ever counted: field -> number. They only grow, as long as something is counted once in 30 days."""
+    found: Mapping[bytes, bytes] = await redis.hgetall(keys.totals)  # type: ignore[misc]
+    return {field.decode(): int(number) for field, number in found.items()}
+
+
+async def read_queues(redis: Redis, keys: Keys) -> list[str]:
+    """Queues that were used or served in the last 30 days, by name."""
+    found: list[bytes] = await redis.zrange(keys.queues, 0, -1)
+    return sorted(name.decode() for name in found)
 
 
 async def _read(redis: Redis, wanted: Sequence[int], keys: Sequence[str]) -> dict[int, Counters]:
@@ -75,6 +101,20 @@ def _row(key: tuple[Any, ...], figures: Mapping[str, int], by: str | None) -> di
         row[f"run_ms_{name}"] = percentile_ms(run, share, row["run_ms_max"])
         row[f"wait_ms_{name}"] = percentile_ms(wait, share)
     return row
+
+
+def totals_of(counters: Counters) -> list[dict[str, Any]]:
+    """The totals by queue and function, with their histograms."""
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    for field, number in counters.items():
+        queue, function, figure = field.rsplit("|", 2)
+        sums.setdefault((queue, function), {})[figure] = number
+    return [
+        {"queue": queue, "function": function}
+        | {figure: figures.get(figure, 0) for figure in FIGURES if not figure.endswith("_max")}
+        | {"run_ms_buckets": histogram_of(figures, RUN_BUCKET), "wait_ms_buckets": histogram_of(figures, WAIT_BUCKET)}
+        for (queue, function), figures in sorted(sums.items())
+    ]
 
 
 def histogram_of(figures: Mapping[str, int], bucket: str) -> list[int]:

@@ -1,6 +1,6 @@
 """The transitions of a job: one method and one script each (`lua/`). Python never reads and then writes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
@@ -10,13 +10,12 @@ from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings
 from .link import Links, ScriptCall, with_retries
 from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Renewal, Sighting, Verdict
 from .scripts import script
+from .statistics_writer import EnqueueCounts, StatisticsWriter
 
 __all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
 
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
-MINUTES_TTL_S = 25 * 3600
-HOURS_TTL_S = 30 * 86_400
 KEEP_DEAD_MS = 7 * 86_400_000
 PURGE_CHUNK = 200
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -35,17 +34,20 @@ class Store:
         self.redis = redis
         self._links = Links(redis.connection_pool)
         self._clock = clock
+        self.statistics = StatisticsWriter(self.call, self.keys)
+        self.enqueued = EnqueueCounts(self.statistics)
         names = (
             *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
             *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
             *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
             *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
-            "presence",
+            *("presence", "recent", "notes", "announce"),
         )
         self._scripts = {name: script(name, self.keys) for name in names}
 
     async def close(self) -> None:
-        """Close this store's connections."""
+        """Write what was counted of enqueues, and close this store's connections."""
+        await self.enqueued.close()
         await self._links.close()
 
     def _now(self) -> str:
@@ -196,17 +198,6 @@ class Store:
         """Take jobs out of the dead set for good; how many were there."""
         reply = await with_retries(lambda _: self._run(self._call("discard", queue, *job_ids)))
         return cast(int, reply[0])
-
-    async def record(self, minute: int, sums: Iterable[tuple[str, int]], maxima: Iterable[tuple[str, int]]) -> None:
-        """Add to the statistics of a minute since the epoch, and of its hour."""
-        flat: list[str | int] = []
-        for field, number in sums:
-            flat += (field, number, "+")
-        for field, number in maxima:
-            flat += (field, number, ">")
-        key, hour_key = self.keys.statistics(minute), self.keys.hourly_statistics(minute // 60)
-        args = (MINUTES_TTL_S, hour_key, HOURS_TTL_S, *flat)
-        await self._run(ScriptCall(self._scripts["record"], key, args))
 
 
 def chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:

@@ -1,21 +1,60 @@
 """One attempt at a job on this worker: what is known of it while it lasts."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from arq.utils import ms_to_datetime
 
+from ..clock import timestamp_ms
 from ..current import RunningJob
+from ..ended import Failure
 from ..limits import place_in_flow
-from ..outcome import CancelReason
+from ..outcome import CancelReason, State
+from ..progress import LOG_LINES, checked_progress, encode_line, line_text
 from ..store.records import LeasedJob
 from ..wire import Payload
 from .terms import Terms
 
-__all__ = ("UNKNOWN", "Attempt")
+__all__ = ("UNKNOWN", "Attempt", "Ended", "Notes", "Said")
 
 UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
+
+
+class Ended(NamedTuple):
+    """How an attempt ended, for the accounts; they take it in when Redis has taken the outcome."""
+
+    state: State
+    run_ms: int
+    failure: Failure | None
+
+
+class Said(NamedTuple):
+    """Progress that a job told."""
+
+    done: float
+    total: float | None
+    message: str
+    at_ms: int
+
+
+class Notes:
+    """What a job has told of itself and was not written yet.
+
+    :ivar said: its latest progress
+    :ivar unwritten: of `said`
+    :ivar lines: encoded
+    :ivar writes: so far
+    """
+
+    __slots__ = ("lines", "said", "unwritten", "writes")
+
+    def __init__(self) -> None:
+        self.said: Said | None = None
+        self.unwritten = False
+        self.lines: deque[bytes] = deque(maxlen=LOG_LINES)
+        self.writes = 0
 
 
 class Attempt:
@@ -26,6 +65,7 @@ class Attempt:
     :ivar args, kwargs: what the function is called with: the payload's, rebuilt where the serializer leaves plain data
     :ivar input: the parent's value, if the node gets one
     :ivar terms: what runs it, and within which limits
+    :ivar noted: called when the job has told something of itself
     :ivar job_try: number of the attempt, from 1
     :ivar ref: how the log names it
     :ivar started_ms: when the function was called; 0 if it was not
@@ -39,6 +79,8 @@ class Attempt:
     :ivar submitted: its outcome was handed over
     :ivar warning: its soft limit is over, and its coroutine has not been told yet
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
+    :ivar ended: how it ended; None if nobody is to count that
+    :ivar notes: what it told of itself
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     """
 
@@ -48,12 +90,15 @@ class Attempt:
         "calling",
         "carry",
         "ctx",
+        "ended",
         "ended_ms",
         "input",
         "interrupt",
         "job_try",
         "kwargs",
         "leased",
+        "noted",
+        "notes",
         "payload",
         "reason",
         "ref",
@@ -65,8 +110,11 @@ class Attempt:
         "written",
     )
 
-    def __init__(self, leased: LeasedJob, terms: Terms) -> None:
+    def __init__(
+        self, leased: LeasedJob, terms: Terms, noted: "Callable[[Attempt], None]" = lambda attempt: None
+    ) -> None:
         self.leased = leased
+        self.noted = noted
         self.terms = terms
         self.payload = UNKNOWN
         self.args: tuple[Any, ...] = ()
@@ -75,13 +123,15 @@ class Attempt:
         self.job_try = leased.attempt
         self.ref = leased.id
         self.started_ms = self.ended_ms = 0
-        self.ctx: dict[Any, Any] = {}
+        self.ctx: dict[Any, Any] = {}  # a `JobContext`, once the job is about to run
         self.carry: dict[str, str] | None = None
         self.task: asyncio.Task[None] | None = None
         self.interrupt: Callable[[CancelReason], None] | None = None
         self.reason: CancelReason | None = None
         self.calling = False
         self.submitted = False
+        self.ended: Ended | None = None
+        self.notes: Notes | None = None
         self.warning = False
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
@@ -121,6 +171,23 @@ class Attempt:
         if not warned or self.reason is not None or self.task is None:
             return False
         return self.task.uncancel() == 0  # else somebody cancelled the task as well
+
+    def tell_progress(self, done: float, total: float | None, message: str) -> None:
+        """How far the job is; called by it, maybe in a thread."""
+        notes = self._noting()
+        notes.said = Said(*checked_progress(done, total, message), timestamp_ms())
+        notes.unwritten = True
+        self.noted(self)
+
+    def tell_line(self, text: object) -> None:
+        """A line of the job's log; called by it, maybe in a thread."""
+        self._noting().lines.append(encode_line(timestamp_ms(), self.job_try, line_text(text)))
+        self.noted(self)
+
+    def _noting(self) -> Notes:
+        if self.notes is None:
+            self.notes = Notes()
+        return self.notes
 
     def view(self) -> RunningJob:
         """What `current_job()` tells of it."""

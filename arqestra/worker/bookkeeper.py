@@ -1,4 +1,4 @@
-"""What a worker writes once a second beside its jobs: what it has counted, and that it lives.
+"""What a worker writes once a second beside its jobs: what it has counted, what its jobs tell, and that it lives.
 
 A task of its own on the worker's loop, so that how late it wakes up tells how late the loop is.
 """
@@ -12,14 +12,20 @@ import socket
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
+from ..events import Event
+from ..outcome import State
 from ..presence import JobOnWorker, Presence
 from ..store.presence import withdraw_presence, write_presence
-from .tally import Tally
+from .announcer import Announcer
+from .attempt import Attempt
+from .notebook import Notebook
+from .recent import RecentJobs
+from .tally import COUNTS_AS, Tally
 from .wear import memory_bytes
 
 if TYPE_CHECKING:
@@ -33,6 +39,8 @@ EVERY_S = 1.0
 MOST_JOBS_TOLD = 100
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
+UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics have a row for each function
+NOT_LISTED = (State.RELEASED, State.SNOOZED)
 
 
 class Bookkeeper:
@@ -44,6 +52,9 @@ class Bookkeeper:
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
         self.tally = Tally()
+        self.recent = RecentJobs(worker.worker_id)
+        self.notebook = Notebook(self._tell_progress)
+        self.announcer = Announcer(worker.worker_id)
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -52,6 +63,7 @@ class Bookkeeper:
 
     def start(self) -> None:
         """Begin to write; a burst worker writes at its end."""
+        self.announcer.start(self._worker.store)
         if not self._worker.burst:
             self._stopped = asyncio.Event()
             self._task = self._worker.loop.create_task(self._run())
@@ -71,9 +83,11 @@ class Bookkeeper:
         :raises redis.exceptions.RedisError: Redis does not answer
         """
         async with asyncio.timeout(STOP_WAIT_S):
-            await self.tally.flush(self._worker.store)
+            await self._write_accounts()
             if self._known:
                 self._known = False
+                self._tell_of_worker("worker-stopped")
+                await self.announcer.drain()
                 await withdraw_presence(self._worker.store, self._worker.worker_id)
 
     async def write_once(self) -> None:
@@ -81,9 +95,74 @@ class Bookkeeper:
 
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept
         """
-        await self.tally.flush(self._worker.store)
-        self._known = True
-        await write_presence(self._worker.store, self._worker.worker_id, self._presence())
+        await self._write_accounts()
+        begun, self._known = not self._known, True
+        worker = self._worker
+        listeners = await write_presence(worker.store, worker.worker_id, self._presence())
+        self.announcer.listened = listeners > 0
+        if begun:
+            self._tell_of_worker("worker-started")
+
+    async def _write_accounts(self) -> None:
+        store = self._worker.store
+        await self.tally.flush(store.statistics)
+        await self.recent.flush(store)
+        await self.notebook.flush(store)
+
+    # -- what happens to jobs -------------------------------------------------------------------------------------
+
+    def begun(self, attempt: Attempt) -> None:
+        """A job was started."""
+        if attempt.leased.crashes:
+            self.tally.count_event(attempt.leased.queue, attempt.payload.function, "recovered")
+        if self.announcer.listened:
+            self._tell("started", attempt)
+
+    def ended(self, attempt: Attempt) -> None:
+        """Redis has taken the outcome of an attempt."""
+        assert attempt.ended is not None
+        state, run_ms, failure = attempt.ended
+        leased, payload = attempt.leased, attempt.payload
+        name = payload.function if payload.function in self._worker.terms else UNKNOWN_FUNCTION
+        wait_ms = leased.claimed_ms - leased.due_ms
+        if wait_ms < 0:
+            wait_ms = 0
+        self.tally.count((leased.queue, name, state._value_), run_ms, wait_ms)
+        if state not in NOT_LISTED:
+            started_ms = attempt.started_ms
+            ended_ms = attempt.ended_ms or timestamp_ms()
+            enqueued_ms = payload.enqueued_ms
+            entry = (ended_ms, leased.id, attempt.job_try, enqueued_ms, started_ms, payload.function, failure)
+            self.recent.add((leased.queue, COUNTS_AS[state._value_], name), entry)
+        if self.announcer.listened:
+            error = "" if failure is None else f"{failure.type}: {failure.message}"
+            self._tell(state._value_, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
+
+    def _tell_progress(self, attempt: Attempt) -> None:
+        notes = attempt.notes
+        if self.announcer.listened and notes is not None and notes.said is not None:
+            done, total, message, _ = notes.said
+            self._tell("progress", attempt, done=done, total=total, message=message)
+
+    def _tell(self, kind: str, attempt: Attempt, **facts: Any) -> None:
+        self.announcer.tell(
+            Event(
+                kind,
+                timestamp_ms(),
+                self._worker.worker_id,
+                job_id=attempt.leased.id,
+                function=attempt.payload.function,
+                queue=attempt.leased.queue,
+                attempt=attempt.job_try,
+                **facts,
+            )
+        )
+
+    def _tell_of_worker(self, kind: str) -> None:
+        if self.announcer.listened:
+            self.announcer.tell(Event(kind, timestamp_ms(), self._worker.worker_id))
+
+    # -- once a second --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         loop = self._worker.loop
@@ -101,10 +180,7 @@ class Bookkeeper:
     def _presence(self) -> Presence:
         worker = self._worker
         running = worker.slots.running
-        jobs = [
-            JobOnWorker(job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
-            for job_id, attempt in islice(list(running.items()), MOST_JOBS_TOLD)
-        ]
+        jobs = [_on_worker(job_id, attempt) for job_id, attempt in islice(list(running.items()), MOST_JOBS_TOLD)]
         used = resource.getrusage(resource.RUSAGE_SELF)
         return Presence(
             host=socket.gethostname(),
@@ -122,8 +198,15 @@ class Bookkeeper:
             rss_bytes=memory_bytes(),
             cpu_s=round(used.ru_utime + used.ru_stime, 2),
             lag_ms=round(self._lag_s * 1000),
-            draining=worker.stopping or not worker.allow_pick_jobs,
+            draining=worker.draining,
+            redis_errors=worker.exchange.errors,
         )
+
+
+def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:
+    said = None if attempt.notes is None else attempt.notes.said
+    place = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
+    return JobOnWorker(*place) if said is None else JobOnWorker(*place, said.done, said.total, said.message)
 
 
 @cache

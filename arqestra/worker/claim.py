@@ -46,6 +46,7 @@ class ClaimPolicy:
     ) -> None:
         self.settings = settings
         self.active = False
+        self.quiet = False  # take no jobs and do not wait for any, but pass wake-ups on and take aborts
         self._free_slots = free_slots
         self._holds_suspect = holds_suspect
         self._number = 0
@@ -62,7 +63,7 @@ class ClaimPolicy:
         """The claim to send now, if one is worth it."""
         if not self.active or not self._may_be_due:
             return None
-        slots = max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
+        slots = 0 if self.quiet else max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
         shares = self.settings.shares
         if not self._look_now and (slots == 0 if shares is None else not shares.worth_asking(slots)):
             return None
@@ -80,7 +81,7 @@ class ClaimPolicy:
             slots,
             settings.lease_ms,
             settings.margin_ms,
-            settings.wait and self.active,
+            settings.wait and self.active and not self.quiet,
             settings.aborts,
             self._holds_suspect(),
             settings.max_crashes,

@@ -62,7 +62,7 @@ class Exchange:
         self.became_idle = asyncio.Event()
         self.queued = -1  # entries in the queue at the last claim
         self.next_due_in_s = 60.0
-        self.turns = 0
+        self.turns = self.errors = 0
 
     @property
     def idle(self) -> bool:
@@ -198,6 +198,7 @@ class Exchange:
             except RETRYABLE as error:
                 pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
                 failures += 1
+                self.errors += 1
                 if failures in (2, 30):
                     logger.warning("Redis does not answer, trying again: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(pause_s)

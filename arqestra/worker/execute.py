@@ -15,7 +15,7 @@ from arq.utils import ms_to_datetime, to_ms, to_seconds
 from arq.worker import JobExecutionFailed, Retry, RetryJob
 
 from ..clock import timestamp_ms
-from ..current import running_attempt
+from ..current import JobContext, running_attempt
 from ..errors import ArgumentsError
 from ..history import encode_attempt_error
 from ..middleware import checked_headers
@@ -123,15 +123,14 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     return None
 
 
-def context_of(worker: "Worker", attempt: Attempt) -> dict[Any, Any]:
+def context_of(worker: "Worker", attempt: Attempt) -> JobContext:
     """What the function gets as its first argument: the worker's ctx, and what is known of this attempt."""
-    return {
-        **worker.ctx,
-        "job_id": attempt.leased.id,
-        "job_try": attempt.job_try,
-        "enqueue_time": ms_to_datetime(attempt.payload.enqueued_ms),
-        "score": attempt.leased.due_ms,
-    }
+    ctx = JobContext(worker.ctx)
+    ctx["job_id"] = attempt.leased.id
+    ctx["job_try"] = attempt.job_try
+    ctx["enqueue_time"] = ms_to_datetime(attempt.payload.enqueued_ms)
+    ctx["score"] = attempt.leased.due_ms
+    return ctx
 
 
 def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -176,7 +175,7 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
     try:
         if worker.on_job_start:
             await worker.on_job_start(attempt.ctx)
-        report_start(attempt)
+        report_start(worker, attempt)
         if terms.invoked:
             value = await invoke(worker, attempt)
         else:

@@ -15,6 +15,7 @@ from typing import Any
 from arq.jobs import SerializationError
 from pebble import ProcessPool
 
+from ..current import JobContext
 from ..errors import RemoteError, SettingsError, SoftTimeLimitExceeded
 from ..history import text_of
 from .threads import ThreadRun, Threads, called
@@ -127,7 +128,7 @@ def _run_in_child(
             f"executor='process': expected {module}.{qualname} to be found by that name in another process"
         )
     try:
-        return _pickled(_within_soft_limit(partial(function, ctx, *args, **kwargs), soft_timeout_s))
+        return _pickled(_within_soft_limit(partial(function, JobContext(ctx), *args, **kwargs), soft_timeout_s))
     except Exception as error:
         raise _sendable(error) from error.__cause__
 

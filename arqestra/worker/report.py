@@ -1,4 +1,4 @@
-"""What is told of an attempt: arq's log lines, the worker's counters and the statistics."""
+"""What is told of an attempt: arq's log lines, the worker's counters, and how it ended for the worker's accounts."""
 
 import asyncio
 import logging
@@ -8,9 +8,10 @@ from arq.utils import args_to_string, truncate
 from arq.worker import Retry, RetryJob
 
 from ..clock import timestamp_ms
+from ..ended import Failure, failure_of
 from ..outcome import Outcome, State
 from ..redact import redacted_value
-from .attempt import Attempt
+from .attempt import Attempt, Ended
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -23,8 +24,10 @@ UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.RENEWED)
 AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
 
 
-def report_start(attempt: Attempt) -> None:
-    """arq's line for the start of a job."""
+def report_start(worker: "Worker", attempt: Attempt) -> None:
+    """Tell of the start of a job; arq's log line."""
+    if attempt.leased.crashes or worker.books.announcer.listened:
+        worker.books.begun(attempt)
     if not logger.isEnabledFor(logging.INFO):
         return
     payload, started_ms = attempt.payload, attempt.started_ms
@@ -43,7 +46,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was called."""
     run_ms = attempt.ended_ms - attempt.started_ms
     state = outcome.state
-    _count(worker, attempt, state, run_ms)
+    _count(worker, attempt, outcome, run_ms)
     if state is State.COMPLETE:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
@@ -72,7 +75,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
 
 def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was not called; `decode` and `check` have logged the other reasons."""
-    _count(worker, attempt, outcome.state, 0)
+    _count(worker, attempt, outcome, 0)
     if outcome.state is State.ABORTED:
         age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
         logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
@@ -80,7 +83,8 @@ def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
         logger.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
 
 
-def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> None:
+def _count(worker: "Worker", attempt: Attempt, outcome: Outcome, run_ms: int) -> None:
+    state = outcome.state
     if state is State.COMPLETE:
         worker.jobs_complete += 1
     elif state in AGAIN:
@@ -89,9 +93,17 @@ def _count(worker: "Worker", attempt: Attempt, state: State, run_ms: int) -> Non
         worker.jobs_failed += 1
     else:
         return
-    leased = attempt.leased
-    wait_ms = max(0, leased.claimed_ms - leased.due_ms)
-    worker.books.tally.count((leased.queue, attempt.payload.function, state._value_), run_ms, wait_ms)
+    failure = None if state is State.COMPLETE else _failure_of(outcome)
+    attempt.ended = Ended(state, run_ms, failure)  # counted when Redis has taken the outcome
+
+
+def _failure_of(outcome: Outcome) -> Failure | None:
+    """What an attempt failed with; None if it did not fail."""
+    error = outcome.value
+    if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
+        error = error.__cause__ or error.__context__
+    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
+    return failure_of(error) if failed and not isinstance(error, asyncio.CancelledError) else None
 
 
 def _shown(worker: "Worker", value: Any) -> str:

@@ -9,8 +9,10 @@ from signal import Signals
 from typing import TYPE_CHECKING, cast
 
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from ..outcome import CancelReason, Outcome, State
+from ..store.store import Store
 from .attributes import WorkerAttributes
 from .claim import ClaimPolicy
 from .exchange import Exchange
@@ -21,11 +23,12 @@ from .wear import worn_out
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("CLOSE_WAIT_S", "StoppableWorker")
+__all__ = ("CLOSE_WAIT_S", "LEAVE_WAIT_S", "StoppableWorker")
 
 logger = logging.getLogger("arq.worker")
 
 CLOSE_WAIT_S = 30.0
+LEAVE_WAIT_S = 2.0
 REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
 
 
@@ -35,6 +38,8 @@ class StoppableWorker(WorkerAttributes):
     loop: asyncio.AbstractEventLoop
     slots: Slots
     exchange: Exchange
+    store: Store
+    worker_id: str
     main_task: "asyncio.Task[None] | None"
     on_stop: Callable[[Signals], None] | None
     on_worn_out: Callable[[str], None]
@@ -89,6 +94,31 @@ class StoppableWorker(WorkerAttributes):
         if getattr(self, "exchange", None) is not None:
             self._claims.active = False
         self._listening.close()
+
+    def steer(self, *, draining: bool) -> None:
+        """Take no more jobs, or take jobs again. What runs goes on, and the process stays."""
+        if self.stopping or not self.allow_pick_jobs or self._claims.quiet == draining:
+            return
+        logger.info("this worker %s", "takes no more jobs until it is told to" if draining else "takes jobs again")
+        self._claims.quiet = draining
+        if draining:
+            for attempt in list(self.slots.resident.values()):
+                attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
+            leaving = self.loop.create_task(self._leave_queues())
+            self.slots.conclude(leaving)
+        self.exchange.look()
+
+    async def _leave_queues(self) -> None:
+        """No wake-up is to be spent on this worker."""
+        with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
+            async with asyncio.timeout(LEAVE_WAIT_S):
+                for queue in self.queues:
+                    await self.store.leave(queue, self.worker_id)
+
+    @property
+    def draining(self) -> bool:
+        """It takes no more jobs."""
+        return self.stopping or not self.allow_pick_jobs or self._claims.quiet
 
     def handle_sig_wait_for_completion(self, signum: Signals) -> None:
         """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs."""

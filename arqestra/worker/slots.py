@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..outcome import CancelReason
-from ..store.records import Ending, HeldLease, LeasedJob, Renewal
+from ..store.records import Ending, HeldLease, Renewal
 from .attempt import Attempt
 
 __all__ = ("Slots",)
@@ -23,15 +23,22 @@ class Slots:
 
     :param execute: the life of an attempt
     :param suspect_from: crashes from which on a job is a suspect
+    :param ended: told of each attempt with an outcome that Redis has taken
     """
 
-    def __init__(self, execute: Callable[[Attempt], Coroutine[Any, Any, None]], suspect_from: int) -> None:
+    def __init__(
+        self,
+        execute: Callable[[Attempt], Coroutine[Any, Any, None]],
+        suspect_from: int,
+        ended: Callable[[Attempt], None] = lambda attempt: None,
+    ) -> None:
         self._execute = execute
         self._suspect_from = suspect_from
+        self._ended = ended
         self.running: dict[str, Attempt] = {}
         self.resident: dict[str, Attempt] = {}  # workflows that wait: they have a lease and a task, and hold no slot
         self.tasks: dict[str, asyncio.Task[Any]] = {}
-        self.leases: dict[str, LeasedJob] = {}
+        self.leases: dict[str, Attempt] = {}  # by job id: their outcomes Redis has not taken
         self.concluding: set[asyncio.Task[None]] = set()
         self._awaited: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
         self._suspects = 0
@@ -52,7 +59,7 @@ class Slots:
         if before is not None:  # its lease ran out while it was still running here
             before.cancel(CancelReason.LEASE_LOST)
             self.free(before)
-        self.leases[leased.id] = leased
+        self.leases[leased.id] = attempt
         self.running[leased.id] = attempt
         if leased.crashes >= self._suspect_from:
             self._suspects += 1
@@ -93,15 +100,17 @@ class Slots:
         """Redis has taken an outcome, or refused it because the lease was lost."""
         if ending.kind == "early":
             return self._acknowledge(ending, written)
-        leased = self.leases.get(ending.id)
-        if leased is not None and leased.token == ending.token:
+        attempt = self.leases.get(ending.id)
+        if attempt is not None and attempt.leased.token == ending.token:
             del self.leases[ending.id]
+            if written and attempt.ended is not None:
+                self._ended(attempt)
         if not written:
             logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
         if self._awaited:
-            attempt = self._awaited.pop(ending.token + ending.id, None)
-            if attempt is not None and attempt.written is not None and not attempt.written.done():
-                attempt.written.set_result(written)
+            awaited = self._awaited.pop(ending.token + ending.id, None)
+            if awaited is not None and awaited.written is not None and not awaited.written.done():
+                awaited.written.set_result(written)
 
     def _acknowledge(self, ending: Ending, written: bool) -> None:
         attempt = self.running.get(ending.id)
@@ -115,12 +124,13 @@ class Slots:
 
     def held(self) -> list[HeldLease]:
         """The leases to renew. Called in the heartbeat's thread: `list` of a dict's values is one step of CPython."""
-        return [HeldLease(leased.id, leased.queue, leased.token) for leased in list(self.leases.values())]
+        held = [attempt.leased for attempt in list(self.leases.values())]
+        return [HeldLease(leased.id, leased.queue, leased.token) for leased in held]
 
     def take_in(self, renewal: Renewal) -> None:
         """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
         for lease in renewal.lost:
-            if lease.id in self.leases and self.leases[lease.id].token == lease.token:
+            if lease.id in self.leases and self.leases[lease.id].leased.token == lease.token:
                 del self.leases[lease.id]
             self._cancel(lease, CancelReason.LEASE_LOST)
         for lease in renewal.aborted:

@@ -98,7 +98,7 @@ class Watchdog:
                 settled.add(_lease(culprit))
         elif culprit is None and (running := self._running()) is not None:
             settled.add(_lease(running))
-        for leased in list(worker.slots.leases.values()):
+        for leased in [attempt.leased for attempt in list(worker.slots.leases.values())]:
             if (leased.id, leased.token) not in settled:
                 kind: Literal["release", "retry"] = "retry" if leased.flag else "release"
                 endings.append(Ending(leased.id, leased.queue, leased.token, kind))

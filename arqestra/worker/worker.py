@@ -37,7 +37,7 @@ from .executors import Executors
 from .firing import Firing, enqueue_due_cron_jobs
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .shares import QueueShares
-from .shutdown import CLOSE_WAIT_S, StoppableWorker
+from .shutdown import CLOSE_WAIT_S, LEAVE_WAIT_S, StoppableWorker
 from .slots import Slots
 from .terms import default_terms, terms_of
 from .watchdog import Watchdog
@@ -50,7 +50,6 @@ logger = logging.getLogger("arq.worker")
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 HOUSEKEEPING_LIMIT_S = 10.0
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
-LEAVE_WAIT_S = 2.0
 
 
 class Worker(StoppableWorker):
@@ -74,9 +73,10 @@ class Worker(StoppableWorker):
         self.on_stop: Callable[[Signals], None] | None = None
 
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
-        self.slots = Slots(partial(execute, self), options.max_crashes - 1)
-        self.workflows = Residents()
         self.books = Bookkeeper(self)
+        self.slots = Slots(partial(execute, self), options.max_crashes - 1, self.books.ended)
+        self.workflows = Residents()
+        self._noted = self.books.notebook.noted
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
         self.stuck_callback: Callable[[Attempt], None] | None = None
@@ -193,10 +193,7 @@ class Worker(StoppableWorker):
             self._stop_claiming()
             await self.firing.stop()
             await self.books.stop()
-            with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
-                async with asyncio.timeout(LEAVE_WAIT_S):
-                    for queue in self.queues:
-                        await self.store.leave(queue, self.worker_id)
+            await self._leave_queues()
             if not self.slots.leases:
                 await self._stop_heartbeat()
 
@@ -342,7 +339,7 @@ class Worker(StoppableWorker):
         return max(0, free)
 
     def _start_job(self, leased: LeasedJob) -> None:
-        attempt = Attempt(leased, self._default_terms)
+        attempt = Attempt(leased, self._default_terms, self._noted)
         if self.stopping:  # the reply to a claim that was under way when the signal came
             return hand_over(self, attempt, Outcome(State.RELEASED))
         if self._direct:
@@ -355,6 +352,10 @@ class Worker(StoppableWorker):
             self.exchange.look()
             if data is None:
                 self.workflows.look()
+        elif data == b"listen":
+            self.books.announcer.listened = True
+        elif data in (b"drain", b"resume"):
+            self.steer(draining=data == b"drain")
         elif data.startswith(b"due "):
             self.exchange.due_in(int(data[4:]))
         elif data.startswith(b"flow "):

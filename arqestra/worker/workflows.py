@@ -267,6 +267,9 @@ class WorkflowRun:
         )
         if dues is None:
             return False
+        for _, record in new:
+            if record.kind == "job":
+                self._worker.store.enqueued.add(record.queue, record.label)
         timers = [number for number, record in new if record.kind == "timer"]
         execution.due_ms.update(zip(timers, dues, strict=True))
         return True

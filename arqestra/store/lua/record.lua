@@ -1,22 +1,42 @@
--- Add one worker's counts to the statistics of the current minute and of its hour.
+-- Add one writer's counts to the statistics of a minute, of its hour, and to the totals.
 --
 -- KEYS  1: statistics of the minute
--- ARGV  1: its ttl in s   2: statistics of the hour   3: their ttl in s
+-- ARGV  1: time in ms or '', not looked at   2: their ttl in s   3: statistics of the hour   4: their ttl in s
+--       5: the totals   6: their ttl in s   7: writer   8: number of this call, so that one that is sent again adds
+--       nothing   9: time of the minute (ms)   10: how many queues follow, then their names
 --       then triples: field, number, '+' add it or '>' keep the greater one
--- RETURNS  1
+-- RETURNS  1, or 0 if the call was made before
 
-local function add_to(key, ttl)
-  for i = 4, #ARGV, 3 do
+local WRITER_TTL_S = 600
+local QUEUE_KEPT_MS = 2592000000  -- 30 days
+
+if call('GET', RECORDED .. ARGV[7]) == ARGV[8] then
+  return 0
+end
+call('SET', RECORDED .. ARGV[7], ARGV[8], 'EX', WRITER_TTL_S)
+
+local queues = tonumber(ARGV[10])
+for i = 11, 10 + queues do
+  call('ZADD', QUEUES, ARGV[9], ARGV[i])
+end
+if queues > 0 then
+  call('ZREMRANGEBYSCORE', QUEUES, '-inf', tonumber(ARGV[9]) - QUEUE_KEPT_MS)
+  call('PEXPIRE', QUEUES, QUEUE_KEPT_MS)
+end
+
+local function add_to(key, ttl, with_maxima)
+  for i = 11 + queues, #ARGV, 3 do
     local field, number = ARGV[i], tonumber(ARGV[i + 1])
     if ARGV[i + 2] == '+' then
       call('HINCRBY', key, field, number)
-    elseif number > tonumber(call('HGET', key, field) or -1) then
+    elseif with_maxima and number > tonumber(call('HGET', key, field) or -1) then
       call('HSET', key, field, number)
     end
   end
   call('EXPIRE', key, ttl)
 end
 
-add_to(KEYS[1], ARGV[1])
-add_to(ARGV[2], ARGV[3])
+add_to(KEYS[1], ARGV[2], true)
+add_to(ARGV[3], ARGV[4], true)
+add_to(ARGV[5], ARGV[6], false)
 return 1

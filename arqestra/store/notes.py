@@ -1,0 +1,62 @@
+"""What running jobs tell of themselves: progress and log lines, written once a second by their workers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..progress import LOG_LINES, LogLine, Progress, decode_line, decode_progress
+from .link import with_retries
+from .store import Store
+
+__all__ = ("NewNotes", "read_log", "read_progress", "write_notes")
+
+TTL_MS = 86_400_000
+JOBS_A_CALL = 50
+
+
+class NewNotes(NamedTuple):
+    """What one job has told since the last time.
+
+    :ivar token: of its lease
+    :ivar number: of this write within the attempt
+    :ivar enqueued_ms: tells the job from an earlier one of the same id
+    :ivar progress: encoded; b"" for none
+    :ivar lines: encoded
+    """
+
+    job_id: str
+    token: str
+    number: int
+    enqueued_ms: int
+    progress: bytes
+    lines: Sequence[bytes]
+
+
+async def write_notes(store: Store, notes: Sequence[NewNotes]) -> None:
+    """Add to what jobs have told. Those that another worker holds are left alone."""
+    for first in range(0, len(notes), JOBS_A_CALL):
+        flat: list[str | int | bytes] = []
+        for each in notes[first : first + JOBS_A_CALL]:
+            flat += (each.job_id, each.token, each.number, each.enqueued_ms, each.progress, len(each.lines))
+            flat += each.lines
+        await store.call("notes", store.keys.notes(notes[first].job_id), TTL_MS, LOG_LINES, *flat)
+
+
+async def read_progress(store: Store, job_id: str) -> Progress | None:
+    """How far a job said it is; None if it did not say."""
+
+    async def read(_: bool) -> bytes | None:
+        data: bytes | None = await store.redis.hget(store.keys.notes(job_id), "progress")  # type: ignore[misc]
+        return data
+
+    data = await with_retries(read)
+    return None if data is None else decode_progress(data)
+
+
+async def read_log(store: Store, job_id: str, limit: int = LOG_LINES) -> list[LogLine]:
+    """The last lines of a job's log, the first first."""
+
+    async def read(_: bool) -> list[bytes]:
+        lines: list[bytes] = await store.redis.lrange(store.keys.job_log(job_id), -limit, -1)  # type: ignore[misc]
+        return lines
+
+    return [decode_line(line) for line in await with_retries(read)]

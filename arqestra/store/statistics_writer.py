@@ -1,0 +1,143 @@
+"""Adding to the statistics: counts are folded in memory, and written once a second in one call.
+
+A process that is killed loses what it had not yet written, at most a second of counts. Jobs never depend on them. A
+call whose reply was lost is sent again under its number, and adds nothing the second time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from redis.exceptions import RedisError
+
+from ..clock import timestamp_ms
+from ..identity import new_worker_id
+from ..keys import Keys
+
+__all__ = ("EnqueueCounts", "StatisticsWriter", "field_of")
+
+logger = logging.getLogger("arq.connections")
+
+MINUTES_TTL_S = 25 * 3600
+HOURS_TTL_S = TOTALS_TTL_S = 30 * 86_400
+EVERY_S = 1.0
+CLOSE_WAIT_S = 2.0
+MOST_UNSENT = 60  # minutes of counts, while Redis cannot be reached
+Call = Callable[..., Awaitable[Any]]
+
+
+def field_of(queue: str, function: str, figure: str) -> str:
+    """The name under which a figure is counted."""
+    return f"{queue}|{function.replace('|', '¦')}|{figure}"
+
+
+class _Batch(NamedTuple):
+    """Counts of one minute, as they are sent."""
+
+    number: int
+    minute: int
+    sums: dict[str, int]
+    maxima: dict[str, int]
+
+
+class StatisticsWriter:
+    """Adds to the statistics, each batch once.
+
+    :param call: runs a script by its name: `Store.call`
+    :param keys: the namespace
+    """
+
+    def __init__(self, call: Call, keys: Keys) -> None:
+        self._call = call
+        self._keys = keys
+        self._writer = new_worker_id()
+        self._number = 0
+        self._unsent: list[_Batch] = []
+        self._sending = asyncio.Lock()
+
+    async def write(self, sums: dict[str, int], maxima: dict[str, int]) -> None:
+        """Add to the statistics of this minute, its hour and the totals.
+
+        :param sums: field -> what is added to it
+        :param maxima: field -> its least value from now on
+        :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept, and sent with the next call
+        """
+        if sums:
+            self._add(timestamp_ms() // 60_000, sums, maxima)
+        async with self._sending:
+            while self._unsent:
+                await self._send(self._unsent[0])
+                del self._unsent[0]
+
+    def _add(self, minute: int, sums: dict[str, int], maxima: dict[str, int]) -> None:
+        """Keep counts to be sent: with those of the same minute, unless these were sent and may have arrived."""
+        if len(self._unsent) > 1 and self._unsent[-1].minute == minute:
+            before = self._unsent.pop()
+            sums = {field: before.sums.get(field, 0) + sums.get(field, 0) for field in before.sums | sums}
+            maxima = {field: max(before.maxima.get(field, 0), maxima.get(field, 0)) for field in before.maxima | maxima}
+        self._number += 1
+        self._unsent.append(_Batch(self._number, minute, sums, maxima))
+        del self._unsent[:-MOST_UNSENT]
+
+    async def _send(self, batch: _Batch) -> None:
+        minute, keys = batch.minute, self._keys
+        queues = {field.rsplit("|", 2)[0] for field in batch.sums}
+        flat: list[str | int] = [len(queues), *queues]
+        for field, number in batch.sums.items():
+            flat += (field, number, "+")
+        for field, number in batch.maxima.items():
+            flat += (field, number, ">")
+        times = (MINUTES_TTL_S, keys.hourly_statistics(minute // 60), HOURS_TTL_S, keys.totals, TOTALS_TTL_S)
+        await self._call("record", keys.statistics(minute), *times, self._writer, batch.number, minute * 60_000, *flat)
+
+
+class EnqueueCounts:
+    """Counts of what a process has enqueued. A timer of the event loop writes them, and `close` the last ones.
+
+    :param writer: adds them to the statistics
+    """
+
+    def __init__(self, writer: StatisticsWriter) -> None:
+        self._writer = writer
+        self._counts: dict[tuple[str, str], int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, queue: str, function: str, number: int = 1) -> None:
+        """Jobs were accepted."""
+        key = (queue, function)
+        self._counts[key] = self._counts.get(key, 0) + number
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # what another loop had planned ended with it
+            self._loop = loop
+            loop.call_later(EVERY_S, self._write_soon)
+
+    def _write_soon(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._counts and not loop.is_closed():
+            self._task = loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            await self._flush()
+        except (RedisError, OSError) as error:
+            logger.warning("counts of enqueues are put off: %s", error)
+
+    async def _flush(self) -> None:
+        counts, self._counts = self._counts, {}
+        await self._writer.write(
+            {field_of(queue, function, "enqueued"): number for (queue, function), number in counts.items()}, {}
+        )
+
+    async def close(self) -> None:
+        """Write the last counts; if Redis does not answer they are lost."""
+        task, self._task = self._task, None
+        self._loop = None
+        try:
+            async with asyncio.timeout(CLOSE_WAIT_S):
+                if task is not None and task.get_loop() is asyncio.get_running_loop():
+                    await asyncio.gather(task, return_exceptions=True)
+                await self._flush()
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            logger.debug("the last counts of enqueues are lost: %s", error)
