@@ -15,6 +15,8 @@ __all__ = ("CancelReason", "Outcome", "State", "asked_for", "classify", "retried
 class State(enum.Enum):
     """How an attempt ended."""
 
+    __hash__ = object.__hash__  # by identity: `Enum` hashes the name in Python, for each attempt
+
     COMPLETE = "complete"
     FAILED = "failed"
     ABORTED = "aborted"

@@ -17,17 +17,9 @@ from ..store.records import LeasedJob
 from ..wire import Payload
 from .terms import Terms
 
-__all__ = ("UNKNOWN", "Attempt", "Ended", "Notes", "Said")
+__all__ = ("UNKNOWN", "Attempt", "Notes", "Said")
 
 UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
-
-
-class Ended(NamedTuple):
-    """How an attempt ended, for the accounts; they take it in when Redis has taken the outcome."""
-
-    state: State
-    run_ms: int
-    failure: Failure | None
 
 
 class Said(NamedTuple):
@@ -79,7 +71,7 @@ class Attempt:
     :ivar submitted: its outcome was handed over
     :ivar warning: its soft limit is over, and its coroutine has not been told yet
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
-    :ivar ended: how it ended; None if nobody is to count that
+    :ivar ended: how it ended, for the accounts, which take it in when Redis has taken the outcome; None if they do not
     :ivar notes: what it told of itself
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     """
@@ -130,7 +122,7 @@ class Attempt:
         self.reason: CancelReason | None = None
         self.calling = False
         self.submitted = False
-        self.ended: Ended | None = None
+        self.ended: tuple[State, Failure | None] | None = None
         self.notes: Notes | None = None
         self.warning = False
         self.written: asyncio.Future[bool] | None = None

@@ -21,11 +21,10 @@ from ..events import Event
 from ..outcome import State
 from ..presence import JobOnWorker, Presence
 from ..store.presence import withdraw_presence, write_presence
+from .accounts import Account, Accounts
 from .announcer import Announcer
 from .attempt import Attempt
 from .notebook import Notebook
-from .recent import RecentJobs
-from .tally import COUNTS_AS, Tally
 from .wear import memory_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ MOST_JOBS_TOLD = 100
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
 UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics have a row for each function
-NOT_LISTED = (State.RELEASED, State.SNOOZED)
 
 
 class Bookkeeper:
@@ -51,8 +49,8 @@ class Bookkeeper:
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
-        self.tally = Tally()
-        self.recent = RecentJobs(worker.worker_id)
+        self.accounts = Accounts(worker.worker_id)
+        self._accounts: dict[tuple[str, str, State], Account] = {}  # by the name of the function that was enqueued
         self.notebook = Notebook(self._tell_progress)
         self.announcer = Announcer(worker.worker_id)
         self._started_ms = timestamp_ms()
@@ -105,8 +103,7 @@ class Bookkeeper:
 
     async def _write_accounts(self) -> None:
         store = self._worker.store
-        await self.tally.flush(store.statistics)
-        await self.recent.flush(store)
+        await self.accounts.flush(store)
         await self.notebook.flush(store)
 
     # -- what happens to jobs -------------------------------------------------------------------------------------
@@ -114,29 +111,33 @@ class Bookkeeper:
     def begun(self, attempt: Attempt) -> None:
         """A job was started."""
         if attempt.leased.crashes:
-            self.tally.count_event(attempt.leased.queue, attempt.payload.function, "recovered")
+            self.accounts.count_event(attempt.leased.queue, attempt.payload.function, "recovered")
         if self.announcer.listened:
             self._tell("started", attempt)
 
     def ended(self, attempt: Attempt) -> None:
         """Redis has taken the outcome of an attempt."""
         assert attempt.ended is not None
-        state, run_ms, failure = attempt.ended
-        leased, payload = attempt.leased, attempt.payload
-        name = payload.function if payload.function in self._worker.terms else UNKNOWN_FUNCTION
+        state, failure = attempt.ended
+        leased, payload, started_ms = attempt.leased, attempt.payload, attempt.started_ms
+        ended_ms = attempt.ended_ms or timestamp_ms()
+        run_ms = ended_ms - started_ms if started_ms else 0
         wait_ms = leased.claimed_ms - leased.due_ms
         if wait_ms < 0:
             wait_ms = 0
-        self.tally.count((leased.queue, name, state._value_), run_ms, wait_ms)
-        if state not in NOT_LISTED:
-            started_ms = attempt.started_ms
-            ended_ms = attempt.ended_ms or timestamp_ms()
-            enqueued_ms = payload.enqueued_ms
-            entry = (ended_ms, leased.id, attempt.job_try, enqueued_ms, started_ms, payload.function, failure)
-            self.recent.add((leased.queue, COUNTS_AS[state._value_], name), entry)
+        function = payload.function
+        account = self._accounts.get((leased.queue, function, state)) or self._account_of(leased.queue, function, state)
+        entry = (ended_ms, leased.id, attempt.job_try, payload.enqueued_ms, started_ms, function, failure)
+        account.take(run_ms, wait_ms, entry)
         if self.announcer.listened:
             error = "" if failure is None else f"{failure.type}: {failure.message}"
-            self._tell(state._value_, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
+            self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
+
+    def _account_of(self, queue: str, function: str, state: State) -> Account:
+        if function not in self._worker.terms:
+            return self.accounts.of(queue, UNKNOWN_FUNCTION, state)
+        account = self._accounts[queue, function, state] = self.accounts.of(queue, function, state)
+        return account
 
     def _tell_progress(self, attempt: Attempt) -> None:
         notes = attempt.notes

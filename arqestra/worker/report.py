@@ -11,7 +11,7 @@ from ..clock import timestamp_ms
 from ..ended import Failure, failure_of
 from ..outcome import Outcome, State
 from ..redact import redacted_value
-from .attempt import Attempt, Ended
+from .attempt import Attempt
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -46,7 +46,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was called."""
     run_ms = attempt.ended_ms - attempt.started_ms
     state = outcome.state
-    _count(worker, attempt, outcome, run_ms)
+    _count(worker, attempt, outcome)
     if state is State.COMPLETE:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
@@ -75,7 +75,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
 
 def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was not called; `decode` and `check` have logged the other reasons."""
-    _count(worker, attempt, outcome, 0)
+    _count(worker, attempt, outcome)
     if outcome.state is State.ABORTED:
         age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
         logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
@@ -83,7 +83,7 @@ def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
         logger.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
 
 
-def _count(worker: "Worker", attempt: Attempt, outcome: Outcome, run_ms: int) -> None:
+def _count(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     state = outcome.state
     if state is State.COMPLETE:
         worker.jobs_complete += 1
@@ -93,8 +93,7 @@ def _count(worker: "Worker", attempt: Attempt, outcome: Outcome, run_ms: int) ->
         worker.jobs_failed += 1
     else:
         return
-    failure = None if state is State.COMPLETE else _failure_of(outcome)
-    attempt.ended = Ended(state, run_ms, failure)  # counted when Redis has taken the outcome
+    attempt.ended = (state, None if state is State.COMPLETE else _failure_of(outcome))
 
 
 def _failure_of(outcome: Outcome) -> Failure | None:

@@ -1,0 +1,162 @@
+"""What this worker's jobs came to, folded in memory and written once a second: no cost in Redis for each job.
+
+There is an account for each queue, function and outcome: how many attempts, how long they ran and waited, and the
+newest of them for the lists of recent jobs. Of a function that ends thousands of times a second no more are kept than
+a list holds, and of what went well no more than a reader can want to see of a second.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from ..ended import ENDED_STATES, Failure, encode_ended
+from ..histogram import BOUNDS_MS, BUCKETS
+from ..outcome import State
+from ..store.recent import EndedList, write_recent
+from ..store.statistics import RUN_BUCKET, WAIT_BUCKET
+from ..store.statistics_writer import field_of
+from ..store.store import Store
+
+__all__ = ("Account", "Accounts")
+
+MOST_COMPLETE = 100  # that are listed of a function and a second
+
+# The figure that a state counts for.
+_COUNTS_AS = {
+    **{state: state.value for state in (State.COMPLETE, State.FAILED, State.ABORTED, State.EXPIRED, State.RETRIED)},
+    **{State.DEAD: "failed", State.RELEASED: "retried", State.SNOOZED: "retried"},
+}
+_NOT_LISTED = (State.RELEASED, State.SNOOZED)
+
+# When it ended (ms), job id, attempt, when it was enqueued and started (ms; 0 if it was not), function, failure.
+Entry = tuple[int, str, int, int, int, str, Failure | None]
+
+
+class Account:
+    """The attempts of one function that came to one outcome, since the last time that they were written.
+
+    :param queue, function: under which they are counted
+    :param state: the outcome
+    """
+
+    __slots__ = (
+        "figure",
+        "function",
+        "longest_ms",
+        "newest",
+        "number",
+        "queue",
+        "run_counts",
+        "run_ms",
+        "wait_counts",
+        "wait_ms",
+    )
+
+    def __init__(self, queue: str, function: str, state: State) -> None:
+        self.queue, self.function = queue, function
+        self.figure = _COUNTS_AS[state]
+        listed = MOST_COMPLETE if state is State.COMPLETE else ENDED_STATES[self.figure]
+        self.newest: deque[Entry] = deque(maxlen=0 if state in _NOT_LISTED else listed)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.number = self.run_ms = self.wait_ms = self.longest_ms = 0
+        self.run_counts = [0] * BUCKETS
+        self.wait_counts = [0] * BUCKETS
+        self.newest.clear()
+
+    def take(self, run_ms: int, wait_ms: int, entry: Entry) -> None:
+        """Take in one attempt.
+
+        :param run_ms: ms that it ran
+        :param wait_ms: ms from due to start
+        """
+        self.number += 1
+        self.run_ms += run_ms
+        self.wait_ms += wait_ms
+        if run_ms > self.longest_ms:
+            self.longest_ms = run_ms
+        self.run_counts[bisect_left(BOUNDS_MS, run_ms)] += 1
+        self.wait_counts[bisect_left(BOUNDS_MS, wait_ms)] += 1
+        self.newest.append(entry)
+
+    def figures(self) -> Iterator[tuple[str, int]]:
+        """What is counted, and how much of it."""
+        yield self.figure, self.number
+        yield "run_ms_total", self.run_ms
+        yield "wait_ms_total", self.wait_ms
+        for bucket, counts in ((RUN_BUCKET, self.run_counts), (WAIT_BUCKET, self.wait_counts)):
+            for place, count in enumerate(counts):
+                if count:
+                    yield f"{bucket}{place}", count
+
+
+class Accounts:
+    """All accounts of a worker.
+
+    :param worker_id: whose
+    """
+
+    def __init__(self, worker_id: str) -> None:
+        self._worker_id = worker_id
+        self._accounts: dict[tuple[str, str, State], Account] = {}
+        self._events: dict[str, int] = {}
+        self._unlisted: list[tuple[str, EndedList]] = []  # what Redis has not taken
+
+    def of(self, queue: str, function: str, state: State) -> Account:
+        """The account of a function and an outcome."""
+        key = (queue, function, state)
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account(queue, function, state)
+        return account
+
+    def count_event(self, queue: str, function: str, figure: str) -> None:
+        """Take in what is no end of an attempt, such as a job that was recovered from a lost worker."""
+        field = field_of(queue, function, figure)
+        self._events[field] = self._events.get(field, 0) + 1
+
+    async def flush(self, store: Store) -> None:
+        """Write what was taken in since the last time. It is kept if Redis cannot be reached."""
+        sums, self._events = self._events, {}
+        maxima: dict[str, int] = {}
+        for account in self._accounts.values():
+            if account.number:
+                self._settle(account, sums, maxima)
+        await store.statistics.write(sums, maxima)
+        by_queue: dict[str, list[EndedList]] = {}
+        for queue, ended in self._unlisted:
+            by_queue.setdefault(queue, []).append(ended)
+        for queue, lists in by_queue.items():
+            await write_recent(store, queue, lists)
+            self._unlisted = [kept for kept in self._unlisted if kept[0] != queue]
+
+    def _settle(self, account: Account, sums: dict[str, int], maxima: dict[str, int]) -> None:
+        """Take out of an account what is to be written."""
+        for figure, amount in account.figures():
+            field = field_of(account.queue, account.function, figure)
+            sums[field] = sums.get(field, 0) + amount
+        longest = field_of(account.queue, account.function, "run_ms_max")
+        maxima[longest] = max(account.longest_ms, maxima.get(longest, 0))
+        if account.newest:
+            encoded = self._encoded(account.newest)
+            self._list(account.queue, EndedList(account.figure, account.function, encoded))
+        account.clear()
+
+    def _list(self, queue: str, ended: EndedList) -> None:
+        """Have attempts listed, with those of the same list that could not be written; no more than it holds."""
+        entries = list(ended.entries)
+        for kept in self._unlisted:
+            if kept[0] == queue and kept[1][:2] == ended[:2]:
+                self._unlisted.remove(kept)
+                entries = [*kept[1].entries, *entries]
+                break
+        self._unlisted.append((queue, ended._replace(entries=entries[-ENDED_STATES[ended.state] :])))
+
+    def _encoded(self, entries: Iterable[Entry]) -> list[tuple[int, bytes]]:
+        worker_id = self._worker_id
+        return [
+            (ended_ms, encode_ended(job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
+            for ended_ms, job_id, attempt, enqueued_ms, started_ms, function, failure in entries
+        ]
