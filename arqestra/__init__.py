@@ -18,8 +18,9 @@ from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob
 
 from .connect import create_pool
 from .cron import cron
-from .current import JobLogFilter, RunningJob, current_job
+from .current import JobContext, JobLogFilter, RunningJob, current_job
 from .durations import Duration
+from .ended import EndedJob, Failure
 from .errors import (
     ArgumentsError,
     ArqestraError,
@@ -41,6 +42,7 @@ from .errors import (
     SoftTimeLimitExceeded,
     UpstreamFailed,
 )
+from .events import Event
 from .flow.handle import Edge, FlowEvent, FlowGraph, FlowHandle, FlowNode, FlowProgress
 from .flow.orchestrator import Flow
 from .flow.workflow import WorkflowFunction, workflow
@@ -52,6 +54,7 @@ from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
 from .observe.json_logs import JsonFormatter
 from .pool import Pool
 from .presence import JobOnWorker, Presence, WorkerInfo
+from .progress import LogLine, Progress
 from .queue import DeadJob, Queue
 from .redact import Redact
 from .retry import Backoff, Cancel, Snooze
@@ -88,9 +91,12 @@ __all__ = (
     "Duration",
     "Edge",
     "EmbeddedRedisError",
+    "EndedJob",
     "EnqueuedBatch",
     "EnqueuedCall",
+    "Event",
     "FailedJobs",
+    "Failure",
     "Flow",
     "FlowCancelled",
     "FlowEvent",
@@ -106,6 +112,7 @@ __all__ = (
     "HistoryTooLong",
     "Job",
     "JobCancelled",
+    "JobContext",
     "JobDef",
     "JobExecutionFailed",
     "JobFunction",
@@ -116,12 +123,14 @@ __all__ = (
     "JobRunning",
     "JobStatus",
     "JsonFormatter",
+    "LogLine",
     "Middleware",
     "NondeterminismError",
     "PayloadTooLarge",
     "PlainJobFunction",
     "Pool",
     "Presence",
+    "Progress",
     "Queue",
     "RateLimit",
     "Redact",

@@ -31,7 +31,7 @@ async def test_every_transition_works_on_a_server_that_knows_no_script(scene: Sc
     await forget()
     assert (await scene.store.peek("b", QUEUE)).in_progress
     await forget()
-    await scene.store.record(1, [("field", 2)], [("greatest", 3)])
+    await scene.store.statistics.write({"q|f|complete": 2}, {"q|f|run_ms_max": 3})
     assert await worker.finish(second)
 
 

@@ -1,0 +1,296 @@
+"""What is seen of jobs while they run and after: recent jobs, progress and log, events; counts of what was enqueued."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from arq import Retry
+
+import arqestra
+from arqestra import ArgumentsError, JobContext, Pool, SettingsError, Worker, current_job, job
+from arqestra.ended import EndedJob
+from arqestra.events import Event
+from arqestra.store.presence import steer_worker
+from tests.integration.engine_worker import until
+
+
+@job
+async def double(ctx: JobContext, number: int) -> int:
+    return 2 * number
+
+
+@job(max_tries=3)
+async def fail_twice(ctx: JobContext) -> int:
+    attempt: int = ctx["job_try"]
+    if attempt < 3:
+        raise Retry(defer=0) from ValueError(f"attempt {attempt}\nand more")
+    return attempt
+
+
+@job
+async def fail(ctx: JobContext) -> None:
+    raise ValueError("as it was told\nin two lines")
+
+
+@job
+async def tell(ctx: JobContext, until_gate: bool = False) -> None:
+    ctx.progress(1, 4, "begun")
+    ctx.log("first line")
+    running = current_job()
+    assert running is not None
+    running.progress(2, 4)
+    running.log({"second": "line"})
+    if until_gate:
+        await ctx["gate"].wait()
+    ctx.progress(4, 4, "done")
+
+
+@job(executor="thread")
+def tell_in_a_thread(ctx: JobContext) -> str:
+    ctx.progress(3)
+    ctx.log(threading.current_thread().name)
+    return threading.current_thread().name
+
+
+@job
+async def tell_nonsense(ctx: JobContext, what: Any) -> None:
+    ctx.progress(what)
+
+
+FUNCTIONS = [double, fail_twice, fail, tell, tell_in_a_thread, tell_nonsense]
+
+
+@pytest.fixture
+async def pool(redis_url: str) -> AsyncIterator[Pool]:
+    pool = await arqestra.create_pool(redis_url)
+    yield pool
+    await pool.aclose()
+
+
+@asynccontextmanager
+async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
+    worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)
+    running = asyncio.create_task(worker.async_run())
+    try:
+        await until_true(
+            lambda: getattr(worker, "exchange", None) is not None and worker.exchange.turns > 0, "a worker"
+        )
+        yield worker
+    finally:
+        await worker.close()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def until_true(condition: Callable[[], bool], what: str) -> None:
+    async def holds() -> bool:
+        return condition()
+
+    await until(holds, what)
+
+
+async def recent(pool: Pool, count: int, **wanted: Any) -> list[EndedJob]:
+    found: list[EndedJob] = []
+
+    async def are_there() -> bool:
+        found[:] = await pool.recent(**wanted)
+        return len(found) >= count
+
+    await until(are_there, f"{count} recent jobs")
+    return found
+
+
+async def test_ended_attempts_are_listed_with_what_they_failed_with(pool: Pool, redis_url: str) -> None:
+    async with working(redis_url) as worker:
+        one = await pool.enqueue(double, 1)
+        two = await pool.enqueue(fail)
+        three = await pool.enqueue(fail_twice)
+        assert one is not None
+        assert two is not None
+        assert three is not None
+        assert await three.result(timeout=30) == 3
+        found = await recent(pool, 5)
+
+    assert len(found) == 5
+    assert found == sorted(found, key=lambda each: each.ended, reverse=True)
+    by_state = {
+        state: [each.job_id for each in found if each.state == state] for state in ("complete", "failed", "retried")
+    }
+    assert set(by_state["complete"]) == {one.job_id, three.job_id}
+    assert by_state["failed"] == [two.job_id]
+    assert by_state["retried"] == [three.job_id, three.job_id]
+    (failed,) = await pool.recent(state="failed", function="fail")
+    assert failed.failure is not None
+    assert (failed.failure.type, failed.failure.message) == ("ValueError", "as it was told")
+    assert failed.failure.place.startswith("integration/test_recent.py:")
+    assert failed.failure.place.endswith(" in fail")
+    assert (failed.worker_id, failed.attempt, failed.function) == (worker.worker_id, 1, "fail")
+    retried = await pool.recent(state="retried")
+    assert [each.attempt for each in retried] == [2, 1]
+    assert [each.failure and each.failure.message for each in retried] == ["attempt 2", "attempt 1"]
+
+
+@pytest.mark.parametrize("wanted", [{"state": "done"}, {"limit": 0}, {"limit": 10_001}, {"limit": True}])
+async def test_a_search_that_makes_no_sense_is_refused(pool: Pool, wanted: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="expected"):
+        await pool.recent(**wanted)
+
+
+async def test_progress_and_log_are_read_while_the_job_runs_and_after(pool: Pool, redis_url: str) -> None:
+    gate = asyncio.Event()
+    async with working(redis_url, ctx={"gate": gate}):
+        running = await pool.enqueue(tell, until_gate=True)
+        assert running is not None
+        seen = []
+        async for progress in running.watch(poll_delay=0.05):
+            seen.append((progress.done, progress.total, progress.message, progress.share))
+            if not gate.is_set():
+                assert [line.text for line in await running.log()] == ["first line", "{'second': 'line'}"]
+
+                async def is_told_of() -> bool:
+                    told = [each for worker in await pool.workers() for each in worker.presence.jobs]
+                    return [(each.done, each.total) for each in told] == [(2, 4)]
+
+                await until(is_told_of, "progress in the registry of workers")
+            gate.set()
+        assert seen[0] == (2, 4, "", 0.5)
+
+        async def has_ended() -> bool:
+            last = await running.progress()
+            return last is not None and last.message == "done"
+
+        await until(has_ended, "the last progress")
+    info = await running.info()
+    assert info is not None
+    assert info.progress.share == 1  # type: ignore[attr-defined]
+    assert len(info.log) == 2  # type: ignore[attr-defined]
+
+
+async def test_a_short_job_and_one_in_a_thread_tell_too(pool: Pool, redis_url: str) -> None:
+    worker = Worker(FUNCTIONS, redis_settings=redis_url, burst=True, handle_signals=False)
+    short, in_thread = await pool.enqueue(tell), await pool.enqueue(tell_in_a_thread)
+    assert short is not None
+    assert in_thread is not None
+    await worker.main()
+    await worker.close()
+
+    assert [line.text for line in await short.log(1)] == ["{'second': 'line'}"]
+    progress = await in_thread.progress()
+    assert progress is not None
+    assert (progress.done, progress.total, progress.share) == (3, None, None)
+    assert [line.text for line in await in_thread.log()] == [await in_thread.result()]
+
+
+@pytest.mark.parametrize("what", ["3", None, True, float("nan")])
+async def test_progress_that_is_no_number_fails_the_job_with_a_clear_error(
+    pool: Pool, redis_url: str, what: Any
+) -> None:
+    async with working(redis_url):
+        told = await pool.enqueue(tell_nonsense, what)
+        assert told is not None
+        with pytest.raises(ArgumentsError, match="expected numbers"):
+            await told.result(timeout=30)
+
+
+def test_outside_of_jobs_there_is_nothing_to_tell() -> None:
+    with pytest.raises(RuntimeError, match="expected a call within a running job"):
+        JobContext().progress(1)
+
+
+async def test_events_are_told_to_whoever_listens(pool: Pool, redis_url: str) -> None:
+    heard: list[Event] = []
+
+    async def listen() -> None:
+        async for event in pool.events():
+            heard.append(event)
+
+    async with working(redis_url) as worker:
+        assert not worker.books.announcer.listened
+        listening = asyncio.create_task(listen())
+        await until_true(lambda: worker.books.announcer.listened, "that somebody listens")
+        told, retried = await pool.enqueue(tell), await pool.enqueue(fail_twice)
+        assert told is not None
+        assert retried is not None
+        await until_true(lambda: any(e.kind == "progress" for e in heard), "progress")
+        await until_true(lambda: sum(e.kind == "complete" for e in heard) == 2, "both ends")
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await until_true(lambda: not worker.books.announcer.listened, "that nobody listens any more")
+
+    kinds = [event.kind for event in heard if event.job_id == retried.job_id]
+    assert kinds == ["started", "retried", "started", "retried", "started", "complete"]
+    (first,) = [event for event in heard if event.job_id == retried.job_id and event.attempt == 1 and event.error]
+    assert (first.function, first.queue, first.error) == ("fail_twice", "arq:queue", "ValueError: attempt 1")
+    (progress,) = [event for event in heard if event.kind == "progress"]
+    assert (progress.job_id, progress.done, progress.message) == (told.job_id, 4, "done")
+
+
+async def test_enqueues_are_counted_with_their_ends(pool: Pool, redis_url: str) -> None:
+    async with working(redis_url):
+        await pool.enqueue_many([double.bind(number) for number in range(20)])
+        await asyncio.gather(*(pool.enqueue(double, number) for number in range(30)))
+        assert await pool.enqueue_job("double", 1, _job_id="one") is not None
+        assert await pool.enqueue_job("double", 1, _job_id="one") is None
+        flow = await pool.enqueue_flow(arqestra.group(double.s(number) for number in range(5)) | double.s())
+        await flow.result(timeout=30)
+
+        async def are_counted() -> bool:
+            (row,) = await pool.totals() or [{}]
+            return (row.get("enqueued"), row.get("complete")) == (57, 57)
+
+        await until(are_counted, "that all are counted")
+    (row,) = await pool.statistics(1)
+    assert (row["enqueued"], row["complete"]) == (57, 57)
+    (row,) = await pool.totals()
+    assert sum(row["run_ms_buckets"]) == sum(row["wait_ms_buckets"]) == 57
+
+
+async def test_a_function_that_nobody_has_is_counted_as_unknown_and_listed_by_its_name(
+    pool: Pool, redis_url: str
+) -> None:
+    async with working(redis_url):
+        await pool.enqueue_job("nobody_has_me")
+        (ended,) = await recent(pool, 1)
+    assert (ended.function, ended.state, ended.started) == ("nobody_has_me", "failed", None)
+    assert [row["function"] for row in await pool.totals() if row["failed"]] == ["<unknown>"]
+
+
+async def test_a_draining_worker_takes_no_jobs_until_it_is_told_to(pool: Pool, redis_url: str) -> None:
+    gate = asyncio.Event()
+    async with working(redis_url, ctx={"gate": gate}, max_jobs=2) as worker:
+        running = await pool.enqueue(tell, until_gate=True)
+        assert running is not None
+        await until_true(lambda: "tell" in [a.payload.function for a in worker.slots.running.values()], "a running job")
+        assert await steer_worker(pool.store, worker.worker_id, "drain")
+
+        async def is_draining() -> bool:
+            return [each.presence.draining for each in await pool.workers()] == [True]
+
+        await until(is_draining, "that the worker says so")
+        waiting = await pool.enqueue(double, 2)
+        assert waiting is not None
+        gate.set()
+        await running.result(timeout=30)
+        turns = worker.exchange.turns
+        await until_true(lambda: worker.exchange.turns > turns + 3, "looks at the queue")
+        assert await waiting.status() == "queued"
+        assert await pool.zcard(pool.store.keys.waiting("arq:queue")) == 0
+        assert await steer_worker(pool.store, worker.worker_id, "resume")
+        assert await waiting.result(timeout=30) == 4
+    assert not await steer_worker(pool.store, worker.worker_id, "drain")
+
+
+async def test_a_draining_worker_leaves_new_jobs_to_the_others_at_once(pool: Pool, redis_url: str) -> None:
+    async with working(redis_url) as drained, working(redis_url) as other:
+        assert await steer_worker(pool.store, drained.worker_id, "drain")
+        await until_true(lambda: drained._claims.quiet, "that it drains")
+        made = [await pool.enqueue(double, number) for number in range(20)]
+        for each in made:
+            assert each is not None
+            await each.result(timeout=30)
+        assert drained.jobs_complete == 0
+        assert other.jobs_complete == 20

@@ -1,0 +1,158 @@
+"""The accounts of a worker: attempts folded in memory, written as sums, maxima and lists, kept while Redis is away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arqestra.ended import ENDED_STATES, Failure, ended_job
+from arqestra.histogram import bucket_of
+from arqestra.keys import Keys
+from arqestra.outcome import State
+from arqestra.store.statistics_writer import StatisticsWriter
+from arqestra.store.store import Store
+from arqestra.worker.accounts import Account, Accounts, Entry
+
+
+class NotingStore(Store):
+    """Keeps what its scripts are given, or is out of reach.
+
+    :ivar recorded: of each call to `record`: number, sums, maxima
+    :ivar listed: entries by list
+    """
+
+    def __init__(self) -> None:
+        self.keys = Keys()
+        self.statistics = StatisticsWriter(self.call, self.keys)
+        self.is_away = False
+        self.recorded: list[tuple[int, dict[str, int], dict[str, int]]] = []
+        self.listed: dict[str, list[tuple[int, bytes]]] = {}
+
+    async def call(self, name: str, key: str, *args: Any) -> Any:
+        if self.is_away:
+            raise ConnectionError("away")
+        if name == "record":
+            number, queues = args[6], args[8]
+            triples = args[9 + queues :]
+            found: dict[str, dict[str, int]] = {"+": {}, ">": {}}
+            for at in range(0, len(triples), 3):
+                found[triples[at + 2]][triples[at]] = triples[at + 1]
+            self.recorded.append((number, found["+"], found[">"]))
+        else:
+            assert name == "recent"
+            at = 2
+            while at < len(args):
+                list_name, _, count = args[at : at + 3]
+                entries = args[at + 3 : at + 3 + 2 * count]
+                self.listed.setdefault(list_name, []).extend(zip(entries[::2], entries[1::2], strict=True))
+                at += 3 + 2 * count
+        return 1
+
+
+def take(account: Account, run_ms: int, wait_ms: int, *, job_id: str = "a", failure: Failure | None = None) -> None:
+    entry: Entry = (1_000 + run_ms, job_id, 1, 500, 1_000, account.function, failure)
+    account.take(run_ms, wait_ms, entry)
+
+
+async def test_attempts_of_one_function_are_summed() -> None:
+    accounts, store = Accounts("w"), NotingStore()
+    take(accounts.of("q", "f", State.COMPLETE), 10, 1)
+    take(accounts.of("q", "f", State.COMPLETE), 30, 2)
+    take(accounts.of("q", "f", State.FAILED), 5, 0)
+    take(accounts.of("q", "g", State.ABORTED), 0, 7)
+
+    await accounts.flush(store)
+
+    ((_, sums, maxima),) = store.recorded
+    assert sums == {
+        "q|f|complete": 2,
+        "q|f|run_ms_total": 45,
+        "q|f|wait_ms_total": 3,
+        **{f"q|f|run_le_{bucket_of(10)}": 1, f"q|f|run_le_{bucket_of(30)}": 1, f"q|f|run_le_{bucket_of(5)}": 1},
+        **{"q|f|wait_le_0": 2, f"q|f|wait_le_{bucket_of(2)}": 1},
+        "q|f|failed": 1,
+        "q|g|aborted": 1,
+        "q|g|run_ms_total": 0,
+        "q|g|wait_ms_total": 7,
+        **{"q|g|run_le_0": 1, f"q|g|wait_le_{bucket_of(7)}": 1},
+    }
+    assert maxima == {"q|f|run_ms_max": 30, "q|g|run_ms_max": 0}
+
+
+@pytest.mark.parametrize(
+    ("state", "figure", "is_listed"),
+    [
+        (State.COMPLETE, "complete", True),
+        (State.FAILED, "failed", True),
+        (State.DEAD, "failed", True),
+        (State.RETRIED, "retried", True),
+        (State.RELEASED, "retried", False),
+        (State.SNOOZED, "retried", False),
+        (State.ABORTED, "aborted", True),
+        (State.EXPIRED, "expired", True),
+    ],
+)
+async def test_each_state_has_its_figure_and_its_list(state: State, figure: str, is_listed: bool) -> None:
+    accounts, store = Accounts("w"), NotingStore()
+    take(accounts.of("q", "f", state), 0, 0)
+    await accounts.flush(store)
+
+    assert store.recorded[0][1][f"q|f|{figure}"] == 1
+    assert list(store.listed) == ([f"{figure}|f"] if is_listed else [])
+
+
+async def test_what_is_listed_of_a_failure_is_what_errors_are_grouped_by() -> None:
+    accounts, store = Accounts("w1"), NotingStore()
+    failure = Failure("ValueError", "no", "jobs/mail.py:3 in send")
+    take(accounts.of("q", "f", State.FAILED), 7, 0, job_id="x", failure=failure)
+    await accounts.flush(store)
+
+    ((ended_ms, data),) = store.listed["failed|f"]
+    job = ended_job("q", "failed", ended_ms, data)
+    assert (job.job_id, job.queue, job.function, job.state, job.attempt) == ("x", "q", "f", "failed", 1)
+    assert (job.worker_id, job.failure, job.run_s) == ("w1", failure, 0.007)
+
+
+async def test_the_newest_are_listed() -> None:
+    accounts, store = Accounts("w"), NotingStore()
+    for number in range(5_000):
+        take(accounts.of("q", "f", State.COMPLETE), 0, 0, job_id=f"c{number}")
+        take(accounts.of("q", "f", State.FAILED), 0, 0, job_id=f"f{number}")
+    await accounts.flush(store)
+
+    failed = [ended_job("q", "failed", *entry).job_id for entry in store.listed["failed|f"]]
+    assert failed == [f"f{number}" for number in range(5_000 - ENDED_STATES["failed"], 5_000)]
+    assert [ended_job("q", "complete", *entry).job_id for entry in store.listed["complete|f"]][-1] == "c4999"
+    assert len(store.listed["complete|f"]) == 100
+    assert store.recorded[0][1]["q|f|complete"] == 5_000
+
+
+async def test_what_was_written_is_not_written_again() -> None:
+    accounts, store = Accounts("w"), NotingStore()
+    take(accounts.of("q", "f", State.COMPLETE), 1, 1)
+    accounts.count_event("q", "f", "recovered")
+    await accounts.flush(store)
+    await accounts.flush(store)
+
+    assert len(store.recorded) == 1
+    assert store.recorded[0][1]["q|f|recovered"] == 1
+    assert len(store.listed["complete|f"]) == 1
+
+
+async def test_what_was_taken_in_is_kept_while_redis_is_away() -> None:
+    accounts, store = Accounts("w"), NotingStore()
+    store.is_away = True
+    for run_ms in (9, 4, 2):
+        take(accounts.of("q", "f", State.COMPLETE), run_ms, 1, job_id=f"j{run_ms}")
+        with pytest.raises(ConnectionError):
+            await accounts.flush(store)
+    store.is_away = False
+    await accounts.flush(store)
+
+    assert sum(sums["q|f|complete"] for _, sums, _ in store.recorded) == 3
+    assert sum(sums["q|f|run_ms_total"] for _, sums, _ in store.recorded) == 15
+    assert max(maxima["q|f|run_ms_max"] for *_, maxima in store.recorded) == 9
+    assert len({number for number, *_ in store.recorded}) == len(store.recorded)
+    listed = {ended_job("q", "complete", *entry).job_id for entry in store.listed["complete|f"]}
+    assert listed == {"j9", "j4", "j2"}
