@@ -17,7 +17,19 @@ from tests.flows.canvases import shown
 from .run_log import noted
 
 __all__ = (
-    *("FUNCTIONS", "STEPS_QUEUE", "block", "capped", "die", "flow_node", "flow_step", "nap", "pass_gate", "rated"),
+    *(
+        "FUNCTIONS",
+        "STEPS_QUEUE",
+        "block",
+        "capped",
+        "die",
+        "fail_after",
+        "flow_node",
+        "flow_step",
+        "nap",
+        "pass_gate",
+        "rated",
+    ),
     *("SCHEDULED_QUEUE", "TICKS", "note_tick", "second_time_lucky", "twenty_steps"),
 )
 
@@ -32,6 +44,13 @@ async def nap(ctx: dict[Any, Any], seconds: float) -> dict[str, int]:
     with noted(ctx):
         await asyncio.sleep(seconds)
     return _run_of(ctx)
+
+
+async def fail_after(ctx: dict[Any, Any], seconds: float) -> None:
+    """A job that fails, and says in which process."""
+    with noted(ctx):
+        await asyncio.sleep(seconds)
+    raise ValueError(f"failed in process {os.getpid()}")
 
 
 @job(name="note_tick")
@@ -138,6 +157,7 @@ def _run_of(ctx: dict[Any, Any]) -> dict[str, int]:
 
 FUNCTIONS = (
     nap,
+    fail_after,
     func(nap, name="nap_without_result", keep_result=0),
     rated,
     capped,
