@@ -53,6 +53,8 @@ def working(pool: Pool) -> Working:
 
 async def keys_of_flows(pool: Pool) -> set[str]:
     """What Redis holds beside statistics, what workers tell, and history of errors that has a TTL."""
-    kept = ("arqestra:stats", "arqestra:waiting", "arqestra:dead", "arq:queue:health-check")
-    kept += ("arqestra:workers", "arqestra:presence")
+    kept = (
+        *("arqestra:stats", "arqestra:recorded", "arqestra:recent", "arqestra:queues", "arqestra:waiting"),
+        *("arqestra:dead", "arqestra:workers", "arqestra:presence", "arq:queue:health-check"),
+    )
     return {key.decode() for key in await pool.keys("*") if not key.decode().startswith(kept)}
