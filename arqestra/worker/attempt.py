@@ -38,6 +38,7 @@ class Attempt:
     :ivar calling: the function is running, so a cancellation reaches it and nothing else
     :ivar submitted: its outcome was handed over
     :ivar warning: its soft limit is over, and its coroutine has not been told yet
+    :ivar postponed: the soft limit and another cancellation came at once, and the coroutine got the other one
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     """
@@ -55,6 +56,7 @@ class Attempt:
         "kwargs",
         "leased",
         "payload",
+        "postponed",
         "reason",
         "ref",
         "started_ms",
@@ -82,7 +84,7 @@ class Attempt:
         self.reason: CancelReason | None = None
         self.calling = False
         self.submitted = False
-        self.warning = False
+        self.warning = self.postponed = False
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
 
@@ -120,7 +122,15 @@ class Attempt:
         warned, self.warning = self.warning, False
         if not warned or self.reason is not None or self.task is None:
             return False
-        return self.task.uncancel() == 0  # else somebody cancelled the task as well
+        # Otherwise somebody cancelled the task as well: maybe an `asyncio.timeout` in the function, which it outlives.
+        self.postponed = self.task.uncancel() > 0
+        return not self.postponed
+
+    def warn_again(self) -> None:
+        """Interrupt the coroutine at its next await, if it has outlived what cancelled it along with the soft limit."""
+        if self.task is not None and self.task.cancelling() == 0:
+            self.postponed = False
+            self.warn()
 
     def view(self) -> RunningJob:
         """What `current_job()` tells of it."""

@@ -265,6 +265,11 @@ async def test_a_soft_limit_is_told_although_what_is_awaited_swallows_the_cancel
         assert await (await enqueued(pool, jobs.behind_a_swallower)).result(timeout=10) == "partial"
 
 
+async def test_a_soft_limit_is_told_after_a_timeout_that_ran_out_at_the_same_moment(pool: Pool) -> None:
+    async with working(pool):
+        assert await (await enqueued(pool, jobs.with_a_timeout_of_its_own)).result(timeout=10) == "told"
+
+
 async def test_a_policy_about_the_soft_limit(pool: Pool) -> None:
     async with working(pool):
         assert await (await enqueued(pool, jobs.late_once)).result(timeout=10) == 2
