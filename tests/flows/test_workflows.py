@@ -12,6 +12,7 @@ import pytest
 from arqestra import (
     Job,
     JobExecutionFailed,
+    JobStatus,
     NondeterminismError,
     Pool,
     SettingsError,
@@ -321,6 +322,25 @@ async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, work
         async with working(max_jobs=4):
             await asyncio.wait([ends], timeout=0.07)
     assert ends.result() == [number + 6 for number in range(0, 300, 10)]
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_worker_that_stops_at_the_moment_of_news_waits_for_no_workflow(
+    pool: Pool, working: Working, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    monkeypatch.setattr(workflows, "PARK_AFTER_S", 3600.0)
+
+    async def waits() -> bool:
+        return bool(worker.slots.resident)
+
+    async with working() as worker:
+        job = await started(pool, jobs.sleeps, 3600)
+        await until(waits, "the workflow waits in memory")
+        worker.workflows.look()
+        for _ in range(turns):
+            await asyncio.sleep(0)  # a turn of the loop each, on the way of the news to the workflow
+    assert "does not heed its cancellation" not in caplog.text
+    assert await job.status() is not JobStatus.in_progress
 
 
 async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Working, impatience: None) -> None:
