@@ -168,10 +168,13 @@ async def test_continue_as_new_empties_the_history_and_keeps_the_id(pool: Pool, 
 async def test_a_parked_workflow_holds_nothing_and_goes_on_with_another_worker(
     pool: Pool, working: Working, impatience: None
 ) -> None:
+    async def holds_nothing() -> bool:
+        return not (worker.slots.running or worker.slots.resident or worker.slots.leases)
+
     async with working() as worker:
         job = await started(pool, jobs.listens, 2)
         await until(lambda: is_parked(pool, job), "it is parked")
-        assert (worker.slots.running, worker.slots.resident, worker.slots.leases) == ({}, {}, {})
+        await until(holds_nothing, "the worker has heard that it is parked")
         assert await pool.signal(job.job_id, "word", 1)
         await until(lambda: is_parked(pool, job), "it is parked again")
     assert await pool.signal(job.job_id, "word", 2)
