@@ -23,7 +23,7 @@ from arqestra.worker import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import gate
-from tests.integration.engine_worker import until
+from tests.integration.engine_worker import until, until_too_late
 
 PARKED_SCORE = 8640000000000000
 
@@ -353,7 +353,7 @@ async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Wo
         assert await job.result(timeout=20) == "slept"
     late = await pool.enqueue(jobs.sleeps.options(expires=0.001), 0.2)
     assert late is not None
-    await asyncio.sleep(0.01)
+    await until_too_late(pool, late)
     async with working():
         with pytest.raises(JobExecutionFailed, match="expired"):
             await late.result(timeout=20)

@@ -26,7 +26,7 @@ from arqestra import (
 )
 from arqestra.wire import decode_payload
 from tests.integration import control_jobs as jobs
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import until, until_too_late, url_of
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ async def _dead(pool: Pool, count: int) -> bool:
 
 async def test_an_expired_job_is_told_to_its_hook(pool: Pool) -> None:
     job = await enqueued(pool, jobs.perishable)
-    await asyncio.sleep(0.06)
+    await until_too_late(pool, job)
     async with working(pool):
         with pytest.raises(JobExecutionFailed, match="job expired"):
             await job.result(timeout=10)
