@@ -1,13 +1,33 @@
-"""A throw-away Redis for every suite: one server a session, emptied before each test that asks for its URL."""
+"""A throw-away Redis for every suite: one server a test process, emptied before each test that asks for its URL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 import redis
 
 from arqestra.embedded import EmbeddedRedis
+
+# `make test` gives whole files to several processes, in this order: what takes longest must not begin last.
+LONGEST_FIRST = (
+    "tests/service/test_showcase.py",
+    "tests/integration/test_supervisor.py",
+    "tests/property/",
+    "tests/chaos/",
+    "tests/conformance/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Of its file among the longest; files of one place, and the tests of a file, keep their order."""
+    places = (place for place, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start))
+    return next(places, len(LONGEST_FIRST))
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +43,19 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A test process sends its reports as UTF-8, and what a job of a test logs may have lone surrogates."""
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list | tuple):
+        return type(value)(_encodable(item) for item in value)
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
+    return value

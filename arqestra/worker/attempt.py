@@ -70,6 +70,7 @@ class Attempt:
     :ivar calling: the function is running, so a cancellation reaches it and nothing else
     :ivar submitted: its outcome was handed over
     :ivar warning: its soft limit is over, and its coroutine has not been told yet
+    :ivar postponed: the soft limit and another cancellation came at once, and the coroutine got the other one
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
     :ivar ended: how it ended, for the accounts, which take it in when Redis has taken the outcome; None if they do not
     :ivar notes: what it told of itself
@@ -92,6 +93,7 @@ class Attempt:
         "noted",
         "notes",
         "payload",
+        "postponed",
         "reason",
         "ref",
         "started_ms",
@@ -124,7 +126,7 @@ class Attempt:
         self.submitted = False
         self.ended: tuple[State, Failure | None] | None = None
         self.notes: Notes | None = None
-        self.warning = False
+        self.warning = self.postponed = False
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
 
@@ -162,7 +164,15 @@ class Attempt:
         warned, self.warning = self.warning, False
         if not warned or self.reason is not None or self.task is None:
             return False
-        return self.task.uncancel() == 0  # else somebody cancelled the task as well
+        # Otherwise somebody cancelled the task as well: maybe an `asyncio.timeout` in the function, which it outlives.
+        self.postponed = self.task.uncancel() > 0
+        return not self.postponed
+
+    def warn_again(self) -> None:
+        """Interrupt the coroutine at its next await, if it has outlived what cancelled it along with the soft limit."""
+        if self.task is not None and self.task.cancelling() == 0:
+            self.postponed = False
+            self.warn()
 
     def tell_progress(self, done: float, total: float | None, message: str) -> None:
         """How far the job is; called by it, maybe in a thread."""

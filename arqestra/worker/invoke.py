@@ -96,6 +96,8 @@ def _driven(coroutine: Coroutine[Any, Any, Any], attempt: Attempt, soft_s: float
             waits_for = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
         except StopIteration as stop:
             return stop.value
+        if attempt.postponed:
+            attempt.warn_again()
         value = thrown = None
         try:
             value = yield waits_for

@@ -321,7 +321,10 @@ class WorkflowRun:
             wake_at_s = due_at_s if self._effects or now_s >= park_at_s else min(due_at_s or park_at_s, park_at_s)
             try:
                 limit_s = None if wake_at_s is None else max(0.0, wake_at_s - now_s)
-                await asyncio.wait_for(self._news.wait(), limit_s)
+                async with asyncio.timeout(
+                    limit_s
+                ):  # wait_for of Python 3.11 loses a cancellation that comes with news
+                    await self._news.wait()
             except TimeoutError:
                 if self._take_what_is_over(execution):
                     return True

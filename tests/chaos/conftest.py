@@ -15,19 +15,18 @@ from arqestra.embedded import EmbeddedRedis
 from .ledger import Ledger
 
 SEED_VARIABLE = "CHAOS_SEED"
-_FIGURES = pytest.StashKey[list[str]]()
+_FIGURE = "chaos figure"
 
 Tell = Callable[[str], None]
 
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Tell:
-    """Report a figure of this run; all are listed after the tests."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
+    """Report a figure of this run; all are listed after the tests, by the process that started the test processes."""
 
     def add(figure: str) -> None:
         print(figure)
-        figures.append(f"{request.node.name}: {figure}")
+        request.node.user_properties.append((_FIGURE, f"{request.node.name}: {figure}"))
 
     return add
 
@@ -60,9 +59,12 @@ async def pool(server: EmbeddedRedis) -> AsyncIterator[arqestra.Pool]:
     await pool.aclose()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the figures of all runs."""
-    figures = config.stash.get(_FIGURES, [])
+    # The report of the teardown has all of them; whatever the outcome, there is one.
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    ended = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "teardown"]
+    figures = [figure for report in ended for name, figure in report.user_properties if name == _FIGURE]
     if figures:
         terminalreporter.section("chaos")
         for figure in figures:

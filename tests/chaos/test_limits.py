@@ -24,6 +24,7 @@ CAP = 8
 SETTINGS = {"max_jobs": 20, "lease": LEASE_S, "max_crashes": 1_000, "max_tries": 1_000}
 
 
+@pytest.mark.alone  # a start that is held up between its claim and its first line counts in a later second
 @pytest.mark.parametrize(
     "kill_every_s", [pytest.param(None, id="calm", marks=[pytest.mark.slow]), pytest.param(1.5, id="kills")]
 )

@@ -12,6 +12,7 @@ import pytest
 from arqestra import (
     Job,
     JobExecutionFailed,
+    JobStatus,
     NondeterminismError,
     Pool,
     SettingsError,
@@ -22,7 +23,7 @@ from arqestra.worker import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import gate
-from tests.integration.engine_worker import until
+from tests.integration.engine_worker import until, until_too_late
 
 PARKED_SCORE = 8640000000000000
 
@@ -167,10 +168,13 @@ async def test_continue_as_new_empties_the_history_and_keeps_the_id(pool: Pool, 
 async def test_a_parked_workflow_holds_nothing_and_goes_on_with_another_worker(
     pool: Pool, working: Working, impatience: None
 ) -> None:
+    async def holds_nothing() -> bool:
+        return not (worker.slots.running or worker.slots.resident or worker.slots.leases)
+
     async with working() as worker:
         job = await started(pool, jobs.listens, 2)
         await until(lambda: is_parked(pool, job), "it is parked")
-        assert (worker.slots.running, worker.slots.resident, worker.slots.leases) == ({}, {}, {})
+        await until(holds_nothing, "the worker has heard that it is parked")
         assert await pool.signal(job.job_id, "word", 1)
         await until(lambda: is_parked(pool, job), "it is parked again")
     assert await pool.signal(job.job_id, "word", 2)
@@ -323,6 +327,25 @@ async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, work
     assert ends.result() == [number + 6 for number in range(0, 300, 10)]
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_worker_that_stops_at_the_moment_of_news_waits_for_no_workflow(
+    pool: Pool, working: Working, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    monkeypatch.setattr(workflows, "PARK_AFTER_S", 3600.0)
+
+    async def waits() -> bool:
+        return bool(worker.slots.resident)
+
+    async with working() as worker:
+        job = await started(pool, jobs.sleeps, 3600)
+        await until(waits, "the workflow waits in memory")
+        worker.workflows.look()
+        for _ in range(turns):
+            await asyncio.sleep(0)  # a turn of the loop each, on the way of the news to the workflow
+    assert "does not heed its cancellation" not in caplog.text
+    assert await job.status() is not JobStatus.in_progress
+
+
 async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Working, impatience: None) -> None:
     async with working():  # a slow machine has a second in which to begin it
         job = await pool.enqueue(jobs.sleeps.options(expires=1), 1.2)
@@ -330,7 +353,7 @@ async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Wo
         assert await job.result(timeout=20) == "slept"
     late = await pool.enqueue(jobs.sleeps.options(expires=0.001), 0.2)
     assert late is not None
-    await asyncio.sleep(0.01)
+    await until_too_late(pool, late)
     async with working():
         with pytest.raises(JobExecutionFailed, match="expired"):
             await late.result(timeout=20)

@@ -199,6 +199,21 @@ async def behind_a_swallower(ctx: dict[Any, Any]) -> str:
     return "not told"
 
 
+@job(soft_timeout=0.05, timeout=10)
+async def with_a_timeout_of_its_own(ctx: dict[Any, Any]) -> str:
+    """Its own timeout and its soft limit run out while the loop is blocked, so that both cancel it at once."""
+    try:
+        async with asyncio.timeout(0.05):
+            asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+            await asyncio.Event().wait()
+    except TimeoutError:
+        try:
+            await asyncio.Event().wait()
+        except SoftTimeLimitExceeded:
+            return "told"
+    return "not told"
+
+
 @job(retry=Backoff(on=SoftTimeLimitExceeded, tries=2, base=0.02), soft_timeout=0.05)
 async def late_once(ctx: dict[Any, Any]) -> int:
     if ctx["job_try"] == 1:
@@ -237,6 +252,6 @@ async def headers_of(ctx: dict[Any, Any]) -> dict[str, str]:
 ALL = [
     *(flaky, ask_again, snooze, cancel, perishable, partial, warned_and_late, stubborn, in_thread, soft_in_thread),
     *(soft_out_of_process, awkward_in_process, awkward_in_thread, interrupts, unprintable, behind_a_swallower),
-    *(late_once, twice, stubborn_with_retries),
+    *(with_a_timeout_of_its_own, late_once, twice, stubborn_with_retries),
     *(raw_plain, in_process, hangs_in_process, soft_in_process, dies_in_process, at_most_once, headers_of),
 ]

@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from arqestra import Pool, Worker
+from arqestra import Job, Pool, Worker
+from arqestra.store.health import redis_time_ms
+from arqestra.wire import decode_payload
 from tests.integration import engine_jobs as jobs
 
 PATIENCE_S = 30.0
@@ -21,6 +23,16 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"expected within {PATIENCE_S} s: {what}") from None
+
+
+async def until_too_late(pool: Pool, job: Job[Any]) -> None:
+    """Wait until a job that expires must not start: the producer knows Redis' clock to half a round trip only."""
+    deadline_ms = decode_payload(pool.serializer, await pool.get(pool.store.keys.job(job.job_id))).options["x"]
+
+    async def is_too_late() -> bool:
+        return await redis_time_ms(pool) > deadline_ms
+
+    await until(is_too_late, "Redis' clock is past the deadline")
 
 
 def fresh_ctx() -> dict[Any, Any]:

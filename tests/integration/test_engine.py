@@ -37,7 +37,7 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import engine_jobs as jobs
-from tests.integration.engine_worker import PATIENCE_S, fresh_ctx, until, url_of, working
+from tests.integration.engine_worker import PATIENCE_S, fresh_ctx, until, until_too_late, url_of, working
 
 HOUR_S = 3600.0
 
@@ -334,12 +334,7 @@ async def test_a_payload_over_the_limit_is_refused_in_the_producer(redis_url: st
 
 async def test_an_expired_job_is_recorded_and_not_run(pool: Pool) -> None:
     job = await accepted(await pool.enqueue(jobs.note.options(expires=0.001), "never"))
-    enqueued = await pool.time()
-
-    async def is_over() -> bool:
-        return await pool.time() > (enqueued[0], enqueued[1] + 5_000)
-
-    await until(is_over, "the deadline is over")
+    await until_too_late(pool, job)
     async with working(pool) as worker:
         with pytest.raises(JobExecutionFailed, match="job expired"):
             await job.result(timeout=PATIENCE_S)

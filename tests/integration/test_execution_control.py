@@ -26,7 +26,7 @@ from arqestra import (
 )
 from arqestra.wire import decode_payload
 from tests.integration import control_jobs as jobs
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import until, until_too_late, url_of
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ async def _dead(pool: Pool, count: int) -> bool:
 
 async def test_an_expired_job_is_told_to_its_hook(pool: Pool) -> None:
     job = await enqueued(pool, jobs.perishable)
-    await asyncio.sleep(0.06)
+    await until_too_late(pool, job)
     async with working(pool):
         with pytest.raises(JobExecutionFailed, match="job expired"):
             await job.result(timeout=10)
@@ -263,6 +263,11 @@ async def test_a_job_that_was_given_up_is_not_tried_again_and_told_of_once(pool:
 async def test_a_soft_limit_is_told_although_what_is_awaited_swallows_the_cancellation(pool: Pool) -> None:
     async with working(pool):
         assert await (await enqueued(pool, jobs.behind_a_swallower)).result(timeout=10) == "partial"
+
+
+async def test_a_soft_limit_is_told_after_a_timeout_that_ran_out_at_the_same_moment(pool: Pool) -> None:
+    async with working(pool):
+        assert await (await enqueued(pool, jobs.with_a_timeout_of_its_own)).result(timeout=10) == "told"
 
 
 async def test_a_policy_about_the_soft_limit(pool: Pool) -> None:

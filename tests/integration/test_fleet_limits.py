@@ -24,7 +24,7 @@ from arqestra import (
     create_pool,
     job,
 )
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import until, until_too_late, url_of
 
 STARTS: list[tuple[str, float]] = []
 RUNNING: dict[str, int] = {}
@@ -174,11 +174,12 @@ async def test_jobs_that_never_start_take_nothing_of_a_rate(pool: Pool, why: str
             job: Any = await pool.enqueue(unknown_to_workers)
         else:
             job = await pool.enqueue(hourly.options(expires=0.01 if why == "expired" else None), why)
-        if why == "undecodable":
+        if why == "expired":
+            await until_too_late(pool, job)
+        elif why == "undecodable":
             await pool.set(keys.job(job.job_id), b"nonsense")
         elif why == "tries exceeded":
             await pool.set(keys.attempts(job.job_id), 99)
-    await asyncio.sleep(0.02)  # past the deadline of those that have one
     fresh = await pool.enqueue(hourly, "fresh")
     assert fresh is not None
 

@@ -318,7 +318,7 @@ def test_a_timetable_is_a_list_of_schedules_that_knows_how_they_are_fired() -> N
         ({"queue": ""}, "Timetable: queue: expected a str, got ''"),
         ({"queue": 5}, "Timetable: queue: expected a str, got 5"),
     ],
-    ids=str,
+    ids=["name twice", "no schedule", "serializer", "timezone", "no queue name", "queue of another type"],
 )
 def test_a_timetable_refuses_what_is_wrong(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
