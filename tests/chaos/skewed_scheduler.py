@@ -1,6 +1,6 @@
-"""A scheduler process whose clock is wrong: `python -m tests.chaos.skewed_scheduler URL SECONDS START_MS TICKS`.
+"""A scheduler process whose clock is wrong: `python -m tests.chaos.skewed_scheduler URL SECONDS TICKS`.
 
-It prints a line when it is about to fire, and ends when its input closes.
+It prints a line when it is up, reads the time (ms) of the first tick, and fires until its input closes.
 """
 
 from __future__ import annotations
@@ -44,18 +44,21 @@ def schedules(start_ms: int, ticks: int) -> list[arqestra.Schedule]:
     ]
 
 
-async def fire(url: str, start_ms: int, ticks: int) -> None:
+async def fire(url: str, ticks: int) -> None:
     """Fire until the input closes."""
     pool = await arqestra.create_pool(url)
+    print("up", flush=True)
+    start_ms = int(await asyncio.to_thread(sys.stdin.readline) or 0)
+    if start_ms == 0:  # the input was closed
+        return await pool.aclose()
     scheduler = arqestra.Scheduler(pool, schedules(start_ms, ticks), home=SCHEDULED_QUEUE)
     running = asyncio.create_task(scheduler.run())
-    print("firing", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     scheduler.stop()
     await running
-    await pool.aclose()
+    return await pool.aclose()
 
 
 if __name__ == "__main__":
     put_clock_wrong(float(sys.argv[2]))
-    asyncio.run(fire(sys.argv[1], int(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(fire(sys.argv[1], int(sys.argv[3])))

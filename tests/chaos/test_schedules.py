@@ -23,6 +23,7 @@ from .skewed_scheduler import SCHEDULES
 
 SCHEDULERS = 5
 SKEW_S = 5.0
+AHEAD_S = 3  # in which one of them defines the schedules: what was due before that is not made up for
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,27 @@ class Killing:
 class Schedulers:
     """Scheduler processes that are replaced when they are killed."""
 
-    def __init__(self, stack: ExitStack, url: str, start_ms: int, ticks: int, rng: random.Random) -> None:
+    def __init__(self, stack: ExitStack, url: str, ticks: int, rng: random.Random) -> None:
         self._stack, self._rng = stack, rng
-        self._arguments = (url, start_ms, ticks)
+        self._url, self._ticks = url, ticks
+        self._start_ms = 0
         self.running = [self._start(number) for number in range(SCHEDULERS)]
         self.killed = 0
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
-        url, start_ms, ticks = self._arguments
         skew_s = SKEW_S * (2 * number / (SCHEDULERS - 1) - 1)
-        command = [sys.executable, "-m", f"{__package__}.skewed_scheduler", url, str(skew_s), str(start_ms), str(ticks)]
+        module = f"{__package__}.skewed_scheduler"
+        command = [sys.executable, "-m", module, self._url, str(skew_s), str(self._ticks)]
         process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._stack.callback(self._end, process)
+        if self._start_ms:
+            self._tell_start(process)
         return process
+
+    def _tell_start(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        process.stdin.write(b"%d\n" % self._start_ms)
+        process.stdin.flush()
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
@@ -68,11 +77,15 @@ class Schedulers:
         self.running[number] = self._start(number)
         self.killed += 1
 
-    async def ready(self) -> None:
-        """Wait until all of them fire."""
+    async def fire(self, pool: arqestra.Pool) -> int:
+        """Let all of them fire, once they are up; returns the time (ms) of the first tick."""
         for process in self.running:
             assert process.stdout is not None
-            assert await asyncio.to_thread(process.stdout.readline) == b"firing\n"
+            assert await asyncio.to_thread(process.stdout.readline) == b"up\n"
+        self._start_ms = (await redis_time_ms(pool) // 1000 + AHEAD_S) * 1000
+        for process in self.running:
+            self._tell_start(process)
+        return self._start_ms
 
 
 @pytest.mark.parametrize(
@@ -86,14 +99,13 @@ async def test_each_tick_has_one_run(
     server: EmbeddedRedis, pool: arqestra.Pool, rng: random.Random, tell: Tell, size: Killing
 ) -> None:
     expected = SCHEDULES * size.ticks
-    start_ms = (await redis_time_ms(pool) // 1000 + 5) * 1000
     worker = arqestra.Worker(
         [note_tick], redis_settings=server.url, queue_name=SCHEDULED_QUEUE, handle_signals=False, scheduler=False
     )
     running = asyncio.create_task(worker.async_run())
     with ExitStack() as stack:
-        schedulers = Schedulers(stack, server.url, start_ms, size.ticks, rng)
-        await schedulers.ready()
+        schedulers = Schedulers(stack, server.url, size.ticks, rng)
+        start_ms = await schedulers.fire(pool)
         while await redis_time_ms(pool) < start_ms + (size.ticks - 1) * 1000:
             await asyncio.sleep(size.every_s * rng.uniform(0.5, 1.5))
             schedulers.kill_one()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from arqestra import (
     Pool,
     SettingsError,
     UpstreamFailed,
+    Worker,
     workflow,
 )
 from arqestra.worker import workflows
@@ -320,10 +322,16 @@ async def test_its_steps_are_seen_as_those_of_any_flow(pool: Pool, working: Work
 
 async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, working: Working) -> None:
     started_ones = [await started(pool, jobs.many_waits, number) for number in range(0, 300, 10)]
-    ends = asyncio.gather(*(job.result(timeout=60) for job in started_ones))
+    ends = asyncio.gather(*(job.result(timeout=100) for job in started_ones))
+    moments_s = itertools.cycle((0.0, 0.003, 0.01, 0.03, 0.07))
     while not ends.done():
-        async with working(max_jobs=4):
-            await asyncio.wait([ends], timeout=0.07)
+        async with working(max_jobs=4) as worker:
+
+            async def is_at_work(worker: Worker = worker) -> bool:
+                return ends.done() or bool(worker.slots.leases)
+
+            await until(is_at_work, "the worker has begun, however slow this machine is")
+            await asyncio.wait([ends], timeout=next(moments_s))
     assert ends.result() == [number + 6 for number in range(0, 300, 10)]
 
 
