@@ -19,6 +19,7 @@ from arq.version import VERSION as ARQ_VERSION
 
 from .command_line import create_worker, use_uvloop
 from .control_line import CANNOT_START, STUCK, ControlLine
+from .metrics_port import FiguresLine, NoMetrics
 from .watchdog import Watchdog
 from .worker import Worker
 
@@ -34,9 +35,10 @@ class SupervisedWorker:
 
     :param worker: not running yet
     :param line: to the supervisor
+    :param tells: whether the supervisor serves metrics, and has to be told
     """
 
-    def __init__(self, worker: Worker, line: ControlLine) -> None:
+    def __init__(self, worker: Worker, line: ControlLine, *, tells: bool) -> None:
         self._worker = worker
         self._line = line
         self._asked = False
@@ -44,6 +46,7 @@ class SupervisedWorker:
         worker.on_worn_out = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
         worker.watchdog = Watchdog(worker, self._end_stuck)
+        worker.metrics = FiguresLine(worker, line) if tells else NoMetrics()
 
     def run(self) -> None:
         """Run until the supervisor says otherwise, or is gone."""
@@ -88,11 +91,13 @@ def main() -> int:
     try:
         use_uvloop()
         worker = create_worker(import_string(order["run"]), **order["with"])
+        if worker.options.metrics_port is not None:
+            line.send({"serve": [worker.options.metrics_port, worker.options.metrics_host]})
         worker.firing.code_age_s = max(0.0, time.monotonic() - order["since"])
     except (Exception, SystemExit):
         logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START
-    SupervisedWorker(worker, line).run()
+    SupervisedWorker(worker, line, tells=order["metrics"] or worker.options.metrics_port is not None).run()
     return 0
 
 
