@@ -76,6 +76,7 @@ class FleetMetrics:
         self._limit_s = limit_s
         self._reading: asyncio.Task[FleetReading | None] | None = None
         self._read_at_s = 0.0
+        self._away = False
         self._written: dict[str, Exposition] = {}
 
     async def exposition(self, accept: str = "") -> Exposition:
@@ -98,10 +99,17 @@ class FleetMetrics:
     async def _read_once(self) -> FleetReading | None:
         try:
             async with asyncio.timeout(self._limit_s):
-                return await self._read()
+                read = await self._read()
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            logger.warning("metrics: Redis does not answer: %s", str(error) or type(error).__name__)
+            if not self._away:
+                logger.warning("metrics: Redis does not answer: %s", str(error) or type(error).__name__)
+            self._away = True
             return None
+        else:
+            if self._away:
+                logger.warning("metrics: Redis answers again")
+            self._away = False
+            return read
         finally:
             self._read_at_s = time.monotonic()
 
