@@ -19,7 +19,7 @@ from arq.version import VERSION as ARQ_VERSION
 
 from .command_line import create_worker, use_uvloop
 from .control_line import CANNOT_START, STUCK, ControlLine
-from .metrics_port import FiguresLine, NoMetrics
+from .metrics_port import FiguresLine
 from .watchdog import Watchdog
 from .worker import Worker
 
@@ -35,10 +35,9 @@ class SupervisedWorker:
 
     :param worker: not running yet
     :param line: to the supervisor
-    :param tells: whether the supervisor serves metrics, and has to be told
     """
 
-    def __init__(self, worker: Worker, line: ControlLine, *, tells: bool) -> None:
+    def __init__(self, worker: Worker, line: ControlLine) -> None:
         self._worker = worker
         self._line = line
         self._asked = False
@@ -46,7 +45,7 @@ class SupervisedWorker:
         worker.on_worn_out = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
         worker.watchdog = Watchdog(worker, self._end_stuck)
-        worker.metrics = FiguresLine(worker, line) if tells else NoMetrics()
+        worker.metrics = self._figures = FiguresLine(worker, line)
 
     def run(self) -> None:
         """Run until the supervisor says otherwise, or is gone."""
@@ -68,6 +67,8 @@ class SupervisedWorker:
             if message.get("do") == "drain":
                 self._worker.grant_completion_wait(message.get("within", 0))
                 self._stop(self._worker.handle_sig_wait_for_completion)
+            elif message.get("do") == "tell":
+                self._figures.wanted = True
             elif message.get("do") == "hurry":
                 self._stop(self._worker.handle_sig)
         logger.warning("the supervisor is gone; this worker ends")
@@ -97,7 +98,7 @@ def main() -> int:
     except (Exception, SystemExit):
         logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START
-    SupervisedWorker(worker, line, tells=order["metrics"] or worker.options.metrics_port is not None).run()
+    SupervisedWorker(worker, line).run()
     return 0
 
 

@@ -2,14 +2,15 @@
 
 | from | message | means |
 |---|---|---|
-| supervisor | `{"run": settings, "with": overrides, "metrics": whether it serves them}` | the first one: what to run |
+| supervisor | `{"run": settings, "with": overrides}` | the first one: what to run |
 | supervisor | `{"do": "drain"}`, `{"do": "hurry"}` | stop claiming and let jobs end; give them back at once |
 | supervisor | `{"do": "drain", "within": seconds}` | the same; jobs have at least that long |
+| supervisor | `{"do": "tell"}` | metrics are served: tell the figures |
 | worker | `{"ready": worker id, "wait": seconds}` | connected and claiming; how long its jobs have to end |
 | worker | `{"recycle": reason}` | it wants to be replaced, and goes on until it is told to drain |
 | worker | `{"stuck": reason}` | it has given its jobs back and ends now |
 | worker | `{"serve": [port, host]}` | its settings want the metrics of all processes there |
-| worker | `{"figures": {field: number}, "presence": ...}` | counters that have changed, and how it is; once a second |
+| worker | `{"figures": {field: number}, "presence": ...}` | if asked, once a second: what has changed |
 
 The end of the line is a message, too: whoever is left knows that the other is gone.
 """

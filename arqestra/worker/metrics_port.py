@@ -83,11 +83,13 @@ class FiguresLine:
 
     :param worker: not connected yet
     :param line: to the supervisor
+    :ivar wanted: whether it has asked for that
     """
 
     def __init__(self, worker: "Worker", line: ControlLine) -> None:
         self._worker = worker
         self._line = line
+        self.wanted = False
         self._told: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -101,11 +103,13 @@ class FiguresLine:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self._tell(patiently=True)
+            if self.wanted:
+                self._tell(patiently=True)
 
     async def _run(self) -> None:
         while True:
-            self._tell()
+            if self.wanted:
+                self._tell()
             await asyncio.sleep(EVERY_S)
 
     def _tell(self, *, patiently: bool = False) -> None:

@@ -81,11 +81,10 @@ class Process:
         return self._process.pid
 
     @classmethod
-    async def start(cls, program: Program, since_s: float, aside: Aside, *, metrics: bool) -> "Process":
+    async def start(cls, program: Program, since_s: float, aside: Aside) -> "Process":
         """Start an interpreter and tell it what to run.
 
         :param since_s: when the code was started that it runs, on this machine's monotonic clock
-        :param metrics: whether its figures are wanted
         """
         ours, theirs = socket.socketpair()
         try:
@@ -102,7 +101,7 @@ class Process:
             theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_LINE_BYTES)
         order = {"run": program.settings, "with": dict(program.overrides), "logging": dict(program.logging)}
-        writer.write(encoded({**order, "since": since_s, "metrics": metrics}))
+        writer.write(encoded({**order, "since": since_s}))
         return cls(process, reader, writer, aside)
 
     async def _read(self, reader: asyncio.StreamReader, aside: Aside) -> None:
@@ -126,6 +125,11 @@ class Process:
         while (message := await self._heard.get()) is not None:
             yield message
         self._heard.put_nowait(None)  # for whoever asks again
+
+    def want_figures(self) -> None:
+        """Have it tell its figures from now on."""
+        with contextlib.suppress(OSError):
+            self._writer.write(encoded({"do": "tell"}))
 
     def tell(self, what: str, within_s: float = 0.0) -> None:
         """Tell it to `drain` or to `hurry`, and see to it that it ends.
@@ -175,7 +179,7 @@ class Supervisor:
         self._restart = asyncio.Event()
         self._generation = 0  # of the code: grows with each restart that somebody asks for
         self._since_s = time.monotonic()  # of the generation
-        self._metrics = SupervisorMetrics(len(self._posts), metrics)
+        self._metrics = SupervisorMetrics(len(self._posts), metrics, self._want_figures)
 
     async def run(self) -> int:
         """Run until a signal, or until all processes of a burst have ended; returns the exit code.
@@ -209,6 +213,10 @@ class Supervisor:
         restart, self._restart = self._restart, asyncio.Event()
         restart.set()
 
+    def _want_figures(self) -> None:
+        for process in self._processes:
+            process.want_figures()
+
     async def _keep(self, place: int, program: Program) -> None:
         """Keep one post manned."""
         failures = failed_starts = 0
@@ -241,10 +249,12 @@ class Supervisor:
     async def _start(self, place: int, program: Program) -> Process:
         generation = self._generation
         aside = partial(self._metrics.hear, place)
-        process = await Process.start(program, self._since_s, aside, metrics=self._metrics.wanted)
+        process = await Process.start(program, self._since_s, aside)
         process.generation = generation
         logger.info("supervisor: process %d runs %s", process.pid, program.settings)
         self._processes.add(process)
+        if self._metrics.wanted:
+            process.want_figures()
         if self._stopping:
             process.tell("drain")
         return process

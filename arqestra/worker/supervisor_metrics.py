@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from ..errors import SettingsError
 from ..observe.endpoint import Endpoint, serve_when_free
@@ -20,21 +23,23 @@ class SupervisorMetrics:
 
     :param places: how many posts the supervisor has
     :param address: port and host; None: those that the first process names whose settings have a `metrics_port`
+    :param on_wanted: called when a process has named an address: the others have to be asked for their figures
     :raises SettingsError: prometheus_client is not installed
     """
 
-    def __init__(self, places: int, address: tuple[int, str] | None) -> None:
+    def __init__(self, places: int, address: tuple[int, str] | None, on_wanted: Callable[[], None]) -> None:
         if address is not None:
             require_prometheus("--metrics-port")
         self._sums = ProcessSums(places, socket.gethostname())
         self._given = address is not None
         self._address = address
+        self._on_wanted = on_wanted
         self._endpoint: Endpoint | None = None
         self._starting: asyncio.Task[None] | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether processes have to tell also if their own settings do not ask for it."""
+        """Whether processes have to tell their figures."""
         return self._address is not None
 
     async def start(self) -> None:
@@ -60,10 +65,13 @@ class SupervisorMetrics:
 
     def hear(self, place: int, pid: int, message: dict[str, Any]) -> None:
         """A process tells its figures, or where its settings want them to be served."""
-        if "figures" in message:
-            self._sums.hear(place, pid, *told_figures(message))
-        elif not self._given:
-            self._serve(*message["serve"])
+        try:
+            if "figures" in message:
+                self._sums.hear(place, pid, *told_figures(message))
+            elif not self._given:
+                self._serve(*message["serve"])
+        except (msgspec.ValidationError, KeyError, TypeError) as error:  # code of another version, after SIGHUP
+            logger.debug("supervisor: figures of process %d are left out: %s", pid, error)
 
     def ended(self, pid: int) -> None:
         """A process has ended."""
@@ -74,6 +82,7 @@ class SupervisorMetrics:
             self._address = (port, host)
             self._endpoint = Endpoint(self._metrics, port, host)
             self._starting = asyncio.create_task(serve_when_free(self._endpoint))
+            self._on_wanted()
         elif self._address != (port, host):
             logger.warning(
                 "supervisor: metrics_port %d (%s) is not served: one supervisor serves one, and that is %d (%s)",

@@ -33,10 +33,10 @@ async def exporting(url: str, output: Path) -> AsyncIterator[tuple[str, subproce
     try:
 
         async def told() -> bool:
-            return " at http" in output.read_text()
+            return " at http" in output.read_text()  # noqa: ASYNC240 - a process writes it
 
         await until(told)
-        match = re.search(r"http://\S+", output.read_text())
+        match = re.search(r"http://\S+", output.read_text())  # noqa: ASYNC240
         assert match is not None
         yield match[0], process
     finally:

@@ -125,3 +125,12 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
     for path in (DASHBOARD, ALERTS, SCRAPING):
         assert "http" not in path.read_text()
     assert {path.relative_to(DEPLOY).parts[0] for path in DEPLOY.rglob("*")} == {"prometheus", "grafana"}
+
+
+def test_the_documentation_lists_all_metrics_and_alerts() -> None:
+    page = (DEPLOY.parent / "docs" / "monitoring.md").read_text()
+    of = {"both": "both", "fleet": "exporter", "worker": "worker"}
+    for name, metric in METRICS.items():
+        assert f"| `{name}` | {metric.kind} | {', '.join(metric.labels)} | {of[metric.of]} |" in page
+    assert set(re.findall(r"`(arqestra_[a-z_]+)` \|", page)) == set(METRICS)
+    assert set(re.findall(r"`(Arqestra\w+)`", page)) == {rule["alert"] for rule in rules()}

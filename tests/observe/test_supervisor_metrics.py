@@ -146,6 +146,15 @@ async def test_the_port_of_the_settings_is_bound_once_for_all_processes(supervis
     assert supervised.output.count("metrics at") == 1
 
 
+async def test_processes_whose_own_settings_name_no_port_are_counted_too(
+    supervise: Supervise, plain_pool: Pool
+) -> None:
+    supervised = supervise(f"{SETTINGS}.Metered", settings=f"{SETTINGS}.Everything")
+    watched = await Watched.of(supervised)
+    scraped = await watched.until("arqestra_worker_up", 2)
+    assert {sample.labels["pid"] for sample in scraped.of("arqestra_worker_info")} == set(map(str, supervised.pids))
+
+
 async def test_the_supervisor_tells_until_its_processes_have_ended(supervise: Supervise, plain_pool: Pool) -> None:
     supervised = supervise("--metrics-port", "0", "--shutdown-timeout", "30")
     watched = await Watched.of(supervised)
@@ -204,6 +213,7 @@ async def test_a_worker_that_outruns_the_line_catches_up(redis_url: str) -> None
     ours, theirs = socket.socketpair()
     control = ControlLine(theirs.detach())
     line = FiguresLine(FakeWorker(), control)  # type: ignore[arg-type]
+    line.wanted = True
     await line.start()
     reader, writer = await asyncio.open_connection(sock=ours, limit=2**20)
     heard: dict[str, int] = {}
