@@ -10,7 +10,7 @@ PROCESSES ?= 3
 # The tests start hundreds of processes; without bytecode each of them would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run send test check lint types imports bench bench-schedules chaos long conformance clean
+.PHONY: help install run send test check lint types imports bench bench-schedules chaos long metrics-check conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ chaos: $(STAMP)  ## the long form of the chaos suite
 
 long: $(STAMP)  ## the tests that are too long for `make test`, but for those of `make chaos`
 	$(BIN)/python -m pytest -q tests --ignore tests/chaos -m slow --timeout 3600
+
+metrics-check: $(STAMP)  ## the real promtool and Prometheus against deploy/ and live processes
+	$(BIN)/python -m pytest -q tests/observe/test_prometheus.py -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -78,6 +78,7 @@ _CHECKS: dict[str, Check] = {
     "an int": _is_int,
     "an int of at least 0": lambda v: _is_int(v) and v >= 0,
     "an int of at least 1": lambda v: _is_int(v) and v >= 1,
+    "a port, 0 to 65535": lambda v: _is_int(v) and 0 <= v <= 65535,
     "a str": lambda v: isinstance(v, str),
     "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)": _is_queues,
     "a dict of queue name to an int of at least 1": _is_counts,
@@ -156,6 +157,8 @@ class WorkerKeywords(TypedDict, total=False):
     cancel_grace: float | timedelta
     max_jobs_per_child: int | None
     max_memory_per_child: int | str | None
+    metrics_port: int | None
+    metrics_host: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +221,9 @@ class WorkerOptions:
     :ivar cancel_grace: seconds that a cancelled job may take to end; after that it counts as stuck
     :ivar max_jobs_per_child: jobs after which the worker process ends, to be replaced by its supervisor
     :ivar max_memory_per_child: resident memory after which it does; bytes, or text such as "512MB"
+    :ivar metrics_port: port at which Prometheus scrapes this worker, or its supervisor for all its processes; 0 for any
+        free one. Needs the extra `metrics`
+    :ivar metrics_host: address at which it does
     """
 
     functions: Sequence[Any] = _setting((), "a sequence of job functions")
@@ -275,6 +281,8 @@ class WorkerOptions:
     cancel_grace: float | timedelta = _setting(5, "seconds, more than 0 (int, float or timedelta)")
     max_jobs_per_child: int | None = _setting(None, "an int of at least 1")
     max_memory_per_child: int | str | None = _setting(None, "bytes of at least 1 MB, as an int or text such as '512MB'")
+    metrics_port: int | None = _setting(None, "a port, 0 to 65535")
+    metrics_host: str = _setting("127.0.0.1", "a str")
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):

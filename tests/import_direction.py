@@ -53,8 +53,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("job",),
     ("flow", "scheduling"),
     ("pool", "pool_views", "connect", "queue"),
-    ("worker",),
     ("observe",),
+    ("worker",),
     ("web", "cli", "testing", "embedded"),
 )
 NOT_IN_THE_PURE_LAYER = {"redis", "socket", "subprocess", "http", "urllib.request"}

@@ -7,6 +7,7 @@ from .dev import dev
 from .doctor import add_doctor
 from .enqueue import add_enqueue
 from .jobs import jobs_app
+from .metrics import metrics
 from .queues import queues_app
 from .scheduler import scheduler
 from .worker import worker
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command(name="worker")(worker)
 app.command(name="scheduler")(scheduler)
 app.command(name="dev")(dev)
+app.command(name="metrics")(metrics)
 add_enqueue(app)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(queues_app, name="queues")

@@ -29,6 +29,10 @@ def worker(
     shutdown_timeout: Annotated[float | None, typer.Option(min=0, help="seconds that jobs have to end in")] = None,
     burst: Annotated[bool, typer.Option(help="end when the queues are empty")] = False,
     watch: Annotated[Path | None, typer.Option(help="replace the processes when files below change")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="serve the metrics of all processes to Prometheus there")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="address of that port; 0.0.0.0 for all")] = "127.0.0.1",
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
     log_format: Annotated[LogFormat, typer.Option(help="of the log lines")] = "text",
 ) -> None:
@@ -57,7 +61,13 @@ def worker(
     logging.config.dictConfig(lines)
     programs = [Program(each, overrides, lines) for each in settings for _ in range(processes)]
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    sys.exit(asyncio.run(supervise(Supervisor(programs, burst=burst), watch)))
+    address = None if metrics_port is None else (metrics_port, metrics_host)
+    try:
+        supervisor = Supervisor(programs, burst=burst, metrics=address)
+        code = asyncio.run(supervise(supervisor, watch))
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
+    sys.exit(code)
 
 
 def parse_queues(text: str) -> list[str] | dict[str, int]:

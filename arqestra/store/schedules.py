@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 
+from .health import redis_time_ms
 from .link import with_retries
 from .records import StandIn
 from .store import Store
@@ -14,9 +15,11 @@ __all__ = (
     "Look",
     "NewFiring",
     "NotedRun",
+    "OverdueSchedules",
     "ScheduleRecord",
     "ScheduleStore",
     "StoredSchedule",
+    "read_overdue",
     "schedule_queues",
 )
 
@@ -154,6 +157,41 @@ class Kept(NamedTuple):
     def wanted(self) -> list[str]:
         """Names of those whose definition is wanted."""
         return [name for name, verdict in self.verdicts.items() if verdict == "?"]
+
+
+class OverdueSchedules(NamedTuple):
+    """How the schedules of a queue stand.
+
+    :ivar schedules: how many there are, paused ones and those that are over among them
+    :ivar overdue: how many are due and not fired yet
+    :ivar lateness_ms: how long the most overdue one has been due; 0 if none is
+    """
+
+    queue: str
+    schedules: int
+    overdue: int
+    lateness_ms: int
+
+
+async def read_overdue(store: Store) -> list[OverdueSchedules]:
+    """How late the schedules of each queue are, at a cost that does not grow with their number."""
+    homes = await schedule_queues(store)
+    return await with_retries(lambda _: _read_overdue(store, homes)) if homes else []
+
+
+async def _read_overdue(store: Store, homes: Sequence[str]) -> list[OverdueSchedules]:
+    async with store.redis.pipeline(transaction=False) as pipeline:
+        now_ms = await redis_time_ms(store.redis)
+        for key in map(store.keys.schedules, homes):
+            pipeline.zcard(key)
+            pipeline.zcount(key, "-inf", now_ms)
+            pipeline.zrangebyscore(key, "(0", now_ms, start=0, num=1, withscores=True)  # 0: not planned yet
+        replies = iter(await pipeline.execute())
+    found = []
+    for home, schedules, overdue, latest in zip(homes, *[replies] * 3, strict=True):
+        lateness_ms = now_ms - int(latest[0][1]) if latest else 0
+        found.append(OverdueSchedules(home, schedules, overdue, lateness_ms))
+    return found
 
 
 async def schedule_queues(store: Store) -> list[str]:

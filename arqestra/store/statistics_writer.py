@@ -32,6 +32,10 @@ def field_of(queue: str, function: str, figure: str) -> str:
     return f"{queue}|{function.replace('|', '¦')}|{figure}"
 
 
+def _plus(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {field: one.get(field, 0) + other.get(field, 0) for field in one | other}
+
+
 class _Batch(NamedTuple):
     """Counts of one minute, as they are sent."""
 
@@ -74,7 +78,7 @@ class StatisticsWriter:
         """Keep counts to be sent: with those of the same minute, unless these were sent and may have arrived."""
         if len(self._unsent) > 1 and self._unsent[-1].minute == minute:
             before = self._unsent.pop()
-            sums = {field: before.sums.get(field, 0) + sums.get(field, 0) for field in before.sums | sums}
+            sums = _plus(before.sums, sums)
             maxima = {field: max(before.maxima.get(field, 0), maxima.get(field, 0)) for field in before.maxima | maxima}
         self._number += 1
         self._unsent.append(_Batch(self._number, minute, sums, maxima))
@@ -101,6 +105,7 @@ class EnqueueCounts:
     def __init__(self, writer: StatisticsWriter) -> None:
         self._writer = writer
         self._counts: dict[tuple[str, str], int] = {}
+        self._settled: dict[str, int] = {}  # all that was ever handed over to be written
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -112,6 +117,10 @@ class EnqueueCounts:
         if self._loop is not loop:  # what another loop had planned ended with it
             self._loop = loop
             loop.call_later(EVERY_S, self._write_soon)
+
+    def totals(self) -> dict[str, int]:
+        """All that was ever added: field -> number."""
+        return _plus(self._settled, _fields(self._counts))
 
     def _write_soon(self) -> None:
         loop, self._loop = self._loop, None
@@ -126,9 +135,9 @@ class EnqueueCounts:
 
     async def _flush(self) -> None:
         counts, self._counts = self._counts, {}
-        await self._writer.write(
-            {field_of(queue, function, "enqueued"): number for (queue, function), number in counts.items()}, {}
-        )
+        sums = _fields(counts)
+        self._settled = _plus(self._settled, sums)
+        await self._writer.write(sums, {})
 
     async def close(self) -> None:
         """Write the last counts; if Redis does not answer they are lost."""
@@ -141,3 +150,7 @@ class EnqueueCounts:
                 await self._flush()
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             logger.debug("the last counts of enqueues are lost: %s", error)
+
+
+def _fields(counts: dict[tuple[str, str], int]) -> dict[str, int]:
+    return {field_of(queue, function, "enqueued"): number for (queue, function), number in counts.items()}

@@ -102,6 +102,7 @@ class Accounts:
         self._worker_id = worker_id
         self._accounts: dict[tuple[str, str, State], Account] = {}
         self._events: dict[str, int] = {}
+        self._settled: dict[str, int] = {}  # all that was ever handed over to be written, for metrics
         self._unlisted: list[tuple[str, EndedList]] = []  # what Redis has not taken
 
     def of(self, queue: str, function: str, state: State) -> Account:
@@ -117,6 +118,16 @@ class Accounts:
         field = field_of(queue, function, figure)
         self._events[field] = self._events.get(field, 0) + 1
 
+    def totals(self) -> dict[str, int]:
+        """All that was ever taken in: field -> number."""
+        sums = dict(self._settled)
+        for field, amount in self._events.items():
+            sums[field] = sums.get(field, 0) + amount
+        for account in self._accounts.values():
+            if account.number:
+                _add(account, sums)
+        return sums
+
     async def flush(self, store: Store) -> None:
         """Write what was taken in since the last time. It is kept if Redis cannot be reached."""
         sums, self._events = self._events, {}
@@ -124,6 +135,8 @@ class Accounts:
         for account in self._accounts.values():
             if account.number:
                 self._settle(account, sums, maxima)
+        for field, amount in sums.items():
+            self._settled[field] = self._settled.get(field, 0) + amount
         await store.statistics.write(sums, maxima)
         by_queue: dict[str, list[EndedList]] = {}
         for queue, ended in self._unlisted:
@@ -134,9 +147,7 @@ class Accounts:
 
     def _settle(self, account: Account, sums: dict[str, int], maxima: dict[str, int]) -> None:
         """Take out of an account what is to be written."""
-        for figure, amount in account.figures():
-            field = field_of(account.queue, account.function, figure)
-            sums[field] = sums.get(field, 0) + amount
+        _add(account, sums)
         longest = field_of(account.queue, account.function, "run_ms_max")
         maxima[longest] = max(account.longest_ms, maxima.get(longest, 0))
         if account.newest:
@@ -160,3 +171,10 @@ class Accounts:
             (ended_ms, encode_ended(job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
             for ended_ms, job_id, attempt, enqueued_ms, started_ms, function, failure in entries
         ]
+
+
+def _add(account: Account, sums: dict[str, int]) -> None:
+    """Add what an account holds."""
+    for figure, amount in account.figures():
+        field = field_of(account.queue, account.function, figure)
+        sums[field] = sums.get(field, 0) + amount

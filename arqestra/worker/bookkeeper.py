@@ -14,10 +14,12 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..events import Event
+from ..observe.figures import ProcessFigures, added
 from ..outcome import State
 from ..presence import JobOnWorker, Presence
 from ..store.presence import withdraw_presence, write_presence
@@ -177,6 +179,11 @@ class Bookkeeper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), EVERY_S)
             self._lag_s = max(0.0, loop.time() - slept_from_s - EVERY_S)
+
+    def figures(self) -> ProcessFigures:
+        """All that this process has counted since it started, and how it is."""
+        counters = added([self.accounts.totals(), self._worker.store.enqueued.totals()])
+        return ProcessFigures(counters, msgspec.structs.replace(self._presence(), jobs=[]))
 
     def _presence(self) -> Presence:
         worker = self._worker

@@ -19,6 +19,7 @@ from arq.version import VERSION as ARQ_VERSION
 
 from .command_line import create_worker, use_uvloop
 from .control_line import CANNOT_START, STUCK, ControlLine
+from .metrics_port import FiguresLine
 from .watchdog import Watchdog
 from .worker import Worker
 
@@ -44,6 +45,7 @@ class SupervisedWorker:
         worker.on_worn_out = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
         worker.watchdog = Watchdog(worker, self._end_stuck)
+        worker.metrics = self._figures = FiguresLine(worker, line)
 
     def run(self) -> None:
         """Run until the supervisor says otherwise, or is gone."""
@@ -65,6 +67,8 @@ class SupervisedWorker:
             if message.get("do") == "drain":
                 self._worker.grant_completion_wait(message.get("within", 0))
                 self._stop(self._worker.handle_sig_wait_for_completion)
+            elif message.get("do") == "tell":
+                self._figures.wanted = True
             elif message.get("do") == "hurry":
                 self._stop(self._worker.handle_sig)
         logger.warning("the supervisor is gone; this worker ends")
@@ -88,6 +92,8 @@ def main() -> int:
     try:
         use_uvloop()
         worker = create_worker(import_string(order["run"]), **order["with"])
+        if worker.options.metrics_port is not None:
+            line.send({"serve": [worker.options.metrics_port, worker.options.metrics_host]})
         worker.firing.code_age_s = max(0.0, time.monotonic() - order["since"])
     except (Exception, SystemExit):
         logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)

@@ -5,15 +5,20 @@
 | supervisor | `{"run": settings, "with": overrides}` | the first one: what to run |
 | supervisor | `{"do": "drain"}`, `{"do": "hurry"}` | stop claiming and let jobs end; give them back at once |
 | supervisor | `{"do": "drain", "within": seconds}` | the same; jobs have at least that long |
+| supervisor | `{"do": "tell"}` | metrics are served: tell the figures |
 | worker | `{"ready": worker id, "wait": seconds}` | connected and claiming; how long its jobs have to end |
 | worker | `{"recycle": reason}` | it wants to be replaced, and goes on until it is told to drain |
 | worker | `{"stuck": reason}` | it has given its jobs back and ends now |
+| worker | `{"serve": [port, host]}` | its settings want the metrics of all processes there |
+| worker | `{"figures": {field: number}, "presence": ...}` | if asked, once a second: what has changed |
 
 The end of the line is a message, too: whoever is left knows that the other is gone.
 """
 
 import json
+import select
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,13 +49,26 @@ class ControlLine:
     def __init__(self, number: int) -> None:
         self._socket = socket.socket(fileno=number)
         self._file = self._socket.makefile("rb")
+        self._sending = threading.Lock()  # the loop's thread, the heartbeat's and the line's own
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the supervisor; nothing happens if it is gone."""
         try:
-            self._socket.sendall(encoded(message))
+            with self._sending:
+                self._socket.sendall(encoded(message))
         except OSError:
             return
+
+    def close(self) -> None:
+        """Say no more."""
+        self._file.close()
+        self._socket.close()
+
+    def has_room(self) -> bool:
+        """Whether the next message, if it is no large one, is sent without waiting for the supervisor to read."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)  # of a Unix socket: three quarters of its buffer are free
+        return bool(poll.poll(0))
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What the supervisor says, until it is gone."""

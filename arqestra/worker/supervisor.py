@@ -4,6 +4,8 @@ Each process is an interpreter of its own (no fork of a process with threads), w
 (`control_line.py`). A *post* is a place for one process: what stood there is replaced when it asks for it, when it
 crashes, or when files change. A replacement is up before the old process stops claiming. If the supervisor dies, the
 processes see the end of their lines, drain and end.
+
+It serves the metrics of all its processes at one port, if somebody says which: `--metrics-port`, or their settings.
 """
 
 import asyncio
@@ -13,11 +15,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .control_line import CANNOT_START, STUCK, decoded, encoded
+from .supervisor_metrics import SupervisorMetrics
 
 __all__ = ("Program", "Supervisor")
 
@@ -28,6 +32,8 @@ RAN_WELL_S = 60.0  # a process that ran for that long has not failed to start
 MOST_STARTS = 5  # of a post in a row whose process ended before it claimed
 REPLACEMENT_WAIT_S = 30.0  # that jobs of a replaced process have at least
 MERCY_S = 20.0  # beyond the time that jobs have to end, until a process is killed
+LAST_WORDS_WAIT_S = 1.0
+MOST_LINE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +50,29 @@ class Program:
     logging: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Process:
-    """One worker process and the line to it."""
+Aside = Callable[[int, dict[str, Any]], None]
 
-    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+
+class Process:
+    """One worker process and the line to it.
+
+    :param aside: called with the process id and each message that does not concern the process's life
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        aside: Aside,
+    ) -> None:
         self._process = process
-        self._reader = reader
         self._writer = writer
         self.started_s = asyncio.get_running_loop().time()
         self.was_ready = False
         self.generation = 0
+        self._heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()  # None: it has ended
+        self._reading = asyncio.create_task(self._read(reader, aside))
         self._wait_s = 0.0
         self._kill: asyncio.TimerHandle | None = None
 
@@ -62,7 +81,7 @@ class Process:
         return self._process.pid
 
     @classmethod
-    async def start(cls, program: Program, since_s: float) -> "Process":
+    async def start(cls, program: Program, since_s: float, aside: Aside) -> "Process":
         """Start an interpreter and tell it what to run.
 
         :param since_s: when the code was started that it runs, on this machine's monotonic clock
@@ -80,19 +99,37 @@ class Process:
             raise
         finally:
             theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_LINE_BYTES)
         order = {"run": program.settings, "with": dict(program.overrides), "logging": dict(program.logging)}
         writer.write(encoded({**order, "since": since_s}))
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, aside)
 
-    async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """What the process says, until it has ended."""
-        with contextlib.suppress(OSError, ValueError):
-            while line := await self._reader.readline():
+    async def _read(self, reader: asyncio.StreamReader, aside: Aside) -> None:
+        """Read all that it says, to the end: also of a process that nobody waits for any more."""
+        try:
+            while line := await reader.readline():
                 message = decoded(line)
+                if "figures" in message or "serve" in message:
+                    aside(self.pid, message)
+                    continue
                 if "ready" in message:
                     self.was_ready, self._wait_s = True, message["wait"]
-                yield message
+                self._heard.put_nowait(message)
+        except (OSError, ValueError):
+            pass  # it was killed, in the midst of a message
+        finally:
+            self._heard.put_nowait(None)
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """What the process says of its life, until it has ended."""
+        while (message := await self._heard.get()) is not None:
+            yield message
+        self._heard.put_nowait(None)  # for whoever asks again
+
+    def want_figures(self) -> None:
+        """Have it tell its figures from now on."""
+        with contextlib.suppress(OSError):
+            self._writer.write(encoded({"do": "tell"}))
 
     def tell(self, what: str, within_s: float = 0.0) -> None:
         """Tell it to `drain` or to `hurry`, and see to it that it ends.
@@ -115,6 +152,9 @@ class Process:
         code = await self._process.wait()
         if self._kill is not None:
             self._kill.cancel()
+        # Its last words. A process that it started may hold the line open.
+        await asyncio.wait([self._reading], timeout=LAST_WORDS_WAIT_S)
+        self._reading.cancel()
         self._writer.close()
         return code
 
@@ -124,9 +164,12 @@ class Supervisor:
 
     :param posts: one program for each process
     :param burst: the processes end by themselves when the queues are empty
+    :param metrics: port and host at which the metrics of all processes are served; default those of their settings
     """
 
-    def __init__(self, posts: Sequence[Program], *, burst: bool = False) -> None:
+    def __init__(
+        self, posts: Sequence[Program], *, burst: bool = False, metrics: tuple[int, str] | None = None
+    ) -> None:
         self._posts = tuple(posts)
         self._burst = burst
         self._processes: set[Process] = set()
@@ -136,16 +179,22 @@ class Supervisor:
         self._restart = asyncio.Event()
         self._generation = 0  # of the code: grows with each restart that somebody asks for
         self._since_s = time.monotonic()  # of the generation
+        self._metrics = SupervisorMetrics(len(self._posts), metrics, self._want_figures)
 
     async def run(self) -> int:
-        """Run until a signal, or until all processes of a burst have ended; returns the exit code."""
+        """Run until a signal, or until all processes of a burst have ended; returns the exit code.
+
+        :raises SettingsError: the metrics cannot be served where they were to be
+        """
+        await self._metrics.start()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.restart)
-        await asyncio.gather(*(self._keep(program) for program in self._posts))
+        await asyncio.gather(*(self._keep(place, program) for place, program in enumerate(self._posts)))
         while self._retiring:
             await asyncio.wait(self._retiring)
+        await self._metrics.stop()
         logger.info("supervisor: all processes have ended")
         return 1 if self._failed else 0
 
@@ -164,15 +213,19 @@ class Supervisor:
         restart, self._restart = self._restart, asyncio.Event()
         restart.set()
 
-    async def _keep(self, program: Program) -> None:
+    def _want_figures(self) -> None:
+        for process in self._processes:
+            process.want_figures()
+
+    async def _keep(self, place: int, program: Program) -> None:
         """Keep one post manned."""
         failures = failed_starts = 0
-        process = await self._start(program)
+        process = await self._start(place, program)
         while True:
             why = await self._until_something_happens(process)
             if why is not None and not self._stopping:
                 logger.info("supervisor: process %d is replaced: %s", process.pid, why)
-                process = await self._relieve(program, process)
+                process = await self._relieve(place, program, process)
                 continue
             code = await self._end_of(process)
             if self._stopping or (self._burst and code == 0):
@@ -191,14 +244,17 @@ class Supervisor:
             await asyncio.sleep(pause_s)
             if self._stopping:
                 return
-            process = await self._start(program)
+            process = await self._start(place, program)
 
-    async def _start(self, program: Program) -> Process:
+    async def _start(self, place: int, program: Program) -> Process:
         generation = self._generation
-        process = await Process.start(program, self._since_s)
+        aside = partial(self._metrics.hear, place)
+        process = await Process.start(program, self._since_s, aside)
         process.generation = generation
         logger.info("supervisor: process %d runs %s", process.pid, program.settings)
         self._processes.add(process)
+        if self._metrics.wanted:
+            process.want_figures()
         if self._stopping:
             process.tell("drain")
         return process
@@ -227,10 +283,10 @@ class Supervisor:
                 logger.error("supervisor: process %d is stuck: %s", process.pid, message["stuck"])
         return None
 
-    async def _relieve(self, program: Program, old: Process) -> Process:
+    async def _relieve(self, place: int, program: Program, old: Process) -> Process:
         """Start a process, and let the old one drain once it is claiming; until then it goes on."""
         failures = 0
-        while not await self._is_ready(new := await self._start(program)):
+        while not await self._is_ready(new := await self._start(place, program)):
             code = await self._end_of(new)
             if self._stopping:
                 return old
@@ -257,5 +313,6 @@ class Supervisor:
     async def _end_of(self, process: Process) -> int:
         code = await process.ended()
         self._processes.discard(process)
+        self._metrics.ended(process.pid)
         logger.info("supervisor: process %d has ended with %d", process.pid, code)
         return code

@@ -36,6 +36,7 @@ from .execute import execute, hand_over
 from .executors import Executors
 from .firing import Firing, enqueue_due_cron_jobs
 from .heartbeat import Heartbeat, HeartbeatSettings
+from .metrics_port import MetricsPort, NoMetrics, WayOut
 from .shares import QueueShares
 from .shutdown import CLOSE_WAIT_S, LEAVE_WAIT_S, StoppableWorker
 from .slots import Slots
@@ -83,6 +84,8 @@ class Worker(StoppableWorker):
         self.on_worn_out: Callable[[str], None] = self._end_worn_out
         self.on_ready: Callable[[], None] | None = None
         self.watchdog: Watchdog | None = None
+        port, host = options.metrics_port, options.metrics_host
+        self.metrics: WayOut = NoMetrics() if port is None else MetricsPort(self, port, host)
         self._worn_out = False
         self.firing = Firing(self)
         self.stopping = False
@@ -185,6 +188,7 @@ class Worker(StoppableWorker):
         self._claims.active = True
         self.firing.start()
         self.books.start()
+        await self.metrics.start()
         if self.on_ready is not None:
             self.on_ready()
         try:
@@ -253,6 +257,7 @@ class Worker(StoppableWorker):
         return QueueShares(self.queues, self.options.queue_weights, caps, self.slots.running_of)
 
     async def _disconnect(self) -> None:
+        await self.metrics.stop()
         pool, self._pool = self.pool, None
         if not isinstance(pool, Pool):
             await self._listener.close()

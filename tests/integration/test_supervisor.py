@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,66 +17,14 @@ from arqestra import Pool, create_pool
 from arqestra.cli.worker import parse_queues
 from arqestra.errors import SettingsError
 from tests.chaos.fleet import until
-from tests.chaos.run_log import PATH_VARIABLE, RunLog
+from tests.integration.supervised import Supervise, supervising
 from tests.integration.supervised_jobs import hoard, nap, spin, swallow, until_file, whereabouts
-
-REPOSITORY = Path(__file__).parents[2]
-SETTINGS = "tests.integration.supervised_jobs.Settings"
-
-
-class Supervised:
-    """A supervisor process."""
-
-    def __init__(self, process: subprocess.Popen[bytes], output: Path, log: RunLog) -> None:
-        self.process = process
-        self.log = log
-        self._output = output
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text(errors="replace")
-
-    @property
-    def pids(self) -> list[int]:
-        """Worker processes that were started, in order."""
-        return [int(pid) for pid in re.findall(r"process (\d+) runs", self.output)]
-
-    @property
-    def alive(self) -> list[int]:
-        return [pid for pid in self.pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
-
-    async def ended(self) -> int:
-        await until(lambda: self.process.poll() is not None, lambda: f"expected it to end:\n{self.output}")
-        return self.process.returncode
 
 
 @pytest.fixture
-def supervise(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
-    """Starts supervisors; none of them, and none of their processes, outlives the test."""
-    started: list[Supervised] = []
-
-    def start(*options: str, settings: str = SETTINGS) -> Supervised:
-        log = tmp_path / f"runs-{len(started)}.log"
-        output = tmp_path / f"output-{len(started)}.txt"
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "arqestra.cli", "worker", settings, *options],
-                cwd=REPOSITORY,
-                env={**os.environ, "REDIS_URL": redis_url, PATH_VARIABLE: str(log), "NO_COLOR": "1"},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-        started.append(Supervised(process, output, RunLog(log)))
-        return started[-1]
-
-    yield start
-    for supervised in started:
-        if supervised.process.poll() is None:
-            supervised.process.kill()
-            supervised.process.wait()
-        for pid in supervised.alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+def supervise(redis_url: str, tmp_path: Path) -> Iterator[Supervise]:
+    with supervising(redis_url, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
@@ -94,7 +39,7 @@ async def results(pool: Pool, calls: list[Any], timeout_s: float = 60) -> list[A
     return [await job.result(timeout=timeout_s) for job in jobs if job is not None]
 
 
-async def test_processes_share_a_queue_and_end_on_sigterm(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_processes_share_a_queue_and_end_on_sigterm(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "2", "--concurrency", "5", "--shutdown-timeout", "10")
     await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
     assert {run["pid"] for run in await results(pool, [nap.bind(0.3)] * 20)} == set(supervised.pids)
@@ -109,7 +54,7 @@ async def test_processes_share_a_queue_and_end_on_sigterm(supervise: Callable[..
     assert supervised.alive == []
 
 
-async def test_a_second_signal_gives_the_jobs_back_at_once(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_a_second_signal_gives_the_jobs_back_at_once(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--shutdown-timeout", "60")
     job = await pool.enqueue(nap, 50.0)
     assert job is not None
@@ -125,7 +70,7 @@ async def test_a_second_signal_gives_the_jobs_back_at_once(supervise: Callable[.
     assert (await pool.store.peek(job.job_id, pool.default_queue_name)).lease is None
 
 
-async def test_recycling_by_jobs_loses_and_doubles_nothing(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_recycling_by_jobs_loses_and_doubles_nothing(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "2", "--max-jobs-per-child", "100", "--shutdown-timeout", "10")
     jobs = [job for job in await pool.enqueue_many([nap.bind(0.02)] * 600) if job is not None]
     ids = [job.job_id for job in jobs]
@@ -137,7 +82,7 @@ async def test_recycling_by_jobs_loses_and_doubles_nothing(supervise: Callable[.
     assert "max_jobs_per_child 100" in supervised.output
 
 
-async def test_recycling_by_memory(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_recycling_by_memory(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--max-memory-per-child", "200MB")
     first = (await results(pool, [hoard.bind(200)]))[0]
     await until(lambda: len(supervised.pids) == 2 and first not in supervised.alive, lambda: supervised.output)
@@ -145,7 +90,7 @@ async def test_recycling_by_memory(supervise: Callable[..., Supervised], pool: P
     assert (await results(pool, [nap.bind(0)]))[0]["pid"] == supervised.pids[1]
 
 
-async def test_a_killed_process_is_replaced(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_a_killed_process_is_replaced(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise()
     await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
     await results(pool, [nap.bind(0)])
@@ -155,7 +100,7 @@ async def test_a_killed_process_is_replaced(supervise: Callable[..., Supervised]
     assert (await results(pool, [nap.bind(0)]))[0]["pid"] != supervised.pids[0]
 
 
-async def test_processes_end_when_their_supervisor_is_killed(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_processes_end_when_their_supervisor_is_killed(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "2")
     await results(pool, [nap.bind(0.1)] * 10)
     supervised.process.kill()
@@ -164,7 +109,7 @@ async def test_processes_end_when_their_supervisor_is_killed(supervise: Callable
 
 
 async def test_a_job_that_blocks_the_loop_is_failed_and_its_neighbours_run_elsewhere(
-    supervise: Callable[..., Supervised], pool: Pool, tmp_path: Path
+    supervise: Supervise, pool: Pool, tmp_path: Path
 ) -> None:
     supervised = supervise("--shutdown-timeout", "1")
     gate = tmp_path / "gate"
@@ -186,9 +131,7 @@ async def test_a_job_that_blocks_the_loop_is_failed_and_its_neighbours_run_elsew
 
 
 @pytest.mark.slow  # half a minute: its neighbours have that long to end
-async def test_a_job_that_swallows_its_cancellation_has_its_process_replaced(
-    supervise: Callable[..., Supervised], pool: Pool
-) -> None:
+async def test_a_job_that_swallows_its_cancellation_has_its_process_replaced(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--shutdown-timeout", "1")
     culprit = await pool.enqueue(swallow)
     assert culprit is not None
@@ -200,7 +143,7 @@ async def test_a_job_that_swallows_its_cancellation_has_its_process_replaced(
     await until(lambda: supervised.pids[0] not in supervised.alive, lambda: supervised.output)
 
 
-async def test_a_burst_ends_by_itself(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_a_burst_ends_by_itself(supervise: Supervise, pool: Pool) -> None:
     await pool.enqueue_many([nap.bind(0)] * 50)
     supervised = supervise("--processes", "2", "--burst")
 
@@ -208,7 +151,7 @@ async def test_a_burst_ends_by_itself(supervise: Callable[..., Supervised], pool
     assert await pool.queue().depth() == 0
 
 
-async def test_several_queues_by_option(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_several_queues_by_option(supervise: Supervise, pool: Pool) -> None:
     supervise("--queues", "a=2,b=1")
     for queue in ("a", "b"):
         job = await pool.enqueue(nap.options(queue=queue), 0)
@@ -225,9 +168,7 @@ async def test_several_queues_by_option(supervise: Callable[..., Supervised], po
         (("--watch", "/nonexistent-folder"), "expected a folder"),
     ],
 )
-async def test_bad_options_are_refused(
-    supervise: Callable[..., Supervised], options: tuple[str, ...], words: str
-) -> None:
+async def test_bad_options_are_refused(supervise: Supervise, options: tuple[str, ...], words: str) -> None:
     supervised = supervise(*options)
 
     assert await supervised.ended() == 2
@@ -235,7 +176,7 @@ async def test_bad_options_are_refused(
 
 
 async def test_settings_that_do_not_import_end_the_supervisor_with_the_error(
-    supervise: Callable[..., Supervised],
+    supervise: Supervise,
 ) -> None:
     supervised = supervise(settings="tests.integration.nothing_here.Settings")
 
@@ -245,7 +186,7 @@ async def test_settings_that_do_not_import_end_the_supervisor_with_the_error(
 
 
 @pytest.mark.slow
-async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Callable[..., Supervised]) -> None:
+async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Supervise) -> None:
     supervised = supervise(settings="tests.integration.supervised_jobs.Broken")
 
     assert await supervised.ended() == 1
@@ -254,9 +195,7 @@ async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Callab
 
 
 @pytest.mark.slow
-async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(
-    supervise: Callable[..., Supervised], pool: Pool
-) -> None:
+async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise(settings="tests.integration.supervised_jobs.Hasty")
     jobs = [job for job in await pool.enqueue_many([nap.bind(0.3)] * 200) if job is not None]
     assert {(await job.result(timeout=60))["job_try"] for job in jobs} == {1}
@@ -265,7 +204,7 @@ async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(
     assert len(supervised.pids) >= 3
 
 
-async def test_sighup_replaces_every_process(supervise: Callable[..., Supervised], pool: Pool) -> None:
+async def test_sighup_replaces_every_process(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "2")
     await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
     await results(pool, [nap.bind(0)])
@@ -278,9 +217,7 @@ async def test_sighup_replaces_every_process(supervise: Callable[..., Supervised
     assert (await results(pool, [nap.bind(0)]))[0]["pid"] in supervised.pids[2:]
 
 
-async def test_a_restart_during_a_replacement_is_not_forgotten(
-    supervise: Callable[..., Supervised], pool: Pool
-) -> None:
+async def test_a_restart_during_a_replacement_is_not_forgotten(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise()
     await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
     await results(pool, [nap.bind(0)])
@@ -293,9 +230,7 @@ async def test_a_restart_during_a_replacement_is_not_forgotten(
     await until(lambda: supervised.alive == supervised.pids[2:], lambda: supervised.output)
 
 
-async def test_processes_for_jobs_end_when_their_worker_is_killed(
-    supervise: Callable[..., Supervised], pool: Pool
-) -> None:
+async def test_processes_for_jobs_end_when_their_worker_is_killed(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "1")
     await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
     first = (await results(pool, [whereabouts.bind()]))[0]

@@ -1,0 +1,195 @@
+"""The port that metrics are scraped from: HTTP/1.1 without more of it than a scrape needs.
+
+GET and HEAD of `/metrics` and `/healthz`; one request a connection. Whoever connects gets an answer or is hung up on
+within seconds: slow senders, slow readers, and more connections at once than a few scrapers make.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+__all__ = ("Answer", "Endpoint", "serve_when_free")
+
+logger = logging.getLogger("arq.metrics")
+
+LOOPBACK = "127.0.0.1"
+MOST_CONNECTIONS = 32
+MOST_HEAD_BYTES = 16_384
+REQUEST_WAIT_S = 5.0
+ANSWER_WAIT_S = 15.0
+LINGER_S = 1.0
+MOST_DISCARDED_BYTES = 1024 * 1024
+TRY_AGAIN_S = 2.0
+PLAIN = "text/plain; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """What a path is answered with."""
+
+    body: bytes
+    content_type: str = PLAIN
+    status: HTTPStatus = HTTPStatus.OK
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Request(NamedTuple):
+    """The head of a request; the names of its headers in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
+
+
+class Endpoint:
+    """An address that metrics are served at.
+
+    :param metrics: async function of the Accept header: what `/metrics` is answered with, and its content type
+    :param port: 0 for any free one
+    """
+
+    def __init__(self, metrics: Metrics, port: int, host: str = LOOPBACK) -> None:
+        self._metrics = metrics
+        self._host, self._port = host, port
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Of its metrics."""
+        port = self._server.sockets[0].getsockname()[1] if self._server is not None else self._port
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}/metrics"
+
+    @property
+    def connections(self) -> int:
+        """That are open."""
+        return len(self._open)
+
+    async def start(self) -> None:
+        """Begin to serve.
+
+        :raises OSError: the address is in use, or none of this machine
+        """
+        try:
+            self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=MOST_HEAD_BYTES)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise OSError(f"cannot listen at {self._host} port {self._port}: {why}") from None
+
+    async def stop(self) -> None:
+        """Serve no more; requests that are under way are broken off."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for task in tuple(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= 2 * MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request and its answer."""
+        try:
+            async with asyncio.timeout(ANSWER_WAIT_S):
+                answer, with_body = await self._answer(reader)
+                writer.write(_encoded(answer, with_body=with_body))
+                await writer.drain()
+                writer.write_eof()
+                await _discard(reader)
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
+            pass  # whoever asked is gone, or too slow
+        finally:
+            writer.transport.abort()  # nothing, if it is closed
+
+    async def _answer(self, reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+        """The answer, and whether its body is wanted."""
+        try:
+            async with asyncio.timeout(REQUEST_WAIT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
+        request = _parsed(head)
+        if request is None:
+            return _refusal(HTTPStatus.BAD_REQUEST), True
+        if len(self._open) > MOST_CONNECTIONS:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE), True
+        return await self._answer_to(request), request.method != "HEAD"
+
+    async def _answer_to(self, request: Request) -> Answer:
+        if request.path not in ("/metrics", "/healthz", "/"):
+            return _refusal(HTTPStatus.NOT_FOUND)
+        if request.method not in ("GET", "HEAD"):
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)._replace(headers=(("Allow", "GET, HEAD"),))
+        if request.path == "/healthz":
+            return Answer(b"ok\n")
+        if request.path == "/":
+            return Answer(b"arqestra: /metrics /healthz\n")
+        try:
+            return Answer(*await self._metrics(request.headers.get("accept", "")))
+        except Exception:
+            logger.exception("metrics: a scrape went wrong")
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    """Read what is still sent, for a while: a connection that is closed with something unread is reset, and the answer
+    may be lost with it.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            for _ in range(MOST_DISCARDED_BYTES // MOST_HEAD_BYTES):
+                if not await reader.read(MOST_HEAD_BYTES):
+                    return
+
+
+def _parsed(head: bytes) -> Request | None:
+    """The head of a request; None if it is none."""
+    line, *fields = head.decode("latin-1").split("\r\n")
+    words = line.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return None
+    pairs = (field.partition(":") for field in fields if field)
+    return Request(words[0], words[1].partition("?")[0], {name.lower(): value.strip() for name, _, value in pairs})
+
+
+def _refusal(status: HTTPStatus) -> Answer:
+    return Answer(f"{status.value} {status.phrase}\n".encode(), status=status)
+
+
+def _encoded(answer: Answer, *, with_body: bool) -> bytes:
+    fields = (
+        ("Content-Type", answer.content_type),
+        ("Content-Length", str(len(answer.body))),
+        ("Cache-Control", "no-store"),
+        ("Connection", "close"),
+        *answer.headers,
+    )
+    head = [f"HTTP/1.1 {answer.status.value} {answer.status.phrase}", *(f"{name}: {value}" for name, value in fields)]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + (answer.body if with_body else b"")
+
+
+async def serve_when_free(endpoint: Endpoint) -> None:
+    """Begin to serve; if the address is in use, as by a process that this one replaces, as soon as it is free."""
+    while True:
+        try:
+            await endpoint.start()
+        except OSError as error:
+            logger.error("metrics: %s", error)
+        else:
+            logger.info("metrics at %s", endpoint.url)
+            return
+        await asyncio.sleep(TRY_AGAIN_S)

@@ -1,0 +1,17 @@
+"""Settings of processes whose metrics are scraped."""
+
+from __future__ import annotations
+
+from arqestra import worker_settings
+from tests.integration.supervised_jobs import Settings
+from tests.observe.metrics_jobs import ALL
+
+
+@worker_settings
+class Metered(Settings):
+    metrics_port = 0
+
+
+@worker_settings
+class Everything(Settings):
+    functions = ALL

@@ -1,0 +1,207 @@
+"""Families out of what was read: names, labels, histograms, escaping; how the figures of processes add up."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from arqestra.histogram import BOUNDS_MS, BUCKETS
+from arqestra.observe.figures import ProcessSums, figures_of_place, figures_of_worker
+from arqestra.observe.metrics import METRICS, FleetReading, exposition, fleet_families, process_families, silence
+from arqestra.presence import Presence, WorkerInfo
+from arqestra.store.look import QueueSurvey
+from arqestra.store.schedules import OverdueSchedules
+from arqestra.store.statistics import FIGURES, totals_of
+from tests.observe.scrape import OPEN_METRICS, Scraped
+
+PRESENCE = Presence("h", 7, "0.1.0", 5_000, ["q"], 10, 3, 1, [], 0, 0, 0, 1_000_000, 2.5, 40, False, 6)
+COUNTERS = {
+    "q|add|enqueued": 9,
+    "q|add|complete": 5,
+    "q|add|failed": 2,
+    "q|add|retried": 4,
+    "q|add|recovered": 1,
+    "q|add|run_ms_total": 12_345,
+    "q|add|run_le_0": 4,
+    "q|add|run_le_8": 6,
+    f"q|add|run_le_{BUCKETS - 1}": 1,
+    "q|add|wait_ms_total": 1_500,
+    "q|add|wait_le_2": 11,
+}
+SURVEY = QueueSurvey("q", 100_000, 21, 1, 2, 3, 4, 5, 0, 6, 37_500, True, 1, 7, False)
+
+
+def reading() -> FleetReading:
+    worker = WorkerInfo("w1", datetime(2026, 1, 1, tzinfo=UTC), True, PRESENCE)
+    dead = WorkerInfo("w2", datetime(2026, 1, 1, tzinfo=UTC), False, PRESENCE)
+    return FleetReading(
+        totals=totals_of(COUNTERS),
+        queues=[SURVEY],
+        schedules=[OverdueSchedules("q", 12, 2, 4_500)],
+        workers=[figures_of_worker(worker), figures_of_worker(dead)],
+        served={"q": 1},
+    )
+
+
+def text_of(families: list[Metric], accept: str = "") -> str:
+    return exposition(families, accept).body.decode()
+
+
+def test_every_metric_of_the_fleet_with_its_value() -> None:
+    scraped = Scraped(text_of(fleet_families(reading())))
+
+    job = {"queue": "q", "function": "add"}
+    assert scraped.one("arqestra_up") == 1
+    assert scraped.one("arqestra_jobs_enqueued_total", **job) == 9
+    outcomes = {sample.labels["outcome"]: sample.value for sample in scraped.of("arqestra_jobs_finished_total", **job)}
+    assert outcomes == {"complete": 5, "failed": 2, "aborted": 0, "expired": 0}
+    assert scraped.one("arqestra_jobs_retried_total", **job) == 4
+    assert scraped.one("arqestra_jobs_recovered_total", **job) == 1
+    states = {sample.labels["state"]: sample.value for sample in scraped.of("arqestra_queue_jobs", queue="q")}
+    assert states == {"queued": 1, "deferred": 2, "running": 3, "held": 4, "waiting": 5, "dead": 7}
+    assert scraped.one("arqestra_queue_stuck_jobs", queue="q") == 6
+    assert scraped.one("arqestra_queue_oldest_age_seconds", queue="q") == 62.5
+    assert scraped.one("arqestra_queue_paused", queue="q") == 1
+    assert scraped.one("arqestra_queue_workers", queue="q") == 1
+    assert scraped.one("arqestra_schedules", queue="q") == 12
+    assert scraped.one("arqestra_schedules_overdue", queue="q") == 2
+    assert scraped.one("arqestra_schedule_lateness_seconds", queue="q") == 4.5
+    assert scraped.one("arqestra_workers") == 1
+    worker = {"worker": "w1", "host": "h"}
+    assert scraped.one("arqestra_worker_up", **worker) == 1
+    assert scraped.one("arqestra_worker_up", worker="w2") == 0
+    assert scraped.one("arqestra_worker_info", **worker, pid="7", version="0.1.0") == 1
+    assert scraped.one("arqestra_worker_slots", **worker) == 10
+    assert scraped.one("arqestra_worker_running_jobs", **worker) == 3
+    assert scraped.one("arqestra_worker_waiting_workflows", **worker) == 1
+    assert scraped.one("arqestra_worker_draining", **worker) == 0
+    assert scraped.one("arqestra_worker_resident_memory_bytes", **worker) == 1_000_000
+    assert scraped.one("arqestra_worker_cpu_seconds_total", **worker) == 2.5
+    assert scraped.one("arqestra_worker_loop_lag_seconds", **worker) == 0.04
+    assert scraped.one("arqestra_worker_start_time_seconds", **worker) == 5
+    assert (
+        scraped.one("arqestra_worker_last_seen_timestamp_seconds", **worker)
+        == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    )
+    assert scraped.one("arqestra_redis_errors_total", **worker) == 6
+
+
+def test_histograms_are_cumulative_in_seconds_and_end_with_their_count() -> None:
+    scraped = Scraped(text_of(fleet_families(reading())))
+
+    buckets = scraped.of("arqestra_job_duration_seconds_bucket", queue="q", function="add")
+    assert [float(sample.labels["le"]) for sample in buckets[:-1]] == [bound_ms / 1000 for bound_ms in BOUNDS_MS]
+    assert buckets[-1].labels["le"] == "+Inf"
+    assert [sample.value for sample in buckets] == [4] * 8 + [10] * (len(BOUNDS_MS) - 8) + [11]
+    assert scraped.one("arqestra_job_duration_seconds_count", function="add") == 11
+    assert scraped.one("arqestra_job_duration_seconds_sum", function="add") == 12.345
+    assert scraped.one("arqestra_job_wait_seconds_count", function="add") == 11
+    assert scraped.one("arqestra_job_wait_seconds_sum", function="add") == 1.5
+
+
+def test_what_is_exposed_is_what_is_described() -> None:
+    fleet = Scraped(text_of(fleet_families(reading())))
+    process = Scraped(text_of(process_families(COUNTERS, [figures_of_place("0", "h", [PRESENCE])])))
+    for scraped, of in ((fleet, "fleet"), (process, "worker")):
+        exposed = {name if family.type != "counter" else f"{name}_total" for name, family in scraped.families.items()}
+        assert exposed == {name for name, metric in METRICS.items() if metric.of in (of, "both")}
+        for family in scraped.families.values():
+            metric = METRICS.get(family.name) or METRICS[f"{family.name}_total"]
+            assert (family.type, family.documentation) == (metric.kind, metric.text)
+            for sample in family.samples:
+                assert set(sample.labels) - {"le"} == set(metric.labels)
+    assert {family.name for family in silence()} == {"arqestra_up"}
+
+
+def test_names_and_labels_follow_prometheus_rules() -> None:
+    for name, metric in METRICS.items():
+        assert re.fullmatch(r"arqestra_[a-z]+(_[a-z]+)*", name)
+        assert name.endswith("_total") == (metric.kind == "counter")
+        assert not re.search(r"_(ms|milliseconds|kb|mb|minutes)(_|$)", name)
+        assert "job" not in metric.labels  # Prometheus' own label
+        assert not any("id" in label.split("_") for label in metric.labels)
+        assert metric.text.endswith(".")
+
+
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
+def test_both_formats_say_the_same_and_parse(accept: str) -> None:
+    body, content_type = exposition(fleet_families(reading()), accept)
+    scraped = Scraped(body.decode(), open_metrics=bool(accept))
+
+    assert content_type.startswith("application/openmetrics-text" if accept else "text/plain")
+    assert body.endswith(b"# EOF\n") == bool(accept)
+    plain = Scraped(text_of(fleet_families(reading())))
+    assert {(s.name, frozenset(s.labels.items())): s.value for s in scraped.samples} == {
+        (s.name, frozenset(s.labels.items())): s.value for s in plain.samples
+    }
+
+
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
+@pytest.mark.parametrize("name", ['say "hi"', "two\nlines", "back\\slash", "a|b", "조개 🐚", 'a{b="c"}', "\\n"])
+def test_any_queue_and_function_is_escaped(name: str, accept: str) -> None:
+    totals = [{**dict.fromkeys(FIGURES, 1), "run_ms_buckets": [1] * BUCKETS, "wait_ms_buckets": [1] * BUCKETS}]
+    rows = [{**row, "queue": name, "function": name} for row in totals]
+    families = fleet_families(FleetReading(rows, [SURVEY._replace(name=name)], [], [], {}))
+
+    scraped = Scraped(text_of(families, accept), open_metrics=bool(accept))
+
+    assert scraped.one("arqestra_jobs_enqueued_total", queue=name, function=name) == 1
+    assert scraped.one("arqestra_queue_paused", queue=name) == 1
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def told(**figures: float) -> Presence:
+    return msgspec.structs.replace(PRESENCE, **figures)
+
+
+def test_what_a_process_counted_stays_when_it_ends_and_its_gauges_go() -> None:
+    sums = ProcessSums(2, "h")
+    sums.hear(0, 11, {"q|f|complete": 5, "q|g|complete": 1}, told(cpu_s=2.0, redis_errors=3))
+    sums.hear(1, 12, {"q|f|complete": 7}, told())
+    sums.hear(0, 11, {"q|f|complete": 6}, told(cpu_s=2.5, redis_errors=3))  # only what has changed
+    assert sums.counters() == {"q|f|complete": 13, "q|g|complete": 1}
+
+    sums.ended(11)
+    assert sums.counters() == {"q|f|complete": 13, "q|g|complete": 1}
+    vacant, other = sums.workers()
+    assert (vacant.alive, vacant.rss_bytes, vacant.slots, vacant.host) == (False, 0, 0, "h")
+    assert (vacant.cpu_s, vacant.redis_errors) == (2.5, 3)
+    assert other.alive
+
+    sums.hear(0, 13, {"q|f|complete": 2}, told(cpu_s=0.5, redis_errors=1))
+    assert sums.counters() == {"q|f|complete": 15, "q|g|complete": 1}
+    successor = sums.workers()[0]
+    assert (successor.alive, successor.cpu_s, successor.redis_errors) == (True, 3.0, 4)
+    sums.ended(99)  # one that never told anything
+
+
+def test_two_processes_at_one_place_while_one_relieves_the_other() -> None:
+    sums = ProcessSums(1, "h")
+    sums.hear(0, 11, {"q|f|complete": 5}, told(started_ms=1, running=4, draining=True, rss_bytes=100, cpu_s=1, pid=11))
+    sums.hear(0, 12, {"q|f|complete": 1}, told(started_ms=2, running=2, rss_bytes=70, cpu_s=2, pid=12))
+
+    (place,) = sums.workers()
+
+    assert (place.pids, place.running, place.slots, place.draining) == ((11, 12), 6, 10, False)
+    assert (place.rss_bytes, place.cpu_s) == (170, 3)
+
+
+def test_a_process_that_tells_nothing_is_as_late_as_that() -> None:
+    clock = Clock()
+    sums = ProcessSums(1, "h", clock)
+    sums.hear(0, 11, {}, told(lag_ms=5))
+    assert sums.workers()[0].lag_s == 0.005
+    clock.now_s += 31
+    assert sums.workers()[0].lag_s == 30
+    sums.hear(0, 11, {}, told(lag_ms=30_000))
+    assert sums.workers()[0].lag_s == 30
