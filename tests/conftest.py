@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
 from arqestra.embedded import EmbeddedRedis
+
+# How long an example takes says nothing of the code on a machine that does other things as well.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # `make test` gives whole files to several processes, in this order: what takes longest must not begin last.
 LONGEST_FIRST = (
