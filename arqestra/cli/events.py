@@ -15,7 +15,7 @@ from .output import span
 from .progress_bar import progress_text
 from .shell import Shell, command
 
-__all__ = ("add_events",)
+__all__ = ("EventFilter", "add_events")
 
 AGAIN_AFTER_S = 1.0
 ABOUT_NO_JOB = ("worker-started", "worker-stopped", "dropped")
@@ -45,10 +45,10 @@ async def events(
     if odd:
         raise SettingsError(f"--kind: expected one of {', '.join(KINDS)}, got {min(odd)!r}")
     shell.out.note("events from now on; Ctrl-C ends")
-    await run_until_told(_follow(shell, _Filter(kind, function, shell.chosen_queue), count))
+    await run_until_told(_follow(shell, EventFilter(kind, function, shell.chosen_queue), count))
 
 
-class _Filter:
+class EventFilter:
     """Which events are wanted."""
 
     def __init__(self, kinds: list[str] | None, function: str | None, queue: str | None) -> None:
@@ -62,7 +62,7 @@ class _Filter:
         return self._function in (None, event.function) and self._queue in (None, event.queue)
 
 
-async def _follow(shell: Shell, wanted: _Filter, count: int | None) -> None:
+async def _follow(shell: Shell, wanted: EventFilter, count: int | None) -> None:
     told = 0
     while True:
         try:
@@ -93,8 +93,8 @@ def _text(event: Event) -> str:
         return "  ".join([*parts, f"{event.count:,} events were too many to be told"])
     if event.kind in ABOUT_NO_JOB:
         return "  ".join([*parts, event.worker_id])
-    parts += [f"{event.function:<12}", event.job_id, *_details(event)]
-    return "  ".join(part for part in parts if part)
+    parts += [f"{event.function:<12}", f"{event.job_id:<32}", *_details(event)]
+    return "  ".join(part for part in parts if part).rstrip()
 
 
 def _details(event: Event) -> list[str]:

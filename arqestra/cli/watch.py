@@ -34,24 +34,24 @@ async def watch_fleet(shell: Shell) -> None:
     if shell.out.as_json:
         await run_until_told(_tell(shell, fleet, history))
         return
-    screen = Screen(redacted(shell.url), fleet, history)
+    await run_until_told(_show(shell, Screen(redacted(shell.url), fleet, history)), keys=QUIT_KEYS)
+
+
+async def _show(shell: Shell, screen: Screen) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
-    with Live(screen, console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live:
-        live.refresh()
-        with _resized(live):
-            await run_until_told(_show(shell, screen, live), keys=QUIT_KEYS)
-
-
-async def _show(shell: Shell, screen: Screen, live: Live) -> None:
-    while True:
-        await _next_second()
-        try:
-            screen.fleet = await read_fleet(shell.pool, shell.chosen_queue)
-            screen.problem = ""
-            screen.history.add(screen.fleet.now_ms / 1000, screen.fleet.counted)
-        except (RedisError, OSError) as error:  # what was seen last stays, and it is tried again
-            screen.problem = f"Redis does not answer: {error}"
-        live.refresh()
+    with (
+        Live(screen, console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live,
+        _resized(live),
+    ):
+        while True:
+            await _next_second()
+            try:
+                screen.fleet = await read_fleet(shell.pool, shell.chosen_queue)
+                screen.problem = ""
+                screen.history.add(screen.fleet.now_ms / 1000, screen.fleet.counted)
+            except (RedisError, OSError) as error:  # what was seen last stays, and it is tried again
+                screen.problem = f"Redis does not answer: {error}"
+            live.refresh()
 
 
 async def _tell(shell: Shell, fleet: Fleet, history: History) -> None:
