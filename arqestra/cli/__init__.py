@@ -1,4 +1,5 @@
-"""arqestra's command line: processes (`worker`, `scheduler`, `dev`), jobs, queues, schedules, workflows, `doctor`."""
+"""arqestra's command line: processes (`worker`, `scheduler`, `dev`), jobs, queues, workers, schedules, workflows,
+statistics, events, `doctor`."""
 
 import typer
 
@@ -6,11 +7,14 @@ from .cron import cron_app
 from .dev import dev
 from .doctor import add_doctor
 from .enqueue import add_enqueue
+from .events import add_events
 from .jobs import jobs_app
 from .metrics import metrics
 from .queues import queues_app
 from .scheduler import scheduler
+from .stats import add_stats
 from .worker import worker
+from .workers import workers_app
 from .workflows import workflows_app
 
 __all__ = ("app", "main")
@@ -29,8 +33,11 @@ app.command(name="metrics")(metrics)
 add_enqueue(app)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(queues_app, name="queues")
+app.add_typer(workers_app, name="workers")
 app.add_typer(cron_app, name="cron")
 app.add_typer(workflows_app, name="workflows")
+add_stats(app)
+add_events(app)
 add_doctor(app)
 
 

@@ -9,6 +9,7 @@ from ..clock import timestamp_ms
 from ..durations import seconds_of
 from ..errors import SettingsError
 from .output import compact
+from .signatures import masked
 
 __all__ = ("ShownArguments", "duration_s", "in_line", "json_arguments", "moment", "shown", "since_ms")
 
@@ -21,11 +22,12 @@ class ShownArguments(NamedTuple):
 
 
 def shown(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ShownArguments:
-    """The arguments of a job as they may be shown.
+    """The arguments of a job as they may be shown: what is secret is masked.
 
     :param function: name of the function that they are for
     """
-    return ShownArguments(list(args), dict(kwargs))
+    shown_args, shown_kwargs = masked(function, args, kwargs)
+    return ShownArguments(list(shown_args), shown_kwargs)
 
 
 def in_line(function: str, arguments: ShownArguments, limit: int = 60) -> str:

@@ -160,9 +160,9 @@ def _took(run: ScheduleRun) -> str:
 
 
 command(cron_app, "list")(list_schedules)
-command(cron_app, "show")(show)
-command(cron_app, "run")(run)
-command(cron_app, "pause")(pause)
-command(cron_app, "resume")(resume)
-command(cron_app, "next")(next_runs)
-command(cron_app, "history")(history)
+command(cron_app, "show", of_a_queue=False)(show)
+command(cron_app, "run", of_a_queue=False)(run)
+command(cron_app, "pause", of_a_queue=False)(pause)
+command(cron_app, "resume", of_a_queue=False)(resume)
+command(cron_app, "next", of_a_queue=False)(next_runs)
+command(cron_app, "history", of_a_queue=False)(history)

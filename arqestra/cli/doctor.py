@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ..store.look import QueueSurvey, find_queues, survey
+from ..store.look import QueueSurvey, survey
 from ..store.server import read_server
 from .checks import Finding, check_queue, check_server
+from .queues import all_queues
 from .shell import Shell, command, redacted
 
 __all__ = ("add_doctor",)
@@ -35,7 +36,7 @@ async def doctor(
     cut = False
     if not any(each.level == "problem" and each.subject == "scripts" for each in findings):
         served = {queue for worker in await shell.pool.workers() if worker.alive for queue in worker.presence.queues}
-        queues, cut = ([shell.queue], False) if shell.chosen_queue else await find_queues(store)
+        queues, cut = ([shell.queue], False) if shell.chosen_queue else await all_queues(shell.pool)
         for queue in sorted({*queues, *(() if shell.chosen_queue else served)}):
             findings += check_queue(await _queue(shell, queue, registered=queue in served))
     if cut:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from ..errors import SettingsError
 from ..job import Job
+from ..redact import redacted_value
 from .arguments import duration_s, json_arguments, moment
 from .output import compact, printable
 from .shell import FAILED, TIMED_OUT, Shell, Stop, command
@@ -85,6 +86,7 @@ async def _wait(shell: Shell, job: Job[Any], limit_s: float | None) -> None:
     except Exception as error:
         _tell_failure(shell, job, error)
     else:
+        value = redacted_value(value)
         shell.out.document({"id": job.job_id, "status": "complete", "result": value})
         shell.out.line(value if isinstance(value, str) else compact(value))
 

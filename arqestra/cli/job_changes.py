@@ -1,39 +1,33 @@
-"""`arqestra jobs retry`, `abort` and `delete`: one by one, or the dead set by filter."""
+"""`arqestra jobs retry`, `abort` and `delete`: jobs of some ids, or those that a filter chooses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Literal
 
 import typer
-from arq.jobs import DeserializationError
+from arq.jobs import DeserializationError, JobResult
 
-from ..errors import ArqestraError, SettingsError
-from ..queue import DeadJob
-from .arguments import duration_s, since_ms
-from .confirm import DryRun, Yes, may
+from ..errors import ArqestraError
+from ..pool import Pool
+from ..store.dead import read_dead_result
+from ..wire import decode_result
+from .arguments import duration_s
+from .bulk import Change, Done, Target, change_jobs, chosen_filter
+from .confirm import DryRun, Yes
 from .job_view import locate
-from .shell import FAILED, TIMED_OUT, Shell, Stop, command
+from .search import MOST_ENDED, Queued
+from .shell import FAILED, TIMED_OUT, Shell, command
 
 __all__ = ("add_job_changes",)
 
 Ids = Annotated[list[str] | None, typer.Argument(help="ids of jobs", show_default=False)]
-AllDead = Annotated[bool, typer.Option("--all-dead", help="all jobs in the dead set of the queue")]
-OfFunction = Annotated[str | None, typer.Option("--function", help="with --all-dead: of that function only")]
+OfFunction = Annotated[str | None, typer.Option("--function", help="with --state: of that function only")]
 Since = Annotated[
-    str | None, typer.Option("--since", help="with --all-dead: that died since: 2h, or a time", metavar="TIME")
+    str | None,
+    typer.Option("--since", help="with --state: ended (or died, or enqueued) since: 2h ago, or a time", metavar="TIME"),
 ]
-DEAD_A_READ = 200
-
-
-class Done(NamedTuple):
-    """What became of one job.
-
-    :ivar code: 0 if it was done
-    """
-
-    id: str
-    outcome: str
-    code: int = 0
+Limit = Annotated[int | None, typer.Option("--limit", min=1, max=MOST_ENDED, help="with --state: so many at most")]
+AllDead = Annotated[bool, typer.Option("--all-dead", help="the same as --state dead")]
+NOT_KEPT = "its result is not kept any more"
 
 
 def add_job_changes(app: typer.Typer) -> None:
@@ -46,29 +40,34 @@ def add_job_changes(app: typer.Typer) -> None:
 async def retry(
     shell: Shell,
     ids: Ids = None,
-    all_dead: AllDead = False,
+    state: Annotated[
+        Literal["failed", "expired", "aborted", "dead"] | None, typer.Option(help="instead of ids: all that ended so")
+    ] = None,
     function: OfFunction = None,
     since: Since = None,
+    limit: Limit = None,
+    all_dead: AllDead = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Run jobs once more that failed, expired, were aborted or are dead, under their ids.
+    """Run jobs once more that failed, expired, were aborted or are dead, under their ids, with a first attempt.
 
-    The exit code is 1 if one of them could not be.
+    With --state those that `jobs list --state` lists, as far as their results are kept; of all queues unless --queue is
+    given (dead: of one queue). One that was run again meanwhile is left alone. The exit code is 1 if one of them could
+    not be.
     """
-    _check(ids, all_dead, function, since)
-    if all_dead:
-        await _change_dead(shell, "retry", "queued", (function, since), dry_run=dry_run, yes=yes)
-        return
-    if dry_run:
-        may(shell, f"retry {_jobs(len(ids or []))}", yes=yes, dry_run=True, document={"ids": ids})
-        return
-    await _each(shell, ids or [], _retry_one)
+    wanted = chosen_filter(ids, state, all_dead, function, since, limit)
+    change = Change("retry", "queued", _retry_one, asks=False)
+    await change_jobs(shell, change, ids, wanted, dry_run=dry_run, yes=yes)
 
 
 async def abort(
     shell: Shell,
-    ids: Annotated[list[str], typer.Argument(help="ids of jobs")],
+    ids: Ids = None,
+    state: Annotated[Queued | None, typer.Option(help="instead of ids: all of the queue that are in it")] = None,
+    function: OfFunction = None,
+    since: Since = None,
+    limit: Limit = None,
     timeout: Annotated[str, typer.Option(help="wait so long for their ends; 0 does not wait")] = "5",
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -78,121 +77,128 @@ async def abort(
     A request is kept until a worker has carried it out; workers need allow_abort_jobs=True. The exit code is 1 if one
     was not aborted because it had ended, and 3 if one has not ended in time.
     """
-    limit_s = 0.0 if timeout == "0" else duration_s(timeout, "--timeout")
-    if may(shell, f"abort {_jobs(len(ids))}", yes=yes, dry_run=dry_run, document={"ids": ids}):
-        await _each(shell, ids, lambda shell, job_id: _abort_one(shell, job_id, limit_s or 0.0))
+    limit_s = 0.0 if timeout == "0" else duration_s(timeout, "--timeout") or 0.0
+    wanted = chosen_filter(ids, state, False, function, since, limit)
+    # Each of the ids has so long; those of a filter have it together, from when the first is aborted.
+    together = None if wanted is None else _Deadline(limit_s)
+
+    async def abort_one(shell: Shell, target: Target) -> Done:
+        return await _abort_one(shell, target, limit_s, limit_s if together is None else together.left_s())
+
+    await change_jobs(shell, Change("abort", "aborted", abort_one), ids, wanted, dry_run=dry_run, yes=yes)
 
 
 async def delete(
     shell: Shell,
     ids: Ids = None,
-    all_dead: AllDead = False,
+    state: Annotated[
+        Literal["queued", "deferred", "held", "waiting", "dead", "complete", "failed", "aborted", "expired"] | None,
+        typer.Option(help="instead of ids: all that are in it or ended so"),
+    ] = None,
     function: OfFunction = None,
     since: Since = None,
+    limit: Limit = None,
+    all_dead: AllDead = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove every trace of jobs that no worker holds; with --all-dead, take jobs out of the dead set.
+    """Remove every trace of jobs that no worker holds; with --state dead, take jobs out of the dead set.
 
-    The exit code is 1 if one of them is running or is not there.
+    With --state those that `jobs list --state` lists, as far as there is something of them. The exit code is 1 if one
+    of them is running or is not there.
     """
-    _check(ids, all_dead, function, since)
-    if all_dead:
-        await _change_dead(shell, "delete", "deleted", (function, since), dry_run=dry_run, yes=yes)
-    elif may(shell, f"delete {_jobs(len(ids or []))}", yes=yes, dry_run=dry_run, document={"ids": ids}):
-        await _each(shell, ids or [], _delete_one)
+    wanted = chosen_filter(ids, state, all_dead, function, since, limit)
+    one = _discard_one if wanted is not None and wanted.state == "dead" else _delete_one
+    await change_jobs(shell, Change("delete", "deleted", one), ids, wanted, dry_run=dry_run, yes=yes)
 
 
-def _check(ids: list[str] | None, all_dead: bool, function: str | None, since: str | None) -> None:
-    if bool(ids) == all_dead:
-        raise SettingsError(f"expected ids of jobs or --all-dead, got {'both' if ids else 'neither'}")
-    if not all_dead and (function is not None or since is not None):
-        raise SettingsError("--function, --since: expected --all-dead with them")
-
-
-async def _each(shell: Shell, ids: list[str], change: Callable[[Shell, str], Awaitable[Done]]) -> None:
-    """Change one after the other, say what became of each, and end with the worst exit code."""
-    done = [await change(shell, job_id) for job_id in dict.fromkeys(ids)]
-    shell.out.document({"jobs": [{"id": each.id, "outcome": each.outcome} for each in done]})
-    for each in done:
-        shell.out.line(f"{each.id}  {each.outcome}", style="" if each.code == 0 else "red")
-    worst = max(each.code for each in done)
-    if worst:
-        raise typer.Exit(worst)
-
-
-async def _retry_one(shell: Shell, job_id: str) -> Done:
-    queue = await locate(shell.pool, job_id, shell.chosen_queue)
+async def _retry_one(shell: Shell, target: Target) -> Done:
     try:
-        await shell.pool.job(job_id, queue=queue).retry()
+        if target.ended is not None and (changed := await _changed(shell.pool, target)):
+            return Done(target.id, changed, FAILED)
+        queue = target.queue or await locate(shell.pool, target.id, None)
+        await shell.pool.job(target.id, queue=queue).retry()
     except DeserializationError:
-        return Done(job_id, f"not {shell.pool.serializer.name}: see --serializer", FAILED)
+        return Done(target.id, f"not {shell.pool.serializer.name}: see --serializer", FAILED)
     except ArqestraError as error:
-        return Done(job_id, str(error).removeprefix(f"job {job_id}: "), FAILED)
-    return Done(job_id, "queued")
+        return Done(target.id, str(error).removeprefix(f"job {target.id}: "), FAILED)
+    return Done(target.id, "queued")
 
 
-async def _abort_one(shell: Shell, job_id: str, limit_s: float) -> Done:
-    queue = await locate(shell.pool, job_id, shell.chosen_queue)
-    if limit_s == 0:
-        state = await shell.pool.store.abort(job_id, queue)
-        if state in ("ended", "missing"):
-            return Done(job_id, "had ended" if state == "ended" else "there is no such job", FAILED)
-        return Done(job_id, f"asked for; it is {state}")
+async def _delete_one(shell: Shell, target: Target) -> Done:
+    queue = target.queue or await locate(shell.pool, target.id, None)
     try:
-        aborted = await shell.pool.job(job_id, queue=queue).abort(timeout=limit_s)
-    except TimeoutError:
-        return Done(job_id, f"asked for, not carried out within {limit_s:g} s", TIMED_OUT)
-    return Done(job_id, "aborted") if aborted else Done(job_id, "had ended, or is unknown", FAILED)
-
-
-async def _delete_one(shell: Shell, job_id: str) -> Done:
-    queue = await locate(shell.pool, job_id, shell.chosen_queue)
-    state = await shell.pool.store.delete(job_id, queue)
+        if target.ended is not None and (changed := await _changed(shell.pool, target)):
+            return Done(target.id, changed, FAILED)
+    except DeserializationError:
+        pass  # whatever it is, it has ended
+    state = await shell.pool.store.delete(target.id, queue, ended=target.ended is not None)
     if state == "deleted":
-        return Done(job_id, "deleted")
-    return Done(job_id, "running: abort it first" if state == "running" else "there is no such job", FAILED)
+        return Done(target.id, "deleted")
+    if state == "missing":
+        return Done(target.id, "there is no such job", FAILED)
+    return Done(target.id, "running: abort it first" if state == "running" else "it was run again since", FAILED)
 
 
-async def _change_dead(
-    shell: Shell, verb: str, past: str, wanted: tuple[str | None, str | None], *, dry_run: bool, yes: bool
-) -> None:
-    """Retry or discard the jobs of the dead set that fit a filter."""
-    function, since = wanted
-    queue = shell.pool.queue(shell.queue)
-    ids = await _dead_ids(shell, function, since_ms(since))
-    of = "" if function is None else f" of function {function}"
-    what = f"{verb} {len(ids):,} dead {'job' if len(ids) == 1 else 'jobs'}{of} of queue {shell.queue}"
-    facts: dict[str, Any] = {"queue": shell.queue, "count": len(ids)}
-    if not ids and not dry_run:
-        shell.out.document({**facts, "outcome": past, "count": 0})
-        shell.out.line(f"no such job in the dead set of queue {shell.queue}")
-        return
-    if not may(shell, what, yes=yes, dry_run=dry_run, document=facts):
-        return
-    count = await (queue.retry_dead(ids) if verb == "retry" else queue.discard_dead(ids))
-    shell.out.document({**facts, "outcome": past, "count": count})
-    shell.out.line(f"{count:,} {past}")
-    if count < len(ids):
-        raise Stop(f"{len(ids) - count:,} were not: they were changed meanwhile, or do not decode", FAILED)
+async def _discard_one(shell: Shell, target: Target) -> Done:
+    if await shell.pool.store.discard(target.queue or shell.queue, [target.id]):
+        return Done(target.id, "deleted")
+    return Done(target.id, "it is not dead any more", FAILED)
 
 
-async def _dead_ids(shell: Shell, function: str | None, oldest_ms: int | None) -> list[str]:
-    queue = shell.pool.queue(shell.queue)
-    found: list[str] = []
-    offset = 0
-    while jobs := await queue.dead(offset=offset, limit=DEAD_A_READ):
-        offset += len(jobs)
-        found += [job.job_id for job in jobs if _fits(job, function, oldest_ms)]
-        await asyncio.sleep(0)  # decoding 10,000 results takes a while: let Ctrl-C in
-    return found
+async def _changed(pool: Pool, target: Target) -> str:
+    """Why a job is not any more the one that was chosen by how it ended; "" if it is. Each run has its own enqueue.
+
+    The changes themselves check once more, in Redis, that it has not been changed since.
+
+    :raises DeserializationError: another serializer wrote it
+    """
+    assert target.ended is not None
+    kept = await _kept_result(pool, target)
+    if kept is None:
+        return NOT_KEPT
+    same = int(kept.enqueue_time.timestamp() * 1000) == int(target.ended.enqueued.timestamp() * 1000)
+    return "" if same and kept.function == target.ended.function else "it was run again since"
 
 
-def _fits(job: DeadJob, function: str | None, oldest_ms: int | None) -> bool:
-    if function is not None and job.function != function:
-        return False
-    return oldest_ms is None or job.died.timestamp() * 1000 >= oldest_ms
+async def _kept_result(pool: Pool, target: Target) -> JobResult | None:
+    queue = target.queue or pool.default_queue_name
+    sighting = await pool.store.peek(target.id, queue)
+    data = sighting.result or await read_dead_result(pool, pool.store.keys, queue, target.id)
+    if not data:
+        return None
+    result, _ = decode_result(pool.serializer, data)
+    return result
 
 
-def _jobs(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"
+class _Deadline:
+    """A time by which all is to be done, from the first time that it is asked for.
+
+    :param limit_s: seconds
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._end_s: float | None = None
+
+    def left_s(self) -> float:
+        now_s = asyncio.get_running_loop().time()
+        if self._end_s is None:
+            self._end_s = now_s + self._limit_s
+        return max(0.0, self._end_s - now_s)
+
+
+async def _abort_one(shell: Shell, target: Target, limit_s: float, left_s: float) -> Done:
+    """:param left_s: of the time that it may take"""
+    queue = target.queue or await locate(shell.pool, target.id, None)
+    late = Done(target.id, f"asked for, not carried out within {limit_s:g} s", TIMED_OUT)
+    if left_s == 0:
+        state = await shell.pool.store.abort(target.id, queue)
+        if state in ("ended", "missing"):
+            return Done(target.id, "had ended" if state == "ended" else "there is no such job", FAILED)
+        return late if limit_s else Done(target.id, f"asked for; it is {state}")
+    try:
+        aborted = await shell.pool.job(target.id, queue=queue).abort(timeout=left_s)
+    except TimeoutError:
+        return late
+    return Done(target.id, "aborted") if aborted else Done(target.id, "had ended, or is unknown", FAILED)

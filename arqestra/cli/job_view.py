@@ -135,8 +135,10 @@ async def locate(pool: Pool, job_id: str, chosen_queue: str | None) -> str:
     default = pool.default_queue_name
     found = await queue_of(pool.store, job_id, [default])
     if found is None and (await pool.store.peek(job_id, default)).result is None:
-        queues, _ = await find_queues(pool.store)
-        found = await queue_of(pool.store, job_id, queues)
+        found = await queue_of(pool.store, job_id, await pool.used_queues())
+        if found is None:
+            queues, _ = await find_queues(pool.store)
+            found = await queue_of(pool.store, job_id, queues)
     return found or default
 
 

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ("Output", "ago", "compact", "iso", "printable", "span", "when")
+__all__ = ("Output", "ago", "compact", "iso", "megabytes", "printable", "span", "style_of", "when")
 
 WIDTH_OF_A_FILE = 200  # where no terminal says how wide it is: ids must not be broken
 _COLOURS = {
     **{"running": "blue", "complete": "green", "ok": "green", "failed": "red", "dead": "red", "problem": "red"},
     **{"warning": "yellow", "paused": "yellow", "aborted": "yellow", "expired": "yellow", "held": "yellow"},
     **{"cancelled": "yellow", "upstream_failed": "red", "deferred": "cyan"},
+    **{"working": "green", "draining": "yellow", "gone": "red", "not kept": "yellow"},
 }
 
 
@@ -37,12 +38,23 @@ class Output:
     def document(self, value: Any) -> None:
         """The JSON document, if that is what is wanted."""
         if self.as_json:
-            sys.stdout.write(_json(value) + "\n")
+            sys.stdout.write(msgspec.json.format(_encoded(value), indent=2).decode() + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line for people."""
         if not self.as_json:
             self._console.print(Text(printable(text, lines=True), style=style), soft_wrap=True)
+
+    def tell(self, value: Any, text: str, style: str = "") -> None:
+        """One of many things that are said as they come: a JSON document on a line of its own, or a line for people.
+
+        :raises BrokenPipeError: nobody reads it any more
+        """
+        if self.as_json:
+            sys.stdout.write(_encoded(value).decode() + "\n")
+        else:
+            self.line(text, style)
+        sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """A remark for people that is not part of the result: on stderr."""
@@ -84,7 +96,12 @@ class Output:
 
 def _cell(value: Any) -> Text:
     text = "" if value is None else printable(str(value))
-    return Text(text, style=_COLOURS.get(text, ""))
+    return Text(text, style=style_of(text))
+
+
+def style_of(word: str) -> str:
+    """The colour of a state."""
+    return _COLOURS.get(word, "")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -102,13 +119,12 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
 
-def _json(value: Any) -> str:
+def _encoded(value: Any) -> bytes:
     """JSON of a value; what JSON has no form for is given as text."""
     try:
-        data = msgspec.json.encode(value, enc_hook=_as_text)
+        return msgspec.json.encode(value, enc_hook=_as_text)
     except (TypeError, ValueError, msgspec.MsgspecError):
-        data = msgspec.json.encode(_without_oddities(value))
-    return msgspec.json.format(data, indent=2).decode()
+        return msgspec.json.encode(_without_oddities(value))
 
 
 def _as_text(value: Any) -> Any:
@@ -188,3 +204,8 @@ def span(length_ms: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24} d"
+
+
+def megabytes(size_bytes: int) -> str:
+    """Memory for people."""
+    return f"{size_bytes / 2**20:,.0f} MB"

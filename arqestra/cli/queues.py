@@ -4,12 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ..pool import Pool
 from ..store.look import QueueSurvey, find_queues, survey
 from .confirm import DryRun, Yes, may
 from .output import iso, span
 from .shell import FAILED, Shell, Stop, command
 
-__all__ = ("queues_app",)
+__all__ = ("all_queues", "queues_app")
 
 queues_app = typer.Typer(no_args_is_help=True, help="Look at queues; pause, resume and purge them.")
 Names = Annotated[list[str] | None, typer.Argument(help="names of queues; default that of --queue", show_default=False)]
@@ -18,10 +19,10 @@ Names = Annotated[list[str] | None, typer.Argument(help="names of queues; defaul
 async def list_queues(shell: Shell) -> None:
     """List queues with their jobs by state; with --queue that one alone.
 
-    Redis has no list of queues: those that hold jobs, have dead ones, schedules or waiting workers, or are paused, are
-    found among 100,000 keys.
+    These are the queues that were used or served in the last 30 days, and those that only stock arq knows and leave a
+    trace among the first 100,000 keys of this Redis.
     """
-    names, cut = ([shell.queue], False) if shell.chosen_queue else await find_queues(shell.pool.store)
+    names, cut = ([shell.queue], False) if shell.chosen_queue else await all_queues(shell.pool)
     found = [await survey(shell.pool.store, name) for name in names]
     shell.out.document({"queues": [_document(each) for each in found], "cut": cut})
     if found:
@@ -33,7 +34,15 @@ async def list_queues(shell: Shell) -> None:
     else:
         shell.out.line("no queue holds a job")
     if cut:
-        shell.out.note("this Redis has more than 100,000 keys: there may be more queues; name one by --queue")
+        shell.out.note(
+            "this Redis has more than 100,000 keys: queues that only stock arq uses may be missing; name one by --queue"
+        )
+
+
+async def all_queues(pool: Pool) -> tuple[list[str], bool]:
+    """Queues that there are, and whether some of stock arq may be missing: those are searched for among some keys."""
+    found, cut = await find_queues(pool.store)
+    return sorted({*found, *await pool.used_queues()}), cut
 
 
 def _row(each: QueueSurvey) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from ..keys import DEFAULT_QUEUE
 from ..pool import Pool
 from ..serializers import serializer_of
 from .output import Output
+from .signatures import learn_signatures
 
 __all__ = ("FAILED", "TIMED_OUT", "USAGE", "Shell", "Stop", "command", "quiet_logging", "redacted", "redis_url_of")
 
@@ -45,7 +46,21 @@ QueueName = Annotated[
     str | None, typer.Option("--queue", "-q", envvar="ARQESTRA_QUEUE", help=f"queue (default: {DEFAULT_QUEUE})")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
-COMMON = {"redis_url": RedisUrl, "serializer": SerializerName, "queue": QueueName, "as_json": AsJson}
+SettingsClass = Annotated[
+    str | None,
+    typer.Option(
+        "--settings",
+        envvar="ARQESTRA_SETTINGS",
+        help="settings class of the workers, as worker.WorkerSettings: masks secret arguments by their parameters",
+    ),
+]
+COMMON = {
+    "redis_url": RedisUrl,
+    "serializer": SerializerName,
+    "settings": SettingsClass,
+    "queue": QueueName,
+    "as_json": AsJson,
+}
 
 
 class Stop(Exception):
@@ -78,11 +93,16 @@ class Shell:
         return self.chosen_queue or DEFAULT_QUEUE
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., Awaitable[None]]], Any]:
+def command(
+    app: typer.Typer, name: str, *, of_a_queue: bool = True, **settings: Any
+) -> Callable[[Callable[..., Awaitable[None]]], Any]:
     """Makes an async function a command: its first parameter is the `Shell`, the others are the command's own options.
 
     The options of `COMMON` come after them.
+
+    :param of_a_queue: the command has `--queue`
     """
+    shared = {each: hint for each, hint in COMMON.items() if of_a_queue or each != "queue"}
 
     def register(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         own = list(inspect.signature(function).parameters.values())[1:]
@@ -90,13 +110,13 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
 
         @functools.wraps(function)
         def run(**options: Any) -> None:
-            common = {each: options.pop(each) for each in COMMON}
+            common = {each: options.pop(each, None) for each in COMMON}
             with errors_as_exit_codes(common["redis_url"]):
                 asyncio.run(_within_shell(function, options, **common))
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [each.replace(kind=keyword, annotation=hints[each.name]) for each in own]
-        for each, annotation in COMMON.items():
+        for each, annotation in shared.items():
             default = False if each == "as_json" else None
             parameters.append(inspect.Parameter(each, keyword, default=default, annotation=annotation))
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -114,16 +134,18 @@ async def _within_shell(
     *,
     redis_url: str | None,
     serializer: str | None,
+    settings: str | None,
     queue: str | None,
     as_json: bool,
 ) -> None:
     quiet_logging()
+    learn_signatures(settings)
     chosen = serializer_of(serializer) if serializer is not None else None
     url = redis_url_of(redis_url)
-    settings = settings_of(url)
+    connection = settings_of(url)
     try:
         pool = await create_pool(
-            settings, retry=settings.conn_retries, serializer=chosen, default_queue_name=queue or DEFAULT_QUEUE
+            connection, retry=connection.conn_retries, serializer=chosen, default_queue_name=queue or DEFAULT_QUEUE
         )
     except (RedisError, OSError) as error:
         raise _unreachable(url, error) from None

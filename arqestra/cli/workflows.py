@@ -26,10 +26,15 @@ async def list_workflows(
     ended: Annotated[bool, typer.Option("--ended", help="those that have ended and are kept")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="how many at most")] = 50,
 ) -> None:
-    """List flows that run, the latest first. A workflow that no worker has begun yet is a job: see `jobs list`."""
+    """List flows that run, the latest first; with --queue those with jobs of it.
+
+    A workflow that no worker has begun yet is a job: see `jobs list`.
+    """
     ids = await list_flows(shell.pool.store, ended=ended, limit=limit)
     records = [(flow_id, await read_flow(shell.pool.store, flow_id)) for flow_id in ids]
     flows = [(record, await _document(shell, flow_id, record)) for flow_id, record in records if record is not None]
+    if shell.chosen_queue is not None:
+        flows = [(record, document) for record, document in flows if shell.chosen_queue in document["queues"]]
     shell.out.document({"workflows": [document for _, document in flows]})
     if not flows:
         shell.out.line("no flow has ended that is kept" if ended else "no flow runs")
@@ -176,6 +181,6 @@ def _now_ms(shell: Shell) -> int:
 
 
 command(workflows_app, "list")(list_workflows)
-command(workflows_app, "show")(show)
-command(workflows_app, "cancel")(cancel)
+command(workflows_app, "show", of_a_queue=False)(show)
+command(workflows_app, "cancel", of_a_queue=False)(cancel)
 command(workflows_app, "retry")(retry)

@@ -1,5 +1,6 @@
 """Looking at queues, for people: bounded looks at their sorted sets, and which queues there are. Nothing is changed."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from arq.constants import health_check_key_suffix
@@ -17,6 +18,7 @@ __all__ = (
     "browse",
     "find_queues",
     "queue_of",
+    "results_kept",
     "survey",
     "trace_of",
 )
@@ -27,6 +29,7 @@ KEYS_A_SCAN = 1_000
 MOST_SCANS = 100
 MOST_QUEUES = 1_000
 MEMBERS_TRIED = 3
+RESULTS_A_CALL = 1_000
 
 
 class QueueEntry(NamedTuple):
@@ -209,6 +212,30 @@ async def queue_of(store: Store, job_id: str, queues: list[str]) -> str | None:
         if queued is not None or dead is not None:
             return queue
     return None
+
+
+async def results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether the result of each job is still kept, as its own or in the dead set.
+
+    :param jobs: queues and ids
+    """
+    kept: list[bool] = []
+    for first in range(0, len(jobs), RESULTS_A_CALL):
+        kept += await _results_kept(store, jobs[first : first + RESULTS_A_CALL])
+    return kept
+
+
+async def _results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[bool]:
+    async def read(_: bool) -> list[Any]:
+        async with store.redis.pipeline(transaction=False) as pipe:
+            for queue, job_id in jobs:
+                pipe.exists(store.keys.result(job_id))
+                pipe.hexists(store.keys.dead_results(queue), job_id)
+            replies: list[Any] = await pipe.execute()
+            return replies
+
+    replies = await with_retries(read)
+    return [bool(own or dead) for own, dead in zip(replies[::2], replies[1::2], strict=True)]
 
 
 async def trace_of(store: Store, queue: str, job_id: str) -> JobTrace:

@@ -156,12 +156,18 @@ class Store:
         """This worker waits no longer for jobs of the queue."""
         await self._run(self._call("leave", queue, worker_id))
 
-    async def delete(self, job_id: str, queue: str) -> Literal["running", "deleted", "missing"]:
-        """Remove every trace of a job that no worker holds."""
+    async def delete(
+        self, job_id: str, queue: str, *, ended: bool = False
+    ) -> Literal["running", "again", "deleted", "missing"]:
+        """Remove every trace of a job that no worker holds.
+
+        :param ended: only if it has ended; "again" if it is in its queue
+        """
+        only_ended = "1" if ended else "0"
         reply = await with_retries(
-            lambda resent: self._run(self._call("delete", queue, job_id, "1" if resent else "0"))
+            lambda resent: self._run(self._call("delete", queue, job_id, "1" if resent else "0", only_ended))
         )
-        return cast(Literal["running", "deleted", "missing"], reply[0].decode())
+        return cast(Literal["running", "again", "deleted", "missing"], reply[0].decode())
 
     async def requeue(
         self, job_id: str, queue: str, result: bytes, payload: bytes, priority: int = 0

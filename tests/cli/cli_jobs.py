@@ -23,12 +23,39 @@ async def nap(ctx: dict[Any, Any], seconds: float = 60) -> None:
     await asyncio.sleep(seconds)
 
 
+@job
+async def count_to(ctx: Any, total: int) -> None:
+    """Tells that one is done, and waits."""
+    ctx.log("begins")
+    ctx.progress(1, total, "one")
+    await asyncio.sleep(60)
+
+
+@job
+async def wait_for_key(ctx: dict[Any, Any], key: str) -> None:
+    while not await ctx["redis"].exists(key):  # noqa: ASYNC110 - what is waited for is in Redis
+        await asyncio.sleep(0.01)
+
+
+@job
+async def log_lines(ctx: Any, key: str) -> None:
+    """Logs a line, and another one when there is a key."""
+    ctx.log("first")
+    await wait_for_key.coroutine(ctx, key)
+    ctx.log("last")
+
+
+@job
+async def login(ctx: dict[Any, Any], user: str, password: str) -> dict[str, str]:
+    return {"user": user, "session_token": "s3cret"}
+
+
 @workflow
 async def order(flow: Flow, number: int) -> int:
     return await flow.run(double.s(number))
 
 
-ALL = [double, fail, nap, order]
+ALL = [double, fail, nap, count_to, wait_for_key, log_lines, login, order]
 
 
 @worker_settings

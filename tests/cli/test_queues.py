@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arqestra import Pool, Worker
-from tests.cli.conftest import CommandLine, plain
+from tests.cli.conftest import CommandLine, plain, until
 
 
 async def test_queues_are_found_and_counted(arqestra: CommandLine, pool: Pool) -> None:
@@ -61,3 +61,20 @@ async def test_purge_asks_first(arqestra: CommandLine, pool: Pool) -> None:
     again = await arqestra("queues", "purge", "arq:queue")
     assert (done.code, done.out) == (0, "3 deleted\n")
     assert (again.code, again.out) == (0, "queue arq:queue holds no job that could be deleted\n")
+
+
+async def test_a_queue_that_was_used_is_listed_without_a_trace_of_jobs(arqestra: CommandLine, pool: Pool) -> None:
+    job = await pool.enqueue_job("double", _queue_name="mail")
+    assert job is not None
+    await until(lambda: _is_known(pool, "mail"))
+    await job.delete()
+    await pool.zadd("stock", {"job": 1})
+    await pool.set(pool.store.keys.job("job"), b"of stock arq")
+
+    found = (await arqestra("queues", "list", "--json")).document["queues"]
+
+    assert [(each["queue"], each["due"]) for each in found] == [("mail", 0), ("stock", 1)]
+
+
+async def _is_known(pool: Pool, queue: str) -> bool:
+    return queue in await pool.used_queues()

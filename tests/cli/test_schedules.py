@@ -57,3 +57,15 @@ async def test_a_schedule_that_is_not_there(arqestra: CommandLine) -> None:
         ran = await arqestra("cron", *words)
         assert (ran.code, ran.out) == (1, "")
         assert "got 'x', which is none" in ran.err
+
+
+async def test_queue_filters_the_list_and_is_no_option_of_the_others(arqestra: CommandLine, pool: Pool) -> None:
+    await pool.schedules.upsert(schedule("* * * * *", "double", name="often"))
+    await pool.schedules.upsert(schedule("* * * * *", "double", name="mails", queue="mail"))
+
+    listed = (await arqestra("cron", "list", "--queue", "mail", "--json")).document["schedules"]
+    assert [each["name"] for each in listed] == ["mails"]
+    for words in (("show",), ("run",), ("pause",), ("resume",), ("next",), ("history",)):
+        ran = await arqestra("cron", *words, "often", "--queue", "mail")
+        assert ran.code == 2
+        assert "No such option" in ran.err

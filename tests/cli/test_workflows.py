@@ -58,3 +58,11 @@ async def test_a_flow_that_is_not_there(arqestra: CommandLine) -> None:
         assert (ran.code, ran.out) == (1, "")
         assert "there is no flow 'x'" in ran.err
     assert (await arqestra("workflows", "list")).out == "no flow runs\n"
+
+
+async def test_queue_chooses_flows(arqestra: CommandLine, pool: Pool) -> None:
+    await pool.enqueue_flow(double.s(1).set(queue="mail") | double.s(), flow_id="mails")
+
+    for queue, ids in (("mail", ["mails"]), ("nobodys", [])):
+        listed = (await arqestra("workflows", "list", "--queue", queue, "--json")).document["workflows"]
+        assert [each["id"] for each in listed] == ids

@@ -67,3 +67,15 @@ async def test_the_deletion_is_announced_to_those_who_wait_for_the_result(scene:
     async with Ear(scene.redis, [KEYS.done_channel("a")]) as ear:
         await scene.store.delete("a", QUEUE)
         assert await ear.heard() == {KEYS.done_channel("a"): [""]}
+
+
+async def test_only_if_it_has_ended(scene: Scene) -> None:
+    await scene.enqueue("a")
+    before = await scene.keys()
+    assert await scene.store.delete("a", QUEUE, ended=True) == "again"
+    assert await scene.keys() == before
+
+    worker = scene.worker()
+    await worker.finish(await worker.claim_one(), "dead")
+    assert await scene.store.delete("a", QUEUE, ended=True) == "deleted"
+    assert await scene.keys() == set()

@@ -2,7 +2,8 @@
 --
 -- KEYS  1: queue
 -- ARGV  1: time in ms or ''   2: job id   3: '1' if this call may have been made before and its reply was lost
--- RETURNS  'running' nothing was done | 'deleted' | 'missing'
+--       4: '1' if it is to be deleted only if it has ended
+-- RETURNS  'running' nothing was done | 'again' nothing was done, it has not ended | 'deleted' | 'missing'
 -- EVENTS   a node of a flow ends as aborted
 
 -- @include _clock
@@ -21,6 +22,9 @@ if lease then
   if lease_end > now and call('ZSCORE', queue, id) then
     return 'running'
   end
+end
+if ARGV[4] == '1' and call('ZSCORE', queue, id) then
+  return 'again'
 end
 local due_queues = {}
 local removed = erase(queue, id, now, due_queues)

@@ -1,0 +1,46 @@
+"""What is secret among the arguments of jobs: judged by their parameters where the workers' settings class is given.
+
+Without it the command line knows no function: positional arguments are judged by the keys and fields in them alone.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from arq.utils import import_string
+
+from ..errors import SettingsError
+from ..redact import Redactor, redacted, redactor_of
+
+__all__ = ("learn_signatures", "masked")
+
+_redactors: dict[str, Redactor] = {}
+
+
+def learn_signatures(settings: str | None) -> None:
+    """Know the functions of a settings class, and no others.
+
+    :param settings: its import string, relative to the current folder; None for none
+    :raises SettingsError: there is no such class
+    """
+    _redactors.clear()
+    if settings is None:
+        return
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        functions = import_string(settings).functions
+        for each in functions:
+            function = import_string(each) if isinstance(each, str) else each
+            target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
+            name = getattr(function, "name", None) or target.__qualname__
+            _redactors[name] = getattr(function, "redactor", None) or redactor_of(target)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {error}") from None
+
+
+def masked(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments with what is secret in them masked."""
+    redactor = _redactors.get(function)
+    return redacted(args, kwargs) if redactor is None else redactor.redacted(args, kwargs)
