@@ -10,7 +10,7 @@ PROCESSES ?= 3
 # The tests start hundreds of processes; without bytecode each of them would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run send test check lint types imports bench bench-schedules chaos long metrics-check conformance clean
+.PHONY: help install run send test check lint types imports bench bench-schedules bench-observation chaos long metrics-check conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench: $(STAMP)  ## ours and the peers in one run: a table, JSON and a chart
 
 bench-schedules: $(STAMP)  ## what firing schedules costs: lateness, and 10,000 schedules of one tick a minute
 	$(BIN)/python -m benchmarks.schedules
+
+bench-observation: $(STAMP)  ## what statistics, recent jobs and the registry cost: no-op throughput with them and without
+	$(BIN)/python -m benchmarks.observation
 
 clean:  ## remove the virtual environment and everything generated
 	rm -rf $(VENV) benchmarks/.envs benchmarks/out data

@@ -5,12 +5,11 @@ newest of them for the lists of recent jobs. Of a function that ends thousands o
 a list holds, and of what went well no more than a reader can want to see of a second.
 """
 
-from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from ..ended import ENDED_STATES, Failure, encode_ended
-from ..histogram import BOUNDS_MS, BUCKETS
+from ..histogram import bucket_of
 from ..outcome import State
 from ..store.recent import EndedList, write_recent
 from ..store.statistics import RUN_BUCKET, WAIT_BUCKET
@@ -35,35 +34,25 @@ Entry = tuple[int, str, int, int, int, str, Failure | None]
 class Account:
     """The attempts of one function that came to one outcome, since the last time that they were written.
 
+    An attempt costs three appends; what they come to is worked out when they are written.
+
     :param queue, function: under which they are counted
     :param state: the outcome
     """
 
-    __slots__ = (
-        "figure",
-        "function",
-        "longest_ms",
-        "newest",
-        "number",
-        "queue",
-        "run_counts",
-        "run_ms",
-        "wait_counts",
-        "wait_ms",
-    )
+    __slots__ = ("figure", "function", "newest", "queue", "runs_ms", "waits_ms")
 
     def __init__(self, queue: str, function: str, state: State) -> None:
         self.queue, self.function = queue, function
         self.figure = _COUNTS_AS[state]
         listed = MOST_COMPLETE if state is State.COMPLETE else ENDED_STATES[self.figure]
         self.newest: deque[Entry] = deque(maxlen=0 if state in _NOT_LISTED else listed)
-        self.clear()
+        self.runs_ms: list[int] = []
+        self.waits_ms: list[int] = []
 
     def clear(self) -> None:
         """Begin anew."""
-        self.number = self.run_ms = self.wait_ms = self.longest_ms = 0
-        self.run_counts = [0] * BUCKETS
-        self.wait_counts = [0] * BUCKETS
+        self.runs_ms, self.waits_ms = [], []
         self.newest.clear()
 
     def take(self, run_ms: int, wait_ms: int, entry: Entry) -> None:
@@ -72,24 +61,21 @@ class Account:
         :param run_ms: ms that it ran
         :param wait_ms: ms from due to start
         """
-        self.number += 1
-        self.run_ms += run_ms
-        self.wait_ms += wait_ms
-        if run_ms > self.longest_ms:
-            self.longest_ms = run_ms
-        self.run_counts[bisect_left(BOUNDS_MS, run_ms)] += 1
-        self.wait_counts[bisect_left(BOUNDS_MS, wait_ms)] += 1
+        self.runs_ms.append(run_ms)
+        self.waits_ms.append(wait_ms)
         self.newest.append(entry)
 
     def figures(self) -> Iterator[tuple[str, int]]:
         """What is counted, and how much of it."""
-        yield self.figure, self.number
-        yield "run_ms_total", self.run_ms
-        yield "wait_ms_total", self.wait_ms
-        for bucket, counts in ((RUN_BUCKET, self.run_counts), (WAIT_BUCKET, self.wait_counts)):
-            for place, count in enumerate(counts):
-                if count:
-                    yield f"{bucket}{place}", count
+        yield self.figure, len(self.runs_ms)
+        yield "run_ms_total", sum(self.runs_ms)
+        yield "wait_ms_total", sum(self.waits_ms)
+        for bucket, lengths_ms in ((RUN_BUCKET, self.runs_ms), (WAIT_BUCKET, self.waits_ms)):
+            counts: Counter[int] = Counter()
+            for length_ms, count in Counter(lengths_ms).items():  # most are of few lengths
+                counts[bucket_of(length_ms)] += count
+            for place, count in sorted(counts.items()):
+                yield f"{bucket}{place}", count
 
 
 class Accounts:
@@ -124,7 +110,7 @@ class Accounts:
         for field, amount in self._events.items():
             sums[field] = sums.get(field, 0) + amount
         for account in self._accounts.values():
-            if account.number:
+            if account.runs_ms:
                 _add(account, sums)
         return sums
 
@@ -133,7 +119,7 @@ class Accounts:
         sums, self._events = self._events, {}
         maxima: dict[str, int] = {}
         for account in self._accounts.values():
-            if account.number:
+            if account.runs_ms:
                 self._settle(account, sums, maxima)
         for field, amount in sums.items():
             self._settled[field] = self._settled.get(field, 0) + amount
@@ -149,7 +135,7 @@ class Accounts:
         """Take out of an account what is to be written."""
         _add(account, sums)
         longest = field_of(account.queue, account.function, "run_ms_max")
-        maxima[longest] = max(account.longest_ms, maxima.get(longest, 0))
+        maxima[longest] = max(max(account.runs_ms), maxima.get(longest, 0))
         if account.newest:
             encoded = self._encoded(account.newest)
             self._list(account.queue, EndedList(account.figure, account.function, encoded))

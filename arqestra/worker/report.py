@@ -21,6 +21,7 @@ __all__ = ("report", "report_refusal", "report_start")
 logger = logging.getLogger("arq.worker")
 DELAY_WORTH_SAYING_MS = 1200
 UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.RENEWED)
+COMPLETE = State.COMPLETE  # an `Enum` finds its members in Python
 AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
 
 
@@ -47,7 +48,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     run_ms = attempt.ended_ms - attempt.started_ms
     state = outcome.state
     _count(worker, attempt, outcome)
-    if state is State.COMPLETE:
+    if state is COMPLETE:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
     elif state is State.FAILED:
@@ -85,7 +86,7 @@ def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
 
 def _count(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     state = outcome.state
-    if state is State.COMPLETE:
+    if state is COMPLETE:
         worker.jobs_complete += 1
     elif state in AGAIN:
         worker.jobs_retried += 1
@@ -93,7 +94,7 @@ def _count(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
         worker.jobs_failed += 1
     else:
         return
-    attempt.ended = (state, None if state is State.COMPLETE else _failure_of(outcome))
+    attempt.ended = (state, None if state is COMPLETE else _failure_of(outcome))
 
 
 def _failure_of(outcome: Outcome) -> Failure | None:
