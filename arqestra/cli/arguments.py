@@ -92,7 +92,10 @@ def moment(text: str | None, option: str) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise SettingsError(f"{option}: expected a time such as 2026-12-24T18:00 or ...+01:00, got {text!r}") from None
-    return found.astimezone() if found.tzinfo is None else found
+    try:
+        return found.astimezone() if found.tzinfo is None else found
+    except (OverflowError, ValueError):  # the first or last day that there is, elsewhere
+        raise SettingsError(f"{option}: expected a time that a clock can show, got {text!r}") from None
 
 
 def since_ms(text: str | None) -> int | None:
@@ -110,6 +113,6 @@ def since_ms(text: str | None) -> int | None:
         except SettingsError:
             raise SettingsError(f"--since: expected a length such as 2h or a time in ISO 8601, got {text!r}") from None
         assert length_s is not None
-        return timestamp_ms() - int(length_s * 1000)
+        return max(0, timestamp_ms() - int(length_s * 1000))
     assert found is not None
-    return int(found.timestamp() * 1000)
+    return max(0, int(found.timestamp() * 1000))

@@ -177,13 +177,16 @@ async def _chosen(shell: Shell, wanted: Filter) -> Chosen:
             limit=MOST_ENDED,
         )
         if more:
-            shell.out.note(f"these are the newest {MOST_ENDED:,}; there are more")
-        newest = {job.job_id: (job, kept) for job, kept in reversed(found)}  # of a job that failed twice: the latest
-        kept = [Target(job.job_id, job.queue, job) for job, kept in newest.values() if kept]
-        return Chosen(kept[:limit], shell.chosen_queue, len(newest) - len(kept))
+            shell.out.note(f"these are the newest {MOST_ENDED:,}; there may be more")
+        latest: dict[str, tuple[EndedJob, bool]] = {}
+        for job, kept in found:  # of a job that failed twice: the latest
+            latest.setdefault(job.job_id, (job, kept))
+        targets = [Target(job.job_id, job.queue, job) for job, kept in latest.values() if kept]
+        not_kept = len(latest) - len(targets)
+        return Chosen(targets[:limit][::-1], shell.chosen_queue, not_kept)  # those that ended first are the first
     search = Search(shell.pool, shell.queue, wanted.function, oldest_ms)
     rows = search.dead() if wanted.state == "dead" else search.queued(wanted.state, 0, most=None)
-    targets: list[Target] = []
+    targets = []
     async for row in rows:
         targets.append(Target(row.id, shell.queue))
         if len(targets) == limit:

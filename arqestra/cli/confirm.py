@@ -1,6 +1,10 @@
 """Asking before something is destroyed."""
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +33,21 @@ def may(shell: Shell, what: str, *, yes: bool, dry_run: bool, document: Any = No
         return True
     if not sys.stdin.isatty():
         raise Stop(f"expected -y to {what}: there is no terminal to ask at (--dry-run says what would be done)", USAGE)
-    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+    with _interruptible():
+        agreed = typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True)
+    if not agreed:
         raise Stop("nothing was done", FAILED)
     return True
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the question: asyncio would only cancel the task, which does not get to run while it asks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -149,11 +149,11 @@ async def log(
     """
     queue = await locate(shell.pool, job_id, shell.chosen_queue)
     job = shell.pool.job(job_id, queue=queue)
-    lines = await job.log(limit)
+    lines = await job.log()
     status = await job.status()
     if not lines and status == JobStatus.not_found:
         raise Stop(f"there is no job {job_id!r}, and no log of it")
-    for line in lines:
+    for line in lines[-limit:]:
         _tell_line(shell, line)
     if follow:
         await run_until_told(_follow(shell, job, lines))

@@ -91,7 +91,7 @@ class Search:
 class EndedFound(NamedTuple):
     """Attempts that have ended, and of each whether its job's result is still kept.
 
-    :ivar more: there are more
+    :ivar more: there are more, or may be, since no more are read
     """
 
     jobs: list[tuple[EndedJob, bool]]
@@ -111,4 +111,4 @@ async def find_ended(
     )
     jobs = found[:limit]
     kept = await results_kept(pool.store, [(job.queue, job.job_id) for job in jobs])
-    return EndedFound(list(zip(jobs, kept, strict=True)), len(found) > limit)
+    return EndedFound(list(zip(jobs, kept, strict=True)), len(found) in (limit + 1, MOST_ENDED))

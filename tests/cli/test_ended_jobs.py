@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import pty
+import subprocess
+import sys
+import termios
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
 
 from arqestra import Pool, Worker
+from arqestra.cli import bulk, search
 from arqestra.cli.bulk import AT_ONCE
 from arqestra.cli.job_show import _added
 from arqestra.progress import LogLine
-from tests.cli.conftest import CommandLine, plain, until
+from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
 
 Make = Callable[..., Awaitable[None]]
 
@@ -69,6 +76,8 @@ async def test_filters(arqestra: CommandLine, pool: Pool, failed: Make) -> None:
         (("--queue", "mail"), 0),
         (("--since", "1h"), 1),
         (("--since", "2099-01-01"), 0),
+        (("--since", "999999999h"), 1),
+        (("--since", "0001-01-02T00:00+00:00"), 1),
     ):
         listed = (await arqestra("jobs", "list", "--state", "failed", *words, "--json")).document
         assert len(listed["jobs"]) == count, words
@@ -104,6 +113,62 @@ async def test_retry_by_filter_asks_and_counts(arqestra: CommandLine, pool: Pool
     done = await arqestra("jobs", "retry", "--state", "failed", "--function", "fail", "--since", "1h", "-y")
     assert (done.code, done.out) == (0, "3 queued\n")
     await until(lambda: _listed(pool, 6))
+
+
+async def test_a_limit_takes_those_that_are_listed_first(arqestra: CommandLine, pool: Pool, failed: Make) -> None:
+    for job_id in ("a", "b", "c"):
+        await failed(job_id)
+
+    listed = (await arqestra("jobs", "list", "--state", "failed", "--limit", "2", "--json")).document
+    deleted = await arqestra("jobs", "delete", "--state", "failed", "--limit", "2", "-y")
+
+    assert [job["id"] for job in listed["jobs"]] == ["c", "b"]
+    assert deleted.out == "2 deleted\n"
+    assert await pool.job("a").info() is not None
+    assert await pool.job("b").info() is None
+
+
+async def test_so_many_that_there_may_be_more(
+    arqestra: CommandLine, pool: Pool, failed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than so many are read, so a full reading cannot tell that there are no more."""
+    for module in (bulk, search):
+        monkeypatch.setattr(module, "MOST_ENDED", 2)
+    await failed("a", "b", "c")
+
+    listed = (await arqestra("jobs", "list", "--state", "failed", "--limit", "2", "--json")).document
+    retried = await arqestra("jobs", "retry", "--state", "failed", "--dry-run")
+
+    assert listed["more"] is True
+    assert retried.out == "would retry 2 failed jobs of all queues\n"
+    assert "these are the newest 2; there may be more" in retried.err
+
+
+async def test_ctrl_c_ends_a_question(arqestra: CommandLine, failed: Make) -> None:
+    await failed("a")
+    here, there = pty.openpty()
+    process = subprocess.Popen(  # noqa: ASYNC220 - it only starts
+        [sys.executable, "-m", "arqestra.cli", "jobs", "retry", "--state", "failed"],
+        cwd=REPOSITORY,
+        env={**os.environ, **arqestra.environment},
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    try:
+        seen = b""
+        async with asyncio.timeout(20):
+            while b"[y/N]" not in seen:
+                seen += await asyncio.to_thread(os.read, here, 65_536)
+        os.write(here, b"\x03")
+        assert await asyncio.to_thread(process.wait, 20) != 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(here)
+        os.close(there)
 
 
 async def test_a_job_that_was_run_again_meanwhile_is_left_alone(
@@ -211,6 +276,24 @@ async def test_following_a_log_to_its_end(arqestra: CommandLine, pool: Pool, wor
 
     assert ran.code == 0
     assert [line.split('"text":')[1] for line in ran.out.splitlines()] == ['"first"}', '"last"}']
+
+
+async def test_following_the_last_lines_of_a_log_tells_none_twice(
+    arqestra: CommandLine, pool: Pool, working: Worker
+) -> None:
+    await pool.set("go", b"1")
+    job = await pool.enqueue_job("log_lines", "go", _job_id="logs")
+    assert job is not None
+    await job.result(10)
+
+    async def all_written() -> bool:
+        return len(await job.log()) == 2
+
+    await until(all_written)
+
+    ran = await arqestra("jobs", "log", "logs", "--follow", "--limit", "1", "--json")
+
+    assert [line.split('"text":')[1] for line in ran.out.splitlines()] == ['"last"}']
 
 
 async def test_the_log_of_nobody(arqestra: CommandLine, pool: Pool) -> None:
