@@ -162,7 +162,8 @@ def redis_url_of(given: str | None) -> str:
 
 def redacted(url: str) -> str:
     """A URL without its password, fit to be shown."""
-    return re.sub(r"(//[^/@]*?):[^@]*@", r"\1:***@", url)
+    url = re.sub(r"(//[^/@:]*):.*@", r"\1:***@", url)  # a password may hold an @, too
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url)
 
 
 def quiet_logging() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from arqestra import Pool, Worker
+from arqestra.cli.shell import redacted
 from arqestra.store.look import browse, survey
 from arqestra.store.records import ClaimRequest, NewJob
 from tests.cli.conftest import CommandLine, plain, until
@@ -227,3 +229,27 @@ async def test_a_page_is_a_bounded_reply(pool: Pool) -> None:
 
     assert (len(page.entries), page.next_place, page.total) == (500, 500, 1_200)
     assert sum(entry.payload is not None for entry in page.entries) == 10
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/1", "redis://host:6379/1"),
+        ("redis://user@host:6379", "redis://user@host:6379"),
+        ("redis://:secret@host", "redis://:***@host"),
+        ("redis://user:se@cr@et@host:1/0", "redis://user:***@host:1/0"),
+        ("unix://user:secret@/run/redis.sock?db=1", "unix://user:***@/run/redis.sock?db=1"),
+        ("redis://host/0?username=me&password=secret&db=1", "redis://host/0?username=me&password=***&db=1"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31T23:59"])
+async def test_a_time_that_no_clock_shows(arqestra: CommandLine, monkeypatch: pytest.MonkeyPatch, day: str) -> None:
+    for zone in ("UTC-23", "UTC+23"):  # east of Greenwich the first day has no beginning, west of it the last no end
+        monkeypatch.setitem(arqestra.environment, "TZ", zone)
+        ran = await asyncio.to_thread(arqestra.process, "jobs", "list", "--since", day)
+        assert ran.returncode in (0, 2), ran.stderr
+        assert "Traceback" not in ran.stderr
