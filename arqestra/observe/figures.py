@@ -44,6 +44,7 @@ class WorkerFigures:
 
     :ivar worker: its id in the fleet; of a process its place under the supervisor
     :ivar alive: it was heard of a moment ago; of a place: a process stands there
+    :ivar stopped: it does not live because it was told to end, and nobody is to miss it
     :ivar draining: it takes no more jobs
     :ivar seen_s: when it was last heard of, seconds since the epoch; None if that is not known
     :ivar pids: its processes: two while one relieves the other
@@ -51,6 +52,7 @@ class WorkerFigures:
 
     worker: str
     alive: bool
+    stopped: bool = False
     host: str = ""
     version: str = ""
     pids: tuple[int, ...] = ()
@@ -122,6 +124,7 @@ class ProcessSums:
         self._left: dict[str, int] = {}  # counters of those that have ended
         self._left_cpu_s = [0.0] * places
         self._left_errors = [0] * places
+        self._stopped: set[int] = set()
 
     def hear(self, place: int, pid: int, counters: Counters, presence: Presence | None) -> None:
         """A process tells.
@@ -144,6 +147,10 @@ class ProcessSums:
             self._left_cpu_s[told.place] += told.presence.cpu_s
             self._left_errors[told.place] += told.presence.redis_errors
 
+    def stopped(self, place: int) -> None:
+        """Nobody is to stand at this place any more."""
+        self._stopped.add(place)
+
     def counters(self) -> Counters:
         """Everything that was counted, by those that run and those that have ended."""
         return added([self._left, *(told.counters for told in self._living.values())])
@@ -162,6 +169,7 @@ class ProcessSums:
             silent_s=silent_s,
             left_cpu_s=self._left_cpu_s[place],
             left_errors=self._left_errors[place],
+            stopped=place in self._stopped,
         )
 
 
@@ -173,16 +181,18 @@ def figures_of_place(
     silent_s: float = 0.0,
     left_cpu_s: float = 0.0,
     left_errors: int = 0,
+    stopped: bool = False,
 ) -> WorkerFigures:
     """A place: what its processes hold together. The newest one counts for what there is one of.
 
     :param host: the same at all times, whoever stands there: labels of counters must not change
     :param silent_s: since one of them last told: a loop that is blocked tells nothing, and is as late as that
     :param left_cpu_s, left_errors: of the processes that stood there before
+    :param stopped: nobody is to stand there any more
     """
     by_age = sorted(presences, key=lambda presence: presence.started_ms)
     if not by_age:
-        return WorkerFigures(name, alive=False, host=host, cpu_s=left_cpu_s, redis_errors=left_errors)
+        return WorkerFigures(name, False, stopped, host, cpu_s=left_cpu_s, redis_errors=left_errors)
     newest = by_age[-1]
     return WorkerFigures(
         worker=name,

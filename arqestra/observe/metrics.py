@@ -212,21 +212,28 @@ def _add_queue(families: _Families, queue: QueueSurvey, workers: int) -> None:
 def _add_workers(families: _Families, workers: Iterable[WorkerFigures]) -> None:
     for worker in workers:
         labels = worker.worker, worker.host
-        families.add("arqestra_worker_up", worker.alive, *labels)
+        if worker.alive or not worker.stopped:
+            families.add("arqestra_worker_up", worker.alive, *labels)
         for pid in worker.pids:
             families.add("arqestra_worker_info", 1, *labels, str(pid), worker.version)
-        families.add("arqestra_worker_slots", worker.slots, *labels)
-        families.add("arqestra_worker_running_jobs", worker.running, *labels)
-        families.add("arqestra_worker_waiting_workflows", worker.waiting, *labels)
-        families.add("arqestra_worker_draining", worker.draining, *labels)
-        families.add("arqestra_worker_resident_memory_bytes", worker.rss_bytes, *labels)
+        if worker.alive:
+            _add_state(families, worker, labels)
         families.add("arqestra_worker_cpu_seconds_total", worker.cpu_s, *labels)
-        families.add("arqestra_worker_loop_lag_seconds", worker.lag_s, *labels)
         if worker.started_s is not None:
             families.add("arqestra_worker_start_time_seconds", worker.started_s, *labels)
         if worker.seen_s is not None:
             families.add("arqestra_worker_last_seen_timestamp_seconds", worker.seen_s, *labels)
         families.add("arqestra_redis_errors_total", worker.redis_errors, *labels)
+
+
+def _add_state(families: _Families, worker: WorkerFigures, labels: tuple[str, str]) -> None:
+    """How it is: of one that is gone nothing is known, and its last words must neither add up nor alarm."""
+    families.add("arqestra_worker_slots", worker.slots, *labels)
+    families.add("arqestra_worker_running_jobs", worker.running, *labels)
+    families.add("arqestra_worker_waiting_workflows", worker.waiting, *labels)
+    families.add("arqestra_worker_draining", worker.draining, *labels)
+    families.add("arqestra_worker_resident_memory_bytes", worker.rss_bytes, *labels)
+    families.add("arqestra_worker_loop_lag_seconds", worker.lag_s, *labels)
 
 
 class _Collected:
@@ -244,5 +251,8 @@ def exposition(families: Iterable[Metric], accept: str = "") -> Exposition:
 
     :param accept: the request's header: it chooses between Prometheus' text format and OpenMetrics
     """
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none
+        encode, content_type = choose_encoder("")
     return Exposition(encode(_Collected(families)), content_type)

@@ -218,7 +218,12 @@ class Supervisor:
             process.want_figures()
 
     async def _keep(self, place: int, program: Program) -> None:
-        """Keep one post manned."""
+        """Keep one post manned, until it is to be given up or cannot be manned."""
+        if await self._manned(place, program):
+            self._metrics.stopped(place)
+
+    async def _manned(self, place: int, program: Program) -> bool:
+        """Man one post again and again; whether that has ended as it should."""
         failures = failed_starts = 0
         process = await self._start(place, program)
         while True:
@@ -229,21 +234,21 @@ class Supervisor:
                 continue
             code = await self._end_of(process)
             if self._stopping or (self._burst and code == 0):
-                return
+                return True
             failed_starts = 0 if process.was_ready else failed_starts + 1
             if code == CANNOT_START or failed_starts >= MOST_STARTS:
                 logger.error("supervisor: %s cannot be started", program.settings)
                 self._failed = True
                 if not self._stopping:
                     self.stop()
-                return
+                return False
             ran_s = asyncio.get_running_loop().time() - process.started_s
             failures = 0 if ran_s > RAN_WELL_S or code in (0, STUCK) else failures + 1
             pause_s = 0.0 if failures == 0 else BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
             logger.warning("supervisor: process %d ended with %d, another starts in %.1f s", process.pid, code, pause_s)
             await asyncio.sleep(pause_s)
             if self._stopping:
-                return
+                return True
             process = await self._start(place, program)
 
     async def _start(self, place: int, program: Program) -> Process:

@@ -77,6 +77,10 @@ class SupervisorMetrics:
         """A process has ended."""
         self._sums.ended(pid)
 
+    def stopped(self, place: int) -> None:
+        """A post is given up, as it was to be."""
+        self._sums.stopped(place)
+
     def _serve(self, port: int, host: str) -> None:
         if self._address is None:
             self._address = (port, host)

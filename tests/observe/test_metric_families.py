@@ -90,6 +90,43 @@ def test_every_metric_of_the_fleet_with_its_value() -> None:
     assert scraped.one("arqestra_redis_errors_total", **worker) == 6
 
 
+def test_of_a_worker_that_is_gone_nothing_adds_up_or_alarms() -> None:
+    """Its last words would count its slots, and be the lag of a loop, for the ten minutes until it is forgotten."""
+    scraped = Scraped(text_of(fleet_families(reading())))
+
+    of_it = {name for name in METRICS if METRICS[name].labels[:1] == ("worker",) and scraped.of(name, worker="w2")}
+    assert of_it == {
+        "arqestra_worker_up",
+        "arqestra_worker_info",
+        "arqestra_worker_cpu_seconds_total",
+        "arqestra_worker_start_time_seconds",
+        "arqestra_worker_last_seen_timestamp_seconds",
+        "arqestra_redis_errors_total",
+    }
+
+
+def test_nobody_misses_who_was_stopped() -> None:
+    sums = ProcessSums(2, "h")
+    sums.hear(0, 11, {"q|f|complete": 5}, told(cpu_s=2.0))
+    sums.hear(1, 12, {}, told())
+
+    sums.ended(11)
+    sums.stopped(0)
+    sums.stopped(1)  # one that it relieved has not ended yet
+
+    scraped = Scraped(text_of(process_families(sums.counters(), sums.workers())))
+    assert {sample.labels["worker"]: sample.value for sample in scraped.of("arqestra_worker_up")} == {"1": 1}
+    assert scraped.one("arqestra_worker_cpu_seconds_total", worker="0") == 2.0
+    assert scraped.one("arqestra_jobs_finished_total", outcome="complete") == 5
+
+
+@pytest.mark.parametrize("version", ["x", "1.x", "", "-1", "0.0.1"])
+def test_an_odd_version_in_the_accept_header_is_answered(version: str) -> None:
+    for kind in ("text/plain", "application/openmetrics-text"):
+        body, content_type = exposition(fleet_families(reading()), f"{kind};version={version}")
+        assert Scraped(body.decode(), open_metrics=content_type.startswith("application/")).one("arqestra_up") == 1
+
+
 def test_histograms_are_cumulative_in_seconds_and_end_with_their_count() -> None:
     scraped = Scraped(text_of(fleet_families(reading())))
 

@@ -169,6 +169,28 @@ async def test_the_supervisor_tells_until_its_processes_have_ended(supervise: Su
         await scrape(watched.url)
 
 
+async def test_a_process_that_ends_before_the_others_in_a_stop_is_not_down(
+    supervise: Supervise, plain_pool: Pool
+) -> None:
+    supervised = supervise("--processes", "2", "--metrics-port", "0", "--shutdown-timeout", "30")
+    watched = await Watched.of(supervised)
+    await watched.until("arqestra_worker_up", 2)
+    job = await plain_pool.enqueue(nap, 6.0)
+    assert job is not None
+    await until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
+    supervised.process.terminate()
+    await until(lambda: len(supervised.alive) == 1, lambda: supervised.output)
+
+    async def one_is_left() -> bool:
+        scraped = await watched.look()
+        return len(scraped.of("arqestra_worker_info")) == 1
+
+    await until(one_is_left, lambda: supervised.output)
+    left = await watched.look()
+    assert [sample.value for sample in left.of("arqestra_worker_up")] == [1]
+    assert await supervised.ended() == 0
+
+
 async def test_a_supervisor_that_is_stopped_blocks_no_worker(supervise: Supervise, plain_pool: Pool) -> None:
     supervised = supervise("--metrics-port", "0")
     watched = await Watched.of(supervised)
