@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ..store.look import QueueSurvey, survey
+from ..store.look import QueueSurvey
 from ..store.server import read_server
 from .checks import Finding, check_queue, check_server
-from .queues import all_queues
+from .queues import NO_QUEUE, all_queues, survey_or_none
 from .shell import Shell, command, redacted
 
 __all__ = ("add_doctor",)
@@ -38,7 +38,8 @@ async def doctor(
         served = {queue for worker in await shell.pool.workers() if worker.alive for queue in worker.presence.queues}
         queues, cut = ([shell.queue], False) if shell.chosen_queue else await all_queues(shell.pool)
         for queue in sorted({*queues, *(() if shell.chosen_queue else served)}):
-            findings += check_queue(await _queue(shell, queue, registered=queue in served))
+            seen = await _queue(shell, queue, registered=queue in served)
+            findings += [_no_queue(queue)] if seen is None else check_queue(seen)
     if cut:
         text = "more than 100,000 keys: there may be queues that were not looked at"
         findings.append(Finding("queues", "ok", text, "name one by --queue"))
@@ -59,10 +60,14 @@ def _rows(each: Finding) -> list[tuple[str, str, str]]:
     return [*rows, ("", "", f"→ {each.advice}")] if each.advice else rows
 
 
-async def _queue(shell: Shell, name: str, *, registered: bool) -> QueueSurvey:
+async def _queue(shell: Shell, name: str, *, registered: bool) -> QueueSurvey | None:
     """Of a queue that seems to have no worker, a second look: one may just be between two jobs."""
-    seen = (await survey(shell.pool.store, name))._replace(registered=registered)
-    if not seen.served:
-        await asyncio.sleep(SECOND_LOOK_S)
-        seen = await survey(shell.pool.store, name)
-    return seen
+    seen = await survey_or_none(shell.pool, name)
+    if seen is None or seen._replace(registered=registered).served:
+        return seen and seen._replace(registered=registered)
+    await asyncio.sleep(SECOND_LOOK_S)
+    return await survey_or_none(shell.pool, name)
+
+
+def _no_queue(name: str) -> Finding:
+    return Finding(f"queue {name}", "problem", NO_QUEUE, f"see what wrote it: TYPE {name}; rename or delete that key")

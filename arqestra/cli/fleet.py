@@ -9,8 +9,9 @@ from ..clock import timestamp_ms
 from ..ended import EndedJob
 from ..pool import Pool
 from ..presence import JobOnWorker, WorkerInfo
-from ..store.look import QueueSurvey, survey
+from ..store.look import QueueSurvey
 from ..store.statistics import read_minutes, read_totals
+from .queues import survey_or_none
 
 __all__ = ("FIGURES", "Fleet", "History", "Rates", "read_fleet")
 
@@ -60,12 +61,13 @@ async def read_fleet(pool: Pool, chosen_queue: str | None) -> Fleet:
         names = [chosen_queue]
         workers = [worker for worker in workers if chosen_queue in worker.presence.queues]
     queues, failures, totals = await asyncio.gather(
-        asyncio.gather(*(survey(pool.store, name) for name in names[:MOST_QUEUES])),
+        asyncio.gather(*(survey_or_none(pool, name) for name in names[:MOST_QUEUES])),
         pool.recent(state="failed", queue=chosen_queue, limit=FAILURES),
         read_totals(pool, pool.store.keys),
     )
     now_ms = timestamp_ms() + pool.clock_offset_ms
-    return Fleet(now_ms, list(queues), len(names), workers, failures, _sums(totals, chosen_queue))
+    found = [each for each in queues if each is not None]
+    return Fleet(now_ms, found, len(names), workers, failures, _sums(totals, chosen_queue))
 
 
 def _sums(counters: Mapping[str, int], queue: str | None) -> dict[str, int]:

@@ -108,7 +108,7 @@ def _print_view(shell: Shell, view: JobView, progress: Progress | None) -> None:
             ("attempts", view.trace.attempts if result is None else result.job_try),
             ("abort", view.trace.abort_requested_ms and f"asked for {ago(view.trace.abort_requested_ms, now_ms)}"),
             ("worker", lease and f"{lease[0]}, its lease ends {ago(lease[1], now_ms)}"),
-            ("crashes", lease and lease[3]),
+            ("crashes", lease and (lease[3] or None)),
             ("started", result and when(result.start_time.timestamp() * 1000, now_ms)),
             ("finished", result and when(result.finish_time.timestamp() * 1000, now_ms)),
             ("died", when(view.trace.died_ms, now_ms)),

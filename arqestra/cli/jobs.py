@@ -11,7 +11,7 @@ from .arguments import in_line, since_ms
 from .job_changes import add_job_changes
 from .job_show import add_job_show
 from .job_view import Row
-from .output import ago, span
+from .output import ago, first_line, span
 from .search import ENDED, MOST_ENDED, Search, State, find_ended
 from .shell import Shell, command
 
@@ -81,7 +81,7 @@ def _print_rows(shell: Shell, rows: list[Row]) -> None:
                 row.function or "?",
                 in_line(row.function or "", row.arguments),
                 ago(row.moment_ms, now_ms),
-                row.note,
+                first_line(row.note),
             )
             for row in rows
         ),

@@ -7,12 +7,15 @@ from typing import Any
 
 import msgspec
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ("Output", "ago", "compact", "iso", "megabytes", "printable", "span", "style_of", "when")
+__all__ = ("Output", "ago", "compact", "first_line", "iso", "megabytes", "printable", "span", "style_of", "when")
 
+LONGEST_WORD = 20  # from which on words are broken
+BETWEEN_COLUMNS = 3
 WIDTH_OF_A_FILE = 200  # where no terminal says how wide it is: ids must not be broken
 _COLOURS = {
     **{"running": "blue", "complete": "green", "ok": "green", "failed": "red", "dead": "red", "problem": "red"},
@@ -34,6 +37,7 @@ class Output:
         self._console = Console(
             file=sys.stdout, width=None if is_terminal else WIDTH_OF_A_FILE, highlight=False, markup=False, emoji=False
         )
+        self._width = self._console.width
 
     def document(self, value: Any) -> None:
         """The JSON document, if that is what is wanted."""
@@ -65,21 +69,32 @@ class Output:
         """A table for people.
 
         :param columns: headings; the first one's cells are not broken
-        :param right: headings of columns with numbers
+        :param right: headings of columns with numbers, which are not broken either: 1,2 above 34 reads as two numbers
         """
         if self.as_json:
             return
+        cells = [[_cell(value) for value in row] for row in rows]
+        whole = {place for place, column in enumerate(columns) if place == 0 or column in right}
+        widths = [
+            least_width([column, *(row[place].plain for row in cells)], whole=place in whole)
+            for place, column in enumerate(columns)
+        ]
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for place, column in enumerate(columns):
             table.add_column(
                 column,
                 justify="right" if column in right else "left",
                 overflow="fold",
-                no_wrap=place == 0,
+                no_wrap=place in whole,
+                min_width=widths[place],
             )
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row))
+        for row in cells:
+            table.add_row(*row)
+        # What is wider than the terminal is broken by that: a line in two is read more easily than a number in two.
+        needed = sum(widths) + BETWEEN_COLUMNS * (len(columns) - 1)
+        self._console.width = max(needed, self._width)
         self._console.print(table)
+        self._console.width = self._width
 
     def fields(self, fields: Iterable[tuple[str, Any]]) -> None:
         """Names and values for people, one a line; those without a value are left out."""
@@ -92,6 +107,16 @@ class Output:
             if value not in (None, "", [], {}):
                 table.add_row(name, _cell(value))
         self._console.print(table)
+
+
+def least_width(texts: Iterable[str], *, whole: bool) -> int:
+    """Of a column, that its texts are still read.
+
+    :param whole: they are on one line; else broken between words
+    """
+    if whole:
+        return max(map(cell_len, texts))
+    return max(min(cell_len(word), LONGEST_WORD) for text in texts for word in (text.split() or [""]))
 
 
 def _cell(value: Any) -> Text:
@@ -159,6 +184,15 @@ def compact(value: Any, limit: int | None = None) -> str:
     except Exception as error:
         text = f"<its repr() failed: {type(error).__name__}>"
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def first_line(text: str, limit: int = 200) -> str:
+    """The first line of what may be a long text: for a table, where many have to fit.
+
+    :param limit: characters at most
+    """
+    line, _, rest = text.partition("\n")
+    return line if len(line) <= limit and not rest else line[: limit - 1] + "…"
 
 
 def iso(moment_ms: float | None) -> str | None:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import typer
+from redis.exceptions import ResponseError
 
 from ..pool import Pool
 from ..store.look import QueueSurvey, find_queues, survey
@@ -10,7 +11,9 @@ from .confirm import DryRun, Yes, may
 from .output import iso, span
 from .shell import FAILED, Shell, Stop, command
 
-__all__ = ("all_queues", "queues_app")
+__all__ = ("NO_QUEUE", "all_queues", "queues_app", "survey_or_none")
+
+NO_QUEUE = "the key of its name is no queue, and its jobs cannot be enqueued or taken"
 
 queues_app = typer.Typer(no_args_is_help=True, help="Look at queues; pause, resume and purge them.")
 Names = Annotated[list[str] | None, typer.Argument(help="names of queues; default that of --queue", show_default=False)]
@@ -23,7 +26,10 @@ async def list_queues(shell: Shell) -> None:
     trace among the first 100,000 keys of this Redis.
     """
     names, cut = ([shell.queue], False) if shell.chosen_queue else await all_queues(shell.pool)
-    found = [await survey(shell.pool.store, name) for name in names]
+    looked = {name: await survey_or_none(shell.pool, name) for name in names}
+    found = [each for each in looked.values() if each is not None]
+    for name in looked.keys() - {each.name for each in found}:
+        shell.out.note(f"queue {name} is left out: {NO_QUEUE}")
     shell.out.document({"queues": [_document(each) for each in found], "cut": cut})
     if found:
         shell.out.table(
@@ -37,6 +43,16 @@ async def list_queues(shell: Shell) -> None:
         shell.out.note(
             "this Redis has more than 100,000 keys: queues that only stock arq uses may be missing; name one by --queue"
         )
+
+
+async def survey_or_none(pool: Pool, name: str) -> QueueSurvey | None:
+    """How a queue stands; None if another program has a key of its name: that must not hide the other queues."""
+    try:
+        return await survey(pool.store, name)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return None
 
 
 async def all_queues(pool: Pool) -> tuple[list[str], bool]:

@@ -21,6 +21,7 @@ from .workers import state_of
 __all__ = ("watch_fleet",)
 
 EVERY_S = 1.0
+LIMIT_S = 3.0  # a Redis that hangs is to be seen: figures that stand still look like a queue that rests
 QUIT_KEYS = "qQ\x03\x04"
 
 
@@ -46,9 +47,12 @@ async def _show(shell: Shell, screen: Screen) -> None:
         while True:
             await _next_second()
             try:
-                screen.fleet = await read_fleet(shell.pool, shell.chosen_queue)
+                async with asyncio.timeout(LIMIT_S):
+                    screen.fleet = await read_fleet(shell.pool, shell.chosen_queue)
                 screen.problem = ""
                 screen.history.add(screen.fleet.now_ms / 1000, screen.fleet.counted)
+            except TimeoutError:
+                screen.problem = f"Redis has not answered within {LIMIT_S:g} s"
             except (RedisError, OSError) as error:  # what was seen last stays, and it is tried again
                 screen.problem = f"Redis does not answer: {error}"
             live.refresh()

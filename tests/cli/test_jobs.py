@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from arqestra import Pool, Worker
+from arqestra.cli.output import first_line
 from arqestra.cli.shell import redacted
 from arqestra.store.look import browse, survey
 from arqestra.store.records import ClaimRequest, NewJob
@@ -253,3 +254,9 @@ async def test_a_time_that_no_clock_shows(arqestra: CommandLine, monkeypatch: py
         ran = await asyncio.to_thread(arqestra.process, "jobs", "list", "--since", day)
         assert ran.returncode in (0, 2), ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+def test_the_first_line_of_an_error() -> None:
+    assert first_line("short") == "short"
+    assert first_line("first\nsecond") == "first…"
+    assert first_line("x" * 300) == "x" * 199 + "…"

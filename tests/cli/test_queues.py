@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from arqestra import Pool, Worker
+from arqestra.cli.fleet import read_fleet
 from tests.cli.conftest import CommandLine, plain, until
 
 
@@ -28,6 +29,29 @@ async def test_queues_are_found_and_counted(arqestra: CommandLine, pool: Pool) -
 
 async def test_no_queue(arqestra: CommandLine) -> None:
     assert (await arqestra("queues", "list")).out == "no queue holds a job\n"
+
+
+async def test_a_key_that_is_no_queue_hides_no_other(arqestra: CommandLine, pool: Pool) -> None:
+    await pool.enqueue_job("double", _queue_name="taken", _job_id="gone")
+    await pool.job("gone", queue="taken").delete()
+    await pool.enqueue_job("double")
+
+    async def both_used() -> bool:
+        return {"taken", "arq:queue"} <= set(await pool.used_queues())
+
+    await until(both_used)
+    await pool.set("taken", "by another program")
+
+    listed = await arqestra("queues", "list", "--json")
+    said = (await arqestra("queues", "list")).err
+    doctor = await arqestra("doctor", "--json")
+    fleet = await read_fleet(pool, None)
+
+    assert [each["queue"] for each in listed.document["queues"]] == ["arq:queue"]
+    assert "queue taken is left out: the key of its name is no queue" in said
+    (finding,) = (each for each in doctor.document["findings"] if each["subject"] == "queue taken")
+    assert (doctor.code, finding["level"]) == (2, "problem")
+    assert [each.name for each in fleet.queues] == ["arq:queue"]
 
 
 async def test_a_worker_is_seen(arqestra: CommandLine, working: Worker) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -19,9 +20,14 @@ import pytest
 from rich.console import Console
 
 from arqestra import Pool, Worker
+from arqestra.cli import fleet as cli_fleet
+from arqestra.cli import output, watch
 from arqestra.cli.fleet import FIGURES, Fleet, History
+from arqestra.cli.output import Output
 from arqestra.cli.progress_bar import progress_text, sparkline
 from arqestra.cli.screen import Screen, shares
+from arqestra.cli.shell import Shell
+from arqestra.embedded import EmbeddedRedis
 from arqestra.ended import EndedJob, Failure
 from arqestra.presence import JobOnWorker, Presence, WorkerInfo
 from arqestra.store.look import QueueSurvey
@@ -147,6 +153,18 @@ def test_what_is_in_the_picture() -> None:
     assert "Redis does not answer" in drawn(fleet(), 80, 24, "Redis does not answer")[0]
 
 
+def test_numbers_of_a_table_are_whole_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,234,567 in two lines reads as two numbers."""
+    monkeypatch.setattr(output, "WIDTH_OF_A_FILE", 40)
+    columns = ("queue", "function", *(f"number {place}" for place in range(8)))
+
+    Output(as_json=False).table(columns, [("q", "some function", *["1,234,567"] * 8)], right=columns[2:])
+
+    assert capsys.readouterr().out.splitlines()[-2].split()[-8:] == ["1,234,567"] * 8
+
+
 def test_lines_are_shared() -> None:
     assert shares(10, [1, 2, 3]) == [1, 2, 3]
     assert shares(9, [1, 100, 100, 2]) == [1, 3, 3, 2]
@@ -222,6 +240,33 @@ async def test_the_live_view_in_a_terminal(arqestra: CommandLine, counted: None,
         process.communicate()
         os.close(here)
         os.close(there)
+
+
+async def test_the_live_view_says_that_redis_hangs(
+    pool: Pool, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures that stand still look like a queue that rests."""
+    monkeypatch.setattr(watch, "LIMIT_S", 0.2)
+    fleet = await cli_fleet.read_fleet(pool, None)
+    screen = Screen("redis://here", fleet, History(fleet.now_ms / 1000, fleet.counted))
+    monkeypatch.setattr(watch, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=True))
+    shell = Shell(pool, Output(as_json=False), "redis://here", None)
+    showing = asyncio.ensure_future(watch._show(shell, screen))
+
+    async def said(problem: str) -> None:
+        async with asyncio.timeout(20):
+            while screen.problem != problem:  # noqa: ASYNC110 - it is drawn once a second
+                await asyncio.sleep(0.01)
+
+    try:
+        os.kill(redis_server.pid, signal.SIGSTOP)
+        await said("Redis has not answered within 0.2 s")
+        os.kill(redis_server.pid, signal.SIGCONT)
+        await said("")
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
 
 
 async def _read_until(number: int, words: bytes) -> None:
