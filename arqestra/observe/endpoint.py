@@ -1,7 +1,8 @@
 """The port that metrics are scraped from: HTTP/1.1 without more of it than a scrape needs.
 
 GET and HEAD of `/metrics` and `/healthz`; one request a connection. Whoever connects gets an answer or is hung up on
-within seconds: slow senders, slow readers, and more connections at once than a few scrapers make.
+within seconds: slow senders, slow readers, and more connections at once than a few scrapers make. Of that many the one
+goes that has been the longest without asking anything: who asks nothing keeps nobody from an answer.
 """
 
 import asyncio
@@ -59,6 +60,7 @@ class Endpoint:
         self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}  # of those, who has not asked yet, the oldest first
 
     @property
     def url(self) -> str:
@@ -95,9 +97,18 @@ class Endpoint:
         if len(self._open) >= 2 * MOST_CONNECTIONS:
             writer.transport.abort()
             return
+        if len(self._open) >= MOST_CONNECTIONS and self._silent:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.cancel()
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
         self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        self._silent[task] = None
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self._silent.pop(task, None)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request and its answer."""
@@ -122,6 +133,10 @@ class Endpoint:
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._silent.pop(task, None)
         request = _parsed(head)
         if request is None:
             return _refusal(HTTPStatus.BAD_REQUEST), True
@@ -184,11 +199,14 @@ def _encoded(answer: Answer, *, with_body: bool) -> bytes:
 
 async def serve_when_free(endpoint: Endpoint) -> None:
     """Begin to serve; if the address is in use, as by a process that this one replaces, as soon as it is free."""
+    said = ""
     while True:
         try:
             await endpoint.start()
         except OSError as error:
-            logger.error("metrics: %s", error)
+            if str(error) != said:  # not anew every two seconds, for as long as it lasts
+                said = str(error)
+                logger.error("metrics: %s; it is tried again every %.0f s", said, TRY_AGAIN_S)
         else:
             logger.info("metrics at %s", endpoint.url)
             return

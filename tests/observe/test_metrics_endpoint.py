@@ -88,15 +88,33 @@ async def test_who_reads_no_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch
     await endpoint.stop()
 
 
-async def test_more_connections_than_scrapers_make_are_turned_away(served: Endpoint) -> None:
+async def test_who_asks_nothing_keeps_nobody_from_an_answer(served: Endpoint) -> None:
     idle = [await asyncio.open_connection(*address_of(served)) for _ in range(MOST_CONNECTIONS)]
     await until(lambda: served.connections == MOST_CONNECTIONS, lambda: "as many connections")
-    assert (await fetch(served.url)).status == 503
-    for _, writer in idle:
-        writer.close()
-        await writer.wait_closed()
-    await until(lambda: served.connections == 0, lambda: "no connections")
+    for reader, _ in idle[:2]:
+        idle.append(await asyncio.open_connection(*address_of(served)))
+        assert await reader.read() == b""  # the one that has been silent for the longest
     assert (await fetch(served.url)).status == 200
+    for _, writer in idle:
+        writer.transport.abort()
+
+
+async def test_more_scrapes_than_scrapers_make_are_turned_away() -> None:
+    go = asyncio.Event()
+
+    async def slow(accept: str) -> tuple[bytes, str]:
+        await go.wait()
+        return BODY, "text/plain"
+
+    endpoint = Endpoint(slow, 0)
+    await endpoint.start()
+    asking = [asyncio.create_task(fetch(endpoint.url)) for _ in range(MOST_CONNECTIONS)]
+    await until(lambda: endpoint.connections == MOST_CONNECTIONS, lambda: "as many connections")
+    await until(lambda: not endpoint._silent, lambda: "all of them to have asked")
+    assert (await fetch(endpoint.url)).status == 503
+    go.set()
+    assert {(await each).status for each in asking} == {200}
+    await endpoint.stop()
 
 
 async def test_an_error_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,14 +131,27 @@ async def test_an_error_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     assert "a scrape went wrong" in caplog.text
 
 
-async def test_a_port_that_is_in_use(served: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_port_that_is_in_use(
+    served: Endpoint, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TRY_AGAIN_S", 0.01)
     _, port = address_of(served)
     second = Endpoint(metrics, port)
     with pytest.raises(OSError, match=f"cannot listen at 127.0.0.1 port {port}: Address already in use"):
         await second.start()
 
+    tries = 0
+    start = second.start
+
+    async def counted() -> None:
+        nonlocal tries
+        tries += 1
+        await start()
+
+    monkeypatch.setattr(second, "start", counted)
     waiting = asyncio.create_task(serve_when_free(second))
-    await until(lambda: "Address already in use" in caplog.text, lambda: "a line in the log")
+    await until(lambda: tries >= 5, lambda: "it to be tried again")
+    assert caplog.text.count("Address already in use") == 1
     await served.stop()
     async with asyncio.timeout(20):
         await waiting
