@@ -3,6 +3,7 @@
 Without it the command line knows no function: positional arguments are judged by the keys and fields in them alone.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,14 +31,20 @@ def learn_signatures(settings: str | None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        functions = import_string(settings).functions
-        for each in functions:
-            function = import_string(each) if isinstance(each, str) else each
-            target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
-            name = getattr(function, "name", None) or target.__qualname__
-            _redactors[name] = getattr(function, "redactor", None) or redactor_of(target)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {error}") from None
+        with contextlib.redirect_stdout(sys.stderr):  # what the module prints must not be in a JSON document
+            _learn(settings)
+    except (Exception, SystemExit) as error:  # a module runs whatever its author likes, and may end the process
+        said = str(error) if isinstance(error, ImportError | AttributeError | TypeError) else repr(error)
+        said = " ".join(said.split())
+        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {said}") from None
+
+
+def _learn(settings: str) -> None:
+    for each in import_string(settings).functions:
+        function = import_string(each) if isinstance(each, str) else each
+        target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
+        name = getattr(function, "name", None) or target.__qualname__
+        _redactors[name] = getattr(function, "redactor", None) or redactor_of(target)
 
 
 def masked(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

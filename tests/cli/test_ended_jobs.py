@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import termios
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -350,3 +352,36 @@ async def test_settings_that_are_not_there(arqestra: CommandLine) -> None:
 
     assert (ran.code, ran.out) == (2, "")
     assert "--settings: expected a settings class" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError('division by zero')"),
+        ("raise SystemExit(7)", "SystemExit(7)"),
+        ("raise ValueError('two\\nlines')", "ValueError('two\\nlines')"),
+        ("class S: functions = [1]", "'int' object has no attribute '__qualname__'"),
+    ],
+)
+def test_a_settings_module_that_fails_is_one_line(
+    arqestra: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    (tmp_path / "failing_settings.py").write_text(line)
+    monkeypatch.setitem(arqestra.environment, "PYTHONPATH", f"{tmp_path}{os.pathsep}{REPOSITORY}")
+
+    ran = arqestra.process("jobs", "list", "--settings", "failing_settings.S")
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"arqestra: --settings: expected a settings class, as worker.WorkerSettings: {said}\n"
+
+
+def test_what_a_settings_module_prints_is_no_part_of_a_document(
+    arqestra: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "printing_settings.py").write_text("print('hello')\nclass S: functions = []")
+    monkeypatch.setitem(arqestra.environment, "PYTHONPATH", f"{tmp_path}{os.pathsep}{REPOSITORY}")
+
+    ran = arqestra.process("jobs", "list", "--settings", "printing_settings.S", "--json")
+
+    assert json.loads(ran.stdout)["jobs"] == []
+    assert ran.stderr == "hello\n"
