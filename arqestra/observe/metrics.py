@@ -23,6 +23,8 @@ from .figures import Counters, WorkerFigures
 __all__ = ("METRICS", "Exposition", "FleetReading", "exposition", "fleet_families", "process_families", "silence")
 
 OUTCOMES = ("complete", "failed", "aborted", "expired")
+OF_WORKERS = (*OUTCOMES, "retried", "recovered")  # figures that only a worker counts, which knows its functions
+MOST_UNKNOWN = 1_000  # functions that are shown of which no attempt has ended: a producer may name them as it likes
 BOUNDS = (*(str(bound_ms / 1000) for bound_ms in BOUNDS_MS), "+Inf")
 JOB = ("queue", "function")
 QUEUE = ("queue",)
@@ -180,16 +182,26 @@ def process_families(counters: Counters, workers: Iterable[WorkerFigures]) -> li
 
 
 def _add_jobs(families: _Families, rows: Iterable[Row]) -> None:
+    unknown = 0
     for row in rows:
         labels = row["queue"], row["function"]
+        is_known = any(row[figure] for figure in OF_WORKERS)
+        unknown += not is_known
+        if not is_known and unknown > MOST_UNKNOWN:
+            continue
         families.add("arqestra_jobs_enqueued_total", row["enqueued"], *labels)
         for outcome in OUTCOMES:
             families.add("arqestra_jobs_finished_total", row[outcome], *labels, outcome)
         families.add("arqestra_jobs_retried_total", row["retried"], *labels)
         families.add("arqestra_jobs_recovered_total", row["recovered"], *labels)
-        for name, figure in (("duration", "run"), ("wait", "wait")):
-            counts, sum_s = row[f"{figure}_ms_buckets"], row[f"{figure}_ms_total"] / 1000
-            families.add_histogram(f"arqestra_job_{name}_seconds", counts, sum_s, *labels)
+        if is_known:
+            _add_histograms(families, row, labels)
+
+
+def _add_histograms(families: _Families, row: Row, labels: tuple[str, str]) -> None:
+    for name, figure in (("duration", "run"), ("wait", "wait")):
+        counts, sum_s = row[f"{figure}_ms_buckets"], row[f"{figure}_ms_total"] / 1000
+        families.add_histogram(f"arqestra_job_{name}_seconds", counts, sum_s, *labels)
 
 
 def _add_queue(families: _Families, queue: QueueSurvey, workers: int) -> None:

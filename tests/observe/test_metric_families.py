@@ -127,6 +127,18 @@ def test_an_odd_version_in_the_accept_header_is_answered(version: str) -> None:
         assert Scraped(body.decode(), open_metrics=content_type.startswith("application/")).one("arqestra_up") == 1
 
 
+def test_names_that_producers_make_up_make_no_end_of_series() -> None:
+    made_up = {f"q|task-{number:05}|enqueued": 1 for number in range(5_000)}
+    families = fleet_families(FleetReading(totals_of({**COUNTERS, **made_up}), [], [], [], {}))
+    scraped = Scraped(text_of(families))
+
+    assert len(scraped.of("arqestra_jobs_enqueued_total")) == 1_000 + len(totals_of(COUNTERS))
+    assert len(text_of(families).splitlines()) < 8_000
+    assert scraped.one("arqestra_jobs_finished_total", function="task-00000", outcome="failed") == 0
+    assert scraped.of("arqestra_job_duration_seconds_count", function="task-00000") == []
+    assert scraped.one("arqestra_job_duration_seconds_count", function="add") == 11
+
+
 def test_histograms_are_cumulative_in_seconds_and_end_with_their_count() -> None:
     scraped = Scraped(text_of(fleet_families(reading())))
 
