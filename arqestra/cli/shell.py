@@ -202,6 +202,8 @@ class errors_as_exit_codes:  # noqa: N801 - used as a statement
                 _end(f"Redis refused: {error}", FAILED)
             case ArqestraError() | ResultNotFound():
                 _end(str(error), FAILED)
+            case UnicodeEncodeError(object=text):  # bytes of the command line that are no text
+                _end(f"expected text in UTF-8, got {text!r}", USAGE)
             case TimeoutError():
                 _end(str(error) or "not in time", TIMED_OUT)
             case OSError() if not isinstance(error, BrokenPipeError):

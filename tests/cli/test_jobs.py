@@ -260,3 +260,10 @@ def test_the_first_line_of_an_error() -> None:
     assert first_line("short") == "short"
     assert first_line("first\nsecond") == "first…"
     assert first_line("x" * 300) == "x" * 199 + "…"
+
+
+async def test_bytes_that_are_no_text(arqestra: CommandLine) -> None:
+    for words in (("jobs", "list", "--queue", "a\udcff"), ("enqueue", "double", "--queue", "a\udcff")):
+        ran = await asyncio.to_thread(arqestra.process, *words)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr == "arqestra: expected text in UTF-8, got 'a\\udcff'\n"
