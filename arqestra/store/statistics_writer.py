@@ -7,11 +7,13 @@ call whose reply was lost is sent again under its number, and adds nothing the s
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
+from ..history import storable
 from ..identity import new_worker_id
 from ..keys import Keys
 
@@ -23,13 +25,21 @@ MINUTES_TTL_S = 25 * 3600
 HOURS_TTL_S = TOTALS_TTL_S = 30 * 86_400
 EVERY_S = 1.0
 CLOSE_WAIT_S = 2.0
+NAME_CHARACTERS = 200  # of a function
 MOST_UNSENT = 60  # minutes of counts, while Redis cannot be reached
 Call = Callable[..., Awaitable[Any]]
 
 
 def field_of(queue: str, function: str, figure: str) -> str:
     """The name under which a figure is counted."""
-    return f"{queue}|{function.replace('|', '¦')}|{figure}"
+    return f"{_head(queue, function)}|{figure}"
+
+
+@lru_cache(4096)
+def _head(queue: str, function: str) -> str:
+    """Anybody may enqueue anything as a function: what is counted has a name that fits, and that can be stored."""
+    name = storable(function[:NAME_CHARACTERS]).replace("|", "¦")
+    return f"{queue}|{name}"
 
 
 def _plus(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

@@ -9,7 +9,8 @@ import logging
 import os
 import resource
 import socket
-from functools import cache
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..events import Event
+from ..history import storable
 from ..observe.figures import ProcessFigures, added
 from ..outcome import State
 from ..presence import JobOnWorker, Presence
+from ..store.link import RETRYABLE
 from ..store.presence import withdraw_presence, write_presence
+from ..store.statistics_writer import NAME_CHARACTERS
 from .accounts import Account, Accounts
 from .announcer import Announcer
 from .attempt import Attempt
@@ -95,7 +99,9 @@ class Bookkeeper:
 
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept
         """
-        await self._write_accounts()
+        await _one_after_another(self._write_accounts, self._write_presence)
+
+    async def _write_presence(self) -> None:
         begun, self._known = not self._known, True
         worker = self._worker
         listeners = await write_presence(worker.store, worker.worker_id, self._presence())
@@ -105,8 +111,7 @@ class Bookkeeper:
 
     async def _write_accounts(self) -> None:
         store = self._worker.store
-        await self.accounts.flush(store)
-        await self.notebook.flush(store)
+        await _one_after_another(partial(self.accounts.flush, store), partial(self.notebook.flush, store))
 
     # -- what happens to jobs -------------------------------------------------------------------------------------
 
@@ -128,7 +133,10 @@ class Bookkeeper:
         if wait_ms < 0:
             wait_ms = 0
         function = payload.function
-        account = self._accounts.get((leased.queue, function, state)) or self._account_of(leased.queue, function, state)
+        account = self._accounts.get((leased.queue, function, state))
+        if account is None:
+            function = storable(function[:NAME_CHARACTERS])
+            account = self._account_of(leased.queue, function, state)
         entry = (ended_ms, leased.id, attempt.job_try, payload.enqueued_ms, started_ms, function, failure)
         account.take(run_ms, wait_ms, entry)
         if self.announcer.listened:
@@ -154,7 +162,7 @@ class Bookkeeper:
                 timestamp_ms(),
                 self._worker.worker_id,
                 job_id=attempt.leased.id,
-                function=attempt.payload.function,
+                function=storable(attempt.payload.function[:NAME_CHARACTERS]),
                 queue=attempt.leased.queue,
                 attempt=attempt.job_try,
                 **facts,
@@ -175,6 +183,8 @@ class Bookkeeper:
                     await self.write_once()
             except (RedisError, OSError) as error:  # TimeoutError is an OSError
                 logger.warning("statistics are put off: %s", error)
+            except Exception:  # a worker that is not heard of any more seems dead
+                logger.exception("writing statistics went wrong")
             slept_from_s = loop.time()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), EVERY_S)
@@ -209,6 +219,20 @@ class Bookkeeper:
             draining=worker.draining,
             redis_errors=worker.exchange.errors,
         )
+
+
+async def _one_after_another(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Take steps that do not depend on each other: what Redis refuses of one keeps nothing else back."""
+    refused: Exception | None = None
+    for step in steps:
+        try:
+            await step()
+        except RETRYABLE:
+            raise
+        except Exception as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
 
 
 def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:

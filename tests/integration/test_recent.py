@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -294,3 +296,123 @@ async def test_a_draining_worker_leaves_new_jobs_to_the_others_at_once(pool: Poo
             await each.result(timeout=30)
         assert drained.jobs_complete == 0
         assert other.jobs_complete == 20
+
+
+async def two_that_wait(redis_url: str, pool: Pool) -> list[Worker]:
+    """Two workers that look at the queue only when they are woken; the first is woken next."""
+    workers = []
+    for count in (1, 2):
+        worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=30)
+        workers.append(worker)
+        worker.main_task = asyncio.create_task(worker.main())
+
+        async def waits(count: int = count) -> bool:
+            return bool(await pool.zcard(pool.store.keys.waiting("arq:queue")) == count)
+
+        await until(waits, "a worker that waits to be woken")
+    return workers
+
+
+async def test_a_wake_up_that_comes_with_the_order_to_drain_is_passed_on(pool: Pool, redis_url: str) -> None:
+    drained, other = await two_that_wait(redis_url, pool)
+    made, _ = await asyncio.gather(pool.enqueue(double, 2), steer_worker(pool.store, drained.worker_id, "drain"))
+    assert made is not None
+    assert await made.result(timeout=15, poll_delay=0.1) == 4
+    assert (drained.jobs_complete, other.jobs_complete) == (0, 1)
+    await asyncio.gather(drained.close(), other.close())
+
+
+@pytest.mark.parametrize("wait", [0, 30])
+async def test_a_wake_up_that_comes_with_the_order_to_stop_is_passed_on(pool: Pool, redis_url: str, wait: int) -> None:
+    stopped, other = await two_that_wait(redis_url, pool)
+    gate = asyncio.Event()
+    stopped.ctx["gate"] = gate
+    if wait:  # something that is to be completed first
+        stopped.grant_completion_wait(wait)
+        running = await pool.enqueue(tell, until_gate=True)
+        assert running is not None
+        await until_true(lambda: bool(stopped.slots.running), "a running job")
+        await asyncio.sleep(0)
+
+        async def both_wait() -> bool:
+            return bool(await pool.zcard(pool.store.keys.waiting("arq:queue")) == 2)
+
+        await until(both_wait, "that both wait")
+        await pool.zadd(pool.store.keys.waiting("arq:queue"), {stopped.worker_id: 1})
+    # It is woken, and does not act on it: as if the message had come when it had just stopped to listen.
+    stopped.exchange.look = lambda: None  # type: ignore[method-assign]
+    made = await pool.enqueue(double, 2)
+    assert made is not None
+    stopped.handle_sig_wait_for_completion(signal.SIGTERM) if wait else stopped.handle_sig(signal.SIGTERM)
+    assert await made.result(timeout=15, poll_delay=0.1) == 4
+    assert other.jobs_complete == 1
+    gate.set()
+    await asyncio.gather(stopped.close(), other.close())
+
+
+class Share(float):
+    """As numpy's numbers: it counts like one, and no encoder knows it."""
+
+
+@pytest.mark.parametrize(("what", "stored"), [(Share(0.5), 0.5), (Fraction(1, 4), 0.25), (2**70, float(2**70))])
+async def test_whatever_counts_as_a_number_is_progress(pool: Pool, redis_url: str, what: Any, stored: float) -> None:
+    async with working(redis_url) as worker:
+        told = await pool.enqueue(tell_nonsense, what)
+        assert told is not None
+        await told.result(timeout=30)
+
+        async def is_written() -> bool:
+            progress = await told.progress()
+            return progress is not None and progress.done == stored
+
+        await until(is_written, "the progress")
+        assert worker.books._task is not None
+        assert not worker.books._task.done()
+
+
+async def test_a_function_name_that_cannot_be_stored_is_told_in_escapes_and_stops_nothing(
+    pool: Pool, redis_url: str
+) -> None:
+    heard: list[Event] = []
+
+    async def listen() -> None:
+        async for event in pool.events():
+            heard.append(event)
+
+    async with working(redis_url) as worker:
+        listening = asyncio.create_task(listen())
+        await until_true(lambda: worker.books.announcer.listened, "that somebody listens")
+        await pool.enqueue_job("f\udcff|g" + 300 * "h")
+        (ended,) = await recent(pool, 1)
+        assert ended.function.startswith("f\\udcff|ghh")
+        assert len(ended.function) < 250
+        await until_true(lambda: "failed" in [event.kind for event in heard], "its end")
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+        async def is_counted() -> bool:
+            return sum(row["enqueued"] for row in await pool.totals()) == 1
+
+        await until(is_counted, "that it is counted")
+
+
+async def test_what_redis_refuses_of_the_statistics_keeps_nothing_else_back(pool: Pool, redis_url: str) -> None:
+    await pool.set(pool.store.keys.recent_index("arq:queue"), "of another type")
+    async with working(redis_url) as worker:
+        told = await pool.enqueue(tell)
+        assert told is not None
+        await told.result(timeout=30)
+
+        async def is_written() -> bool:
+            progress = await told.progress()
+            return progress is not None and progress.done == 4
+
+        await until(is_written, "the progress")
+
+        async def is_seen() -> bool:
+            return [each.presence.complete for each in await pool.workers()] == [1]
+
+        await until(is_seen, "the worker")
+        assert not worker.draining
+        await pool.delete(pool.store.keys.recent_index("arq:queue"))
+        await recent(pool, 1)
