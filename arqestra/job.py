@@ -211,6 +211,8 @@ class Job(arq.jobs.Job, Generic[R]):
         with listener.listen(self._store.keys.done_channel(self.job_id), lambda _: changed.set()):
             while True:
                 ended = await self.status() in (JobStatus.complete, JobStatus.not_found)
+                if ended:
+                    await asyncio.sleep(LEAST_POLL_S)  # what it told last travels beside its end
                 progress = await self.progress()
                 if progress is not None and progress != seen:
                     seen = progress

@@ -62,15 +62,16 @@ class Bookkeeper:
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._last_notes: asyncio.Task[None] | None = None
+        self._has_last_notes = False
         self._known = False
         self._stopped = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to write; a burst worker writes at its end."""
+        """Begin to write. A burst worker is in no registry, and one that ends within a second writes at its end."""
         self.announcer.start(self._worker.store)
-        if not self._worker.burst:
-            self._stopped = asyncio.Event()
-            self._task = self._worker.loop.create_task(self._run())
+        self._stopped = asyncio.Event()
+        self._task = self._worker.loop.create_task(self._run())
 
     async def stop(self) -> None:
         """Write no more; the last counts are written by `flush`."""
@@ -88,6 +89,8 @@ class Bookkeeper:
         """
         async with asyncio.timeout(STOP_WAIT_S):
             await self._write_accounts()
+            if self._last_notes is not None:
+                await self._last_notes
             if self._known:
                 self._known = False
                 self._tell_of_worker("worker-stopped")
@@ -155,6 +158,21 @@ class Bookkeeper:
             done, total, message, _ = notes.said
             self._tell("progress", attempt, done=done, total=total, message=message)
 
+    def write_notes_soon(self) -> None:
+        """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
+        self._has_last_notes = True
+        if self._last_notes is None or self._last_notes.done():
+            self._last_notes = self._worker.loop.create_task(self._write_last_notes())
+
+    async def _write_last_notes(self) -> None:
+        try:
+            while self._has_last_notes:
+                self._has_last_notes = False
+                async with asyncio.timeout(LIMIT_S):
+                    await self.notebook.flush(self._worker.store)
+        except (RedisError, OSError) as error:  # kept for the next second
+            logger.debug("notes are put off: %s", error)
+
     def _tell(self, kind: str, attempt: Attempt, **facts: Any) -> None:
         self.announcer.tell(
             Event(
@@ -176,19 +194,24 @@ class Bookkeeper:
     # -- once a second --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        loop = self._worker.loop
+        loop, burst = self._worker.loop, self._worker.burst
+        if burst:
+            await self._pause()
         while not self._stopped.is_set():
             try:
                 async with asyncio.timeout(LIMIT_S):
-                    await self.write_once()
+                    await (self._write_accounts() if burst else self.write_once())
             except (RedisError, OSError) as error:  # TimeoutError is an OSError
                 logger.warning("statistics are put off: %s", error)
             except Exception:  # a worker that is not heard of any more seems dead
                 logger.exception("writing statistics went wrong")
             slept_from_s = loop.time()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), EVERY_S)
+            await self._pause()
             self._lag_s = max(0.0, loop.time() - slept_from_s - EVERY_S)
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), EVERY_S)
 
     def figures(self) -> ProcessFigures:
         """All that this process has counted since it started, and how it is."""

@@ -416,3 +416,30 @@ async def test_what_redis_refuses_of_the_statistics_keeps_nothing_else_back(pool
         assert not worker.draining
         await pool.delete(pool.store.keys.recent_index("arq:queue"))
         await recent(pool, 1)
+
+
+async def test_a_watcher_sees_the_last_progress_of_a_job_however_short_it_is(pool: Pool, redis_url: str) -> None:
+    async with working(redis_url):
+        for _ in range(10):
+            told = await pool.enqueue(tell)
+            assert told is not None
+            assert [progress.done async for progress in told.watch()][-1] == 4
+
+
+async def test_a_burst_worker_tells_while_it_works(pool: Pool, redis_url: str) -> None:
+    gate = asyncio.Event()
+    worker = Worker(FUNCTIONS, redis_settings=redis_url, burst=True, handle_signals=False, ctx={"gate": gate})
+    told = await pool.enqueue(tell, until_gate=True)
+    assert told is not None
+    short = [await pool.enqueue(tell) for _ in range(20)]
+    working = asyncio.create_task(worker.main())
+
+    async def are_written() -> bool:
+        found = [await each.progress() for each in (told, *short) if each is not None]
+        return [each.done if each else None for each in found] == [2, *[4] * 20]
+
+    await until(are_written, "the progress of all")
+    await recent(pool, 20)
+    gate.set()
+    await working
+    await worker.close()
