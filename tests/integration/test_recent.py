@@ -16,7 +16,7 @@ from arq import Retry
 import arqestra
 from arqestra import ArgumentsError, JobContext, Pool, SettingsError, Worker, current_job, job
 from arqestra.ended import EndedJob
-from arqestra.events import Event
+from arqestra.events import Event, decode_events, encode_events
 from arqestra.store.presence import steer_worker
 from tests.integration.engine_worker import until
 
@@ -443,3 +443,65 @@ async def test_a_burst_worker_tells_while_it_works(pool: Pool, redis_url: str) -
     gate.set()
     await working
     await worker.close()
+
+
+async def test_a_listener_that_falls_behind_is_told_how_many_events_it_has_missed(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = 0
+
+    def count(data: bytes) -> list[Event]:
+        nonlocal messages
+        messages += 1
+        return decode_events(data)
+
+    monkeypatch.setattr("arqestra.pool_views.decode_events", count)
+    kinds: list[str] = []
+    dropped: list[int] = []
+    goes_on, has_begun = asyncio.Event(), asyncio.Event()
+
+    async def listen() -> None:
+        async for event in pool.events():
+            has_begun.set()
+            await goes_on.wait()
+            kinds.append(event.kind)
+            dropped.append(event.count)
+
+    listening = asyncio.create_task(listen())
+    message = encode_events([Event("complete", 1, "w", job_id=f"j{number}") for number in range(500)])
+
+    async def is_listening() -> bool:
+        return bool(await pool.publish(pool.store.keys.events, message))
+
+    await until(is_listening, "a listener")
+    await has_begun.wait()
+    for _ in range(40):
+        await pool.publish(pool.store.keys.events, message)
+    await until_true(lambda: messages == 41, "all messages")
+    goes_on.set()
+    await until_true(lambda: "dropped" in kinds, "what was missed")
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+    assert 10_000 <= kinds.index("dropped") <= 10_001
+    assert sum(dropped) == 41 * 500 - kinds.index("dropped")
+
+
+async def test_a_watcher_outlives_an_outage_of_redis(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peek, failures = pool.store.peek, 0
+
+    async def fails_at_first(*args: Any, **kwargs: Any) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures < 3:
+            raise ConnectionError("away")
+        return await peek(*args, **kwargs)
+
+    async with working(redis_url):
+        told = await pool.enqueue(tell)
+        assert told is not None
+        await told.result(timeout=30)
+        monkeypatch.setattr(pool.store, "peek", fails_at_first)
+        assert [progress.done async for progress in told.watch(poll_delay=0.05)] == [4]
