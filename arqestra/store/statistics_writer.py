@@ -7,6 +7,7 @@ longer ago than Redis remembers numbers is not sent again.
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from time import monotonic
@@ -76,6 +77,7 @@ class StatisticsWriter:
         self._call = call
         self._monotonic = monotonic
         self._keys = keys
+        self._pid = os.getpid()
         self._writer = new_worker_id()
         self._number = 0
         self._unsent: list[_Batch] = []
@@ -89,17 +91,23 @@ class StatisticsWriter:
         :param maxima: field -> its least value from now on
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept, and sent with the next call
         """
-        if sums:
-            self._add(timestamp_ms() // 60_000, sums, maxima)
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # one that was closed may have left the lock as it was
             self._loop, self._sending = loop, asyncio.Lock()
+            self._look_for_fork()
+        if sums:
+            self._add(timestamp_ms() // 60_000, sums, maxima)
         async with self._sending:
             while self._unsent:
                 batch = self._first()
                 if batch is not None:
                     await self._send(batch)
                     self._forget(batch)
+
+    def _look_for_fork(self) -> None:
+        """A child of the process that made this is another writer, and what was unsent is its parent's to send."""
+        if self._pid != os.getpid():
+            self._pid, self._writer, self._unsent = os.getpid(), new_worker_id(), []
 
     def _first(self) -> _Batch | None:
         """What is to be sent next; None if that would maybe count twice."""
@@ -173,21 +181,23 @@ class EnqueueCounts:
         self._settled: dict[str, int] = {}  # all that was ever handed over to be written
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pid = os.getpid()
         self._since_s: float = 0.0
         self.stranded = False
 
     def add(self, queue: str, function: str, number: int = 1) -> None:
         """Jobs were accepted."""
-        key = (queue, function)
-        self._counts[key] = self._counts.get(key, 0) + number
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # what another loop had planned ended with it
+            self._look_for_fork()
             if self._loop is None:
                 self._since_s = monotonic()
             elif monotonic() - self._since_s >= EVERY_S:
                 self.stranded = True
             self._loop = loop
             loop.call_later(EVERY_S, self._write_soon)
+        key = (queue, function)
+        self._counts[key] = self._counts.get(key, 0) + number
 
     def totals(self) -> dict[str, int]:
         """All that was ever added: field -> number."""
@@ -209,7 +219,13 @@ class EnqueueCounts:
         except (RedisError, OSError) as error:
             logger.warning("counts of enqueues are put off: %s", error)
 
+    def _look_for_fork(self) -> None:
+        """What was counted before a fork is the parent's to write."""
+        if self._pid != os.getpid():
+            self._pid, self._counts, self._loop = os.getpid(), {}, None
+
     async def _flush(self) -> None:
+        self._look_for_fork()
         counts, self._counts = self._counts, {}
         sums = _fields(counts)
         if len(self._settled) < MOST_FIELDS:  # names of functions and queues may be anything

@@ -15,9 +15,12 @@ from arq import Retry
 
 import arqestra
 from arqestra import ArgumentsError, JobContext, Pool, SettingsError, Worker, current_job, job
+from arqestra.clock import timestamp_ms
 from arqestra.ended import EndedJob
 from arqestra.events import Event, decode_events, encode_events
 from arqestra.store.presence import steer_worker
+from arqestra.store.records import NewJob
+from arqestra.wire import Payload, encode_payload
 from tests.integration.engine_worker import until
 
 
@@ -505,3 +508,12 @@ async def test_a_watcher_outlives_an_outage_of_redis(
         await told.result(timeout=30)
         monkeypatch.setattr(pool.store, "peek", fails_at_first)
         assert [progress.done async for progress in told.watch(poll_delay=0.05)] == [4]
+
+
+async def test_a_job_that_no_stage_foresaw_is_counted_and_listed_too(pool: Pool, redis_url: str) -> None:
+    payload = Payload("double", (1,), {}, None, timestamp_ms(), {"x": "no time"})
+    async with working(redis_url) as worker:
+        await pool.store.enqueue([NewJob("arq:queue", "odd", encode_payload(pool.serializer, payload))])
+        (ended,) = await recent(pool, 1)
+        assert (ended.job_id, ended.state) == ("odd", "failed")
+        assert worker.jobs_failed == 1

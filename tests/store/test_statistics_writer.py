@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from redis.asyncio import Redis
@@ -261,3 +262,34 @@ async def test_what_was_left_is_written_by_the_next_enqueue(redis_url: str, redi
 
     assert await read_totals(redis, KEYS) == {field_of("q", "f", "enqueued"): 3}
     await pool.aclose()
+
+
+def test_a_child_of_a_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As servers do that load the application first and fork then: both go on from the same state."""
+    written: list[tuple[object, object, object]] = []
+
+    async def call(name: str, key: str, *args: str | int) -> object:
+        written.append((args[5], args[6], args[-2]))
+        return 1
+
+    async def make() -> EnqueueCounts:
+        return EnqueueCounts(StatisticsWriter(call, KEYS))
+
+    async def add(number: int) -> None:
+        counts.add("q", "f", number)
+
+    async def add_and_write(number: int) -> None:
+        counts.add("q", "f", number)
+        await counts.close()
+
+    counts = asyncio.run(make())
+    asyncio.run(add_and_write(1))
+    asyncio.run(add(7))
+    pid = os.getpid()
+    monkeypatch.setattr("arqestra.store.statistics_writer.os.getpid", lambda: pid + 1)
+    asyncio.run(counts.close())
+    asyncio.run(add_and_write(2))
+
+    (parent, _, first), (child, _, second) = written
+    assert (first, second) == (1, 2)
+    assert parent != child
