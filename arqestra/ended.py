@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .history import text_of
+from .history import storable, text_of
 
 __all__ = ("ENDED_STATES", "EndedJob", "Failure", "encode_ended", "ended_job", "failure_of")
 
@@ -66,7 +66,7 @@ def failure_of(error: BaseException) -> Failure:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     message = text_of(error).strip().split("\n", 1)[0]
-    return Failure(name, message[:MESSAGE_CHARACTERS], _place_of(error))
+    return Failure(storable(name), message[:MESSAGE_CHARACTERS], storable(_place_of(error)))
 
 
 def _place_of(error: BaseException) -> str:

@@ -210,8 +210,7 @@ class Job(arq.jobs.Job, Generic[R]):
         seen: Progress | None = None
         with listener.listen(self._store.keys.done_channel(self.job_id), lambda _: changed.set()):
             while True:
-                ended = await self.status() in (JobStatus.complete, JobStatus.not_found)
-                progress = await self.progress()
+                ended, progress = await self._watched()
                 if progress is not None and progress != seen:
                     seen = progress
                     yield progress
@@ -221,6 +220,17 @@ class Job(arq.jobs.Job, Generic[R]):
                     async with asyncio.timeout(max(poll_delay, LEAST_POLL_S)):
                         await changed.wait()
                 changed.clear()
+
+    async def _watched(self) -> tuple[bool, Progress | None]:
+        """Whether the job has ended, and its progress; an outage of Redis does not end the watching."""
+        try:
+            ended = await self.status() in (JobStatus.complete, JobStatus.not_found)
+            if ended:
+                await asyncio.sleep(LEAST_POLL_S)  # what it told last travels beside its end
+            return ended, await self.progress()
+        except RETRYABLE as error:
+            logger.warning("watching job %s: Redis does not answer: %s", self.job_id, error)
+            return False, None
 
     async def result_info(self) -> JobResult | None:
         """The result with its times, if the job has ended. Does not wait, and does not raise what the job raised."""

@@ -145,7 +145,7 @@ class Pool(PoolViews):
         if self.middleware:
             return await self._enqueue_within_middleware(call, _job_try)
         new = self._new_job(call, _job_try)
-        return self._handle(call, new, await self._batch.add(new))
+        return self._handle(call, new, await self._stored(new))
 
     async def enqueue(
         self, function: JobFunction[P, R] | BoundJob[P, R], /, *args: P.args, **kwargs: P.kwargs
@@ -166,14 +166,19 @@ class Pool(PoolViews):
         if self.middleware:
             return await self._enqueue_within_middleware(call)
         new = self._new_job(call)
-        return self._handle(call, new, await self._batch.add(new))
+        return self._handle(call, new, await self._stored(new))
+
+    async def _stored(self, new: NewJob) -> Verdict:
+        if self.store.enqueued.stranded:
+            await self.store.enqueued.write_stranded()
+        return await self._batch.add(new)
 
     async def _enqueue_within_middleware(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
         seen = self._as_seen(call)
         async with AsyncExitStack() as stack:
             await enter_call(stack, self.middleware, seen)
             new = self._new_job(call._replace(headers=seen.headers), job_try)
-            handle = self._handle(call, new, await self._batch.add(new))
+            handle = self._handle(call, new, await self._stored(new))
             seen.job_id = None if handle is None else handle.job_id
             return handle
         raise AssertionError("a middleware swallowed the exception of an enqueue")
@@ -197,6 +202,8 @@ class Pool(PoolViews):
 
     async def _enqueue_all(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
         news = [self._new_job(call) for call in calls]
+        if self.store.enqueued.stranded:
+            await self.store.enqueued.write_stranded()
         accepted = await self.store.enqueue(news)
         return [self._handle(call, new, ok) for call, new, ok in zip(calls, news, accepted, strict=True)]
 

@@ -1,12 +1,15 @@
 """What a `Pool` tells of the whole fleet: statistics, recent jobs, workers, events. It reads, and changes nothing."""
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from .clock import timestamp_ms
 from .ended import ENDED_STATES, EndedJob
@@ -120,31 +123,37 @@ class PoolViews(ArqRedis):
         Nothing is kept for those who do not listen: an event that is told while the connection is down is missed. A
         listener that falls behind by 10,000 events misses those that follow, and is told how many.
         """
-        heard: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_EVENTS_WAITING)
-        missed = 0
+        heard: deque[Event] = deque()
+        changed = asyncio.Event()
+        missed, is_new = 0, False
 
         def hear(data: bytes | None) -> None:
-            nonlocal missed
-            if heard.full():
-                missed += 1
-            else:
-                heard.put_nowait(data)
+            nonlocal missed, is_new
+            changed.set()
+            if data is None:  # the subscription is active: the workers do not have to find out by themselves
+                is_new = True
+                return
+            try:
+                events = decode_events(data)
+            except msgspec.MsgspecError:
+                return  # of another version
+            room = max(0, MOST_EVENTS_WAITING - len(heard))
+            heard.extend(events[:room])
+            missed += len(events[room:])
 
         with self.listener.listen(self.store.keys.events, hear):
             while True:
-                data = await heard.get()
-                if data is None:  # the subscription is active: the workers do not have to find out by themselves
-                    await ask_for_events(self.store)
-                    continue
-                try:
-                    events = decode_events(data)
-                except msgspec.MsgspecError:
-                    continue  # of another version
-                for event in events:
-                    yield event
+                await changed.wait()
+                changed.clear()
+                if is_new:
+                    is_new = False
+                    with contextlib.suppress(RedisError, OSError):  # then they find out by themselves
+                        await ask_for_events(self.store)
+                while heard:
+                    yield heard.popleft()
                 if missed:
-                    yield Event("dropped", timestamp_ms(), "", count=missed)
-                    missed = 0
+                    count, missed = missed, 0
+                    yield Event("dropped", timestamp_ms(), "", count=count)
 
 
 def _ms_of(moment: datetime | None) -> int | None:

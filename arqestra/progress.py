@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from numbers import Integral, Real
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ __all__ = (
 LOG_LINES = 500  # that are kept of a job
 LINE_CHARACTERS = 2_000
 MESSAGE_CHARACTERS = 500
+MOST_INT = 2**53  # beyond it a reader in another language has no exact number either
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -66,15 +68,25 @@ def checked_progress(done: Any, total: Any, message: Any) -> tuple[float, float 
 
     :raises ArgumentsError: they are no numbers, or no text
     """
-    if not _is_number(done) or not (total is None or _is_number(total)):
+    plain_done, plain_total = _plain_number(done), None if total is None else _plain_number(total)
+    if plain_done is None or (plain_total is None and total is not None):
         raise ArgumentsError(f"progress: expected numbers of done and total, got {done!r} and {total!r}")
     if not isinstance(message, str):
         raise ArgumentsError(f"progress: message: expected a str, got {message!r}")
-    return done, total, storable(message[:MESSAGE_CHARACTERS])
+    return plain_done, plain_total, storable(message[:MESSAGE_CHARACTERS])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+def _plain_number(value: Any) -> float | None:
+    """It as an int or a float that can be stored, whatever number it is (of numpy, an enum); None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = int(value) if isinstance(value, Integral) else float(value)
+        if abs(number) > MOST_INT:
+            number = float(number)
+    except OverflowError:
+        return None
+    return number if number == number else None
 
 
 def line_text(text: Any) -> str:

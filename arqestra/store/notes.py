@@ -1,16 +1,19 @@
 """What running jobs tell of themselves: progress and log lines, written once a second by their workers."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from ..progress import LOG_LINES, LogLine, Progress, decode_line, decode_progress
 from .link import with_retries
 from .store import Store
 
-__all__ = ("NewNotes", "read_log", "read_progress", "write_notes")
+__all__ = ("JOBS_A_CALL", "NewNotes", "Taken", "read_log", "read_progress", "write_notes")
 
 TTL_MS = 86_400_000
 JOBS_A_CALL = 50
+
+
+Taken = Literal["written", "held", "free"]
 
 
 class NewNotes(NamedTuple):
@@ -21,6 +24,7 @@ class NewNotes(NamedTuple):
     :ivar enqueued_ms: tells the job from an earlier one of the same id
     :ivar progress: encoded; b"" for none
     :ivar lines: encoded
+    :ivar ended: Redis has taken this attempt's outcome, so its lease is gone and it may still write
     """
 
     job_id: str
@@ -29,16 +33,22 @@ class NewNotes(NamedTuple):
     enqueued_ms: int
     progress: bytes
     lines: Sequence[bytes]
+    ended: bool = False
 
 
-async def write_notes(store: Store, notes: Sequence[NewNotes]) -> None:
-    """Add to what jobs have told. Those that another worker holds are left alone."""
-    for first in range(0, len(notes), JOBS_A_CALL):
-        flat: list[str | int | bytes] = []
-        for each in notes[first : first + JOBS_A_CALL]:
-            flat += (each.job_id, each.token, each.number, each.enqueued_ms, each.progress, len(each.lines))
-            flat += each.lines
-        await store.call("notes", store.keys.notes(notes[first].job_id), TTL_MS, LOG_LINES, *flat)
+async def write_notes(store: Store, notes: Sequence[NewNotes]) -> list[Taken]:
+    """Add to what jobs have told.
+
+    :param notes: of `JOBS_A_CALL` jobs at most
+    :returns: for each "written", "held": somebody else holds the job or has run it since, or "free": nobody holds it,
+        and this attempt is not known to have ended by itself. Nothing was written then
+    """
+    flat: list[str | int | bytes] = []
+    for each in notes:
+        flat += (each.job_id, each.token, each.number, each.enqueued_ms, int(each.ended), each.progress)
+        flat += (len(each.lines), *each.lines)
+    replies = await store.call("notes", store.keys.notes(notes[0].job_id), TTL_MS, LOG_LINES, *flat)
+    return [cast(Taken, reply.decode()) for reply in replies]
 
 
 async def read_progress(store: Store, job_id: str) -> Progress | None:

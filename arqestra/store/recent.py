@@ -4,6 +4,7 @@ A search reads the ends of a few lists, however many jobs there are. They are ke
 """
 
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
 import msgspec
@@ -65,15 +66,18 @@ async def read_recent(
     async def read(resent: bool) -> list[EndedJob]:
         async with store.redis.pipeline(transaction=False) as pipe:
             for queue in queues:
-                pipe.zrevrangebyscore(keys.recent_index(queue), "+inf", least)
-            indexes: list[list[bytes]] = await pipe.execute()
-        wanted = [
-            (queue, found_state, name)
+                pipe.zrevrangebyscore(keys.recent_index(queue), "+inf", least, withscores=True)
+            indexes: list[list[tuple[bytes, float]]] = await pipe.execute()
+        fitting = [
+            (-latest_ms, queue, found_state, name)
             for queue, index in zip(queues, indexes, strict=True)
-            for name in (data.decode() for data in index)
+            for name, latest_ms in ((data.decode(), latest_ms) for data, latest_ms in index)
             for found_state, _, found_function in [name.partition("|")]
             if state in (None, found_state) and function in (None, found_function)
         ]
+        if before_ms is None and len(fitting) > limit:  # each list has its latest: those of more lists are not wanted
+            fitting = nsmallest(limit, fitting)
+        wanted = [entry[1:] for entry in fitting]
         async with store.redis.pipeline(transaction=False) as pipe:
             for queue, _, name in wanted:
                 pipe.zrevrangebyscore(keys.recent(queue, name), most, least, start=0, num=limit, withscores=True)

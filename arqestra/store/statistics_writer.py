@@ -1,17 +1,22 @@
 """Adding to the statistics: counts are folded in memory, and written once a second in one call.
 
 A process that is killed loses what it had not yet written, at most a second of counts. Jobs never depend on them. A
-call whose reply was lost is sent again under its number, and adds nothing the second time.
+call whose reply was lost is sent again under its number, and adds nothing the second time; one that may have arrived
+longer ago than Redis remembers numbers is not sent again.
 """
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from time import monotonic
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
+from ..history import storable
 from ..identity import new_worker_id
 from ..keys import Keys
 
@@ -22,14 +27,25 @@ logger = logging.getLogger("arq.connections")
 MINUTES_TTL_S = 25 * 3600
 HOURS_TTL_S = TOTALS_TTL_S = 30 * 86_400
 EVERY_S = 1.0
+CERTAIN_S = 540.0  # `record.lua` remembers the number of a call for 600 s
+FIELDS_A_CALL = 1_000  # a script must not keep others waiting
+MOST_FIELDS = 20_000  # that a process keeps for its metrics
 CLOSE_WAIT_S = 2.0
+NAME_CHARACTERS = 200  # of a function
 MOST_UNSENT = 60  # minutes of counts, while Redis cannot be reached
 Call = Callable[..., Awaitable[Any]]
 
 
 def field_of(queue: str, function: str, figure: str) -> str:
     """The name under which a figure is counted."""
-    return f"{queue}|{function.replace('|', '¦')}|{figure}"
+    return f"{_head(queue, function)}|{figure}"
+
+
+@lru_cache(4096)
+def _head(queue: str, function: str) -> str:
+    """Anybody may enqueue anything as a function: what is counted has a name that fits, and that can be stored."""
+    name = storable(function[:NAME_CHARACTERS]).replace("|", "¦")
+    return f"{queue}|{name}"
 
 
 def _plus(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
@@ -37,12 +53,16 @@ def _plus(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
 
 
 class _Batch(NamedTuple):
-    """Counts of one minute, as they are sent."""
+    """Counts of one minute, as they are sent.
+
+    :ivar sent_s: when it was sent first, and may have arrived; None if it was not
+    """
 
     number: int
     minute: int
     sums: dict[str, int]
     maxima: dict[str, int]
+    sent_s: float | None = None
 
 
 class StatisticsWriter:
@@ -50,15 +70,19 @@ class StatisticsWriter:
 
     :param call: runs a script by its name: `Store.call`
     :param keys: the namespace
+    :param monotonic: seconds
     """
 
-    def __init__(self, call: Call, keys: Keys) -> None:
+    def __init__(self, call: Call, keys: Keys, monotonic: Callable[[], float] = monotonic) -> None:
         self._call = call
+        self._monotonic = monotonic
         self._keys = keys
+        self._pid = os.getpid()
         self._writer = new_worker_id()
         self._number = 0
         self._unsent: list[_Batch] = []
         self._sending = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def write(self, sums: dict[str, int], maxima: dict[str, int]) -> None:
         """Add to the statistics of this minute, its hour and the totals.
@@ -67,16 +91,48 @@ class StatisticsWriter:
         :param maxima: field -> its least value from now on
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept, and sent with the next call
         """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # one that was closed may have left the lock as it was
+            self._loop, self._sending = loop, asyncio.Lock()
+            self._look_for_fork()
         if sums:
             self._add(timestamp_ms() // 60_000, sums, maxima)
         async with self._sending:
             while self._unsent:
-                await self._send(self._unsent[0])
-                del self._unsent[0]
+                batch = self._first()
+                if batch is not None:
+                    await self._send(batch)
+                    self._forget(batch)
+
+    def _look_for_fork(self) -> None:
+        """A child of the process that made this is another writer, and what was unsent is its parent's to send."""
+        if self._pid != os.getpid():
+            self._pid, self._writer, self._unsent = os.getpid(), new_worker_id(), []
+
+    def _first(self) -> _Batch | None:
+        """What is to be sent next; None if that would maybe count twice."""
+        batch, now_s = self._unsent[0], self._monotonic()
+        if batch.sent_s is not None:
+            if now_s - batch.sent_s < CERTAIN_S:
+                return batch
+            logger.warning("counts that may have been written are not written again: %d", batch.number)
+            self._forget(batch)
+            return None
+        if len(batch.sums) + len(batch.maxima) > FIELDS_A_CALL:
+            self._number += 1
+            batch, rest = _split(batch, self._number)
+            self._unsent.insert(1, rest)
+        self._unsent[0] = batch = batch._replace(sent_s=now_s)
+        return batch
+
+    def _forget(self, batch: _Batch) -> None:
+        """It was sent. There may be another one in its place: the oldest of too many are dropped."""
+        if self._unsent and self._unsent[0].number == batch.number:
+            del self._unsent[0]
 
     def _add(self, minute: int, sums: dict[str, int], maxima: dict[str, int]) -> None:
         """Keep counts to be sent: with those of the same minute, unless these were sent and may have arrived."""
-        if len(self._unsent) > 1 and self._unsent[-1].minute == minute:
+        if self._unsent and self._unsent[-1].minute == minute and self._unsent[-1].sent_s is None:
             before = self._unsent.pop()
             sums = _plus(before.sums, sums)
             maxima = {field: max(before.maxima.get(field, 0), maxima.get(field, 0)) for field in before.maxima | maxima}
@@ -93,13 +149,30 @@ class StatisticsWriter:
         for field, number in batch.maxima.items():
             flat += (field, number, ">")
         times = (MINUTES_TTL_S, keys.hourly_statistics(minute // 60), HOURS_TTL_S, keys.totals, TOTALS_TTL_S)
-        await self._call("record", keys.statistics(minute), *times, self._writer, batch.number, minute * 60_000, *flat)
+        await self._call("record", keys.statistics(minute), *times, self._writer, batch.number, *flat)
+
+
+def _split(batch: _Batch, number: int) -> tuple[_Batch, _Batch]:
+    """As many fields as fit into a call, and the rest under a number of its own."""
+    here = set([*batch.sums, *batch.maxima][:FIELDS_A_CALL])
+    sums, maxima = batch.sums, batch.maxima
+    return batch._replace(
+        sums={field: sums[field] for field in sums if field in here},
+        maxima={field: maxima[field] for field in maxima if field in here},
+    ), batch._replace(
+        number=number,
+        sums={field: sums[field] for field in sums if field not in here},
+        maxima={field: maxima[field] for field in maxima if field not in here},
+    )
 
 
 class EnqueueCounts:
     """Counts of what a process has enqueued. A timer of the event loop writes them, and `close` the last ones.
 
+    A program that runs an event loop for each call ends it before the timer: the next enqueue writes what was left.
+
     :param writer: adds them to the statistics
+    :ivar stranded: there are counts of a loop that has ended
     """
 
     def __init__(self, writer: StatisticsWriter) -> None:
@@ -108,19 +181,32 @@ class EnqueueCounts:
         self._settled: dict[str, int] = {}  # all that was ever handed over to be written
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pid = os.getpid()
+        self._since_s: float = 0.0
+        self.stranded = False
 
     def add(self, queue: str, function: str, number: int = 1) -> None:
         """Jobs were accepted."""
-        key = (queue, function)
-        self._counts[key] = self._counts.get(key, 0) + number
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # what another loop had planned ended with it
+            self._look_for_fork()
+            if self._loop is None:
+                self._since_s = monotonic()
+            elif monotonic() - self._since_s >= EVERY_S:
+                self.stranded = True
             self._loop = loop
             loop.call_later(EVERY_S, self._write_soon)
+        key = (queue, function)
+        self._counts[key] = self._counts.get(key, 0) + number
 
     def totals(self) -> dict[str, int]:
         """All that was ever added: field -> number."""
         return _plus(self._settled, _fields(self._counts))
+
+    async def write_stranded(self) -> None:
+        """Write what is there."""
+        self.stranded, self._since_s = False, monotonic()
+        await self._write()
 
     def _write_soon(self) -> None:
         loop, self._loop = self._loop, None
@@ -133,10 +219,17 @@ class EnqueueCounts:
         except (RedisError, OSError) as error:
             logger.warning("counts of enqueues are put off: %s", error)
 
+    def _look_for_fork(self) -> None:
+        """What was counted before a fork is the parent's to write."""
+        if self._pid != os.getpid():
+            self._pid, self._counts, self._loop = os.getpid(), {}, None
+
     async def _flush(self) -> None:
+        self._look_for_fork()
         counts, self._counts = self._counts, {}
         sums = _fields(counts)
-        self._settled = _plus(self._settled, sums)
+        if len(self._settled) < MOST_FIELDS:  # names of functions and queues may be anything
+            self._settled = _plus(self._settled, sums)
         await self._writer.write(sums, {})
 
     async def close(self) -> None:

@@ -89,7 +89,7 @@ class Accounts:
         self._accounts: dict[tuple[str, str, State], Account] = {}
         self._events: dict[str, int] = {}
         self._settled: dict[str, int] = {}  # all that was ever handed over to be written, for metrics
-        self._unlisted: list[tuple[str, EndedList]] = []  # what Redis has not taken
+        self._unlisted: dict[str, dict[tuple[str, str], EndedList]] = {}  # by queue: what Redis has not taken
 
     def of(self, queue: str, function: str, state: State) -> Account:
         """The account of a function and an outcome."""
@@ -124,12 +124,9 @@ class Accounts:
         for field, amount in sums.items():
             self._settled[field] = self._settled.get(field, 0) + amount
         await store.statistics.write(sums, maxima)
-        by_queue: dict[str, list[EndedList]] = {}
-        for queue, ended in self._unlisted:
-            by_queue.setdefault(queue, []).append(ended)
-        for queue, lists in by_queue.items():
-            await write_recent(store, queue, lists)
-            self._unlisted = [kept for kept in self._unlisted if kept[0] != queue]
+        for queue, lists in list(self._unlisted.items()):
+            await write_recent(store, queue, lists.values())
+            del self._unlisted[queue]
 
     def _settle(self, account: Account, sums: dict[str, int], maxima: dict[str, int]) -> None:
         """Take out of an account what is to be written."""
@@ -143,13 +140,10 @@ class Accounts:
 
     def _list(self, queue: str, ended: EndedList) -> None:
         """Have attempts listed, with those of the same list that could not be written; no more than it holds."""
-        entries = list(ended.entries)
-        for kept in self._unlisted:
-            if kept[0] == queue and kept[1][:2] == ended[:2]:
-                self._unlisted.remove(kept)
-                entries = [*kept[1].entries, *entries]
-                break
-        self._unlisted.append((queue, ended._replace(entries=entries[-ENDED_STATES[ended.state] :])))
+        lists = self._unlisted.setdefault(queue, {})
+        kept = lists.get((ended.state, ended.function))
+        entries = ended.entries if kept is None else [*kept.entries, *ended.entries]
+        lists[ended.state, ended.function] = ended._replace(entries=entries[-ENDED_STATES[ended.state] :])
 
     def _encoded(self, entries: Iterable[Entry]) -> list[tuple[int, bytes]]:
         worker_id = self._worker_id

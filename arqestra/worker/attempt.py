@@ -36,15 +36,16 @@ class Notes:
 
     :ivar said: its latest progress
     :ivar unwritten: of `said`
+    :ivar listed: the notebook is about to look at it
     :ivar lines: encoded
     :ivar writes: so far
     """
 
-    __slots__ = ("lines", "said", "unwritten", "writes")
+    __slots__ = ("lines", "listed", "said", "unwritten", "writes")
 
     def __init__(self) -> None:
         self.said: Said | None = None
-        self.unwritten = False
+        self.unwritten = self.listed = False
         self.lines: deque[bytes] = deque(maxlen=LOG_LINES)
         self.writes = 0
 
@@ -74,6 +75,7 @@ class Attempt:
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
     :ivar ended: how it ended, for the accounts, which take it in when Redis has taken the outcome; None if they do not
     :ivar notes: what it told of itself
+    :ivar settled: whether Redis has taken its outcome; False: its lease is lost; None: neither is known yet
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     """
 
@@ -96,6 +98,7 @@ class Attempt:
         "postponed",
         "reason",
         "ref",
+        "settled",
         "started_ms",
         "submitted",
         "task",
@@ -126,6 +129,7 @@ class Attempt:
         self.submitted = False
         self.ended: tuple[State, Failure | None] | None = None
         self.notes: Notes | None = None
+        self.settled: bool | None = None
         self.warning = self.postponed = False
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None

@@ -9,7 +9,8 @@ import logging
 import os
 import resource
 import socket
-from functools import cache
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..events import Event
+from ..history import storable
 from ..observe.figures import ProcessFigures, added
 from ..outcome import State
 from ..presence import JobOnWorker, Presence
+from ..store.link import RETRYABLE
 from ..store.presence import withdraw_presence, write_presence
+from ..store.statistics_writer import NAME_CHARACTERS
 from .accounts import Account, Accounts
 from .announcer import Announcer
 from .attempt import Attempt
@@ -58,15 +62,16 @@ class Bookkeeper:
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._last_notes: asyncio.Task[None] | None = None
+        self._has_last_notes = False
         self._known = False
         self._stopped = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to write; a burst worker writes at its end."""
+        """Begin to write. A burst worker is in no registry, and one that ends within a second writes at its end."""
         self.announcer.start(self._worker.store)
-        if not self._worker.burst:
-            self._stopped = asyncio.Event()
-            self._task = self._worker.loop.create_task(self._run())
+        self._stopped = asyncio.Event()
+        self._task = self._worker.loop.create_task(self._run())
 
     async def stop(self) -> None:
         """Write no more; the last counts are written by `flush`."""
@@ -84,6 +89,8 @@ class Bookkeeper:
         """
         async with asyncio.timeout(STOP_WAIT_S):
             await self._write_accounts()
+            if self._last_notes is not None:
+                await self._last_notes
             if self._known:
                 self._known = False
                 self._tell_of_worker("worker-stopped")
@@ -95,7 +102,9 @@ class Bookkeeper:
 
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept
         """
-        await self._write_accounts()
+        await _one_after_another(self._write_accounts, self._write_presence)
+
+    async def _write_presence(self) -> None:
         begun, self._known = not self._known, True
         worker = self._worker
         listeners = await write_presence(worker.store, worker.worker_id, self._presence())
@@ -105,8 +114,7 @@ class Bookkeeper:
 
     async def _write_accounts(self) -> None:
         store = self._worker.store
-        await self.accounts.flush(store)
-        await self.notebook.flush(store)
+        await _one_after_another(partial(self.accounts.flush, store), partial(self.notebook.flush, store))
 
     # -- what happens to jobs -------------------------------------------------------------------------------------
 
@@ -128,7 +136,10 @@ class Bookkeeper:
         if wait_ms < 0:
             wait_ms = 0
         function = payload.function
-        account = self._accounts.get((leased.queue, function, state)) or self._account_of(leased.queue, function, state)
+        account = self._accounts.get((leased.queue, function, state))
+        if account is None:
+            function = storable(function[:NAME_CHARACTERS])
+            account = self._account_of(leased.queue, function, state)
         entry = (ended_ms, leased.id, attempt.job_try, payload.enqueued_ms, started_ms, function, failure)
         account.take(run_ms, wait_ms, entry)
         if self.announcer.listened:
@@ -147,6 +158,21 @@ class Bookkeeper:
             done, total, message, _ = notes.said
             self._tell("progress", attempt, done=done, total=total, message=message)
 
+    def write_notes_soon(self) -> None:
+        """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
+        self._has_last_notes = True
+        if self._last_notes is None or self._last_notes.done():
+            self._last_notes = self._worker.loop.create_task(self._write_last_notes())
+
+    async def _write_last_notes(self) -> None:
+        try:
+            while self._has_last_notes:
+                self._has_last_notes = False
+                async with asyncio.timeout(LIMIT_S):
+                    await self.notebook.flush(self._worker.store)
+        except (RedisError, OSError) as error:  # kept for the next second
+            logger.debug("notes are put off: %s", error)
+
     def _tell(self, kind: str, attempt: Attempt, **facts: Any) -> None:
         self.announcer.tell(
             Event(
@@ -154,7 +180,7 @@ class Bookkeeper:
                 timestamp_ms(),
                 self._worker.worker_id,
                 job_id=attempt.leased.id,
-                function=attempt.payload.function,
+                function=storable(attempt.payload.function[:NAME_CHARACTERS]),
                 queue=attempt.leased.queue,
                 attempt=attempt.job_try,
                 **facts,
@@ -168,17 +194,24 @@ class Bookkeeper:
     # -- once a second --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        loop = self._worker.loop
+        loop, burst = self._worker.loop, self._worker.burst
+        if burst:
+            await self._pause()
         while not self._stopped.is_set():
             try:
                 async with asyncio.timeout(LIMIT_S):
-                    await self.write_once()
+                    await (self._write_accounts() if burst else self.write_once())
             except (RedisError, OSError) as error:  # TimeoutError is an OSError
                 logger.warning("statistics are put off: %s", error)
+            except Exception:  # a worker that is not heard of any more seems dead
+                logger.exception("writing statistics went wrong")
             slept_from_s = loop.time()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), EVERY_S)
+            await self._pause()
             self._lag_s = max(0.0, loop.time() - slept_from_s - EVERY_S)
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), EVERY_S)
 
     def figures(self) -> ProcessFigures:
         """All that this process has counted since it started, and how it is."""
@@ -209,6 +242,20 @@ class Bookkeeper:
             draining=worker.draining,
             redis_errors=worker.exchange.errors,
         )
+
+
+async def _one_after_another(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Take steps that do not depend on each other: what Redis refuses of one keeps nothing else back."""
+    refused: Exception | None = None
+    for step in steps:
+        try:
+            await step()
+        except RETRYABLE:
+            raise
+        except Exception as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
 
 
 def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:

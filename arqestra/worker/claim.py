@@ -46,7 +46,8 @@ class ClaimPolicy:
     ) -> None:
         self.settings = settings
         self.active = False
-        self.quiet = False  # take no jobs and do not wait for any, but pass wake-ups on and take aborts
+        # Take no jobs: as if no slot were free, so that no claim registers as waiting, and each passes wake-ups on.
+        self.quiet = False
         self._free_slots = free_slots
         self._holds_suspect = holds_suspect
         self._number = 0
@@ -81,7 +82,7 @@ class ClaimPolicy:
             slots,
             settings.lease_ms,
             settings.margin_ms,
-            settings.wait and self.active and not self.quiet,
+            settings.wait and self.active,
             settings.aborts,
             self._holds_suspect(),
             settings.max_crashes,

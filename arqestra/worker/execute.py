@@ -282,8 +282,10 @@ def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseExceptio
         return  # `conclude` goes on by itself, or the worker gives the job back while it stops
     if isinstance(error, Exception):
         logger.exception("running job %s went wrong", attempt.ref)
-    state = State.RELEASED if isinstance(error, KeyboardInterrupt) else State.FAILED
-    hand_over(worker, attempt, Outcome(state, error))
+    outcome = Outcome(State.RELEASED if isinstance(error, KeyboardInterrupt) else State.FAILED, error)
+    if attempt.ended is None:
+        report_refusal(worker, attempt, outcome)
+    hand_over(worker, attempt, outcome)
 
 
 def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:

@@ -1,14 +1,23 @@
-"""What the jobs of a worker tell of themselves, gathered for a second: progress and log lines."""
+"""What the jobs of a worker tell of themselves, gathered for a second: progress and log lines.
 
+What was sent and not answered is sent again as it was, under its number, before anything newer of the same attempt: a
+line is never written twice. An attempt that has lost its lease writes nothing; one whose outcome Redis has taken may
+still write its last lines.
+"""
+
+import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
-from ..progress import LOG_LINES, encode_progress
-from ..store.notes import NewNotes, write_notes
+from ..progress import encode_progress
+from ..store.notes import JOBS_A_CALL, NewNotes, Taken, write_notes
 from ..store.store import Store
 from .attempt import Attempt
 
 __all__ = ("Notebook",)
+
+MOST_ATTEMPTS = 10_000  # whose notes are kept while Redis does not take them
 
 
 class Notebook:
@@ -19,27 +28,39 @@ class Notebook:
 
     def __init__(self, told: Callable[[Attempt], None]) -> None:
         self._told = told
-        self._noted: deque[Attempt] = deque()  # jobs in threads add to it as well
+        self._noted: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS)  # jobs in threads add to it as well
+        self._unwritten: dict[Attempt, NewNotes] = {}
+        self._writing = asyncio.Lock()
 
     def noted(self, attempt: Attempt) -> None:
         """A job has told something."""
-        if not self._noted or self._noted[-1] is not attempt:
+        notes = attempt.notes
+        if notes is not None and not notes.listed:
+            notes.listed = True
             self._noted.append(attempt)
 
     async def flush(self, store: Store) -> None:
         """Write what was told since the last time. It is kept if Redis cannot be reached."""
-        taken: dict[Attempt, NewNotes] = {}
-        while self._noted:
+        async with self._writing:
+            self._gather()
+            for attempts in _pieces(list(self._unwritten)):
+                notes = [self._unwritten[each]._replace(ended=each.settled is True) for each in attempts]
+                for attempt, taken in zip(attempts, await write_notes(store, notes), strict=True):
+                    if not _is_for_later(attempt, taken):
+                        del self._unwritten[attempt]
+
+    def _gather(self) -> None:
+        """Take what attempts have told, but for those that still have something to be written."""
+        for _ in range(len(self._noted)):
             attempt = self._noted.popleft()
-            if attempt not in taken and (new := self._taken(attempt)) is not None:
-                taken[attempt] = new
-        if not taken:
-            return
-        try:
-            await write_notes(store, list(taken.values()))
-        except BaseException:
-            self._put_back(taken)
-            raise
+            assert attempt.notes is not None
+            attempt.notes.listed = False  # before a look at what there is: a thread may just be adding to it
+            if attempt in self._unwritten:
+                self.noted(attempt)
+            elif attempt.settled is not False and (new := self._taken(attempt)) is not None:
+                self._unwritten[attempt] = new
+        for attempt in list(islice(self._unwritten, max(0, len(self._unwritten) - MOST_ATTEMPTS))):
+            del self._unwritten[attempt]
 
     def _taken(self, attempt: Attempt) -> NewNotes | None:
         """What an attempt told, taken from it."""
@@ -56,10 +77,11 @@ class Notebook:
         leased = attempt.leased
         return NewNotes(leased.id, leased.token, notes.writes, attempt.payload.enqueued_ms, progress, lines)
 
-    def _put_back(self, taken: dict[Attempt, NewNotes]) -> None:
-        for attempt, new in taken.items():
-            notes = attempt.notes
-            assert notes is not None
-            notes.unwritten = notes.unwritten or bool(new.progress)
-            notes.lines.extendleft(reversed(new.lines[len(new.lines) - (LOG_LINES - len(notes.lines)) :]))
-            self._noted.append(attempt)
+
+def _pieces(attempts: list[Attempt]) -> list[list[Attempt]]:
+    return [attempts[first : first + JOBS_A_CALL] for first in range(0, len(attempts), JOBS_A_CALL)]
+
+
+def _is_for_later(attempt: Attempt, taken: Taken) -> bool:
+    """Nobody holds the job: the reply that tells whether this attempt's outcome was taken is still on its way."""
+    return taken == "free" and attempt.settled is not False

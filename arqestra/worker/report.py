@@ -48,6 +48,8 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     run_ms = attempt.ended_ms - attempt.started_ms
     state = outcome.state
     _count(worker, attempt, outcome)
+    if attempt.notes is not None:
+        worker.books.write_notes_soon()
     if state is COMPLETE:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))

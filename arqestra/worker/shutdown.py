@@ -104,9 +104,11 @@ class StoppableWorker(WorkerAttributes):
         if draining:
             for attempt in list(self.slots.resident.values()):
                 attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
-            leaving = self.loop.create_task(self._leave_queues())
-            self.slots.conclude(leaving)
+            self._leave_soon()
         self.exchange.look()
+
+    def _leave_soon(self) -> None:
+        self.slots.conclude(self.loop.create_task(self._leave_queues()))
 
     async def _leave_queues(self) -> None:
         """No wake-up is to be spent on this worker."""
@@ -126,6 +128,8 @@ class StoppableWorker(WorkerAttributes):
         logger.info("Setting allow_pick_jobs to `False`")
         self.allow_pick_jobs = False
         self._stop_claiming()
+        if getattr(self, "exchange", None) is not None:
+            self._leave_soon()
         self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.slots.tasks))
         self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
 

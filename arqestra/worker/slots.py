@@ -57,6 +57,7 @@ class Slots:
         leased = attempt.leased
         before = self.held_attempt(leased.id)
         if before is not None:  # its lease ran out while it was still running here
+            before.settled = False
             before.cancel(CancelReason.LEASE_LOST)
             self.free(before)
         self.leases[leased.id] = attempt
@@ -103,6 +104,7 @@ class Slots:
         attempt = self.leases.get(ending.id)
         if attempt is not None and attempt.leased.token == ending.token:
             del self.leases[ending.id]
+            attempt.settled = written
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if not written:
@@ -131,7 +133,7 @@ class Slots:
         """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
         for lease in renewal.lost:
             if lease.id in self.leases and self.leases[lease.id].leased.token == lease.token:
-                del self.leases[lease.id]
+                self.leases.pop(lease.id).settled = False
             self._cancel(lease, CancelReason.LEASE_LOST)
         for lease in renewal.aborted:
             self._cancel(lease, CancelReason.ABORT)

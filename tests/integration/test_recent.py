@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -13,9 +15,12 @@ from arq import Retry
 
 import arqestra
 from arqestra import ArgumentsError, JobContext, Pool, SettingsError, Worker, current_job, job
+from arqestra.clock import timestamp_ms
 from arqestra.ended import EndedJob
-from arqestra.events import Event
+from arqestra.events import Event, decode_events, encode_events
 from arqestra.store.presence import steer_worker
+from arqestra.store.records import NewJob
+from arqestra.wire import Payload, encode_payload
 from tests.integration.engine_worker import until
 
 
@@ -294,3 +299,221 @@ async def test_a_draining_worker_leaves_new_jobs_to_the_others_at_once(pool: Poo
             await each.result(timeout=30)
         assert drained.jobs_complete == 0
         assert other.jobs_complete == 20
+
+
+async def two_that_wait(redis_url: str, pool: Pool) -> list[Worker]:
+    """Two workers that look at the queue only when they are woken; the first is woken next."""
+    workers = []
+    for count in (1, 2):
+        worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=30)
+        workers.append(worker)
+        worker.main_task = asyncio.create_task(worker.main())
+
+        async def waits(count: int = count) -> bool:
+            return bool(await pool.zcard(pool.store.keys.waiting("arq:queue")) == count)
+
+        await until(waits, "a worker that waits to be woken")
+    return workers
+
+
+async def test_a_wake_up_that_comes_with_the_order_to_drain_is_passed_on(pool: Pool, redis_url: str) -> None:
+    drained, other = await two_that_wait(redis_url, pool)
+    made, _ = await asyncio.gather(pool.enqueue(double, 2), steer_worker(pool.store, drained.worker_id, "drain"))
+    assert made is not None
+    assert await made.result(timeout=15, poll_delay=0.1) == 4
+    assert (drained.jobs_complete, other.jobs_complete) == (0, 1)
+    await asyncio.gather(drained.close(), other.close())
+
+
+@pytest.mark.parametrize("wait", [0, 30])
+async def test_a_wake_up_that_comes_with_the_order_to_stop_is_passed_on(pool: Pool, redis_url: str, wait: int) -> None:
+    stopped, other = await two_that_wait(redis_url, pool)
+    gate = asyncio.Event()
+    stopped.ctx["gate"] = gate
+    if wait:  # something that is to be completed first
+        stopped.grant_completion_wait(wait)
+        running = await pool.enqueue(tell, until_gate=True)
+        assert running is not None
+        await until_true(lambda: bool(stopped.slots.running), "a running job")
+        await asyncio.sleep(0)
+
+        async def both_wait() -> bool:
+            return bool(await pool.zcard(pool.store.keys.waiting("arq:queue")) == 2)
+
+        await until(both_wait, "that both wait")
+        await pool.zadd(pool.store.keys.waiting("arq:queue"), {stopped.worker_id: 1})
+    # It is woken, and does not act on it: as if the message had come when it had just stopped to listen.
+    stopped.exchange.look = lambda: None  # type: ignore[method-assign]
+    made = await pool.enqueue(double, 2)
+    assert made is not None
+    stopped.handle_sig_wait_for_completion(signal.SIGTERM) if wait else stopped.handle_sig(signal.SIGTERM)
+    assert await made.result(timeout=15, poll_delay=0.1) == 4
+    assert other.jobs_complete == 1
+    gate.set()
+    await asyncio.gather(stopped.close(), other.close())
+
+
+class Share(float):
+    """As numpy's numbers: it counts like one, and no encoder knows it."""
+
+
+@pytest.mark.parametrize(("what", "stored"), [(Share(0.5), 0.5), (Fraction(1, 4), 0.25), (2**70, float(2**70))])
+async def test_whatever_counts_as_a_number_is_progress(pool: Pool, redis_url: str, what: Any, stored: float) -> None:
+    async with working(redis_url) as worker:
+        told = await pool.enqueue(tell_nonsense, what)
+        assert told is not None
+        await told.result(timeout=30)
+
+        async def is_written() -> bool:
+            progress = await told.progress()
+            return progress is not None and progress.done == stored
+
+        await until(is_written, "the progress")
+        assert worker.books._task is not None
+        assert not worker.books._task.done()
+
+
+async def test_a_function_name_that_cannot_be_stored_is_told_in_escapes_and_stops_nothing(
+    pool: Pool, redis_url: str
+) -> None:
+    heard: list[Event] = []
+
+    async def listen() -> None:
+        async for event in pool.events():
+            heard.append(event)
+
+    async with working(redis_url) as worker:
+        listening = asyncio.create_task(listen())
+        await until_true(lambda: worker.books.announcer.listened, "that somebody listens")
+        await pool.enqueue_job("f\udcff|g" + 300 * "h")
+        (ended,) = await recent(pool, 1)
+        assert ended.function.startswith("f\\udcff|ghh")
+        assert len(ended.function) < 250
+        await until_true(lambda: "failed" in [event.kind for event in heard], "its end")
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+        async def is_counted() -> bool:
+            return sum(row["enqueued"] for row in await pool.totals()) == 1
+
+        await until(is_counted, "that it is counted")
+
+
+async def test_what_redis_refuses_of_the_statistics_keeps_nothing_else_back(pool: Pool, redis_url: str) -> None:
+    await pool.set(pool.store.keys.recent_index("arq:queue"), "of another type")
+    async with working(redis_url) as worker:
+        told = await pool.enqueue(tell)
+        assert told is not None
+        await told.result(timeout=30)
+
+        async def is_written() -> bool:
+            progress = await told.progress()
+            return progress is not None and progress.done == 4
+
+        await until(is_written, "the progress")
+
+        async def is_seen() -> bool:
+            return [each.presence.complete for each in await pool.workers()] == [1]
+
+        await until(is_seen, "the worker")
+        assert not worker.draining
+        await pool.delete(pool.store.keys.recent_index("arq:queue"))
+        await recent(pool, 1)
+
+
+async def test_a_watcher_sees_the_last_progress_of_a_job_however_short_it_is(pool: Pool, redis_url: str) -> None:
+    async with working(redis_url):
+        for _ in range(10):
+            told = await pool.enqueue(tell)
+            assert told is not None
+            assert [progress.done async for progress in told.watch()][-1] == 4
+
+
+async def test_a_burst_worker_tells_while_it_works(pool: Pool, redis_url: str) -> None:
+    gate = asyncio.Event()
+    worker = Worker(FUNCTIONS, redis_settings=redis_url, burst=True, handle_signals=False, ctx={"gate": gate})
+    told = await pool.enqueue(tell, until_gate=True)
+    assert told is not None
+    short = [await pool.enqueue(tell) for _ in range(20)]
+    working = asyncio.create_task(worker.main())
+
+    async def are_written() -> bool:
+        found = [await each.progress() for each in (told, *short) if each is not None]
+        return [each.done if each else None for each in found] == [2, *[4] * 20]
+
+    await until(are_written, "the progress of all")
+    await recent(pool, 20)
+    gate.set()
+    await working
+    await worker.close()
+
+
+async def test_a_listener_that_falls_behind_is_told_how_many_events_it_has_missed(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = 0
+
+    def count(data: bytes) -> list[Event]:
+        nonlocal messages
+        messages += 1
+        return decode_events(data)
+
+    monkeypatch.setattr("arqestra.pool_views.decode_events", count)
+    kinds: list[str] = []
+    dropped: list[int] = []
+    goes_on, has_begun = asyncio.Event(), asyncio.Event()
+
+    async def listen() -> None:
+        async for event in pool.events():
+            has_begun.set()
+            await goes_on.wait()
+            kinds.append(event.kind)
+            dropped.append(event.count)
+
+    listening = asyncio.create_task(listen())
+    message = encode_events([Event("complete", 1, "w", job_id=f"j{number}") for number in range(500)])
+
+    async def is_listening() -> bool:
+        return bool(await pool.publish(pool.store.keys.events, message))
+
+    await until(is_listening, "a listener")
+    await has_begun.wait()
+    for _ in range(40):
+        await pool.publish(pool.store.keys.events, message)
+    await until_true(lambda: messages == 41, "all messages")
+    goes_on.set()
+    await until_true(lambda: "dropped" in kinds, "what was missed")
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+    assert 10_000 <= kinds.index("dropped") <= 10_001
+    assert sum(dropped) == 41 * 500 - kinds.index("dropped")
+
+
+async def test_a_watcher_outlives_an_outage_of_redis(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peek, failures = pool.store.peek, 0
+
+    async def fails_at_first(*args: Any, **kwargs: Any) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures < 3:
+            raise ConnectionError("away")
+        return await peek(*args, **kwargs)
+
+    async with working(redis_url):
+        told = await pool.enqueue(tell)
+        assert told is not None
+        await told.result(timeout=30)
+        monkeypatch.setattr(pool.store, "peek", fails_at_first)
+        assert [progress.done async for progress in told.watch(poll_delay=0.05)] == [4]
+
+
+async def test_a_job_that_no_stage_foresaw_is_counted_and_listed_too(pool: Pool, redis_url: str) -> None:
+    payload = Payload("double", (1,), {}, None, timestamp_ms(), {"x": "no time"})
+    async with working(redis_url) as worker:
+        await pool.store.enqueue([NewJob("arq:queue", "odd", encode_payload(pool.serializer, payload))])
+        (ended,) = await recent(pool, 1)
+        assert (ended.job_id, ended.state) == ("odd", "failed")
+        assert worker.jobs_failed == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from redis.asyncio import Redis
 
+from arqestra import create_pool
 from arqestra.clock import timestamp_ms
 from arqestra.store.statistics import read_hours, read_minutes, read_queues, read_totals
 from arqestra.store.statistics_writer import EnqueueCounts, StatisticsWriter, field_of
@@ -118,3 +120,176 @@ def test_counts_survive_an_event_loop(redis_url: str) -> None:
         return found[field_of("q", "f", "enqueued")]
 
     assert asyncio.run(total()) == 3
+
+
+async def test_a_batch_that_may_have_been_written_long_ago_is_not_written_again(scene: Scene, redis: Redis) -> None:
+    """Redis remembers numbers for ten minutes: after that it would count twice."""
+    now_s = 0.0
+    loses_reply = True
+
+    async def call(name: str, key: str, *args: str | int) -> object:
+        await scene.store.call(name, key, *args)
+        if loses_reply:
+            raise ConnectionError("cut")
+        return 1
+
+    writer = StatisticsWriter(call, KEYS, lambda: now_s)
+    with pytest.raises(ConnectionError):
+        await writer.write({FIELD: 1}, {})
+    await redis.delete(*await redis.keys("arqestra:recorded:*"))
+    now_s, loses_reply = 600.0, False
+    await writer.write({FIELD: 4}, {})
+
+    assert await counted(redis) == [5, 5, 5]
+
+
+async def test_counts_of_very_many_functions_go_in_several_calls(scene: Scene, redis: Redis) -> None:
+    sizes = []
+
+    async def call(name: str, key: str, *args: str | int) -> object:
+        sizes.append(len(args))
+        return await scene.store.call(name, key, *args)
+
+    sums = {field_of("q|1", f"f{number}", "complete"): number for number in range(2_500)}
+    maxima = {field_of("q|1", f"f{number}", "run_ms_max"): number for number in range(2_500)}
+    await StatisticsWriter(call, KEYS).write(sums, maxima)
+
+    assert len(sizes) == 5
+    assert max(sizes) < 3_100
+    (counters,) = (await read_hours(redis, KEYS, timestamp_ms() // 3_600_000, 1)).values()
+    assert counters == sums | maxima
+
+
+async def test_what_is_dropped_during_a_call_takes_nothing_else_along(scene: Scene, redis: Redis) -> None:
+    """The oldest of too many minutes are dropped, also the one that is just being sent."""
+    writer = StatisticsWriter(scene.store.call, KEYS)
+    minute = timestamp_ms() // 60_000
+    writer._add(minute, {FIELD: 100}, {})
+    first = writer._first()
+    assert first is not None
+    for number in range(60):
+        writer._add(minute - 1 + number % 2, {FIELD: 1}, {})
+    await writer._send(first)
+    writer._forget(first)
+    await writer.write({}, {})
+
+    assert (await counted(redis))[2] == 160
+
+
+async def test_a_clock_that_is_wrong_drops_no_queue(
+    scene: Scene, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.store.statistics.write({FIELD: 1}, {})
+    wrong = StatisticsWriter(scene.store.call, KEYS)
+    monkeypatch.setattr("arqestra.store.statistics_writer.timestamp_ms", lambda: timestamp_ms() + 90 * 86_400_000)
+    await wrong.write({field_of("other", "f", "complete"): 1}, {})
+
+    assert await read_queues(redis, KEYS) == ["other", "q|1"]
+
+
+async def test_names_without_end_do_not_fill_redis(scene: Scene, redis: Redis) -> None:
+    await scene.store.statistics.write({FIELD: 1}, {})
+    await redis.hset(KEYS.totals, mapping={f"q|f{number}|complete": 1 for number in range(50_000)})  # type: ignore[misc]
+    await scene.store.statistics.write({FIELD: 1, field_of("q", "one more", "complete"): 1}, {})
+
+    assert await redis.hlen(KEYS.totals) == 50_001  # type: ignore[misc]
+    assert await counted(redis) == [2, 2, 2]
+
+
+def test_a_loop_that_was_closed_while_it_wrote_keeps_no_later_one_from_writing() -> None:
+    is_stuck = True
+
+    async def call(name: str, key: str, *args: str | int) -> object:
+        if is_stuck:
+            await asyncio.Event().wait()
+        written.append(args)
+        return 1
+
+    written: list[object] = []
+    writer = StatisticsWriter(call, KEYS)
+    loop = asyncio.new_event_loop()
+    stuck = loop.create_task(writer.write({FIELD: 1}, {}))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert not stuck.done()
+    is_stuck = False
+
+    async def write() -> None:
+        async with asyncio.timeout(5):
+            await writer.write({FIELD: 1}, {})
+
+    asyncio.run(write())
+    assert len(written) == 2
+    stuck.cancel()
+    loop.run_until_complete(asyncio.gather(stuck, return_exceptions=True))
+    loop.close()
+
+
+def test_what_loops_have_left_that_ended_before_the_timer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that runs a loop for each enqueue, and never closes its pool."""
+    now_s = 0.0
+    monkeypatch.setattr("arqestra.store.statistics_writer.monotonic", lambda: now_s)
+    written: list[object] = []
+
+    async def call(name: str, key: str, *args: str | int) -> object:
+        written.append(args[-2])
+        return 1
+
+    async def add() -> None:
+        counts.add("q", "f")
+
+    async def make() -> EnqueueCounts:
+        return EnqueueCounts(StatisticsWriter(call, KEYS))
+
+    counts = asyncio.run(make())
+    for now_s in (0.0, 0.5):  # noqa: B007 - read by `monotonic`
+        asyncio.run(add())
+        assert not counts.stranded
+    now_s = 2.0
+    asyncio.run(add())
+    assert counts.stranded
+    asyncio.run(counts.write_stranded())
+
+    assert written == [3]
+    assert not counts.stranded
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_what_was_left_is_written_by_the_next_enqueue(redis_url: str, redis: Redis, many: bool) -> None:
+    pool = await create_pool(redis_url)
+    pool.store.enqueued.add("q", "f", 3)
+    pool.store.enqueued.stranded = True
+    await (pool.enqueue_many([("g", (), {})]) if many else pool.enqueue_job("g"))
+
+    assert await read_totals(redis, KEYS) == {field_of("q", "f", "enqueued"): 3}
+    await pool.aclose()
+
+
+def test_a_child_of_a_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As servers do that load the application first and fork then: both go on from the same state."""
+    written: list[tuple[object, object, object]] = []
+
+    async def call(name: str, key: str, *args: str | int) -> object:
+        written.append((args[5], args[6], args[-2]))
+        return 1
+
+    async def make() -> EnqueueCounts:
+        return EnqueueCounts(StatisticsWriter(call, KEYS))
+
+    async def add(number: int) -> None:
+        counts.add("q", "f", number)
+
+    async def add_and_write(number: int) -> None:
+        counts.add("q", "f", number)
+        await counts.close()
+
+    counts = asyncio.run(make())
+    asyncio.run(add_and_write(1))
+    asyncio.run(add(7))
+    pid = os.getpid()
+    monkeypatch.setattr("arqestra.store.statistics_writer.os.getpid", lambda: pid + 1)
+    asyncio.run(counts.close())
+    asyncio.run(add_and_write(2))
+
+    (parent, _, first), (child, _, second) = written
+    assert (first, second) == (1, 2)
+    assert parent != child

@@ -33,8 +33,8 @@ class NotingStore(Store):
         if self.is_away:
             raise ConnectionError("away")
         if name == "record":
-            number, queues = args[6], args[8]
-            triples = args[9 + queues :]
+            number, queues = args[6], args[7]
+            triples = args[8 + queues :]
             found: dict[str, dict[str, int]] = {"+": {}, ">": {}}
             for at in range(0, len(triples), 3):
                 found[triples[at + 2]][triples[at]] = triples[at + 1]

@@ -3,14 +3,21 @@
 -- KEYS  1: queue
 -- ARGV  1: time in ms or ''   2: worker id
 -- RETURNS  1 if it was registered, else 0
--- EVENTS   the next in line becomes the lookout
+-- EVENTS   the next in line becomes the lookout; or, if jobs are due, is woken: the worker that leaves may have been
+--          woken for them, and has not heard or not heeded it
 
 -- @include _clock
 -- @include _wake
 
-call('ZREM', RESTING .. KEYS[1], ARGV[2])
-local removed = call('ZREM', WAITING .. KEYS[1], ARGV[2])
-if removed == 1 then
-  appoint(KEYS[1], clock(ARGV[1]))
+local queue, now = KEYS[1], clock(ARGV[1])
+call('ZREM', RESTING .. queue, ARGV[2])
+local removed = call('ZREM', WAITING .. queue, ARGV[2])
+if call('EXISTS', WAITING .. queue) == 1 then
+  local gate = call('ZRANGE', GATES .. queue, 0, 0, 'WITHSCORES')[2]
+  if call('ZCOUNT', queue, '-inf', now) > 0 or (gate and tonumber(gate) <= now) then
+    wake(queue, now)
+  elseif removed == 1 then
+    appoint(queue, now)
+  end
 end
 return removed

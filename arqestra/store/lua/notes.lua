@@ -1,25 +1,34 @@
 -- What running jobs tell of themselves: progress, and lines of their logs.
 --
--- KEYS  1: queue of the first job (for routing)
+-- KEYS  1: notes of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: ttl in ms   3: lines that are kept of a job
 --       then for each job: id, token of its lease, number of this call within the attempt, when the job was enqueued,
---       progress or '', how many lines follow, the lines
--- RETURNS  how many jobs were written
+--       '1' if Redis has taken the outcome of this attempt, progress or '', how many lines follow, the lines
+-- RETURNS  for each job: 'written' | 'held' somebody else holds it, or a later job has its id | 'free' nobody holds it
 --
--- A job that somebody else holds is left alone. One that has ended is not: its last lines come a moment later. What an
--- earlier job of the same id told is dropped. Repeating the call is harmless.
+-- Only who has the lease may write: a worker that was thought dead finds none when the job has ended elsewhere. The last
+-- lines of an attempt may come after its end; its worker knows then that its own outcome was the one that was taken. What
+-- an earlier job of the same id told is dropped. Repeating the call is harmless.
 
-local written, i = 0, 4
+local CRON_HAS_ENDED = '1'  -- the id of a cron job stays taken for a minute
+
+local taken, i = {}, 4
 while i <= #ARGV do
-  local id, token, number, enqueued, progress, lines =
-    ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5])
-  i = i + 6
+  local id, token, number, enqueued = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local ended, progress, lines = ARGV[i + 4] == '1', ARGV[i + 5], tonumber(ARGV[i + 6])
+  i = i + 7
   local lease = call('GET', LEASE .. id)
   local notes, log = NOTES .. id, JOB_LOG .. id
   local writer = token .. '#' .. number
   local known = call('HMGET', notes, 'enqueued', 'writer')
-  local is_ours = not lease or string.sub(lease, 1, #token + 1) == token .. '|'
-  if is_ours and known[2] ~= writer then
+  local verdict = 'written'
+  if lease and string.sub(lease, 1, #token + 1) ~= token .. '|' and not (ended and lease == CRON_HAS_ENDED) then
+    verdict = 'held'
+  elseif not lease and not ended then
+    verdict = 'free'
+  elseif known[1] and tonumber(known[1]) > tonumber(enqueued) then
+    verdict = 'held'
+  elseif known[2] ~= writer then
     if known[1] and known[1] ~= enqueued then
       call('DEL', notes, log)
     end
@@ -35,8 +44,8 @@ while i <= #ARGV do
       call('PEXPIRE', log, ARGV[2])
     end
     call('PEXPIRE', notes, ARGV[2])
-    written = written + 1
   end
+  taken[#taken + 1] = verdict
   i = i + lines
 end
-return written
+return taken
