@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from arqestra import Pool
+from tests.integration.supervised import Supervise
 from tests.integration.supervised_jobs import nap
-from tests.integration.test_supervisor import Supervised, pool, supervise  # noqa: F401 - fixtures
+from tests.integration.test_supervisor import pool, supervise  # noqa: F401 - fixtures
 
 from .conftest import Tell
 from .fleet import until
@@ -25,7 +25,7 @@ NAP_S = 0.02
     ],
 )
 async def test_recycling_under_load(
-    supervise: Callable[..., Supervised],  # noqa: F811
+    supervise: Supervise,  # noqa: F811
     pool: Pool,  # noqa: F811
     tell: Tell,
     count: int,
