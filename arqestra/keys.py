@@ -240,6 +240,11 @@ class Keys:
         """Channel of events."""
         return f"{self.ours}events"
 
+    @property
+    def audit(self) -> str:
+        """What people did by the dashboard, the latest first."""
+        return f"{self.ours}audit"
+
     def lua(self, used: Container[str]) -> str:
         """The preamble of a script: the function that calls Redis, and the prefixes, as Lua locals.
 

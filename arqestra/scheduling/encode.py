@@ -22,7 +22,7 @@ from .definition import Schedule
 from .timing import At, Cron, Every, Timing
 from .zone import zone_name, zone_of
 
-__all__ = ("Encoder", "NotReadable", "described", "payload_of_tick", "record_of", "schedule_of")
+__all__ = ("Encoder", "NotReadable", "described", "payload_of_tick", "record_due_otherwise", "record_of", "schedule_of")
 
 _json = msgspec.json.Encoder(order="deterministic")
 _LASTING = ("jitter_ms", "start_ms", "end_ms", "missed", "grace_ms", "most_missed", "overlap", "expires_ms", "defer_ms")
@@ -46,6 +46,37 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
 
     :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
     """
+    spec, due_at = _spec_of(schedule, home)
+    payload = encode_payload(
+        encoder.serializer,
+        Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, 0, {"h": dict(schedule.headers)}),
+    )
+    _check_size(schedule, payload, encoder)
+    extra = _extra_of(schedule)
+    told = encoder.serializer.dumps(
+        _in_order([encoder.serializer.name, schedule.args, dict(schedule.kwargs), dict(schedule.headers)])
+    )
+    digest = _digest(told, spec, extra)
+    return ScheduleRecord(
+        *(schedule.name, digest, due_at, _first_mark(schedule)),
+        *(encoder.serializer.name, spec, payload, extra),
+    )
+
+
+def record_due_otherwise(stored: StoredSchedule, schedule: Schedule) -> ScheduleRecord:
+    """The record of a stored schedule that is due at other times; its arguments stay as they are, undecoded.
+
+    :param schedule: as `described` gave it, with another timing, zone, jitter, or rule for missed ticks
+    """
+    spec, due_at = _spec_of(schedule, stored.home)
+    return ScheduleRecord(
+        *(schedule.name, _digest(stored.payload, spec, stored.extra), due_at, _first_mark(schedule)),
+        *(stored.serializer, spec, stored.payload, stored.extra),
+    )
+
+
+def _spec_of(schedule: Schedule, home: str) -> tuple[bytes, str]:
+    """The definition without its arguments, and when it is due, as text."""
     assert schedule.zone is not None
     timing = _encode_timing(schedule.timing)
     lasting = {name: getattr(schedule, name) for name in _LASTING}
@@ -54,29 +85,17 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
         **{"queue": home, "prefix": schedule.prefix, "job_id": schedule.job_id},
         **{"priority": schedule.priority, **lasting},
     }
-    payload = encode_payload(
-        encoder.serializer,
-        Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, 0, {"h": dict(schedule.headers)}),
-    )
-    _check_size(schedule, payload, encoder)
-    extra = _extra_of(schedule)
     due_at = (timing, spec["zone"], schedule.start_ms, schedule.end_ms)
-    encoded = _json.encode(spec)
-    told = encoder.serializer.dumps(
-        _in_order([encoder.serializer.name, schedule.args, dict(schedule.kwargs), dict(schedule.headers)])
-    )
-    digest = hashlib.sha256(b"\0".join((told, encoded, extra))).hexdigest()[:32]
-    first_mark = schedule.timing.moment_ms(schedule.zone) - 1 if isinstance(schedule.timing, At) else None
-    return ScheduleRecord(
-        schedule.name,
-        digest,
-        _json.encode(due_at).decode(),
-        first_mark,
-        encoder.serializer.name,
-        encoded,
-        payload,
-        extra,
-    )
+    return _json.encode(spec), _json.encode(due_at).decode()
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
+def _first_mark(schedule: Schedule) -> int | None:
+    assert schedule.zone is not None
+    return schedule.timing.moment_ms(schedule.zone) - 1 if isinstance(schedule.timing, At) else None
 
 
 def schedule_of(stored: StoredSchedule, serializer: Serializer) -> Schedule:

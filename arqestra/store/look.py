@@ -16,6 +16,7 @@ __all__ = (
     "QueuePage",
     "QueueSurvey",
     "browse",
+    "find_jobs",
     "find_queues",
     "queue_of",
     "results_kept",
@@ -236,6 +237,24 @@ async def _results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[b
 
     replies = await with_retries(read)
     return [bool(own or dead) for own, dead in zip(replies[::2], replies[1::2], strict=True)]
+
+
+async def find_jobs(store: Store, job_ids: Sequence[str], queues: Sequence[str]) -> list[tuple[str, str]]:
+    """Of these ids those that are jobs, each with the first of the queues that has it, else with the first queue."""
+    async with store.redis.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.exists(store.keys.job(job_id), store.keys.result(job_id))
+            for queue in queues:
+                pipe.zscore(queue, job_id)
+                pipe.zscore(store.keys.dead(queue), job_id)
+        replies = iter(await pipe.execute())
+    found = []
+    for job_id in job_ids:
+        kept = next(replies)
+        has = [queue for queue in queues if [next(replies), next(replies)] != [None, None]]
+        if has or kept:
+            found.append((job_id, has[0] if has else ""))
+    return found
 
 
 async def trace_of(store: Store, queue: str, job_id: str) -> JobTrace:

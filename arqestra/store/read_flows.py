@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..limits import place_in_flow
 from .flows import NodeRecord, decode_node, node_id
 from .store import Store
 
-__all__ = ("FlowRecord", "StoredNode", "count_events", "list_flows", "read_flow", "read_nodes")
+__all__ = ("FlowRecord", "StoredNode", "count_events", "list_flows", "node_of_job", "read_events", "read_flow", "read_nodes")
 
 NODES_A_READ = 2_000
 
@@ -157,7 +158,29 @@ async def count_events(store: Store, flow_id: str) -> int:
     return count
 
 
+async def read_events(store: Store, flow_id: str, offset: int, limit: int) -> list[bytes]:
+    """Events of a workflow's history, the first first: `kind number time value`."""
+    found: list[bytes] = await store.redis.lrange(store.keys.flow_log(flow_id), offset, offset + limit - 1)  # type: ignore[misc]
+    return found
+
+
 async def list_flows(store: Store, *, ended: bool = False, limit: int = 100) -> list[str]:
     """Ids of flows that run, the latest first; or of those that have ended and are kept."""
     key = store.keys.ended_flows if ended else store.keys.flows
     return [flow_id.decode() for flow_id in await store.redis.zrevrange(key, 0, limit - 1)]
+
+
+async def node_of_job(store: Store, queue: str, job_id: str) -> tuple[str, int] | None:
+    """The flow of a job and its number there, 0 for a workflow itself; None if it belongs to none that is known.
+
+    A job's spec says so while it is in its queue; after that it is known by its id, unless one was chosen for it.
+    """
+    redis, keys = store.redis, store.keys
+    spec: bytes | None = await redis.hget(keys.specs(queue), job_id)  # type: ignore[misc]
+    place = place_in_flow(spec) if spec else None
+    if place is not None:
+        return place
+    flow_id, _, number = job_id.rpartition("~")
+    if flow_id and number.isdigit() and len(number) < 10 and await redis.exists(keys.flow(flow_id)):
+        return flow_id, int(number)
+    return (job_id, 0) if await redis.exists(keys.flow(job_id)) else None

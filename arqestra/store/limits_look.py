@@ -1,0 +1,68 @@
+"""Limits that jobs of a queue wait for, for people. Nothing is changed. `lua/_limits.lua` explains the data."""
+
+from typing import Any, NamedTuple
+
+from .health import redis_time_ms
+from .link import with_retries
+from .store import Store
+
+__all__ = ("LimitInForce", "limits_in_force")
+
+MOST_LIMITS = 100
+MOST_LANES = 20
+
+
+class LimitInForce(NamedTuple):
+    """A limit with a line of jobs.
+
+    :ivar kind: "rate" or "concurrency": by what is counted of it; "limit" if nothing is
+    :ivar lanes: lanes in its line
+    :ivar jobs: in the first of these lanes
+    :ivar holders: jobs that run under it
+    :ivar opens_in_ms: until the first may be tried
+    """
+
+    name: str
+    kind: str
+    lanes: int
+    jobs: int
+    holders: int
+    opens_in_ms: int
+
+
+async def limits_in_force(store: Store, queue: str) -> list[LimitInForce]:
+    """The first hundred limits of a queue with a line, the next to open first."""
+    return await with_retries(lambda _: _read(store, queue))
+
+
+async def _read(store: Store, queue: str) -> list[LimitInForce]:
+    redis, keys = store.redis, store.keys
+    gates: list[tuple[bytes, float]] = await redis.zrange(keys.gates(queue), 0, MOST_LIMITS - 1, withscores=True)
+    if not gates:
+        return []
+    names = [name.decode(errors="replace") for name, _ in gates]
+    async with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.zcard(keys.turns(queue, name))
+            pipe.zrange(keys.turns(queue, name), 0, MOST_LANES - 1)
+            pipe.zcard(keys.holders(name))
+            pipe.exists(keys.rate(name))
+        replies: list[Any] = await pipe.execute()
+    facts = list(zip(*[iter(replies)] * 4, strict=True))
+    async with redis.pipeline(transaction=False) as pipe:
+        for _, lanes, _, _ in facts:
+            for lane in lanes:
+                pipe.zcard(keys.lane(queue, lane.decode(errors="replace")))
+        sizes = iter(await pipe.execute())
+    now_ms = await redis_time_ms(redis)
+    return [
+        LimitInForce(
+            name,
+            "concurrency" if holders else "rate" if rate else "limit",
+            count,
+            sum(next(sizes) for _ in lanes),
+            holders,
+            max(0, int(opens_ms) - now_ms),
+        )
+        for name, (_, opens_ms), (count, lanes, holders, rate) in zip(names, gates, facts, strict=True)
+    ]

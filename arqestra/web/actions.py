@@ -1,0 +1,281 @@
+"""What can be done by the dashboard: one table, for pages and API alike. Every action is an operator's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from ..errors import ArqestraError, JobNotRetryable
+from ..store.presence import steer_worker
+from ..store.run_now import run_now
+from .retrying import retry_job
+from .schedule_edit import ScheduleEdit, edit_schedule, run_schedule
+from .site import Site
+from .views.jobs import JobFilter, JobRef, matching
+from .views.workflows import cancel_workflow, retry_workflow
+
+__all__ = ("ACTIONS", "MOST_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
+
+MOST_JOBS = 10_000
+AT_ONCE = 50
+PROBLEMS_SHOWN = 20
+Name = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class JobsTarget(Struct, frozen=True):
+    """Jobs by hand, or all that match a filter (10,000 at most)."""
+
+    jobs: Annotated[list[JobRef], Meta(max_length=MOST_JOBS)] = []
+    filter: JobFilter | None = None
+
+
+class QueueTarget(Struct, frozen=True):
+    """A queue."""
+
+    name: Name
+
+
+class WorkerTarget(Struct, frozen=True):
+    """A worker."""
+
+    id: Name
+
+
+class ScheduleTarget(Struct, frozen=True):
+    """A schedule."""
+
+    name: Name
+
+
+class WorkflowTarget(Struct, frozen=True):
+    """A flow or workflow."""
+
+    id: Name
+
+
+class Done(Struct, frozen=True):
+    """What came of an action.
+
+    :ivar done, failed: how many it was done to, and could not be done to
+    :ivar message: in words
+    :ivar problems: the first twenty reasons why it could not be done
+    """
+
+    done: int
+    failed: int
+    message: str
+    problems: list[str] = []
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to be done.
+
+    :ivar name: "jobs/retry"
+    :ivar label: of its button
+    :ivar asks: what is asked before it is done, of one and of several; "" if it is done at once
+    :ivar danger: what it does cannot be undone
+    """
+
+    name: str
+    label: str
+    summary: str
+    target: type[Any]
+    run: Callable[[Site, Any], Awaitable[Done]]
+    targets: Callable[[Any], list[str]]
+    asks: str = ""
+    danger: bool = False
+
+
+async def chosen_jobs(site: Site, target: JobsTarget) -> tuple[list[JobRef], bool]:
+    """The jobs of a target, and whether there are more than are taken."""
+    if target.filter is None:
+        return list(dict.fromkeys(target.jobs)), False
+    return await matching(site, target.filter, MOST_JOBS)
+
+
+def _for_jobs(past: str, change: Callable[[Site, JobRef], Awaitable[None]]) -> Callable[[Site, Any], Awaitable[Done]]:
+    """Makes what changes one job an action on many.
+
+    :param past: "queued again"
+    :param change: raises `ArqestraError` if it cannot be done
+    """
+
+    async def run(site: Site, target: JobsTarget) -> Done:
+        jobs, more = await chosen_jobs(site, target)
+        problems: list[str] = []
+        done = 0
+        for first in range(0, len(jobs), AT_ONCE):
+            chunk = jobs[first : first + AT_ONCE]
+            for job, error in zip(chunk, await asyncio.gather(*(_tried(site, job, change) for job in chunk)), strict=True):
+                if error is None:
+                    done += 1
+                elif len(problems) < PROBLEMS_SHOWN:
+                    problems.append(f"{job.id}: {error}")
+        failed = len(jobs) - done
+        message = f"{_jobs(done)} {past}" + (f", {failed:,} not" if failed else "")
+        return Done(done, failed, message + (f"; there are more than {MOST_JOBS:,}" if more else ""), problems)
+
+    return run
+
+
+async def _tried(site: Site, job: JobRef, change: Callable[[Site, JobRef], Awaitable[None]]) -> str | None:
+    try:
+        await change(site, job)
+    except ArqestraError as error:
+        return str(error)
+    return None
+
+
+class CannotBeDone(ArqestraError):
+    """An action does not fit the state of what it was to be done to."""
+
+
+async def _retry(site: Site, job: JobRef) -> None:
+    await retry_job(site.store, job.id, job.queue)
+
+
+async def _abort(site: Site, job: JobRef) -> None:
+    state = await site.store.abort(job.id, job.queue)
+    if state in ("ended", "missing"):
+        raise CannotBeDone("it had ended" if state == "ended" else "there is no such job in this queue")
+
+
+async def _delete(site: Site, job: JobRef) -> None:
+    state = await site.store.delete(job.id, job.queue)
+    if state == "running":
+        raise CannotBeDone("it is running: abort it first")
+    dead = await site.store.discard(job.queue, [job.id])
+    if state == "missing" and not dead:
+        raise CannotBeDone("there is no such job in this queue")
+
+
+async def _run_now(site: Site, job: JobRef) -> None:
+    state = await run_now(site.store, job.id, job.queue)
+    if state != "queued":
+        reasons = {"running": "it is running", "held": "it waits for a limit or for news", "missing": "it is not queued"}
+        raise CannotBeDone(reasons[state])
+
+
+async def _pause(site: Site, target: QueueTarget) -> Done:
+    changed = await site.pool.queue(target.name).pause()
+    return Done(int(changed), 0, f"Queue {target.name} is paused" + ("" if changed else " already"))
+
+
+async def _resume(site: Site, target: QueueTarget) -> Done:
+    changed = await site.pool.queue(target.name).resume()
+    return Done(int(changed), 0, f"Queue {target.name} is served" + ("" if changed else " already"))
+
+
+async def _purge(site: Site, target: QueueTarget) -> Done:
+    count = await site.pool.queue(target.name).purge()
+    return Done(count, 0, f"{_jobs(count)} of queue {target.name} deleted")
+
+
+async def _drain(site: Site, target: WorkerTarget) -> Done:
+    heard = await steer_worker(site.store, target.id, "drain")
+    return _steered(target, heard, "takes no more jobs")
+
+
+async def _undrain(site: Site, target: WorkerTarget) -> Done:
+    heard = await steer_worker(site.store, target.id, "resume")
+    return _steered(target, heard, "takes jobs again")
+
+
+def _steered(target: WorkerTarget, heard: bool, what: str) -> Done:
+    if heard:
+        return Done(1, 0, f"Worker {target.id} {what}")
+    return Done(0, 1, f"Worker {target.id} did not hear", ["it is gone, or was not started by arqestra"])
+
+
+async def _pause_schedule(site: Site, target: ScheduleTarget) -> Done:
+    changed = await site.pool.schedules.pause(target.name)
+    return Done(int(changed), 0, f"Schedule {target.name} is paused" + ("" if changed else " already"))
+
+
+async def _resume_schedule(site: Site, target: ScheduleTarget) -> Done:
+    changed = await site.pool.schedules.resume(target.name)
+    return Done(int(changed), 0, f"Schedule {target.name} is fired" + ("" if changed else " already"))
+
+
+async def _run_schedule(site: Site, target: ScheduleTarget) -> Done:
+    job_id = await run_schedule(site.pool, target.name)
+    return Done(1, 0, f"Schedule {target.name}: job {job_id} is queued")
+
+
+async def _edit_schedule(site: Site, target: ScheduleEdit) -> Done:
+    words = await edit_schedule(site.pool, target)
+    return Done(1, 0, f"Schedule {target.name} is due {words}")
+
+
+async def _cancel_workflow(site: Site, target: WorkflowTarget) -> Done:
+    if await cancel_workflow(site, target.id):
+        return Done(1, 0, f"Flow {target.id} is being cancelled")
+    return Done(0, 1, f"Flow {target.id} had ended", ["it had ended, or is not there"])
+
+
+async def _retry_workflow(site: Site, target: WorkflowTarget) -> Done:
+    count = await retry_workflow(site, target.id)
+    return Done(count, 0, f"Flow {target.id}: {_jobs(count)} run again")
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job{'' if count == 1 else 's'}"
+
+
+def _names(target: Any) -> list[str]:
+    if isinstance(target, JobsTarget):
+        return [job.id for job in target.jobs]
+    return [getattr(target, "name", None) or target.id]
+
+
+def _table(actions: Iterable[Action]) -> Mapping[str, Action]:
+    return {action.name: action for action in actions}
+
+
+def _action(name: str, label: str, summary: str, target: type[Any], run: Any, asks: str = "", danger: bool = False) -> Action:
+    return Action(name, label, summary, target, run, _names, asks, danger)
+
+
+ACTIONS = _table(
+    (
+        _action(
+            *("jobs/retry", "Retry", "Run jobs that ended without success once more", JobsTarget),
+            *(_for_jobs("queued again", _retry), "Run them once more?"),
+        ),
+        _action(
+            *("jobs/abort", "Abort", "Abort queued, deferred and running jobs", JobsTarget),
+            *(_for_jobs("being aborted", _abort), "Abort them? What they did so far stays.", True),
+        ),
+        _action(
+            *("jobs/delete", "Delete", "Remove every trace of jobs that no worker holds", JobsTarget),
+            *(_for_jobs("deleted", _delete), "Delete them with all that is known of them?", True),
+        ),
+        _action(
+            *("jobs/run-now", "Run now", "Make deferred jobs due at once", JobsTarget),
+            *(_for_jobs("made due", _run_now), "Make them due at once?"),
+        ),
+        _action("queues/pause", "Pause", "Let no worker take jobs of a queue", QueueTarget, _pause),
+        _action("queues/resume", "Resume", "Let workers take jobs of a queue again", QueueTarget, _resume),
+        _action(
+            *("queues/purge", "Purge", "Delete all jobs of a queue that no worker holds", QueueTarget, _purge),
+            *("Delete all jobs of the queue that no worker holds?", True),
+        ),
+        _action("workers/drain", "Drain", "Let a worker take no more jobs", WorkerTarget, _drain),
+        _action("workers/resume", "Resume", "Let a drained worker take jobs again", WorkerTarget, _undrain),
+        _action("schedules/run", "Run now", "Enqueue the job of a schedule at once", ScheduleTarget, _run_schedule),
+        _action("schedules/pause", "Pause", "Fire a schedule no more", ScheduleTarget, _pause_schedule),
+        _action("schedules/resume", "Resume", "Fire a paused schedule again", ScheduleTarget, _resume_schedule),
+        _action("schedules/edit", "Save", "Change when a schedule is due", ScheduleEdit, _edit_schedule),
+        _action(
+            *("workflows/cancel", "Cancel", "Abort what runs of a flow, drop what waits", WorkflowTarget),
+            *(_cancel_workflow, "Abort what runs of it, and drop what waits?", True),
+        ),
+        _action(
+            *("workflows/retry", "Retry", "Run what did not complete of a flow once more", WorkflowTarget),
+            _retry_workflow,
+        ),
+    )
+)

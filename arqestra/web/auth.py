@@ -1,0 +1,221 @@
+"""Who may see the dashboard, and who may act: a viewer reads, an operator acts too.
+
+Three ways to say who asks: names and passwords (HTTP Basic), tokens (a bearer header, or pasted into the login page), or
+a callable of yours, for a dashboard that is mounted in an application with users of its own.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import inspect
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from starlette.requests import Request
+
+from ..errors import SettingsError
+
+__all__ = ("Auth", "BasicAuth", "CallableAuth", "Identity", "OpenAuth", "Role", "Sessions", "TokenAuth", "checked_auth")
+
+Role = Literal["viewer", "operator"]
+ROLES: tuple[Role, ...] = ("viewer", "operator")
+SESSION_S = 12 * 3600
+LEAST_TOKEN_CHARACTERS = 16
+
+
+class Identity(NamedTuple):
+    """Who asks.
+
+    :ivar name: as the audit log has it
+    :ivar role: "viewer" or "operator"
+    """
+
+    name: str
+    role: Role
+
+
+class Auth(Protocol):
+    """A way to tell who asks.
+
+    :ivar challenge: of the header WWW-Authenticate; "" for none
+    :ivar has_login: a token can be pasted into the login page
+    """
+
+    challenge: str
+    has_login: bool
+
+    async def identify(self, request: Request) -> Identity | None:
+        """Who asks; None if that is not known."""
+
+    def of_token(self, token: str) -> Identity | None:
+        """Who has a token that was pasted into the login page."""
+
+
+class OpenAuth:
+    """Everybody is an operator: for a dashboard that listens on loopback alone."""
+
+    challenge, has_login = "", False
+
+    async def identify(self, request: Request) -> Identity | None:
+        return Identity("local", "operator")
+
+    def of_token(self, token: str) -> Identity | None:
+        return None
+
+
+class BasicAuth:
+    """HTTP Basic.
+
+    :param users: name -> (password, role)
+    """
+
+    challenge, has_login = 'Basic realm="arqestra", charset="UTF-8"', False
+
+    def __init__(self, users: Mapping[str, tuple[str, Role]]) -> None:
+        if not users:
+            raise SettingsError("dashboard: users: expected at least one, got none")
+        self._users = {
+            name: (_checked_secret(password, f"password of {name}", 8), _checked_role(role, name))
+            for name, (password, role) in users.items()
+        }
+
+    async def identify(self, request: Request) -> Identity | None:
+        scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            name, found, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        # Of an unknown name some password is compared as well: the time tells nothing.
+        known, role = self._users.get(name, (secrets.token_hex(16), "viewer"))
+        right = hmac.compare_digest(known.encode(), password.encode())
+        return Identity(name, role) if found and right and name in self._users else None
+
+    def of_token(self, token: str) -> Identity | None:
+        return None
+
+
+class TokenAuth:
+    """Bearer tokens, which the login page takes as well.
+
+    :param tokens: token -> (name, role); tokens of at least 16 characters
+    """
+
+    challenge, has_login = "Bearer", True
+
+    def __init__(self, tokens: Mapping[str, tuple[str, Role]]) -> None:
+        if not tokens:
+            raise SettingsError("dashboard: tokens: expected at least one, got none")
+        self._tokens = {
+            _digest(_checked_secret(token, f"token of {name}", LEAST_TOKEN_CHARACTERS)): Identity(
+                name, _checked_role(role, name)
+            )
+            for token, (name, role) in tokens.items()
+        }
+
+    async def identify(self, request: Request) -> Identity | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return self.of_token(token.strip()) if scheme.lower() == "bearer" else None
+
+    def of_token(self, token: str) -> Identity | None:
+        return self._tokens.get(_digest(token))  # looked up by digest: the time tells nothing of the token
+
+
+class CallableAuth:
+    """Your own way: a function, or an async one, from the request to an `Identity`, or None for nobody.
+
+    :param identify: called for each request
+    """
+
+    challenge, has_login = "", False
+
+    def __init__(self, identify: Callable[[Request], Identity | None | Awaitable[Identity | None]]) -> None:
+        if not callable(identify):
+            raise SettingsError(f"dashboard: auth: expected a callable, got {identify!r}")
+        self._identify = identify
+
+    async def identify(self, request: Request) -> Identity | None:
+        found = self._identify(request)
+        identity = await found if inspect.isawaitable(found) else found
+        if identity is None:
+            return None
+        if not isinstance(identity, Identity):
+            raise SettingsError(f"dashboard: auth: expected an Identity or None, got {type(identity).__name__}")
+        _checked_role(identity.role, identity.name)
+        return identity
+
+    def of_token(self, token: str) -> Identity | None:
+        return None
+
+
+class Sessions:
+    """Who logged in, as a signed cookie; and the tokens that forms carry.
+
+    :param secret: of several processes of one dashboard the same
+    """
+
+    def __init__(self, secret: str = "") -> None:
+        self._secret = (secret or secrets.token_hex(32)).encode()
+
+    def cookie_of(self, identity: Identity) -> str:
+        """The value of a cookie that says who logged in."""
+        data = json.dumps([identity.name, identity.role, int(time.time()) + SESSION_S]).encode()
+        encoded = base64.urlsafe_b64encode(data).decode()
+        return f"{encoded}.{self._sign('session', encoded)}"
+
+    def identity_of(self, cookie: str) -> Identity | None:
+        """Who logged in; None if the cookie is not ours, or too old."""
+        encoded, _, signature = cookie.partition(".")
+        if not hmac.compare_digest(self._sign("session", encoded).encode(), signature.encode()):
+            return None
+        name, role, until_s = json.loads(base64.urlsafe_b64decode(encoded))
+        return Identity(name, role) if until_s > time.time() else None
+
+    def form_token(self, visit: str, identity: Identity) -> str:
+        """What a form carries: of this browser's visit and this person."""
+        return self._sign("form", f"{visit}|{identity.name}")
+
+    def is_form_token(self, token: str, visit: str, identity: Identity) -> bool:
+        """Whether that is it."""
+        return bool(visit) and hmac.compare_digest(self.form_token(visit, identity).encode(), token.encode())
+
+    def sign_flash(self, text: str) -> str:
+        """Signature of what a page is to say of the action before."""
+        return self._sign("flash", text)
+
+    def _sign(self, what: str, text: str) -> str:
+        return hmac.new(self._secret, f"{what}|{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def checked_auth(auth: "Auth | Callable[[Request], Identity | None | Awaitable[Identity | None]] | None") -> Auth:
+    """The way that was given; None is nobody's: see `OpenAuth`.
+
+    :raises SettingsError: it is none
+    """
+    if auth is None:
+        return OpenAuth()
+    if hasattr(auth, "identify") and hasattr(auth, "of_token"):
+        return auth
+    return CallableAuth(auth)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _checked_role(role: str, name: str) -> Role:
+    for known in ROLES:
+        if role == known:
+            return known
+    raise SettingsError(f"dashboard: role of {name}: expected viewer or operator, got {role!r}")
+
+
+def _checked_secret(secret: str, what: str, least: int) -> str:
+    if len(secret) < least:
+        raise SettingsError(f"dashboard: {what}: expected at least {least} characters, got {len(secret)}")
+    return secret

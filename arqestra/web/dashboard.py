@@ -1,0 +1,149 @@
+"""What all handlers of one dashboard share, and the gate that each request passes: who asks, and may they do that."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import ArqestraError
+from .actions import Action, Done
+from .audit import AuditEntry, note
+from .auth import Auth, Identity, Role, Sessions
+from .catalogue import View
+from .live import Hub
+from .site import Site
+from .views.overview import read_live
+
+__all__ = ("SESSION_COOKIE", "Dashboard", "Handler", "NotThere", "Unusable", "cookie_path", "guarded")
+
+logger = logging.getLogger("arq.dashboard")
+
+SESSION_COOKIE = "arqestra-session"
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class NotThere(Exception):
+    """What was asked for does not exist."""
+
+
+class Unusable(Exception):
+    """A query or a body is none that can be used."""
+
+
+class Dashboard:
+    """One dashboard.
+
+    :param site: what its pages read
+    :param auth: who may ask
+    :param sessions: signs cookies and form tokens
+    :param read_only: nobody may act
+    """
+
+    def __init__(self, site: Site, auth: Auth, sessions: Sessions, *, title: str, read_only: bool) -> None:
+        self.site = site
+        self.auth = auth
+        self.sessions = sessions
+        self.title = title
+        self.read_only = read_only
+        self.hub = Hub(self._live)
+
+    async def _live(self) -> bytes:
+        return msgspec.json.encode(await read_live(self.site))
+
+    async def who(self, request: Request) -> Identity | None:
+        """Who asks; None if that is not known."""
+        identity = await self.auth.identify(request)
+        if identity is None and self.auth.has_login:
+            identity = self.sessions.identity_of(request.cookies.get(SESSION_COOKIE, ""))
+        if identity is not None and self.read_only:
+            return identity._replace(role="viewer")
+        return identity
+
+    async def read(self, view: View, given: dict[str, Any]) -> Any:
+        """What a view shows.
+
+        :raises Unusable: the query is none
+        :raises NotThere: what was asked for does not exist
+        """
+        query = converted(given, view.query)
+        found = await self.site.readings.get((view.name, query), lambda: view.read(self.site, query))
+        if found is None:
+            raise NotThere(f"there is no such {view.name}; it may not be kept any more")
+        return found
+
+    async def act(self, request: Request, action: Action, target: Any) -> Done:
+        """Do it, and note who did it."""
+        identity: Identity = request.state.identity
+        outcome = Done(0, 0, "it did not end")
+        try:
+            outcome = await action.run(self.site, target)
+        except ArqestraError as error:
+            outcome = Done(0, 1, str(error), [str(error)])
+        except Exception as error:
+            outcome = Done(0, 0, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self.site.readings.forget()
+            chosen = getattr(target, "filter", None)
+            entry = AuditEntry(
+                *(self.site.now_ms(), identity.name, identity.role, _address(request), action.name),
+                *(action.targets(target), "" if chosen is None else msgspec.json.encode(chosen).decode()),
+                *(outcome.done, outcome.failed, outcome.message),
+            )
+            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, outcome.message)
+            await note(self.site, entry)
+        return outcome
+
+
+def converted(given: Any, wanted: type[Any]) -> Any:
+    """A query or a body as its type.
+
+    :raises Unusable: it does not fit
+    """
+    try:
+        return msgspec.convert(given, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise Unusable(str(error)) from None
+
+
+def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callable[[Request], Response]) -> Handler:
+    """A handler that is called only for those who may.
+
+    :param denied: the answer to those who are not known
+    """
+
+    async def endpoint(request: Request) -> Response:
+        identity = await dashboard.who(request)
+        if identity is None:
+            return denied(request)
+        if needs == "operator" and identity.role != "operator":
+            raise HTTPException(403, f"{identity.name} is a viewer here: only operators may do this")
+        request.state.identity = identity
+        try:
+            await dashboard.site.open()
+            return await handler(request)
+        except (RedisError, OSError) as error:
+            logger.warning("dashboard: Redis: %s: %s", type(error).__name__, error)
+            raise HTTPException(503, "Redis does not answer") from None
+        except NotThere as error:
+            raise HTTPException(404, str(error)) from None
+        except Unusable as error:
+            raise HTTPException(422, str(error)) from None
+
+    return endpoint
+
+
+def cookie_path(request: Request) -> str:
+    """The dashboard's root: cookies are for it alone."""
+    return request.scope.get("root_path", "") or "/"
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+

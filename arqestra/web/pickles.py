@@ -1,0 +1,161 @@
+"""What can be told of a pickle, and done with one, without unpickling it.
+
+A pickle is a program for a small stack machine; what makes it dangerous are the few instructions that import and call.
+`outline` walks over the instructions as `pickletools` lists them and keeps what it must: the strings and numbers in the
+dictionary that the program builds. Every other value, and whatever would be imported or called, is an opaque mark. Nothing
+is built, so nothing can run.
+
+`payload_again` makes the payload that runs a failed job once more. A result holds all that a payload has (wire.py), so it
+is the same program with a few instructions more before its end, which set when it was enqueued and its new deadline.
+The worker, whose pickle it is, reads it.
+"""
+
+import pickletools
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ("Outline", "outline", "payload_again")
+
+MOST_INSTRUCTIONS = 20_000
+LARGEST_BYTES = 1024 * 1024
+_SCALARS = (str, int, float, bool, type(None))
+
+
+class Opaque:
+    """Stands for a value that is not looked into."""
+
+
+class Outline(NamedTuple):
+    """What a pickled payload or result says at its top.
+
+    :ivar fields: its entries that are strings, numbers or None
+    :ivar options: those of the dictionary under `o`
+    :ivar options_memo: place of that dictionary in the memo, by which it can be changed; None if there is none
+    """
+
+    fields: Mapping[str, Any]
+    options: Mapping[str, Any]
+    options_memo: int | None
+
+
+_OPAQUE = Opaque()
+_MARK = object()
+
+
+class _Machine:
+    """The stack, with dictionaries of plain keys and marks for everything else."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, name: str, argument: Any, stack_before: list[Any], stack_after: list[Any]) -> None:
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                return
+            case "MARK":
+                self.stack.append(_MARK)
+            case "EMPTY_DICT":
+                self.stack.append({})
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.stack[-1]
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[int(argument)] = self.stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                self.stack.append(self.memo.get(int(argument), _OPAQUE))
+            case "SETITEMS":
+                self._set(self._above_mark())
+            case "SETITEM":
+                pair = self.stack[-2:]
+                del self.stack[-2:]
+                self._set(pair)
+            case "NEWTRUE" | "NEWFALSE" | "NONE":
+                self.stack.append({"NEWTRUE": True, "NEWFALSE": False}.get(name))
+            case _:
+                self._other(argument, stack_before, stack_after)
+
+    def _set(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is dict:
+            target |= {key: value for key, value in zip(items[::2], items[1::2], strict=False) if type(key) is str}
+
+    def _above_mark(self) -> list[Any]:
+        at = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
+        return items
+
+    def _other(self, argument: Any, stack_before: list[Any], stack_after: list[Any]) -> None:
+        """Any other instruction: by what the documentation of the machine says that it takes and leaves."""
+        if pickletools.markobject in stack_before:
+            self._above_mark()
+            below = stack_before.index(pickletools.markobject)
+        else:
+            below = len(stack_before)
+        if below:
+            del self.stack[-below:]
+        plain = argument if not stack_before and type(argument) in _SCALARS else _OPAQUE
+        self.stack += [plain if after is not pickletools.anyobject else _OPAQUE for after in stack_after]
+
+
+def outline(data: bytes) -> Outline | None:
+    """What a pickled dictionary of arq says at its top; None if that cannot be told."""
+    if len(data) > LARGEST_BYTES:
+        return None
+    machine = _Machine()
+    try:
+        for count, (code, argument, _) in enumerate(pickletools.genops(data)):
+            if count == MOST_INSTRUCTIONS:
+                return None
+            machine.step(code.name, argument, code.stack_before, code.stack_after)
+    except (ValueError, IndexError, TypeError, struct.error):
+        return None
+    if len(machine.stack) != 1 or type(machine.stack[0]) is not dict:
+        return None
+    top = machine.stack[0]
+    options = top.get("o")
+    known = options if type(options) is dict else {}
+    memo = next((place for place, value in machine.memo.items() if value is options), None) if known else None
+    return Outline(_plain(top), _plain(known) | _headers(known), memo)
+
+
+def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if type(value) in _SCALARS}
+
+
+def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
+    headers = options.get("h")
+    return {"h": _plain(headers)} if type(headers) is dict else {}
+
+
+def payload_again(data: bytes, known: Outline, now_ms: int, default_life_ms: int) -> bytes:
+    """The payload that runs a job once more, out of its pickled result.
+
+    :param known: of that result
+    :param now_ms: on Redis' clock
+    :param default_life_ms: how long it may wait for its start, if it had no deadline of its own
+    """
+    enqueued_ms, deadline_ms = known.fields.get("et"), known.options.get("x")
+    life_ms = default_life_ms
+    if type(enqueued_ms) is int and type(deadline_ms) is int:
+        life_ms = max(0, deadline_ms - enqueued_ms)
+    deadline = _text("x") + _number(now_ms + life_ms)
+    if known.options_memo is None:
+        options = b"(" + _text("o") + b"}(" + deadline + b"uu"
+    else:
+        # the very dictionary, from the memo: headers and priority stay; the nonce was that of the first enqueue
+        options = b"j" + struct.pack("<I", known.options_memo) + b"(" + deadline + _text("n") + b"Nu0"
+    # MARK takes the place of STOP, which may be the last byte of a frame: a frame must end where an instruction does.
+    times = b"(" + _text("t") + b"N" + _text("et") + _number(now_ms) + b"u"
+    return data[:-1] + times + options + b"."
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+def _number(value: int) -> bytes:
+    encoded = value.to_bytes(8, "little", signed=True)
+    return b"\x8a\x08" + encoded

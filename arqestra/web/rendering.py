@@ -1,0 +1,129 @@
+"""Templates, and how numbers, times and sizes are written in them. Everything is escaped."""
+
+import hashlib
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .links import link
+
+__all__ = ("ASSETS", "STATE_MARKS", "asset_version", "environment")
+
+ASSETS = files(__package__).joinpath("static")
+_BYTES = ((1024**3, "GB"), (1024**2, "MB"), (1024, "kB"))
+_LENGTHS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+# A state is never told by its colour alone.
+STATE_MARKS: Mapping[str, str] = {
+    **{"queued": "●", "running": "▶", "deferred": "◷", "held": "⏸", "waiting": "…", "complete": "✓", "failed": "✕"},
+    **{"retried": "↻", "dead": "☠", "aborted": "⊘", "expired": "⌛", "unknown": "?", "ended": "■", "busy": "▶"},
+    **{"idle": "●", "draining": "◐", "gone": "✕", "cancelled": "⊘", "skipped": "⤼", "paused": "⏸", "error": "✕"},
+    **{"warning": "▲", "upstream_failed": "⇡", "dropped": "⤼", "refused": "⊘", "ok": "✓"},
+}
+
+
+def environment() -> Environment:
+    """The templates' environment."""
+    made = Environment(
+        loader=PackageLoader(__package__, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": number,
+        "rate": rate,
+        "length": length,
+        "ms": milliseconds,
+        "size": size,
+        "moment": moment,
+        "percent": percent,
+        "mark": lambda state: STATE_MARKS.get(state, "•"),
+        "as_json": lambda value: msgspec.json.encode(value).decode(),
+        "filter_json": lambda value: msgspec.json.encode(_filter_of(value)).decode(),
+    }
+    made.globals["link"] = link
+    return made
+
+
+def _filter_of(value: Any) -> dict[str, Any]:
+    """A `JobFilter` without what it does not choose."""
+    fields = {name: getattr(value, name) for name in value.__struct_fields__ if name not in ("after", "limit")}
+    return {name: each for name, each in fields.items() if each not in ("", None)}
+
+
+@cache
+def asset_version() -> str:
+    """Changes when a file of ours does: it is part of their addresses, so that browsers may keep them."""
+    digest = hashlib.sha256()
+    for path in sorted(ASSETS.rglob("*"), key=str):  # type: ignore[attr-defined] # a real folder: the package is not zipped
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def number(value: float | None) -> str:
+    """1,234"""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def rate(value: float) -> str:
+    """Per second: more digits where it is small."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def length(seconds: float | None) -> str:
+    """1 h 5 min"""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return "0 s" if seconds <= 0 else f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    for unit_s, unit, part_s, part in _LENGTHS:
+        if seconds >= unit_s:
+            whole, rest = divmod(int(seconds), unit_s)
+            return f"{whole} {unit} {rest // part_s} {part}" if rest // part_s else f"{whole} {unit}"
+    return "–"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration in ms, as a length of time."""
+    return "–" if value is None else length(value / 1000)
+
+
+def size(value: float) -> str:
+    """12.3 MB"""
+    for unit_bytes, unit in _BYTES:
+        if value >= unit_bytes:
+            return f"{value / unit_bytes:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def percent(share: float) -> str:
+    """12 %, and 0.4 % where it is small."""
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+
+
+def moment(time_ms: float | None, now_ms: float | None = None) -> Markup | str:
+    """A time: scripts write it in the reader's zone, and how long ago that was; without scripts it is UTC."""
+    if time_ms is None:
+        return "–"
+    try:
+        at = datetime.fromtimestamp(time_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return "–"
+    text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    shown = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{}" data-ms="{}">{}</time>').format(text, int(time_ms), shown)
+
+

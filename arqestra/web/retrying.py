@@ -1,0 +1,61 @@
+"""Running an ended job once more, by the serializer that wrote it, and of a pickle without unpickling it."""
+
+from ..errors import JobNotRetryable
+from ..serializers import SERIALIZERS
+from ..store.dead import read_dead_result
+from ..store.store import Store
+from ..wire import encode_payload
+from ..wire import payload_again as plain_payload_again
+from .pickles import outline, payload_again
+from .plain import format_of
+
+__all__ = ("retry_job",)
+
+LIFE_MS = 86_400_000  # of a pickled job that had no deadline of its own; as arq's
+
+
+async def retry_job(store: Store, job_id: str, queue: str) -> None:
+    """Run a job that failed, expired, was aborted or is dead once more, as `Job.retry` does.
+
+    :raises JobNotRetryable: it has not ended, it succeeded, or its result is gone or is none that can be read
+    """
+    sighting = await store.peek(job_id, queue)
+    result = sighting.result
+    if result is None:
+        result = await read_dead_result(store.redis, store.keys, queue, job_id)
+    if not result:
+        raise JobNotRetryable("it has no kept result: it has not ended, or its result is not kept any more")
+    payload, home, priority = _payload_of(result, sighting.now_ms)
+    done = await store.requeue(job_id, home or queue, result, payload, priority)
+    if done != "queued":
+        raise JobNotRetryable(f"it was changed by somebody else meanwhile ({done})")
+
+
+def _payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:
+    """Payload, queue ("" if the result does not say) and priority."""
+    found = format_of(result)
+    if found == "pickle":
+        return _pickled_payload_of(result, now_ms)
+    if found == "unknown":
+        raise JobNotRetryable("its result was written by a serializer that the dashboard does not know")
+    serializer = SERIALIZERS[found]
+    try:
+        fields = serializer.loads(result)
+        if fields["s"]:
+            raise JobNotRetryable("it completed; enqueue it anew instead")
+        payload = plain_payload_again(serializer, result, now_ms)
+        return encode_payload(serializer, payload), str(fields.get("q") or ""), int(payload.options.get("p", 0))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise JobNotRetryable(f"its result does not decode ({type(error).__name__})") from None
+
+
+def _pickled_payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:
+    known = outline(result)
+    success = None if known is None else known.fields.get("s")
+    if known is None or not isinstance(success, bool):
+        raise JobNotRetryable("its result is a pickle too large or too odd to be told apart without unpickling it")
+    if success:
+        raise JobNotRetryable("it completed; enqueue it anew instead")
+    queue, priority = known.fields.get("q"), known.options.get("p")
+    payload = payload_again(result, known, now_ms, LIFE_MS)
+    return payload, queue if isinstance(queue, str) else "", priority if isinstance(priority, int) else 0

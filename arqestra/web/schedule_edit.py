@@ -1,0 +1,172 @@
+"""Changing when a schedule is due, and running it at once, whichever serializer wrote its arguments."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from ..errors import ScheduleNotFound, SettingsError
+from ..identity import new_job_id
+from ..job import Job
+from ..middleware import Middleware
+from ..pool import Pool
+from ..scheduling.definition import Schedule
+from ..scheduling.encode import NotReadable, described, record_due_otherwise
+from ..scheduling.schedules import Schedules
+from ..scheduling.timing import At, Cron, Every, Timing, at, every
+from ..scheduling.words import duration_in_words
+from ..scheduling.zone import zone_of
+from ..serializers import SERIALIZERS, Serializer
+from ..store.health import redis_time_ms
+from ..store.schedules import NewFiring, ScheduleStore, StoredSchedule
+from ..store.store import Store
+from .pickles import outline, payload_again
+
+__all__ = ("ScheduleEdit", "edit_schedule", "run_schedule", "stored_schedule", "when_text")
+
+
+class ScheduleEdit(Struct, frozen=True):
+    """When a schedule is to be due.
+
+    :ivar when: a cron expression, "every 90s" or a time in ISO 8601
+    :ivar timezone: in which it is read; "" for the one that it has
+    :ivar jitter_s: each tick is fired up to so much later
+    :ivar missed: what happens to ticks that were due while no scheduler ran
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=1000)]
+    when: Annotated[str, Meta(min_length=1, max_length=200)]
+    timezone: Annotated[str, Meta(max_length=100)] = ""
+    jitter_s: Annotated[float, Meta(ge=0, le=86_400)] = 0
+    missed: Literal["skip", "last", "all"] = "skip"
+
+
+async def stored_schedule(store: Store, name: str) -> StoredSchedule:
+    """What is stored of a schedule.
+
+    :raises ScheduleNotFound: there is none of this name
+    """
+    found = await ScheduleStore(store, "").read([name])
+    if name not in found:
+        raise ScheduleNotFound(name)
+    return found[name]
+
+
+async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> str:
+    """Have a schedule due at other times; returns them in words.
+
+    :raises ScheduleNotFound: there is none of this name
+    :raises SettingsError: an impossible value
+    """
+    stored = await stored_schedule(pool.store, edit.name)
+    schedule = _described(stored)
+    if schedule.of_cron:
+        raise SettingsError("an arq cron job is changed in its code, where its workers have it from")
+    changed = dataclasses.replace(
+        schedule,
+        timing=_timing(edit.when, schedule),
+        zone=zone_of(edit.timezone, "time zone") if edit.timezone else schedule.zone,
+        jitter_ms=round(edit.jitter_s * 1000),
+        missed=edit.missed,
+    )
+    if isinstance(changed.timing, Every) and changed.jitter_ms >= changed.timing.period_ms:
+        raise SettingsError("jitter: expected less than the interval")
+    await ScheduleStore(pool.store, stored.home).put(record_due_otherwise(stored, changed), started_ms=None)
+    return changed.words
+
+
+def _timing(text: str, schedule: Schedule) -> Timing:
+    text = text.strip()
+    if text.lower().startswith("every "):
+        made = every(text[6:].strip())
+        before = schedule.timing.anchor_ms if isinstance(schedule.timing, Every) else None
+        return Every(made.period_ms, schedule.start_ms or 0 if before is None else before)
+    if text[:4].isdigit() and text[4:5] == "-":
+        return at(text)
+    return Cron(text)
+
+
+def when_text(schedule: Schedule) -> str:
+    """When a schedule is due, as `ScheduleEdit.when` takes it."""
+    match schedule.timing:
+        case Cron(expression=expression):
+            return expression
+        case Every(period_ms=period_ms):
+            return f"every {period_ms / 1000:g}s"
+        case At(time=time):
+            return time.isoformat()
+    return duration_in_words(0)
+
+
+@dataclass(frozen=True)
+class _Client:
+    """A pool with the serializer of one schedule: what `Schedules` needs of a pool."""
+
+    pool: Pool
+    serializer: Serializer
+    middleware: tuple[Middleware, ...] = ()
+
+    @property
+    def store(self) -> Store:
+        return self.pool.store
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return self.pool.max_payload_bytes
+
+    @property
+    def default_queue_name(self) -> str:
+        return self.pool.default_queue_name
+
+    @property
+    def expires_extra_ms(self) -> int:
+        return self.pool.expires_extra_ms
+
+    def job(self, job_id: str, *, queue: str | None = None) -> Job[object]:
+        return self.pool.job(job_id, queue=queue)
+
+
+async def run_schedule(pool: Pool, name: str) -> str:
+    """Enqueue the job of a schedule at once; returns its id.
+
+    :raises ScheduleNotFound: there is none of this name
+    :raises SettingsError: its arguments cannot be read, or something holds the id or the lock of its job
+    """
+    stored = await stored_schedule(pool.store, name)
+    if stored.serializer in ("msgpack", "json"):
+        client = _Client(pool, SERIALIZERS[stored.serializer])
+        return (await Schedules(client).run_now(name)).job_id  # type: ignore[arg-type] # read-only attributes
+    return await _run_pickled(pool, stored)
+
+
+async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
+    schedule = _described(stored)
+    known = outline(stored.payload)
+    if known is None or known.fields.get("f") != schedule.function:
+        raise SettingsError(
+            f"its arguments were written by the serializer {stored.serializer!r}, which the dashboard does not read: "
+            "run it by `arqestra cron run`"
+        )
+    now_ms = await redis_time_ms(pool.store.redis)
+    job_id = schedule.job_id or new_job_id()
+    life_ms = schedule.defer_ms + (schedule.expires_ms or pool.expires_extra_ms)
+    firing = NewFiring(
+        *(stored.name, None, stored.rev, 0, 0, None, "n", "", now_ms, stored.home, job_id),
+        when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
+        payload=payload_again(stored.payload, known, now_ms, life_ms),
+        extra=stored.extra,
+    )
+    verdict, stand_in = await ScheduleStore(pool.store, stored.home).fire_by_hand(firing)
+    if verdict == "changed":
+        raise ScheduleNotFound(stored.name)
+    if verdict == "refused":
+        raise SettingsError(f"schedule {stored.name}: a job has its id, or holds the lock of its function")
+    return job_id if stand_in is None else stand_in.id
+
+
+def _described(stored: StoredSchedule) -> Schedule:
+    try:
+        return described(stored)
+    except NotReadable as problem:
+        raise SettingsError(str(problem)) from problem

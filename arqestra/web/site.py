@@ -1,0 +1,93 @@
+"""What the pages of one dashboard work with: a pool that decodes plain data alone, and what was read for all of them."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from arq.connections import RedisSettings
+from arq.worker import Function
+
+from ..clock import timestamp_ms
+from ..connect import create_pool, sibling
+from ..errors import SettingsError
+from ..pool import Pool
+from ..store.health import clock_offset_ms
+from ..store.store import Store
+from .contents import Signatures
+from .counted import Counted
+from .plain import PLAIN
+from .processor import ProcessorShares
+from .readings import Readings
+
+__all__ = ("Site",)
+
+
+class Site:
+    """One dashboard over one Redis. Its pool is its own, made when it is first needed: a mounted app has no lifespan.
+
+    :param source: a pool, whose Redis is used, or settings of one
+    :param functions: job functions, whose signatures say which arguments are secret
+    """
+
+    def __init__(self, source: Pool | RedisSettings | str | None, functions: Iterable[Any] = ()) -> None:
+        self._source = source
+        self._making: asyncio.Future[Pool] | None = None
+        self._pool: Pool | None = None
+        self.signatures: Signatures = dict(map(_named, functions))
+        self.readings = Readings()
+        self.cpu = ProcessorShares()
+
+    async def open(self) -> None:
+        """Connect, if that was not done.
+
+        :raises redis.exceptions.ConnectionError: no Redis answers
+        """
+        if self._pool is not None:
+            return
+        if self._making is None or (self._making.done() and self._making.exception() is not None):
+            self._making = asyncio.ensure_future(self._connect())
+        self._pool = await asyncio.shield(self._making)
+        self.counted = Counted(self._pool.store)
+
+    async def _connect(self) -> Pool:
+        if isinstance(self._source, Pool):
+            pool = Pool(sibling(self._source.connection_pool), serializer=PLAIN)
+            pool.default_queue_name = self._source.default_queue_name
+            pool.clock_offset_ms = await clock_offset_ms(pool)
+            return pool
+        return await create_pool(self._source, serializer=PLAIN)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._pool is not None:
+            pool, self._pool, self._making = self._pool, None, None
+            await pool.aclose(close_connection_pool=True)
+
+    @property
+    def pool(self) -> Pool:
+        """The pool; `open` has made it."""
+        if self._pool is None:
+            raise RuntimeError("expected an open site")
+        return self._pool
+
+    @property
+    def store(self) -> Store:
+        return self.pool.store
+
+    def now_ms(self) -> int:
+        """The time on Redis' clock."""
+        return timestamp_ms() + self.pool.clock_offset_ms
+
+    async def queues(self) -> list[str]:
+        """Queues that were used in the last 30 days; at least the default one."""
+        found = await self.readings.get("queues", self.pool.used_queues)
+        return found or [self.pool.default_queue_name]
+
+
+def _named(function: Any) -> tuple[str, Any]:
+    """Name and coroutine of a job function, arq's `func(...)` or a plain function."""
+    if isinstance(function, Function):
+        return function.name, function.coroutine
+    if callable(function) and hasattr(function, "__qualname__"):
+        return str(function.__qualname__), function
+    raise SettingsError(f"dashboard: functions: expected job functions, got {function!r}")

@@ -1,0 +1,78 @@
+"""A job's life as a picture: pieces of time, each with its state and its place on a line from 0 to 1000."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from .contents import Contents
+
+__all__ = ("Span", "timeline")
+
+LENGTH = 1000
+LEAST = 4  # a piece that took no time at all is still seen
+
+
+class Span(Struct, frozen=True):
+    """A piece of the line.
+
+    :ivar kind: "deferred", "queued", "running", "failed", "complete", "aborted", "expired"
+    :ivar x, width: of a line of 1,000
+    :ivar open: it has not ended
+    """
+
+    kind: str
+    label: str
+    start_ms: int
+    end_ms: int
+    x: float
+    width: float
+    open: bool = False
+
+
+def timeline(
+    state: str,
+    contents: Contents | None,
+    due_ms: int | None,
+    failed: Sequence[tuple[int, int]],
+    now_ms: int,
+) -> list[Span]:
+    """The pieces of a job's life, in order.
+
+    :param state: as the job page has it
+    :param due_ms: of a job in a queue
+    :param failed: start and end of the attempts that failed
+    """
+    if contents is None or contents.enqueued_ms is None:
+        return []
+    pieces: list[tuple[str, str, int, int, bool]] = []
+    at_ms = contents.enqueued_ms
+    for number, (start_ms, end_ms) in enumerate(failed, 1):
+        pieces.append(("queued", "waited" if number == 1 else "waited to be retried", at_ms, start_ms, False))
+        pieces.append(("failed", f"attempt {number} failed", start_ms, end_ms, False))
+        at_ms = end_ms
+    if contents.started_ms is not None and contents.ended_ms is not None:
+        known = failed and contents.success is False and abs(failed[-1][1] - contents.ended_ms) < 1000
+        if not known:
+            pieces.append(("queued", "waited", at_ms, contents.started_ms, False))
+            pieces.append((state, f"ran: {state}", contents.started_ms, contents.ended_ms, False))
+    elif state == "deferred" and due_ms is not None:
+        pieces.append(("deferred", "deferred", at_ms, now_ms, True))
+        pieces.append(("deferred", "until it is due", now_ms, due_ms, True))
+    elif state == "running":
+        pieces.append(("running", "waits or runs", at_ms, now_ms, True))
+    elif state in ("queued", "held", "waiting"):
+        pieces.append((state, state, at_ms, now_ms, True))
+    return _drawn([piece for piece in pieces if piece[3] >= piece[2]])
+
+
+def _drawn(pieces: Sequence[tuple[str, str, int, int, bool]]) -> list[Span]:
+    if not pieces:
+        return []
+    first_ms, last_ms = pieces[0][2], max(piece[3] for piece in pieces)
+    scale = (LENGTH - LEAST * len(pieces)) / max(1, last_ms - first_ms)
+    spans, x = [], 0.0
+    for kind, label, start_ms, end_ms, is_open in pieces:
+        width = LEAST + (end_ms - start_ms) * scale
+        spans.append(Span(kind, label, start_ms, end_ms, round(x, 1), round(width, 1), is_open))
+        x += width
+    return spans

@@ -1,0 +1,143 @@
+"""The series of the charts: throughput, failures and durations, from 15 minutes to 30 days."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from ...clock import timestamp_ms
+from ..counted import Bucket, Sums, sums_of
+from ..site import Site
+
+__all__ = ("RANGES", "Charts", "ChartsQuery", "FunctionRow", "Range", "functions_of", "latest", "read_charts")
+
+Range = Literal["15m", "1h", "6h", "24h", "7d", "30d"]
+# Of each range: the unit that is counted by, how many of them, and how many make one point.
+RANGES: Mapping[Range, tuple[str, int, int]] = {
+    "15m": ("minute", 15, 1),
+    "1h": ("minute", 60, 1),
+    "6h": ("minute", 360, 5),
+    "24h": ("hour", 24, 1),
+    "7d": ("hour", 168, 2),
+    "30d": ("hour", 720, 6),
+}
+UNIT_S = {"minute": 60, "hour": 3600}
+
+
+class ChartsQuery(Struct, frozen=True, rename={"range_": "range"}):
+    """Which time, and of what."""
+
+    range_: Range = "1h"
+    queue: Annotated[str, Meta(max_length=1000)] = ""
+    function: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Charts(Struct, frozen=True):
+    """Series over one axis of time: `at` is the start of each point in seconds since the epoch.
+
+    Counts are by second, durations in ms; None where nothing was counted.
+
+    :ivar step_s: length of a point; the last one has not ended
+    """
+
+    range: Range
+    step_s: int
+    at: list[int]
+    enqueued: list[float]
+    ended: list[float]
+    complete: list[float]
+    failed: list[float]
+    retried: list[float]
+    run_p50: list[float | None]
+    run_p95: list[float | None]
+    run_p99: list[float | None]
+    wait_p50: list[float | None]
+    wait_p95: list[float | None]
+    wait_p99: list[float | None]
+
+
+class FunctionRow(Struct, frozen=True):
+    """What a function did in some time."""
+
+    name: str
+    queue: str
+    ended: int
+    complete: int
+    failed: int
+    retried: int
+    run_p50: float | None
+    run_p95: float | None
+    wait_p95: float | None
+
+    @property
+    def failure_share(self) -> float:
+        """From 0 to 1."""
+        return self.failed / self.ended if self.ended else 0.0
+
+
+async def read_charts(site: Site, query: ChartsQuery) -> Charts:
+    """The series of a range."""
+    unit, count, step = RANGES[query.range_]
+    buckets = await buckets_of(site, query.range_)
+    points: dict[int, list[Bucket]] = {}
+    for time, bucket in buckets.items():
+        points.setdefault(time - time % step, []).append(bucket)
+    step_s = UNIT_S[unit] * step
+    now_s = timestamp_ms() / 1000
+    sums = {at * UNIT_S[unit]: sums_of(found, query.queue, query.function) for at, found in points.items()}
+    return _charts(query.range_, step_s, sums, now_s)
+
+
+async def buckets_of(site: Site, chosen: Range) -> dict[int, Bucket]:
+    """What was counted in a range."""
+    unit, count, _ = RANGES[chosen]
+    read = site.counted.minutes if unit == "minute" else site.counted.hours
+    return await site.readings.get(("buckets", chosen), lambda: read(count))
+
+
+def _charts(chosen: Range, step_s: int, sums: Mapping[int, Sums], now_s: float) -> Charts:
+    # The first and the last point are not whole: their counts are by the part of them that was looked at.
+    lengths_s = {at: min(step_s, max(1.0, now_s - at)) for at in sums}
+
+    def rate(figure: str) -> list[float]:
+        return [round(getattr(each, figure) / lengths_s[at], 3) for at, each in sums.items()]
+
+    def duration(figure: str) -> list[float | None]:
+        return [None if getattr(each, figure) is None else round(getattr(each, figure), 1) for each in sums.values()]
+
+    return Charts(
+        chosen,
+        step_s,
+        list(sums),
+        rate("enqueued"),
+        rate("ended"),
+        rate("complete"),
+        rate("failed"),
+        rate("retried"),
+        *(duration(f"run_{name}") for name in ("p50", "p95", "p99")),
+        *(duration(f"wait_{name}") for name in ("p50", "p95", "p99")),
+    )
+
+
+async def latest(site: Site) -> Charts:
+    """The last two minutes of all: what a live chart gets once a second."""
+    minutes = await site.counted.minutes(2)
+    sums = {minute * 60: sums_of([bucket]) for minute, bucket in minutes.items()}
+    return _charts("15m", 60, sums, timestamp_ms() / 1000)
+
+
+def functions_of(buckets: Mapping[int, Bucket]) -> list[FunctionRow]:
+    """What each function did, those that failed most first, then those that ran most."""
+    places = sorted({place for bucket in buckets.values() for place in bucket})
+    found = list(buckets.values())
+    rows = []
+    for queue, function in places:
+        sums = sums_of([{(queue, function): bucket[queue, function]} for bucket in found if (queue, function) in bucket])
+        if sums.ended or sums.retried:
+            rows.append(
+                FunctionRow(
+                    *(function, queue, sums.ended, sums.complete, sums.failed, sums.retried),
+                    *(sums.run_p50, sums.run_p95, sums.wait_p95),
+                )
+            )
+    return sorted(rows, key=lambda row: (-row.failed, -row.ended, row.name))

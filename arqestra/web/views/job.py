@@ -1,0 +1,260 @@
+"""One job: what it was asked to do, what happened to it, what it says of itself, and what it belongs to."""
+
+import asyncio
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from ...history import AttemptError, decode_attempt_error
+from ...store.dead import read_dead_result
+from ...store.flows import node_id
+from ...store.look import JobTrace, queue_of, trace_of
+from ...store.notes import read_log, read_progress
+from ...store.read_flows import node_of_job, read_nodes
+from ...store.records import Sighting
+from ..contents import Contents, contents_of
+from ..site import Site
+from ..timeline import Span, timeline
+
+__all__ = ("JobPage", "JobQuery", "read_job")
+
+LOG_LINES_SHOWN = 500
+MOST_RELATIVES = 100
+
+
+class JobQuery(Struct, frozen=True):
+    """Which job.
+
+    :ivar queue: where to look for it first; without it all queues are looked at
+    """
+
+    id: Annotated[str, Meta(min_length=1, max_length=1000)]
+    queue: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Attempt(Struct, frozen=True):
+    """An attempt that failed."""
+
+    number: int
+    type: str
+    message: str
+    traceback: str
+    worker: str
+    started_ms: int
+    ended_ms: int
+
+
+class Note(Struct, frozen=True):
+    """A line of the job's log."""
+
+    at_ms: int
+    attempt: int
+    text: str
+
+
+class ProgressView(Struct, frozen=True):
+    """How far the job says it is."""
+
+    done: float
+    total: float | None
+    message: str
+    at_ms: int
+    attempt: int
+    share: float | None
+
+
+class Relative(Struct, frozen=True):
+    """A job of the same flow."""
+
+    id: str
+    queue: str
+    function: str
+    state: str
+
+
+class JobPage(Struct, frozen=True):
+    """All that is known of a job.
+
+    :ivar state: "queued", "deferred", "running", "held", "waiting", "complete", "failed", "aborted", "expired", "dead"
+        or "unknown": its payload is there and no queue has it
+    :ivar contents: what was asked for, and what came out if it has ended
+    :ivar lease_ends_ms: until when its worker has it
+    :ivar crashes: leases of it that ran out
+    :ivar kept_ms: how long its result is kept from now on
+    :ivar flow: the flow or workflow that it belongs to, or is; "" if none
+    :ivar retryable, abortable, deletable, runnable: what can be done with it
+    :ivar not_retryable: why it cannot be run once more, where one would expect that it can
+    """
+
+    now_ms: int
+    id: str
+    queue: str
+    state: str
+    contents: Contents | None
+    due_ms: int | None
+    attempts: int
+    worker: str
+    lease_ends_ms: int | None
+    crashes: int
+    abort_asked_ms: int | None
+    died_ms: int | None
+    kept_ms: int | None
+    errors: list[Attempt]
+    log: list[Note]
+    progress: ProgressView | None
+    spans: list[Span]
+    flow: str
+    parents: list[Relative]
+    children: list[Relative]
+    retryable: bool
+    abortable: bool
+    deletable: bool
+    runnable: bool
+    not_retryable: str
+
+
+async def read_job(site: Site, query: JobQuery) -> JobPage | None:
+    """What is known of a job; None if nothing is."""
+    store = site.store
+    queue = query.queue or await _located(site, query.id)
+    sighting = await store.peek(query.id, queue, payload=True)
+    trace, progress, log = await asyncio.gather(
+        trace_of(store, queue, query.id), read_progress(store, query.id), read_log(store, query.id, LOG_LINES_SHOWN)
+    )
+    data = sighting.result
+    if data is None and sighting.payload is None and trace.died_ms is not None:
+        data = await read_dead_result(store.redis, store.keys, queue, query.id)
+    if data is None:
+        data = sighting.payload
+    if data is None and sighting.score is None:
+        return None
+    contents = None if data is None else contents_of(data, site.signatures)
+    if contents is not None and contents.queue and contents.queue != queue:
+        queue = contents.queue
+        trace = await trace_of(store, queue, query.id)
+    errors = [_attempt(decode_attempt_error(entry)) for entry in sighting.errors]
+    state = _state(sighting, trace, contents)
+    worker, lease_ends_ms, due_ms, crashes = _lease(sighting)
+    if due_ms is None and state in ("queued", "deferred"):
+        due_ms = sighting.score
+    flow, parents, children = await _relatives(site, query.id, queue)
+    ended = contents is not None and contents.success is not None
+    retryable = ended and contents is not None and contents.success is False
+    return JobPage(
+        now_ms=sighting.now_ms,
+        id=query.id,
+        queue=queue,
+        state=state,
+        contents=contents,
+        due_ms=due_ms,
+        attempts=trace.attempts or (contents.attempt if ended and contents else 0) or 0,
+        worker=worker,
+        lease_ends_ms=lease_ends_ms,
+        crashes=crashes,
+        abort_asked_ms=trace.abort_requested_ms,
+        died_ms=trace.died_ms,
+        kept_ms=trace.result_ttl_ms,
+        errors=errors,
+        log=[Note(_ms(line.at), line.attempt, line.text) for line in log],
+        progress=None
+        if progress is None
+        else ProgressView(
+            *(progress.done, progress.total, progress.message, _ms(progress.at), progress.attempt, progress.share)
+        ),
+        spans=timeline(state, contents, due_ms, [(each.started_ms, each.ended_ms) for each in errors], sighting.now_ms),
+        flow=flow,
+        parents=parents,
+        children=children,
+        retryable=retryable,
+        abortable=state in ("queued", "deferred", "running", "held", "waiting"),
+        deletable=state != "running",
+        runnable=state == "deferred",
+        not_retryable=_why_not(state, contents),
+    )
+
+
+def _why_not(state: str, contents: Contents | None) -> str:
+    """Why a job that has ended cannot be run again here."""
+    if contents is None or state in ("queued", "deferred", "running", "held", "waiting"):
+        return ""
+    if contents.success is None:
+        return f"The dashboard cannot tell how it ended ({contents.note}), so it does not offer to retry it."
+    return ""
+
+
+async def _located(site: Site, job_id: str) -> str:
+    """The queue that has the job; the default one if none is found."""
+    return await queue_of(site.store, job_id, await site.queues()) or site.pool.default_queue_name
+
+
+def _attempt(error: AttemptError) -> Attempt:
+    return Attempt(
+        *(error.job_try, error.type, error.message, error.traceback, error.worker),
+        *(_ms(error.started), _ms(error.ended)),
+    )
+
+
+def _state(sighting: Sighting, trace: JobTrace, contents: Contents | None) -> str:
+    if contents is not None and contents.success is not None:
+        if contents.success:
+            return "complete"
+        return "dead" if trace.died_ms is not None else _failed_state(contents)
+    if trace.died_ms is not None and sighting.payload is None:
+        return "dead"
+    if sighting.result is not None:
+        return "ended"
+    if sighting.score is None:
+        return "unknown"
+    if sighting.in_progress:
+        return "running"
+    if sighting.score >= FAR_FUTURE:
+        return "waiting"
+    if sighting.score >= HELD_SCORE:
+        return "held"
+    return "deferred" if sighting.score > sighting.now_ms else "queued"
+
+
+FAR_FUTURE, HELD_SCORE = 8_640_000_000_000_000, 8_639_999_999_999_000  # store/lua/_score.lua
+
+
+def _failed_state(contents: Contents) -> str:
+    """How a job ended that did not complete, by the type of its error."""
+    kind = "" if contents.error is None else contents.error.type.rpartition(".")[2]
+    message = "" if contents.error is None else contents.error.message
+    if kind in ("CancelledError", "JobCancelled"):
+        return "aborted"
+    return "expired" if kind == "JobExecutionFailed" and "expired" in message else "failed"
+
+
+def _lease(sighting: Sighting) -> tuple[str, int | None, int | None, int]:
+    """Worker, end of its lease, due time and crashes, of a job that runs on a worker of ours."""
+    parts = (sighting.lease or b"").decode(errors="replace").split("|")
+    if not sighting.in_progress or len(parts) != 4:
+        return "", None, None, 0
+    due = float(parts[2])
+    return parts[0].rpartition(".")[0], int(parts[1]), int(due if due >= 0 else due % 10**13), int(parts[3])
+
+
+async def _relatives(site: Site, job_id: str, queue: str) -> tuple[str, list[Relative], list[Relative]]:
+    """The flow of a job, and the jobs before and after it."""
+    place = await node_of_job(site.store, queue, job_id)
+    if place is None:
+        return "", [], []
+    flow, number = place
+    if number == 0:
+        return flow, [], []
+    nodes = {node.number: node for node in await read_nodes(site.store, flow)}
+    own = nodes.get(number)
+    if own is None or own.job_id not in (job_id, node_id(flow, number)):
+        return "", [], []
+
+    def relatives(numbers: list[int]) -> list[Relative]:
+        found = [nodes[each] for each in numbers if each in nodes and nodes[each].kind == "job"]
+        return [Relative(node.job_id, node.queue, node.function, node.state[:1]) for node in found[:MOST_RELATIVES]]
+
+    children = [node.number for node in nodes.values() if number in node.parents]
+    return flow, relatives(list(own.parents)), relatives(children)
+
+
+def _ms(moment: object) -> int:
+    return int(moment.timestamp() * 1000)  # type: ignore[attr-defined]

@@ -1,0 +1,192 @@
+"""The overview: what is wrong comes first, then how much happens, then each queue."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from ...presence import WorkerInfo
+from ...scheduling.schedules import ScheduleInfo
+from ..links import link
+from ..site import Site
+from .charts import Charts, FunctionRow, Range, buckets_of, functions_of, latest
+from .queues import MOST_QUEUES, Tile, is_stuck, tiles
+
+__all__ = ("Live", "Overview", "OverviewQuery", "Problem", "Totals", "read_live", "read_overview")
+
+FAILING_SHARE, FAILING_LEAST = 0.05, 3
+LATE_LOOP_MS = 1_000
+MOST_FUNCTIONS = 50
+
+
+class Problem(Struct, frozen=True):
+    """Something that a person should look at.
+
+    :ivar href: page where more is told, below the dashboard's root
+    """
+
+    severity: Literal["error", "warning"]
+    what: str
+    detail: str
+    href: str
+
+
+class Totals(Struct, frozen=True):
+    """All queues together."""
+
+    due: int
+    running: int
+    deferred: int
+    dead: int
+    in_per_s: float
+    out_per_s: float
+    workers: int
+    slots: int
+    busy: int
+
+
+class OverviewQuery(Struct, frozen=True, rename={"range_": "range"}):
+    """Which time the charts and functions are about."""
+
+    range_: Range = "1h"
+
+
+class Overview(Struct, frozen=True):
+    """Everything at a glance."""
+
+    now_ms: int
+    range: Range
+    problems: list[Problem]
+    totals: Totals
+    queues: list[Tile]
+    functions: list[FunctionRow]
+
+
+class Live(Struct, frozen=True):
+    """What open pages are told once a second."""
+
+    now_ms: int
+    problems: int
+    totals: Totals
+    latest: Charts
+
+
+async def read_overview(site: Site, query: OverviewQuery) -> Overview:
+    """Everything at a glance."""
+    found = await _tiles(site)
+    problems = await _problems(site, found)
+    functions = functions_of(await buckets_of(site, query.range_))[:MOST_FUNCTIONS]
+    return Overview(site.now_ms(), query.range_, problems, await _totals(site, found), _urgent(found), functions)
+
+
+async def read_live(site: Site) -> Live:
+    """The little that changes every second."""
+    found = await _tiles(site)
+    problems = await _problems(site, found)
+    return Live(site.now_ms(), len(problems), await _totals(site, found), await latest(site))
+
+
+async def _tiles(site: Site) -> list[Tile]:
+    async def read() -> list[Tile]:
+        return await tiles(site, (await site.queues())[:MOST_QUEUES])
+
+    return await site.readings.get("tiles", read, fresh_s=0.7)
+
+
+def _urgent(found: Sequence[Tile]) -> list[Tile]:
+    """Stuck queues first, then those with the oldest job."""
+    return sorted(found, key=lambda tile: (not is_stuck(tile), -tile.oldest_s, -tile.depth, tile.name))
+
+
+async def _totals(site: Site, found: Sequence[Tile]) -> Totals:
+    workers = [
+        worker.presence for worker in await site.readings.get("workers", site.pool.workers) if worker.alive
+    ]
+    return Totals(
+        due=sum(tile.due for tile in found),
+        running=sum(tile.running for tile in found),
+        deferred=sum(tile.deferred + tile.held for tile in found),
+        dead=sum(tile.dead for tile in found),
+        in_per_s=sum(tile.in_per_s for tile in found),
+        out_per_s=sum(tile.out_per_s for tile in found),
+        workers=len(workers),
+        slots=sum(worker.slots for worker in workers),
+        busy=sum(worker.running for worker in workers),
+    )
+
+
+async def _problems(site: Site, found: Sequence[Tile]) -> list[Problem]:
+    workers, schedules, functions = await asyncio.gather(
+        site.readings.get("workers", site.pool.workers),
+        site.readings.get("schedules", site.pool.schedules.list, fresh_s=5.0),
+        _recent_functions(site),
+    )
+    problems = [
+        *_of_queues(found),
+        *_of_functions(functions),
+        *_of_workers(workers, found),
+        *_of_schedules(schedules),
+    ]
+    return sorted(problems, key=lambda problem: problem.severity)
+
+
+async def _recent_functions(site: Site) -> list[FunctionRow]:
+    return functions_of(await buckets_of(site, "15m"))
+
+
+def _of_queues(found: Sequence[Tile]) -> list[Problem]:
+    problems = []
+    for tile in found:
+        href = link("/queue", name=tile.name)
+        if tile.due and not tile.served:
+            problems.append(Problem("error", f"Nobody serves {tile.name}", f"{tile.due:,} jobs are due", href))
+        elif is_stuck(tile) and not tile.paused:
+            detail = f"{tile.due:,} jobs are due, the oldest for {tile.oldest_s:,.0f} s, and none ends"
+            problems.append(Problem("error", f"{tile.name} is stuck", detail, href))
+        if tile.stuck:
+            detail = f"{tile.stuck:,} jobs whose lease ended a minute ago were not taken up"
+            problems.append(Problem("error", f"{tile.name}: abandoned jobs", detail, href))
+        if tile.paused and tile.depth:
+            problems.append(Problem("warning", f"{tile.name} is paused", f"{tile.depth:,} jobs wait", href))
+        if tile.dead:
+            dead = link("/jobs", state="dead", queue=tile.name)
+            problems.append(Problem("warning", f"{tile.name}: dead jobs", f"{tile.dead:,} failed for good", dead))
+    return problems
+
+
+def _of_functions(rows: Sequence[FunctionRow]) -> list[Problem]:
+    return [
+        Problem(
+            "error" if row.failure_share >= 0.5 else "warning",
+            f"{row.name} fails",
+            f"{row.failed:,} of {row.ended:,} in the last 15 minutes ({row.failure_share:.0%})",
+            link("/errors", function=row.name),
+        )
+        for row in rows
+        if row.failed >= FAILING_LEAST and row.failure_share >= FAILING_SHARE
+    ]
+
+
+def _of_workers(workers: Sequence[WorkerInfo], found: Sequence[Tile]) -> list[Problem]:
+    problems = []
+    for worker in workers:
+        presence = worker.presence
+        name = f"{presence.host}, process {presence.pid}"
+        if not worker.alive:
+            detail = f"{name} was not heard of for ten seconds, and did not say that it stops"
+            problems.append(Problem("error", "A worker is gone", detail, "/workers"))
+        elif presence.lag_ms >= LATE_LOOP_MS:
+            detail = f"{name}: its event loop was {presence.lag_ms:,} ms late; something blocks it"
+            problems.append(Problem("warning", "A worker is blocked", detail, "/workers"))
+    if not any(worker.alive for worker in workers) and not any(tile.served for tile in found):
+        problems.append(Problem("warning", "There is no worker", "no job will be run", "/workers"))
+    return problems
+
+
+def _of_schedules(schedules: Sequence[ScheduleInfo]) -> list[Problem]:
+    return [
+        Problem("error", f"Schedule {info.name} is not fired", info.problem, link("/schedule", name=info.name))
+        for info in schedules
+        if info.problem
+    ]

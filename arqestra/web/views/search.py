@@ -1,0 +1,102 @@
+"""The search box: finds a job, function, queue, schedule, worker or flow by what one pastes into it."""
+
+import re
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Meta, Struct
+
+from ...store.look import find_jobs
+from ...store.read_flows import read_flow
+from ..links import link
+from ..site import Site
+
+__all__ = ("Hit", "SearchQuery", "SearchResult", "read_search")
+
+MOST_WORDS = 12
+MOST_HITS = 50
+_WORD = re.compile(r"[^\s'\"`,;()\[\]{}<>]+")
+
+
+class SearchQuery(Struct, frozen=True):
+    """What was pasted."""
+
+    q: Annotated[str, Meta(max_length=2000)] = ""
+
+
+class Hit(Struct, frozen=True):
+    """Something that was found.
+
+    :ivar kind: "job", "function", "queue", "schedule", "worker" or "flow"
+    :ivar href: its page, below the dashboard's root
+    :ivar exact: it is called just so
+    """
+
+    kind: str
+    name: str
+    detail: str
+    href: str
+    exact: bool
+
+
+class SearchResult(Struct, frozen=True):
+    """What was found, what is called just so first."""
+
+    query: str
+    hits: list[Hit]
+
+
+async def read_search(site: Site, query: SearchQuery) -> SearchResult:
+    """Everything that is called like what was pasted: an id, a name, a line of a log, an address of a page of ours."""
+    text = query.q.strip()
+    words = _words(text)
+    hits = [*await _jobs(site, words), *await _flows(site, words), *await _named(site, words)]
+    unique = {(hit.kind, hit.href): hit for hit in sorted(hits, key=lambda hit: hit.exact)}
+    return SearchResult(query.q, sorted(unique.values(), key=lambda hit: not hit.exact)[:MOST_HITS])
+
+
+def _words(text: str) -> list[str]:
+    """What an id or a name may be: the whole, its words, and pieces of them (`id:function` of arq's log lines)."""
+    if not text:
+        return []
+    words = [text]
+    if "://" in text:
+        for values in parse_qs(urlsplit(text).query).values():
+            words += values
+    for word in _WORD.findall(text):
+        words.append(word)
+        words += [piece for piece in re.split(r"[:=→]", word) if piece]
+    return list(dict.fromkeys(words))[:MOST_WORDS]
+
+
+async def _jobs(site: Site, words: list[str]) -> list[Hit]:
+    found = await find_jobs(site.store, words, (await site.queues())[:200])
+    return [Hit("job", job_id, queue, link("/job", id=job_id, queue=queue), True) for job_id, queue in found]
+
+
+async def _flows(site: Site, words: list[str]) -> list[Hit]:
+    hits = []
+    for word in words:
+        record = await read_flow(site.store, word)
+        if record is not None:
+            hits.append(Hit("flow", word, record.name, link("/workflow", id=word), True))
+    return hits
+
+
+async def _named(site: Site, words: list[str]) -> list[Hit]:
+    hours = await site.counted.hours(24)
+    functions = sorted({place[1] for bucket in hours.values() for place in bucket})
+    schedules = await site.readings.get("schedules", site.pool.schedules.list, fresh_s=5.0)
+    workers = await site.readings.get("workers", site.pool.workers)
+    candidates = [
+        *(("queue", name, "", link("/queue", name=name)) for name in await site.queues()),
+        *(("function", name, "", link("/jobs", state="complete", function=name)) for name in functions),
+        *(("schedule", info.name, info.words, link("/schedule", name=info.name)) for info in schedules),
+        *(("worker", each.worker_id, f"{each.presence.host} {each.presence.pid}", "/workers") for each in workers),
+    ]
+    lower = [word.lower() for word in words if len(word) > 1]
+    return [
+        Hit(kind, name, detail, href, name in words)
+        for kind, name, detail, href in candidates
+        if name in words or any(word in name.lower() or word == detail.lower() for word in lower)
+    ]

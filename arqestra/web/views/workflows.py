@@ -1,0 +1,249 @@
+"""Flows and durable workflows: how far they are, their graphs, their histories."""
+
+import asyncio
+from typing import Annotated
+
+from arq.jobs import ResultNotFound
+from msgspec import Meta, Struct
+
+from ...flow.handle import FlowGraph, FlowProgress
+from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
+from ..contents import contents_of
+from ..retrying import retry_job
+from ..site import Site
+
+__all__ = ("FlowList", "FlowPage", "FlowView", "WorkflowQuery", "WorkflowsQuery")
+__all__ += ("cancel_workflow", "read_workflow", "read_workflows", "retry_workflow")
+
+MOST_NODES = 1_000
+EVENTS_A_PAGE = 200
+EVENT_KINDS = {"s": "step ended", "t": "timer", "g": "signal", "e": "value", "x": "cancelled", "d": "time is over"}
+STATES = {"c": "complete", "f": "failed", "a": "aborted", "x": "expired", "u": "upstream failed", "s": "skipped"}
+
+
+class FlowView(Struct, frozen=True):
+    """A flow.
+
+    :ivar kind: "graph", or "workflow" for a durable one
+    :ivar status: "running", "complete", "failed" or "cancelled"
+    :ivar states: how many of its jobs ended in which state
+    """
+
+    id: str
+    kind: str
+    name: str
+    status: str
+    total: int
+    done: int
+    active: int
+    waiting: int
+    states: dict[str, int]
+    events: int
+    replays: int
+    cancelled: str | None
+    created_ms: int | None
+    ended_ms: int | None
+
+
+class WorkflowsQuery(Struct, frozen=True):
+    """Those that run, or those that have ended and are kept."""
+
+    ended: bool = False
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class WorkflowQuery(Struct, frozen=True):
+    """Which flow.
+
+    :ivar offset: of its history: events to pass over
+    """
+
+    id: Annotated[str, Meta(min_length=1, max_length=1000)]
+    offset: Annotated[int, Meta(ge=0, le=100_000)] = 0
+
+
+class FlowList(Struct, frozen=True):
+    """Flows, the latest first."""
+
+    now_ms: int
+    ended: bool
+    flows: list[FlowView]
+
+
+class NodeView(Struct, frozen=True):
+    """A job or a join."""
+
+    number: int
+    kind: str
+    job_id: str
+    function: str
+    queue: str
+    state: str
+    fault: int | None
+
+
+class EdgeView(Struct, frozen=True):
+    """What comes before what; `on_error`: the second runs only if the first failed."""
+
+    before: int
+    after: int
+    on_error: bool
+
+
+class EventView(Struct, frozen=True):
+    """An event of a durable workflow's history.
+
+    :ivar number: of the step that it is about; 0 for the workflow
+    :ivar detail: state of a step, name of a signal
+    """
+
+    place: int
+    kind: str
+    number: int
+    at_ms: int
+    function: str
+    detail: str
+
+
+class FlowPage(Struct, frozen=True):
+    """One flow.
+
+    :ivar left_out: nodes beyond the first thousand
+    """
+
+    now_ms: int
+    flow: FlowView
+    nodes: list[NodeView]
+    edges: list[EdgeView]
+    left_out: int
+    history: list[EventView]
+    next_event: int | None
+    cancellable: bool
+    retryable: bool
+
+
+async def read_workflows(site: Site, query: WorkflowsQuery) -> FlowList:
+    """Flows that run, or those that have ended."""
+    ids = await list_flows(site.store, ended=query.ended, limit=query.limit)
+    found = await asyncio.gather(*(_flow(site, flow_id) for flow_id in ids))
+    return FlowList(site.now_ms(), query.ended, [flow for flow in found if flow is not None])
+
+
+async def read_workflow(site: Site, query: WorkflowQuery) -> FlowPage | None:
+    """One flow; None if it is not there."""
+    flow = await _flow(site, query.id)
+    if flow is None:
+        return None
+    graph = await site.pool.flow(query.id).graph()
+    history: list[EventView] = []
+    if flow.kind == "workflow":
+        names = {node.number: node.function for node in graph.nodes}
+        events = await read_events(site.store, query.id, query.offset, EVENTS_A_PAGE)
+        history = [_event(place, data, names) for place, data in enumerate(events, query.offset + 1)]
+    following = query.offset + EVENTS_A_PAGE
+    return FlowPage(
+        site.now_ms(),
+        flow,
+        [_node(node) for node in graph.nodes[:MOST_NODES]],
+        _edges(graph),
+        max(0, len(graph.nodes) - MOST_NODES),
+        history,
+        following if flow.events > following else None,
+        cancellable=flow.status == "running",
+        retryable=flow.status in ("failed", "cancelled"),
+    )
+
+
+def _node(node: object) -> NodeView:
+    fields = ("number", "kind", "job_id", "function", "queue", "state", "fault")
+    return NodeView(*(getattr(node, name) for name in fields))
+
+
+def _edges(graph: FlowGraph) -> list[EdgeView]:
+    shown = {node.number for node in graph.nodes[:MOST_NODES]}
+    return [
+        EdgeView(edge.before, edge.after, edge.on_error)
+        for edge in graph.edges
+        if edge.before in shown and edge.after in shown
+    ]
+
+
+def _event(place: int, data: bytes, names: dict[int, str]) -> EventView:
+    """`kind number time value`; what a signal or a value carries may be a pickle, and is not looked at."""
+    parts = data.split(b" ", 3)
+    kind, number, at_ms = parts[0].decode(errors="replace"), int(parts[1]), int(parts[2])
+    value = parts[3] if len(parts) > 3 else b""
+    detail = ""
+    if kind == "s":
+        detail = STATES.get(value[:1].decode(errors="replace"), "")
+    elif kind == "g":
+        detail = value.split(b" ", 2)[1].decode(errors="replace") if value.count(b" ") > 1 else ""
+    return EventView(place, EVENT_KINDS.get(kind, kind), number, at_ms, names.get(number, ""), detail)
+
+
+async def _flow(site: Site, flow_id: str) -> FlowView | None:
+    record = await read_flow(site.store, flow_id)
+    if record is None:
+        return None
+    try:
+        progress = await site.pool.flow(flow_id).progress()
+    except ResultNotFound:
+        progress = FlowProgress(0, 0, 0, 0, {})
+    return FlowView(
+        id=flow_id,
+        kind="workflow" if record.kind == "w" else "graph",
+        name=record.name,
+        status=await _status(site, flow_id, record),
+        total=progress.total,
+        done=progress.done,
+        active=progress.active,
+        waiting=progress.waiting,
+        states=dict(progress.states),
+        events=progress.events,
+        replays=progress.replays,
+        cancelled=record.cancelled,
+        created_ms=_moment(record, "created"),
+        ended_ms=_moment(record, "ended"),
+    )
+
+
+async def _status(site: Site, flow_id: str, record: FlowRecord) -> str:
+    """As `FlowHandle.status`, which would decode the result of a workflow."""
+    if record.state != "ended":
+        return "running"
+    if record.kind != "w":
+        if record.output_state[:1] == "c":
+            return "complete"
+        return "failed" if record.cancelled is None else "cancelled"
+    sighting = await site.store.peek(flow_id, _queue_of(site, record))
+    contents = None if sighting.result is None else contents_of(sighting.result, site.signatures)
+    if contents is None or contents.success is not False:
+        return "complete"
+    kind = "" if contents.error is None else contents.error.type.rpartition(".")[2]
+    return "cancelled" if kind in ("CancelledError", "JobCancelled") or record.cancelled is not None else "failed"
+
+
+def _queue_of(site: Site, record: FlowRecord) -> str:
+    return record.fields.get("queue", site.pool.default_queue_name)
+
+
+def _moment(record: FlowRecord, name: str) -> int | None:
+    text = record.fields.get(name)
+    return int(float(text)) if text else None
+
+
+async def cancel_workflow(site: Site, flow_id: str) -> bool:
+    """Abort what runs of a flow and drop what waits; False if it had ended or is not there."""
+    return await site.pool.flow(flow_id).cancel("cancelled by the dashboard")
+
+
+async def retry_workflow(site: Site, flow_id: str) -> int:
+    """Run the jobs of a flow that did not complete once more; a failed workflow from its start.
+
+    :returns: how many jobs run again
+    """
+    record = await read_flow(site.store, flow_id)
+    if record is not None and record.kind == "w":
+        await retry_job(site.store, flow_id, _queue_of(site, record))
+        return 1
+    return await site.pool.flow(flow_id).retry()
