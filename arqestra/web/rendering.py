@@ -40,7 +40,7 @@ def environment() -> Environment:
     made.filters |= {
         "number": number,
         "rate": rate,
-        "length": length,
+        "duration": length,
         "ms": milliseconds,
         "size": size,
         "moment": moment,
