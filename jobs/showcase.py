@@ -36,6 +36,7 @@ from .showcase_work import Outcome, Place, ShowcaseWork
 DATA_FOLDER = Path(os.environ.get("SHOWCASE_FOLDER") or "data")
 SERVICE_ENV = DATA_FOLDER / "service.env"
 WORKER, SCHEDULES = "worker.WorkerSettings", "scheduler.SCHEDULES"
+DASHBOARD = ["dashboard", "--port", os.environ.get("DASHBOARD_PORT") or "0", "--functions", WORKER]
 PROCESSES = 2
 _PROJECT = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
@@ -47,7 +48,7 @@ class AlreadyRunning(Exception):
 
 
 class ChildEnded(Exception):
-    """A worker or the scheduler ended on its own."""
+    """A worker, the scheduler or the dashboard ended on its own."""
 
 
 def main() -> int:
@@ -112,9 +113,10 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         environment = service_environment(redis_url, s3_url, sink.port, given.image_root)
         stack.enter_context(published(environment))
         running = await _start(stack)
+        dashboard = await _start_dashboard(stack, running)
         console.print(
             f"[bold]arqestra[/] runs {PROCESSES} worker processes and a scheduler; their log is in "
-            f"{DATA_FOLDER / 'logs'}.\n"
+            f"{DATA_FOLDER / 'logs'}.\nWatch them: [bold]{escape(dashboard)}[/]\n"
         )
         outcomes = await _unless_one_ends(running, _work(stack, given, run_id, console))
         print_outcomes(console, outcomes)
@@ -122,7 +124,7 @@ async def _show(redis_url: str, given: ShowcaseInput, console: Console) -> int:
         if os.environ.get("ONCE"):
             return 0 if succeeded else _EXIT_FAILED
         serving.set()
-        _print_addresses(console, environment)
+        _print_addresses(console, environment, dashboard)
         try:
             await _end_of_any(running)
         except asyncio.CancelledError:
@@ -167,6 +169,15 @@ async def _start(stack: AsyncExitStack) -> list[ChildProcess]:
     return running
 
 
+async def _start_dashboard(stack: AsyncExitStack, running: list[ChildProcess]) -> str:
+    """Start the dashboard beside them and return its address."""
+    log = DATA_FOLDER / "logs" / "dashboard.log"
+    child = await start_python("dashboard", ["-m", "arqestra.cli", *DASHBOARD], log)
+    stack.push_async_callback(child.stop)
+    running.append(child)
+    return (await child.first_line()).removeprefix("dashboard: ") or f"it did not start; {log} says why"
+
+
 async def _work(stack: AsyncExitStack, given: ShowcaseInput, run_id: str, console: Console) -> list[Outcome]:
     """Run all steps, with their bars."""
     settings = load_settings()
@@ -193,9 +204,10 @@ def print_outcomes(console: Console, outcomes: list[Outcome]) -> None:
     console.print(table)
 
 
-def _print_addresses(console: Console, environment: dict[str, str]) -> None:
+def _print_addresses(console: Console, environment: dict[str, str], dashboard: str) -> None:
     console.print(f"\n[bold]Serving.[/] Redis {environment['REDIS_URL']}, S3 {environment['SERVICE_S3_ENDPOINT_URL']},")
     console.print(f"SMTP {HOST}:{environment['SERVICE_SMTP_PORT']}. Variables for another terminal: {SERVICE_ENV}")
+    console.print(f"Dashboard: [bold]{escape(dashboard)}[/]")
     console.print("Send a mail from there: [bold]make send TO=someone@example.org[/]. Ctrl-C stops everything.\n")
 
 

@@ -4,6 +4,7 @@ statistics, events, `doctor`."""
 import typer
 
 from .cron import cron_app
+from .dashboard import dashboard
 from .dev import dev
 from .doctor import add_doctor
 from .enqueue import add_enqueue
@@ -30,6 +31,7 @@ app.command(name="worker")(worker)
 app.command(name="scheduler")(scheduler)
 app.command(name="dev")(dev)
 app.command(name="metrics")(metrics)
+app.command(name="dashboard")(dashboard)
 add_enqueue(app)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(queues_app, name="queues")

@@ -60,12 +60,14 @@ def create_app(
         await site.close()
 
     pages = Pages(dashboard)
-    return Starlette(
+    app = Starlette(
         routes=_routes(dashboard, pages, Api(dashboard)),
         middleware=[Middleware(Security, hosts=allowed)],
         exception_handlers={HTTPException: _problems(pages), Exception: _problems(pages)},
         lifespan=lifespan,
     )
+    app.state.end_streams = dashboard.hub.close
+    return app
 
 
 def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]:

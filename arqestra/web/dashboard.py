@@ -127,7 +127,7 @@ def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callabl
         try:
             await dashboard.site.open()
             return await handler(request)
-        except (RedisError, OSError) as error:
+        except (RedisError, ConnectionError, TimeoutError) as error:
             logger.warning("dashboard: Redis: %s: %s", type(error).__name__, error)
             raise HTTPException(503, "Redis does not answer") from None
         except NotThere as error:

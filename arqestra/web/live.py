@@ -27,6 +27,7 @@ class Hub:
         self._latest = b""
         self._changed = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
+        self._closed = False
         self.readings = 0
 
     async def follow(self) -> AsyncIterator[bytes]:
@@ -38,14 +39,15 @@ class Hub:
             yield b"retry: 2000\n\n"
             if self._latest:
                 yield _event(self._latest)
-            while True:
+            while not self._closed:
                 try:
                     async with asyncio.timeout(SILENCE_S):
                         await self._changed.wait()
                 except TimeoutError:
                     yield b": still there\n\n"
                     continue
-                yield _event(self._latest)
+                if not self._closed:
+                    yield _event(self._latest)
         finally:
             self._followers -= 1
             if not self._followers and self._reading is not None:
@@ -66,7 +68,9 @@ class Hub:
             await asyncio.sleep(self._interval_s)
 
     async def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and end what followers follow."""
+        self._closed = True
+        self._changed.set()
         if self._reading is not None:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):

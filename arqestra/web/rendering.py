@@ -21,10 +21,10 @@ _BYTES = ((1024**3, "GB"), (1024**2, "MB"), (1024, "kB"))
 _LENGTHS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 # A state is never told by its colour alone.
 STATE_MARKS: Mapping[str, str] = {
-    **{"queued": "●", "running": "▶", "deferred": "◷", "held": "⏸", "waiting": "…", "complete": "✓", "failed": "✕"},
-    **{"retried": "↻", "dead": "☠", "aborted": "⊘", "expired": "⌛", "unknown": "?", "ended": "■", "busy": "▶"},
-    **{"idle": "●", "draining": "◐", "gone": "✕", "cancelled": "⊘", "skipped": "⤼", "paused": "⏸", "error": "✕"},
-    **{"warning": "▲", "upstream_failed": "⇡", "dropped": "⤼", "refused": "⊘", "ok": "✓"},
+    **{"queued": "●", "running": "▶", "deferred": "◷", "held": "‖", "waiting": "…", "complete": "✓", "failed": "✕"},
+    **{"retried": "↻", "dead": "☠", "aborted": "⊘", "expired": "◴", "unknown": "?", "ended": "■", "busy": "▶"},
+    **{"idle": "●", "draining": "◐", "gone": "✕", "cancelled": "⊘", "skipped": "»", "paused": "‖", "error": "✕"},
+    **{"warning": "▲", "upstream_failed": "⇡", "dropped": "»", "refused": "⊘", "ok": "✓"},
 }
 
 

@@ -90,8 +90,12 @@ def policy(nonce: str) -> str:
 
 def _host_name(host: str) -> str:
     """Without the port: `[::1]:8000` is `::1`."""
-    name = urlsplit(f"//{host}").hostname if host and not any(char in host for char in "/?#@\\ ") else None
-    return name or ""
+    if any(char in host for char in "/?#@\\ "):
+        return ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets that are no IPv6 address
+        return ""
 
 
 def _bounded(receive: Receive) -> Receive:

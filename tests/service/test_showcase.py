@@ -17,7 +17,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-CHILDREN = 6  # Redis, S3, a scheduler, a supervisor and its two worker processes
+CHILDREN = 7  # Redis, S3, a scheduler, a dashboard, a supervisor and its two worker processes
 PATIENCE_S = 40.0
 
 

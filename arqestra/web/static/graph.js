@@ -3,7 +3,7 @@ import { root } from "./live.js";
 
 /* global dagre */
 const SVG = "http://www.w3.org/2000/svg";
-const MARKS = { complete: "✓", failed: "✕", running: "▶", queued: "●", waiting: "…", aborted: "⊘", expired: "⌛", upstream_failed: "⇡", skipped: "⤼" };
+const MARKS = { complete: "✓", failed: "✕", running: "▶", queued: "●", waiting: "…", aborted: "⊘", expired: "◴", upstream_failed: "⇡", skipped: "»" };
 const EVERY_MS = 1000;
 
 function make(name, attributes, ...children) {
