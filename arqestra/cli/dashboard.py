@@ -34,7 +34,9 @@ def dashboard(
     redis_url: RedisUrl = None,
     functions: Annotated[
         list[str] | None,
-        typer.Option(help="import string of a settings class: its functions' signatures say which arguments are secret"),
+        typer.Option(
+            help="import string of a settings class: its functions' signatures say which arguments are secret"
+        ),
     ] = None,
     users: Annotated[
         Path | None, typer.Option(envvar="ARQESTRA_DASHBOARD_USERS", help="file of name:role:password lines")

@@ -9,7 +9,16 @@ from ..limits import place_in_flow
 from .flows import NodeRecord, decode_node, node_id
 from .store import Store
 
-__all__ = ("FlowRecord", "StoredNode", "count_events", "list_flows", "node_of_job", "read_events", "read_flow", "read_nodes")
+__all__ = (
+    "FlowRecord",
+    "StoredNode",
+    "count_events",
+    "list_flows",
+    "node_of_job",
+    "read_events",
+    "read_flow",
+    "read_nodes",
+)
 
 NODES_A_READ = 2_000
 

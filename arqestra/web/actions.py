@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from ..errors import ArqestraError, JobNotRetryable
+from ..errors import ArqestraError
 from ..store.presence import steer_worker
 from ..store.run_now import run_now
 from .retrying import retry_job
@@ -109,7 +109,9 @@ def _for_jobs(past: str, change: Callable[[Site, JobRef], Awaitable[None]]) -> C
         done = 0
         for first in range(0, len(jobs), AT_ONCE):
             chunk = jobs[first : first + AT_ONCE]
-            for job, error in zip(chunk, await asyncio.gather(*(_tried(site, job, change) for job in chunk)), strict=True):
+            for job, error in zip(
+                chunk, await asyncio.gather(*(_tried(site, job, change) for job in chunk)), strict=True
+            ):
                 if error is None:
                     done += 1
                 elif len(problems) < PROBLEMS_SHOWN:
@@ -155,7 +157,11 @@ async def _delete(site: Site, job: JobRef) -> None:
 async def _run_now(site: Site, job: JobRef) -> None:
     state = await run_now(site.store, job.id, job.queue)
     if state != "queued":
-        reasons = {"running": "it is running", "held": "it waits for a limit or for news", "missing": "it is not queued"}
+        reasons = {
+            "running": "it is running",
+            "held": "it waits for a limit or for news",
+            "missing": "it is not queued",
+        }
         raise CannotBeDone(reasons[state])
 
 
@@ -235,7 +241,9 @@ def _table(actions: Iterable[Action]) -> Mapping[str, Action]:
     return {action.name: action for action in actions}
 
 
-def _action(name: str, label: str, summary: str, target: type[Any], run: Any, asks: str = "", danger: bool = False) -> Action:
+def _action(
+    name: str, label: str, summary: str, target: type[Any], run: Any, asks: str = "", danger: bool = False
+) -> Action:
     return Action(name, label, summary, target, run, _names, asks, danger)
 
 

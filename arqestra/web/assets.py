@@ -26,7 +26,10 @@ class Assets:
             return
         suffix = path[path.rfind(".") :]
         kind = _TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "text/plain"
-        headers = {"cache-control": "public, max-age=31536000, immutable", "etag": f'"{hashlib.sha256(data).hexdigest()[:16]}"'}
+        headers = {
+            "cache-control": "public, max-age=31536000, immutable",
+            "etag": f'"{hashlib.sha256(data).hexdigest()[:16]}"',
+        }
         if Headers(scope=scope).get("if-none-match") == headers["etag"]:
             await Response(status_code=304, headers=headers)(scope, receive, send)
             return

@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from starlette.requests import Request
 
@@ -38,6 +38,7 @@ class Identity(NamedTuple):
     role: Role
 
 
+@runtime_checkable
 class Auth(Protocol):
     """A way to tell who asks.
 
@@ -199,7 +200,7 @@ def checked_auth(auth: "Auth | Callable[[Request], Identity | None | Awaitable[I
     """
     if auth is None:
         return OpenAuth()
-    if hasattr(auth, "identify") and hasattr(auth, "of_token"):
+    if isinstance(auth, Auth):
         return auth
     return CallableAuth(auth)
 

@@ -92,8 +92,11 @@ class Dashboard:
             chosen = getattr(target, "filter", None)
             entry = AuditEntry(
                 *(self.site.now_ms(), identity.name, identity.role, _address(request), action.name),
-                *(action.targets(target), "" if chosen is None else msgspec.json.encode(chosen).decode()),
-                *(outcome.done, outcome.failed, outcome.message),
+                targets=action.targets(target),
+                filter="" if chosen is None else msgspec.json.encode(chosen).decode(),
+                done=outcome.done,
+                failed=outcome.failed,
+                outcome=outcome.message,
             )
             logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, outcome.message)
             await note(self.site, entry)
@@ -145,5 +148,3 @@ def cookie_path(request: Request) -> str:
 
 def _address(request: Request) -> str:
     return request.client.host if request.client is not None else ""
-
-

@@ -49,16 +49,20 @@ def document(root: str, challenge: str) -> dict[str, Any]:
     :param root: path below which the dashboard is mounted
     :param challenge: how one says who one is
     """
-    types = [Problem, MatchingAnswer, Done, JobsTarget]
+    types: list[type[Any]] = [Problem, MatchingAnswer, Done, JobsTarget]
     types += [view.answer for view in VIEWS] + [view.query for view in VIEWS]
     types += [action.target for action in ACTIONS.values()]
     _, components = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=REFERENCE)
     paths: dict[str, Any] = {_api_path(view): {"get": _reading(view, components)} for view in VIEWS}
     paths["/api/matching"] = {
-        "post": _posting("matching", "How many jobs an action would be done to; changes nothing", JobsTarget, "MatchingAnswer")
+        "post": _posting(
+            "matching", "How many jobs an action would be done to; changes nothing", JobsTarget, "MatchingAnswer"
+        )
     }
     for name, action in ACTIONS.items():
-        paths[f"/api/actions/{name}"] = {"post": _posting(name.replace("/", "_"), action.summary, action.target, "Done")}
+        paths[f"/api/actions/{name}"] = {
+            "post": _posting(name.replace("/", "_"), action.summary, action.target, "Done")
+        }
     scheme = {"Bearer": {"type": "http", "scheme": "bearer"}, "Basic": {"type": "http", "scheme": "basic"}}
     chosen = challenge.partition(" ")[0]
     return {

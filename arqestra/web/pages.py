@@ -16,6 +16,7 @@ from .auth import Identity
 from .catalogue import VIEWS, View
 from .dashboard import SESSION_COOKIE, Dashboard, Handler, Unusable, converted, cookie_path
 from .rendering import asset_version, environment
+from .views.jobs import JobRef
 
 __all__ = ("Pages",)
 
@@ -51,7 +52,8 @@ class Pages:
         """What an action would be done to, before it is done."""
         action = self._action(request.query_params.get("action", ""))
         target = converted(_target_of(request.query_params.multi_items(), action), action.target)
-        jobs, more = [], False
+        jobs: list[JobRef] = []
+        more = False
         if isinstance(target, JobsTarget):
             jobs, more = await chosen_jobs(self._dashboard.site, target)
         return self.render(
@@ -60,7 +62,9 @@ class Pages:
             title=action.label,
             section="",
             action=action,
-            fields=[(name, text) for name, text in request.query_params.multi_items() if name not in ("action", "next")],
+            fields=[
+                (name, text) for name, text in request.query_params.multi_items() if name not in ("action", "next")
+            ],
             jobs=jobs[:SAMPLE],
             count=len(jobs) if isinstance(target, JobsTarget) else 1,
             by_job=isinstance(target, JobsTarget),
@@ -133,8 +137,7 @@ class Pages:
         fragment = request.headers.get(FRAGMENT_HEADER) == "1"
         found = self._templates.get_template(template)
         if fragment:
-            context = found.new_context({**common, "fragment": True})
-            return HTMLResponse("".join(found.blocks["main"](context)))
+            return HTMLResponse(found.render(common, fragment=True))
         answer = HTMLResponse(found.render(common))
         if VISIT_COOKIE not in request.cookies:
             self._set_cookie(request, answer, VISIT_COOKIE, visit)
@@ -176,13 +179,17 @@ class Pages:
         answer.set_cookie(name, value, path=cookie_path(request), httponly=True, samesite="lax", secure=secure)
 
     def _set_flash(self, request: Request, answer: Response, done: Done) -> None:
-        encoded = base64.urlsafe_b64encode(json.dumps([done.message[:500], done.problems[:5], done.failed]).encode()).decode()
+        encoded = base64.urlsafe_b64encode(
+            json.dumps([done.message[:500], done.problems[:5], done.failed]).encode()
+        ).decode()
         self._set_cookie(request, answer, FLASH_COOKIE, f"{encoded}.{self._dashboard.sessions.sign_flash(encoded)}")
 
     def _flash(self, request: Request) -> list[Any] | None:
         """What came of the action before; only what we have signed is shown."""
         encoded, _, signature = request.cookies.get(FLASH_COOKIE, "").partition(".")
-        if not encoded or not hmac.compare_digest(self._dashboard.sessions.sign_flash(encoded).encode(), signature.encode()):
+        if not encoded or not hmac.compare_digest(
+            self._dashboard.sessions.sign_flash(encoded).encode(), signature.encode()
+        ):
             return None
         found: list[Any] = json.loads(base64.urlsafe_b64decode(encoded))
         return found

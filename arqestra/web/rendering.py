@@ -1,7 +1,6 @@
 """Templates, and how numbers, times and sizes are written in them. Everything is escaped."""
 
 import hashlib
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -44,6 +43,7 @@ def environment() -> Environment:
         "ms": milliseconds,
         "size": size,
         "moment": moment,
+        "clock": lambda time_ms: moment(time_ms, as_clock=True),
         "percent": percent,
         "mark": lambda state: STATE_MARKS.get(state, "•"),
         "as_json": lambda value: msgspec.json.encode(value).decode(),
@@ -114,8 +114,11 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
 
 
-def moment(time_ms: float | None, now_ms: float | None = None) -> Markup | str:
-    """A time: scripts write it in the reader's zone, and how long ago that was; without scripts it is UTC."""
+def moment(time_ms: float | None, *, as_clock: bool = False) -> Markup | str:
+    """A time: scripts write it in the reader's zone, or how long ago that was; without scripts it is UTC.
+
+    :param as_clock: never how long ago
+    """
     if time_ms is None:
         return "–"
     try:
@@ -124,6 +127,5 @@ def moment(time_ms: float | None, now_ms: float | None = None) -> Markup | str:
         return "–"
     text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     shown = f"{at:%Y-%m-%d %H:%M:%S} UTC"
-    return Markup('<time datetime="{}" data-ms="{}">{}</time>').format(text, int(time_ms), shown)
-
-
+    kind = "clock" if as_clock else "ago"
+    return Markup('<time datetime="{}" data-ms="{}" data-as="{}">{}</time>').format(text, int(time_ms), kind, shown)

@@ -1,4 +1,4 @@
-"""What the pages of one dashboard work with: a pool that decodes plain data alone, and what was read for all of them."""
+"""What the pages of one dashboard work with: a pool that decodes plain data alone, and what was read for all."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,12 +1,13 @@
 """A job's life as a picture: pieces of time, each with its state and its place on a line from 0 to 1000."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from .contents import Contents
 
-__all__ = ("Span", "timeline")
+__all__ = ("Life", "Span", "timeline")
 
 LENGTH = 1000
 LEAST = 4  # a piece that took no time at all is still seen
@@ -29,19 +30,25 @@ class Span(Struct, frozen=True):
     open: bool = False
 
 
-def timeline(
-    state: str,
-    contents: Contents | None,
-    due_ms: int | None,
-    failed: Sequence[tuple[int, int]],
-    now_ms: int,
-) -> list[Span]:
+class Life(NamedTuple):
+    """How a job stands.
+
+    :ivar state: as the job page has it
+    :ivar due_ms: of a job in a queue
+    :ivar since_ms: when the attempt that runs started, if that is known
+    """
+
+    state: str
+    due_ms: int | None = None
+    since_ms: int | None = None
+
+
+def timeline(life: Life, contents: Contents | None, failed: Sequence[tuple[int, int]], now_ms: int) -> list[Span]:
     """The pieces of a job's life, in order.
 
-    :param state: as the job page has it
-    :param due_ms: of a job in a queue
     :param failed: start and end of the attempts that failed
     """
+    state, due_ms = life.state, life.due_ms
     if contents is None or contents.enqueued_ms is None:
         return []
     pieces: list[tuple[str, str, int, int, bool]] = []
@@ -59,7 +66,11 @@ def timeline(
         pieces.append(("deferred", "deferred", at_ms, now_ms, True))
         pieces.append(("deferred", "until it is due", now_ms, due_ms, True))
     elif state == "running":
-        pieces.append(("running", "waits or runs", at_ms, now_ms, True))
+        if life.since_ms is not None and life.since_ms >= at_ms:
+            pieces.append(("queued", "waited", at_ms, life.since_ms, False))
+            pieces.append(("running", "runs", life.since_ms, now_ms, True))
+        else:
+            pieces.append(("running", "waited and runs", at_ms, now_ms, True))
     elif state in ("queued", "held", "waiting"):
         pieces.append((state, state, at_ms, now_ms, True))
     return _drawn([piece for piece in pieces if piece[3] >= piece[2]])

@@ -12,8 +12,16 @@ const LIVE_RANGES = ["15m", "1h"];
 const SLOW_MS = { "15m": 2000, "1h": 2000, "6h": 10000 };
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const digits = (value) => (value === 0 ? "0" : value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(2));
+const digits = (value) => String(Number(value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)));
 const rate = (value) => (value == null ? "–" : `${digits(value)}/s`);
+
+function clock(seconds, step_s) {
+  const time = new Date(seconds * 1000);
+  const hours = `${String(time.getHours()).padStart(2, "0")}:${String(time.getMinutes()).padStart(2, "0")}`;
+  if (step_s < 3600) return hours;
+  const day = time.toLocaleDateString(undefined, { month: "short", day: "numeric" });
+  return step_s < 7200 && time.getHours() !== 0 ? hours : step_s > 7200 ? day : `${day} ${hours}`;
+}
 
 function duration(ms) {
   if (ms == null) return "–";
@@ -32,7 +40,7 @@ class Chart {
   }
 
   size() {
-    return { width: this.place.clientWidth || 300, height: this.place.clientHeight - 26 };
+    return { width: this.place.clientWidth || 300, height: this.place.clientHeight };
   }
 
   data(series) {
@@ -42,29 +50,48 @@ class Chart {
   draw(series) {
     this.plot?.destroy();
     const axis = { stroke: css("--muted"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
-    const lines = KINDS[this.kind].map(([, label, colour], at) => ({
-      label, stroke: css(colour), width: 1.8, spanGaps: this.format === duration, points: { show: false },
-      fill: this.format === rate && at === 0 ? `${css(colour)}22` : undefined, value: (_, each) => this.format(each),
+    const lines = KINDS[this.kind].map(([, , colour], at) => ({
+      stroke: css(colour), width: 1.8, spanGaps: this.format === duration, points: { show: series.at.length < 3 },
+      fill: this.format === rate && at === 0 ? `${css(colour)}22` : undefined,
     }));
     this.plot = new uPlot({
-      ...this.size(), padding: [8, 6, 0, 0], cursor: { y: false, points: { size: 6 } }, legend: { live: true },
+      ...this.size(), padding: [8, 8, 0, 0], cursor: { y: false, points: { size: 6 } }, legend: { show: false },
       scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
-      axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map(this.format) }],
-      series: [{ label: "at", value: "{HH}:{mm}" }, ...lines],
+      axes: [
+        { ...axis, space: 64, size: 26, values: (_, ticks) => ticks.map((at) => clock(at, series.step_s)) },
+        { ...axis, space: 34, size: 60, values: (_, ticks) => ticks.map((tick) => (tick ? this.format(tick) : "0")) },
+      ],
+      hooks: { setCursor: [(plot) => this.say(this.series, plot.cursor.idx)] },
+      series: [{}, ...lines],
     }, this.data(series), this.place);
+    this.series = series;
     this.say(series);
   }
 
   update(series) {
+    this.series = series;
     this.plot.setData(this.data(series));
-    this.say(series);
+    this.say(series, this.plot.cursor.idx);
   }
 
-  say(series) {
-    const parts = KINDS[this.kind].map(([name, label]) => [label, series[name].at(-1) ?? null]);
-    const text = parts.map(([label, value]) => `${label} ${this.format(value)}`).join(" · ");
-    this.output.textContent = text;
-    this.place.setAttribute("aria-label", `${this.kind}, at the end: ${text}`);
+  // The values at the cursor, else the last ones; each with the colour of its line.
+  say(series, at) {
+    const place = at ?? series.at.length - 1;
+    const parts = KINDS[this.kind].map(([name, label, colour]) => [label, series[name][place] ?? null, colour]);
+    const keys = parts.map(([label, value, colour]) => {
+      const key = document.createElement("span");
+      const line = document.createElement("i");
+      line.style.background = `var(${colour})`;
+      key.append(line, `${label} `);
+      const shown = document.createElement("b");
+      shown.textContent = this.format(value);
+      key.append(shown);
+      return key;
+    });
+    if (at != null) keys.unshift(Object.assign(document.createElement("span"), { textContent: clock(series.at[place], series.step_s) }));
+    this.output.replaceChildren(...keys);
+    const text = parts.map(([label, value]) => `${label} ${this.format(value)}`).join(", ");
+    if (at == null) this.place.setAttribute("aria-label", `${this.kind}, at the end: ${text}`);
   }
 }
 

@@ -5,6 +5,7 @@ const exact = new Intl.DateTimeFormat(undefined, {
   year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
   fractionalSecondDigits: 3, timeZoneName: "short",
 });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const UNITS = [["hour", 3600], ["minute", 60], ["second", 1]];
 const DAY_S = 86400;
 
@@ -19,7 +20,7 @@ function words(ms) {
 export function writeTimes(root = document) {
   for (const element of root.querySelectorAll("time[data-ms]")) {
     const ms = Number(element.dataset.ms);
-    const text = words(ms);
+    const text = element.dataset.as === "clock" ? clock.format(ms) : words(ms);
     if (element.textContent !== text) element.textContent = text;
     if (!element.title) element.title = `${exact.format(ms)} · ${element.dateTime}`;
   }

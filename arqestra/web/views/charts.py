@@ -77,7 +77,7 @@ class FunctionRow(Struct, frozen=True):
 
 async def read_charts(site: Site, query: ChartsQuery) -> Charts:
     """The series of a range."""
-    unit, count, step = RANGES[query.range_]
+    unit, _, step = RANGES[query.range_]
     buckets = await buckets_of(site, query.range_)
     points: dict[int, list[Bucket]] = {}
     for time, bucket in buckets.items():
@@ -132,7 +132,9 @@ def functions_of(buckets: Mapping[int, Bucket]) -> list[FunctionRow]:
     found = list(buckets.values())
     rows = []
     for queue, function in places:
-        sums = sums_of([{(queue, function): bucket[queue, function]} for bucket in found if (queue, function) in bucket])
+        sums = sums_of(
+            [{(queue, function): bucket[queue, function]} for bucket in found if (queue, function) in bucket]
+        )
         if sums.ended or sums.retried:
             rows.append(
                 FunctionRow(

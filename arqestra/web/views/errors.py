@@ -1,4 +1,4 @@
-"""Errors of failed attempts, grouped by type and place: when first and last seen, how often over time, what to retry."""
+"""Errors of failed attempts, grouped by type and place: first and last seen, how often over time."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

@@ -14,7 +14,7 @@ from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import Sighting
 from ..contents import Contents, contents_of
 from ..site import Site
-from ..timeline import Span, timeline
+from ..timeline import Life, Span, timeline
 
 __all__ = ("JobPage", "JobQuery", "read_job")
 
@@ -161,7 +161,12 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
         else ProgressView(
             *(progress.done, progress.total, progress.message, _ms(progress.at), progress.attempt, progress.share)
         ),
-        spans=timeline(state, contents, due_ms, [(each.started_ms, each.ended_ms) for each in errors], sighting.now_ms),
+        spans=timeline(
+            Life(state, due_ms, await _running_since(site, query.id) if state == "running" else None),
+            contents,
+            [(each.started_ms, each.ended_ms) for each in errors],
+            sighting.now_ms,
+        ),
         flow=flow,
         parents=parents,
         children=children,
@@ -171,6 +176,15 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
         runnable=state == "deferred",
         not_retryable=_why_not(state, contents),
     )
+
+
+async def _running_since(site: Site, job_id: str) -> int | None:
+    """When this attempt started, as its worker tells of its first hundred jobs."""
+    for worker in await site.readings.get("workers", site.pool.workers):
+        for job in worker.presence.jobs:
+            if job.id == job_id:
+                return job.since_ms
+    return None
 
 
 def _why_not(state: str, contents: Contents | None) -> str:

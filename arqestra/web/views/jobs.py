@@ -16,12 +16,34 @@ from .ended import MOST_LOOKED_AT as MOST_ENDED
 from .ended import EndedFilter, ended_page
 from .queues import tiles
 
-__all__ = ("QUEUE_STATES", "STATES", "JobFilter", "JobList", "JobRef", "JobRow", "JobsQuery", "StateCount")
-__all__ += ("matching", "read_jobs")
+__all__ = (
+    "QUEUE_STATES",
+    "STATES",
+    "JobFilter",
+    "JobList",
+    "JobRef",
+    "JobRow",
+    "JobsQuery",
+    "StateCount",
+    "matching",
+    "read_jobs",
+)
 
 QUEUE_STATES = ("queued", "running", "deferred", "held", "waiting")
 State = Literal[
-    *("queued", "running", "deferred", "held", "waiting", "failed", "retried", "dead", "complete", "aborted", "expired"),
+    *(
+        "queued",
+        "running",
+        "deferred",
+        "held",
+        "waiting",
+        "failed",
+        "retried",
+        "dead",
+        "complete",
+        "aborted",
+        "expired",
+    ),
 ]
 STATES: tuple[State, ...] = State.__args__
 WITHIN_MS = {"15m": 900_000, "1h": 3_600_000, "24h": 86_400_000, "7d": 604_800_000}
@@ -197,7 +219,7 @@ async def _page(site: Site, query: JobsQuery) -> _Page:
 
 
 class _Cursor(NamedTuple):
-    """Where a page begins: a queue, the place of a piece of it (-1 for where the state begins), entries to pass over."""
+    """Where a page begins: a queue, a place in it (-1 for where the state begins), entries to pass over."""
 
     queue: str
     place: int

@@ -100,9 +100,7 @@ def _urgent(found: Sequence[Tile]) -> list[Tile]:
 
 
 async def _totals(site: Site, found: Sequence[Tile]) -> Totals:
-    workers = [
-        worker.presence for worker in await site.readings.get("workers", site.pool.workers) if worker.alive
-    ]
+    workers = [worker.presence for worker in await site.readings.get("workers", site.pool.workers) if worker.alive]
     return Totals(
         due=sum(tile.due for tile in found),
         running=sum(tile.running for tile in found),
@@ -140,19 +138,23 @@ def _of_queues(found: Sequence[Tile]) -> list[Problem]:
     for tile in found:
         href = link("/queue", name=tile.name)
         if tile.due and not tile.served:
-            problems.append(Problem("error", f"Nobody serves {tile.name}", f"{tile.due:,} jobs are due", href))
+            problems.append(Problem("error", f"Nobody serves {tile.name}", f"{_jobs(tile.due)} due", href))
         elif is_stuck(tile) and not tile.paused:
-            detail = f"{tile.due:,} jobs are due, the oldest for {tile.oldest_s:,.0f} s, and none ends"
+            detail = f"{_jobs(tile.due)} due, the oldest for {tile.oldest_s:,.0f} s, and none ends"
             problems.append(Problem("error", f"{tile.name} is stuck", detail, href))
         if tile.stuck:
-            detail = f"{tile.stuck:,} jobs whose lease ended a minute ago were not taken up"
+            detail = f"{_jobs(tile.stuck)} whose lease ended a minute ago: nobody took them up"
             problems.append(Problem("error", f"{tile.name}: abandoned jobs", detail, href))
         if tile.paused and tile.depth:
-            problems.append(Problem("warning", f"{tile.name} is paused", f"{tile.depth:,} jobs wait", href))
+            problems.append(Problem("warning", f"{tile.name} is paused", f"{_jobs(tile.depth)} in it", href))
         if tile.dead:
             dead = link("/jobs", state="dead", queue=tile.name)
             problems.append(Problem("warning", f"{tile.name}: dead jobs", f"{tile.dead:,} failed for good", dead))
     return problems
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job{'' if count == 1 else 's'}"
 
 
 def _of_functions(rows: Sequence[FunctionRow]) -> list[Problem]:

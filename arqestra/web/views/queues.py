@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ...clock import timestamp_ms
+from ...keys import DEFAULT_QUEUE
 from ...presence import WorkerInfo
 from ...store.limits_look import LimitInForce, limits_in_force
 from ...store.look import STUCK_AFTER_MS, QueueSurvey, survey
@@ -57,7 +58,7 @@ class QueuesQuery(Struct, frozen=True):
 class QueueQuery(Struct, frozen=True):
     """Which queue."""
 
-    name: Annotated[str, Meta(max_length=1000)] = "arq:queue"
+    name: Annotated[str, Meta(max_length=1000)] = DEFAULT_QUEUE
 
 
 class QueueList(Struct, frozen=True):

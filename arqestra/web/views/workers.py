@@ -74,9 +74,7 @@ async def read_workers(site: Site, query: WorkersQuery) -> WorkerList:
     found = await site.readings.get("workers", site.pool.workers)
     views = [_view(site, worker) for worker in found]
     alive = [view for view in views if view.state != "gone"]
-    return WorkerList(
-        site.now_ms(), views, sum(view.slots for view in alive), sum(view.running for view in alive)
-    )
+    return WorkerList(site.now_ms(), views, sum(view.slots for view in alive), sum(view.running for view in alive))
 
 
 def _view(site: Site, worker: WorkerInfo) -> WorkerView:

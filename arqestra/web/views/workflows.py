@@ -12,8 +12,17 @@ from ..contents import contents_of
 from ..retrying import retry_job
 from ..site import Site
 
-__all__ = ("FlowList", "FlowPage", "FlowView", "WorkflowQuery", "WorkflowsQuery")
-__all__ += ("cancel_workflow", "read_workflow", "read_workflows", "retry_workflow")
+__all__ = (
+    "FlowList",
+    "FlowPage",
+    "FlowView",
+    "WorkflowQuery",
+    "WorkflowsQuery",
+    "cancel_workflow",
+    "read_workflow",
+    "read_workflows",
+    "retry_workflow",
+)
 
 MOST_NODES = 1_000
 EVENTS_A_PAGE = 200
