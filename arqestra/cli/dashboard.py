@@ -23,8 +23,8 @@ __all__ = ("dashboard",)
 
 PACKAGES = ("starlette", "uvicorn", "jinja2", "python_multipart")
 HOW = (
-    "Say who may see it: --users FILE or --tokens FILE with lines name:role:secret (role viewer or operator), or --auth "
-    "with the import string of a callable; or keep to loopback (--host 127.0.0.1) and reach it by ssh -L"
+    "Say who may see it: --users FILE or --tokens FILE with lines name:role:secret (role viewer or operator), or "
+    "--auth with the import string of a callable; or keep to loopback (--host 127.0.0.1) and reach it by ssh -L"
 )
 
 
@@ -107,6 +107,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listening = socket.socket(family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(128)  # who comes before the server runs waits
     except OSError as error:
         raise Stop(f"--host {host} --port {port}: {error.strerror or error}", USAGE) from None
     return listening

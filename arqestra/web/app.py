@@ -1,6 +1,6 @@
 """`create_app`: the dashboard as a Starlette application, with its routes in one table."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from ..pool import Pool
 from .api import Api, json_problem
 from .assets import Assets
-from .auth import Auth, Identity, Role, Sessions, checked_auth
+from .auth import Auth, Identify, Role, Sessions, checked_auth
 from .catalogue import VIEWS
 from .dashboard import Dashboard, Handler, guarded
 from .pages import Pages
@@ -29,7 +29,7 @@ __all__ = ("create_app",)
 def create_app(
     source: Pool | RedisSettings | str | None = None,
     *,
-    auth: Auth | Callable[[Request], Identity | None | Awaitable[Identity | None]] | None = None,
+    auth: Auth | Identify | None = None,
     functions: Iterable[Any] = (),
     hosts: Sequence[str] | None = None,
     title: str = "arqestra",

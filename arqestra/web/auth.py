@@ -1,7 +1,7 @@
 """Who may see the dashboard, and who may act: a viewer reads, an operator acts too.
 
-Three ways to say who asks: names and passwords (HTTP Basic), tokens (a bearer header, or pasted into the login page), or
-a callable of yours, for a dashboard that is mounted in an application with users of its own.
+Three ways to say who asks: names and passwords (HTTP Basic), tokens (a bearer header, or pasted into the login page),
+or a callable of yours, for a dashboard that is mounted in an application with users of its own.
 """
 
 import base64
@@ -19,7 +19,18 @@ from starlette.requests import Request
 
 from ..errors import SettingsError
 
-__all__ = ("Auth", "BasicAuth", "CallableAuth", "Identity", "OpenAuth", "Role", "Sessions", "TokenAuth", "checked_auth")
+__all__ = (
+    "Auth",
+    "BasicAuth",
+    "CallableAuth",
+    "Identify",
+    "Identity",
+    "OpenAuth",
+    "Role",
+    "Sessions",
+    "TokenAuth",
+    "checked_auth",
+)
 
 Role = Literal["viewer", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "operator")
@@ -36,6 +47,10 @@ class Identity(NamedTuple):
 
     name: str
     role: Role
+
+
+# A callable from the request to who asks, or None for nobody; it may be async.
+Identify = Callable[[Request], Identity | Awaitable[Identity | None] | None]
 
 
 @runtime_checkable
@@ -135,7 +150,7 @@ class CallableAuth:
 
     challenge, has_login = "", False
 
-    def __init__(self, identify: Callable[[Request], Identity | None | Awaitable[Identity | None]]) -> None:
+    def __init__(self, identify: Identify) -> None:
         if not callable(identify):
             raise SettingsError(f"dashboard: auth: expected a callable, got {identify!r}")
         self._identify = identify
@@ -193,7 +208,7 @@ class Sessions:
         return hmac.new(self._secret, f"{what}|{text}".encode(), hashlib.sha256).hexdigest()
 
 
-def checked_auth(auth: "Auth | Callable[[Request], Identity | None | Awaitable[Identity | None]] | None") -> Auth:
+def checked_auth(auth: Auth | Identify | None) -> Auth:
     """The way that was given; None is nobody's: see `OpenAuth`.
 
     :raises SettingsError: it is none

@@ -1,4 +1,4 @@
-"""Live updates as server-sent events: one reading a second, shared by all open pages, and none while no page is open."""
+"""Live updates as server-sent events: one reading a second for all open pages, and none while none is open."""
 
 import asyncio
 import contextlib

@@ -70,7 +70,7 @@ def document(root: str, challenge: str) -> dict[str, Any]:
         "info": {
             "title": "arqestra dashboard",
             "version": "1",
-            "description": "Times are in ms since the epoch, lengths of time in seconds, unless the name says otherwise.",
+            "description": "Times are ms since the epoch, lengths of time seconds, unless the name says otherwise.",
         },
         "servers": [{"url": root or "/"}],
         "paths": paths,

@@ -2,11 +2,11 @@
 
 A pickle is a program for a small stack machine; what makes it dangerous are the few instructions that import and call.
 `outline` walks over the instructions as `pickletools` lists them and keeps what it must: the strings and numbers in the
-dictionary that the program builds. Every other value, and whatever would be imported or called, is an opaque mark. Nothing
-is built, so nothing can run.
+dictionary that the program builds. Every other value, and whatever would be imported or called, is an opaque mark.
+Nothing is built, so nothing can run.
 
-`payload_again` makes the payload that runs a failed job once more. A result holds all that a payload has (wire.py), so it
-is the same program with a few instructions more before its end, which set when it was enqueued and its new deadline.
+`payload_again` makes the payload that runs a failed job once more. A result holds all that a payload has (wire.py), so
+it is the same program with a few instructions more before its end, which set when it was enqueued and its new deadline.
 The worker, whose pickle it is, reads it.
 """
 

@@ -8,7 +8,7 @@ from arq.connections import RedisSettings
 from arq.worker import Function
 
 from ..clock import timestamp_ms
-from ..connect import create_pool, sibling
+from ..connect import create_pool, settings_of, sibling
 from ..errors import SettingsError
 from ..pool import Pool
 from ..store.health import clock_offset_ms
@@ -55,7 +55,9 @@ class Site:
             pool.default_queue_name = self._source.default_queue_name
             pool.clock_offset_ms = await clock_offset_ms(pool)
             return pool
-        return await create_pool(self._source, serializer=PLAIN)
+        settings = settings_of(self._source)
+        # Without tries of its own: a page says at once that Redis does not answer, and the next one tries again.
+        return await create_pool(settings, retry=settings.conn_retries, serializer=PLAIN)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,21 +31,9 @@ __all__ = (
 
 QUEUE_STATES = ("queued", "running", "deferred", "held", "waiting")
 State = Literal[
-    *(
-        "queued",
-        "running",
-        "deferred",
-        "held",
-        "waiting",
-        "failed",
-        "retried",
-        "dead",
-        "complete",
-        "aborted",
-        "expired",
-    ),
+    "queued", "running", "deferred", "held", "waiting", "failed", "retried", "dead", "complete", "aborted", "expired"
 ]
-STATES: tuple[State, ...] = State.__args__
+STATES: tuple[State, ...] = get_args(State)
 WITHIN_MS = {"15m": 900_000, "1h": 3_600_000, "24h": 86_400_000, "7d": 604_800_000}
 MOST_LOOKED_AT = 10_000
 DEAD_A_READ = 200

@@ -1,0 +1,96 @@
+"""Live updates: one reading for all, none for nobody, and no later than two seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import msgspec
+
+from arqestra import Pool, Worker
+from arqestra.web.live import Hub
+from arqestra.web.readings import Readings
+from arqestra.web.site import Site
+from arqestra.web.views.overview import read_live
+
+
+async def test_one_reading_for_all_and_none_for_nobody() -> None:
+    numbers = itertools.count(1)
+    hub = Hub(lambda: _told(next(numbers)), interval_s=0.01)
+    streams = [hub.follow() for _ in range(10)]
+    seen = []
+    for stream in streams:
+        assert (await anext(stream)).startswith(b"retry")
+        seen.append(await anext(stream))
+    assert seen[0] == b"data: 1\n\n"
+    assert len(set(seen)) < 10, "not one for each"
+    for stream in streams:
+        await stream.aclose()
+    readings = hub.readings
+    await asyncio.sleep(0.05)
+    assert hub.readings == readings, "nobody follows, and nothing is read"
+    again = hub.follow()
+    await anext(again)
+    assert int((await anext(again)).split()[1]) > readings, "nothing old is told"
+    await hub.close()
+    rest = [event async for event in again]
+    assert len(rest) <= 1, "the end ends the streams"
+
+
+async def _told(number: int) -> bytes:
+    return str(number).encode()
+
+
+async def test_a_reading_that_fails_is_tried_again() -> None:
+    answers = iter([ConnectionError("no"), b"1"])
+
+    async def read() -> bytes:
+        found = next(answers, b"2")
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    hub = Hub(read, interval_s=0.01)
+    stream = hub.follow()
+    await anext(stream)
+    assert await anext(stream) == b"data: 1\n\n"
+    await hub.close()
+    await stream.aclose()
+
+
+async def test_readings_are_shared_and_get_old() -> None:
+    now_s = [0.0]
+    readings = Readings(lambda: now_s[0])
+    count = itertools.count(1)
+
+    async def read() -> int:
+        await asyncio.sleep(0)
+        return next(count)
+
+    assert await asyncio.gather(*(readings.get("key", read) for _ in range(5))) == [1] * 5
+    now_s[0] = 2.0
+    assert await readings.get("key", read) == 2
+    readings.forget()
+    assert await readings.get("key", read) == 3
+
+
+async def test_what_happens_is_told(redis_url: str, pool: Pool, working: Worker) -> None:
+    site = Site(redis_url)
+    await site.open()
+    hub = Hub(lambda: _encoded(site))
+    stream = hub.follow()
+    await anext(stream)
+    await anext(stream)
+    await pool.enqueue_many([("add", (number,)) for number in range(500)])
+    async with asyncio.timeout(20):
+        async for event in stream:
+            latest = msgspec.json.decode(event.removeprefix(b"data: "))["latest"] if event.startswith(b"data") else {}
+            if sum(latest.get("ended", ())) > 1:
+                break
+    await stream.aclose()
+    await hub.close()
+    await site.close()
+
+
+async def _encoded(site: Site) -> bytes:
+    return msgspec.json.encode(await read_live(site))
