@@ -11,6 +11,8 @@ PROCESSES ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install run send test check lint types imports bench bench-schedules bench-observation chaos long metrics-check conformance clean
+.PHONY: help install run send test check lint types imports bench bench-schedules chaos long metrics-check conformance clean
+.PHONY: help install run send test check lint types imports bench bench-schedules chaos long conformance test-browser clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +33,9 @@ send: $(STAMP)  ## enqueue one job on a running service (TO=address)
 test: $(STAMP)  ## all tests in their short form, about 4 minutes on 2 idle cores (PROCESSES=n side by side)
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 	$(BIN)/python -m pytest -q -m "not alone and not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test-browser: $(STAMP)  ## the dashboard in Debian's Chromium, through every page and action; renews docs/dashboard/*.webp
+	SCREENSHOTS=docs/dashboard $(BIN)/python -m pytest -q tests/browser -m "slow or not slow" --timeout 300
 
 conformance: $(STAMP)  ## arq's own test suite against arqestra
 	$(BIN)/python -m pytest -q tests/conformance

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
+from arq.jobs import ResultNotFound
+from redis.exceptions import RedisError, ResponseError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -82,7 +83,7 @@ class Dashboard:
         outcome = Done(0, 0, "it did not end")
         try:
             outcome = await action.run(self.site, target)
-        except ArqestraError as error:
+        except (ArqestraError, ResultNotFound) as error:
             outcome = Done(0, 1, str(error), [str(error)])
         except Exception as error:
             outcome = Done(0, 0, f"{type(error).__name__}: {error}")
@@ -130,6 +131,8 @@ def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callabl
         try:
             await dashboard.site.open()
             return await handler(request)
+        except ResponseError as error:  # a name of a key that is none of a queue
+            raise HTTPException(422, f"Redis refused: {error}") from None
         except (RedisError, ConnectionError, TimeoutError) as error:
             logger.warning("dashboard: Redis: %s: %s", type(error).__name__, error)
             raise HTTPException(503, "Redis does not answer") from None

@@ -55,7 +55,7 @@ class Chart {
       fill: this.format === rate && at === 0 ? `${css(colour)}22` : undefined,
     }));
     this.plot = new uPlot({
-      ...this.size(), padding: [8, 8, 0, 0], cursor: { y: false, points: { size: 6 } }, legend: { show: false },
+      ...this.size(), padding: [8, 18, 0, 0], cursor: { y: false, points: { size: 6 } }, legend: { show: false },
       scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
       axes: [
         { ...axis, space: 64, size: 26, values: (_, ticks) => ticks.map((at) => clock(at, series.step_s)) },
