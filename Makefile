@@ -13,6 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install run send test check lint types imports bench bench-schedules bench-observation chaos long metrics-check conformance clean
 .PHONY: help install run send test check lint types imports bench bench-schedules chaos long metrics-check conformance clean
 .PHONY: help install run send test check lint types imports bench bench-schedules chaos long conformance test-browser clean
+.PHONY: help install run send test test-browser check lint types imports bench bench-schedules bench-dashboard chaos long
+.PHONY: metrics-check conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +70,8 @@ bench-schedules: $(STAMP)  ## what firing schedules costs: lateness, and 10,000 
 
 bench-observation: $(STAMP)  ## what statistics, recent jobs and the registry cost: no-op throughput with them and without
 	$(BIN)/python -m benchmarks.observation
+bench-dashboard: $(STAMP)  ## what looking costs by the dashboard, with 1,000,000 queued jobs: pages, lag, the workers
+	$(BIN)/python -m benchmarks.dashboard
 
 clean:  ## remove the virtual environment and everything generated
 	rm -rf $(VENV) benchmarks/.envs benchmarks/out data

@@ -20,6 +20,7 @@ from .auth import Auth, Identify, Role, Sessions, checked_auth
 from .catalogue import VIEWS
 from .dashboard import Dashboard, Handler, guarded
 from .pages import Pages
+from .scrape import metrics_handler
 from .security import LOOPBACK_HOSTS, Security
 from .site import Site
 
@@ -97,16 +98,12 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
         data("/api/matching", api.matching, "operator", "POST"),
         data("/api/actions/{action:path}", api.act, "operator", "POST"),
         data("/live", live),
-        *_metrics(data),
+        data("/metrics", metrics_handler(dashboard.site)),
         Route("/login", pages.login, methods=["GET", "POST"]),
         Route("/logout", pages.logout, methods=["POST"]),
         Route("/healthz", healthz),
         Mount("/static/{version}", Assets()),
     ]
-
-
-def _metrics(data: Callable[..., Route]) -> list[Route]:
-    return []
 
 
 def _json_denied(dashboard: Dashboard) -> Callable[[Request], Response]:

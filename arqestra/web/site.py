@@ -1,6 +1,7 @@
 """What the pages of one dashboard work with: a pool that decodes plain data alone, and what was read for all."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..connect import create_pool, settings_of, sibling
 from ..errors import SettingsError
 from ..pool import Pool
 from ..store.health import clock_offset_ms
+from ..store.look import find_queues
 from ..store.store import Store
 from .contents import Signatures
 from .counted import Counted
@@ -20,6 +22,9 @@ from .processor import ProcessorShares
 from .readings import Readings
 
 __all__ = ("Site",)
+
+SCAN_EVERY_S = 60.0  # for queues that nothing of ours has used: at most 100,000 keys are looked at
+SCAN_WAIT_S = 0.02
 
 
 class Site:
@@ -81,9 +86,17 @@ class Site:
         return timestamp_ms() + self.pool.clock_offset_ms
 
     async def queues(self) -> list[str]:
-        """Queues that were used in the last 30 days; at least the default one."""
-        found = await self.readings.get("queues", self.pool.used_queues)
-        return found or [self.pool.default_queue_name]
+        """Queues that were used in the last 30 days, and those that only stock arq uses; at least the default one."""
+        used = await self.readings.get("queues", self.pool.used_queues)
+        scanning = self.readings.get("scan", self._scanned, fresh_s=SCAN_EVERY_S)
+        with contextlib.suppress(TimeoutError):  # what takes longer is known the next time
+            async with asyncio.timeout(SCAN_WAIT_S):
+                used = sorted({*used, *await scanning})
+        return used or [self.pool.default_queue_name]
+
+    async def _scanned(self) -> list[str]:
+        names, _ = await find_queues(self.store)
+        return names
 
 
 def _named(function: Any) -> tuple[str, Any]:

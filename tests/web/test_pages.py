@@ -185,6 +185,23 @@ async def test_the_description_names_every_route(app: Starlette) -> None:
             assert path in described, path
 
 
+async def test_metrics(pool: Pool, web: Client) -> None:
+    await pool.enqueue_job("add", 1)
+    await until(pool.used_queues)
+    answer = await web.get("/metrics")
+    assert 'arqestra_queue_jobs{queue="arq:queue",state="queued"}' in answer.text
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_a_key_that_is_no_queue(pool: Pool, web: Client) -> None:
+    await pool.set("text", "no queue")
+    await pool.zadd(pool.store.keys.queues, {"text": 1})
+    for path in ("/", "/queues", "/workers"):
+        assert (await web.get(path)).status_code == 200
+    assert (await web.get("/queue?name=text")).status_code == 404
+    assert (await web.get("/jobs?queue=text")).status_code == 422
+
+
 async def test_what_does_not_exist(web: Client) -> None:
     for path in ("/job?id=nobody", "/workflow?id=nobody", "/schedule?name=nobody", "/nowhere", "/confirm?action=no"):
         assert (await web.get(path)).status_code == 404, path

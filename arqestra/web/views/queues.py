@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from redis.exceptions import ResponseError
 
 from ...clock import timestamp_ms
 from ...keys import DEFAULT_QUEUE
@@ -104,9 +105,12 @@ async def read_queues(site: Site, query: QueuesQuery) -> QueueList:
     return QueueList(site.now_ms(), await tiles(site, names[:MOST_QUEUES]), max(0, len(names) - MOST_QUEUES))
 
 
-async def read_queue(site: Site, query: QueueQuery) -> QueuePage:
-    """One queue, with the limits that its jobs wait for."""
-    (tile,) = await tiles(site, [query.name])
+async def read_queue(site: Site, query: QueueQuery) -> QueuePage | None:
+    """One queue, with the limits that its jobs wait for; None if a key of that name is none."""
+    found = await tiles(site, [query.name])
+    if not found:
+        return None
+    (tile,) = found
     workers = await site.readings.get("workers", site.pool.workers)
     limits = await limits_in_force(site.store, query.name)
     serving = [worker.worker_id for worker in workers if worker.alive and query.name in worker.presence.queues]
@@ -124,12 +128,16 @@ async def tiles(site: Site, names: Sequence[str]) -> list[Tile]:
     elapsed_s = 60 + timestamp_ms() % 60_000 / 1000
     surveys: list[QueueSurvey] = []
     for first in range(0, len(names), AT_ONCE):
-        surveys += await asyncio.gather(*(_survey(site, name) for name in names[first : first + AT_ONCE]))
+        found = await asyncio.gather(*(_survey(site, name) for name in names[first : first + AT_ONCE]))
+        surveys += [each for each in found if each is not None]
     return [_tile(each, workers, list(recent.values()), elapsed_s) for each in surveys]
 
 
-async def _survey(site: Site, name: str) -> QueueSurvey:
-    return await site.readings.get(("survey", name), lambda: survey(site.store, name))
+async def _survey(site: Site, name: str) -> QueueSurvey | None:
+    try:
+        return await site.readings.get(("survey", name), lambda: survey(site.store, name))
+    except ResponseError:  # a key of that name is another program's
+        return None
 
 
 def _tile(found: QueueSurvey, workers: Sequence[WorkerInfo], recent: Sequence[Bucket], elapsed_s: float) -> Tile:

@@ -1,0 +1,34 @@
+"""`/metrics`: the fleet's metrics, as `arqestra metrics` serves them. Needs the package prometheus-client."""
+
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from .dashboard import Handler
+from .site import Site
+
+__all__ = ("metrics_handler",)
+
+HOW = "Metrics need the package prometheus-client: pip install 'arqestra[metrics]'\n"
+
+
+def metrics_handler(site: Site) -> Handler:
+    """The handler; without the package it says how to get it."""
+    try:
+        from ..observe.fleet import FleetMetrics, read_fleet
+    except ImportError:
+
+        async def without(request: Request) -> Response:
+            return PlainTextResponse(HOW, 501)
+
+        return without
+    metrics: list[FleetMetrics] = []
+
+    async def handler(request: Request) -> Response:
+        if not metrics:
+            metrics.append(FleetMetrics(partial(read_fleet, site.pool)))
+        found = await metrics[0].exposition(request.headers.get("accept", ""))
+        return Response(found.body, headers={"content-type": found.content_type})
+
+    return handler
