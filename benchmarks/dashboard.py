@@ -217,7 +217,7 @@ def measure_lag(url: str, address: str) -> None:
                 assert jobs[-1] is not None
                 await jobs[-1].result(timeout=30)
                 done_s = time.monotonic()
-                while not any(rate > before + 2 for _, rate in page.ended[known:]):
+                while not any(rate > before + 2 for _, rate in page.ended[known:]):  # noqa: ASYNC110 - another process tells
                     await asyncio.sleep(0.005)
                 lags.append(next(at_s for at_s, rate in page.ended[known:] if rate > before + 2) - done_s)
         await worker.close()

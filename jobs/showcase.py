@@ -36,7 +36,7 @@ from .showcase_work import Outcome, Place, ShowcaseWork
 DATA_FOLDER = Path(os.environ.get("SHOWCASE_FOLDER") or "data")
 SERVICE_ENV = DATA_FOLDER / "service.env"
 WORKER, SCHEDULES = "worker.WorkerSettings", "scheduler.SCHEDULES"
-DASHBOARD = ["dashboard", "--port", os.environ.get("DASHBOARD_PORT") or "0", "--functions", WORKER]
+DASHBOARD = ["dashboard", "--port", os.environ.get("DASHBOARD_PORT") or "0", "--settings", WORKER]
 PROCESSES = 2
 _PROJECT = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")

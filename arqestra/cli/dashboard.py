@@ -32,10 +32,11 @@ def dashboard(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8190,
     redis_url: RedisUrl = None,
-    functions: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option(
-            help="import string of a settings class: its functions' signatures say which arguments are secret"
+            envvar="ARQESTRA_SETTINGS",
+            help="settings class of the workers, as worker.WorkerSettings: masks secret arguments by their parameters",
         ),
     ] = None,
     users: Annotated[
@@ -76,7 +77,7 @@ def dashboard(
         app = create_app(
             settings_of(redis_url_of(redis_url)),
             auth=chosen,
-            functions=[function for each in functions or () for function in _functions_of(each)],
+            functions=[function for each in settings or () for function in _functions_of(each)],
             hosts=allow_host,
             title=title,
             read_only=read_only,
@@ -146,7 +147,8 @@ def _lines(path: Path) -> "list[tuple[str, Role, str]]":
 
 
 def _functions_of(target: str) -> list[Any]:
-    return list(getattr(_imported(target, "--functions"), "functions", ()))
+    found = getattr(_imported(target, "--settings"), "functions", ())
+    return [_imported(each, "--settings") if isinstance(each, str) else each for each in found]
 
 
 def _imported(target: str, option: str) -> Any:

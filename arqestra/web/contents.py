@@ -1,18 +1,18 @@
 """What is in a payload or a result, fit to be shown: plain data with what is secret masked, of a pickle its outline."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ..redact import redacted, redacted_value
+from ..redact import Redactor, redacted, redacted_value
 from .pickles import outline
 from .plain import Format, format_of, serializer_for
 
 __all__ = ("Contents", "Failed", "Signatures", "contents_of", "shown_text")
 
-# Job functions by name: their signatures tell which positional arguments are secret.
-Signatures = Mapping[str, Callable[..., Any]]
+# By name of the function: what its signature says of which arguments are secret.
+Signatures = Mapping[str, Redactor]
 
 NOT_SHOWN = {"pickle": "pickle: not shown", "unknown": "unknown serializer: not shown"}
 LARGEST_SHOWN_BYTES = 256 * 1024
@@ -78,7 +78,8 @@ def contents_of(data: bytes, signatures: Signatures) -> Contents:
     args, kwargs = fields.get("a"), fields.get("k")
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         return msgspec.structs.replace(made, note="not shown: it has no arguments as arq writes them")
-    shown_args, shown_kwargs = redacted(args, kwargs, signatures.get(made.function or ""))
+    redactor = signatures.get(made.function or "")
+    shown_args, shown_kwargs = redacted(args, kwargs) if redactor is None else redactor.redacted(args, kwargs)
     value = fields.get("r")
     return msgspec.structs.replace(
         made,
@@ -93,7 +94,7 @@ def _contents(found: Format, fields: Mapping[str, Any], note: str) -> Contents:
     """The entries whose types are as they should be: anybody may have written them."""
     options = fields.get("o")
     options = options if isinstance(options, dict) else {}
-    headers = options.get("h")
+    headers = redacted_value(options.get("h"))
     traceback = _of(str, fields.get("tb"))
     return Contents(
         format=found,

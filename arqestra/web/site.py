@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from arq.connections import RedisSettings
-from arq.worker import Function
 
 from ..clock import timestamp_ms
 from ..connect import create_pool, settings_of, sibling
 from ..errors import SettingsError
 from ..pool import Pool
+from ..redact import Redactor, redactor_of
 from ..store.health import clock_offset_ms
 from ..store.look import find_queues
 from ..store.store import Store
@@ -99,10 +99,10 @@ class Site:
         return names
 
 
-def _named(function: Any) -> tuple[str, Any]:
-    """Name and coroutine of a job function, arq's `func(...)` or a plain function."""
-    if isinstance(function, Function):
-        return function.name, function.coroutine
-    if callable(function) and hasattr(function, "__qualname__"):
-        return str(function.__qualname__), function
-    raise SettingsError(f"dashboard: functions: expected job functions, got {function!r}")
+def _named(function: Any) -> tuple[str, Redactor]:
+    """Name of a job function, of arq's `func(...)` or of a plain function, and what of its arguments is secret."""
+    target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
+    name = getattr(function, "name", None) or getattr(target, "__qualname__", None)
+    if not callable(target) or not isinstance(name, str):
+        raise SettingsError(f"dashboard: functions: expected job functions, got {function!r}")
+    return name, getattr(function, "redactor", None) or redactor_of(target)

@@ -55,7 +55,7 @@ class Shop:
 def open_shop() -> Iterator[Shop]:
     """Everything of it stops at the end."""
     with EmbeddedRedis(use_environment=False) as redis, working(redis.url):
-        options = ("--functions", SETTINGS)
+        options = ("--settings", SETTINGS)
         with served(redis.url, *options) as address:
             shop = Shop(redis.url, address)
             shop.do(stock)

@@ -43,7 +43,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
 def test_it_serves_those_who_may(redis_url: str, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("vera:viewer:a-token-of-a-viewer\n\notto:operator:a-token-of-an-operator\n")
-    options = ("--tokens", str(tokens), "--functions", "tests.web.web_jobs.WorkerSettings", "--title", "Jobs of ours")
+    options = ("--tokens", str(tokens), "--settings", "tests.web.web_jobs.WorkerSettings", "--title", "Jobs of ours")
     with served(redis_url, *options) as address:
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(f"{address}/api/overview", timeout=20)
