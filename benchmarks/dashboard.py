@@ -151,7 +151,8 @@ class OpenPage:
     def __init__(self, address: str) -> None:
         self._address = address
         self._stopped = threading.Event()
-        self.ended: list[tuple[float, float]] = []  # when (s), jobs that had ended in the last two minutes
+        self.ended: list[tuple[float, float]] = []  # when it was told (s), jobs that had ended
+        self._counts: dict[int, float] = {}  # minute -> jobs that have ended in it
         self._threads = [threading.Thread(target=self._follow), threading.Thread(target=self._fetch)]
 
     def __enter__(self) -> OpenPage:
@@ -170,7 +171,10 @@ class OpenPage:
                 line = stream.readline()
                 if line.startswith(b"data: "):
                     told = json.loads(line.removeprefix(b"data: "))
-                    self.ended.append((time.monotonic(), told["totals"]["out_per_s"]))
+                    latest, now_s = told["latest"], told["now_ms"] / 1000
+                    for at_s, rate in zip(latest["at"], latest["ended"], strict=True):
+                        self._counts[at_s] = rate * min(60.0, max(1.0, now_s - at_s))
+                    self.ended.append((time.monotonic(), sum(self._counts.values())))
 
     def _fetch(self) -> None:
         while not self._stopped.wait(2.0):
@@ -217,9 +221,9 @@ def measure_lag(url: str, address: str) -> None:
                 assert jobs[-1] is not None
                 await jobs[-1].result(timeout=30)
                 done_s = time.monotonic()
-                while not any(rate > before + 2 for _, rate in page.ended[known:]):  # noqa: ASYNC110 - another process tells
+                while not any(count > before + 1_000 for _, count in page.ended[known:]):  # noqa: ASYNC110 - another process tells
                     await asyncio.sleep(0.005)
-                lags.append(next(at_s for at_s, rate in page.ended[known:] if rate > before + 2) - done_s)
+                lags.append(next(at_s for at_s, count in page.ended[known:] if count > before + 1_000) - done_s)
         await worker.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -1,5 +1,6 @@
 """`create_app`: the dashboard as a Starlette application, with its routes in one table."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,6 +57,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        with contextlib.suppress(RedisError, OSError):  # pages say so, and try again
+            await site.open()
         yield
         await dashboard.hub.close()
         await site.close()

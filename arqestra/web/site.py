@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from arq.connections import RedisSettings
+from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..connect import create_pool, settings_of, sibling
@@ -38,6 +39,7 @@ class Site:
         self._source = source
         self._making: asyncio.Future[Pool] | None = None
         self._pool: Pool | None = None
+        self._warming: asyncio.Future[None] | None = None
         self.signatures: Signatures = dict(map(_named, functions))
         self.readings = Readings()
         self.cpu = ProcessorShares()
@@ -51,8 +53,12 @@ class Site:
             return
         if self._making is None or (self._making.done() and self._making.exception() is not None):
             self._making = asyncio.ensure_future(self._connect())
-        self._pool = await asyncio.shield(self._making)
+        pool = await asyncio.shield(self._making)
+        if self._pool is not None:
+            return  # somebody else has waited for the same
+        self._pool = pool
         self.counted = Counted(self._pool.store)
+        self._warming = asyncio.ensure_future(self._warm_up())
 
     async def _connect(self) -> Pool:
         if isinstance(self._source, Pool):
@@ -64,8 +70,15 @@ class Site:
         # Without tries of its own: a page says at once that Redis does not answer, and the next one tries again.
         return await create_pool(settings, retry=settings.conn_retries, serializer=PLAIN)
 
+    async def _warm_up(self) -> None:
+        with contextlib.suppress(RedisError, OSError):  # pages read it then, and say so
+            await self.counted.warm_up()
+
     async def close(self) -> None:
         """Close the connections."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
         if self._pool is not None:
             pool, self._pool, self._making = self._pool, None, None
             await pool.aclose(close_connection_pool=True)

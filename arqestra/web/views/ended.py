@@ -10,7 +10,7 @@ from ...store.store import Store
 __all__ = ("MOST_LOOKED_AT", "EndedFilter", "EndedPage", "ended_page")
 
 READ_AT_ONCE = 1_000
-MOST_LOOKED_AT = 5_000
+MOST_LOOKED_AT = 2_000
 
 
 class EndedFilter(NamedTuple):

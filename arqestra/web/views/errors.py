@@ -12,7 +12,7 @@ from .jobs import WITHIN_MS
 
 __all__ = ("ErrorGroup", "ErrorList", "ErrorsQuery", "read_errors")
 
-MOST_LOOKED_AT = 4_000
+MOST_LOOKED_AT = 3_000
 TREND_POINTS = 24
 MOST_GROUPS = 200
 EXAMPLES = 5

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from ...ended import ENDED_STATES
 from ...store.dead import read_dead
 from ...store.look import QueueEntry, browse
-from ..contents import Contents, Signatures, contents_of
+from ..contents import Contents, Signatures, contents_of, glance
 from ..site import Site
 from .ended import MOST_LOOKED_AT as MOST_ENDED
 from .ended import EndedFilter, ended_page
@@ -234,9 +234,8 @@ async def _queued(site: Site, query: JobsQuery, start: _Cursor, page: _Page) -> 
     while True:
         found = await browse(site.store, at.queue, state=query.state, place=at.place, payloads=PIECE)
         for number, entry in enumerate(found.entries[at.skip :], at.skip):
-            row = _row_of(at.queue, entry, site.signatures)
-            if _fits(row, query, since_ms):
-                yield row, at._replace(skip=number)
+            if query.is_all or _entry_fits(entry, query, since_ms):
+                yield _row_of(at.queue, entry, site.signatures), at._replace(skip=number)
         page.looked_at += PIECE
         if found.next_place < 0:
             return
@@ -265,11 +264,16 @@ def one_line(contents: Contents, limit: int = 120) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _fits(row: JobRow, query: JobsQuery, since_ms: int | None, *, by_end: bool = False) -> bool:
-    moment_ms = row.moment_ms if by_end else row.enqueued_ms
-    if query.function and row.function != query.function:
+def _entry_fits(entry: QueueEntry, query: JobsQuery, since_ms: int | None) -> bool:
+    """Whether a job in a queue is one of those that are asked for; thousands are looked at for that."""
+    if query.id and query.id not in entry.id:
         return False
-    if query.id and query.id not in row.id:
+    function, enqueued_ms = (None, None) if entry.payload is None else glance(entry.payload)
+    return _fits(function, enqueued_ms, query, since_ms)
+
+
+def _fits(function: str | None, moment_ms: int | None, query: JobsQuery, since_ms: int | None) -> bool:
+    if query.function and function != query.function:
         return False
     if since_ms is not None and (moment_ms is None or moment_ms < since_ms):
         return False
@@ -289,7 +293,8 @@ async def _dead(site: Site, query: JobsQuery, start: _Cursor, page: _Page) -> _R
                 attempt=contents.attempt,
                 note=contents.note if error is None else f"{error.type}: {error.message}"[:300],
             )
-            yield (row if _fits(row, query, since_ms, by_end=True) else None), _Cursor(start.queue, place, 0)
+            fits = query.id in job_id and _fits(row.function, died_ms, query, since_ms)
+            yield (row if fits else None), _Cursor(start.queue, place, 0)
             place += 1
             page.looked_at += 1
 
