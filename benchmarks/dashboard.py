@@ -40,12 +40,14 @@ FUNCTIONS = [f"shop.tasks.function_{number}" for number in range(20)]
 SLOW_US = 10_000
 ROUNDS = 5
 NOOP = """
-import asyncio, sys
+import sys, uvloop
 from arqestra import Worker, func
 async def noop(ctx): pass
-worker = Worker(functions=[func(noop, name="noop")], redis_settings=sys.argv[1], serializer="msgpack", burst=True,
-                queue_name="bench", max_jobs=100, handle_signals=False, log_results=False)
-asyncio.run(worker.async_run())
+async def main():
+    worker = Worker(functions=[func(noop, name="noop")], redis_settings=sys.argv[1], serializer="msgpack", burst=True,
+                    queue_name="bench", max_jobs=100, handle_signals=False, log_results=False)
+    await worker.async_run()
+uvloop.run(main())
 """
 
 

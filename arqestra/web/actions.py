@@ -13,12 +13,14 @@ from ..store.run_now import run_now
 from .retrying import retry_job
 from .schedule_edit import ScheduleEdit, edit_schedule, run_schedule
 from .site import Site
-from .views.jobs import JobFilter, JobRef, matching
+from .views.job_query import JobFilter, JobRef
+from .views.jobs import matching
 from .views.workflows import cancel_workflow, retry_workflow
 
 __all__ = ("ACTIONS", "MOST_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
 
 MOST_JOBS = 10_000
+LOOK_AT = 200_000  # entries of a queue, for the jobs of a filter
 AT_ONCE = 50
 PROBLEMS_SHOWN = 20
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -89,11 +91,14 @@ class Action:
     danger: bool = False
 
 
-async def chosen_jobs(site: Site, target: JobsTarget) -> tuple[list[JobRef], bool]:
-    """The jobs of a target, and whether there are more than are taken."""
+async def chosen_jobs(site: Site, target: JobsTarget, look_at: int = MOST_JOBS) -> tuple[list[JobRef], bool]:
+    """The jobs of a target, and whether there may be more.
+
+    :param look_at: entries of a queue that are looked at for a filter; so many for a count
+    """
     if target.filter is None:
         return list(dict.fromkeys(target.jobs)), False
-    return await matching(site, target.filter, MOST_JOBS)
+    return await matching(site, target.filter, MOST_JOBS, look_at)
 
 
 def _for_jobs(past: str, change: Callable[[Site, JobRef], Awaitable[None]]) -> Callable[[Site, Any], Awaitable[Done]]:
@@ -104,7 +109,7 @@ def _for_jobs(past: str, change: Callable[[Site, JobRef], Awaitable[None]]) -> C
     """
 
     async def run(site: Site, target: JobsTarget) -> Done:
-        jobs, more = await chosen_jobs(site, target)
+        jobs, more = await chosen_jobs(site, target, LOOK_AT)
         problems: list[str] = []
         done = 0
         for first in range(0, len(jobs), AT_ONCE):
@@ -118,7 +123,7 @@ def _for_jobs(past: str, change: Callable[[Site, JobRef], Awaitable[None]]) -> C
                     problems.append(f"{job.id}: {error}")
         failed = len(jobs) - done
         message = f"{_jobs(done)} {past}" + (f", {failed:,} not" if failed else "")
-        return Done(done, failed, message + (f"; there are more than {MOST_JOBS:,}" if more else ""), problems)
+        return Done(done, failed, message + ("; there may be more: do it again" if more else ""), problems)
 
     return run
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from . import audit
 from .site import Site
-from .views import charts, errors, job, jobs, overview, queues, schedules, search, workers, workflows
+from .views import charts, errors, job, job_query, jobs, overview, queues, schedules, search, workers, workflows
 
 __all__ = ("VIEWS", "View")
 
@@ -46,7 +46,7 @@ VIEWS = (
     )._replace(template=""),
     _view(
         *("jobs", "Jobs", "Jobs of a state, with filters, in pages", "jobs"),
-        *(jobs.JobsQuery, jobs.JobList, jobs.read_jobs),
+        *(job_query.JobsQuery, jobs.JobList, jobs.read_jobs),
     ),
     _view("job", "Job", "All that is known of a job", "jobs", job.JobQuery, job.JobPage, job.read_job),
     _view(

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ..redact import Redactor, redacted, redacted_value
-from .pickles import outline
+from .pickles import function_of, outline
 from .plain import Format, format_of, serializer_for
 
 __all__ = ("Contents", "Failed", "Signatures", "contents_of", "glance", "shown_text")
@@ -91,17 +91,16 @@ def contents_of(data: bytes, signatures: Signatures) -> Contents:
 
 
 def glance(data: bytes) -> tuple[str | None, int | None]:
-    """Function and time of enqueue (ms) of a payload, for those who look at thousands of them."""
-    found = format_of(data)
-    if found == "pickle":
-        known = outline(data)
-        fields: Mapping[str, Any] = {} if known is None else known.fields
-    else:
-        serializer = serializer_for(data)
-        try:
-            fields = {} if serializer is None else serializer.loads(data)
-        except Exception:
-            fields = {}
+    """Function and time of enqueue (ms) of a payload, for those who look at thousands of them; of a pickle the function
+    alone.
+    """
+    if format_of(data) == "pickle":
+        return function_of(data), None
+    serializer = serializer_for(data)
+    try:
+        fields = {} if serializer is None else serializer.loads(data)
+    except Exception:
+        fields = {}
     if not isinstance(fields, dict):
         return None, None
     return _of(str, fields.get("f")), _of(int, fields.get("et"))

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from .actions import ACTIONS, Done, JobsTarget
 from .catalogue import VIEWS, View
-from .views.jobs import JobRef
+from .views.job_query import JobRef
 
 __all__ = ("MatchingAnswer", "document")
 

@@ -15,8 +15,9 @@ from .actions import ACTIONS, MOST_JOBS, Action, Done, JobsTarget, chosen_jobs
 from .auth import Identity
 from .catalogue import VIEWS, View
 from .dashboard import SESSION_COOKIE, Dashboard, Handler, Unusable, converted, cookie_path
+from .links import link
 from .rendering import asset_version, environment
-from .views.jobs import JobRef
+from .views.job_query import JobRef
 
 __all__ = ("Pages",)
 
@@ -115,7 +116,8 @@ class Pages:
         """The answer to somebody who is not known."""
         auth = self._dashboard.auth
         if auth.has_login and request.method == "GET":
-            return RedirectResponse(_url(request, "/login"), 303)
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(_url(request, link("/login", next=f"{_path_of(request)}{query}")), 303)
         return self.problem(request, 401, "Say who you are.", headers=_challenge(auth.challenge))
 
     def problem(self, request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -7,10 +7,9 @@ from ...ended import EndedJob
 from ...store.recent import read_recent
 from ...store.store import Store
 
-__all__ = ("MOST_LOOKED_AT", "EndedFilter", "EndedPage", "ended_page")
+__all__ = ("EndedFilter", "EndedPage", "ended_page")
 
 READ_AT_ONCE = 1_000
-MOST_LOOKED_AT = 2_000
 
 
 class EndedFilter(NamedTuple):
@@ -45,10 +44,13 @@ class EndedPage(NamedTuple):
     looked_at: int
 
 
-async def ended_page(store: Store, queues: Sequence[str], chosen: EndedFilter, after: str, limit: int) -> EndedPage:
+async def ended_page(
+    store: Store, queues: Sequence[str], chosen: EndedFilter, after: str, limit: int, look_at: int
+) -> EndedPage:
     """The latest attempts that fit, after those of the pages before.
 
     :param after: cursor, "" for the first page
+    :param look_at: attempts to look at, at most
     """
     cursor = _cursor(after)
     plain = not (chosen.id or chosen.error or chosen.place)
@@ -56,7 +58,7 @@ async def ended_page(store: Store, queues: Sequence[str], chosen: EndedFilter, a
     looked_at = 0
     while True:
         before_ms, skip = cursor or (chosen.before_ms, 0)
-        wanted = limit - len(jobs) + 1 + skip if plain else READ_AT_ONCE + skip
+        wanted = limit - len(jobs) + 1 + skip if plain else max(READ_AT_ONCE, limit) + skip
         found = await read_recent(
             store,
             queues,
@@ -67,7 +69,7 @@ async def ended_page(store: Store, queues: Sequence[str], chosen: EndedFilter, a
             limit=wanted,
         )
         for at, job in enumerate(found[skip:], skip):
-            if len(jobs) == limit or looked_at == MOST_LOOKED_AT:
+            if len(jobs) == limit or looked_at == look_at:
                 return EndedPage(jobs, _place_after(found[:at], before_ms, skip), looked_at)
             looked_at += 1
             if chosen.fits(job):

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from ...ended import EndedJob
 from ...store.recent import read_recent
 from ..site import Site
-from .jobs import WITHIN_MS
+from .job_query import WITHIN_MS
 
 __all__ = ("ErrorGroup", "ErrorList", "ErrorsQuery", "read_errors")
 

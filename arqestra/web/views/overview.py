@@ -1,6 +1,7 @@
 """The overview: what is wrong comes first, then how much happens, then each queue."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +18,7 @@ __all__ = ("Live", "Overview", "OverviewQuery", "Problem", "Totals", "read_live"
 
 FAILING_SHARE, FAILING_LEAST = 0.05, 3
 LATE_LOOP_MS = 1_000
+COUNTING_WAIT_S = 0.1
 MOST_FUNCTIONS = 50
 
 
@@ -53,7 +55,10 @@ class OverviewQuery(Struct, frozen=True, rename={"range_": "range"}):
 
 
 class Overview(Struct, frozen=True):
-    """Everything at a glance."""
+    """Everything at a glance.
+
+    :ivar counting: the functions are not known yet; they are with the next reading
+    """
 
     now_ms: int
     range: Range
@@ -61,6 +66,7 @@ class Overview(Struct, frozen=True):
     totals: Totals
     queues: list[Tile]
     functions: list[FunctionRow]
+    counting: bool
 
 
 class Live(Struct, frozen=True):
@@ -76,8 +82,14 @@ async def read_overview(site: Site, query: OverviewQuery) -> Overview:
     """Everything at a glance."""
     found = await _tiles(site)
     problems = await _problems(site, found)
-    functions = functions_of(await buckets_of(site, query.range_))[:MOST_FUNCTIONS]
-    return Overview(site.now_ms(), query.range_, problems, await _totals(site, found), _urgent(found), functions)
+    totals = await _totals(site, found)
+    functions: list[FunctionRow] = []
+    counting = True
+    with contextlib.suppress(TimeoutError):  # right after the start a month takes longer to be read
+        async with asyncio.timeout(COUNTING_WAIT_S):
+            functions = functions_of(await buckets_of(site, query.range_))[:MOST_FUNCTIONS]
+            counting = False
+    return Overview(site.now_ms(), query.range_, problems, totals, _urgent(found), functions, counting)
 
 
 async def read_live(site: Site) -> Live:
