@@ -18,7 +18,7 @@ from arqestra.embedded import EmbeddedRedis
 from tests.web.served import served
 from tests.web.web_jobs import EVIL
 
-EXAMPLES = 30
+EXAMPLES = 12
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ theme();
 watchTimes();
 keys();
 selection();
+document.querySelector(".side [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+document.querySelector(".states [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 if (document.querySelector("[data-live-state]")) follow();
 if (document.querySelector("[data-region]")) refreshRegions();
 if (document.querySelector("[data-charts]")) import("./charts.js").then((module) => module.charts());
