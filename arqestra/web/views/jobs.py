@@ -126,7 +126,7 @@ def _row_of_dead(site: Site, queue: str, entry: DeadEntry) -> JobRow:
     return JobRow(
         *(entry.id, queue, "dead", contents.function, one_line(contents), contents.enqueued_ms, entry.died_ms),
         attempt=contents.attempt,
-        note=contents.note if error is None else f"{error.type}: {error.message}"[:300],
+        note=contents.note if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"[:300],
     )
 
 
@@ -138,7 +138,7 @@ def _row_of_ended(job: EndedJob) -> JobRow:
         attempt=job.attempt,
         run_ms=None if job.started is None else job.run_s * 1000,
         worker=job.worker_id,
-        note="" if failure is None else f"{failure.type}: {failure.message}",
+        note="" if failure is None else f"{failure.type.rpartition('.')[2]}: {failure.message}",
     )
 
 
