@@ -1,4 +1,4 @@
-"""The audit log: who did what, to what, from where, and what came of it. Every action is in it, also one that failed."""
+"""The audit log: who did what, to what, from where, and what came of it. Every action is in it, also a failed one."""
 
 from typing import Annotated
 
