@@ -10,11 +10,8 @@ PROCESSES ?= 3
 # The tests start hundreds of processes; without bytecode each of them would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run send test check lint types imports bench bench-schedules bench-observation chaos long metrics-check conformance clean
-.PHONY: help install run send test check lint types imports bench bench-schedules chaos long metrics-check conformance clean
-.PHONY: help install run send test check lint types imports bench bench-schedules chaos long conformance test-browser clean
-.PHONY: help install run send test test-browser check lint types imports bench bench-schedules bench-dashboard chaos long
-.PHONY: metrics-check conformance clean
+.PHONY: help install run send test test-browser check lint types imports bench bench-schedules bench-observation
+.PHONY: bench-dashboard chaos long metrics-check conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
