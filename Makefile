@@ -67,6 +67,7 @@ bench-schedules: $(STAMP)  ## what firing schedules costs: lateness, and 10,000 
 
 bench-observation: $(STAMP)  ## what statistics, recent jobs and the registry cost: no-op throughput with them and without
 	$(BIN)/python -m benchmarks.observation
+
 bench-dashboard: $(STAMP)  ## what looking costs by the dashboard, with 1,000,000 queued jobs: pages, lag, the workers
 	$(BIN)/python -m benchmarks.dashboard
 

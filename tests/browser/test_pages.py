@@ -14,9 +14,16 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import LOOKS, Watched
 from tests.browser.places import PLACES
 from tests.browser.shop import Shop
+from tests.web.served import REPOSITORY
 
 SERIOUS = ("serious", "critical")
 LARGEST_BYTES = 150_000
+# Tracebacks tell where this clone is; a picture for everybody need not.
+WITHOUT_FOLDER = """folder => {
+    for (const each of document.querySelectorAll(".traceback")) {
+        each.textContent = each.textContent.replaceAll(folder, "/srv/shop");
+    }
+}"""
 PICTURES = Path(os.environ["SCREENSHOTS"]) if os.environ.get("SCREENSHOTS") else None
 SHORT = [("overview", "light"), ("jobs", "dark"), ("job", "light"), ("hostile", "light"), ("broken-workflow", "phone")]
 LONG = [(name, look) for name in PLACES for look in LOOKS if (name, look) not in SHORT]
@@ -69,6 +76,7 @@ def keep(page: Page, path: Path) -> None:
     """A screenshot, as small as it can be and be read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     page.mouse.move(0, 0)
+    page.evaluate(WITHOUT_FOLDER, str(REPOSITORY))
     picture = Image.open(io.BytesIO(page.screenshot()))
     picture.convert("RGB").save(path, "WEBP", quality=72, method=6)
     assert path.stat().st_size < LARGEST_BYTES
