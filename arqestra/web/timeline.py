@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from .contents import Contents
 
-__all__ = ("Life", "Span", "timeline")
+__all__ = ("FailedAttempt", "Life", "Span", "timeline")
 
 LENGTH = 1000
 LEAST = 4  # a piece that took no time at all is still seen
@@ -30,6 +30,14 @@ class Span(Struct, frozen=True):
     open: bool = False
 
 
+class FailedAttempt(NamedTuple):
+    """Its number, start and end."""
+
+    number: int
+    start_ms: int
+    end_ms: int
+
+
 class Life(NamedTuple):
     """How a job stands.
 
@@ -43,22 +51,22 @@ class Life(NamedTuple):
     since_ms: int | None = None
 
 
-def timeline(life: Life, contents: Contents | None, failed: Sequence[tuple[int, int]], now_ms: int) -> list[Span]:
+def timeline(life: Life, contents: Contents | None, failed: Sequence[FailedAttempt], now_ms: int) -> list[Span]:
     """The pieces of a job's life, in order.
 
-    :param failed: start and end of the attempts that failed
+    :param failed: the attempts that failed, also those before it was retried by hand
     """
     state, due_ms = life.state, life.due_ms
     if contents is None or contents.enqueued_ms is None:
         return []
     pieces: list[tuple[str, str, int, int, bool]] = []
     at_ms = contents.enqueued_ms
-    for number, (start_ms, end_ms) in enumerate(failed, 1):
+    for number, start_ms, end_ms in failed:
         pieces.append(("queued", "waited" if number == 1 else "waited to be retried", at_ms, start_ms, False))
         pieces.append(("failed", f"attempt {number} failed", start_ms, end_ms, False))
         at_ms = end_ms
     if contents.started_ms is not None and contents.ended_ms is not None:
-        known = failed and contents.success is False and abs(failed[-1][1] - contents.ended_ms) < 1000
+        known = failed and contents.success is False and abs(failed[-1].end_ms - contents.ended_ms) < 1000
         if not known:
             pieces.append(("queued", "waited", at_ms, contents.started_ms, False))
             pieces.append((state, f"ran: {state}", contents.started_ms, contents.ended_ms, False))

@@ -6,15 +6,17 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ...history import AttemptError, decode_attempt_error
+from ...progress import Progress
 from ...store.dead import read_dead_result
 from ...store.flows import node_id
 from ...store.look import JobTrace, queue_of, trace_of
 from ...store.notes import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import Sighting
+from ...store.store import Store
 from ..contents import Contents, contents_of
 from ..site import Site
-from ..timeline import Life, Span, timeline
+from ..timeline import FailedAttempt, Life, Span, timeline
 
 __all__ = ("JobPage", "JobQuery", "read_job")
 
@@ -121,11 +123,7 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
     trace, progress, log = await asyncio.gather(
         trace_of(store, queue, query.id), read_progress(store, query.id), read_log(store, query.id, LOG_LINES_SHOWN)
     )
-    data = sighting.result
-    if data is None and sighting.payload is None and trace.died_ms is not None:
-        data = await read_dead_result(store.redis, store.keys, queue, query.id)
-    if data is None:
-        data = sighting.payload
+    data = await _data_of(store, queue, query.id, sighting, trace)
     if data is None and sighting.score is None:
         return None
     contents = None if data is None else contents_of(data, site.signatures)
@@ -156,15 +154,11 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
         kept_ms=trace.result_ttl_ms,
         errors=errors,
         log=[Note(_ms(line.at), line.attempt, line.text) for line in log],
-        progress=None
-        if progress is None
-        else ProgressView(
-            *(progress.done, progress.total, progress.message, _ms(progress.at), progress.attempt, progress.share)
-        ),
+        progress=_progress_view(progress),
         spans=timeline(
             Life(state, due_ms, await _running_since(site, query.id) if state == "running" else None),
             contents,
-            [(each.started_ms, each.ended_ms) for each in errors],
+            [FailedAttempt(each.number, each.started_ms, each.ended_ms) for each in errors],
             sighting.now_ms,
         ),
         flow=flow,
@@ -176,6 +170,21 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
         runnable=state == "deferred",
         not_retryable=_why_not(state, contents),
     )
+
+
+async def _data_of(store: Store, queue: str, job_id: str, sighting: Sighting, trace: JobTrace) -> bytes | None:
+    """Its result, else that of the dead set, else its payload."""
+    data = sighting.result
+    if data is None and sighting.payload is None and trace.died_ms is not None:
+        data = await read_dead_result(store.redis, store.keys, queue, job_id)
+    return sighting.payload if data is None else data
+
+
+def _progress_view(progress: Progress | None) -> ProgressView | None:
+    if progress is None:
+        return None
+    told_ms = _ms(progress.at)
+    return ProgressView(progress.done, progress.total, progress.message, told_ms, progress.attempt, progress.share)
 
 
 async def _running_since(site: Site, job_id: str) -> int | None:
