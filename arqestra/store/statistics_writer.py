@@ -6,6 +6,7 @@ longer ago than Redis remembers numbers is not sent again.
 """
 
 import asyncio
+import contextvars
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -195,7 +196,7 @@ class EnqueueCounts:
             elif monotonic() - self._since_s >= EVERY_S:
                 self.stranded = True
             self._loop = loop
-            loop.call_later(EVERY_S, self._write_soon)
+            loop.call_later(EVERY_S, self._write_soon, context=contextvars.Context())  # not that of a job
         key = (queue, function)
         self._counts[key] = self._counts.get(key, 0) + number
 

@@ -5,6 +5,7 @@ second, is answered with the number of those who listen, and so is each message.
 """
 
 import asyncio
+import contextvars
 import logging
 
 from redis.exceptions import RedisError
@@ -47,7 +48,7 @@ class Announcer:
             return
         self._waiting.append(event)
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._send())
+            self._task = asyncio.get_running_loop().create_task(self._send(), context=contextvars.Context())
 
     async def drain(self) -> None:
         """Wait until all was sent."""

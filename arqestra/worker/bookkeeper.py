@@ -5,6 +5,7 @@ A task of its own on the worker's loop, so that how late it wakes up tells how l
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import resource
@@ -162,7 +163,7 @@ class Bookkeeper:
         """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
         self._has_last_notes = True
         if self._last_notes is None or self._last_notes.done():
-            self._last_notes = self._worker.loop.create_task(self._write_last_notes())
+            self._last_notes = self._worker.loop.create_task(self._write_last_notes(), context=contextvars.Context())
 
     async def _write_last_notes(self) -> None:
         try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import weakref
+from contextvars import ContextVar, copy_context
 
 import pytest
 from redis.asyncio import Redis
@@ -293,3 +296,26 @@ def test_a_child_of_a_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch)
     (parent, _, first), (child, _, second) = written
     assert (first, second) == (1, 2)
     assert parent != child
+
+
+async def test_the_timer_holds_nothing_of_whoever_enqueued(scene: Scene) -> None:
+    """A job that enqueues lives in a context that has its arguments."""
+
+    class Arguments:
+        pass
+
+    held: ContextVar[Arguments] = ContextVar("held")
+    arguments = Arguments()
+    counts = EnqueueCounts(scene.store.statistics)
+
+    def enqueue() -> None:
+        held.set(arguments)
+        counts.add("q", "f")
+
+    copy_context().run(enqueue)
+    seen = weakref.ref(arguments)
+    del arguments, enqueue
+    gc.collect()
+
+    assert seen() is None
+    await counts.close()
