@@ -305,16 +305,15 @@ async def test_the_timer_holds_nothing_of_whoever_enqueued(scene: Scene) -> None
         pass
 
     held: ContextVar[Arguments] = ContextVar("held")
-    arguments = Arguments()
     counts = EnqueueCounts(scene.store.statistics)
 
-    def enqueue() -> None:
+    def enqueue() -> weakref.ref[Arguments]:
+        arguments = Arguments()
         held.set(arguments)
         counts.add("q", "f")
+        return weakref.ref(arguments)
 
-    copy_context().run(enqueue)
-    seen = weakref.ref(arguments)
-    del arguments, enqueue
+    seen = copy_context().run(enqueue)
     gc.collect()
 
     assert seen() is None
