@@ -291,6 +291,12 @@ class Model:
         self.wake()
         return "queued"
 
+    def leave(self, worker: str, now: int) -> None:
+        """A worker waits no longer; it may have been woken for what is due, so another one is."""
+        self.waiting.pop(worker, None)
+        if any(score <= now for score in self.queue.values()):
+            self.wake()
+
     def wake(self) -> None:
         """The longest waiting worker, and no other."""
         if self.waiting:

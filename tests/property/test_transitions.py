@@ -250,7 +250,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _a_worker_leaves(self, worker: str) -> None:
         self.ground.run(self.store.leave(QUEUE, worker))
-        self.model.waiting.pop(worker, None)
+        self.model.leave(worker, self.clock())
 
     def _a_record_expires(self, job_id: str) -> None:
         """The margin after a lease is over."""
