@@ -204,7 +204,8 @@ def _given(request: Request) -> dict[str, Any]:
 
 def _target_of(fields: list[tuple[str, str]], action: Action) -> dict[str, Any]:
     """The target that a form's fields name: `job` and `filter` are JSON."""
-    given: dict[str, Any] = {name: text for name, text in fields if text != "" or name == "timezone"}
+    known = action.target.__struct_fields__  # a form has its token, too, and where to go on
+    given: dict[str, Any] = {name: text for name, text in fields if name in known and (text or name == "timezone")}
     if action.target is JobsTarget:
         try:
             given["jobs"] = [msgspec.json.decode(text) for name, text in fields if name == "job"]

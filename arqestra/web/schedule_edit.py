@@ -26,7 +26,7 @@ from .pickles import outline, payload_again
 __all__ = ("ScheduleEdit", "edit_schedule", "run_schedule", "stored_schedule", "when_text")
 
 
-class ScheduleEdit(Struct, frozen=True):
+class ScheduleEdit(Struct, frozen=True, forbid_unknown_fields=True):
     """When a schedule is to be due.
 
     :ivar when: a cron expression, "every 90s" or a time in ISO 8601

@@ -6,7 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from arqestra import Pool, Worker, chord
+from arqestra.store.store import Store
 from tests.web.conftest import Client, until
 from tests.web.web_jobs import add, fail, nap, order, total
 
@@ -198,3 +201,68 @@ async def test_the_audit_log_has_who_and_what(viewer: Client, web: Client, pool:
     assert entries[0]["address"] == "127.0.0.1"
     age = datetime.now(UTC) - datetime.fromtimestamp(entries[0]["at_ms"] / 1000, UTC)
     assert age < timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"filter": {"status": "failed"}},
+        {"filter": {"state": "queued", "error": "ValueError"}},
+        {"filter": {"state": "dead", "place": "jobs.py:1"}},
+        {"filter": {}, "jobs": [{"id": "a", "queue": "arq:queue"}]},
+        {"filters": {"state": "failed"}, "jobs": [{"id": "a", "queue": "arq:queue"}]},
+    ],
+)
+async def test_what_would_choose_more_than_was_meant_is_refused(pool: Pool, web: Client, body: dict[str, Any]) -> None:
+    await pool.enqueue_job("add", 1, _job_id="a")
+    assert (await web.post("/api/actions/jobs/delete", json=body)).status_code == 422
+    assert (await web.post("/api/matching", json=body)).status_code == 422
+    assert await pool.queue().depth() == 1
+
+
+async def test_deleting_ended_jobs_leaves_alone_those_that_were_enqueued_again(
+    pool: Pool, web: Client, working: Worker
+) -> None:
+    await pool.enqueue_job("add", 1, _job_id="nightly-sum")
+    await pool.job("nightly-sum").result(timeout=20)
+    await until(lambda: _counted(web, 1, state="complete"))
+    page = await web.get("/jobs", params={"state": "complete"})
+    assert 'name="ended" value="true"' in page.text, "those selected by hand go the same way"
+    assert 'name="ended" value="true"' in (await web.get("/job", params={"id": "nightly-sum"})).text
+    await pool.delete("arq:result:nightly-sum")
+    await pool.enqueue_job("add", 2, _job_id="nightly-sum", _defer_by=600)
+    for chosen in ({"filter": {"state": "complete"}}, {**one("nightly-sum"), "ended": True}):
+        done = await do(web, "jobs/delete", **chosen)
+        assert (done["done"], done["problems"]) == (0, ["nightly-sum: it is in its queue again"])
+    assert await pool.queue().depth() == 1
+
+
+async def test_one_odd_job_does_not_keep_others_from_their_turn(pool: Pool, web: Client) -> None:
+    await pool.set("no-queue", "a string")
+    await pool.enqueue_job("add", 1, _job_id="a")
+    jobs = [{"id": "a", "queue": "no-queue"}, {"id": "a", "queue": "arq:queue"}]
+    done = await do(web, "jobs/delete", jobs=jobs)
+    assert (done["done"], done["failed"]) == (1, 1)
+    assert "WRONGTYPE" in done["problems"][0]
+    (entry, *_) = (await web.get("/api/audit")).json()["entries"]
+    assert (entry["done"], entry["failed"]) == (1, 1)
+
+
+async def test_what_was_done_before_redis_went_away_is_told(
+    pool: Pool, web: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(120):
+        await pool.enqueue_job("add", number, _job_id=f"job-{number:03}")
+    delete = Store.delete
+
+    async def delete_some(store: Store, job_id: str, queue: str, *, ended: bool = False) -> Any:
+        if job_id == "job-060":
+            raise ConnectionError("gone")
+        return await delete(store, job_id, queue, ended=ended)
+
+    monkeypatch.setattr(Store, "delete", delete_some)
+    done = await do(web, "jobs/delete", filter={"state": "queued"})
+    assert (done["done"], done["failed"]) == (99, 21), "one of the second fifty, and those after them"
+    assert "stopped, because Redis does not answer" in done["message"]
+    (entry, *_) = (await web.get("/api/audit")).json()["entries"]
+    assert entry["done"] == 99
