@@ -151,10 +151,14 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
     now_ms = await redis_time_ms(pool.store.redis)
     job_id = schedule.job_id or new_job_id()
     life_ms = schedule.defer_ms + (schedule.expires_ms or pool.expires_extra_ms)
+    try:
+        payload = payload_again(stored.payload, known, now_ms, life_ms)
+    except ValueError as error:
+        raise SettingsError(f"its arguments are a pickle that is not run again unread: {error}") from None
     firing = NewFiring(
         *(stored.name, None, stored.rev, 0, 0, None, "n", "", now_ms, stored.home, job_id),
         when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
-        payload=payload_again(stored.payload, known, now_ms, life_ms),
+        payload=payload,
         extra=stored.extra,
     )
     verdict, stand_in = await ScheduleStore(pool.store, stored.home).fire_by_hand(firing)
