@@ -24,6 +24,7 @@ __all__ = ("Pages",)
 VISIT_COOKIE, FLASH_COOKIE = "arqestra-visit", "arqestra-flash"
 FRAGMENT_HEADER = "x-arqestra-fragment"
 SAMPLE = 10
+LONGEST_FLASH = 3_500  # browsers drop a cookie of more than 4,096 bytes without a word
 NAVIGATION = tuple((view.section, view.path, view.title) for view in VIEWS if view.section == view.name)
 
 
@@ -181,9 +182,11 @@ class Pages:
         answer.set_cookie(name, value, path=cookie_path(request), httponly=True, samesite="lax", secure=secure)
 
     def _set_flash(self, request: Request, answer: Response, done: Done) -> None:
-        encoded = base64.urlsafe_b64encode(
-            json.dumps([done.message[:500], done.problems[:5], done.failed]).encode()
-        ).decode()
+        problems = [problem[:300] for problem in done.problems[:5]]
+        encoded = _encoded([done.message[:500], problems, done.failed])
+        while len(encoded) > LONGEST_FLASH and problems:
+            problems.pop()
+            encoded = _encoded([done.message[:500], problems, done.failed])
         self._set_cookie(request, answer, FLASH_COOKIE, f"{encoded}.{self._dashboard.sessions.sign_flash(encoded)}")
 
     def _flash(self, request: Request) -> list[Any] | None:
@@ -195,6 +198,10 @@ class Pages:
             return None
         found: list[Any] = json.loads(base64.urlsafe_b64decode(encoded))
         return found
+
+
+def _encoded(value: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value, ensure_ascii=False).encode(errors="replace")).decode()
 
 
 def _given(request: Request) -> dict[str, Any]:

@@ -109,6 +109,16 @@ async def test_a_form_acts_and_says_what_came_of_it(pool: Pool, web: Client) -> 
     assert "2 jobs deleted" not in (await web.get("/jobs?state=deferred")).text, "it is said once"
 
 
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}", "'"])
+async def test_what_came_of_it_fits_into_a_cookie(pool: Pool, web: Client, letter: str) -> None:
+    jobs = [json.dumps({"id": f"{number}{letter * 900}", "queue": "arq:queue"}) for number in range(6)]
+    answer = await web.act("jobs/delete", job=jobs)
+    assert all(len(each) < 4096 for each in answer.headers.get_list("set-cookie"))
+    page = (await web.get("/jobs")).text
+    assert "0 jobs deleted, 6 not" in page
+    assert "<ul><li>0" in page, "the first reasons"
+
+
 async def test_queues(pool: Pool, web: Client) -> None:
     await pool.enqueue_job("add", 1)
     assert "paused" in (await do(web, "queues/pause", name="arq:queue"))["message"]
