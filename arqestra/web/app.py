@@ -22,7 +22,7 @@ from .catalogue import VIEWS
 from .dashboard import Dashboard, Handler, guarded
 from .pages import Pages
 from .scrape import metrics_handler
-from .security import LOOPBACK_HOSTS, Security
+from .security import LOOPBACK_HOSTS, Security, protection
 from .site import Site
 
 __all__ = ("create_app",)
@@ -67,7 +67,7 @@ def create_app(
     app = Starlette(
         routes=_routes(dashboard, pages, Api(dashboard)),
         middleware=[Middleware(Security, hosts=allowed)],
-        exception_handlers={HTTPException: _problems(pages), Exception: _problems(pages)},
+        exception_handlers={HTTPException: _problems(pages), Exception: _failure(_problems(pages))},
         lifespan=lifespan,
     )
     app.state.end_streams = dashboard.hub.close
@@ -126,5 +126,16 @@ def _problems(pages: Pages) -> Callable[[Request, Exception], Response]:
         if below.startswith(("/api/", "/live", "/metrics")):
             return json_problem(status, text, headers)
         return pages.problem(request, status, text, headers)
+
+    return handler
+
+
+def _failure(problem: Callable[[Request, Exception], Response]) -> Callable[[Request, Exception], Response]:
+    """The answer to a failure of ours, which Starlette sends past all middleware."""
+
+    def handler(request: Request, error: Exception) -> Response:
+        answer = problem(request, error)
+        answer.headers.update(protection(request.state.nonce))
+        return answer
 
     return handler

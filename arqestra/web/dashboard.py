@@ -14,7 +14,7 @@ from starlette.responses import Response
 from ..errors import ArqestraError
 from .actions import Action, Done
 from .audit import AuditEntry, note
-from .auth import Auth, Identity, Role, Sessions
+from .auth import Auth, Identity, Role, Sessions, TokenAuth
 from .catalogue import View
 from .live import Hub
 from .site import Site
@@ -61,6 +61,8 @@ class Dashboard:
         identity = await self.auth.identify(request)
         if identity is None and self.auth.has_login:
             identity = self.sessions.identity_of(request.cookies.get(SESSION_COOKIE, ""))
+            if identity is not None and isinstance(self.auth, TokenAuth) and not self.auth.knows(identity):
+                return None
         if identity is not None and self.read_only:
             return identity._replace(role="viewer")
         return identity
