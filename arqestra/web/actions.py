@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import ArqestraError
+from ..store.look import queued_in
 from ..store.presence import steer_worker
 from ..store.run_now import run_now
 from .retrying import retry_job
@@ -27,6 +28,7 @@ MOST_JOBS = 10_000
 LOOK_AT = 200_000  # entries of a queue, for the jobs of a filter
 AT_ONCE = 50
 PROBLEMS_SHOWN = 20
+MOST_OTHER_QUEUES = 200
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
@@ -188,6 +190,11 @@ async def _abort(site: Site, job: JobRef, target: JobsTarget) -> None:
 
 
 async def _delete(site: Site, job: JobRef, target: JobsTarget) -> None:
+    # Payload, lease and result are by id alone: deleting by another queue would take them from the one that has it.
+    others = [queue for queue in (await site.queues())[:MOST_OTHER_QUEUES] if queue != job.queue]
+    home = await queued_in(site.store, job.id, [job.queue, *others])
+    if home not in (None, job.queue):
+        raise CannotBeDone(f"it is in another queue, {home}")
     state = await site.store.delete(job.id, job.queue, ended=target.only_ended)
     if state == "running":
         raise CannotBeDone("it is running: abort it first")
@@ -256,8 +263,8 @@ async def _run_schedule(site: Site, target: ScheduleTarget) -> Done:
 
 
 async def _edit_schedule(site: Site, target: ScheduleEdit) -> Done:
-    words = await edit_schedule(site.pool, target)
-    return Done(1, 0, f"Schedule {target.name} is due {words}")
+    before, after = await edit_schedule(site.pool, target)
+    return Done(1, 0, f"Schedule {target.name} is due {after}; before, it was due {before}")
 
 
 async def _cancel_workflow(site: Site, target: WorkflowTarget) -> Done:

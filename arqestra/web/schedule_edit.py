@@ -53,8 +53,8 @@ async def stored_schedule(store: Store, name: str) -> StoredSchedule:
     return found[name]
 
 
-async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> str:
-    """Have a schedule due at other times; returns them in words.
+async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> tuple[str, str]:
+    """Have a schedule due at other times; returns in words when it was due, and when it is.
 
     :raises ScheduleNotFound: there is none of this name
     :raises SettingsError: an impossible value
@@ -73,7 +73,11 @@ async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> str:
     if isinstance(changed.timing, Every) and changed.jitter_ms >= changed.timing.period_ms:
         raise SettingsError("jitter: expected less than the interval")
     await ScheduleStore(pool.store, stored.home).put(record_due_otherwise(stored, changed), started_ms=None)
-    return changed.words
+    return _words(schedule), _words(changed)
+
+
+def _words(schedule: Schedule) -> str:
+    return f"{schedule.words} (missed ticks: {schedule.missed})"
 
 
 def _timing(text: str, schedule: Schedule) -> Timing:

@@ -160,9 +160,13 @@ async def test_schedules(pool: Pool, web: Client, working: Worker) -> None:
         info = await pool.schedules.get("nightly")
         assert info.words.startswith(words)
         assert (info.missed, info.source) == ("last", "run time")
-    for when in ("nonsense", "every never", "99 * * * *", "every 1ms"):
+    (entry, *_) = (await web.get("/api/audit")).json()["entries"]
+    assert "once, at 2099-01-01 10:00:00, Europe/Paris (missed ticks: last)" in entry["outcome"]
+    assert "before, it was due every 2 hours" in entry["outcome"], "what one has to put back"
+    for when in ("nonsense", "every never", "99 * * * *", "every 1ms", "every 999999999999d"):
         assert (await do(web, "schedules/edit", name="nightly", when=when))["failed"] == 1, when
     assert (await do(web, "schedules/run", name="nobody"))["failed"] == 1
+    assert (await web.get("/")).status_code == 200
 
 
 async def _has_run(web: Client) -> bool:
@@ -276,3 +280,18 @@ async def test_what_was_done_before_redis_went_away_is_told(
     assert "stopped, because Redis does not answer" in done["message"]
     (entry, *_) = (await web.get("/api/audit")).json()["entries"]
     assert entry["done"] == 99
+
+
+async def test_deleting_by_another_queue_takes_nothing_from_the_one_that_has_the_job(
+    pool: Pool, web: Client, working: Worker
+) -> None:
+    await pool.enqueue_job("add", 1, _job_id="waits", _queue_name="mail")
+    await pool.enqueue(nap.options(job_id="runs"))
+    await until(lambda: _is(web, "runs", "running"))
+    jobs = [{"id": "waits", "queue": "arq:queue"}, {"id": "waits", "queue": "nowhere"}, {"id": "runs", "queue": "mail"}]
+    done = await do(web, "jobs/delete", jobs=jobs)
+    assert (done["done"], done["failed"]) == (0, 3)
+    assert done["problems"][0] == "waits: it is in another queue, mail"
+    assert (await web.get("/api/job", params={"id": "waits"})).json()["state"] == "queued"
+    assert await state_of(web, "runs") == "running"
+    await do(web, "jobs/abort", **one("runs"))
