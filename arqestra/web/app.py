@@ -1,5 +1,6 @@
 """`create_app`: the dashboard as a Starlette application, with its routes in one table."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from .security import LOOPBACK_HOSTS, Security, protection
 from .site import Site
 
 __all__ = ("create_app",)
+
+LONGEST_PING_S = 3.0
 
 
 def create_app(
@@ -86,8 +89,9 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
 
     async def healthz(request: Request) -> Response:
         try:
-            await dashboard.site.open()
-            await dashboard.site.pool.ping()
+            async with asyncio.timeout(LONGEST_PING_S):
+                await dashboard.site.open()
+                await dashboard.site.pool.ping()
         except (RedisError, OSError):
             return PlainTextResponse("Redis does not answer\n", 503)
         return PlainTextResponse("ok\n")

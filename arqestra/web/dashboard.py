@@ -1,5 +1,6 @@
 """What all handlers of one dashboard share, and the gate that each request passes: who asks, and may they do that."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = ("SESSION_COOKIE", "Dashboard", "Handler", "NotThere", "Unusable", "co
 
 logger = logging.getLogger("arq.dashboard")
 
+LONGEST_READING_S = 15.0
 SESSION_COOKIE = "arqestra-session"
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -131,8 +133,10 @@ def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callabl
             raise HTTPException(403, f"{identity.name} is a viewer here: only operators may do this")
         request.state.identity = identity
         try:
-            await dashboard.site.open()
-            return await handler(request)
+            # What only reads is given up where Redis hangs; of an action the person is told when it has ended.
+            async with asyncio.timeout(LONGEST_READING_S if request.method in ("GET", "HEAD") else None):
+                await dashboard.site.open()
+                return await handler(request)
         except ResponseError as error:  # a name of a key that is none of a queue
             raise HTTPException(422, f"Redis refused: {error}") from None
         except (RedisError, ConnectionError, TimeoutError) as error:
