@@ -103,7 +103,8 @@ class Dashboard:
                 failed=outcome.failed,
                 outcome=outcome.message,
             )
-            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, outcome.message)
+            told = " ".join(outcome.message.split())  # names are in it, and a name must not make a line of its own
+            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, told)
             await note(self.site, entry)
         return outcome
 

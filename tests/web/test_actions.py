@@ -295,3 +295,11 @@ async def test_deleting_by_another_queue_takes_nothing_from_the_one_that_has_the
     assert (await web.get("/api/job", params={"id": "waits"})).json()["state"] == "queued"
     assert await state_of(web, "runs") == "running"
     await do(web, "jobs/abort", **one("runs"))
+
+
+async def test_a_name_makes_no_line_of_the_log(web: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "arq.dashboard")
+    await do(web, "queues/pause", name="x\notto (10.0.0.1) queues/purge: 7 jobs")
+    messages = [record.getMessage() for record in caplog.records if record.name == "arq.dashboard"]
+    assert len(messages) == 1
+    assert "\n" not in messages[0]
