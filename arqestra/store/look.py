@@ -19,6 +19,7 @@ __all__ = (
     "find_jobs",
     "find_queues",
     "queue_of",
+    "queued_in",
     "results_kept",
     "survey",
     "trace_of",
@@ -213,6 +214,20 @@ async def queue_of(store: Store, job_id: str, queues: list[str]) -> str | None:
         if queued is not None or dead is not None:
             return queue
     return None
+
+
+async def queued_in(store: Store, job_id: str, queues: Sequence[str]) -> str | None:
+    """The first of these queues that a job waits or runs in; None if it does in none."""
+
+    async def read(_: bool) -> list[Any]:
+        async with store.redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.zscore(queue, job_id)
+            replies: list[Any] = await pipe.execute()
+            return replies
+
+    scores = await with_retries(read)
+    return next((queue for queue, score in zip(queues, scores, strict=True) if score is not None), None)
 
 
 async def results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[bool]:

@@ -1,13 +1,16 @@
 """What can be done by the dashboard: one table, for pages and API alike. Every action is an operator's."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
+from redis.exceptions import RedisError, ResponseError
 
 from ..errors import ArqestraError
+from ..store.look import queued_in
 from ..store.presence import steer_worker
 from ..store.run_now import run_now
 from .retrying import retry_job
@@ -19,39 +22,56 @@ from .views.workflows import cancel_workflow, retry_workflow
 
 __all__ = ("ACTIONS", "MOST_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
 
+logger = logging.getLogger("arq.dashboard")
+
 MOST_JOBS = 10_000
 LOOK_AT = 200_000  # entries of a queue, for the jobs of a filter
 AT_ONCE = 50
 PROBLEMS_SHOWN = 20
+MOST_OTHER_QUEUES = 200
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
-class JobsTarget(Struct, frozen=True):
-    """Jobs by hand, or all that match a filter (10,000 at most)."""
+class JobsTarget(Struct, frozen=True, forbid_unknown_fields=True):
+    """Jobs by hand, or all that match a filter (10,000 at most).
+
+    :ivar ended: they were chosen as jobs that have ended: one that is in its queue again is not deleted. A filter of a
+        state in which jobs have ended says so by itself
+    """
 
     jobs: Annotated[list[JobRef], Meta(max_length=MOST_JOBS)] = []
     filter: JobFilter | None = None
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jobs and self.filter is not None:
+            raise ValueError("expected jobs or a filter, got both")
+
+    @property
+    def only_ended(self) -> bool:
+        """Whether jobs are to be left alone that run once more."""
+        return self.ended or (self.filter is not None and self.filter.is_of_ended)
 
 
-class QueueTarget(Struct, frozen=True):
+class QueueTarget(Struct, frozen=True, forbid_unknown_fields=True):
     """A queue."""
 
     name: Name
 
 
-class WorkerTarget(Struct, frozen=True):
+class WorkerTarget(Struct, frozen=True, forbid_unknown_fields=True):
     """A worker."""
 
     id: Name
 
 
-class ScheduleTarget(Struct, frozen=True):
+class ScheduleTarget(Struct, frozen=True, forbid_unknown_fields=True):
     """A schedule."""
 
     name: Name
 
 
-class WorkflowTarget(Struct, frozen=True):
+class WorkflowTarget(Struct, frozen=True, forbid_unknown_fields=True):
     """A flow or workflow."""
 
     id: Name
@@ -91,6 +111,10 @@ class Action:
     danger: bool = False
 
 
+# Changes one of the jobs of a target; raises `ArqestraError` if it cannot be done.
+ChangeJob = Callable[[Site, JobRef, JobsTarget], Awaitable[None]]
+
+
 async def chosen_jobs(site: Site, target: JobsTarget, look_at: int = MOST_JOBS) -> tuple[list[JobRef], bool]:
     """The jobs of a target, and whether there may be more.
 
@@ -101,65 +125,87 @@ async def chosen_jobs(site: Site, target: JobsTarget, look_at: int = MOST_JOBS) 
     return await matching(site, target.filter, MOST_JOBS, look_at)
 
 
-def _for_jobs(past: str, change: Callable[[Site, JobRef], Awaitable[None]]) -> Callable[[Site, Any], Awaitable[Done]]:
+def _for_jobs(past: str, change: ChangeJob) -> Callable[[Site, Any], Awaitable[Done]]:
     """Makes what changes one job an action on many.
 
     :param past: "queued again"
-    :param change: raises `ArqestraError` if it cannot be done
+    :param change: is done to each of them
     """
 
     async def run(site: Site, target: JobsTarget) -> Done:
         jobs, more = await chosen_jobs(site, target, LOOK_AT)
         problems: list[str] = []
         done = 0
+        stopped = ""
         for first in range(0, len(jobs), AT_ONCE):
             chunk = jobs[first : first + AT_ONCE]
-            for job, error in zip(
-                chunk, await asyncio.gather(*(_tried(site, job, change) for job in chunk)), strict=True
-            ):
-                if error is None:
-                    done += 1
-                elif len(problems) < PROBLEMS_SHOWN:
-                    problems.append(f"{job.id}: {error}")
+            errors = await asyncio.gather(*(_tried(site, job, target, change) for job in chunk))
+            done += errors.count(None)
+            found = [
+                f"{job.id}: {_words(error)}" for job, error in zip(chunk, errors, strict=True) if error is not None
+            ]
+            problems += found[: PROBLEMS_SHOWN - len(problems)]
+            if any(_is_redis_away(error) for error in errors):
+                stopped = "; stopped, because Redis does not answer"
+                break
         failed = len(jobs) - done
         message = f"{_jobs(done)} {past}" + (f", {failed:,} not" if failed else "")
-        return Done(done, failed, message + ("; there may be more: do it again" if more else ""), problems)
+        return Done(done, failed, message + stopped + ("; there may be more: do it again" if more else ""), problems)
 
     return run
 
 
-async def _tried(site: Site, job: JobRef, change: Callable[[Site, JobRef], Awaitable[None]]) -> str | None:
+async def _tried(site: Site, job: JobRef, target: JobsTarget, change: ChangeJob) -> Exception | None:
+    """Why it could not be done. Whatever one job is like, the others have their turn, and what was done is counted."""
     try:
-        await change(site, job)
-    except ArqestraError as error:
-        return str(error)
+        await change(site, job, target)
+    except Exception as error:
+        if not isinstance(error, ArqestraError):
+            logger.warning("dashboard: job %s of queue %s", job.id, job.queue, exc_info=True)
+        return error
     return None
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, ArqestraError) else f"{type(error).__name__}: {error}"
+
+
+def _is_redis_away(error: Exception | None) -> bool:
+    """Whether it would be the same with every other job."""
+    return isinstance(error, RedisError | OSError) and not isinstance(error, ResponseError)
 
 
 class CannotBeDone(ArqestraError):
     """An action does not fit the state of what it was to be done to."""
 
 
-async def _retry(site: Site, job: JobRef) -> None:
+async def _retry(site: Site, job: JobRef, target: JobsTarget) -> None:
     await retry_job(site.store, job.id, job.queue)
 
 
-async def _abort(site: Site, job: JobRef) -> None:
+async def _abort(site: Site, job: JobRef, target: JobsTarget) -> None:
     state = await site.store.abort(job.id, job.queue)
     if state in ("ended", "missing"):
         raise CannotBeDone("it had ended" if state == "ended" else "there is no such job in this queue")
 
 
-async def _delete(site: Site, job: JobRef) -> None:
-    state = await site.store.delete(job.id, job.queue)
+async def _delete(site: Site, job: JobRef, target: JobsTarget) -> None:
+    # Payload, lease and result are by id alone: deleting by another queue would take them from the one that has it.
+    others = [queue for queue in (await site.queues())[:MOST_OTHER_QUEUES] if queue != job.queue]
+    home = await queued_in(site.store, job.id, [job.queue, *others])
+    if home not in (None, job.queue):
+        raise CannotBeDone(f"it is in another queue, {home}")
+    state = await site.store.delete(job.id, job.queue, ended=target.only_ended)
     if state == "running":
         raise CannotBeDone("it is running: abort it first")
     dead = await site.store.discard(job.queue, [job.id])
+    if state == "again" and not dead:
+        raise CannotBeDone("it is in its queue again")
     if state == "missing" and not dead:
         raise CannotBeDone("there is no such job in this queue")
 
 
-async def _run_now(site: Site, job: JobRef) -> None:
+async def _run_now(site: Site, job: JobRef, target: JobsTarget) -> None:
     state = await run_now(site.store, job.id, job.queue)
     if state != "queued":
         reasons = {
@@ -217,8 +263,8 @@ async def _run_schedule(site: Site, target: ScheduleTarget) -> Done:
 
 
 async def _edit_schedule(site: Site, target: ScheduleEdit) -> Done:
-    words = await edit_schedule(site.pool, target)
-    return Done(1, 0, f"Schedule {target.name} is due {words}")
+    before, after = await edit_schedule(site.pool, target)
+    return Done(1, 0, f"Schedule {target.name} is due {after}; before, it was due {before}")
 
 
 async def _cancel_workflow(site: Site, target: WorkflowTarget) -> Done:

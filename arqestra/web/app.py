@@ -1,5 +1,6 @@
 """`create_app`: the dashboard as a Starlette application, with its routes in one table."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -22,10 +23,12 @@ from .catalogue import VIEWS
 from .dashboard import Dashboard, Handler, guarded
 from .pages import Pages
 from .scrape import metrics_handler
-from .security import LOOPBACK_HOSTS, Security
+from .security import LOOPBACK_HOSTS, Security, protection
 from .site import Site
 
 __all__ = ("create_app",)
+
+LONGEST_PING_S = 3.0
 
 
 def create_app(
@@ -67,7 +70,7 @@ def create_app(
     app = Starlette(
         routes=_routes(dashboard, pages, Api(dashboard)),
         middleware=[Middleware(Security, hosts=allowed)],
-        exception_handlers={HTTPException: _problems(pages), Exception: _problems(pages)},
+        exception_handlers={HTTPException: _problems(pages), Exception: _failure(_problems(pages))},
         lifespan=lifespan,
     )
     app.state.end_streams = dashboard.hub.close
@@ -86,8 +89,9 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
 
     async def healthz(request: Request) -> Response:
         try:
-            await dashboard.site.open()
-            await dashboard.site.pool.ping()
+            async with asyncio.timeout(LONGEST_PING_S):
+                await dashboard.site.open()
+                await dashboard.site.pool.ping()
         except (RedisError, OSError):
             return PlainTextResponse("Redis does not answer\n", 503)
         return PlainTextResponse("ok\n")
@@ -126,5 +130,16 @@ def _problems(pages: Pages) -> Callable[[Request, Exception], Response]:
         if below.startswith(("/api/", "/live", "/metrics")):
             return json_problem(status, text, headers)
         return pages.problem(request, status, text, headers)
+
+    return handler
+
+
+def _failure(problem: Callable[[Request, Exception], Response]) -> Callable[[Request, Exception], Response]:
+    """The answer to a failure of ours, which Starlette sends past all middleware."""
+
+    def handler(request: Request, error: Exception) -> Response:
+        answer = problem(request, error)
+        answer.headers.update(protection(request.state.nonce))
+        return answer
 
     return handler

@@ -134,6 +134,10 @@ class TokenAuth:
             for token, (name, role) in tokens.items()
         }
 
+    def knows(self, identity: Identity) -> bool:
+        """Whether one of the tokens still is this person's, with this role: a cookie outlives its token."""
+        return identity in self._tokens.values()
+
     async def identify(self, request: Request) -> Identity | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return self.of_token(token.strip()) if scheme.lower() == "bearer" else None
@@ -172,10 +176,12 @@ class CallableAuth:
 class Sessions:
     """Who logged in, as a signed cookie; and the tokens that forms carry.
 
-    :param secret: of several processes of one dashboard the same
+    :param secret: of several processes of one dashboard the same; at least 16 characters
     """
 
     def __init__(self, secret: str = "") -> None:
+        if secret:
+            _checked_secret(secret, "secret", LEAST_TOKEN_CHARACTERS)  # who guesses it makes cookies of an operator
         self._secret = (secret or secrets.token_hex(32)).encode()
 
     def cookie_of(self, identity: Identity) -> str:

@@ -1,5 +1,6 @@
 """What all handlers of one dashboard share, and the gate that each request passes: who asks, and may they do that."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from ..errors import ArqestraError
 from .actions import Action, Done
 from .audit import AuditEntry, note
-from .auth import Auth, Identity, Role, Sessions
+from .auth import Auth, Identity, Role, Sessions, TokenAuth
 from .catalogue import View
 from .live import Hub
 from .site import Site
@@ -24,6 +25,7 @@ __all__ = ("SESSION_COOKIE", "Dashboard", "Handler", "NotThere", "Unusable", "co
 
 logger = logging.getLogger("arq.dashboard")
 
+LONGEST_READING_S = 15.0
 SESSION_COOKIE = "arqestra-session"
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -61,6 +63,8 @@ class Dashboard:
         identity = await self.auth.identify(request)
         if identity is None and self.auth.has_login:
             identity = self.sessions.identity_of(request.cookies.get(SESSION_COOKIE, ""))
+            if identity is not None and isinstance(self.auth, TokenAuth) and not self.auth.knows(identity):
+                return None
         if identity is not None and self.read_only:
             return identity._replace(role="viewer")
         return identity
@@ -99,7 +103,8 @@ class Dashboard:
                 failed=outcome.failed,
                 outcome=outcome.message,
             )
-            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, outcome.message)
+            told = " ".join(outcome.message.split())  # names are in it, and a name must not make a line of its own
+            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, told)
             await note(self.site, entry)
         return outcome
 
@@ -129,8 +134,10 @@ def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callabl
             raise HTTPException(403, f"{identity.name} is a viewer here: only operators may do this")
         request.state.identity = identity
         try:
-            await dashboard.site.open()
-            return await handler(request)
+            # What only reads is given up where Redis hangs; of an action the person is told when it has ended.
+            async with asyncio.timeout(LONGEST_READING_S if request.method in ("GET", "HEAD") else None):
+                await dashboard.site.open()
+                return await handler(request)
         except ResponseError as error:  # a name of a key that is none of a queue
             raise HTTPException(422, f"Redis refused: {error}") from None
         except (RedisError, ConnectionError, TimeoutError) as error:

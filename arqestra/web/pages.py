@@ -24,6 +24,7 @@ __all__ = ("Pages",)
 VISIT_COOKIE, FLASH_COOKIE = "arqestra-visit", "arqestra-flash"
 FRAGMENT_HEADER = "x-arqestra-fragment"
 SAMPLE = 10
+LONGEST_FLASH = 3_500  # browsers drop a cookie of more than 4,096 bytes without a word
 NAVIGATION = tuple((view.section, view.path, view.title) for view in VIEWS if view.section == view.name)
 
 
@@ -181,9 +182,11 @@ class Pages:
         answer.set_cookie(name, value, path=cookie_path(request), httponly=True, samesite="lax", secure=secure)
 
     def _set_flash(self, request: Request, answer: Response, done: Done) -> None:
-        encoded = base64.urlsafe_b64encode(
-            json.dumps([done.message[:500], done.problems[:5], done.failed]).encode()
-        ).decode()
+        problems = [problem[:300] for problem in done.problems[:5]]
+        encoded = _encoded([done.message[:500], problems, done.failed])
+        while len(encoded) > LONGEST_FLASH and problems:
+            problems.pop()
+            encoded = _encoded([done.message[:500], problems, done.failed])
         self._set_cookie(request, answer, FLASH_COOKIE, f"{encoded}.{self._dashboard.sessions.sign_flash(encoded)}")
 
     def _flash(self, request: Request) -> list[Any] | None:
@@ -197,6 +200,10 @@ class Pages:
         return found
 
 
+def _encoded(value: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value, ensure_ascii=False).encode(errors="replace")).decode()
+
+
 def _given(request: Request) -> dict[str, Any]:
     """The query; what is left empty in a form is not given."""
     return {name: text for name, text in request.query_params.items() if text != ""}
@@ -204,7 +211,8 @@ def _given(request: Request) -> dict[str, Any]:
 
 def _target_of(fields: list[tuple[str, str]], action: Action) -> dict[str, Any]:
     """The target that a form's fields name: `job` and `filter` are JSON."""
-    given: dict[str, Any] = {name: text for name, text in fields if text != "" or name == "timezone"}
+    known = action.target.__struct_fields__  # a form has its token, too, and where to go on
+    given: dict[str, Any] = {name: text for name, text in fields if name in known and (text or name == "timezone")}
     if action.target is JobsTarget:
         try:
             given["jobs"] = [msgspec.json.decode(text) for name, text in fields if name == "job"]

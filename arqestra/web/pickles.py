@@ -107,14 +107,16 @@ def outline(data: bytes) -> Outline | None:
         return None
     machine = _Machine()
     try:
-        for count, (code, argument, _) in enumerate(pickletools.genops(data)):
+        last = 0
+        for count, (code, argument, place) in enumerate(pickletools.genops(data)):
             if count == MOST_INSTRUCTIONS:
                 return None
+            last = place or 0
             machine.step(code.name, argument, code.stack_before, code.stack_after)
     except (ValueError, IndexError, TypeError, struct.error):
         return None
-    if len(machine.stack) != 1 or type(machine.stack[0]) is not dict:
-        return None
+    if last != len(data) - 1 or len(machine.stack) != 1 or type(machine.stack[0]) is not dict:
+        return None  # what is after its end would be in the way of the instructions that are added
     top = machine.stack[0]
     options = top.get("o")
     known = options if type(options) is dict else {}
@@ -151,7 +153,10 @@ def payload_again(data: bytes, known: Outline, now_ms: int, default_life_ms: int
     :param known: of that result
     :param now_ms: on Redis' clock
     :param default_life_ms: how long it may wait for its start, if it had no deadline of its own
+    :raises ValueError: it cannot be made without losing options of the job
     """
+    if known.options and known.options_memo is None:
+        raise ValueError("its pickler left out by what its options could be changed")
     enqueued_ms, deadline_ms = known.fields.get("et"), known.options.get("x")
     life_ms = default_life_ms
     if type(enqueued_ms) is int and type(deadline_ms) is int:
@@ -173,5 +178,7 @@ def _text(value: str) -> bytes:
 
 
 def _number(value: int) -> bytes:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("a time that no clock tells")
     encoded = value.to_bytes(8, "little", signed=True)
     return b"\x8a\x08" + encoded

@@ -10,6 +10,7 @@ __all__ = ("Readings",)
 T = TypeVar("T")
 FRESH_S = 1.0
 MOST = 500
+LONGEST_S = 30.0  # that a reading may take: then the next one tries again
 
 
 class Readings:
@@ -29,9 +30,10 @@ class Readings:
         """
         now_s = self._clock()
         known = self._known.get(key)
-        if known is None or now_s - known[0] > fresh_s or (known[1].done() and _failed(known[1])):
+        # One that still runs is waited for, however long it has: a Redis that hangs is not asked again and again.
+        if known is None or (known[1].done() and (now_s - known[0] > fresh_s or _failed(known[1]))):
             self._drop_oldest()
-            known = self._known[key] = (now_s, asyncio.ensure_future(read()))
+            known = self._known[key] = (now_s, asyncio.ensure_future(_bounded(read)))
         value: T = await asyncio.shield(known[1])
         return value
 
@@ -43,6 +45,11 @@ class Readings:
         if len(self._known) >= MOST:
             for key in sorted(self._known, key=lambda each: self._known[each][0])[: MOST // 2]:
                 del self._known[key]
+
+
+async def _bounded(read: Callable[[], Awaitable[T]]) -> T:
+    async with asyncio.timeout(LONGEST_S):
+        return await read()
 
 
 def _failed(future: asyncio.Future[Any]) -> bool:

@@ -57,5 +57,10 @@ def _pickled_payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:
     if success:
         raise JobNotRetryable("it completed; enqueue it anew instead")
     queue, priority = known.fields.get("q"), known.options.get("p")
-    payload = payload_again(result, known, now_ms, LIFE_MS)
+    try:
+        payload = payload_again(result, known, now_ms, LIFE_MS)
+    except ValueError as error:
+        raise JobNotRetryable(
+            f"its result is a pickle that cannot be run again without unpickling it: {error}"
+        ) from None
     return payload, queue if isinstance(queue, str) else "", priority if isinstance(priority, int) else 0

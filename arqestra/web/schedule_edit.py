@@ -26,7 +26,7 @@ from .pickles import outline, payload_again
 __all__ = ("ScheduleEdit", "edit_schedule", "run_schedule", "stored_schedule", "when_text")
 
 
-class ScheduleEdit(Struct, frozen=True):
+class ScheduleEdit(Struct, frozen=True, forbid_unknown_fields=True):
     """When a schedule is to be due.
 
     :ivar when: a cron expression, "every 90s" or a time in ISO 8601
@@ -53,8 +53,8 @@ async def stored_schedule(store: Store, name: str) -> StoredSchedule:
     return found[name]
 
 
-async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> str:
-    """Have a schedule due at other times; returns them in words.
+async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> tuple[str, str]:
+    """Have a schedule due at other times; returns in words when it was due, and when it is.
 
     :raises ScheduleNotFound: there is none of this name
     :raises SettingsError: an impossible value
@@ -73,7 +73,11 @@ async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> str:
     if isinstance(changed.timing, Every) and changed.jitter_ms >= changed.timing.period_ms:
         raise SettingsError("jitter: expected less than the interval")
     await ScheduleStore(pool.store, stored.home).put(record_due_otherwise(stored, changed), started_ms=None)
-    return changed.words
+    return _words(schedule), _words(changed)
+
+
+def _words(schedule: Schedule) -> str:
+    return f"{schedule.words} (missed ticks: {schedule.missed})"
 
 
 def _timing(text: str, schedule: Schedule) -> Timing:
@@ -151,10 +155,14 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
     now_ms = await redis_time_ms(pool.store.redis)
     job_id = schedule.job_id or new_job_id()
     life_ms = schedule.defer_ms + (schedule.expires_ms or pool.expires_extra_ms)
+    try:
+        payload = payload_again(stored.payload, known, now_ms, life_ms)
+    except ValueError as error:
+        raise SettingsError(f"its arguments are a pickle that is not run again unread: {error}") from None
     firing = NewFiring(
         *(stored.name, None, stored.rev, 0, 0, None, "n", "", now_ms, stored.home, job_id),
         when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
-        payload=payload_again(stored.payload, known, now_ms, life_ms),
+        payload=payload,
         extra=stored.extra,
     )
     verdict, stand_in = await ScheduleStore(pool.store, stored.home).fire_by_hand(firing)

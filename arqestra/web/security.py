@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ("LOOPBACK_HOSTS", "Security")
+__all__ = ("LOOPBACK_HOSTS", "Security", "protection")
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -36,7 +36,7 @@ class Security:
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str] = ()) -> None:
         self._app = app
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,10 +49,8 @@ class Security:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
-                for name, value in _FIXED.items():
+                for name, value in protection(nonce).items():
                     answer.setdefault(name, value)
-                answer.setdefault("content-security-policy", policy(nonce))
-                answer.setdefault("cache-control", "no-store")
             await send(message)
 
         refusal = self._refusal(scope["method"], headers)
@@ -71,12 +69,17 @@ class Security:
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "Refused: this request comes from another site.\n"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             return 403, "Refused: this request comes from another origin.\n"
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > LARGEST_BODY_BYTES:
             return 413, f"Expected at most {LARGEST_BODY_BYTES:,} bytes.\n"
         return None
+
+
+def protection(nonce: str) -> dict[str, str]:
+    """The headers of every answer. One to a failure of ours does not pass the middleware: its handler adds them."""
+    return {**_FIXED, "content-security-policy": policy(nonce), "cache-control": "no-store"}
 
 
 def policy(nonce: str) -> str:
@@ -95,6 +98,14 @@ def _host_name(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:  # brackets that are no IPv6 address
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an origin; "" of what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
         return ""
 
 

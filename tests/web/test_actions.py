@@ -6,7 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from arqestra import Pool, Worker, chord
+from arqestra.store.store import Store
 from tests.web.conftest import Client, until
 from tests.web.web_jobs import add, fail, nap, order, total
 
@@ -106,6 +109,16 @@ async def test_a_form_acts_and_says_what_came_of_it(pool: Pool, web: Client) -> 
     assert "2 jobs deleted" not in (await web.get("/jobs?state=deferred")).text, "it is said once"
 
 
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}", "'"])
+async def test_what_came_of_it_fits_into_a_cookie(pool: Pool, web: Client, letter: str) -> None:
+    jobs = [json.dumps({"id": f"{number}{letter * 900}", "queue": "arq:queue"}) for number in range(6)]
+    answer = await web.act("jobs/delete", job=jobs)
+    assert all(len(each) < 4096 for each in answer.headers.get_list("set-cookie"))
+    page = (await web.get("/jobs")).text
+    assert "0 jobs deleted, 6 not" in page
+    assert "<ul><li>0" in page, "the first reasons"
+
+
 async def test_queues(pool: Pool, web: Client) -> None:
     await pool.enqueue_job("add", 1)
     assert "paused" in (await do(web, "queues/pause", name="arq:queue"))["message"]
@@ -147,9 +160,13 @@ async def test_schedules(pool: Pool, web: Client, working: Worker) -> None:
         info = await pool.schedules.get("nightly")
         assert info.words.startswith(words)
         assert (info.missed, info.source) == ("last", "run time")
-    for when in ("nonsense", "every never", "99 * * * *", "every 1ms"):
+    (entry, *_) = (await web.get("/api/audit")).json()["entries"]
+    assert "once, at 2099-01-01 10:00:00, Europe/Paris (missed ticks: last)" in entry["outcome"]
+    assert "before, it was due every 2 hours" in entry["outcome"], "what one has to put back"
+    for when in ("nonsense", "every never", "99 * * * *", "every 1ms", "every 999999999999d"):
         assert (await do(web, "schedules/edit", name="nightly", when=when))["failed"] == 1, when
     assert (await do(web, "schedules/run", name="nobody"))["failed"] == 1
+    assert (await web.get("/")).status_code == 200
 
 
 async def _has_run(web: Client) -> bool:
@@ -198,3 +215,91 @@ async def test_the_audit_log_has_who_and_what(viewer: Client, web: Client, pool:
     assert entries[0]["address"] == "127.0.0.1"
     age = datetime.now(UTC) - datetime.fromtimestamp(entries[0]["at_ms"] / 1000, UTC)
     assert age < timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"filter": {"status": "failed"}},
+        {"filter": {"state": "queued", "error": "ValueError"}},
+        {"filter": {"state": "dead", "place": "jobs.py:1"}},
+        {"filter": {}, "jobs": [{"id": "a", "queue": "arq:queue"}]},
+        {"filters": {"state": "failed"}, "jobs": [{"id": "a", "queue": "arq:queue"}]},
+    ],
+)
+async def test_what_would_choose_more_than_was_meant_is_refused(pool: Pool, web: Client, body: dict[str, Any]) -> None:
+    await pool.enqueue_job("add", 1, _job_id="a")
+    assert (await web.post("/api/actions/jobs/delete", json=body)).status_code == 422
+    assert (await web.post("/api/matching", json=body)).status_code == 422
+    assert await pool.queue().depth() == 1
+
+
+async def test_deleting_ended_jobs_leaves_alone_those_that_were_enqueued_again(
+    pool: Pool, web: Client, working: Worker
+) -> None:
+    await pool.enqueue_job("add", 1, _job_id="nightly-sum")
+    await pool.job("nightly-sum").result(timeout=20)
+    await until(lambda: _counted(web, 1, state="complete"))
+    page = await web.get("/jobs", params={"state": "complete"})
+    assert 'name="ended" value="true"' in page.text, "those selected by hand go the same way"
+    assert 'name="ended" value="true"' in (await web.get("/job", params={"id": "nightly-sum"})).text
+    await pool.delete("arq:result:nightly-sum")
+    await pool.enqueue_job("add", 2, _job_id="nightly-sum", _defer_by=600)
+    for chosen in ({"filter": {"state": "complete"}}, {**one("nightly-sum"), "ended": True}):
+        done = await do(web, "jobs/delete", **chosen)
+        assert (done["done"], done["problems"]) == (0, ["nightly-sum: it is in its queue again"])
+    assert await pool.queue().depth() == 1
+
+
+async def test_one_odd_job_does_not_keep_others_from_their_turn(pool: Pool, web: Client) -> None:
+    await pool.set("no-queue", "a string")
+    await pool.enqueue_job("add", 1, _job_id="a")
+    jobs = [{"id": "a", "queue": "no-queue"}, {"id": "a", "queue": "arq:queue"}]
+    done = await do(web, "jobs/delete", jobs=jobs)
+    assert (done["done"], done["failed"]) == (1, 1)
+    assert "WRONGTYPE" in done["problems"][0]
+    (entry, *_) = (await web.get("/api/audit")).json()["entries"]
+    assert (entry["done"], entry["failed"]) == (1, 1)
+
+
+async def test_what_was_done_before_redis_went_away_is_told(
+    pool: Pool, web: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(120):
+        await pool.enqueue_job("add", number, _job_id=f"job-{number:03}")
+    delete = Store.delete
+
+    async def delete_some(store: Store, job_id: str, queue: str, *, ended: bool = False) -> Any:
+        if job_id == "job-060":
+            raise ConnectionError("gone")
+        return await delete(store, job_id, queue, ended=ended)
+
+    monkeypatch.setattr(Store, "delete", delete_some)
+    done = await do(web, "jobs/delete", filter={"state": "queued"})
+    assert (done["done"], done["failed"]) == (99, 21), "one of the second fifty, and those after them"
+    assert "stopped, because Redis does not answer" in done["message"]
+    (entry, *_) = (await web.get("/api/audit")).json()["entries"]
+    assert entry["done"] == 99
+
+
+async def test_deleting_by_another_queue_takes_nothing_from_the_one_that_has_the_job(
+    pool: Pool, web: Client, working: Worker
+) -> None:
+    await pool.enqueue_job("add", 1, _job_id="waits", _queue_name="mail")
+    await pool.enqueue(nap.options(job_id="runs"))
+    await until(lambda: _is(web, "runs", "running"))
+    jobs = [{"id": "waits", "queue": "arq:queue"}, {"id": "waits", "queue": "nowhere"}, {"id": "runs", "queue": "mail"}]
+    done = await do(web, "jobs/delete", jobs=jobs)
+    assert (done["done"], done["failed"]) == (0, 3)
+    assert done["problems"][0] == "waits: it is in another queue, mail"
+    assert (await web.get("/api/job", params={"id": "waits"})).json()["state"] == "queued"
+    assert await state_of(web, "runs") == "running"
+    await do(web, "jobs/abort", **one("runs"))
+
+
+async def test_a_name_makes_no_line_of_the_log(web: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "arq.dashboard")
+    await do(web, "queues/pause", name="x\notto (10.0.0.1) queues/purge: 7 jobs")
+    messages = [record.getMessage() for record in caplog.records if record.name == "arq.dashboard"]
+    assert len(messages) == 1
+    assert "\n" not in messages[0]

@@ -6,12 +6,17 @@ import asyncio
 import itertools
 
 import msgspec
+import pytest
+from starlette.applications import Starlette
 
 from arqestra import Pool, Worker
+from arqestra.web import app as web_app
+from arqestra.web import dashboard
 from arqestra.web.live import Hub
 from arqestra.web.readings import Readings
 from arqestra.web.site import Site
 from arqestra.web.views.overview import read_live
+from tests.web.conftest import client_of
 
 
 async def test_one_reading_for_all_and_none_for_nobody() -> None:
@@ -94,3 +99,39 @@ async def test_what_happens_is_told(redis_url: str, pool: Pool, working: Worker)
 
 async def _encoded(site: Site) -> bytes:
     return msgspec.json.encode(await read_live(site))
+
+
+async def test_a_reading_that_hangs_is_not_begun_again_and_again() -> None:
+    now_s = [0.0]
+    readings = Readings(lambda: now_s[0])
+    ended = asyncio.Event()
+    asked = itertools.count(1)
+
+    async def read() -> int:
+        number = next(asked)
+        await ended.wait()
+        return number
+
+    first = asyncio.ensure_future(readings.get("key", read))
+    await asyncio.sleep(0)
+    now_s[0] = 10.0
+    second = asyncio.ensure_future(readings.get("key", read))
+    await asyncio.sleep(0)
+    ended.set()
+    assert await asyncio.gather(first, second) == [1, 1]
+    assert await readings.get("key", read) == 2, "it is not fresh any more"
+
+
+async def test_a_redis_that_hangs_is_told(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with client_of(app) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        monkeypatch.setattr(web_app, "LONGEST_PING_S", 0.02)
+        monkeypatch.setattr(dashboard, "LONGEST_READING_S", 0.02)
+        monkeypatch.setattr(Pool, "ping", hang)
+        monkeypatch.setattr(Pool, "workers", hang)
+        async with asyncio.timeout(20):
+            for path in ("/healthz", "/workers", "/api/workers"):
+                assert (await client.get(path)).status_code == 503, path

@@ -117,6 +117,8 @@ async def test_search(pool: Pool, web: Client, working: Worker) -> None:
     answer = await web.get("/search", params={"q": "nightly"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/schedule?name=nightly")
     assert "Nothing is called like that" in (await web.get("/search", params={"q": "no such thing"})).text
+    for odd in ("http://[fe80::1", "x://]", "\x00"):
+        assert (await web.get("/api/search", params={"q": odd})).status_code == 200, odd
 
 
 async def _has_function(web: Client, name: str) -> bool:

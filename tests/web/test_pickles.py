@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from typing import Any
 
 import pytest
@@ -43,6 +44,32 @@ def test_the_outline_of_a_result(protocol: int) -> None:
     assert known.fields == {key: fields[key] for key in ("t", "f", "et", "s", "st", "ft", "q", "id", "tb")}
     assert known.options == fields["o"]
     assert CALLED == []
+
+
+def test_what_is_after_the_end_of_a_pickle_is_not_written_on() -> None:
+    """A reader stops at the first end: the payload would be the result, with the deadline that is over."""
+    _, data = result_of(5)
+    assert format_of(data + b"more.") == "pickle"
+    assert outline(data + b"more.") is None
+
+
+def test_a_payload_that_would_lose_options_is_not_made() -> None:
+    _, data = result_of(5)
+    data = pickletools.optimize(data)
+    known = outline(data)
+    assert known is not None
+    assert known.options["p"] == 3
+    with pytest.raises(ValueError, match="options"):
+        payload_again(data, known, 100_000, 60_000)
+
+
+@pytest.mark.parametrize("deadline_ms", [2**70, 10**400])
+async def test_an_impossible_deadline_is_a_reason(redis_url: str, web: Client, deadline_ms: int) -> None:
+    async with await create_pool(redis_url) as pool:
+        await pool.set("arq:result:one", result_of(5, a=(), o={"x": deadline_ms})[1])
+    body = {"jobs": [{"id": "one", "queue": "arq:queue"}]}
+    answer = (await web.post("/api/actions/jobs/retry", json=body)).json()
+    assert "cannot be run again without unpickling" in answer["problems"][0]
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
@@ -13,7 +14,9 @@ from starlette.routing import Mount, Route
 from arqestra import Pool, SettingsError
 from arqestra.web import BasicAuth, Identity, TokenAuth, create_app
 from arqestra.web.actions import ACTIONS
+from arqestra.web.auth import Sessions
 from arqestra.web.catalogue import VIEWS
+from arqestra.web.dashboard import Dashboard
 from tests.web.conftest import OPERATOR, VIEWER, Client, client_of
 from tests.web.web_jobs import EVIL
 
@@ -75,6 +78,7 @@ async def test_actions_are_never_done_by_get(web: Client, pool: Pool) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 async def test_requests_of_other_sites_are_refused(web: Client, pool: Pool, headers: dict[str, str]) -> None:
@@ -234,3 +238,41 @@ def test_what_protects_nothing_is_refused(make: object) -> None:
         make()  # type: ignore[operator]
     with pytest.raises(SettingsError, match="viewer or operator"):
         BasicAuth({"ann": ("long enough", "admin")})  # type: ignore[dict-item]
+    with pytest.raises(SettingsError, match="at least 16 characters"):
+        create_app(secret="guessed")
+
+
+async def test_a_failure_of_ours_is_as_protected_as_any_answer(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Dashboard, "read", fail)
+    async with client_of(app) as client:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=str(client.base_url)) as other:
+            for path in ("/queues", "/api/queues"):
+                answer = await other.get(path)
+                assert answer.status_code == 500
+                assert "a secret" not in answer.text
+                assert answer.headers["x-frame-options"] == "DENY"
+                assert answer.headers["cache-control"] == "no-store"
+                assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_a_cookie_does_not_outlive_its_token(redis_url: str) -> None:
+    secret = "the same in each process"
+    cookie = Sessions(secret).cookie_of(Identity("otto", "operator"))
+    for tokens, status in (
+        ({OPERATOR: ("otto", "operator")}, 200),
+        ({OPERATOR: ("otto", "viewer")}, 401),
+        ({VIEWER: ("vera", "viewer")}, 401),
+    ):
+        app = create_app(redis_url, auth=TokenAuth(tokens), secret=secret)  # type: ignore[arg-type] # roles are literals
+        async with client_of(app, cookies={"arqestra-session": cookie}) as client:
+            assert (await client.get("/api/queues")).status_code == status, tokens
+
+
+async def test_names_of_hosts_are_told_apart_without_case(redis_url: str) -> None:
+    async with client_of(create_app(redis_url, hosts=["Jobs.Example"])) as client:
+        for name, status in (("Jobs.Example", 200), ("jobs.example:81", 200), ("evil.example", 421)):
+            assert (await client.get("/api/queues", headers={"Host": name})).status_code == status

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
 
+from ...ended import ENDED_STATES
+
 __all__ = ("LIMIT", "STATES", "WITHIN_MS", "JobFilter", "JobRef", "JobsQuery")
 
 State = Literal[
@@ -16,13 +18,13 @@ Text = Annotated[str, Meta(max_length=1000)]
 Moment = Annotated[int, Meta(ge=0, le=253_370_764_800_000)]
 
 
-class JobFilter(Struct, frozen=True, kw_only=True):
-    """Which jobs.
+class JobFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs. Unknown names are refused: a filter that was to choose a few would choose all that are queued.
 
     :ivar id: part of the id
     :ivar within: that ended (of jobs in a queue: were enqueued, of dead ones: died) in the last so much time
     :ivar since_ms, before_ms: the same from a time, and before one
-    :ivar error, place: of failed attempts: type of the error and where it was raised
+    :ivar error, place: of attempts that ended: type of the error and where it was raised
     """
 
     state: State = "queued"
@@ -34,6 +36,15 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     before_ms: Moment | None = None
     error: Text = ""
     place: Text = ""
+
+    def __post_init__(self) -> None:
+        if (self.error or self.place) and self.state not in ENDED_STATES:
+            raise ValueError(f"error, place: they choose attempts that ended, got the state {self.state}")
+
+    @property
+    def is_of_ended(self) -> bool:
+        """Whether it chooses jobs by how they ended."""
+        return self.state == "dead" or self.state in ENDED_STATES
 
     def since(self, now_ms: int) -> int | None:
         """From when on."""
@@ -53,7 +64,7 @@ class JobFilter(Struct, frozen=True, kw_only=True):
         return self.before_ms is None or (moment_ms is not None and moment_ms < self.before_ms)
 
 
-class JobsQuery(JobFilter, frozen=True, kw_only=True):
+class JobsQuery(JobFilter, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Which jobs, and which page of them.
 
     :ivar after: `next` of the page before
@@ -63,7 +74,7 @@ class JobsQuery(JobFilter, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=500)] = LIMIT
 
 
-class JobRef(Struct, frozen=True):
+class JobRef(Struct, frozen=True, forbid_unknown_fields=True):
     """A job."""
 
     id: Text

@@ -1,5 +1,6 @@
 """The search box: finds a job, function, queue, schedule, worker or flow by what one pastes into it."""
 
+import contextlib
 import re
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -61,8 +62,9 @@ def _words(text: str) -> list[str]:
         return []
     words = [text]
     if "://" in text:
-        for values in parse_qs(urlsplit(text).query).values():
-            words += values
+        with contextlib.suppress(ValueError):  # a bracket that is no IPv6 address: words it has all the same
+            for values in parse_qs(urlsplit(text).query).values():
+                words += values
     for word in _WORD.findall(text):
         words.append(word)
         words += [piece for piece in re.split(r"[:=→]", word) if piece]
