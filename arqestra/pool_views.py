@@ -47,8 +47,8 @@ class PoolViews(ArqRedis):
 
         :param hours: how far back, at most 720; up to 25 to the minute, else in whole hours
         :param by_hour: one row for each hour as well, with `hour` (seconds since the epoch of its start)
-        :returns: rows with queue, function, complete, failed, retried, aborted, expired (counts), run_ms_total,
-            run_ms_max (of the function itself), wait_ms_total (from due to start), and of both durations
+        :returns: rows with queue, function, enqueued, complete, failed, retried, aborted, expired, recovered (counts),
+            run_ms_total, run_ms_max (of the function itself), wait_ms_total (from due to start), and of both durations
             the percentiles `run_ms_p50`, `_p95`, `_p99`, `wait_ms_p50`, ... (None where nothing was counted)
         :raises SettingsError: hours out of range
         """

@@ -75,7 +75,7 @@ class Bookkeeper:
         self._task = self._worker.loop.create_task(self._run())
 
     async def stop(self) -> None:
-        """Write no more; the last counts are written by `flush`."""
+        """Write no more; `close` writes the last counts."""
         task, self._task = self._task, None
         self._stopped.set()
         if task is not None:  # what is being written is not broken off: nobody would know whether it was counted
