@@ -22,7 +22,7 @@ from arq.jobs import (
 from redis.asyncio import Redis
 
 from .clock import timestamp_ms
-from .errors import JobNotRetryable, JobRunning, RemoteTraceback
+from .errors import ArgumentsError, JobNotRetryable, JobRunning, RemoteTraceback
 from .history import AttemptError, decode_attempt_error
 from .progress import LOG_LINES, LogLine, Progress
 from .rebuild import rebuild_value
@@ -338,8 +338,14 @@ class Job(arq.jobs.Job, Generic[R]):
 
         :returns: whether there was anything
         :raises JobRunning: a worker holds it
+        :raises ArgumentsError: it is in another queue than this handle says
         """
         done = await self._store.delete(self.job_id, self._queue_name)
         if done == "running":
             raise JobRunning(f"job {self.job_id}: expected a job that no worker holds, it is running; abort it first")
+        if done == "elsewhere":
+            raise ArgumentsError(
+                f"job {self.job_id}: expected a job of queue {self._queue_name}, it is in another one; "
+                "give that to the handle: pool.job(id, queue=...)"
+            )
         return done == "deleted"

@@ -137,6 +137,8 @@ async def _delete_one(shell: Shell, target: Target) -> Done:
         return Done(target.id, "deleted")
     if state == "missing":
         return Done(target.id, "there is no such job", FAILED)
+    if state == "elsewhere":
+        return Done(target.id, "it is in another queue: see --queue", FAILED)
     return Done(target.id, "running: abort it first" if state == "running" else "it was run again since", FAILED)
 
 

@@ -158,16 +158,17 @@ class Store:
 
     async def delete(
         self, job_id: str, queue: str, *, ended: bool = False
-    ) -> Literal["running", "again", "deleted", "missing"]:
+    ) -> Literal["running", "again", "elsewhere", "deleted", "missing"]:
         """Remove every trace of a job that no worker holds.
 
         :param ended: only if it has ended; "again" if it is in its queue
+        :returns: "elsewhere" if it is in another queue; nothing was done then, nor if it is "running"
         """
         only_ended = "1" if ended else "0"
         reply = await with_retries(
             lambda resent: self._run(self._call("delete", queue, job_id, "1" if resent else "0", only_ended))
         )
-        return cast(Literal["running", "again", "deleted", "missing"], reply[0].decode())
+        return cast(Literal["running", "again", "elsewhere", "deleted", "missing"], reply[0].decode())
 
     async def requeue(
         self, job_id: str, queue: str, result: bytes, payload: bytes, priority: int = 0

@@ -190,7 +190,7 @@ async def _abort(site: Site, job: JobRef, target: JobsTarget) -> None:
 
 
 async def _delete(site: Site, job: JobRef, target: JobsTarget) -> None:
-    # Payload, lease and result are by id alone: deleting by another queue would take them from the one that has it.
+    # A running job of another queue has to be told from one of none: its name helps whoever asks.
     others = [queue for queue in (await site.queues())[:MOST_OTHER_QUEUES] if queue != job.queue]
     home = await queued_in(site.store, job.id, [job.queue, *others])
     if home not in (None, job.queue):
@@ -198,6 +198,8 @@ async def _delete(site: Site, job: JobRef, target: JobsTarget) -> None:
     state = await site.store.delete(job.id, job.queue, ended=target.only_ended)
     if state == "running":
         raise CannotBeDone("it is running: abort it first")
+    if state == "elsewhere":
+        raise CannotBeDone("it is in another queue")
     dead = await site.store.discard(job.queue, [job.id])
     if state == "again" and not dead:
         raise CannotBeDone("it is in its queue again")

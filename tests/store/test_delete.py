@@ -31,6 +31,18 @@ async def test_a_running_job_is_left_alone(scene: Scene) -> None:
     assert await scene.keys() == before
 
 
+async def test_a_job_of_another_queue_is_left_alone(scene: Scene) -> None:
+    await scene.enqueue("running")
+    await scene.worker().claim_one()
+    await scene.enqueue("queued")
+    before = await scene.keys()
+
+    assert await scene.store.delete("running", "another") == "elsewhere"
+    assert await scene.store.delete("queued", "another") == "elsewhere"
+    assert await scene.keys() == before
+    assert await scene.store.delete("queued", QUEUE) == "deleted"
+
+
 async def test_a_job_that_a_stock_worker_runs_is_left_alone(scene: Scene) -> None:
     await scene.stock_enqueue("a")
     await scene.stock_claim("a")

@@ -3,7 +3,8 @@
 -- KEYS  1: queue
 -- ARGV  1: time in ms or ''   2: job id   3: '1' if this call may have been made before and its reply was lost
 --       4: '1' if it is to be deleted only if it has ended
--- RETURNS  'running' nothing was done | 'again' nothing was done, it has not ended | 'deleted' | 'missing'
+-- RETURNS  'running' nothing was done | 'again' nothing was done, it has not ended | 'elsewhere' nothing was done, it is
+--          in another queue | 'deleted' | 'missing'
 -- EVENTS   a node of a flow ends as aborted
 
 -- @include _clock
@@ -25,6 +26,9 @@ if lease then
 end
 if ARGV[4] == '1' and call('ZSCORE', queue, id) then
   return 'again'
+end
+if call('EXISTS', JOB .. id) == 1 and not call('ZSCORE', queue, id) then
+  return 'elsewhere'  -- payload and lease are by id alone: without them its entry there would be a ghost
 end
 local due_queues = {}
 local removed = erase(queue, id, now, due_queues)
