@@ -1,10 +1,10 @@
--- Part of claim.lua: jobs that wait in lanes. Needs _claim_take.
+-- Part of claim.lua: jobs that wait in lanes, the module `Lanes`. Needs _claim_take.
 
 -- The other limit whose line a lane is to wait in, and when to try it there: one that has no room, or one that comes
 -- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane
 -- goes round and round.
 local function other_line(id, spec, limit)
-  local blocked, at = refusal(id, spec, now)
+  local blocked, at = Limits.refusal(id, spec, now)
   if blocked then
     return blocked, at
   end
@@ -23,35 +23,35 @@ local function start_from_lane(id, order, spec, packed)
   if crashes then
     return judge_crashed(id, order, crashes + 1, packed)
   end
-  admit(id, spec, now, token)
+  Limits.admit(id, spec, now, token)
   take(id, order, 0, '', packed)
 end
 
 -- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another
 -- line. A served gate goes behind those that are open, a served lane to the end of its line.
 local function visit_gate(limit)
-  local lane = call('ZRANGE', line_of(queue, limit), 0, 0)[1] or ''
-  local head = call('ZRANGE', jobs_of(queue, lane), 0, 0, 'WITHSCORES')
+  local lane = call('ZRANGE', Limits.line_of(queue, limit), 0, 0)[1] or ''
+  local head = call('ZRANGE', Limits.jobs_of(queue, lane), 0, 0, 'WITHSCORES')
   local id, order = head[1], tonumber(head[2])
   if not id then
-    return leave_line(queue, lane, limit)
+    return Limits.leave_line(queue, lane, limit)
   end
   local spec, packed = spec_of(queue, id)
   spec = spec or {}
   for _, entry in ipairs(spec) do
-    local at = entry[2] == limit and free_at(entry, id, now)
+    local at = entry[2] == limit and Limits.free_at(entry, id, now)
     if at then
       return call('ZADD', GATES .. queue, 'XX', math.max(at, now + 1), limit)
     end
   end
   local other, opens = other_line(id, spec, limit)
   if other then
-    leave_line(queue, lane, limit)
-    return stand_in_line(queue, lane, other, opens)
+    Limits.leave_line(queue, lane, limit)
+    return Limits.stand_in_line(queue, lane, other, opens)
   end
-  stand_in_line(queue, lane, limit, now)
-  call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
-  unpark(queue, id, lane, limits_of(spec))
+  Limits.stand_in_line(queue, lane, limit, now)
+  call('ZADD', GATES .. queue, 'XX', Limits.back_of_line(queue, now), limit)
+  Limits.unpark(queue, id, lane, limits_of(spec))
   start_from_lane(id, order, spec, packed)
 end
 
@@ -60,19 +60,19 @@ local function room_under(entry)
   if entry[1] == 'c' then
     return math.max(1, entry[3] - call('ZCARD', HOLDERS .. entry[2]))
   end
-  local paid = math.max(rate_of(entry[2])[1], now)
+  local paid = math.max(Limits.rate_of(entry[2])[1], now)
   return math.max(1, math.floor((now - paid) / entry[3]) + entry[4])
 end
 
 -- How many jobs in the line of a limit might start now.
 local function ready_in_line(limit)
-  local line = line_of(queue, limit)
+  local line = Limits.line_of(queue, limit)
   local lanes = call('ZRANGE', line, 0, LANES_COUNTED - 1)
   local ready = math.max(0, call('ZCARD', line) - LANES_COUNTED)
   for _, lane in ipairs(lanes) do
-    ready = ready + call('ZCARD', jobs_of(queue, lane))
+    ready = ready + call('ZCARD', Limits.jobs_of(queue, lane))
   end
-  local head = ready > 1 and call('ZRANGE', jobs_of(queue, lanes[1]), 0, 0)[1]
+  local head = ready > 1 and call('ZRANGE', Limits.jobs_of(queue, lanes[1]), 0, 0)[1]
   for _, entry in ipairs(head and spec_of(queue, head) or {}) do
     if entry[2] == limit then
       return math.min(ready, room_under(entry))
@@ -105,20 +105,4 @@ local function take_from_lanes(want)
   end
 end
 
--- Lanes and queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
-local function take_jobs(want)
-  if not extras then
-    return take_due(want)
-  end
-  promote(queue, now)
-  local goal = #ids + want
-  if want == 1 and number % 2 == 0 then
-    take_due(1)
-  else
-    take_from_lanes(math.ceil(want / 2))
-    take_due(goal - #ids)
-  end
-  if #ids < goal then
-    take_from_lanes(goal - #ids)
-  end
-end
+return { ready_in_lanes = ready_in_lanes, take_from_lanes = take_from_lanes }

@@ -4,7 +4,7 @@
 local function unlock_started(id, packed)
   for _, entry in ipairs(cmsgpack.unpack(packed)) do
     if entry[1] == 'u' and entry[3] == 'started' then
-      mark_started(id, entry[2], true)
+      Limits.mark_started(id, entry[2], true)
     end
   end
 end
@@ -13,9 +13,9 @@ end
 local function settle_ended(owner, id, admitted)
   local spec = spec_of(owner, id)
   if spec then
-    give_back(owner, id, spec, now, true, freed)
+    Limits.give_back(owner, id, spec, now, true, freed)
     if admitted then
-      take_back_start(id, spec, now, token, freed)
+      Limits.take_back_start(id, spec, now, token, freed)
     end
   end
 end
@@ -24,7 +24,7 @@ end
 local function sweep_specs(owner)
   for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
     if not call('ZSCORE', owner, id) then
-      fetch_from_lane(owner, id)  -- so that whoever waits in a lane has a spec: `all_wait_in_lanes` counts on it
+      Limits.fetch_from_lane(owner, id)  -- so that whoever waits in a lane has a spec: `all_wait_in_lanes` counts on it
       if call('EXISTS', JOB .. id) == 0 then
         settle_ended(owner, id, false)
       end

@@ -27,7 +27,7 @@ local function limit_ahead(id, crashes, spec, limits)
       return limit, opens
     end
   end
-  return refusal(id, spec, now)
+  return Limits.refusal(id, spec, now)
 end
 
 local parked = 0             -- entries that left the due ones while these are paged through
@@ -40,20 +40,20 @@ local function take_within_limits(id, due, crashes, packed)
     local limit, at = limit_ahead(id, crashes, spec, limits)
     if limit then
       if crashes > 0 then
-        disown(id)
-        call('PEXPIRE', LEASE .. id, HELD_RECORD_TTL_MS)
+        Limits.disown(id)
+        call('PEXPIRE', LEASE .. id, Limits.HELD_RECORD_TTL_MS)
       end
       parked = parked + 1
-      return park(queue, id, limits, due, limit, at)
+      return Limits.park(queue, id, limits, due, limit, at)
     end
-    admit(id, spec, now, token)
+    Limits.admit(id, spec, now, token)
   end
   return take(id, due, crashes, '', packed)
 end
 
 -- A job whose lease ran out.
 local function judge_crashed(id, due, crashes, packed)
-  if packed and is_cancelled(packed) then
+  if packed and Flow.is_cancelled(packed) then
     return take(id, due, crashes, 'abort')
   end
   if crashes >= max_crashes then
@@ -113,13 +113,13 @@ end
 local function take_abort(id, score)
   local lease = call('GET', LEASE .. id)
   if not lease then
-    local order = extras and fetch_from_lane(queue, id)
+    local order = extras and Limits.fetch_from_lane(queue, id)
     return take(id, order or (score == STOCK_ABORT_SCORE and now) or score, 0, 'abort')
   end
   local lease_end, due, crashes = string.match(lease, '|(%d+)|(%-?%d+)|(%d+)$')
   if lease_end and tonumber(lease_end) <= now then
     if extras then
-      fetch_from_lane(queue, id)
+      Limits.fetch_from_lane(queue, id)
     end
     take(id, tonumber(due), tonumber(crashes), 'abort')
   elseif lease_end then

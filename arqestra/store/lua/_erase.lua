@@ -4,16 +4,16 @@
 local function erase(queue, id, now, due_queues)
   local spec = spec_of(queue, id)
   if spec then
-    fetch_from_lane(queue, id)
-    give_back(queue, id, spec, now, true, due_queues)
+    Limits.fetch_from_lane(queue, id)
+    Limits.give_back(queue, id, spec, now, true, due_queues)
     note_run_end(spec, id, 'a', now)
     local flow, number = place_in_flow(spec)
     if flow then
-      end_node(flow, number, 'a', now, due_queues)
+      Flow.end_node(flow, number, 'a', now, due_queues)
     end
   end
-  if flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' and call('HGET', FLOW .. id, 'state') ~= 'ended' then
-    end_flow(id, now, due_queues)
+  if Flow.exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' and call('HGET', FLOW .. id, 'state') ~= 'ended' then
+    Flow.end_flow(id, now, due_queues)
   end
   local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
   removed = removed + call('ZREM', queue, id) + call('ZREM', DEAD .. queue, id)

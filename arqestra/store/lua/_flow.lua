@@ -1,4 +1,4 @@
--- Flows: graphs of jobs, and durable workflows. Needs _score, _wake, _limits.
+-- Flows: graphs of jobs, and durable workflows: the module `Flow`. Needs _score, _wake, _specs and `Limits`.
 --
 -- A flow is a record in Redis with numbered nodes. A job that belongs to one says so in its spec: { 'n', flow, number }.
 --
@@ -36,12 +36,39 @@ local touched = {}           -- flow -> what this script knows and changes of it
 local released = {}          -- what is written of released nodes: payloads, and for each queue specs and scores
 local notified = {}          -- workflows whose worker was told in this script
 
--- What other scripts use of this; the rest is out of their sight, for Lua has room for 200 locals.
+-- What its parts use of each other.
 local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
-local place_in_flow, is_cancelled, is_place_only, mark_its_queues
+local is_cancelled, mark_its_queues
 
-do
 -- @include _flow_nodes
 -- @include _flow_passes
 -- @include _flow_chores
+
+local function add_chore(what, number, piece, flow)
+  agenda[#agenda + 1] = { what, number, piece, flow }
 end
+
+-- What this script knew of a flow is over.
+local function forget_view(flow)
+  touched[flow] = nil
+end
+
+return {
+  INLINE = INLINE,
+  exists = flow_exists,
+  view_of = view_of,
+  set_state = set_state,
+  decoded = decoded,
+  node_of = node_of,
+  release = release,
+  notify = notify,
+  end_flow = end_flow,
+  end_node = end_node,
+  abort_node = abort_node,
+  do_chores = do_chores,
+  is_cancelled = is_cancelled,
+  mark_its_queues = mark_its_queues,
+  state_of = state_of,
+  add_chore = add_chore,
+  forget_view = forget_view,
+}

@@ -121,19 +121,3 @@ function is_cancelled(packed)
   local view = entry[1] == 'n' and view_of(entry[2])
   return view and view.kind == 'g' and view.cancelled
 end
-
--- Whether a packed spec has nothing but the job's place in a flow or a schedule: { { 'n', ... } } or { { 's', ... } }.
-function is_place_only(packed)
-  local kind = string.sub(packed, 4, 4)
-  return string.sub(packed, 1, 1) == '\145' and (kind == 'n' or kind == 's')
-end
-
--- Which node of which flow a job is, by its spec: flow, number, its only child (0: it has none) if it has no more than
--- one, and whether its result is part of the flow's.
-function place_in_flow(spec)
-  for _, entry in ipairs(spec) do
-    if entry[1] == 'n' then
-      return entry[2], entry[3], entry[4] ~= -1 and entry[4] or nil, entry[5] == 1
-    end
-  end
-end

@@ -117,7 +117,7 @@ function release(flow, number, node, now, due_queues)
   end
   if due <= now and node.limit ~= '' then
     local limits = limits_of(cmsgpack.unpack(string.sub(node.record, node.spec_at, node.spec_end)))
-    park(queue, id, limits, in_order(due, node.priority), node.limit, now)
+    Limits.park(queue, id, limits, in_order(due, node.priority), node.limit, now)
   else
     append(released, queue, score_at(queue, id, due, node.priority, now), id)
   end
@@ -275,9 +275,9 @@ end
 -- Take a job from its queue that no worker holds. Its node ends with a state of the caller's.
 local function withdraw(queue, id, now, due_queues)
   local spec = spec_of(queue, id)
-  fetch_from_lane(queue, id)
+  Limits.fetch_from_lane(queue, id)
   if spec then
-    give_back(queue, id, spec, now, true, due_queues)
+    Limits.give_back(queue, id, spec, now, true, due_queues)
   end
   call('DEL', JOB .. id, ATTEMPTS .. id, LEASE .. id)
   call('ZREM', queue, id)

@@ -1,4 +1,4 @@
--- Limits of the fleet, and locks. Needs _score.
+-- Limits of the fleet, and locks: the module `Limits`. Needs _specs, _score.
 --
 -- A job under limits has a spec (SPECS: id -> msgpack), a list of
 --   { 'r', limit, interval in ms, burst }   a rate: RATE holds the time by which all starts so far are paid for (GCRA),
@@ -34,28 +34,6 @@ local LONGEST_LANE = 200
 local REMEMBERED_CLAIMS = 8
 local NOBODY = '-'           -- in the place of a token
 local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a lane
-
-local function spec_of(queue, id)
-  local packed = call('HGET', SPECS .. queue, id)
-  return packed and cmsgpack.unpack(packed) or nil, packed
-end
-
--- Whether every job with a spec waits in a lane: then no due and no running job has one, and nobody need look. Whoever
--- waits in a lane has a spec, so equal numbers mean the same jobs.
-local function all_wait_in_lanes(queue)
-  return call('HLEN', SPECS .. queue) == call('HLEN', HELD .. queue)
-end
-
--- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.
-local function limits_of(spec)
-  local limits = {}
-  for _, entry in ipairs(spec) do
-    if entry[1] == 'r' or entry[1] == 'c' then
-      limits[#limits + 1] = entry[2]
-    end
-  end
-  return limits
-end
 
 -- The name of a lane: of its limit, or of several with their lengths, so that no two combinations have one name.
 local function lane_of(limits)
@@ -313,3 +291,24 @@ local function take_back_start(id, spec, now, token, due_queues)
     end
   end
 end
+
+return {
+  HELD_RECORD_TTL_MS = HELD_RECORD_TTL_MS,
+  disown = disown,
+  is_held = is_held,
+  rate_of = rate_of,
+  free_at = free_at,
+  refusal = refusal,
+  admit = admit,
+  stand_in_line = stand_in_line,
+  leave_line = leave_line,
+  park = park,
+  unpark = unpark,
+  fetch_from_lane = fetch_from_lane,
+  back_of_line = back_of_line,
+  mark_started = mark_started,
+  give_back = give_back,
+  take_back_start = take_back_start,
+  jobs_of = jobs_of,
+  line_of = line_of,
+}

@@ -67,7 +67,7 @@ end
 -- A job that is due: in its lane, or in the queue's order.
 local function place(queue, id, due, priority, limits)
   if due <= now and #limits > 0 then
-    park(queue, id, limits, in_order(due, priority), limits[1], now)
+    Limits.park(queue, id, limits, in_order(due, priority), limits[1], now)
   else
     add(queue, id, score_at(queue, id, due, priority, now))
   end
@@ -85,7 +85,7 @@ end
 -- The job that has the lock gets the payload and the due time of one that wanted it, and is as new.
 local function replace(holder, queue, first_ms, lock, payload, when, priority)
   flush(queue)  -- it may be one of this very call
-  if is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', queue, holder) then
+  if Limits.is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', queue, holder) then
     return false
   end
   call('SET', JOB .. holder, payload)
@@ -99,7 +99,7 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
     return true  -- it goes on waiting for its turn
   end
   if held then
-    fetch_from_lane(queue, holder)
+    Limits.fetch_from_lane(queue, holder)
   end
   call('ZREM', PROMOTE .. queue, holder)
   call('ZADD', queue, score_at(queue, holder, due, priority, now), holder)
@@ -109,7 +109,7 @@ end
 
 local function runs(id)
   local lease = call('GET', LEASE .. id)
-  return is_held(lease) and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1) > now
+  return Limits.is_held(lease) and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1) > now
 end
 
 -- Take the lock of a job; else the verdict, and the job that stands for it.

@@ -15,8 +15,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 
 local queue, flow, token = KEYS[1], ARGV[2], ARGV[3]
 local now = clock(ARGV[1])
@@ -43,14 +44,14 @@ local nodes, events, aborts = string.match(ARGV[7], '^(%d+) (%d+) (%d+)$')
 local at = 8
 for _ = 1, tonumber(nodes) do
   local number, record = tonumber(ARGV[at]), ARGV[at + 1]
-  local node = decoded(record)
+  local node = Flow.decoded(record)
   -- Without the payload: it is the job's, and a replay need not read it.
   local new = call('HSETNX', NODES .. flow, number, string.sub(record, 1, node.spec_end)) == 1
   if new then
     call('HSET', name, 'nodes', number)
   end
   if node.kind == 'job' and new then
-    release(flow, number, node, now, due_queues)
+    Flow.release(flow, number, node, now, due_queues)
   elseif node.kind == 'timer' then
     local due = now + tonumber(node.when)
     call('HSETNX', NODES .. flow, number .. 't', due)
@@ -77,12 +78,12 @@ for _ = 1, tonumber(events) do
 end
 for _ = 1, tonumber(aborts) do
   local number = tonumber(ARGV[at])
-  if state_of(flow, number) == 'q' then
-    abort_node(flow, number, node_of(flow, number), now, due_queues)
+  if Flow.state_of(flow, number) == 'q' then
+    Flow.abort_node(flow, number, Flow.node_of(flow, number), now, due_queues)
   end
   at = at + 1
 end
-do_chores(INLINE, false, now, due_queues)
+Flow.do_chores(Flow.INLINE, false, now, due_queues)
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

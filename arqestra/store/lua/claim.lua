@@ -25,7 +25,8 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
+-- @include _specs
+-- @module Limits _limits
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
@@ -58,10 +59,28 @@ for i = 1, tonumber(ARGV[12]) do
 end
 local first_id = 13 + 3 * #queues
 
--- @include _flow
+-- @module Flow _flow
 -- @include _claim_take
--- @include _claim_lanes
+-- @module Lanes _claim_lanes
 -- @include _claim_lease
+
+-- Lanes and queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
+local function take_jobs(want)
+  if not extras then
+    return take_due(want)
+  end
+  promote(queue, now)
+  local goal = #ids + want
+  if want == 1 and number % 2 == 0 then
+    take_due(1)
+  else
+    Lanes.take_from_lanes(math.ceil(want / 2))
+    take_due(goal - #ids)
+  end
+  if #ids < goal then
+    Lanes.take_from_lanes(goal - #ids)
+  end
+end
 
 -- Why a job of this claim was taken, as far as that can still be seen.
 local function flag_of(id, crashes)
@@ -141,7 +160,7 @@ local function enter(q)
     if q.others > 0 and not q.paused then
       q.due_count = call('ZCOUNT', queue, '-inf', now)
       if q.extras then
-        q.due_count = q.due_count + ready_in_lanes(q.most * (q.others + 1) - q.due_count)
+        q.due_count = q.due_count + Lanes.ready_in_lanes(q.most * (q.others + 1) - q.due_count)
       end
       local fair = math.ceil(q.due_count / (q.others + 1))
       if fair < q.most then
@@ -187,7 +206,7 @@ end
 local chores_left = false
 if call('EXISTS', CHORES) == 1 then
   local due_queues = {}
-  do_chores(CHORES_A_CLAIM, true, now, due_queues)
+  Flow.do_chores(CHORES_A_CLAIM, true, now, due_queues)
   chores_left = call('EXISTS', CHORES) == 1
   for due_queue in pairs(due_queues) do
     local own = false

@@ -10,8 +10,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 -- @include _run_end
 -- @include _erase
 
@@ -32,7 +33,7 @@ if call('EXISTS', JOB .. id) == 1 and not call('ZSCORE', queue, id) then
 end
 local due_queues = {}
 local removed = erase(queue, id, now, due_queues)
-if do_chores(INLINE, false, now, due_queues) then
+if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
   due_queues[queue] = true
 end
 for due_queue in pairs(due_queues) do

@@ -20,7 +20,8 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
+-- @include _specs
+-- @module Limits _limits
 
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])

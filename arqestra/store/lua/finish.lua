@@ -28,8 +28,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 -- @include _run_end
 
 local DEAD_SET_LIMIT = 10000
@@ -120,7 +121,7 @@ end
 -- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then.
 local function finish_node(flow, number, kind, ttl, only_child, is_output)
   local mark = ttl == '-1' and not is_output and '0' or ttl == '0' and '!' or ''
-  end_node(flow, number, LETTERS[kind] .. mark, now, due_queues, only_child)
+  Flow.end_node(flow, number, LETTERS[kind] .. mark, now, due_queues, only_child)
 end
 
 local function finish_job(id, queue, kind, keep_ms, ttl, result)
@@ -199,9 +200,9 @@ local function begin_anew(id, value)
   local head, payload = string.match(value, '^([^\n]*)\n(.*)$')
   local seen, unread, running = string.match(head, '^(%d+) (%S*) (%S*)$')
   for number in string.gmatch(running, '%d+') do
-    local node = node_of(id, tonumber(number))
-    if node and state_of(id, tonumber(number)) == 'q' then
-      abort_node(id, tonumber(number), node, now, due_queues)
+    local node = Flow.node_of(id, tonumber(number))
+    if node and Flow.state_of(id, tonumber(number)) == 'q' then
+      Flow.abort_node(id, tonumber(number), node, now, due_queues)
     end
   end
   local kept = {}
@@ -216,8 +217,8 @@ local function begin_anew(id, value)
   for first = 1, #kept, 1000 do
     call('RPUSH', LOG .. id, unpack(kept, first, math.min(first + 999, #kept)))
   end
-  touched[id] = nil  -- what this script knew of it is over
-  agenda[#agenda + 1] = { 'd', tonumber(base or 0) + 1, tonumber(nodes or 0), id }
+  Flow.forget_view(id)
+  Flow.add_chore('d', tonumber(base or 0) + 1, tonumber(nodes or 0), id)
   call('HSET', FLOW .. id, 'base', nodes or 0)
   call('HDEL', FLOW .. id, 'started', 'cancelled', 'timed_out')
   call('HINCRBY', FLOW .. id, 'rounds', 1)
@@ -240,10 +241,10 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
     spec_removals[queue] = list
     list[#list + 1] = id
   elseif spec then
-    give_back(queue, id, spec, now, LETTERS[kind] ~= nil, due_queues)
+    Limits.give_back(queue, id, spec, now, LETTERS[kind] ~= nil, due_queues)
   end
   if spec and unstarted then
-    take_back_start(id, spec, now, token, due_queues)
+    Limits.take_back_start(id, spec, now, token, due_queues)
   end
   if kind == 'limit' and new_spec ~= '' then
     call('HSET', SPECS .. queue, id, new_spec)
@@ -267,7 +268,7 @@ for i = 0, count - 1 do
     local error = argv[at + 7]
     if (kind == 'retry' or kind == 'release' or kind == 'limit') and has_extras(queue) then
       local packed = call('HGET', SPECS .. queue, id)
-      if packed and is_cancelled(packed) then
+      if packed and Flow.is_cancelled(packed) then
         kind = 'abort'
         argv[at + 4], argv[at + 5], argv[at + 6] = '0', '-1', ''
       end
@@ -287,13 +288,13 @@ for i = 0, count - 1 do
       acknowledge_early(id, lease)
     elseif LETTERS[kind] then
       local ttl = argv[at + 5]
-      local view = flow and view_of(flow)
+      local view = flow and Flow.view_of(flow)
       if view and view.state == 'running' then
         finish_job(id, queue, kind, argv[at + 4], argv[at + 6] == '' and '-1' or '0', argv[at + 6])
         finish_node(flow, number, kind, ttl, only_child, is_output)
       else
         if view then  -- the workflow has ended without it: its result is kept as any job's
-          set_state(flow, number, LETTERS[kind])
+          Flow.set_state(flow, number, LETTERS[kind])
         end
         finish_job(id, queue, kind, argv[at + 4], ttl, argv[at + 6])
         if error ~= '' then
@@ -330,8 +331,8 @@ if #ended > 0 then
   end
   if call('EXISTS', unpack(flows)) > 0 then  -- workflows
     for _, id in ipairs(ended) do
-      if flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
-        end_flow(id, now, due_queues)
+      if Flow.exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
+        Flow.end_flow(id, now, due_queues)
       end
     end
   end
@@ -346,7 +347,7 @@ if #ended > 0 then
     end
   end
 end
-if (#agenda > 0 or next(touched)) and do_chores(INLINE, false, now, due_queues) then
+if Flow.used and Flow.do_chores(Flow.INLINE, false, now, due_queues) then
   due_queues[argv[4]] = true
 end
 for queue in pairs(due_queues) do

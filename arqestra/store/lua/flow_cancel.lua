@@ -7,8 +7,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 
 local flow = ARGV[2]
 local now = clock(ARGV[1])
@@ -21,9 +22,9 @@ if state == 'ended' then
   return 'ended'
 end
 call('HSETNX', FLOW .. flow, 'cancelled', ARGV[3])
-agenda[#agenda + 1] = { 'c', 1, 0, flow }
-if do_chores(INLINE, false, now, due_queues) then
-  mark_its_queues(flow, due_queues)
+Flow.add_chore('c', 1, 0, flow)
+if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+  Flow.mark_its_queues(flow, due_queues)
 end
 for queue in pairs(due_queues) do
   wake(queue, now)

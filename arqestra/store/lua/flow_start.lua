@@ -8,8 +8,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 
 local flow, nonce, source = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = clock(ARGV[1])
@@ -33,18 +34,18 @@ call('HSETNX', name, 'created', now)
 call('HDEL', name, 'cancelled', 'ended')
 call('ZREM', ENDED_FLOWS, flow)
 call('ZADD', FLOWS, now, flow)
-set_state(flow, source, 'c')
+Flow.set_state(flow, source, 'c')
 if call('HEXISTS', name, 'ids') == 1 and ARGV[6] ~= '1' then
-  agenda[#agenda + 1] = { 'i', 1, 0, flow }
+  Flow.add_chore('i', 1, 0, flow)
 end
 if ARGV[6] == '1' then
-  agenda[#agenda + 1] = { 'r', source, 0, flow }
-  agenda[#agenda + 1] = { 'p', 1, 0, flow }
+  Flow.add_chore('r', source, 0, flow)
+  Flow.add_chore('p', 1, 0, flow)
 else
-  agenda[#agenda + 1] = { 'e', source, 0, flow }
+  Flow.add_chore('e', source, 0, flow)
 end
-if do_chores(INLINE, false, now, due_queues) then
-  mark_its_queues(flow, due_queues)
+if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+  Flow.mark_its_queues(flow, due_queues)
 end
 for queue in pairs(due_queues) do
   wake(queue, now)

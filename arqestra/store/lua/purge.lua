@@ -7,8 +7,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 -- @include _run_end
 -- @include _erase
 
@@ -27,7 +28,7 @@ for _, id in ipairs(ids) do
   end
 end
 due_queues[queue] = nil
-if do_chores(INLINE, false, now, due_queues) then
+if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
   due_queues[queue] = true
 end
 for due_queue in pairs(due_queues) do

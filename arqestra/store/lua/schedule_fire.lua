@@ -22,7 +22,8 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
+-- @include _specs
+-- @module Limits _limits
 
 local argv = ARGV
 local now = clock(argv[1])

@@ -9,8 +9,9 @@
 -- @include _clock
 -- @include _score
 -- @include _wake
--- @include _limits
--- @include _flow
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 
 local MOST_EVENTS = 30000    -- of a history: 10,000 steps and as many timers have their ends in it too
 
@@ -28,7 +29,7 @@ if call('LLEN', LOG .. flow) >= MOST_EVENTS then
   return 'full'
 end
 call('RPUSH', LOG .. flow, 'g 0 ' .. string.format('%.0f', now) .. ' ' .. ARGV[3])
-notify(flow, now, due_queues)
+Flow.notify(flow, now, due_queues)
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

@@ -1,0 +1,39 @@
+-- Reading the specs of jobs; _limits says what is in them.
+
+local function spec_of(queue, id)
+  local packed = call('HGET', SPECS .. queue, id)
+  return packed and cmsgpack.unpack(packed) or nil, packed
+end
+
+-- Whether every job with a spec waits in a lane: then no due and no running job has one, and nobody need look. Whoever
+-- waits in a lane has a spec, so equal numbers mean the same jobs.
+local function all_wait_in_lanes(queue)
+  return call('HLEN', SPECS .. queue) == call('HLEN', HELD .. queue)
+end
+
+-- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.
+local function limits_of(spec)
+  local limits = {}
+  for _, entry in ipairs(spec) do
+    if entry[1] == 'r' or entry[1] == 'c' then
+      limits[#limits + 1] = entry[2]
+    end
+  end
+  return limits
+end
+
+-- Whether a packed spec has nothing but the job's place in a flow or a schedule: { { 'n', ... } } or { { 's', ... } }.
+local function is_place_only(packed)
+  local kind = string.sub(packed, 4, 4)
+  return string.sub(packed, 1, 1) == '\145' and (kind == 'n' or kind == 's')
+end
+
+-- Which node of which flow a job is, by its spec: flow, number, its only child (0: it has none) if it has no more than
+-- one, and whether its result is part of the flow's.
+local function place_in_flow(spec)
+  for _, entry in ipairs(spec) do
+    if entry[1] == 'n' then
+      return entry[2], entry[3], entry[4] ~= -1 and entry[4] or nil, entry[5] == 1
+    end
+  end
+end
