@@ -35,15 +35,24 @@ class Script(NamedTuple):
 @cache
 def script(name: str, keys: Keys) -> Script:
     """The script `lua/<name>.lua` for a namespace."""
-    body = _with_includes(name)
+    modules: list[str] = []
+    body = _with_includes(name, modules)
     preamble = keys.lua(frozenset(_WORD.findall(body)))
-    text = f"{preamble}local KEYS, ARGV = KEYS, ARGV\nreturn (function()\n{_source('_module')}{body}end)()\n"
+    # A module may be used by what stands before it.
+    declared = f"local {', '.join(modules)}\n" if modules else ""
+    text = f"{preamble}local KEYS, ARGV = KEYS, ARGV\nreturn (function()\n{_source('_module')}{declared}{body}end)()\n"
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())
 
 
-def _with_includes(name: str) -> str:
-    included = _INCLUDE.sub(lambda match: _with_includes(match[1]), _source(name))
-    return _MODULE.sub(lambda match: f"local {match[1]} = module(function()\n{_with_includes(match[2])}end)", included)
+def _with_includes(name: str, modules: list[str]) -> str:
+    """The file with its includes and modules; the names of these are added to `modules`."""
+
+    def module(match: re.Match[str]) -> str:
+        modules.append(match[1])
+        return f"{match[1]} = module(function()\n{_with_includes(match[2], modules)}end)"
+
+    included = _INCLUDE.sub(lambda match: _with_includes(match[1], modules), _source(name))
+    return _MODULE.sub(module, included)
 
 
 def _source(name: str) -> str:

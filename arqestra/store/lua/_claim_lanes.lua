@@ -21,7 +21,7 @@ end
 local function start_from_lane(id, order, spec, packed)
   local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
   if crashes then
-    return judge_crashed(id, order, crashes + 1, packed)
+    return Cases.judge_crashed(id, order, crashes + 1, packed)
   end
   Limits.admit(id, spec, now, token)
   take(id, order, 0, '', packed)

@@ -1,47 +1,6 @@
--- Part of claim.lua: the leases of what was taken.
+-- Part of claim.lua: the leases of what was taken. Needs _claim_take, `Cases`.
 
--- A lock that is held until the job starts is free now.
-local function unlock_started(id, packed)
-  for _, entry in ipairs(cmsgpack.unpack(packed)) do
-    if entry[1] == 'u' and entry[3] == 'started' then
-      Limits.mark_started(id, entry[2], true)
-    end
-  end
-end
-
--- A job has ended without our finish: what it had taken is free. Marks queues in `freed`.
-local function settle_ended(owner, id, admitted)
-  local spec = spec_of(owner, id)
-  if spec then
-    Limits.give_back(owner, id, spec, now, true, freed)
-    if admitted then
-      Limits.take_back_start(id, spec, now, token, freed)
-    end
-  end
-end
-
--- Stock workers end jobs that have a lock and know nothing of specs: a few of these are looked at now and then.
-local function sweep_specs(owner)
-  for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
-    if not call('ZSCORE', owner, id) then
-      Limits.fetch_from_lane(owner, id)  -- so that whoever waits in a lane has a spec: `all_wait_in_lanes` counts on it
-      if call('EXISTS', JOB .. id) == 0 then
-        settle_ended(owner, id, false)
-      end
-      call('HDEL', SPECS .. owner, id)  -- a job of that id and another queue keeps what it has
-    end
-  end
-end
-
--- The part of the reply for one job: how it is to be run, and under which limits it was admitted.
-local function mark_of(i)
-  if crash_counts[i] == 0 and flags[i] == '' and not specs[i] then
-    return ''
-  end
-  return crash_counts[i] .. ' ' .. flags[i] .. ' ' .. (specs[i] or '')
-end
-
--- Write the leases; adds the jobs to the reply, and to `runs` how many belong to which queue.
+-- Write the leases; adds the jobs to the reply, and to `runs` the queue of each.
 local function lease_taken(jobs, runs, count_attempt)
   local n = #ids
   if n == 0 then
@@ -53,43 +12,37 @@ local function lease_taken(jobs, runs, count_attempt)
   end
   local payloads = call('MGET', unpack(job_names))
   local attempts = call('MGET', unpack(attempt_names))
-  local lease_end = now + lease_ms
-  local lease_head = token .. '|' .. lease_end .. '|'
-  local ttl_ms = lease_ms + margin_ms
-  local scores, counts = {}, {}
+  -- Numbers that are written often are texts: a number is written anew each time.
+  local lease_end, ttl = string.format('%.0f', now + lease_ms), string.format('%.0f', lease_ms + margin_ms)
+  local head = token .. '|' .. lease_end .. '|'
+  local ordinary = count_attempt and not has_aborts
+  local scores, counts, at = {}, {}, #jobs
   for i = 1, n do
-    local id, payload, attempt, owner = ids[i], payloads[i], tonumber(attempts[i] or 0), owners[i]
+    local id, payload, attempt, owner, case = ids[i], payloads[i], tonumber(attempts[i] or 0), owners[i], special[i]
     if not payload and call('EXISTS', RESULT .. id) == 1 then
-      call('ZREM', owner, id)  -- a ghost: it has ended, only its queue entry stayed
-      call('DEL', ATTEMPTS .. id, LEASE .. id)
-      call('ZREM', PROMOTE .. owner, id)
-      settle_ended(owner, id, specs[i])
+      Cases.remove_ghost(owner, id, case)
     else
-      if flags[i] == '' and has_aborts and (tonumber(call('ZSCORE', ABORTS, id) or 0) % 1) > 0 then
-        flags[i] = 'abort'  -- a flow was cancelled: whatever this worker allows
+      local starts, crashes, mark = true, 0, ''
+      if case or not ordinary then
+        starts, crashes, mark = Cases.start(id, case, count_attempt)
       end
-      if flags[i] == '' and count_attempt then
+      if starts then
         attempt = attempt + 1
-        counts[#counts + 1] = ATTEMPTS .. id
-        counts[#counts + 1] = attempt
-        if specs[i] and not is_place_only(specs[i]) then
-          unlock_started(id, specs[i])
-        end
+        local k = #counts
+        counts[k + 1], counts[k + 2] = attempt_names[i], attempt == 1 and '1' or attempt
       end
       -- %.0f: Lua writes numbers of 15 digits and more with an exponent
-      local record = string.format('%s%.0f|%d', lease_head, math.floor(dues[i]), crash_counts[i])
-      call('SET', LEASE .. id, record, 'PX', ttl_ms)
+      local due = due_texts[i] or string.format('%.0f', math.floor(dues[i]))
+      call('SET', lease_names[i] or LEASE .. id, head .. due .. '|' .. crashes, 'PX', ttl)
       local list = scores[owner]
       if not list then
         list = {}
         scores[owner] = list
       end
-      list[#list + 1] = lease_end
-      list[#list + 1] = id
-      local at = #jobs
-      jobs[at + 1], jobs[at + 2], jobs[at + 3] = id, payload, attempt
-      jobs[at + 4] = due_of(dues[i])
-      jobs[at + 5] = mark_of(i)
+      local k = #list
+      list[k + 1], list[k + 2] = lease_end, id
+      jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4], jobs[at + 5] = id, payload, attempt, due_of(dues[i]), mark
+      at = at + 5
       runs[#runs + 1] = owner
     end
   end

@@ -1,9 +1,9 @@
--- Storing jobs: `store` takes one, `write_stored` writes what was put off and wakes workers. Needs _score, _wake, _limits,
--- and two locals: `now`, and `resent`: this call may have been made before.
+-- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off and wakes workers. Needs
+-- _score, _wake, _specs, `Limits` and three locals: `now`, `resent` (this call may have been made before) and `due_queues`.
 
 local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
 local NO_LIMITS = {}
-local additions, due_queues, deferred = {}, {}, {}
+local additions, deferred = {}, {}
 
 -- Whether this very call, sent before, made the job.
 local function made_before(id, nonce)
@@ -187,3 +187,5 @@ local function write_stored()
     announce_deferred(queue, due, now)
   end
 end
+
+return { store = store, extras_of = extras_of, write_stored = write_stored }

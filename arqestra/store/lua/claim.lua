@@ -48,7 +48,11 @@ local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1',
 
 local queues = {}            -- in order: name, quota, most, and what is found out of each
 local queue, extras          -- the name of the one being looked at, and whether it has lanes, specs or promotions
-local ids, dues, crash_counts, flags, owners, specs = {}, {}, {}, {}, {}, {}
+local ids, dues, owners = {}, {}, {}  -- of the jobs that are taken; then, of some of them, ...
+local due_texts, lease_names = {}, {}  -- what the script has come by already
+local special = {}           -- { crashes, flag, spec or false } where they are not 0, '' and false
+local parked = 0             -- entries that left the due ones while these are paged through
+local passed = {}            -- queue -> due entries that were looked at and are still there
 local freed = {}             -- queues in which jobs may start that others kept waiting
 local moves, seen = {}, {}   -- moves: queue -> score, id, score, id, ... of entries that are not taken
 
@@ -61,6 +65,7 @@ local first_id = 13 + 3 * #queues
 
 -- @module Flow _flow
 -- @include _claim_take
+-- @module Cases _claim_cases
 -- @module Lanes _claim_lanes
 -- @include _claim_lease
 
@@ -69,7 +74,9 @@ local function take_jobs(want)
   if not extras then
     return take_due(want)
   end
-  promote(queue, now)
+  if not passed[queue] then  -- once in a claim: it changes the order
+    promote(queue, now)
+  end
   local goal = #ids + want
   if want == 1 and number % 2 == 0 then
     take_due(1)
@@ -79,36 +86,6 @@ local function take_jobs(want)
   end
   if #ids < goal then
     Lanes.take_from_lanes(goal - #ids)
-  end
-end
-
--- Why a job of this claim was taken, as far as that can still be seen.
-local function flag_of(id, crashes)
-  if crashes >= max_crashes then
-    return 'dead'
-  end
-  return aborts and call('ZSCORE', ABORTS, id) and 'abort' or ''
-end
-
--- The jobs of this very claim whose reply was lost; their leases are among the newest.
-local function take_again()
-  local leased = call('ZREVRANGEBYSCORE', queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
-  for i = 1, math.floor(#leased / 2) do
-    leased[i], leased[#leased + 1 - i] = leased[#leased + 1 - i], leased[i]
-  end
-  for first = 1, #leased, 1000 do
-    local names = {}
-    for i = first, math.min(first + 999, #leased) do
-      names[#names + 1] = LEASE .. leased[i]
-    end
-    for i, lease in ipairs(call('MGET', unpack(names))) do
-      if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
-        local due, crashes = string.match(lease, '|(%-?%d+)|(%d+)$')
-        local id = leased[first + i - 1]
-        local flag = flag_of(id, tonumber(crashes))
-        take(id, tonumber(due), tonumber(crashes), flag, flag == '' and extras and call('HGET', SPECS .. queue, id))
-      end
-    end
   end
 end
 
@@ -187,21 +164,6 @@ local function visit_queue(q, want)
   return found
 end
 
-local function visit_given(q)
-  enter(q)
-  local given = {}
-  for i = first_id, #ARGV do
-    given[#given + 1] = ARGV[i]
-  end
-  local leases, packed = leases_of(given, 1, 1), specs_of(given, 1, 1)
-  for i, id in ipairs(given) do
-    local score = tonumber(call('ZSCORE', queue, id) or FAR_FUTURE)
-    if score <= now and #ids < queues[1].most then
-      judge(id, score, leases[i], packed[i])
-    end
-  end
-end
-
 -- What flows have left to do (_flow): every claim does a piece of it.
 local chores_left = false
 if call('EXISTS', CHORES) == 1 then
@@ -223,7 +185,7 @@ local again = false
 if ARGV[11] == '1' then
   for _, q in ipairs(queues) do
     enter(q)
-    take_again()
+    Cases.take_again()
   end
   again = #ids > 0
 end
@@ -233,11 +195,12 @@ if not again then
     call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
     for _, q in ipairs(queues) do
       enter(q)
-      take_aborts()
+      Cases.take_aborts()
     end
   end
   if #ARGV >= first_id then
-    visit_given(queues[1])
+    enter(queues[1])
+    Cases.take_given({ unpack(ARGV, first_id) }, queues[1].most)
   else
     for _, q in ipairs(queues) do
       left = left - visit_queue(q, math.min(q.quota, left))
@@ -263,7 +226,7 @@ local delay
 for _, q in ipairs(queues) do
   enter(q)
   if q.extras and number % CLAIMS_A_SWEEP == 0 then
-    sweep_specs(q.name)
+    Cases.sweep_specs(q.name)
   end
   if q.others > 0 and q.due_count > (#queues == 1 and found or q.taken) then
     wake(q.name, now)

@@ -26,20 +26,47 @@
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])
 local resent = argv[2] == '1'
+local due_queues = {}
 
--- @include _store
+-- @module Storing _store
 
+local now_text = string.format('%.0f', now)  -- a number is written anew each time
 local verdicts, stand_ins = {}, {}
+local plain = {}             -- queue -> score, id, score, id, ...
 for i = 3, #argv, 7 do
-  local queue, id, when, nonce = argv[i], argv[i + 1], argv[i + 2], argv[i + 3]
-  local verdict, stand_in, stand_in_queue =
-    store(queue, id, when, nonce, argv[i + 4], argv[i + 5], extras_of(argv[i + 6]))
-  verdicts[#verdicts + 1] = verdict
-  if stand_in then
-    stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+  local queue, id, when, nonce, extra = argv[i], argv[i + 1], argv[i + 2], argv[i + 3], argv[i + 6]
+  if nonce == '' and when == '' and extra == '' and argv[i + 4] == '0' and not resent then
+    call('SET', JOB .. id, argv[i + 5])
+    local list = plain[queue]
+    if not list then
+      list = {}
+      plain[queue] = list
+    end
+    local n = #list
+    list[n + 1], list[n + 2] = now_text, id
+    verdicts[#verdicts + 1] = '1'
+  else
+    local verdict, stand_in, stand_in_queue =
+      Storing.store(queue, id, when, nonce, argv[i + 4], argv[i + 5], Storing.extras_of(extra))
+    verdicts[#verdicts + 1] = verdict
+    if stand_in then
+      stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+    end
   end
 end
-write_stored()
+for queue, list in pairs(plain) do
+  for first = 1, #list, 1000 do
+    call('ZADD', queue, unpack(list, first, math.min(first + 999, #list)))
+  end
+  due_queues[queue] = true
+end
+if Storing.used then
+  Storing.write_stored()
+else
+  for queue in pairs(due_queues) do
+    wake(queue, now)
+  end
+end
 local verdict_text = table.concat(verdicts)
 if #stand_ins > 0 then
   return { verdict_text, unpack(stand_ins) }

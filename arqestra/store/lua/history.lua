@@ -21,6 +21,7 @@ if ARGV[5] == '1' and call('HGET', FLOW .. flow, 'state') == 'ended' then
   call('UNLINK', FLOW .. flow, NODES .. flow, STATES .. flow, LOG .. flow)
   call('ZREM', ENDED_FLOWS, flow)
   call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0)
+  call('ZADD', FLOWS, reply[1], flow)
   for first = 1, #kept, 1000 do
     call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + 999, #kept)))
   end

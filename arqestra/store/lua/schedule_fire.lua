@@ -28,8 +28,9 @@
 local argv = ARGV
 local now = clock(argv[1])
 local resent = false
+local due_queues = {}
 
--- @include _store
+-- @module Storing _store
 -- @include _schedule
 
 local home = KEYS[1]
@@ -57,7 +58,7 @@ end
 -- What is stored with the job of a tick, decoded; nil if that cannot be done. Lua has no rollback: one schedule that cannot
 -- be fired must not end the script in the middle of the others.
 local function decoded_job(at)
-  local readable, priority, spec, limits, lock = pcall(extras_of, argv[at + 14])
+  local readable, priority, spec, limits, lock = pcall(Storing.extras_of, argv[at + 14])
   if not readable or type(priority) ~= 'number' or type(limits) ~= 'table' or (lock and #lock ~= 5) then
     return nil
   end
@@ -81,7 +82,7 @@ local function start_run(name, due, at, job)
   end
   local slot = next_slot(home, name)
   job.entries[#job.entries + 1] = { 's', name, slot }
-  local verdict, stand_in, stand_in_queue = store(
+  local verdict, stand_in, stand_in_queue = Storing.store(
     argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], job.priority, cmsgpack.pack(job.entries), job.limits,
     job.lock
   )
@@ -163,7 +164,9 @@ end
 for at = 2, #argv, 15 do
   verdicts[#verdicts + 1] = fire(at)
 end
-write_stored()
+if Storing.used then
+  Storing.write_stored()
+end
 if #stand_ins > 0 then
   return { table.concat(verdicts), unpack(stand_ins) }
 end
