@@ -33,7 +33,7 @@ local function lease_taken(jobs, runs, count_attempt)
       end
       -- %.0f: Lua writes numbers of 15 digits and more with an exponent
       local due = due_texts[i] or string.format('%.0f', math.floor(dues[i]))
-      call('SET', lease_names[i] or LEASE .. id, head .. due .. '|' .. crashes, 'PX', ttl)
+      call('PSETEX', lease_names[i] or LEASE .. id, ttl, head .. due .. '|' .. crashes)
       local list = scores[owner]
       if not list then
         list = {}

@@ -1,5 +1,9 @@
 -- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off and wakes workers. Needs
--- _score, _wake, _specs, `Limits` and three locals: `now`, `resent` (this call may have been made before) and `due_queues`.
+-- _wake and three locals: `now`, `resent` (this call may have been made before) and `due_queues`.
+
+-- @include _score
+-- @include _specs
+-- @module Limits _limits
 
 local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
 local NO_LIMITS = {}

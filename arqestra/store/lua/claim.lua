@@ -43,7 +43,7 @@ local now = clock(ARGV[1])
 local worker, number, slots = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local lease_ms, margin_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
 local token = worker .. '.' .. ARGV[3]
-local has_aborts = call('EXISTS', ABORTS) == 1
+local has_aborts             -- whether any job is to be aborted
 local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
 
 local queues = {}            -- in order: name, quota, most, and what is found out of each
@@ -181,6 +181,7 @@ if call('EXISTS', CHORES) == 1 then
   end
 end
 
+has_aborts = call('EXISTS', ABORTS) == 1
 local again = false
 if ARGV[11] == '1' then
   for _, q in ipairs(queues) do
@@ -191,7 +192,7 @@ if ARGV[11] == '1' then
 end
 local left = slots
 if not again then
-  if aborts and call('EXISTS', ABORTS) == 1 then
+  if aborts and has_aborts then
     call('ZREMRANGEBYSCORE', ABORTS, '-inf', now - ABORT_MAX_AGE_MS)
     for _, q in ipairs(queues) do
       enter(q)

@@ -18,10 +18,7 @@
 -- result is not kept leaves no trace, and runs again.
 
 -- @include _clock
--- @include _score
 -- @include _wake
--- @include _specs
--- @module Limits _limits
 
 local argv = ARGV            -- a local is found faster than a global
 local now = clock(argv[1])

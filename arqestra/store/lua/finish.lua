@@ -83,7 +83,7 @@ local function finish_job(id, queue, lease_name, keep_ms, ttl, result)
   if ttl == '0' then
     call('SET', RESULT .. id, result)
   elseif ttl ~= '-1' then
-    call('SET', RESULT .. id, result, 'PX', ttl)
+    call('PSETEX', RESULT .. id, ttl, result)
   end
   local n = #doomed
   doomed[n + 1], doomed[n + 2] = JOB .. id, ATTEMPTS .. id

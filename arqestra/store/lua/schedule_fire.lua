@@ -20,10 +20,7 @@
 -- Repeating the call is harmless: what was fired has changed.
 
 -- @include _clock
--- @include _score
 -- @include _wake
--- @include _specs
--- @module Limits _limits
 
 local argv = ARGV
 local now = clock(argv[1])
