@@ -105,6 +105,8 @@ class Slots:
         if attempt is not None and attempt.leased.token == ending.token:
             del self.leases[ending.id]
             attempt.settled = written
+            if not attempt.calling:
+                attempt.task = None  # whose context knows the attempt: a circle that only the garbage collector would open
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if not written:
