@@ -53,6 +53,7 @@ class PeerResults:
     throughput: list[ThroughputRun] = field(default_factory=list)
     start_latency: Latency | None = None
     result_latency: Latency | None = None
+    ping_latency: Latency | None = None
     rates_per_s: dict[str, list[float]] = field(default_factory=dict)
     enqueue_per_ping: list[float] = field(default_factory=list)
 
@@ -104,7 +105,7 @@ def measure_throughput(server: BenchmarkServer, bench: Bench, concurrency: int, 
 
 
 def measure_latency(server: BenchmarkServer, bench: Bench, command: str, jobs: int, limit_s: float) -> Latency | None:
-    """`latency` or `result-latency` of up to `jobs` jobs, one at a time, with an idle worker."""
+    """`latency`, `result-latency` or `ping-latency` of up to `jobs` jobs, one at a time, with an idle worker."""
     server.flush()
     variables = {"BENCH_RESULT_WAITED": "1"} if command == "result-latency" else {}
     with bench.start("work", LATENCY_CONCURRENCY, NOT_COUNTED, variables=variables) as worker:

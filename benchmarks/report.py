@@ -26,6 +26,11 @@ def print_report(console: Console, results: SessionResults, bars: list[Bar]) -> 
         told = f"other processes kept {statistics.mean(runs):.2f} processors busy meanwhile, at most {max(runs):.2f}"
         console.print(told, style="dim", highlight=False)
     console.print(_latency_table(peers))
+    if (found := results.peers.get(OURS)) and found.ping_latency:
+        told = (
+            f"a PING at the same idle gaps, one round trip with nothing in it: p50 {found.ping_latency.p50_ms:.2f} ms"
+        )
+        console.print(told, style="dim", highlight=False)
     console.print(_enqueue_table(peers))
     console.print(_chord_table(peers))
     console.print(_cost_table(peers))

@@ -165,6 +165,8 @@ class Session:
 
         candidate.results.start_latency = measured("latency")
         candidate.results.result_latency = measured("result-latency")
+        if candidate.facts.key == OURS:
+            candidate.results.ping_latency = measured("ping-latency")
 
     @contextlib.contextmanager
     def _reported(self, what: str) -> Iterator[None]:

@@ -106,7 +106,9 @@ class Slots:
             del self.leases[ending.id]
             attempt.settled = written
             if not attempt.calling:
-                attempt.task = None  # whose context knows the attempt: a circle that only the garbage collector would open
+                attempt.task = (
+                    None  # whose context knows the attempt: a circle that only the garbage collector would open
+                )
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if not written:

@@ -9,6 +9,7 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py sequential N                N no-op jobs, one awaited call after the other
     adapter.py latency N LIMIT_S           N jobs on an idle queue: enqueue to the first line of the job
     adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
+    adapter.py ping-latency N LIMIT_S      N PINGs with the same idle gaps between them (ours only)
     adapter.py against-ping N              N sequential enqueues and N sequential PINGs on the same client, in turns
     adapter.py chord N                     a chord of N no-op jobs and a body, on an idle queue: call to result in hand
     adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the end of all (ours only)
@@ -220,6 +221,17 @@ async def result_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
     return await _sample(peer, once, count, limit_s)
 
 
+async def ping_latencies(peer: Peer, count: int, limit_s: float) -> list[int]:
+    """Nanoseconds of a PING on an idle machine: what one round trip costs here, whatever is in it."""
+
+    async def once() -> int:
+        sent_ns = time.perf_counter_ns()
+        await peer.ping()
+        return time.perf_counter_ns() - sent_ns
+
+    return await _sample(peer, once, count, limit_s)
+
+
 async def _sample(peer: Peer, once: Callable[[], Awaitable[int]], count: int, limit_s: float) -> list[int]:
     gaps = random.Random(7)
     for _ in range(WARM_UP_JOBS):
@@ -253,6 +265,8 @@ async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, 
             return {"samples_ns": await start_latencies(peer, int(arguments[0]), float(arguments[1]))}
         if command == "result-latency":
             return {"samples_ns": await result_latencies(peer, int(arguments[0]), float(arguments[1]))}
+        if command == "ping-latency":
+            return {"samples_ns": await ping_latencies(peer, int(arguments[0]), float(arguments[1]))}
         if command == "enqueue-sleepers":
             await peer.enqueue_sleepers(int(arguments[0]), float(arguments[1]))
             return {"jobs": int(arguments[0])}
