@@ -1,12 +1,12 @@
 """The Lua scripts, read from `lua/` with their includes and the key preamble.
 
-A line `-- @include name` is replaced by the file of that name; `-- @module Name file` by a table `Name` of what the file
-returns, which is run only when something is first taken from that table. Scripts are sent by their SHA1, and in full
-only when the server does not know them (after `SCRIPT FLUSH`, a restart or a failover).
+A line `-- @include name` is replaced by the file of that name; `-- @module Name file` by a table `Name` of what the
+file returns, which is run only when something is first taken from that table. Scripts are sent by their SHA1, and in
+full only when the server does not know them (after `SCRIPT FLUSH`, a restart or a failover).
 
-What a call of a script costs before it does anything is the functions that it makes: Lua looks for each local that these
-use by walking through all that are in use. Hence the modules; and hence the function around the whole, for what stands
-outside of it, the prefixes, is found at once. Before that, 110 of the 200 us of a small claim were spent so.
+What a call of a script costs before it does anything is the functions that it makes: Lua looks for each local that
+these use by walking through all that are in use. Hence the modules; and hence the function around the whole, for what
+stands outside of it, the prefixes, is found at once. Before that, 110 of the 200 us of a small claim were spent so.
 """
 
 import hashlib

@@ -105,10 +105,9 @@ class Slots:
         if attempt is not None and attempt.leased.token == ending.token:
             del self.leases[ending.id]
             attempt.settled = written
-            if not attempt.calling:
-                attempt.task = (
-                    None  # whose context knows the attempt: a circle that only the garbage collector would open
-                )
+            if not attempt.calling:  # a stuck one is still to be found by its task
+                # The task's context knows the attempt: a circle that only the garbage collector would open.
+                attempt.task = None
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if not written:

@@ -1,5 +1,7 @@
-"""What jobs leave behind is freed at once: a circle of references would be left to the garbage collector, which then costs a
-busy worker more than all of its bookkeeping."""
+"""What jobs leave behind is freed at once.
+
+A circle of references would be left to the garbage collector, which then costs a busy worker more than its bookkeeping.
+"""
 
 import gc
 from collections.abc import Awaitable, Callable, Iterator
