@@ -119,3 +119,13 @@ async def test_a_purge_removes_all_but_what_runs(scene: Scene) -> None:
     for job in running:
         assert await worker.finish(job, ttl_ms=-1)
     assert await scene.keys() == set()
+
+
+async def test_an_id_that_two_queues_have_is_taken_once(scene: Scene) -> None:
+    await scene.enqueue("a", "b", queue="q1")
+    await scene.stock_enqueue("a", queue="q2")  # stock arq, after the payload of the first had expired
+    await scene.enqueue("c", queue="q2")
+
+    claimed = await scene.worker().claim(10, shares=strict("q1", "q2", slots=10))
+
+    assert [(job.queue, job.id) for job in claimed.jobs] == [("q1", "a"), ("q1", "b"), ("q2", "c")]

@@ -51,6 +51,9 @@ local function take_due(want)
       else
         n = n + 1
         ids[n], dues[n], owners[n], due_texts[n], lease_names[n] = id, score, queue, due, names[i]
+        if several then
+          seen[id] = true  -- another queue may have an entry of this id
+        end
       end
     end
     passed[queue] = first + entries - (parked - parked_before)

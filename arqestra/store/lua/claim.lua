@@ -61,7 +61,7 @@ for i = 1, tonumber(ARGV[12]) do
   queues[i] = { name = ARGV[at], quota = tonumber(ARGV[at + 1]), most = tonumber(ARGV[at + 2]), taken = 0 }
   queues[i].cap = queues[i].most
 end
-local first_id = 13 + 3 * #queues
+local first_id, several = 13 + 3 * #queues, #queues > 1
 
 -- @module Flow _flow
 -- @include _claim_take

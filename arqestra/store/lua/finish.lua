@@ -142,7 +142,7 @@ for first = 1, #doomed, 900 do
   call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
 end
 if #ended > 0 then
-  if call('EXISTS', FLOWS) == 1 then  -- a workflow that runs is in there
+  if call('EXISTS', FLOWS, ENDED_FLOWS) > 0 then  -- each workflow of which something is kept is in one of these
     Cases.end_workflows()
   end
   local channels = {}

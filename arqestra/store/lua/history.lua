@@ -11,7 +11,7 @@ local flow, first, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local reply = { clock(ARGV[1]), call('LLEN', LOG .. flow), {}, {} }
 if ARGV[5] == '1' and call('HGET', FLOW .. flow, 'state') == 'ended' then
   -- Of an earlier life of this id. Numbers go on, so that steps of that life which still run are none of this one.
-  local ended, nodes = unpack(call('HMGET', FLOW .. flow, 'ended', 'nodes'))
+  local ended, nodes, keep_ms = unpack(call('HMGET', FLOW .. flow, 'ended', 'nodes', 'keep'))
   local kept = {}
   for _, event in ipairs(call('LRANGE', LOG .. flow, 0, -1)) do
     if tonumber(string.match(event, '^g %d+ (%d+)') or 0) > tonumber(ended) then
@@ -20,7 +20,7 @@ if ARGV[5] == '1' and call('HGET', FLOW .. flow, 'state') == 'ended' then
   end
   call('UNLINK', FLOW .. flow, NODES .. flow, STATES .. flow, LOG .. flow)
   call('ZREM', ENDED_FLOWS, flow)
-  call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0)
+  call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0, 'keep', keep_ms)  -- it may end before it writes that itself
   call('ZADD', FLOWS, reply[1], flow)
   for first = 1, #kept, 1000 do
     call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + 999, #kept)))
