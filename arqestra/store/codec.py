@@ -24,7 +24,7 @@ __all__ = (
 
 _SPAN_MS = 10**13
 _WAITING_SCORE = 8639999999999000  # and above: it waits for its turn, or is a workflow that waits for news
-CHUNK = 500  # jobs a script call: bounds its time
+CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
 
 
 _encoder = msgspec.msgpack.Encoder()
