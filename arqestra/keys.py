@@ -1,10 +1,9 @@
 """Every key and channel of Redis, from one namespace object.
 
 arq's names keep arq's meaning, so that stock arq and arqestra read each other's data. Ours are all under `arqestra:`.
-The prefixes are handed to the Lua scripts as a generated preamble (`Keys.lua()`), so that no script spells a key.
+The Lua scripts use names for the prefixes (`Keys.lua()`), so that no script spells a key.
 """
 
-from collections.abc import Container
 from dataclasses import dataclass
 
 from arq import constants
@@ -245,12 +244,9 @@ class Keys:
         """What people did by the dashboard, the latest first."""
         return f"{self.ours}audit"
 
-    def lua(self, used: Container[str]) -> str:
-        """The preamble of a script: the function that calls Redis, and the prefixes, as Lua locals.
-
-        :param used: words of the script: Lua has room for 200 locals, so it gets the names that it uses
-        """
-        names = {
+    def lua(self) -> dict[str, str]:
+        """What the Lua scripts call the keys and the prefixes of keys and channels."""
+        return {
             "JOB": self.job_prefix,
             "LEASE": self.lease_prefix,
             "ATTEMPTS": self.attempts_prefix,
@@ -299,5 +295,3 @@ class Keys:
             "JOB_LOG": self.job_log(""),
             "EVENT_CHANNEL": self.events,
         }
-        prefixes = (f"local {name} = '{prefix}'\n" for name, prefix in names.items() if name in used)
-        return "local call = redis.call\n" + "".join(prefixes)
