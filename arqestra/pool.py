@@ -413,7 +413,10 @@ def _call_of(spec: Any) -> Call[Any]:
             f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {_types_of(spec)}"
         )
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
-    if isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping):
+    plain = (
+        type(args) in (tuple, list) and type(kwargs) is dict
+    )  # the check of a protocol costs as much as all the rest
+    if not plain and (isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping)):
         raise ArgumentsError(
             f"enqueue_many: expected (function, list of arguments, dict of keywords), got {_types_of(spec)}"
         )

@@ -212,7 +212,7 @@ local function start(id, case, count_attempt)
   if crashes == 0 and flag == '' and not spec then
     return starts, 0, ''
   end
-  return starts, crashes, crashes .. ' ' .. flag .. ' ' .. (spec or '')
+  return starts, crashes, (crashes == 0 and '0' or crashes) .. ' ' .. flag .. ' ' .. (spec or '')
 end
 
 return {

@@ -24,7 +24,7 @@ local function write_view(flow, view, now, due_queues)
   view.may_have_ended = nil
   if may_have_ended and view.kind == 'g' then
     local left = call('HGET', FLOW .. flow, 'left')
-    if left == '0' and view.state == 'running' and state_of(flow, tonumber(view.output)) then
+    if left == '0' and view.state == 'running' and state_of(flow, view.output) then
       end_flow(flow, now, due_queues)
     end
   end

@@ -12,7 +12,7 @@ function view_of(flow)
     local kind, state, output, cancelled, ids =
       unpack(call('HMGET', FLOW .. flow, 'kind', 'state', 'output', 'cancelled', 'ids'))
     view = kind and {
-      kind = kind, state = state, output = output, cancelled = cancelled, chosen_ids = ids,
+      kind = kind, state = state, output = tonumber(output), cancelled = cancelled, chosen_ids = ids,
       listened_to = call('PUBSUB', 'NUMSUB', FLOW_NEWS .. flow)[2] > 0,
       states = {}, changed = {}, counts = {}, joins = {}, headers = {}, news = {},
     }
@@ -40,7 +40,7 @@ function set_state(flow, number, state)
   local changed = view.changed
   changed[#changed + 1] = number
   changed[#changed + 1] = state
-  if view.output == tostring(number) and state ~= 'q' then
+  if view.output == number and state ~= 'q' then
     view.has_output, view.may_have_ended = true, true
   end
 end
@@ -84,15 +84,14 @@ local function tell(flow, number, state)
   end
 end
 
-local function append(lists, key, ...)
+local function append(lists, key, first, second)
   local list = lists[key]
   if not list then
     list = {}
     lists[key] = list
   end
-  for _, value in ipairs({ ... }) do
-    list[#list + 1] = value
-  end
+  local n = #list
+  list[n + 1], list[n + 2] = first, second
 end
 
 -- Make a job of a node, due at once or when its `when` says.
