@@ -415,7 +415,7 @@ def _call_of(spec: Any) -> Call[Any]:
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
     plain = (
         type(args) in (tuple, list) and type(kwargs) is dict
-    )  # the check of a protocol costs as much as all the rest
+    )  # checking a protocol costs as much as all else
     if not plain and (isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping)):
         raise ArgumentsError(
             f"enqueue_many: expected (function, list of arguments, dict of keywords), got {_types_of(spec)}"
