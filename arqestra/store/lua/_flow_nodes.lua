@@ -38,8 +38,8 @@ function set_state(flow, number, state)
   local view = view_of(flow)
   view.states[number] = state
   local changed = view.changed
-  changed[#changed + 1] = number
-  changed[#changed + 1] = state
+  local n = #changed
+  changed[n + 1], changed[n + 2] = number, state
   if view.output == number and state ~= 'q' then
     view.has_output, view.may_have_ended = true, true
   end
@@ -62,9 +62,16 @@ local function count(flow, field, by)
   counts[field] = (counts[field] or 0) + by
 end
 
+local known_headers = {}     -- text -> header: the nodes of a group have the same
+
 function decoded(record)
   local header_end = 4 + tonumber(string.sub(record, 1, 4))
-  local header = cmsgpack.unpack(string.sub(record, 5, header_end))
+  local text = string.sub(record, 5, header_end)
+  local header = known_headers[text]
+  if not header then
+    header = cmsgpack.unpack(text)
+    known_headers[text] = header
+  end
   local spec_end = header_end + 5 + tonumber(string.sub(record, header_end + 1, header_end + 5))
   return {
     kind = header[1], runs = header[2], on_failure = header[3], queue = header[4], priority = header[5],
