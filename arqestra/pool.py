@@ -413,9 +413,8 @@ def _call_of(spec: Any) -> Call[Any]:
             f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {_types_of(spec)}"
         )
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
-    plain = (
-        type(args) in (tuple, list) and type(kwargs) is dict
-    )  # checking a protocol costs as much as all else
+    # Asked first, for it is nearly always so: `isinstance` of an abstract class costs as much as all else here.
+    plain = type(args) in (tuple, list) and type(kwargs) is dict
     if not plain and (isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping)):
         raise ArgumentsError(
             f"enqueue_many: expected (function, list of arguments, dict of keywords), got {_types_of(spec)}"

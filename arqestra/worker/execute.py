@@ -40,7 +40,7 @@ __all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "pr
 logger = logging.getLogger("arq.worker")
 
 ENDS: dict[State, EndingKind] = {State.ABORTED: "abort", State.EXPIRED: "expire"}
-EARLY = 1000  # crashes of a job that was acknowledged early are more than this: `store/lua/finish.lua`
+EARLY = 1000  # crashes of a job that was acknowledged early are more than this: `store/lua/_finish_cases.lua`
 
 
 async def execute(worker: "Worker", attempt: Attempt) -> None:

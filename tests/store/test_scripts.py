@@ -17,23 +17,9 @@ LUA = files("arqestra.store").joinpath("lua")
 SCRIPTS = sorted(
     name.removesuffix(".lua") for name in (file.name for file in LUA.iterdir()) if re.fullmatch(r"[a-z]\w*\.lua", name)
 )
-GLOBALS = {
-    *("ARGV", "KEYS", "cmsgpack", "redis"),
-    *(
-        "ipairs",
-        "math",
-        "next",
-        "pairs",
-        "pcall",
-        "setmetatable",
-        "string",
-        "table",
-        "tonumber",
-        "tostring",
-        "type",
-        "unpack",
-    ),
-}
+OF_REDIS = "ARGV KEYS cmsgpack redis"
+OF_LUA = "ipairs math next pairs pcall setmetatable string table tonumber tostring type unpack"
+GLOBALS = {*OF_REDIS.split(), *OF_LUA.split()}
 _PART = re.compile(r"^-- @(?:include|module \w+) (\w+)$", re.MULTILINE)
 _MODULE = re.compile(r"^-- @module (\w+) (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")

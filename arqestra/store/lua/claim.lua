@@ -48,9 +48,9 @@ local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1',
 
 local queues = {}            -- in order: name, quota, most, and what is found out of each
 local queue, extras          -- the name of the one being looked at, and whether it has lanes, specs or promotions
-local ids, dues, owners = {}, {}, {}  -- of the jobs that are taken; then, of some of them, ...
-local due_texts, lease_names = {}, {}  -- what the script has come by already
-local special = {}           -- { crashes, flag, spec or false } where they are not 0, '' and false
+local ids, dues, owners = {}, {}, {}  -- of each job that is taken: its id, its score, its queue
+local due_texts, lease_names = {}, {}  -- of most of them: the score and the name of the lease as texts, not made again
+local special = {}           -- of a few: { crashes, flag, spec or false } where these are not 0, '' and false
 local parked = 0             -- entries that left the due ones while these are paged through
 local passed = {}            -- queue -> due entries that were looked at and are still there
 local freed = {}             -- queues in which jobs may start that others kept waiting

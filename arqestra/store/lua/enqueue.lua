@@ -20,7 +20,7 @@
 -- @include _clock
 -- @include _wake
 
-local argv = ARGV            -- a local is found faster than a global
+local argv = ARGV            -- a local is found faster
 local now = clock(argv[1])
 local resent = argv[2] == '1'
 local due_queues = {}

@@ -32,7 +32,7 @@
 -- @module Limits _limits
 -- @module Flow _flow
 
-local argv = ARGV            -- a local is found faster than a global
+local argv = ARGV            -- a local is found faster
 local now = clock(argv[1])
 local count = (#argv - 2) / 8
 local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
