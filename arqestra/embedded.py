@@ -56,7 +56,7 @@ _PORT_TAKEN = "Address already in use"
 # The wheel's server is built with libc's malloc, where one long block, as each reply of a script is, makes it tidy up
 # all the short ones that Lua has just freed: 20% of the server's time under load, which a server with jemalloc does
 # not spend. With room in the thread's cache the short ones never get there.
-_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=20000"}
+_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=20000:glibc.malloc.hugetlb=1"}
 
 # Runs in the child before it becomes the server: argv is the expected parent, then the server's command line.
 # A parent that died before prctl took effect sends no signal any more, hence the second look.

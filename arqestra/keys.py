@@ -44,6 +44,10 @@ class Keys:
         """Workers with free slots that wait to be woken: worker id -> since when (ms)."""
         return f"{self.ours}waiting:{queue}"
 
+    def offer(self, worker_id: str) -> str:
+        """A worker without jobs offers to be sent one, or was sent one: `store/lua/_deliver.lua` explains it."""
+        return f"{self.ours}offer:{worker_id}"
+
     def worker_channel(self, worker_id: str) -> str:
         """Channel on which one worker is woken and told of aborts."""
         return f"{self.ours}worker:{worker_id}"
@@ -253,6 +257,7 @@ class Keys:
             "RESULT": self.result_prefix,
             "ABORTS": self.aborts,
             "WAITING": self.waiting(""),
+            "OFFER": self.offer(""),
             "WORKER": self.worker_channel(""),
             "DONE": self.done_channel(""),
             "FLOW": self.flow(""),

@@ -8,12 +8,13 @@ import msgspec
 
 from ..limits import Entry, encode_spec
 from ..unique import Lock
-from .records import Claimed, ClaimRequest, Ending, LeasedJob, NewJob, StandIn, Verdict
+from .records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, NewJob, StandIn, Verdict
 
 __all__ = (
     "CHUNK",
     "claim_args",
     "claimed",
+    "delivered",
     "due_ms_of",
     "encode_extra",
     "enqueued",
@@ -82,6 +83,8 @@ def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, 
         "1" if request.holds_suspect else "0",
         request.max_crashes,
         "1" if resent else "0",
+        request.taken,
+        request.offer_ms,
         *_shares(request),
         *request.only,
     )
@@ -118,6 +121,16 @@ def claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
         for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
     ]
     return Claimed(jobs, queued, next_due_in_ms, shared == b"1")
+
+
+def delivered(worker_id: str, message: bytes) -> Delivery:
+    """The job in a message `job claim now length-of-queue length-of-id ...`, which `lua/_deliver.lua` sends."""
+    _, number, now, queue_length, id_length, rest = message.split(b" ", 5)
+    id_at = int(queue_length)
+    payload_at = id_at + int(id_length)
+    queue, job_id, payload = rest[:id_at].decode(), rest[id_at:payload_at].decode(), rest[payload_at:]
+    token = f"{worker_id}.{int(number)}"
+    return Delivery(int(number), LeasedJob(queue, token, int(now), job_id, payload, 1, int(now), *_UNMARKED))
 
 
 def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:

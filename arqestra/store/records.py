@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 __all__ = (
     "ClaimRequest",
     "Claimed",
+    "Delivery",
     "Ending",
     "EndingKind",
     "HeldLease",
@@ -71,6 +72,9 @@ class ClaimRequest(NamedTuple):
     :ivar holds_suspect: the worker runs a job already that has ended several workers
     :ivar only: claim just these ids, if they are due
     :ivar shares: of several queues, the most urgent first; () for all slots to the one queue
+    :ivar taken: number of the claim on whose offer the worker took in a job last; 0 for none
+    :ivar offer_ms: how long the worker, which holds no job, offers to be sent the next one if this claim finds none; 0:
+        it makes no offer
     """
 
     queue: str
@@ -85,6 +89,8 @@ class ClaimRequest(NamedTuple):
     max_crashes: int = 3
     only: tuple[str, ...] = ()
     shares: tuple[QueueShare, ...] = ()
+    taken: int = 0
+    offer_ms: int = 0
 
     @property
     def token(self) -> str:
@@ -113,6 +119,16 @@ class LeasedJob(NamedTuple):
     crashes: int
     flag: str
     spec: bytes = b""
+
+
+class Delivery(NamedTuple):
+    """A job that came with a wake-up.
+
+    :ivar number: of the claim on whose offer it was sent
+    """
+
+    number: int
+    job: LeasedJob
 
 
 class Claimed(NamedTuple):

@@ -152,9 +152,12 @@ class Store:
         reply = await with_retries(lambda _: self._run(self._call("abort", queue, job_id)))
         return cast(Literal["running", "queued", "ended", "missing"], reply[0].decode())
 
-    async def leave(self, queue: str, worker_id: str) -> None:
-        """This worker waits no longer for jobs of the queue."""
-        await self._run(self._call("leave", queue, worker_id))
+    async def leave(self, queue: str, worker_id: str, taken: int = 0) -> None:
+        """This worker waits no longer for jobs of the queue.
+
+        :param taken: number of the claim on whose offer it took in a job last
+        """
+        await self._run(self._call("leave", queue, worker_id, taken))
 
     async def delete(
         self, job_id: str, queue: str, *, ended: bool = False

@@ -30,6 +30,7 @@ class ClaimSettings:
     wait: bool
     aborts: bool
     max_crashes: int
+    offer_ms: int = 0  # how long an offer to be sent a job stands; 0: none is made
     shares: QueueShares | None = None  # of several queues
 
 
@@ -39,10 +40,15 @@ class ClaimPolicy:
     :param settings: of every claim
     :param free_slots: how many jobs could start now
     :param holds_suspect: whether a job runs here that has ended several workers
+    :param holds_none: whether no job is here
     """
 
     def __init__(
-        self, settings: ClaimSettings, free_slots: Callable[[], int], holds_suspect: Callable[[], bool]
+        self,
+        settings: ClaimSettings,
+        free_slots: Callable[[], int],
+        holds_suspect: Callable[[], bool],
+        holds_none: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings = settings
         self.active = False
@@ -50,7 +56,10 @@ class ClaimPolicy:
         self.quiet = False
         self._free_slots = free_slots
         self._holds_suspect = holds_suspect
+        self._holds_none = holds_none
         self._number = 0
+        self._offer = 0  # number of the claim on whose offer a job may still come
+        self.taken = 0  # number of the one on whose offer a job was taken in last
         self._may_be_due = False  # claim as soon as there is a slot
         self._look_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
 
@@ -74,7 +83,10 @@ class ClaimPolicy:
     def request(self, slots: int, only: tuple[str, ...] = ()) -> ClaimRequest:
         """A claim for that many slots, of given ids only if there are some."""
         settings = self.settings
+        wait = settings.wait and self.active
+        offers = wait and slots > 0 and not only and self._holds_none()
         self._number += 1
+        self._offer = self._number if offers else 0  # what comes on an earlier offer, this claim puts back
         return ClaimRequest(
             settings.queue,
             settings.worker_id,
@@ -82,13 +94,27 @@ class ClaimPolicy:
             slots,
             settings.lease_ms,
             settings.margin_ms,
-            settings.wait and self.active,
+            wait,
             settings.aborts,
             self._holds_suspect(),
             settings.max_crashes,
             only,
             () if settings.shares is None or only else settings.shares.shares(slots),
+            self.taken,
+            settings.offer_ms if offers else 0,
         )
+
+    def again(self, request: ClaimRequest) -> ClaimRequest:
+        """The same claim to be sent again, because its reply was lost; nothing is taken in on its offer any more."""
+        self._offer = 0
+        return request._replace(taken=self.taken, offer_ms=0)
+
+    def takes(self, number: int) -> bool:
+        """A job came on the offer of that claim: whether it is to be run. If not, the next claim puts it back."""
+        if number != self._offer or not self.active or self.quiet or self._free_slots() == 0:
+            return False
+        self._offer, self.taken = 0, number
+        return True
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
         """Take in the reply; returns the ms after which to look again, or None to wait for a wake-up or the poll."""

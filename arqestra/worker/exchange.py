@@ -16,7 +16,7 @@ from collections.abc import Callable
 from redis.exceptions import ResponseError
 
 from ..store.link import RETRYABLE
-from ..store.records import Claimed, ClaimRequest, Ending, LeasedJob
+from ..store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob
 from ..store.store import CHUNK, CHUNK_BYTES, KEEP_DEAD_MS, Store
 from .claim import ClaimPolicy
 
@@ -82,6 +82,12 @@ class Exchange:
         """Jobs may be due: claim."""
         self._claims.look()
         self.wake()
+
+    def take_in(self, delivery: Delivery) -> None:
+        """A wake-up came with a job: start it, and claim for the other slots."""
+        if self._claims.takes(delivery.number):
+            self._context.run(self._start, delivery.job)
+        self.look()
 
     def wake(self) -> None:
         """Start a round trip unless one is under way; that one is followed by the next by itself."""
@@ -199,6 +205,8 @@ class Exchange:
                 pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
                 failures += 1
                 self.errors += 1
+                if request is not None:
+                    request = self._claims.again(request)
                 if failures in (2, 30):
                     logger.warning("Redis does not answer, trying again: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(pause_s)

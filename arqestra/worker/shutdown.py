@@ -115,7 +115,7 @@ class StoppableWorker(WorkerAttributes):
         with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
             async with asyncio.timeout(LEAVE_WAIT_S):
                 for queue in self.queues:
-                    await self.store.leave(queue, self.worker_id)
+                    await self.store.leave(queue, self.worker_id, self._claims.taken)
 
     @property
     def draining(self) -> bool:

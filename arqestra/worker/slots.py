@@ -48,6 +48,10 @@ class Slots:
         """A job runs here that has ended several workers."""
         return self._suspects > 0
 
+    def holds_none(self) -> bool:
+        """No job is here, not even a workflow that waits."""
+        return not self.running and not self.resident
+
     def running_of(self, queue: str) -> int:
         """How many jobs of a queue occupy slots."""
         return sum(attempt.leased.queue == queue for attempt in self.running.values())

@@ -22,6 +22,7 @@ from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
 from ..settings import WorkerKeywords, WorkerOptions
 from ..signature import CHUNK_FUNCTION
+from ..store.codec import delivered
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
 from ..store.records import LeasedJob
@@ -50,6 +51,7 @@ logger = logging.getLogger("arq.worker")
 
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 HOUSEKEEPING_LIMIT_S = 10.0
+OFFER_POLLS, OFFER_MARGIN_MS = 2, 1000  # an offer outlives the next poll, which renews it
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 
 
@@ -244,9 +246,10 @@ class Worker(StoppableWorker):
             not self.burst,
             self.allow_abort_jobs,
             self.options.max_crashes,
+            int(min(self.poll_delay_s, MOST_POLL_S) * OFFER_POLLS * 1000) + OFFER_MARGIN_MS,
             self._queue_shares(),
         )
-        self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect)
+        self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect, self.slots.holds_none)
         keep_dead_ms = to_ms(self.options.keep_dead)
         self.exchange = Exchange(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
 
@@ -353,7 +356,9 @@ class Worker(StoppableWorker):
 
     def _on_message(self, data: bytes | None) -> None:
         """A message on this worker's channel; None when the subscription has become active."""
-        if data is None or data == b"wake":
+        if data is not None and data.startswith(b"job "):
+            self.exchange.take_in(delivered(self.worker_id, data))
+        elif data is None or data == b"wake":
             self.exchange.look()
             if data is None:
                 self.workflows.look()

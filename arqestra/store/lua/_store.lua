@@ -1,5 +1,6 @@
--- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off and wakes workers. Needs
--- _wake and three locals: `now`, `resent` (this call may have been made before) and `due_queues`.
+-- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off; waking workers for
+-- `due_queues` is left to the script. Needs _wake and three locals: `now`, `resent` (this call may have been made before)
+-- and `due_queues`.
 
 -- @include _score
 -- @include _specs
@@ -183,9 +184,6 @@ end
 local function write_stored()
   for queue in pairs(additions) do
     flush(queue)
-  end
-  for queue in pairs(due_queues) do
-    wake(queue, now)
   end
   for queue, due in pairs(deferred) do
     announce_deferred(queue, due, now)

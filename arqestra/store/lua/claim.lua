@@ -6,7 +6,9 @@
 --       7: '1' register as waiting when slots stay free 8: '1' take jobs that are to be aborted, beyond the slots
 --       9: '1' the worker holds a suspect already      10: crashes after which a job is dead
 --      11: '1' this claim may have been made before and its reply was lost
---      12: number of queues; then for each: queue, its share of the slots, the most that it may take
+--      12: number of the claim on whose offer the worker took in a job last, or 0 (_deliver)
+--      13: ms that an offer to be sent the next job stands, if this claim finds none; 0: the worker makes none
+--      14: number of queues; then for each: queue, its share of the slots, the most that it may take
 --          then ids, to claim just these if they are due
 -- RETURNS  { jobs in the queues, ms until the next becomes due or -1, '1' if the claim was cut to a fair share, now,
 --            '' or of several queues { for each '1' if more may be due, place of a queue, jobs of it, ... },
@@ -26,6 +28,7 @@
 -- @include _score
 -- @include _wake
 -- @include _specs
+-- @include _offer
 -- @module Limits _limits
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
@@ -56,12 +59,12 @@ local passed = {}            -- queue -> due entries that were looked at and are
 local freed = {}             -- queues in which jobs may start that others kept waiting
 local moves, seen = {}, {}   -- moves: queue -> score, id, score, id, ... of entries that are not taken
 
-for i = 1, tonumber(ARGV[12]) do
-  local at = 10 + 3 * i
+for i = 1, tonumber(ARGV[14]) do
+  local at = 12 + 3 * i
   queues[i] = { name = ARGV[at], quota = tonumber(ARGV[at + 1]), most = tonumber(ARGV[at + 2]), taken = 0 }
   queues[i].cap = queues[i].most
 end
-local first_id, several = 13 + 3 * #queues, #queues > 1
+local first_id, several = 15 + 3 * #queues, #queues > 1
 
 -- @module Flow _flow
 -- @include _claim_take
@@ -89,6 +92,8 @@ local function take_jobs(want)
   end
 end
 
+local registered = false     -- as waiting for one of the queues
+
 -- The worker's place among those that wait for a queue; returns the ms until the next job becomes due if it is the lookout.
 local function settle_waiting(q, free)
   if not wait then
@@ -107,6 +112,7 @@ local function settle_waiting(q, free)
   end
   call('ZADD', waiting, 'NX', now, worker)
   call('PEXPIRE', waiting, WAITING_TTL_MS)
+  registered = true
   for _ = 1, 10 do
     local lookout = call('ZRANGE', waiting, 0, 0)[1]
     if lookout == worker then
@@ -162,6 +168,14 @@ local function visit_queue(q, want)
   q.taken = q.taken + found
   q.more = found >= want
   return found
+end
+
+local offer = wait and call('GETDEL', OFFER .. worker)
+if offer and is_unheeded(offer, ARGV[12]) then
+  local back = take_back(worker, offer)
+  if back and slots == 0 then
+    freed[back] = true
+  end
 end
 
 -- What flows have left to do (_flow): every claim does a piece of it.
@@ -240,6 +254,9 @@ for _, q in ipairs(queues) do
   end
   local due_in = settle_waiting(q, slots > found and not q.shared and q.taken < q.cap)
   delay = due_in and math.min(due_in, delay or due_in) or delay
+end
+if registered and found == 0 and ARGV[13] ~= '0' then
+  call('PSETEX', OFFER .. worker, ARGV[13], ARGV[3] .. '|' .. ARGV[5] .. '|' .. ARGV[6])
 end
 jobs[2] = chores_left and 0 or math.min(delay or -1, 2147483647)
 for name in pairs(freed) do

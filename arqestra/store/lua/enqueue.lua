@@ -11,7 +11,7 @@
 --                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
 --          where there is a '2', a list of that string, and id and queue of each of those other jobs
--- EVENTS   wakes one waiting worker for each queue that got a due job
+-- EVENTS   wakes one waiting worker for each queue that got a due job; the first of these jobs may go along (_deliver)
 --
 -- Repeating the call is harmless: payload and result of a job with a chosen id contain the nonce of the call that made it,
 -- and a generated id that has a payload or a result was accepted before. Only a job that ended in the meantime and whose
@@ -25,10 +25,13 @@ local now = clock(argv[1])
 local resent = argv[2] == '1'
 local due_queues = {}
 
--- @module Storing _store
-
 local now_text = string.format('%.0f', now)  -- a number is written anew each time
+
+-- @module Storing _store
+-- @module Delivery _deliver
+
 local verdicts, stand_ins = {}, {}
+local firsts = {}            -- queue -> place of the first job that is due and has nothing special
 local plain = {}             -- queue -> score, id, score, id, ...
 for i = 3, #argv, 7 do
   local queue, id, when, nonce, extra = argv[i], argv[i + 1], argv[i + 2], argv[i + 3], argv[i + 6]
@@ -38,6 +41,7 @@ for i = 3, #argv, 7 do
     if not list then
       list = {}
       plain[queue] = list
+      firsts[queue] = firsts[queue] or i
     end
     local n = #list
     list[n + 1], list[n + 2] = now_text, id
@@ -46,6 +50,9 @@ for i = 3, #argv, 7 do
     local verdict, stand_in, stand_in_queue =
       Storing.store(queue, id, when, nonce, argv[i + 4], argv[i + 5], Storing.extras_of(extra))
     verdicts[#verdicts + 1] = verdict
+    if verdict == '1' and when == '' and extra == '' and argv[i + 4] == '0' and not resent then
+      firsts[queue] = firsts[queue] or i
+    end
     if stand_in then
       stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
     end
@@ -59,9 +66,13 @@ for queue, list in pairs(plain) do
 end
 if Storing.used then
   Storing.write_stored()
-else
-  for queue in pairs(due_queues) do
+end
+for queue in pairs(due_queues) do
+  local first = firsts[queue]
+  if not first then
     wake(queue, now)
+  elseif call('EXISTS', WAITING .. queue) == 1 then
+    Delivery.wake_with(queue, argv[first + 1], argv[first + 5])
   end
 end
 local verdict_text = table.concat(verdicts)

@@ -1,15 +1,21 @@
 -- A worker waits no longer: no wake-up is to be spent on it.
 --
 -- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: worker id
+-- ARGV  1: time in ms or ''   2: worker id   3: number of the claim on whose offer it took in a job last, or 0
 -- RETURNS  1 if it was registered, else 0
 -- EVENTS   the next in line becomes the lookout; or, if jobs are due, is woken: the worker that leaves may have been
 --          woken for them, and has not heard or not heeded it
 
 -- @include _clock
 -- @include _wake
+-- @include _offer
 
 local queue, now = KEYS[1], clock(ARGV[1])
+local offer = call('GETDEL', OFFER .. ARGV[2])
+local back = offer and is_unheeded(offer, ARGV[3]) and take_back(ARGV[2], offer)
+if back then
+  wake(back, now)
+end
 call('ZREM', RESTING .. queue, ARGV[2])
 local removed = call('ZREM', WAITING .. queue, ARGV[2])
 if call('EXISTS', WAITING .. queue) == 1 then

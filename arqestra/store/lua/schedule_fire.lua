@@ -163,6 +163,9 @@ for at = 2, #argv, 15 do
 end
 if Storing.used then
   Storing.write_stored()
+  for queue in pairs(due_queues) do
+    wake(queue, now)
+  end
 end
 if #stand_ins > 0 then
   return { table.concat(verdicts), unpack(stand_ins) }
