@@ -23,6 +23,7 @@ __all__ = (
     "Payload",
     "decode_payload",
     "decode_result",
+    "decode_value",
     "encode_payload",
     "encode_result",
     "job_def",
@@ -168,6 +169,19 @@ def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str |
             job_id=d.get("id", "<unknown>"),
         )
         return result, d.get("tb")
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | None]:
+    """Of a result nothing but whether it is a success, the value or what failed, and the traceback of the worker.
+
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        success = d["s"]
+        return success, d["r"] if success else _revived(d["r"]), d.get("tb")
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
 

@@ -8,7 +8,7 @@ from arq.worker import JobExecutionFailed
 from ..errors import ArqestraError, FlowCancelled, RemoteTraceback, UpstreamFailed
 from ..serializers import Serializer
 from ..store.flows import FlowStore, Value
-from ..wire import decode_result
+from ..wire import decode_result, decode_value
 
 __all__ = ("FlowGone", "FlowValues", "error_of")
 
@@ -98,10 +98,10 @@ class FlowValues:
         return self._decoded(number, value.result)
 
     def _decoded(self, number: int, data: bytes) -> Any:
-        info, remote_traceback = decode_result(self._serializer, data)
-        if info.success:
-            return self._rebuild(number, info.result)
-        error = info.result if isinstance(info.result, BaseException) else JobExecutionFailed(str(info.result))
+        success, value, remote_traceback = decode_value(self._serializer, data)
+        if success:
+            return self._rebuild(number, value)
+        error = value if isinstance(value, BaseException) else JobExecutionFailed(str(value))
         if remote_traceback and error.__cause__ is None:
             error.__cause__ = RemoteTraceback(remote_traceback)
         return error

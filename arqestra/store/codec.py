@@ -105,6 +105,8 @@ _UNMARKED = (0, "", b"")
 
 def _mark(mark: bytes) -> tuple[int, str, bytes]:
     """Crashes, flag and spec of a job that has some."""
+    if mark.startswith(b"0  "):  # a spec alone, nearly always
+        return 0, "", mark[3:]
     crashes, flag, spec = mark.split(b" ", 2)
     return int(crashes), flag.decode(), spec
 

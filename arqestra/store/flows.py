@@ -203,9 +203,13 @@ class FlowStore:
             reply = await self._call("flow_values", flow_id, *numbers[first : first + VALUES_A_CALL])
             if reply[0] == b"0":
                 return None
-            for state, held, job_id in zip(*[iter(reply[1:])] * 3, strict=True):
-                parents = None if job_id else tuple(msgspec.msgpack.decode(held))
-                found.append(Value(state.decode(), parents, held if job_id else None, job_id.decode()))
+            fields = iter(reply[1:])
+            for number, state, held, what in zip(numbers[first : first + VALUES_A_CALL], *[fields] * 3, strict=True):
+                if what == b"join":
+                    found.append(Value(state.decode(), tuple(msgspec.msgpack.decode(held)), None, ""))
+                else:
+                    job_id = what[3:].decode() if what else node_id(flow_id, number)
+                    found.append(Value(state.decode(), None, held, job_id))
         return found
 
     # -- workflows ------------------------------------------------------------------------------------------------

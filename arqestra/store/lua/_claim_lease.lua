@@ -18,13 +18,17 @@ local function lease_taken(jobs, runs, count_attempt)
   local ordinary = count_attempt and not has_aborts
   local scores, counts, at = {}, {}, #jobs
   for i = 1, n do
-    local id, payload, attempt, owner, case = ids[i], payloads[i], tonumber(attempts[i] or 0), owners[i], special[i]
+    local id, payload, attempt, owner = ids[i], payloads[i], tonumber(attempts[i] or 0), owners[i]
+    local place = places[i]
+    local case = special[i] or (place and not (ordinary and payload) and { 0, '', place })
     if not payload and call('EXISTS', RESULT .. id) == 1 then
       Cases.remove_ghost(owner, id, case)
     else
       local starts, crashes, mark = true, 0, ''
       if case or not ordinary then
         starts, crashes, mark = Cases.start(id, case, count_attempt)
+      elseif place then
+        mark = '0  ' .. place
       end
       if starts then
         attempt = attempt + 1

@@ -45,11 +45,13 @@ local function take_due(want)
       end
       local id, due = page[2 * i - 1], page[2 * i]
       local score = tonumber(due)
-      if leases[i] or packed[i] or score % 1 ~= 0 or score == STOCK_ABORT_SCORE or seen[id] then
-        Cases.judge(id, score, leases[i], packed[i])
+      local spec = packed[i]
+      if leases[i] or score % 1 ~= 0 or score == STOCK_ABORT_SCORE or seen[id] or (spec and not is_place_only(spec)) then
+        Cases.judge(id, score, leases[i], spec)
         n = #ids
       else
         n = n + 1
+        places[n] = spec
         ids[n], dues[n], owners[n], due_texts[n], lease_names[n] = id, score, queue, due, names[i]
         if several then
           seen[id] = true  -- another queue may have an entry of this id

@@ -149,6 +149,36 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   return spec
 end
 
+-- The job has ended, as a node of a flow or not.
+local function end_job(at, kind, lease_name, flow, number, only_child, is_output)
+  local id, queue, keep_ms, ttl, value = argv[at], argv[at + 1], argv[at + 4], argv[at + 5], argv[at + 6]
+  local view = flow and Flow.view_of(flow)
+  if view and view.state == 'running' then
+    finish_job(id, queue, lease_name, keep_ms, value == '' and '-1' or '0', value)
+    return finish_node(flow, number, kind, ttl, only_child, is_output)
+  end
+  if view then  -- the workflow has ended without it: its result is kept as any job's
+    Flow.set_state(flow, number, LETTERS[kind])
+  end
+  finish_job(id, queue, lease_name, keep_ms, ttl, value)
+  if argv[at + 7] ~= '' then
+    keep_history(id, ttl)
+  end
+end
+
+-- A job of the first queue has ended that never failed and is a node of a flow, and nothing else is special: nearly all
+-- that have a spec.
+local function end_member(at, packed, lease_name)
+  local list = spec_removals[argv[4]]
+  if not list then
+    list = {}
+    spec_removals[argv[4]] = list
+  end
+  list[#list + 1] = argv[at]
+  local _, flow, number, only_child, is_output = unpack(cmsgpack.unpack(packed)[1])
+  return end_job(at, argv[at + 3], lease_name, flow, number, only_child ~= -1 and only_child or nil, is_output == 1)
+end
+
 -- What became of the job at this place of the arguments.
 local function settle(at, lease, lease_name, has_specs)
   local id, queue, token, kind, error = argv[at], argv[at + 1], argv[at + 2], argv[at + 3], argv[at + 7]
@@ -174,31 +204,19 @@ local function settle(at, lease, lease_name, has_specs)
       flow, number, only_child, is_output = place_in_flow(spec)
     end
   end
-  local keep_ms, ttl, value = argv[at + 4], argv[at + 5], argv[at + 6]
+  local value = argv[at + 6]
   if kind == 'early' then
     acknowledge_early(id, lease)
   elseif LETTERS[kind] then
     if kind == 'dead' then
       bury(id, queue, value)
     end
-    local view = flow and Flow.view_of(flow)
-    if view and view.state == 'running' then
-      finish_job(id, queue, lease_name, keep_ms, value == '' and '-1' or '0', value)
-      finish_node(flow, number, kind, ttl, only_child, is_output)
-    else
-      if view then  -- the workflow has ended without it: its result is kept as any job's
-        Flow.set_state(flow, number, LETTERS[kind])
-      end
-      finish_job(id, queue, lease_name, keep_ms, ttl, value)
-      if error ~= '' then
-        keep_history(id, ttl)
-      end
-    end
+    end_job(at, kind, lease_name, flow, number, only_child, is_output)
   elseif kind == 'again' then
     begin_anew(id, value)
     put_back(id, queue, kind, '0', lease, '')
   else
-    put_back(id, queue, kind, keep_ms, lease, kind == 'limit' and '' or value)
+    put_back(id, queue, kind, argv[at + 4], lease, kind == 'limit' and '' or value)
   end
 end
 
@@ -217,4 +235,4 @@ local function end_workflows()
   end
 end
 
-return { settle = settle, end_workflows = end_workflows }
+return { settle = settle, end_member = end_member, end_workflows = end_workflows }

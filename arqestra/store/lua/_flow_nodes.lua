@@ -57,8 +57,8 @@ local function node_id(flow, number)
   return chosen or flow .. SEPARATOR .. number
 end
 
-local function count(flow, field, by)
-  local counts = view_of(flow).counts
+local function count(view, field, by)
+  local counts = view.counts
   counts[field] = (counts[field] or 0) + by
 end
 
@@ -133,7 +133,7 @@ function release(flow, number, node, now, due_queues)
     released.deferred = released.deferred or {}
     released.deferred[queue] = math.min(due, released.deferred[queue] or due)
   end
-  count(flow, 'q', 1)
+  count(view_of(flow), 'q', 1)
   tell(flow, number, 'q')
 end
 
@@ -179,34 +179,6 @@ function end_flow(flow, now, due_queues)
   tell(flow, 0, 'ended')
 end
 
--- A node has ended: write it down, and settle what hangs on it.
---
--- only_child: 0 it has none, a number the only one, nil if that is not known
-function end_node(flow, number, state, now, due_queues, only_child)
-  local view = view_of(flow)
-  local before = view and view.states[number]
-  if not view or (before and before ~= 'q') then
-    return  -- forgotten, or it has ended in this very script
-  end
-  set_state(flow, number, state)
-  tell(flow, number, state)
-  if view.kind == 'w' then
-    if view.state == 'ended' then
-      return  -- what a workflow left behind
-    end
-    call('RPUSH', LOG .. flow, 's ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. state)
-    return notify(flow, now, due_queues)
-  end
-  if view.chosen_ids then
-    call('DEL', RESERVED .. node_id(flow, number))
-  end
-  if only_child ~= 0 then
-    agenda[#agenda + 1] = { 'e', number, 0, flow, only_child }
-  end
-  count(flow, string.sub(state, 1, 1), 1)
-  count(flow, 'left', -1)
-end
-
 -- A join has ended; it is no job and is counted nowhere.
 local function end_join(flow, number, state)
   set_state(flow, number, state)
@@ -244,6 +216,44 @@ local function settle(flow, parent, state, child, record, now, due_queues)
   else
     release(flow, child, node, now, due_queues)
   end
+end
+
+-- If the only child is a join, that a parent of it has ended is told it at once; else it is a matter for the agenda.
+local function count_down(view, flow, parent, state, child, now, due_queues)
+  local node = view.headers[child] or node_of(flow, child)
+  view.headers[child] = node
+  if node and node.kind == 'join' then
+    settle(flow, parent, state, child, nil, now, due_queues)
+    return true
+  end
+end
+
+-- A node has ended: write it down, and settle what hangs on it.
+--
+-- only_child: 0 it has none, a number the only one, nil if that is not known
+function end_node(flow, number, state, now, due_queues, only_child)
+  local view = view_of(flow)
+  local before = view and view.states[number]
+  if not view or (before and before ~= 'q') then
+    return  -- forgotten, or it has ended in this very script
+  end
+  set_state(flow, number, state)
+  tell(flow, number, state)
+  if view.kind == 'w' then
+    if view.state == 'ended' then
+      return  -- what a workflow left behind
+    end
+    call('RPUSH', LOG .. flow, 's ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. state)
+    return notify(flow, now, due_queues)
+  end
+  if view.chosen_ids then
+    call('DEL', RESERVED .. node_id(flow, number))
+  end
+  if only_child ~= 0 and not (only_child and count_down(view, flow, number, state, only_child, now, due_queues)) then
+    agenda[#agenda + 1] = { 'e', number, 0, flow, only_child }
+  end
+  count(view, string.sub(state, 1, 1), 1)
+  count(view, 'left', -1)
 end
 
 local function settle_piece(number, piece, flow, only_child, now, due_queues)

@@ -184,10 +184,10 @@ local function reset_pass(round, piece, flow)
       if node.kind == 'join' then
         call('HSET', PENDING .. flow, number, parents)
       else
-        count(flow, letter, -1)
+        count(view_of(flow), letter, -1)
         if letter == 'f' or letter == 'a' or letter == 'x' or letter == 'c' then
           local id = node_id(flow, number)
-          count(flow, 'q', -1)
+          count(view_of(flow), 'q', -1)
           call('DEL', RESULT .. id, ERRORS .. id)
           call('ZREM', DEAD .. node.queue, id)
           call('HDEL', DEAD_RESULTS .. node.queue, id)

@@ -22,10 +22,15 @@ local function limits_of(spec)
   return limits
 end
 
--- Whether a packed spec has nothing but the job's place in a flow or a schedule: { { 'n', ... } } or { { 's', ... } }.
+-- Whether a packed spec has nothing but the job's place in a flow: { { 'n', ... } }.
+local function is_node_only(packed)
+  return string.sub(packed, 4, 4) == 'n' and string.sub(packed, 1, 1) == '\145'
+end
+
+-- The same, or nothing but its place in a schedule: { { 's', ... } }.
 local function is_place_only(packed)
   local kind = string.sub(packed, 4, 4)
-  return string.sub(packed, 1, 1) == '\145' and (kind == 'n' or kind == 's')
+  return (kind == 'n' or kind == 's') and string.sub(packed, 1, 1) == '\145'
 end
 
 -- Which node of which flow a job is, by its spec: flow, number, its only child (0: it has none) if it has no more than

@@ -54,6 +54,7 @@ local queue, extras          -- the name of the one being looked at, and whether
 local ids, dues, owners = {}, {}, {}  -- of each job that is taken: its id, its score, its queue
 local due_texts, lease_names = {}, {}  -- of most of them: the score and the name of the lease as texts, not made again
 local special = {}           -- of a few: { crashes, flag, spec or false } where these are not 0, '' and false
+local places = {}            -- of jobs of flows and schedules of which nothing else is special: the spec
 local parked = 0             -- entries that left the due ones while these are paged through
 local passed = {}            -- queue -> due entries that were looked at and are still there
 local freed = {}             -- queues in which jobs may start that others kept waiting

@@ -121,8 +121,11 @@ for i = 1, count do
   else
     verdicts[i] = '1'
     local has_specs = not without_specs[queue] and has_extras(queue)
-    if LETTERS[kind] and kind ~= 'dead' and argv[at + 7] == '' and not has_specs then
+    local ends = LETTERS[kind] and kind ~= 'dead' and argv[at + 7] == ''
+    if ends and (not has_specs or (queue == argv[4] and not specs[id])) then
       finish_job(id, queue, lease_names[i], argv[at + 4], argv[at + 5], argv[at + 6])
+    elseif ends and queue == argv[4] and is_node_only(specs[id]) then
+      Cases.end_member(at, specs[id], lease_names[i])
     else
       Cases.settle(at, lease, lease_names[i], has_specs)
     end

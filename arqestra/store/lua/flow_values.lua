@@ -2,8 +2,9 @@
 --
 -- KEYS  1: the flow's record
 -- ARGV  1: time in ms or ''   2: flow   3...: numbers, at most 500
--- RETURNS  { '1' or '0' if there is no such flow, then for each: state or '', what it holds, its job id }
+-- RETURNS  { '1' or '0' if there is no such flow, then for each: state or '', what it holds, what it is }
 --          what it holds: of a join the list of its parents as it was stored, else the result or false
+--          what it is: 'join' | '' a job | 'id ' and the id that was chosen for it
 
 local flow = ARGV[2]
 local kind, chosen_ids = unpack(call('HMGET', FLOW .. flow, 'kind', 'ids'))
@@ -12,20 +13,21 @@ if not kind then
 end
 local numbers, parents, ids, results = {}, {}, {}, {}
 for i = 3, #ARGV do
-  numbers[i - 2], parents[i - 2], ids[i - 2] = ARGV[i], ARGV[i] .. 'p', ARGV[i] .. 'i'
+  numbers[i - 2], parents[i - 2] = ARGV[i], ARGV[i] .. 'p'
+  ids[i - 2] = chosen_ids and ARGV[i] .. 'i'
 end
 local states = call('HMGET', STATES .. flow, unpack(numbers))
 local held = call('HMGET', NODES .. flow, unpack(parents))
 local chosen = chosen_ids and call('HMGET', NODES .. flow, unpack(ids)) or {}
+local head = RESULT .. flow .. '~'
 for i, number in ipairs(numbers) do
-  ids[i] = chosen[i] or flow .. '~' .. number
-  results[i] = RESULT .. ids[i]
+  results[i] = chosen[i] and RESULT .. chosen[i] or head .. number
 end
 results = call('MGET', unpack(results))
 local reply = { '1' }
 for i = 1, #numbers do
-  reply[#reply + 1] = states[i] or ''
-  reply[#reply + 1] = held[i] or results[i]
-  reply[#reply + 1] = held[i] and '' or ids[i]
+  local at = 3 * i
+  reply[at - 1], reply[at] = states[i] or '', held[i] or results[i]
+  reply[at + 1] = held[i] and 'join' or chosen[i] and 'id ' .. chosen[i] or ''
 end
 return reply
