@@ -11,6 +11,7 @@ __all__ = (
     "HeldLease",
     "LeasedJob",
     "NewJob",
+    "Offer",
     "QueueShare",
     "Renewal",
     "Sighting",
@@ -72,7 +73,7 @@ class ClaimRequest(NamedTuple):
     :ivar holds_suspect: the worker runs a job already that has ended several workers
     :ivar only: claim just these ids, if they are due
     :ivar shares: of several queues, the most urgent first; () for all slots to the one queue
-    :ivar taken: number of the claim on whose offer the worker took in a job last; 0 for none
+    :ivar taken: number of the offer on which the worker took in a job last; 0 for none
     :ivar offer_ms: how long the worker, which holds no job, offers to be sent the next one if this claim finds none; 0:
         it makes no offer
     """
@@ -121,10 +122,25 @@ class LeasedJob(NamedTuple):
     spec: bytes = b""
 
 
+class Offer(NamedTuple):
+    """A worker that waits and has ended its last job offers to be sent the next one.
+
+    :ivar number: as of a claim: the lease will carry the token `<worker id>.<number>`
+    :ivar stands_ms: how long the offer stands
+    """
+
+    queue: str
+    worker_id: str
+    number: int
+    lease_ms: int
+    margin_ms: int
+    stands_ms: int
+
+
 class Delivery(NamedTuple):
     """A job that came with a wake-up.
 
-    :ivar number: of the claim on whose offer it was sent
+    :ivar number: of the offer on which it was sent
     """
 
     number: int

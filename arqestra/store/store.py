@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from ..keys import Keys
 from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
 from .link import Links, ScriptCall, with_retries
-from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Renewal, Sighting, Verdict
+from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Offer, Renewal, Sighting, Verdict
 from .scripts import script
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 
@@ -37,7 +37,7 @@ class Store:
         self.statistics = StatisticsWriter(self.call, self.keys)
         self.enqueued = EnqueueCounts(self.statistics)
         names = (
-            *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
+            *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave", "offer"),
             *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
             *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
             *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
@@ -113,12 +113,14 @@ class Store:
         endings: Sequence[Ending],
         request: ClaimRequest | None,
         *,
+        offer: Offer | None = None,
         resent: bool = False,
         keep_dead_ms: int = KEEP_DEAD_MS,
     ) -> tuple[list[bool], Claimed | None]:
         """Finish and claim in one round trip: what ended makes room for what is claimed.
 
         :param endings: at most `CHUNK`
+        :param offer: after them, of a worker that does not claim now
         :param resent: the same call was sent before and its reply was lost
         :param keep_dead_ms: how long the dead set keeps a job
         :returns: for each ending whether it was written (False: the lease was lost), and the claim
@@ -128,6 +130,8 @@ class Store:
             calls.append(self._call("finish", endings[0].queue, keep_dead_ms, *flat_endings(endings)))
         if request is not None:
             calls.append(self._call("claim", request.queue, *claim_args(request, resent)))
+        if offer is not None:
+            calls.append(self._call("offer", offer.queue, *offer[1:]))
         if not calls:
             return [], None
         replies = await self._run(*calls)
@@ -155,7 +159,7 @@ class Store:
     async def leave(self, queue: str, worker_id: str, taken: int = 0) -> None:
         """This worker waits no longer for jobs of the queue.
 
-        :param taken: number of the claim on whose offer it took in a job last
+        :param taken: number of the offer on which it took in a job last
         """
         await self._run(self._call("leave", queue, worker_id, taken))
 

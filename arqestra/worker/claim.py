@@ -3,12 +3,19 @@
 A claim is worth a round trip when something says that jobs may be due: this worker was woken, a timer for the next due
 job ran out, the safety-net poll came round, or the last claim found as many jobs as it had slots. Otherwise the worker
 has registered as waiting, and the next enqueue wakes it.
+
+A worker without jobs makes an offer with its claim, or when its last job ends: the enqueue that wakes it may send the
+job along, leased under the number of the offer (`store/lua/_deliver.lua`). An offer is good for one job, until the next
+claim is sent: that one puts back what was sent and has not been taken in. As nothing can have been sent before the
+offer was made, half a lease after that there is half a lease left, by any clock; what comes later (this process was
+stopped meanwhile) may be another's by now.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..store.records import Claimed, ClaimRequest
+from ..store.records import Claimed, ClaimRequest, Offer
 from ..store.store import CHUNK
 from .shares import QueueShares
 
@@ -58,8 +65,9 @@ class ClaimPolicy:
         self._holds_suspect = holds_suspect
         self._holds_none = holds_none
         self._number = 0
-        self._offer = 0  # number of the claim on whose offer a job may still come
-        self.taken = 0  # number of the one on whose offer a job was taken in last
+        self._offer = 0  # number of the offer on which a job may still come
+        self._offered_at = 0.0
+        self.taken = 0  # number of the offer on which a job was taken in last
         self._may_be_due = False  # claim as soon as there is a slot
         self._look_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
 
@@ -86,7 +94,8 @@ class ClaimPolicy:
         wait = settings.wait and self.active
         offers = wait and slots > 0 and not only and self._holds_none()
         self._number += 1
-        self._offer = self._number if offers else 0  # what comes on an earlier offer, this claim puts back
+        self._offer = self._number if offers else 0
+        self._offered_at = time.monotonic()
         return ClaimRequest(
             settings.queue,
             settings.worker_id,
@@ -104,14 +113,33 @@ class ClaimPolicy:
             settings.offer_ms if offers else 0,
         )
 
+    def next_offer(self) -> Offer | None:
+        """The offer to make now that a job has ended, if that was the last one and none stands."""
+        settings = self.settings
+        if self._offer or not settings.offer_ms or not settings.wait or not self.active or self.quiet:
+            return None
+        if not self._holds_none() or self._free_slots() == 0:
+            return None
+        self._number += 1
+        self._offer, self._offered_at = self._number, time.monotonic()
+        lease_ms, margin_ms = settings.lease_ms, settings.margin_ms
+        return Offer(settings.queue, settings.worker_id, self._number, lease_ms, margin_ms, settings.offer_ms)
+
     def again(self, request: ClaimRequest) -> ClaimRequest:
-        """The same claim to be sent again, because its reply was lost; nothing is taken in on its offer any more."""
+        """The same claim to be sent again, because its reply was lost; nothing is taken in on its offer any more.
+
+        One on whose offer a job was taken in has brought no others. That job must not come once more: a new number.
+        """
         self._offer = 0
+        if request.number == self.taken:
+            self._number += 1
+            request = request._replace(number=self._number)
         return request._replace(taken=self.taken, offer_ms=0)
 
     def takes(self, number: int) -> bool:
-        """A job came on the offer of that claim: whether it is to be run. If not, the next claim puts it back."""
-        if number != self._offer or not self.active or self.quiet or self._free_slots() == 0:
+        """A job came on the offer of that number: whether it is to be run. If not, the next claim puts it back."""
+        in_time = time.monotonic() - self._offered_at < self.settings.lease_ms / 2000
+        if number != self._offer or not in_time or not self.active or self.quiet or self._free_slots() == 0:
             return False
         self._offer, self.taken = 0, number
         return True

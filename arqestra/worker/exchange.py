@@ -16,7 +16,7 @@ from collections.abc import Callable
 from redis.exceptions import ResponseError
 
 from ..store.link import RETRYABLE
-from ..store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob
+from ..store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, Offer
 from ..store.store import CHUNK, CHUNK_BYTES, KEEP_DEAD_MS, Store
 from .claim import ClaimPolicy
 
@@ -122,9 +122,10 @@ class Exchange:
             if not endings and request is None:
                 self.became_idle.set()
                 return
+            offer = self._claims.next_offer() if request is None else None
             self._under_way = endings
             try:
-                await self._turn(endings, request)
+                await self._turn(endings, request, offer)
             except Exception:
                 logger.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
                 self._endings[:0] = endings
@@ -144,10 +145,10 @@ class Exchange:
         del self._endings[:count]
         return endings
 
-    async def _turn(self, endings: list[Ending], request: ClaimRequest | None) -> None:
+    async def _turn(self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None) -> None:
         self._told_due = False
         try:
-            written, claimed = await self._send(endings, request)
+            written, claimed = await self._send(endings, request, offer)
         except ResponseError:
             logger.exception("Redis refused a turn of %d outcomes", len(endings))
             await self._send_singly(endings)
@@ -195,12 +196,16 @@ class Exchange:
             self._look_again_in(delay_ms)
         self._told_due = True
 
-    async def _send(self, endings: list[Ending], request: ClaimRequest | None) -> tuple[list[bool], Claimed | None]:
+    async def _send(
+        self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None = None
+    ) -> tuple[list[bool], Claimed | None]:
         """One round trip, repeated until Redis answers."""
         failures = 0
         while True:
             try:
-                reply = await self._store.turn(endings, request, resent=failures > 0, keep_dead_ms=self._keep_dead_ms)
+                reply = await self._store.turn(
+                    endings, request, offer=offer, resent=failures > 0, keep_dead_ms=self._keep_dead_ms
+                )
             except RETRYABLE as error:
                 pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
                 failures += 1

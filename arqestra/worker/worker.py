@@ -51,7 +51,7 @@ logger = logging.getLogger("arq.worker")
 
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 HOUSEKEEPING_LIMIT_S = 10.0
-OFFER_POLLS, OFFER_MARGIN_MS = 2, 1000  # an offer outlives the next poll, which renews it
+OFFER_MARGIN_MS = 1000
 MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 
 
@@ -246,12 +246,16 @@ class Worker(StoppableWorker):
             not self.burst,
             self.allow_abort_jobs,
             self.options.max_crashes,
-            int(min(self.poll_delay_s, MOST_POLL_S) * OFFER_POLLS * 1000) + OFFER_MARGIN_MS,
+            self._offer_ms(),
             self._queue_shares(),
         )
         self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect, self.slots.holds_none)
         keep_dead_ms = to_ms(self.options.keep_dead)
         self.exchange = Exchange(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
+
+    def _offer_ms(self) -> int:
+        """How long an offer stands: until after the next poll, which renews it; but then its lease is to be whole."""
+        return min(int(self.poll_delay_s * 1000) * 2 + OFFER_MARGIN_MS, self.options.lease_ms // 4)
 
     def _queue_shares(self) -> QueueShares | None:
         caps = self.options.queue_slots or {}

@@ -47,11 +47,16 @@ class Ground:
         self.run(close())
         self._runner.close()
 
-    def heard(self) -> list[str]:
-        """Workers that were woken since the last time."""
+    def heard(self) -> list[tuple[str, str]]:
+        """Workers and messages since the last time, but for those to a lookout."""
         heard = self.run(self._ear.heard())
         prefix = KEYS.worker_channel("")
-        return [channel.removeprefix(prefix) for channel, words in heard.items() for word in words if word == "wake"]
+        return [
+            (channel.removeprefix(prefix), word)
+            for channel, words in heard.items()
+            for word in words
+            if word.startswith(("wake", "job "))
+        ]
 
     def keys(self) -> dict[str, object]:
         """All that Redis holds, in the form of `Model.as_redis`."""
@@ -80,5 +85,5 @@ def _plain(name: str, reply: Any) -> object:
         return {member.decode(): int(score) for member, score in reply}
     if isinstance(reply, dict):
         return {field.decode(): value for field, value in reply.items()}
-    is_text = name.startswith((KEYS.lease_prefix, KEYS.attempts_prefix))
+    is_text = name.startswith((KEYS.lease_prefix, KEYS.attempts_prefix, KEYS.offer("")))
     return reply.decode() if is_text else reply

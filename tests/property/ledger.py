@@ -52,6 +52,13 @@ class Ledger:
             if job not in self.handed_out:
                 self.handed_out.append(job)
 
+    def taken_back(self, job_id: str) -> None:
+        """It was sent to a worker that has not taken it in."""
+        life = self.lives[job_id]
+        life.started -= 1
+        life.holder, life.crashes = None, 0
+        self.handed_out = [job for job in self.handed_out if job.id != job_id]
+
     def renewed(self, now: int, job_id: str) -> None:
         life = self.lives[job_id]
         assert life.holder is not None

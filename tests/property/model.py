@@ -35,6 +35,14 @@ class ExpectedClaim(NamedTuple):
     shared: bool
 
 
+class Sent(NamedTuple):
+    """A job that went to a worker with its wake-up."""
+
+    worker: str
+    number: int
+    id: str
+
+
 @dataclass
 class Model:
     """One queue, as dictionaries. Each method is one script; `now` is the time that it is given."""
@@ -49,11 +57,15 @@ class Model:
     dead_results: dict[str, bytes] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     woken: list[str] = field(default_factory=list)
+    offers: dict[str, str] = field(default_factory=dict)
+    sent: list[Sent] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)
 
     # -- enqueue --------------------------------------------------------------------------------------------------
 
     def enqueue(self, now: int, jobs: Sequence[NewJob], *, resent: bool = False) -> list[bool]:
         verdicts, due = [], False
+        first: str | None = None  # that is due, and has nothing special
         for job in jobs:
             if job.nonce and (job.id in self.payloads or job.id in self.results or job.id in self.leases):
                 stored = self.payloads.get(job.id, b"") + self.results.get(job.id, b"")
@@ -63,8 +75,10 @@ class Model:
             else:
                 verdicts.append(True)
                 due |= self._store(now, job)
+                if first is None and job.when == DUE_AT_ONCE and not job.attempts and not resent:
+                    first = job.id
         if due:
-            self.wake()
+            self.wake(now, first)
         return verdicts
 
     def _store(self, now: int, job: NewJob) -> bool:
@@ -89,6 +103,8 @@ class Model:
 
     def claim(self, now: int, request: ClaimRequest, *, resent: bool) -> ExpectedClaim:
         """What is expected, and the waiting set after it. `lease` writes the leases, one for each job handed out."""
+        if request.wait:
+            self._take_back(request.worker_id, request.taken)
         others = set(self.waiting) - {request.worker_id} if request.wait else set()
         due_count = sum(score <= now for score in self.queue.values()) if others else 0
         fair = math.ceil(due_count / (len(others) + 1))
@@ -118,9 +134,23 @@ class Model:
             self.wake()
         if request.wait and request.slots > found and not shared:
             self.waiting.setdefault(request.worker_id, now)
+            if found == 0 and request.offer_ms:
+                self.offers[request.worker_id] = f"{request.number}|{request.lease_ms}|{request.margin_ms}"
         elif request.wait:
             self.waiting.pop(request.worker_id, None)
         return expected
+
+    def _take_back(self, worker: str, taken: int) -> bool:
+        """Whether a worker was sent a job and has not taken it in: it is as if it had stayed in the queue."""
+        number, _, rest = self.offers.pop(worker, "").partition(" ")
+        job_id = rest.rpartition(QUEUE)[2]
+        lease = self.leases.get(job_id)
+        if not rest or int(number) == taken or not isinstance(lease, Lease) or lease.token != f"{worker}.{number}":
+            return False
+        del self.leases[job_id], self.attempts[job_id]
+        self.queue[job_id] = lease.due_ms
+        self.taken_back.append(job_id)
+        return True
 
     def _held_under(self, now: int, request: ClaimRequest) -> list[Taken]:
         """The jobs of this very claim, still held."""
@@ -291,18 +321,30 @@ class Model:
         self.wake()
         return "queued"
 
-    def leave(self, worker: str, now: int) -> None:
+    def leave(self, worker: str, taken: int, now: int) -> None:
         """A worker waits no longer; it may have been woken for what is due, so another one is."""
+        if self._take_back(worker, taken):
+            self.wake()
         self.waiting.pop(worker, None)
         if any(score <= now for score in self.queue.values()):
             self.wake()
 
-    def wake(self) -> None:
-        """The longest waiting worker, and no other."""
-        if self.waiting:
-            worker = min(self.waiting, key=lambda worker: (self.waiting[worker], worker))
-            del self.waiting[worker]
+    def wake(self, now: int = 0, first: str | None = None) -> None:
+        """The longest waiting worker, and no other. If it made an offer it is sent the first job, if that is next."""
+        if not self.waiting:
+            return
+        worker = min(self.waiting, key=lambda worker: (self.waiting[worker], worker))
+        del self.waiting[worker]
+        number, _, terms = self.offers.get(worker, "").partition("|")
+        if first is None or not terms or self._in_order()[0][0] != first:
             self.woken.append(worker)
+            return
+        end_ms = now + int(terms.partition("|")[0])
+        self.leases[first] = Lease(f"{worker}.{number}", end_ms, now, 0)
+        self.attempts[first] = 1
+        self.queue[first] = end_ms
+        self.offers[worker] = f"{number} {len(QUEUE)} {QUEUE}{first}"
+        self.sent.append(Sent(worker, int(number), first))
 
     # -- as Redis holds it ----------------------------------------------------------------------------------------
 
@@ -322,5 +364,6 @@ class Model:
             **{KEYS.lease(job_id): record for job_id, record in records.items()},
             **{KEYS.attempts(job_id): str(number) for job_id, number in self.attempts.items()},
             **{KEYS.result(job_id): result for job_id, result in self.results.items()},
+            **{KEYS.offer(worker): offer for worker, offer in self.offers.items()},
         }
         return {key: value for key, value in single.items() if value != {}}

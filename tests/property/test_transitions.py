@@ -23,11 +23,12 @@ from hypothesis.stateful import (
 )
 
 from arqestra.embedded import EmbeddedRedis
+from arqestra.store.codec import delivered
 from arqestra.store.records import ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
 from tests.property.ground import Ground
 from tests.property.ledger import Ledger
-from tests.property.model import STOCK_ABORT_SCORE, STOCK_RECORD, Model
-from tests.store.scene import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Kind, Lease
+from tests.property.model import STOCK_ABORT_SCORE, STOCK_RECORD, Model, Sent
+from tests.store.scene import KEYS, LEASE_MS, MARGIN_MS, OFFER_MS, QUEUE, Kind, Lease
 
 WORKERS = ("w1", "w2", "w3")
 CHOSEN = ("c1", "c2", "c3")
@@ -68,6 +69,7 @@ class Transitions(RuleBasedStateMachine):
         self.requests: dict[str, ClaimRequest] = {}
         self.numbers = 0
         self.sent: list[NewJob] = []
+        self.taken: dict[str, int] = {}
 
     # -- producers ------------------------------------------------------------------------------------------------
 
@@ -89,6 +91,18 @@ class Transitions(RuleBasedStateMachine):
         for job in self.sent:
             if job.id not in before and self.model.payloads.get(job.id) == job.payload:
                 self.ledger.accepted(job.id, job.attempts)
+        self._hear()
+
+    def _hear(self) -> None:
+        """What the workers were told: a wake-up, or a job. Whether they take it in is decided at their next claim."""
+        heard, woken, sent = self.ground.heard(), self.model.woken, self.model.sent
+        self.model.woken, self.model.sent = [], []
+        assert sorted(worker for worker, word in heard if word == "wake") == sorted(woken)
+        deliveries = [(worker, delivered(worker, word.encode())) for worker, word in heard if word != "wake"]
+        assert [Sent(worker, delivery.number, delivery.job.id) for worker, delivery in deliveries] == sent
+        for _, delivery in deliveries:
+            assert delivery.job.payload == self.model.payloads[delivery.job.id]
+            self.ledger.claimed(self.clock(), [delivery.job], again=False, resent=False)
 
     def _enqueue_again(self) -> None:
         """A job that left no trace since would be accepted anew: that is left out."""
@@ -139,13 +153,35 @@ class Transitions(RuleBasedStateMachine):
         wait=st.booleans(),
         aborts=st.booleans(),
         holds_suspect=st.sampled_from((False, False, True)),
+        heeds=st.booleans(),
+        offers=st.sampled_from((True, True, False)),
     )
-    def claim(self, worker: str, slots: int, wait: bool, aborts: bool, holds_suspect: bool) -> None:
+    def claim(
+        self, worker: str, slots: int, wait: bool, aborts: bool, holds_suspect: bool, heeds: bool, offers: bool
+    ) -> None:
+        self._heed(worker, heeds)
         self.numbers += 1
         self.requests[worker] = ClaimRequest(
-            QUEUE, worker, self.numbers, slots, LEASE_MS, MARGIN_MS, wait, aborts, holds_suspect, MAX_CRASHES
+            *(QUEUE, worker, self.numbers, slots, LEASE_MS, MARGIN_MS, wait, aborts, holds_suspect, MAX_CRASHES),
+            taken=self.taken.get(worker, 0),
+            offer_ms=OFFER_MS if offers else 0,
         )
         self._claim(self.requests[worker], resent=False)
+
+    @rule(worker=st.sampled_from(WORKERS), jobs=new_jobs, heeds=st.booleans())
+    def a_worker_without_jobs_is_sent_one(
+        self, worker: str, jobs: list[tuple[str | None, str, int]], heeds: bool
+    ) -> None:
+        """As far as the other workers that wait leave it anything."""
+        for _ in range(3):
+            self.claim(worker, 50, wait=True, aborts=False, holds_suspect=False, heeds=heeds, offers=True)
+            self.clock.advance(1)
+        self.enqueue(jobs)
+
+    def _heed(self, worker: str, heeds: bool) -> None:
+        """The worker has taken in what came on the offer of its latest claim, or has not."""
+        if heeds and worker in self.requests:
+            self.taken[worker] = self.requests[worker].number
 
     @rule(worker=index)
     def send_again(self, worker: int) -> None:
@@ -154,14 +190,20 @@ class Transitions(RuleBasedStateMachine):
         again = sent[worker % len(sent)]
         if again is None:
             self._enqueue_again()
-        else:
-            self._claim(self.requests[again], resent=True)
+        else:  # as `ClaimPolicy.again`
+            request = self.requests[again]._replace(taken=self.taken.get(again, 0), offer_ms=0)
+            if request.number == request.taken:
+                self.numbers += 1
+                request = request._replace(number=self.numbers)
+            self.requests[again] = request
+            self._claim(request, resent=True)
 
     def _claim(self, request: ClaimRequest, *, resent: bool) -> list[LeasedJob]:
         now = self.clock()
         _, claimed = self.ground.run(self.store.turn((), request, resent=resent))
         assert claimed is not None
         expected = self.model.claim(now, request, resent=resent)
+        self._note_taken_back()
         aborts = [job for job in claimed.jobs if job.id in {taken.id for taken in expected.aborts}]
         runs = [job for job in claimed.jobs if job not in aborts]
 
@@ -181,6 +223,11 @@ class Transitions(RuleBasedStateMachine):
             assert job.attempt == self.model.attempts.get(job.id, 0)
         self.ledger.claimed(now, claimed.jobs, again=expected.again, resent=resent)
         return claimed.jobs
+
+    def _note_taken_back(self) -> None:
+        for job_id in self.model.taken_back:
+            self.ledger.taken_back(job_id)
+        self.model.taken_back = []
 
     @precondition(lambda self: self.ledger.handed_out)
     @rule(
@@ -243,14 +290,17 @@ class Transitions(RuleBasedStateMachine):
         """What others do to a job: Redis with its TTLs, stock arq clients and workers, a worker that stops."""
         candidates = sorted(self.ledger.lives)
         if event == "a worker leaves":
-            self._a_worker_leaves(WORKERS[job % len(WORKERS)])
+            self._a_worker_leaves(WORKERS[job % len(WORKERS)], heeds=job % 2 == 0)
         elif candidates:
             happen = getattr(self, "_" + event.replace(" ", "_"))
             happen(candidates[job % len(candidates)])
 
-    def _a_worker_leaves(self, worker: str) -> None:
-        self.ground.run(self.store.leave(QUEUE, worker))
-        self.model.leave(worker, self.clock())
+    def _a_worker_leaves(self, worker: str, *, heeds: bool) -> None:
+        self._heed(worker, heeds)
+        taken = self.taken.get(worker, 0)
+        self.ground.run(self.store.leave(QUEUE, worker, taken))
+        self.model.leave(worker, taken, self.clock())
+        self._note_taken_back()
 
     def _a_record_expires(self, job_id: str) -> None:
         """The margin after a lease is over."""
@@ -319,8 +369,7 @@ class Transitions(RuleBasedStateMachine):
 
     @invariant()
     def the_right_workers_were_woken(self) -> None:
-        woken, self.model.woken = self.model.woken, []
-        assert sorted(self.ground.heard()) == sorted(woken)
+        self._hear()
 
     def teardown(self) -> None:
         """Work off the queue: everything accepted ends, and nothing of ours stays."""
@@ -342,7 +391,8 @@ class Transitions(RuleBasedStateMachine):
         assert self.ledger.lives == {}
         left = {key for key in self.model.as_redis() if not key.startswith(KEYS.result_prefix)}
         kept = {KEYS.lease(job_id) for job_id in self.model.leases}
-        assert left <= {KEYS.dead(QUEUE), KEYS.dead_results(QUEUE), KEYS.waiting(QUEUE), *kept}
+        offers = {KEYS.offer(worker) for worker in self.model.offers}
+        assert left <= {KEYS.dead(QUEUE), KEYS.dead_results(QUEUE), KEYS.waiting(QUEUE), *offers, *kept}
 
 
 @pytest.fixture

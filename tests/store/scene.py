@@ -14,7 +14,7 @@ from redis.asyncio.client import PubSub
 from arqestra.flow.submit import child_pieces
 from arqestra.keys import Keys
 from arqestra.limits import Entry
-from arqestra.store.codec import encode_extra
+from arqestra.store.codec import delivered, encode_extra
 from arqestra.store.flows import FlowStore, NodeRecord, encode_node, node_spec
 from arqestra.store.records import (
     Claimed,
@@ -33,6 +33,7 @@ from arqestra.unique import Lock
 QUEUE = "arq:queue"
 LEASE_MS = 15_000
 MARGIN_MS = 600_000
+OFFER_MS = 60_000
 KEYS = Keys()
 
 Kind = EndingKind
@@ -159,6 +160,7 @@ class StoreWorker:
     queue: str = QUEUE
     number: int = 0
     request: ClaimRequest | None = None
+    taken: int = 0
 
     async def claim(
         self,
@@ -171,6 +173,7 @@ class StoreWorker:
         only: tuple[str, ...] = (),
         lease_ms: int = LEASE_MS,
         shares: tuple[QueueShare, ...] = (),
+        offer_ms: int = 0,
     ) -> Claimed:
         """Claim under a new number."""
         self.number += 1
@@ -187,8 +190,24 @@ class StoreWorker:
             max_crashes,
             only,
             shares,
+            self.taken,
+            offer_ms,
         )
         return await self._send(resent=False)
+
+    async def offer(self) -> None:
+        """Wait to be woken, and offer to be sent a job."""
+        assert (await self.claim(wait=True, offer_ms=OFFER_MS)).jobs == []
+
+    def take_in(self, message: str) -> LeasedJob:
+        """A job that came with a wake-up."""
+        delivery = delivered(self.id, message.encode())
+        self.taken = delivery.number
+        return delivery.job
+
+    async def leave(self, *queues: str) -> None:
+        for queue in queues or (self.queue,):
+            await self.store.leave(queue, self.id, self.taken)
 
     async def claim_again(self) -> Claimed:
         """Send the latest claim once more, as after a reply that was lost."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from arqestra.store.records import Claimed, ClaimRequest, LeasedJob
+import time
+
+import pytest
+
+from arqestra.store.records import Claimed, ClaimRequest, LeasedJob, Offer
 from arqestra.store.store import CHUNK
 from arqestra.worker.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
 
-SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3)
+SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3, 2_000)
 
 
 class Desk:
@@ -15,7 +19,8 @@ class Desk:
     def __init__(self, settings: ClaimSettings = SETTINGS, slots: int = 10) -> None:
         self.slots = slots
         self.holds_suspect = False
-        self.policy = ClaimPolicy(settings, lambda: self.slots, lambda: self.holds_suspect)
+        self.holds_none = False
+        self.policy = ClaimPolicy(settings, lambda: self.slots, lambda: self.holds_suspect, lambda: self.holds_none)
         self.policy.active = True
 
     def asked(self) -> ClaimRequest:
@@ -128,6 +133,105 @@ def test_a_worker_that_stops_asks_for_nothing() -> None:
 
     assert desk.policy.next_request() is None
     assert not desk.policy.request(1).wait
+
+
+def _idle_desk() -> Desk:
+    """Its first claim has made an offer."""
+    desk = Desk()
+    desk.holds_none = True
+    desk.policy.look()
+    assert desk.asked().offer_ms == SETTINGS.offer_ms
+    return desk
+
+
+def test_a_worker_with_a_job_makes_no_offer_and_takes_in_none() -> None:
+    desk = Desk()
+    desk.policy.look()
+
+    assert desk.asked().offer_ms == 0
+    assert not desk.policy.takes(1)
+
+
+def test_an_offer_is_good_for_one_job_and_the_next_claim_says_that_it_came() -> None:
+    desk = _idle_desk()
+    assert desk.policy.takes(1)
+    assert not desk.policy.takes(1)
+    desk.policy.look()
+    assert desk.asked().taken == 1
+    desk.policy.look()
+
+    assert desk.asked().taken == 1
+
+
+def test_what_comes_after_the_next_claim_was_sent_is_left_to_that_claim() -> None:
+    desk = _idle_desk()
+    desk.policy.look()
+    request = desk.asked()
+
+    assert not desk.policy.takes(1)
+    assert request.taken == 0
+    assert desk.policy.takes(request.number)
+
+
+def test_what_comes_too_late_may_be_anothers_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = _idle_desk()
+    sent_at = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: sent_at + SETTINGS.lease_ms / 2000)
+
+    assert not desk.policy.takes(1)
+
+
+def test_a_worker_whose_last_job_has_ended_makes_an_offer_without_a_claim() -> None:
+    desk = Desk()
+    desk.policy.look()
+    desk.policy.learn(desk.asked(), _reply(0))
+    assert desk.policy.next_offer() is None
+    desk.holds_none = True
+
+    assert desk.policy.next_offer() == Offer("q", "w1", 2, 15_000, 600_000, 2_000)
+    assert desk.policy.next_offer() is None
+    assert desk.policy.takes(2)
+    assert desk.policy.next_offer() == Offer("q", "w1", 3, 15_000, 600_000, 2_000)
+
+
+@pytest.mark.parametrize("why", ["it stops", "it takes no more jobs", "it has no slot"])
+def test_a_worker_that_takes_no_jobs_takes_in_none(why: str) -> None:
+    desk = _idle_desk()
+    if why == "it stops":
+        desk.policy.active = False
+    elif why == "it takes no more jobs":
+        desk.policy.quiet = True
+    else:
+        desk.slots = 0
+
+    assert not desk.policy.takes(1)
+    assert desk.policy.taken == 0
+
+
+def test_a_claim_that_is_sent_again_makes_no_offer() -> None:
+    desk = Desk()
+    desk.holds_none = True
+    desk.policy.look()
+    request = desk.asked()
+    again = desk.policy.again(request)
+
+    assert again == request._replace(offer_ms=0)
+    assert not desk.policy.takes(1)
+
+
+def test_a_claim_that_is_sent_again_after_its_offer_was_used_is_another_one() -> None:
+    """Else the job that has come already would come as one of those whose reply was lost."""
+    desk = Desk()
+    desk.holds_none = True
+    desk.policy.look()
+    request = desk.asked()
+    assert desk.policy.takes(1)
+    again = desk.policy.again(request)
+
+    assert (again.number, again.taken, again.offer_ms) == (2, 1, 0)
+    assert desk.policy.again(again).number == 2
+    desk.policy.look()
+    assert desk.asked().number == 3
 
 
 def test_a_worker_that_holds_a_suspect_says_so() -> None:

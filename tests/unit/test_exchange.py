@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from arqestra.store.records import Claimed, ClaimRequest, Ending
+from arqestra.store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob
 from arqestra.worker.claim import ClaimPolicy, ClaimSettings
 from arqestra.worker.exchange import Exchange
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, False, 3)
+OFFERING = replace(SETTINGS, offer_ms=2_000)
+JOB = LeasedJob("q", "w1.1", 0, "a", b"", 1, 0, 0, "")
 NOTHING = -1
 SOON_MS = 20
 LATE_MS = 60_000
@@ -80,4 +83,19 @@ async def test_a_message_is_heard_while_the_claim_of_a_timer_that_ran_out_is_und
     exchange.due_in(SOON_MS)
     await answer(exchange, claim, NOTHING)
 
+    await answer(exchange, await store.claim(), NOTHING)
+
+
+async def test_a_job_that_comes_with_a_wake_up_starts_at_once_and_a_claim_follows(store: SlowStore) -> None:
+    started: list[str] = []
+    policy = ClaimPolicy(OFFERING, lambda: 10, lambda: False, lambda: True)
+    policy.active = True
+    exchange = Exchange(store, policy, lambda job: started.append(job.id), lambda *_: None)  # type: ignore[arg-type]
+    exchange.look()
+    await answer(exchange, await store.claim(), NOTHING)
+
+    exchange.take_in(Delivery(1, JOB))
+    assert started == ["a"]
+    exchange.take_in(Delivery(1, JOB))
+    assert started == ["a"]
     await answer(exchange, await store.claim(), NOTHING)

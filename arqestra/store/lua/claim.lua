@@ -173,10 +173,7 @@ end
 
 local offer = wait and call('GETDEL', OFFER .. worker)
 if offer and is_unheeded(offer, ARGV[12]) then
-  local back = take_back(worker, offer)
-  if back and slots == 0 then
-    freed[back] = true
-  end
+  take_back(worker, offer)
 end
 
 -- What flows have left to do (_flow): every claim does a piece of it.

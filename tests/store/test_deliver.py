@@ -1,0 +1,307 @@
+"""A worker without jobs is sent the next one with its wake-up: `enqueue` leases it; what was not heeded comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from arqestra.store.records import LeasedJob, NewJob, Offer, QueueShare
+from tests.store.scene import (
+    KEYS,
+    LEASE_MS,
+    MARGIN_MS,
+    OFFER_MS,
+    QUEUE,
+    Ear,
+    Lease,
+    Scene,
+    StoreWorker,
+    extra,
+    worker_ear,
+)
+
+W1, W2 = (KEYS.worker_channel(worker) for worker in ("w1", "w2"))
+
+
+async def _sent(ear: Ear, worker: StoreWorker) -> LeasedJob:
+    """The job that came to a worker with its wake-up; there must be one, and no other message."""
+    [message] = (await ear.heard())[KEYS.worker_channel(worker.id)]
+    assert message.startswith("job "), f"expected a job, got {message!r}"
+    return worker.take_in(message)
+
+
+async def test_the_job_comes_with_the_wake_up_and_is_leased(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await scene.enqueue("a", payload=b"what is to be done")
+        job = await _sent(ear, worker)
+
+    now = scene.clock()
+    assert job == LeasedJob(QUEUE, "w1.1", now, "a", b"what is to be done", 1, now, 0, "")
+    assert await scene.lease("a") == Lease("w1.1", now + LEASE_MS, now, 0)
+    assert (await scene.score("a"), await scene.attempts("a")) == (now + LEASE_MS, 1)
+    assert await scene.waiting() == []
+
+
+async def test_it_is_finished_as_any_job_and_leaves_nothing(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await scene.enqueue("a")
+        job = await _sent(ear, worker)
+
+    assert (await worker.renew(job)).lost == []
+    assert await worker.finish(job, ttl_ms=-1)
+    assert (await worker.claim(wait=True)).jobs == []
+    await worker.leave()
+    assert await scene.keys() == set()
+
+
+async def test_a_payload_of_any_bytes_comes_whole(scene: Scene) -> None:
+    data = bytes(range(256)) + b" job 1 2 3 " + "\u20ac".encode()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await scene.worker("w1", queue="a queue: \u20ac").claim(wait=True, offer_ms=OFFER_MS)
+        await scene.enqueue("id \u20ac 7", payload=data.decode("latin-1").encode(), queue="a queue: \u20ac")
+        job = await _sent(ear, scene.worker())
+
+    assert (job.queue, job.id) == ("a queue: \u20ac", "id \u20ac 7")
+    assert job.payload == data.decode("latin-1").encode()
+
+
+async def test_of_several_jobs_the_first_comes_and_the_others_are_claimed(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await scene.enqueue("a", "b", "c")
+        assert (await _sent(ear, worker)).id == "a"
+
+    assert await worker.claim_ids() == ["b", "c"]
+
+
+async def test_each_worker_is_sent_a_job_of_its_own(scene: Scene) -> None:
+    first, second = scene.worker("w1"), scene.worker("w2")
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        await first.offer()
+        scene.clock.advance(1)
+        await second.offer()
+        await scene.enqueue("a")
+        scene.clock.advance(1)
+        await scene.enqueue("b")
+        heard = await ear.heard()
+
+    assert first.take_in(heard[W1][0]).id == "a"
+    assert second.take_in(heard[W2][-1]).id == "b"
+
+
+async def test_a_chosen_id_comes_as_well(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        assert await scene.enqueue("a", unique=True) == [True]
+        assert (await _sent(ear, worker)).id == "a"
+    assert await scene.enqueue("a", unique=True, payload=b"another") == [False]
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["deferred", "with attempts", "with a priority", "under a limit", "large", "behind another", "of a paused queue"],
+)
+async def test_what_is_special_is_fetched(scene: Scene, what: str) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        if what == "deferred":
+            await scene.enqueue("a", when="+0")
+        elif what == "with attempts":
+            await scene.enqueue("a", attempts=1)
+        elif what == "with a priority":
+            await scene.enqueue("a", extra=extra(priority=3))
+        elif what == "under a limit":
+            await scene.enqueue("a", extra=extra(("c", "limit", 5)))
+        elif what == "large":
+            await scene.enqueue("a", payload=b"x" * 70_000)
+        elif what == "behind another":
+            await scene.stock_enqueue("stock")
+            scene.clock.advance(1)
+            await scene.enqueue("a")
+        else:
+            await scene.store.pause(QUEUE, paused=True)
+            await scene.enqueue("a")
+
+        assert await ear.heard() == {W1: ["wake"]}
+    assert await scene.lease("a") is None
+    assert await scene.attempts("a") == (1 if what == "with attempts" else 0)
+
+
+async def test_without_an_offer_the_worker_is_only_woken(scene: Scene) -> None:
+    async with worker_ear(scene.redis, "w1") as ear:
+        await scene.worker().claim(wait=True)
+        await scene.enqueue("a")
+
+        assert await ear.heard() == {W1: ["wake"]}
+
+
+async def test_an_offer_is_over_after_its_time(scene: Scene) -> None:
+    await scene.worker().claim(wait=True, offer_ms=OFFER_MS)
+
+    assert 0 < await scene.redis.pttl(KEYS.offer("w1")) <= OFFER_MS
+
+
+async def test_a_dead_worker_is_sent_nothing(scene: Scene) -> None:
+    await scene.worker("w1").offer()  # nobody listens to its channel
+    await scene.enqueue("a")
+
+    assert await scene.lease("a") is None
+    assert await scene.worker("w2").claim_ids() == ["a"]
+
+
+async def test_a_claim_that_finds_a_job_makes_no_offer(scene: Scene) -> None:
+    await scene.enqueue("a")
+    await scene.worker().claim(wait=True, offer_ms=OFFER_MS)
+
+    assert await scene.redis.exists(KEYS.offer("w1")) == 0
+
+
+async def test_a_message_that_was_lost_comes_with_the_next_claim(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1"):
+        await worker.offer()
+        await scene.enqueue("a")
+    scene.clock.advance(3)
+
+    [job] = (await worker.claim(wait=True, offer_ms=OFFER_MS)).jobs
+    assert (job.id, job.token, job.attempt, job.crashes) == ("a", "w1.2", 1, 0)
+    assert job.due_ms == scene.clock() - 3
+    assert await scene.attempts("a") == 1
+
+
+async def test_a_claim_without_slots_puts_it_back_for_another_worker(scene: Scene) -> None:
+    worker = scene.worker("w1")
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        await worker.offer()
+        await scene.enqueue("a")
+        scene.clock.advance(1)
+        await scene.worker("w2").claim(wait=True)
+        await ear.heard()
+        await worker.claim(0, wait=True)
+
+        assert await ear.heard() == {W2: ["wake"]}
+    assert await scene.worker("w2").claim_ids() == ["a"]
+
+
+async def test_what_was_taken_in_does_not_come_back(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await scene.enqueue("a")
+        job = await _sent(ear, worker)
+
+        assert (await worker.claim(wait=True)).jobs == []
+        await worker.leave()
+    assert (await worker.renew(job)).lost == []
+
+
+async def test_a_worker_that_leaves_without_having_heard_it_gives_it_back(scene: Scene) -> None:
+    worker = scene.worker("w1")
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        await worker.offer()
+        await scene.enqueue("a")
+        scene.clock.advance(1)
+        await scene.worker("w2").claim(wait=True)
+        await ear.heard()
+        await worker.leave()
+
+        assert await ear.heard() == {W2: ["wake"]}
+    [job] = (await scene.worker("w2").claim()).jobs
+    assert (job.id, job.attempt, job.crashes) == ("a", 1, 0)
+    assert await scene.redis.exists(KEYS.offer("w1")) == 0
+
+
+async def test_of_several_queues_the_one_is_given_back_of_which_it_was(scene: Scene) -> None:
+    worker = scene.worker("w1")
+    shares = (QueueShare("q1", 5, 10), QueueShare("q2", 5, 10))
+    async with worker_ear(scene.redis, "w1", "w2") as ear:
+        await worker.claim(wait=True, offer_ms=OFFER_MS, shares=shares)
+        await scene.enqueue("a", queue="q2")
+        scene.clock.advance(1)
+        await scene.worker("w2", queue="q2").claim(wait=True)
+        await ear.heard()
+        await worker.leave("q1", "q2")
+
+        assert await ear.heard() == {W2: ["wake"]}
+    assert await scene.worker("w2", queue="q2").claim_ids() == ["a"]
+
+
+async def test_one_offer_is_one_job_from_whichever_queue(scene: Scene) -> None:
+    worker = scene.worker("w1")
+    shares = (QueueShare("q1", 5, 10), QueueShare("q2", 5, 10))
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.claim(wait=True, offer_ms=OFFER_MS, shares=shares)
+        await scene.enqueue("a", queue="q2")
+        await scene.enqueue("b", queue="q1")
+        first, second = (await ear.heard())[W1]
+
+    assert worker.take_in(first).id == "a"
+    assert second == "wake"
+    assert await scene.lease("b") is None
+
+
+async def test_a_lease_that_went_to_another_is_not_touched(scene: Scene) -> None:
+    frozen = scene.worker("w1")
+    async with worker_ear(scene.redis, "w1"):
+        await frozen.offer()
+        await scene.enqueue("a")
+    scene.clock.advance(LEASE_MS)
+    [job] = (await scene.worker("w2").claim()).jobs
+    assert (job.crashes, job.attempt) == (1, 2)
+
+    assert (await frozen.claim(wait=True)).jobs == []
+    assert await scene.lease("a") == Lease(job.token, scene.clock() + LEASE_MS, job.due_ms, 1)
+
+
+async def test_the_repeated_enqueue_sends_nothing_a_second_time(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await scene.enqueue("a")
+        await _sent(ear, worker)
+        await worker.claim(wait=True, offer_ms=OFFER_MS)
+        job = NewJob(QUEUE, "a", b"payload")
+        assert await scene.store.enqueue_chunk([job], resent=True) == [True]
+
+        assert await ear.heard() == {}
+
+
+async def test_a_claim_that_is_sent_again_brings_the_job_that_was_not_heeded(scene: Scene) -> None:
+    """The reply of the claim that made the offer was lost, and so was the message."""
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1"):
+        await worker.offer()
+        await scene.enqueue("a")
+
+    [job] = (await worker.claim_again()).jobs
+    assert (job.id, job.token, job.attempt, job.crashes) == ("a", "w1.1", 1, 0)
+    assert (await worker.claim_again()).jobs == [job]
+
+
+async def test_an_offer_without_a_claim_is_as_good(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.claim(wait=True)
+        await scene.store.turn([], None, offer=Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS))
+        await scene.enqueue("a")
+
+        assert (await _sent(ear, worker)).token == "w1.7"
+    assert (await worker.claim(wait=True)).jobs == []
+
+
+async def test_an_offer_that_is_repeated_does_not_hide_the_job_that_was_sent(scene: Scene) -> None:
+    worker = scene.worker()
+    offer = Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS)
+    async with worker_ear(scene.redis, "w1"):
+        await worker.claim(wait=True)
+        await scene.store.turn([], None, offer=offer)
+        await scene.enqueue("a")
+        await scene.store.turn([], None, offer=offer, resent=True)
+
+    assert await worker.claim_ids(wait=True) == ["a"]
