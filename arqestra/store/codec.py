@@ -58,16 +58,40 @@ def verdicts(reply: bytes) -> list[bool]:
 
 
 def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
+    """The arguments of an enqueue: what jobs have in common is said once."""
     flat: list[bytes | str | int] = []
-    for job in jobs:
-        flat += (job.queue, job.id, job.when, job.nonce, job.attempts, job.payload, job.extra)
+    head: tuple[str, str, str, int, bytes] | None = None
+    count = count_at = 0
+    for queue, job_id, payload, when, nonce, attempts, extra in jobs:
+        its_head = (queue, when, nonce, attempts, extra)
+        if its_head != head:
+            if head is not None:
+                flat[count_at] = count
+            head, count, count_at = its_head, 0, len(flat) + 5
+            flat += (*its_head, 0)
+        count += 1
+        flat += (job_id, payload)
+    if head is not None:
+        flat[count_at] = count
     return flat
 
 
 def flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
+    """The arguments of a finish: what outcomes have in common is said once."""
     flat: list[bytes | str | int] = []
+    head: tuple[str, str, str, int, int, bytes, bool] | None = None
+    count = count_at = 0
     for job_id, queue, token, kind, number, ttl_ms, result, error, unstarted in endings:
-        flat += (job_id, queue, token, f"{kind}!" if unstarted else kind, number, ttl_ms, result, error)
+        its_head = (queue, token, kind, number, ttl_ms, error, unstarted)
+        if its_head != head:
+            if head is not None:
+                flat[count_at] = count
+            head, count, count_at = its_head, 0, len(flat) + 6
+            flat += (queue, token, f"{kind}!" if unstarted else kind, number, ttl_ms, error, 0)
+        count += 1
+        flat += (job_id, result)
+    if head is not None:
+        flat[count_at] = count
     return flat
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from arqestra.store.records import Ending
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene
+from tests.store.scene import ENDS, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, extra
 
 KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
 
@@ -255,3 +255,28 @@ async def _everything(scene: Scene) -> dict[str, object]:
         else:
             found[key] = await scene.redis.smembers(key)
     return found
+
+
+async def test_outcomes_of_several_queues_and_kinds_go_each_to_its_own(scene: Scene) -> None:
+    """In one call, in an order in which none stands beside its like; one queue has specs, and one lease is lost."""
+    queues = ("q1", "q2")
+    await scene.enqueue("a1", "a2", "a3", queue="q1", extra=extra(("c", "limit", 9)))
+    await scene.enqueue("b1", "b2", "b3", queue="q2")
+    jobs = {}
+    for queue in queues:
+        jobs |= {job.id: job for job in (await scene.worker("w", queue=queue).claim()).jobs}
+        scene.clock.advance(1)
+    await scene.redis.delete(KEYS.lease("b2"))
+    kinds: dict[str, Kind] = {"a1": "end", "b1": "end", "a2": "retry", "b2": "end", "a3": "fail", "b3": "release"}
+    endings = [
+        Ending(job_id, jobs[job_id].queue, jobs[job_id].token, kind, 0, 60_000 if kind in ENDS else -1, result)
+        for (job_id, kind), result in zip(kinds.items(), (b"1", b"2", b"", b"4", b"5", b""), strict=True)
+    ]
+    written, _ = await scene.store.turn(endings, None)
+
+    assert written == [True, True, True, False, True, True]
+    assert [await scene.redis.get(KEYS.result(job_id)) for job_id in ("a1", "b1", "a3")] == [b"1", b"2", b"5"]
+    assert [await scene.queued(queue) for queue in queues] == [["a2"], ["b3", "b2"]]
+    assert [await scene.attempts(job_id) for job_id in ("a2", "b3")] == [1, 0]
+    assert {job_id.decode() for job_id in await scene.redis.hkeys(KEYS.specs("q1"))} == {"a2"}
+    assert await scene.redis.zcard(KEYS.holders("limit")) == 0

@@ -1,4 +1,4 @@
--- Waking a worker with a job in the message, the module `Delivery`. Needs _wake and two locals: `now` and `now_text`.
+-- Waking a worker, with a job in the message if it can be: the module `Delivery`. Needs two locals: `now` and `now_text`.
 --
 -- A worker that holds no job makes an offer with each claim that finds none, and when its last job has ended (offer.lua):
 -- OFFER = 'number|lease ms|margin ms', for some polls. The enqueue that wakes it leases its first job to it, under the token of that number, and sends the job along:
@@ -6,6 +6,8 @@
 -- not in time, its next claim (or its leaving) finds that and puts the job back first (_offer). Only a worker without jobs
 -- makes offers, because one that is stuck in a job would sit on what it was sent; and one that died since its offer holds
 -- a single job until the lease has run out.
+
+-- @include _wake
 
 local MOST_BYTES = 65536  -- larger jobs are fetched: messages wait in the server's memory
 
@@ -47,4 +49,4 @@ local function wake_with(queue, id, payload)
   end
 end
 
-return { wake_with = wake_with }
+return { wake = wake, wake_with = wake_with }

@@ -124,9 +124,9 @@ end
 local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   local spec
   if has_extras(queue) then
-    local packed = specs[id]
-    if packed == nil then
-      spec = spec_of(queue, id)  -- of another queue than the first
+    local packed = queue == first_queue and specs[id]
+    if queue ~= first_queue or packed == nil then
+      spec = spec_of(queue, id)
     elseif packed then
       spec = cmsgpack.unpack(packed)
     end
@@ -149,39 +149,39 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   return spec
 end
 
--- The job has ended, as a node of a flow or not.
-local function end_job(at, kind, lease_name, flow, number, only_child, is_output)
-  local id, queue, keep_ms, ttl, value = argv[at], argv[at + 1], argv[at + 4], argv[at + 5], argv[at + 6]
+-- The job has ended, as a node of a flow or not. An ending has the fields that finish.lua lists, and `lease_name`.
+local function end_job(ending, kind, flow, number, only_child, is_output)
+  local id, queue, keep_ms, ttl, value = ending.id, ending.queue, ending.number, ending.ttl, ending.result
   local view = flow and Flow.view_of(flow)
   if view and view.state == 'running' then
-    finish_job(id, queue, lease_name, keep_ms, value == '' and '-1' or '0', value)
+    finish_job(id, queue, ending.lease_name, keep_ms, value == '' and '-1' or '0', value)
     return finish_node(flow, number, kind, ttl, only_child, is_output)
   end
   if view then  -- the workflow has ended without it: its result is kept as any job's
     Flow.set_state(flow, number, LETTERS[kind])
   end
-  finish_job(id, queue, lease_name, keep_ms, ttl, value)
-  if argv[at + 7] ~= '' then
+  finish_job(id, queue, ending.lease_name, keep_ms, ttl, value)
+  if ending.error ~= '' then
     keep_history(id, ttl)
   end
 end
 
 -- A job of the first queue has ended that never failed and is a node of a flow, and nothing else is special: nearly all
 -- that have a spec.
-local function end_member(at, packed, lease_name)
-  local list = spec_removals[argv[4]]
+local function end_member(ending, packed)
+  local list = spec_removals[first_queue]
   if not list then
     list = {}
-    spec_removals[argv[4]] = list
+    spec_removals[first_queue] = list
   end
-  list[#list + 1] = argv[at]
+  list[#list + 1] = ending.id
   local _, flow, number, only_child, is_output = unpack(cmsgpack.unpack(packed)[1])
-  return end_job(at, argv[at + 3], lease_name, flow, number, only_child ~= -1 and only_child or nil, is_output == 1)
+  return end_job(ending, ending.kind, flow, number, only_child ~= -1 and only_child or nil, is_output == 1)
 end
 
--- What became of the job at this place of the arguments.
-local function settle(at, lease, lease_name, has_specs)
-  local id, queue, token, kind, error = argv[at], argv[at + 1], argv[at + 2], argv[at + 3], argv[at + 7]
+-- What became of a job.
+local function settle(ending, lease, has_specs)
+  local id, queue, kind, error = ending.id, ending.queue, ending.kind, ending.error
   local unstarted = string.sub(kind, -1) == '!'
   if unstarted then
     kind = string.sub(kind, 1, -2)
@@ -190,33 +190,33 @@ local function settle(at, lease, lease_name, has_specs)
     local packed = call('HGET', SPECS .. queue, id)
     if packed and Flow.is_cancelled(packed) then
       kind = 'abort'
-      argv[at + 4], argv[at + 5], argv[at + 6] = '0', '-1', ''
+      ending.number, ending.ttl, ending.result = '0', '-1', ''
     end
   end
+  local value = ending.result
   if error ~= '' then
     note_error(id, error)
   end
   local flow, number, only_child, is_output
   if kind ~= 'early' and (kind == 'limit' or has_specs) then
-    local spec = settle_spec(id, queue, token, kind, unstarted or kind == 'limit', argv[at + 6])
+    local spec = settle_spec(id, queue, ending.token, kind, unstarted or kind == 'limit', value)
     if spec and LETTERS[kind] then
       note_run_end(spec, id, LETTERS[kind], now)
       flow, number, only_child, is_output = place_in_flow(spec)
     end
   end
-  local value = argv[at + 6]
   if kind == 'early' then
     acknowledge_early(id, lease)
   elseif LETTERS[kind] then
     if kind == 'dead' then
       bury(id, queue, value)
     end
-    end_job(at, kind, lease_name, flow, number, only_child, is_output)
+    end_job(ending, kind, flow, number, only_child, is_output)
   elseif kind == 'again' then
     begin_anew(id, value)
     put_back(id, queue, kind, '0', lease, '')
   else
-    put_back(id, queue, kind, argv[at + 4], lease, kind == 'limit' and '' or value)
+    put_back(id, queue, kind, ending.number, lease, kind == 'limit' and '' or value)
   end
 end
 

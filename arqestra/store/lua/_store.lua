@@ -1,7 +1,8 @@
 -- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off; waking workers for
--- `due_queues` is left to the script. Needs _wake and three locals: `now`, `resent` (this call may have been made before)
--- and `due_queues`.
+-- `due_queues` is left to the script. Needs three locals: `now`, `resent` (this call may have been made before) and
+-- `due_queues`.
 
+-- @include _wake
 -- @include _score
 -- @include _specs
 -- @module Limits _limits

@@ -2,7 +2,8 @@
 --
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: '1' if this call may have been made before and its reply was lost
---       then for each job: queue, id, when, unique, attempts, payload, extra
+--       then groups of jobs that have all in common but these two: queue, when, unique, attempts, extra, number of jobs,
+--       and for each of them id and payload
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
@@ -18,45 +19,67 @@
 -- result is not kept leaves no trace, and runs again.
 
 -- @include _clock
--- @include _wake
 
 local argv = ARGV            -- a local is found faster
 local now = clock(argv[1])
 local resent = argv[2] == '1'
-local due_queues = {}
-
 local now_text = string.format('%.0f', now)  -- a number is written anew each time
 
--- @module Storing _store
 -- @module Delivery _deliver
+
+-- Nearly every call is of one job that is due and has nothing special.
+if #argv == 10 and argv[4] == '' and argv[5] == '' and argv[6] == '0' and argv[7] == '' and not resent then
+  local queue, id, payload = argv[3], argv[9], argv[10]
+  call('SET', JOB .. id, payload)
+  call('ZADD', queue, now_text, id)
+  if call('EXISTS', WAITING .. queue) == 1 then
+    Delivery.wake_with(queue, id, payload)
+  end
+  return '1'
+end
+
+local due_queues = {}
+
+-- @module Storing _store
 
 local verdicts, stand_ins = {}, {}
 local firsts = {}            -- queue -> place of the first job that is due and has nothing special
-local plain = {}             -- queue -> score, id, score, id, ...
-for i = 3, #argv, 7 do
-  local queue, id, when, nonce, extra = argv[i], argv[i + 1], argv[i + 2], argv[i + 3], argv[i + 6]
-  if nonce == '' and when == '' and extra == '' and argv[i + 4] == '0' and not resent then
-    call('SET', JOB .. id, argv[i + 5])
+local plain, payloads = {}, {}  -- of plain jobs: queue -> score, id, score, id, ...; name, payload, name, payload, ...
+local at = 3
+while argv[at] do
+  local queue, when, nonce, attempts, extra = argv[at], argv[at + 1], argv[at + 2], argv[at + 3], argv[at + 4]
+  local first, last = at + 6, at + 5 + 2 * argv[at + 5]
+  local is_plain = when == '' and extra == '' and attempts == '0' and not resent
+  if is_plain and nonce == '' then
     local list = plain[queue]
     if not list then
       list = {}
       plain[queue] = list
-      firsts[queue] = firsts[queue] or i
+      firsts[queue] = firsts[queue] or first
     end
-    local n = #list
-    list[n + 1], list[n + 2] = now_text, id
-    verdicts[#verdicts + 1] = '1'
+    for i = first, last, 2 do
+      local id, n, k = argv[i], #list, #payloads
+      list[n + 1], list[n + 2] = now_text, id
+      payloads[k + 1], payloads[k + 2] = JOB .. id, argv[i + 1]
+      verdicts[#verdicts + 1] = '1'
+    end
   else
-    local verdict, stand_in, stand_in_queue =
-      Storing.store(queue, id, when, nonce, argv[i + 4], argv[i + 5], Storing.extras_of(extra))
-    verdicts[#verdicts + 1] = verdict
-    if verdict == '1' and when == '' and extra == '' and argv[i + 4] == '0' and not resent then
-      firsts[queue] = firsts[queue] or i
-    end
-    if stand_in then
-      stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+    for i = first, last, 2 do
+      local verdict, stand_in, stand_in_queue =
+        Storing.store(queue, argv[i], when, nonce, attempts, argv[i + 1], Storing.extras_of(extra))
+      verdicts[#verdicts + 1] = verdict
+      if is_plain and verdict == '1' then
+        firsts[queue] = firsts[queue] or i
+      end
+      if stand_in then
+        stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+      end
     end
   end
+  at = last + 1
+end
+for k = 1, #payloads, 1000 do
+  call('MSET', unpack(payloads, k, math.min(k + 999, #payloads)))
 end
 for queue, list in pairs(plain) do
   for first = 1, #list, 1000 do
@@ -70,9 +93,9 @@ end
 for queue in pairs(due_queues) do
   local first = firsts[queue]
   if not first then
-    wake(queue, now)
+    Delivery.wake(queue, now)
   elseif call('EXISTS', WAITING .. queue) == 1 then
-    Delivery.wake_with(queue, argv[first + 1], argv[first + 5])
+    Delivery.wake_with(queue, argv[first], argv[first + 1])
   end
 end
 local verdict_text = table.concat(verdicts)

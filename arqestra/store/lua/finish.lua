@@ -3,7 +3,8 @@
 --
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: ms to keep a job in the dead set
---       then for each job: id, queue, token, kind, number, result ttl, result, error
+--       then groups of jobs that have all in common but these two: queue, token, kind, number, result ttl, error,
+--       number of jobs, and for each of them id and result
 --         kind    'end'      it is complete: write the result, delete the rest    number: ms to keep the id taken, or 0
 --                 'fail', 'abort', 'expire'  the same, without success            number: the same
 --                 'dead'     as 'fail', and keep its result in the dead set       number: the same
@@ -34,7 +35,6 @@
 
 local argv = ARGV            -- a local is found faster
 local now = clock(argv[1])
-local count = (#argv - 2) / 8
 local verdicts, ended, due_queues, deferred = {}, {}, {}, {}
 local removals = {}          -- queue -> ids
 local spec_removals = {}     -- queue -> ids
@@ -43,27 +43,31 @@ local extras = {}            -- queue -> whether it has extras
 local LETTERS = { ['end'] = 'c', fail = 'f', dead = 'f', abort = 'a', expire = 'x' }
 local has_aborts = call('EXISTS', ABORTS) == 1
 
-local lease_names = {}
-for i = 1, count do
-  lease_names[i] = LEASE .. argv[8 * i - 5]
+local ids, results, lease_names = {}, {}, {}
+local groups = {}            -- places among the arguments
+local at = 3
+while argv[at] do
+  groups[#groups + 1] = at
+  local last = at + 6 + 2 * argv[at + 6]
+  for i = at + 7, last, 2 do
+    local n = #ids + 1
+    ids[n], results[n], lease_names[n] = argv[i], argv[i + 1], LEASE .. argv[i]
+  end
+  at = last + 1
 end
 local leases = call('MGET', unpack(lease_names))
-local specs = {}             -- id -> packed spec, of the queues that have some
+local first_queue = argv[3]
+local specs = {}             -- of the first queue: id -> packed spec
 local without_specs = {}     -- queues of whose jobs here none has a spec
 
--- Specs are read for all jobs of the first queue at once: nearly always that is all of them.
+-- Specs are read for all jobs at once: nearly always all are of the first queue. An id of another is in no hash of it, or
+-- is not looked up.
 local function read_specs()
-  local queue, ids = argv[4], {}
-  if all_wait_in_lanes(queue) then
-    without_specs[queue] = true
+  if all_wait_in_lanes(first_queue) then
+    without_specs[first_queue] = true
     return
   end
-  for i = 0, count - 1 do
-    if argv[4 + i * 8] == queue then
-      ids[#ids + 1] = argv[3 + i * 8]
-    end
-  end
-  for i, packed in ipairs(call('HMGET', SPECS .. queue, unpack(ids))) do
+  for i, packed in ipairs(call('HMGET', SPECS .. first_queue, unpack(ids))) do
     specs[ids[i]] = packed
   end
 end
@@ -107,27 +111,33 @@ end
 -- @module Cases _finish_cases
 
 read_specs()
-local heads = {}             -- token -> how its lease records begin
-for i = 1, count do
-  local at = 8 * i - 5
-  local id, queue, token, kind = argv[at], argv[at + 1], argv[at + 2], argv[at + 3]
-  local lease, head = leases[i], heads[token]
-  if not head then
-    head = token .. '|'
-    heads[token] = head
-  end
-  if not lease or string.find(lease, head, 1, true) ~= 1 then
-    verdicts[i] = '0'
-  else
-    verdicts[i] = '1'
-    local has_specs = not without_specs[queue] and has_extras(queue)
-    local ends = LETTERS[kind] and kind ~= 'dead' and argv[at + 7] == ''
-    if ends and (not has_specs or (queue == argv[4] and not specs[id])) then
-      finish_job(id, queue, lease_names[i], argv[at + 4], argv[at + 5], argv[at + 6])
-    elseif ends and queue == argv[4] and is_node_only(specs[id]) then
-      Cases.end_member(at, specs[id], lease_names[i])
+local i = 0
+for _, place in ipairs(groups) do
+  local queue, token, kind = argv[place], argv[place + 1], argv[place + 2]
+  local number, ttl, error = argv[place + 3], argv[place + 4], argv[place + 5]
+  local head, is_first = token .. '|', queue == first_queue
+  local ends = LETTERS[kind] and kind ~= 'dead' and error == ''
+  local has_specs = not without_specs[queue] and has_extras(queue)
+  for _ = 1, argv[place + 6] do
+    i = i + 1
+    local id, lease, spec = ids[i], leases[i], is_first and specs[ids[i]]
+    if not lease or string.find(lease, head, 1, true) ~= 1 then
+      verdicts[i] = '0'
     else
-      Cases.settle(at, lease, lease_names[i], has_specs)
+      verdicts[i] = '1'
+      if ends and (not has_specs or (is_first and not spec)) then
+        finish_job(id, queue, lease_names[i], number, ttl, results[i])
+      else
+        local ending = {
+          id = id, queue = queue, token = token, kind = kind, number = number, ttl = ttl, result = results[i],
+          error = error, lease_name = lease_names[i],
+        }
+        if ends and is_first and is_node_only(spec) then
+          Cases.end_member(ending, spec)
+        else
+          Cases.settle(ending, lease, has_specs)
+        end
+      end
     end
   end
 end
@@ -160,7 +170,7 @@ if #ended > 0 then
   end
 end
 if Flow.used and Flow.do_chores(Flow.INLINE, false, now, due_queues) then
-  due_queues[argv[4]] = true
+  due_queues[first_queue] = true
 end
 for queue in pairs(due_queues) do
   wake(queue, now)

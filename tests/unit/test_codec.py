@@ -1,0 +1,34 @@
+"""The arguments of scripts: what several jobs have in common is said once, and their order is kept."""
+
+from __future__ import annotations
+
+from arqestra.store.codec import flat_endings, flat_jobs
+from arqestra.store.records import Ending, NewJob
+
+
+def test_jobs_with_the_same_terms_are_one_group() -> None:
+    assert flat_jobs([NewJob("q", "a", b"1"), NewJob("q", "b", b"2")]) == ["q", "", "", 0, b"", 2, "a", b"1", "b", b"2"]
+
+
+def test_a_job_with_other_terms_begins_a_group_and_the_order_stays() -> None:
+    jobs = [NewJob("q", "a", b"1"), NewJob("q", "b", b"2", "+5", "nonce", 1, b"x"), NewJob("q", "c", b"3")]
+
+    first, third = ["q", "", "", 0, b"", 1, "a", b"1"], ["q", "", "", 0, b"", 1, "c", b"3"]
+    assert flat_jobs(jobs) == [*first, "q", "+5", "nonce", 1, b"x", 1, "b", b"2", *third]
+    assert flat_jobs([]) == []
+
+
+def test_outcomes_with_the_same_terms_are_one_group() -> None:
+    endings = [
+        Ending("a", "q", "w.1", "end", 0, 60, b"1"),
+        Ending("b", "q", "w.1", "end", 0, 60, b"2"),
+        Ending("c", "q", "w.1", "end", 0, 60, b"3", b"", True),
+        Ending("d", "q", "w.2", "retry", 9, -1, b"", b"error"),
+    ]
+
+    assert flat_endings(endings) == [
+        *("q", "w.1", "end", 0, 60, b"", 2, "a", b"1", "b", b"2"),
+        *("q", "w.1", "end!", 0, 60, b"", 1, "c", b"3"),
+        *("q", "w.2", "retry", 9, -1, b"error", 1, "d", b""),
+    ]
+    assert flat_endings([]) == []
