@@ -87,7 +87,8 @@ class Exchange:
         """A wake-up came with a job: start it, and claim for the other slots."""
         if self._claims.takes(delivery.number):
             self._context.run(self._start, delivery.job)
-        self.look()
+        # When the job has had its first step: if it ended there, its outcome goes with the claim, behind what it told.
+        asyncio.get_running_loop().call_soon(self.look, context=self._context)
 
     def wake(self) -> None:
         """Start a round trip unless one is under way; that one is followed by the next by itself."""
