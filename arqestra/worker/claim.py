@@ -48,6 +48,7 @@ class ClaimPolicy:
     :param free_slots: how many jobs could start now
     :param holds_suspect: whether a job runs here that has ended several workers
     :param holds_none: whether no job is here
+    :param after: number of the worker's latest claim before these
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ClaimPolicy:
         free_slots: Callable[[], int],
         holds_suspect: Callable[[], bool],
         holds_none: Callable[[], bool] = lambda: False,
+        after: int = 0,
     ) -> None:
         self.settings = settings
         self.active = False
@@ -64,7 +66,7 @@ class ClaimPolicy:
         self._free_slots = free_slots
         self._holds_suspect = holds_suspect
         self._holds_none = holds_none
-        self._number = 0
+        self.number = after  # of the latest claim or offer
         self._offer = 0  # number of the offer on which a job may still come
         self._offered_at = 0.0
         self.taken = 0  # number of the offer on which a job was taken in last
@@ -77,29 +79,38 @@ class ClaimPolicy:
         if self.settings.shares is not None:
             self.settings.shares.look()
 
+    @property
+    def takes_jobs(self) -> bool:
+        """The worker claims, and is not to take no more."""
+        return self.active and not self.quiet
+
     def next_request(self) -> ClaimRequest | None:
         """The claim to send now, if one is worth it."""
         if not self.active or not self._may_be_due:
             return None
-        slots = 0 if self.quiet else max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
+        slots = self._slots()
         shares = self.settings.shares
         if not self._look_now and (slots == 0 if shares is None else not shares.worth_asking(slots)):
             return None
         self._look_now = False
         return self.request(slots)
 
+    def _slots(self) -> int:
+        return 0 if self.quiet else max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
+
     def request(self, slots: int, only: tuple[str, ...] = ()) -> ClaimRequest:
         """A claim for that many slots, of given ids only if there are some."""
         settings = self.settings
         wait = settings.wait and self.active
         offers = wait and slots > 0 and not only and self._holds_none()
-        self._number += 1
-        self._offer = self._number if offers else 0
-        self._offered_at = time.monotonic()
+        self.number += 1
+        if not only:  # a claim of given jobs leaves the offer that stands
+            self._offer = self.number if offers else 0
+            self._offered_at = time.monotonic()
         return ClaimRequest(
             settings.queue,
             settings.worker_id,
-            self._number,
+            self.number,
             slots,
             settings.lease_ms,
             settings.margin_ms,
@@ -116,30 +127,35 @@ class ClaimPolicy:
     def next_offer(self) -> Offer | None:
         """The offer to make now that a job has ended, if that was the last one and none stands."""
         settings = self.settings
-        if self._offer or not settings.offer_ms or not settings.wait or not self.active or self.quiet:
+        if self._offer or not settings.offer_ms or not settings.wait or not self.takes_jobs:
             return None
         if not self._holds_none() or self._free_slots() == 0:
             return None
-        self._number += 1
-        self._offer, self._offered_at = self._number, time.monotonic()
+        self.number += 1
+        self._offer, self._offered_at = self.number, time.monotonic()
         lease_ms, margin_ms = settings.lease_ms, settings.margin_ms
-        return Offer(settings.queue, settings.worker_id, self._number, lease_ms, margin_ms, settings.offer_ms)
+        return Offer(settings.queue, settings.worker_id, self.number, lease_ms, margin_ms, settings.offer_ms)
+
+    def withdraw_offer(self) -> None:
+        """Take in no job any more on the offer that stands."""
+        self._offer = 0
 
     def again(self, request: ClaimRequest) -> ClaimRequest:
-        """The same claim to be sent again, because its reply was lost; nothing is taken in on its offer any more.
+        """The same claim to be sent again, because its reply was lost. Its offer is withdrawn.
 
-        One on whose offer a job was taken in has brought no others. That job must not come once more: a new number.
+        One on whose offer a job was taken in has brought no others: that one is another claim, for the slots that are
+        left, and does not bring the job once more.
         """
-        self._offer = 0
+        self.withdraw_offer()
         if request.number == self.taken:
-            self._number += 1
-            request = request._replace(number=self._number)
+            request = self.request(self._slots())
+            self.withdraw_offer()
         return request._replace(taken=self.taken, offer_ms=0)
 
     def takes(self, number: int) -> bool:
         """A job came on the offer of that number: whether it is to be run. If not, the next claim puts it back."""
         in_time = time.monotonic() - self._offered_at < self.settings.lease_ms / 2000
-        if number != self._offer or not in_time or not self.active or self.quiet or self._free_slots() == 0:
+        if number != self._offer or not in_time or not self.takes_jobs or self._free_slots() == 0:
             return False
         self._offer, self.taken = 0, number
         return True

@@ -86,7 +86,7 @@ class Exchange:
     def take_in(self, delivery: Delivery) -> None:
         """A wake-up came with a job: start it, and claim for the other slots."""
         if self._claims.takes(delivery.number):
-            self._context.run(self._start, delivery.job)
+            self._context.copy().run(self._start, delivery.job)
         # When the job has had its first step: if it ended there, its outcome goes with the claim, behind what it told.
         asyncio.get_running_loop().call_soon(self.look, context=self._context)
 
@@ -149,7 +149,7 @@ class Exchange:
     async def _turn(self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None) -> None:
         self._told_due = False
         try:
-            written, claimed = await self._send(endings, request, offer)
+            written, claimed, request = await self._send(endings, request, offer)
         except ResponseError:
             logger.exception("Redis refused a turn of %d outcomes", len(endings))
             await self._send_singly(endings)
@@ -199,18 +199,20 @@ class Exchange:
 
     async def _send(
         self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None = None
-    ) -> tuple[list[bool], Claimed | None]:
-        """One round trip, repeated until Redis answers."""
+    ) -> tuple[list[bool], Claimed | None, ClaimRequest | None]:
+        """One round trip, repeated until Redis answers; returns also the claim that was made in the end."""
         failures = 0
         while True:
             try:
-                reply = await self._store.turn(
+                written, claimed = await self._store.turn(
                     endings, request, offer=offer, resent=failures > 0, keep_dead_ms=self._keep_dead_ms
                 )
             except RETRYABLE as error:
                 pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
                 failures += 1
                 self.errors += 1
+                offer = None  # it may have been used; the next poll makes another
+                self._claims.withdraw_offer()
                 if request is not None:
                     request = self._claims.again(request)
                 if failures in (2, 30):
@@ -219,13 +221,13 @@ class Exchange:
             else:
                 if failures > 1:
                     logger.info("Redis answers again")
-                return reply
+                return written, claimed, request
 
     async def _send_singly(self, endings: list[Ending]) -> None:
         """One refused outcome must not keep the others from being written; its job runs again after its lease."""
         for ending in endings:
             try:
-                written, _ = await self._send([ending], None)
+                written, _, _ = await self._send([ending], None)
                 self._settled(ending, written[0])
             except ResponseError:
                 logger.exception("Redis refused the outcome of job %s", ending.id)

@@ -115,7 +115,10 @@ class StoppableWorker(WorkerAttributes):
         with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
             async with asyncio.timeout(LEAVE_WAIT_S):
                 for queue in self.queues:
-                    await self.store.leave(queue, self.worker_id, self._claims.taken)
+                    if self._claims.takes_jobs:
+                        return  # again, meanwhile
+                    self._claims.withdraw_offer()
+                    await self.store.leave(queue, self.worker_id, self._claims.taken, self._claims.number)
 
     @property
     def draining(self) -> bool:

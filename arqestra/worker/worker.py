@@ -22,7 +22,6 @@ from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
 from ..settings import WorkerKeywords, WorkerOptions
 from ..signature import CHUNK_FUNCTION
-from ..store.codec import delivered
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
 from ..store.records import LeasedJob
@@ -37,6 +36,7 @@ from .execute import execute, hand_over
 from .executors import Executors
 from .firing import Firing, enqueue_due_cron_jobs
 from .heartbeat import Heartbeat, HeartbeatSettings
+from .messages import heed
 from .metrics_port import MetricsPort, NoMetrics, WayOut
 from .shares import QueueShares
 from .shutdown import CLOSE_WAIT_S, LEAVE_WAIT_S, StoppableWorker
@@ -93,6 +93,7 @@ class Worker(StoppableWorker):
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
+        self._has_own_loop = False
         self._heartbeat: Heartbeat | None = None
         self._listening = contextlib.ExitStack()
         self._last_health_check: float = 0
@@ -134,6 +135,7 @@ class Worker(StoppableWorker):
 
     def run(self) -> None:
         """Run until stopped (or, in burst mode, until the queue is empty), then close. Blocks."""
+        self._has_own_loop = True
         self.main_task = self.loop.create_task(self.main())
         try:
             self.loop.run_until_complete(self.main_task)
@@ -185,7 +187,7 @@ class Worker(StoppableWorker):
         self._connect()
         self._start_heartbeat()
         self._listening.enter_context(
-            self._listener.listen(self.store.keys.worker_channel(self.worker_id), self._on_message)
+            self._listener.listen(self.store.keys.worker_channel(self.worker_id), partial(heed, self))
         )
         self._claims.active = True
         self.firing.start()
@@ -249,12 +251,20 @@ class Worker(StoppableWorker):
             self._offer_ms(),
             self._queue_shares(),
         )
-        self._claims = ClaimPolicy(settings, self._free_slots, lambda: self.slots.holds_suspect, self.slots.holds_none)
+        before = self._claims.number if hasattr(self, "_claims") else 0
+        self._claims = ClaimPolicy(
+            settings, self._free_slots, lambda: self.slots.holds_suspect, self.slots.holds_none, before
+        )
         keep_dead_ms = to_ms(self.options.keep_dead)
         self.exchange = Exchange(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
 
     def _offer_ms(self) -> int:
-        """How long an offer stands: until after the next poll, which renews it; but then its lease is to be whole."""
+        """How long an offer stands: until after the next poll, which renews it; but then its lease is to be whole.
+
+        In an application's loop none is made: what else keeps that loop busy would keep the job waiting.
+        """
+        if not self._has_own_loop:
+            return 0
         return min(int(self.poll_delay_s * 1000) * 2 + OFFER_MARGIN_MS, self.options.lease_ms // 4)
 
     def _queue_shares(self) -> QueueShares | None:
@@ -357,27 +367,6 @@ class Worker(StoppableWorker):
         if self._direct:
             attempt.written = self.loop.create_future()
         return self.slots.start(attempt, self.loop)
-
-    def _on_message(self, data: bytes | None) -> None:
-        """A message on this worker's channel; None when the subscription has become active."""
-        if data is not None and data.startswith(b"job "):
-            self.exchange.take_in(delivered(self.worker_id, data))
-        elif data is None or data == b"wake":
-            self.exchange.look()
-            if data is None:
-                self.workflows.look()
-        elif data == b"listen":
-            self.books.announcer.listened = True
-        elif data in (b"drain", b"resume"):
-            self.steer(draining=data == b"drain")
-        elif data.startswith(b"due "):
-            self.exchange.due_in(int(data[4:]))
-        elif data.startswith(b"flow "):
-            self.workflows.news(data[5:].decode())
-        elif data.startswith(b"abort! "):  # of a flow that was cancelled
-            self.slots.abort(data[7:].decode())
-        elif data.startswith(b"abort ") and self.allow_abort_jobs:
-            self.slots.abort(data[6:].decode())
 
     # -- leases ---------------------------------------------------------------------------------------------------
 

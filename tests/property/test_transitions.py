@@ -298,7 +298,7 @@ class Transitions(RuleBasedStateMachine):
     def _a_worker_leaves(self, worker: str, *, heeds: bool) -> None:
         self._heed(worker, heeds)
         taken = self.taken.get(worker, 0)
-        self.ground.run(self.store.leave(QUEUE, worker, taken))
+        self.ground.run(self.store.leave(QUEUE, worker, taken, self.numbers))
         self.model.leave(worker, taken, self.clock())
         self._note_taken_back()
 

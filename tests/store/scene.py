@@ -207,7 +207,7 @@ class StoreWorker:
 
     async def leave(self, *queues: str) -> None:
         for queue in queues or (self.queue,):
-            await self.store.leave(queue, self.id, self.taken)
+            await self.store.leave(queue, self.id, self.taken, self.number)
 
     async def claim_again(self) -> Claimed:
         """Send the latest claim once more, as after a reply that was lost."""

@@ -288,6 +288,7 @@ async def test_an_offer_without_a_claim_is_as_good(scene: Scene) -> None:
     worker = scene.worker()
     async with worker_ear(scene.redis, "w1") as ear:
         await worker.claim(wait=True)
+        worker.number = 7
         await scene.store.turn([], None, offer=Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS))
         await scene.enqueue("a")
 
@@ -300,8 +301,50 @@ async def test_an_offer_that_is_repeated_does_not_hide_the_job_that_was_sent(sce
     offer = Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS)
     async with worker_ear(scene.redis, "w1"):
         await worker.claim(wait=True)
+        worker.number = 7
         await scene.store.turn([], None, offer=offer)
         await scene.enqueue("a")
         await scene.store.turn([], None, offer=offer, resent=True)
 
     assert await worker.claim_ids(wait=True) == ["a"]
+
+
+async def test_a_claim_that_comes_late_takes_nothing_back_of_a_newer_offer(scene: Scene) -> None:
+    """It hung in a dead connection, was sent again on another, and newer ones followed."""
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.claim(wait=True)
+        late = worker.request
+        assert late is not None
+        await worker.offer()
+        await scene.enqueue("a")
+        job = await _sent(ear, worker)
+        _, claimed = await scene.store.turn((), late._replace(offer_ms=OFFER_MS))
+
+    assert claimed is not None
+    assert claimed.jobs == []
+    assert (await worker.renew(job)).lost == []
+    assert b" " in await scene.redis.get(KEYS.offer("w1"))
+    assert (await worker.claim(wait=True)).jobs == []
+
+
+async def test_a_leave_that_comes_late_takes_nothing_back_of_a_newer_offer(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await worker.offer()
+        await scene.enqueue("a")
+        job = await _sent(ear, worker)
+        await scene.store.leave(QUEUE, "w1", 0, 1)
+
+    assert (await worker.renew(job)).lost == []
+
+
+async def test_a_claim_of_given_jobs_leaves_the_offer_alone(scene: Scene) -> None:
+    worker = scene.worker()
+    async with worker_ear(scene.redis, "w1") as ear:
+        await worker.offer()
+        await worker.claim(wait=True, only=("nothing",))
+        await scene.enqueue("a")
+
+        assert (await _sent(ear, worker)).token == "w1.1"

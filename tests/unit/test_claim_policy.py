@@ -208,6 +208,26 @@ def test_a_worker_that_takes_no_jobs_takes_in_none(why: str) -> None:
     assert desk.policy.taken == 0
 
 
+def test_a_worker_that_leaves_takes_in_nothing_on_the_offer_that_stands() -> None:
+    desk = _idle_desk()
+    desk.policy.withdraw_offer()
+
+    assert not desk.policy.takes(1)
+
+
+def test_a_claim_of_given_jobs_leaves_the_offer_alone() -> None:
+    desk = _idle_desk()
+    assert desk.policy.request(1, ("a",)).offer_ms == 0
+
+    assert desk.policy.takes(1)
+
+
+def test_numbers_go_on_from_those_of_an_earlier_life() -> None:
+    policy = ClaimPolicy(SETTINGS, lambda: 1, lambda: False, after=41)
+
+    assert policy.request(1).number == 42
+
+
 def test_a_claim_that_is_sent_again_makes_no_offer() -> None:
     desk = Desk()
     desk.holds_none = True
@@ -226,9 +246,10 @@ def test_a_claim_that_is_sent_again_after_its_offer_was_used_is_another_one() ->
     desk.policy.look()
     request = desk.asked()
     assert desk.policy.takes(1)
+    desk.slots -= 1
     again = desk.policy.again(request)
 
-    assert (again.number, again.taken, again.offer_ms) == (2, 1, 0)
+    assert (again.number, again.taken, again.offer_ms, again.slots) == (2, 1, 0, 9)
     assert desk.policy.again(again).number == 2
     desk.policy.look()
     assert desk.asked().number == 3

@@ -76,8 +76,9 @@ end
 -- touches a flow ends with this. True if something is left.
 function do_chores(budget, older, now, due_queues)
   local at = 1
-  while budget > 0 do
-    local chore = next_chore(at, older, now, due_queues)
+  while true do
+    budget, looked_up = budget - looked_up, 0
+    local chore = budget > 0 and next_chore(at, older, now, due_queues)
     if not chore then
       break
     end

@@ -62,6 +62,7 @@ local function count(view, field, by)
   counts[field] = (counts[field] or 0) + by
 end
 
+local looked_up = 0          -- only children of which the record was read when their parent ended
 local known_headers = {}     -- text -> header: the nodes of a group have the same
 
 function decoded(record)
@@ -218,10 +219,18 @@ local function settle(flow, parent, state, child, record, now, due_queues)
   end
 end
 
--- If the only child is a join, that a parent of it has ended is told it at once; else it is a matter for the agenda.
+-- If the only child is a join, that a parent of it has ended is told it at once; else, and if the script has read as many
+-- children as it may, it is a matter for the agenda.
 local function count_down(view, flow, parent, state, child, now, due_queues)
-  local node = view.headers[child] or node_of(flow, child)
-  view.headers[child] = node
+  local node = view.headers[child]
+  if not node then
+    if looked_up >= INLINE then
+      return false
+    end
+    looked_up = looked_up + 1
+    node = node_of(flow, child)
+    view.headers[child] = node
+  end
   if node and node.kind == 'join' then
     settle(flow, parent, state, child, nil, now, due_queues)
     return true

@@ -1,4 +1,4 @@
--- Taking back what a worker was sent with a wake-up that it has not heeded (_deliver).
+-- The end of an offer, and taking back what a worker was sent on it and has not heeded (_deliver).
 
 -- Put the job in its queue again as if it had stayed there. `given` is what OFFER says of it; returns the queue, or nothing
 -- if the worker holds the job no more.
@@ -14,7 +14,18 @@ local function take_back(worker, given)
   end
 end
 
--- Whether OFFER says that a job was sent, and not with the number of the delivery that the worker took in last.
-local function is_unheeded(offer, taken)
-  return string.find(offer, ' ', 1, true) and string.find(offer, taken .. ' ', 1, true) ~= 1
+-- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of the last one
+-- on which it took in a job: what it was sent on another one it has not heeded. Returns whether there is no offer any more,
+-- and the queue to which a job went back.
+local function withdraw_offer(worker, number, taken)
+  local offer = call('GET', OFFER .. worker)
+  if not offer then
+    return true
+  end
+  local its_number = string.match(offer, '^%d+')
+  if tonumber(its_number) > tonumber(number) then
+    return false
+  end
+  call('DEL', OFFER .. worker)
+  return true, its_number ~= taken and string.find(offer, ' ', 1, true) and take_back(worker, offer)
 end

@@ -1,5 +1,5 @@
--- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off; waking workers for
--- `due_queues` is left to the script. Needs three locals: `now`, `resent` (this call may have been made before) and
+-- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off. Then the script wakes
+-- workers for `due_queues`, and `announce_stored` tells lookouts of what becomes due later. Needs three locals: `now`, `resent` (this call may have been made before) and
 -- `due_queues`.
 
 -- @include _wake
@@ -186,9 +186,12 @@ local function write_stored()
   for queue in pairs(additions) do
     flush(queue)
   end
+end
+
+local function announce_stored()
   for queue, due in pairs(deferred) do
     announce_deferred(queue, due, now)
   end
 end
 
-return { store = store, extras_of = extras_of, write_stored = write_stored }
+return { store = store, extras_of = extras_of, write_stored = write_stored, announce_stored = announce_stored }

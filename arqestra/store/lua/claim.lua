@@ -6,7 +6,7 @@
 --       7: '1' register as waiting when slots stay free 8: '1' take jobs that are to be aborted, beyond the slots
 --       9: '1' the worker holds a suspect already      10: crashes after which a job is dead
 --      11: '1' this claim may have been made before and its reply was lost
---      12: number of the claim on whose offer the worker took in a job last, or 0 (_deliver)
+--      12: number of the offer on which the worker took in a job last, or 0 (_deliver)
 --      13: ms that an offer to be sent the next job stands, if this claim finds none; 0: the worker makes none
 --      14: number of queues; then for each: queue, its share of the slots, the most that it may take
 --          then ids, to claim just these if they are due
@@ -171,10 +171,8 @@ local function visit_queue(q, want)
   return found
 end
 
-local offer = wait and call('GETDEL', OFFER .. worker)
-if offer and is_unheeded(offer, ARGV[12]) then
-  take_back(worker, offer)
-end
+-- A claim of given jobs leaves the offer alone; one that an outage held up until newer ones were made makes none itself.
+local offers = wait and #ARGV < first_id and withdraw_offer(worker, number, ARGV[12])
 
 -- What flows have left to do (_flow): every claim does a piece of it.
 local chores_left = false
@@ -253,7 +251,7 @@ for _, q in ipairs(queues) do
   local due_in = settle_waiting(q, slots > found and not q.shared and q.taken < q.cap)
   delay = due_in and math.min(due_in, delay or due_in) or delay
 end
-if registered and found == 0 and ARGV[13] ~= '0' then
+if offers and registered and found == 0 and ARGV[13] ~= '0' then
   call('PSETEX', OFFER .. worker, ARGV[13], ARGV[3] .. '|' .. ARGV[5] .. '|' .. ARGV[6])
 end
 jobs[2] = chores_left and 0 or math.min(delay or -1, 2147483647)

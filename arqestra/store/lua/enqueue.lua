@@ -98,6 +98,9 @@ for queue in pairs(due_queues) do
     Delivery.wake_with(queue, argv[first], argv[first + 1])
   end
 end
+if Storing.used then
+  Storing.announce_stored()
+end
 local verdict_text = table.concat(verdicts)
 if #stand_ins > 0 then
   return { verdict_text, unpack(stand_ins) }

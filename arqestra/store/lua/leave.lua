@@ -1,7 +1,8 @@
 -- A worker waits no longer: no wake-up is to be spent on it.
 --
 -- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: worker id   3: number of the claim on whose offer it took in a job last, or 0
+-- ARGV  1: time in ms or ''   2: worker id   3: number of the offer on which it took in a job last, or 0
+--       4: number of its latest claim or offer
 -- RETURNS  1 if it was registered, else 0
 -- EVENTS   the next in line becomes the lookout; or, if jobs are due, is woken: the worker that leaves may have been
 --          woken for them, and has not heard or not heeded it
@@ -11,8 +12,7 @@
 -- @include _offer
 
 local queue, now = KEYS[1], clock(ARGV[1])
-local offer = call('GETDEL', OFFER .. ARGV[2])
-local back = offer and is_unheeded(offer, ARGV[3]) and take_back(ARGV[2], offer)
+local _, back = withdraw_offer(ARGV[2], ARGV[4], ARGV[3])
 if back then
   wake(back, now)
 end

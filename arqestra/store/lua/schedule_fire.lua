@@ -166,6 +166,7 @@ if Storing.used then
   for queue in pairs(due_queues) do
     wake(queue, now)
   end
+  Storing.announce_stored()
 end
 if #stand_ins > 0 then
   return { table.concat(verdicts), unpack(stand_ins) }
