@@ -24,7 +24,7 @@ local function lease_taken(jobs, runs, count_attempt)
     if not payload and call('EXISTS', RESULT .. id) == 1 then
       Cases.remove_ghost(owner, id, case)
     else
-      local starts, crashes, mark = true, 0, ''
+      local starts, crashes, mark = true, '0', ''
       if case or not ordinary then
         starts, crashes, mark = Cases.start(id, case, count_attempt)
       elseif place then
