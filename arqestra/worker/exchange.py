@@ -88,7 +88,7 @@ class Exchange:
         if self._claims.takes(delivery.number):
             self._context.copy().run(self._start, delivery.job)
         # When the job has had its first step: if it ended there, its outcome goes with the claim, behind what it told.
-        asyncio.get_running_loop().call_soon(self.look, context=self._context)
+        asyncio.get_running_loop().call_soon(self.look)
 
     def wake(self) -> None:
         """Start a round trip unless one is under way; that one is followed by the next by itself."""
@@ -184,7 +184,7 @@ class Exchange:
             self._timer = None
         if delay_ms is not None:
             delay_s = min(delay_ms, A_DAY_MS) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._timer_ran_out, context=self._context)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._timer_ran_out)
 
     def _timer_ran_out(self) -> None:
         self._timer = None

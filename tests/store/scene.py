@@ -57,6 +57,9 @@ class Plan:
     nodes: list[NodeRecord] = field(default_factory=lambda: [NodeRecord("source")])
     parents: dict[int, tuple[int, ...]] = field(default_factory=dict)
     chosen_ids: dict[int, str] = field(default_factory=dict)
+    terms: dict[int, tuple[tuple[Entry, ...], bool]] = field(
+        default_factory=dict
+    )  # limits, and whether it is an output
 
     def job(
         self,
@@ -72,9 +75,9 @@ class Plan:
         number = len(self.nodes)
         if job_id:
             self.chosen_ids[number] = job_id
-        limit, spec = str(limits[0][1]) if limits else "", node_spec(limits, self.id, number, output=output)
-        runs, payload = "error" if on_error else "ok", b"payload"
-        return self._add(NodeRecord("job", runs, on_failure, queue, 0, limit, when, spec=spec, payload=payload), after)
+        self.terms[number] = (limits, output)
+        limit, runs, payload = str(limits[0][1]) if limits else "", "error" if on_error else "ok", b"payload"
+        return self._add(NodeRecord("job", runs, on_failure, queue, 0, limit, when, payload=payload), after)
 
     def jobs(self, count: int, *after: int, queue: str = QUEUE, output: bool = False) -> list[int]:
         """So many jobs beside each other."""
@@ -109,6 +112,10 @@ class Plan:
         fields: list[tuple[str, bytes | str]] = []
         for number, node in enumerate(self.nodes):
             fields += child_pieces(number, children.get(number, []))
+            if number in self.terms:
+                limits, output = self.terms[number]
+                spec = node_spec(limits, self.id, number, children.get(number, []), output=output)
+                node = node._replace(spec=spec)
             if number:
                 fields.append((str(number), encode_node(node)))
             if node.kind == "join":

@@ -335,9 +335,12 @@ async def test_a_leave_that_comes_late_takes_nothing_back_of_a_newer_offer(scene
         await worker.offer()
         await scene.enqueue("a")
         job = await _sent(ear, worker)
+        await worker.claim(wait=True)
+        await worker.offer()
         await scene.store.leave(QUEUE, "w1", 0, 1)
 
     assert (await worker.renew(job)).lost == []
+    assert await scene.waiting() == ["w1"]
 
 
 async def test_a_claim_of_given_jobs_leaves_the_offer_alone(scene: Scene) -> None:

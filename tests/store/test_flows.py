@@ -1043,3 +1043,18 @@ async def test_a_flow_whose_record_is_gone_is_not_listed_for_ever(scene: Scene) 
     await worker.finish(job)
 
     assert await scene.without_ttl() == set()
+
+
+async def test_a_join_goes_by_the_parents_in_the_order_in_which_they_ended(scene: Scene) -> None:
+    """Also if the first of them has other children, and so is settled in another way."""
+    plan = Plan()
+    first, second = plan.job(), plan.job()
+    plan.job(first)
+    join = plan.join(first, second)
+    plan.job(join)
+    await scene.start_flow(plan)
+    worker = scene.worker()
+    jobs = {job.id: job for job in (await worker.claim()).jobs}
+    assert await worker.finish_all([jobs[plan.job_id(first)], jobs[plan.job_id(second)]], "fail")
+
+    assert (await scene.states())[join] == f"u{first}"

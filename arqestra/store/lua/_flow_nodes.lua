@@ -219,8 +219,9 @@ local function settle(flow, parent, state, child, record, now, due_queues)
   end
 end
 
--- If the only child is a join, that a parent of it has ended is told it at once; else, and if the script has read as many
--- children as it may, it is a matter for the agenda.
+-- If the only child is a join, that a parent of it has ended is told it at once; else it is a matter for the agenda. So it
+-- is if the script has read as many children as it may, and behind what is on the agenda already: a join goes by the
+-- parents in the order in which they ended.
 local function count_down(view, flow, parent, state, child, now, due_queues)
   local node = view.headers[child]
   if not node then
@@ -258,7 +259,8 @@ function end_node(flow, number, state, now, due_queues, only_child)
   if view.chosen_ids then
     call('DEL', RESERVED .. node_id(flow, number))
   end
-  if only_child ~= 0 and not (only_child and count_down(view, flow, number, state, only_child, now, due_queues)) then
+  local at_once = only_child and #agenda == 0
+  if only_child ~= 0 and not (at_once and count_down(view, flow, number, state, only_child, now, due_queues)) then
     agenda[#agenda + 1] = { 'e', number, 0, flow, only_child }
   end
   count(view, string.sub(state, 1, 1), 1)

@@ -12,7 +12,10 @@
 -- @include _offer
 
 local queue, now = KEYS[1], clock(ARGV[1])
-local _, back = withdraw_offer(ARGV[2], ARGV[4], ARGV[3])
+local ended, back = withdraw_offer(ARGV[2], ARGV[4], ARGV[3])
+if not ended then
+  return 0  -- it came late: the worker has come back meanwhile
+end
 if back then
   wake(back, now)
 end
