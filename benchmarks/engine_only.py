@@ -66,7 +66,7 @@ def measure_engine(server: BenchmarkServer, bench: Bench, results: EngineResults
 def _measure_depth(server: BenchmarkServer, bench: Bench, results: EngineResults) -> None:
     """The deep backlog between two measurements of the shallow one, so that the machine's mood weighs less."""
     before = _shallow_jobs_per_s(server, bench)
-    server.flush()
+    server.renew()
     bench.produce("enqueue", DEEP_BACKLOG)
     with bench.start("work", CONCURRENCY, DEEP_BACKLOG) as worker:
         marks_ns = bench.wait_for_marker(worker, WAIT_LIMIT_S)["marks_ns"]
@@ -90,7 +90,7 @@ def measure_fleet(server: BenchmarkServer, bench: Bench, workers: int) -> float:
     Starting 40 processes takes longer than the first of them needs for the backlog, so the queue is renamed until all
     of them wait for it; they find it by their poll.
     """
-    server.flush()
+    server.renew()
     bench.produce("enqueue", FLEET_BACKLOG)
     server.client.rename(QUEUE_KEY, HIDDEN_QUEUE_KEY)
     with ExitStack() as stack:
@@ -134,7 +134,7 @@ def _check(fleet: list[AdapterProcess], deadline: float) -> None:
 
 def _measure_sleepers(server: BenchmarkServer, bench: Bench, results: EngineResults) -> None:
     """Memory of jobs in flight, and how near to its end the lease of any of them came."""
-    server.flush()
+    server.renew()
     with bench.start("work", SLEEPERS, NOT_COUNTED) as worker:
         _wait_until_connected(server, [worker])
         idle_bytes = worker.rss_bytes()

@@ -80,7 +80,7 @@ class PeerResults:
 
 def measure_throughput(server: BenchmarkServer, bench: Bench, concurrency: int, jobs: int) -> ThroughputRun:
     """Queue `jobs` no-op jobs, then start a worker and time them from the first one's start to the last one's end."""
-    server.flush()
+    server.renew()
     empty_bytes, idle_cpu_s = server.memory_bytes(), server.cpu_s()
     bench.produce("enqueue", jobs)
     enqueued_cpu_s, queued_bytes = server.cpu_s(), server.memory_bytes()
@@ -106,7 +106,7 @@ def measure_throughput(server: BenchmarkServer, bench: Bench, concurrency: int, 
 
 def measure_latency(server: BenchmarkServer, bench: Bench, command: str, jobs: int, limit_s: float) -> Latency | None:
     """`latency`, `result-latency` or `ping-latency` of up to `jobs` jobs, one at a time, with an idle worker."""
-    server.flush()
+    server.renew()
     variables = {"BENCH_RESULT_WAITED": "1"} if command == "result-latency" else {}
     with bench.start("work", LATENCY_CONCURRENCY, NOT_COUNTED, variables=variables) as worker:
         answer = bench.produce(command, jobs, limit_s, variables=variables)
@@ -125,14 +125,14 @@ def percentiles(samples_ns: list[int]) -> Latency:
 
 def measure_rate(server: BenchmarkServer, bench: Bench, way: str, count: int) -> float | None:
     """Calls per second of `sequential`, `gather` or `bulk`; None where the peer has no such call."""
-    server.flush()
+    server.renew()
     answer = bench.produce(way, count)
     return None if answer.get("unsupported") else answer["jobs"] / answer["seconds"]
 
 
 def measure_chord(server: BenchmarkServer, bench: Bench, command: str, jobs: int) -> float | None:
     """Members per second of a chord (`chord`), or of the same jobs without one (`batch`), with a worker at 100."""
-    server.flush()
+    server.renew()
     variables = {"BENCH_RESULT_WAITED": "1"}
     with bench.start("work", CHORD_CONCURRENCY, NOT_COUNTED, variables=variables) as worker:
         answer = bench.produce(command, jobs, variables=variables)
@@ -142,7 +142,7 @@ def measure_chord(server: BenchmarkServer, bench: Bench, command: str, jobs: int
 
 def measure_against_ping(server: BenchmarkServer, bench: Bench, results: PeerResults, count: int) -> None:
     """Sequential enqueues against sequential PINGs on the same client."""
-    server.flush()
+    server.renew()
     answer = bench.produce("against-ping", count)
     results.rates_per_s.setdefault("ping", []).append(answer["jobs"] / answer["ping_seconds"])
     results.enqueue_per_ping.append(answer["ping_seconds"] / answer["enqueue_seconds"])
