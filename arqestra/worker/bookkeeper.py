@@ -45,6 +45,7 @@ EVERY_S = 1.0
 MOST_JOBS_TOLD = 100
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
+OUTCOME_WAIT_S = 0.01  # for the reply to an outcome, before the last notes of that job are sent again
 UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics have a row for each function
 
 
@@ -167,10 +168,12 @@ class Bookkeeper:
 
     async def _write_last_notes(self) -> None:
         try:
-            while self._has_last_notes:
+            while self._has_last_notes or self.notebook.waits_for_outcomes:
                 self._has_last_notes = False
                 async with asyncio.timeout(LIMIT_S):
                     await self.notebook.flush(self._worker.store)
+                if self.notebook.waits_for_outcomes:
+                    await asyncio.sleep(OUTCOME_WAIT_S)
         except (RedisError, OSError) as error:  # kept for the next second
             logger.debug("notes are put off: %s", error)
 

@@ -32,6 +32,11 @@ class Notebook:
         self._unwritten: dict[Attempt, NewNotes] = {}
         self._writing = asyncio.Lock()
 
+    @property
+    def waits_for_outcomes(self) -> bool:
+        """Jobs have ended before their last notes were written, and the replies that say so are on their way."""
+        return any(attempt.submitted and attempt.settled is not False for attempt in self._unwritten)
+
     def noted(self, attempt: Attempt) -> None:
         """A job has told something."""
         notes = attempt.notes

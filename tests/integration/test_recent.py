@@ -430,6 +430,30 @@ async def test_a_watcher_sees_the_last_progress_of_a_job_however_short_it_is(poo
             assert [progress.done async for progress in told.watch()][-1] == 4
 
 
+async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_that_is_known(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another write of notes was under way when the job ended."""
+    async with working(redis_url) as worker:
+        monkeypatch.setattr(worker.books, "write_once", worker.books.announcer.drain)  # not once a second
+        settled, replies = worker.exchange._settled, []
+        worker.exchange._settled = lambda *reply: replies.append(reply)
+        async with worker.books.notebook._writing:
+            told = await pool.enqueue(tell)
+            assert told is not None
+            await told.result(timeout=30)
+        await until_true(lambda: worker.books.notebook.waits_for_outcomes, "notes that found no lease")
+        assert await told.progress() is None
+        for reply in replies:
+            settled(*reply)
+
+        async def is_written() -> bool:
+            progress = await told.progress()
+            return progress is not None and progress.done == 4
+
+        await until(is_written, "the progress")
+
+
 async def test_a_burst_worker_tells_while_it_works(pool: Pool, redis_url: str) -> None:
     gate = asyncio.Event()
     worker = Worker(FUNCTIONS, redis_settings=redis_url, burst=True, handle_signals=False, ctx={"gate": gate})
