@@ -81,7 +81,7 @@ class ClaimPolicy:
 
     @property
     def takes_jobs(self) -> bool:
-        """The worker claims, and is not to take no more."""
+        """The worker claims, and is not draining."""
         return self.active and not self.quiet
 
     def next_request(self) -> ClaimRequest | None:
@@ -102,7 +102,7 @@ class ClaimPolicy:
         """A claim for that many slots, of given ids only if there are some."""
         settings = self.settings
         wait = settings.wait and self.active
-        offers = wait and slots > 0 and not only and self._holds_none()
+        offers = wait and settings.offer_ms > 0 and slots > 0 and not only and self._holds_none()
         self.number += 1
         if not only:  # a claim of given jobs leaves the offer that stands
             self._offer = self.number if offers else 0
@@ -162,6 +162,8 @@ class ClaimPolicy:
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
         """Take in the reply; returns the ms after which to look again, or None to wait for a wake-up or the poll."""
+        if claimed.jobs and request.number == self._offer:
+            self._offer = 0  # a claim that finds jobs makes none
         shares = self.settings.shares if request.shares else None
         if shares is not None:
             shares.learn(request, claimed)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from arqestra.cli import app
 from tests.cli.conftest import REPOSITORY, CommandLine
 
-# Bytecode is told from that of a file of the same length that was changed within the same second by nothing.
+# Python takes old bytecode for that of a file that has kept its length and was changed within the same second.
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 WORKER = """
 from arqestra import job, worker_settings
@@ -60,7 +60,7 @@ async def test_dev_runs_everything_and_leaves_nothing(tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text(WORKER.replace("return 1", "return 2"))
         await _found(output, r"(shutdown on SIGTERM)")
         second = await arqestra("enqueue", "answer", "--wait", "--timeout", "20")
-        assert (second.code, second.out) == (0, "2\n")
+        assert (second.code, second.out) == (0, "2\n"), output.read_text()
 
         await arqestra("enqueue", "nap")
         await _found(output, r"→ \w+:(nap)")

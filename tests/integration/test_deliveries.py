@@ -12,6 +12,7 @@ import pytest
 import arqestra
 from arqestra import Pool, Worker, func
 
+from .engine_worker import until
 from .test_recent import until_true
 
 
@@ -98,7 +99,17 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
         assert await pool.enqueue_job("forgotten", 1, _job_id="twice") is not None
         await asyncio.wait_for(held.wait(), 30)
         assert await pool.enqueue_job("forgotten", 2, _job_id="twice") is not None
-        await asyncio.sleep(0.1)  # it has been sent by now
+        offer = pool.store.keys.offer(worker.worker_id)
+
+        async def is_sent() -> bool:
+            return b" " in (await pool.get(offer) or b"")
+
+        await until(is_sent, "a job that was sent")
+        # Messages come in order: when this one has come, so has the job.
+        order: asyncio.Event = asyncio.Event()
+        monkeypatch.setattr(worker, "steer", lambda **_: order.set())
+        await pool.publish(pool.store.keys.worker_channel(worker.worker_id), "resume")
+        await asyncio.wait_for(order.wait(), 30)
         answered.set()
         await until_true(lambda: worker.jobs_complete == 2, "two jobs")
         await until_true(lambda: worker.exchange.idle, "an idle worker")

@@ -194,6 +194,17 @@ def test_a_worker_whose_last_job_has_ended_makes_an_offer_without_a_claim() -> N
     assert desk.policy.next_offer() == Offer("q", "w1", 3, 15_000, 600_000, 2_000)
 
 
+def test_a_claim_that_found_jobs_has_made_no_offer_and_the_last_of_them_makes_one() -> None:
+    desk = _idle_desk()
+    desk.policy.look()
+    desk.policy.learn(desk.asked(), _reply(1))
+
+    assert not desk.policy.takes(2)
+    offer = desk.policy.next_offer()
+    assert offer is not None
+    assert offer.number == 3
+
+
 @pytest.mark.parametrize("why", ["it stops", "it takes no more jobs", "it has no slot"])
 def test_a_worker_that_takes_no_jobs_takes_in_none(why: str) -> None:
     desk = _idle_desk()

@@ -1,11 +1,11 @@
 -- Waking a worker, with a job in the message if it can be: the module `Delivery`. Needs two locals: `now` and `now_text`.
 --
 -- A worker that holds no job makes an offer with each claim that finds none, and when its last job has ended (offer.lua):
--- OFFER = 'number|lease ms|margin ms', for some polls. The enqueue that wakes it leases its first job to it, under the token of that number, and sends the job along:
--- a round trip less until it starts. OFFER is then 'number length-of-queue queue id'. If the worker did not get the message, or
--- not in time, its next claim (or its leaving) finds that and puts the job back first (_offer). Only a worker without jobs
--- makes offers, because one that is stuck in a job would sit on what it was sent; and one that died since its offer holds
--- a single job until the lease has run out.
+-- OFFER = 'number|lease ms|margin ms', for some polls. The enqueue that wakes it leases its first job to it, under the
+-- token of that number, and sends the job along: a round trip less until it starts. OFFER is then
+-- 'number length-of-queue queue id'. If the worker did not get the message, or not in time, its next claim (or its leaving)
+-- finds that and puts the job back first (_offer). Only a worker without jobs makes offers, because one that is stuck in a
+-- job would sit on what it was sent; and one that died since its offer holds a single job until the lease has run out.
 
 -- @include _wake
 

@@ -120,21 +120,25 @@ local function begin_anew(id, value)
   call('SET', JOB .. id, payload)
 end
 
+local function remove_spec(queue, id)
+  local list = spec_removals[queue] or {}
+  spec_removals[queue] = list
+  list[#list + 1] = id
+end
+
 -- What the job had taken of its limits is given back; a new spec takes the place of the old one.
 local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   local spec
   if has_extras(queue) then
-    local packed = queue == first_queue and specs[id]
-    if queue ~= first_queue or packed == nil then
+    local packed = specs[id]
+    if packed == nil or queue ~= first_queue then
       spec = spec_of(queue, id)
     elseif packed then
       spec = cmsgpack.unpack(packed)
     end
   end
   if spec and LETTERS[kind] and #spec == 1 and (spec[1][1] == 'n' or spec[1][1] == 's') then
-    local list = spec_removals[queue] or {}
-    spec_removals[queue] = list
-    list[#list + 1] = id
+    remove_spec(queue, id)
   elseif spec then
     Limits.give_back(queue, id, spec, now, LETTERS[kind] ~= nil, due_queues)
   end
@@ -169,12 +173,7 @@ end
 -- A job of the first queue has ended that never failed and is a node of a flow, and nothing else is special: nearly all
 -- that have a spec.
 local function end_member(ending, packed)
-  local list = spec_removals[first_queue]
-  if not list then
-    list = {}
-    spec_removals[first_queue] = list
-  end
-  list[#list + 1] = ending.id
+  remove_spec(first_queue, ending.id)
   local _, flow, number, only_child, is_output = unpack(cmsgpack.unpack(packed)[1])
   return end_job(ending, ending.kind, flow, number, only_child ~= -1 and only_child or nil, is_output == 1)
 end

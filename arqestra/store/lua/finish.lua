@@ -60,8 +60,8 @@ local first_queue = argv[3]
 local specs = {}             -- of the first queue: id -> packed spec
 local without_specs = {}     -- queues of whose jobs here none has a spec
 
--- Specs are read for all jobs at once: nearly always all are of the first queue. An id of another is in no hash of it, or
--- is not looked up.
+-- Specs are read for all jobs at once: nearly always all are of the first queue. What is read for those of others is not
+-- used.
 local function read_specs()
   if all_wait_in_lanes(first_queue) then
     without_specs[first_queue] = true

@@ -5,7 +5,7 @@
 --       5: ms that the record outlives the lease   6: ms that the offer stands
 -- RETURNS  1
 --
--- Repeating the call is harmless: an offer that was used already stays so.
+-- Repeating the call is harmless as long as the lease of what was sent lasts: an offer that was used stays so.
 
 call('SET', OFFER .. ARGV[2], ARGV[3] .. '|' .. ARGV[4] .. '|' .. ARGV[5], 'NX', 'PX', ARGV[6])
 return 1
