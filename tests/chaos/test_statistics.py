@@ -36,7 +36,7 @@ class Load:
 
 
 SHORT = Load(jobs=3_000, workers=4, least_kills=6)
-LONG = Load(jobs=30_000, workers=6, least_kills=60, limit_s=600)
+LONG = Load(jobs=40_000, workers=6, least_kills=60, limit_s=600)
 
 
 @pytest.mark.parametrize("size", [SHORT, pytest.param(LONG, marks=[pytest.mark.slow])], ids=["short", "long"])
