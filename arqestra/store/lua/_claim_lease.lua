@@ -16,7 +16,7 @@ local function lease_taken(jobs, runs, count_attempt)
   local lease_end, ttl = string.format('%.0f', now + lease_ms), string.format('%.0f', lease_ms + margin_ms)
   local head = token .. '|' .. lease_end .. '|'
   local ordinary = count_attempt and not has_aborts
-  local scores, counts, at = {}, {}, #jobs
+  local records, scores, counts, at = {}, {}, {}, #jobs
   for i = 1, n do
     local id, payload, attempt, owner = ids[i], payloads[i], tonumber(attempts[i] or 0), owners[i]
     local place = places[i]
@@ -37,7 +37,8 @@ local function lease_taken(jobs, runs, count_attempt)
       end
       -- %.0f: Lua writes numbers of 15 digits and more with an exponent
       local due = due_texts[i] or string.format('%.0f', math.floor(dues[i]))
-      call('PSETEX', lease_names[i] or LEASE .. id, ttl, head .. due .. '|' .. crashes)
+      local r = #records
+      records[r + 1], records[r + 2] = lease_names[i] or LEASE .. id, head .. due .. '|' .. crashes
       local list = scores[owner]
       if not list then
         list = {}
@@ -50,6 +51,7 @@ local function lease_taken(jobs, runs, count_attempt)
       runs[#runs + 1] = owner
     end
   end
+  set_all(records, ttl)
   for owner, list in pairs(scores) do
     call('ZADD', owner, unpack(list))
   end

@@ -189,6 +189,7 @@ local function settle(ending, lease, has_specs)
     local packed = call('HGET', SPECS .. queue, id)
     if packed and Flow.is_cancelled(packed) then
       kind = 'abort'
+      ending = { id = id, queue = queue, token = ending.token, error = error, lease_name = ending.lease_name }
       ending.number, ending.ttl, ending.result = '0', '-1', ''
     end
   end

@@ -94,15 +94,23 @@ local function results_pass(first, flow)
   total = total or '0'
   local last = math.min(tonumber(total), first + PASS - 1)
   read_states(flow, first, last)
+  local ids, ttls, histories = {}, {}, {}
   for number = first, last do
     local letter, ttl = string.match(state_of(flow, number) or '', '^(%a)(%p?%d*)')
     if letter == 'c' or letter == 'f' or letter == 'a' or letter == 'x' then
-      local id = node_id(flow, number)
-      if ttl == '0' then
-        call('DEL', RESULT .. id, ERRORS .. id)
-      elseif ttl ~= '!' then
-        call('PEXPIRE', RESULT .. id, keep_ms)
-        call('PEXPIRE', ERRORS .. id, keep_ms)
+      local n = #ids + 1
+      ids[n], ttls[n] = node_id(flow, number), ttl
+      histories[n] = ERRORS .. ids[n]
+    end
+  end
+  local have_history = #ids > 0 and call('EXISTS', unpack(histories)) > 0
+  for i, id in ipairs(ids) do
+    if ttls[i] == '0' then
+      call('DEL', RESULT .. id, histories[i])
+    elseif ttls[i] ~= '!' then
+      call('PEXPIRE', RESULT .. id, keep_ms)
+      if have_history then
+        call('PEXPIRE', histories[i], keep_ms)
       end
     end
   end

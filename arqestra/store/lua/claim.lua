@@ -29,6 +29,7 @@
 -- @include _wake
 -- @include _specs
 -- @include _offer
+-- @include _set_all
 -- @module Limits _limits
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script

@@ -30,6 +30,7 @@
 -- @include _score
 -- @include _wake
 -- @include _specs
+-- @include _set_all
 -- @module Limits _limits
 -- @module Flow _flow
 
@@ -82,12 +83,28 @@ local function has_extras(queue)
   return known
 end
 
--- Write the result of a job, or none, and put its keys on the list of those that go.
+local kept, kept_ms = {}, '0'  -- results to be written: name, value, name, value, ...; and their TTL
+
+local function write_results()
+  if #kept == 0 then
+    return
+  elseif kept_ms == '0' then
+    call('MSET', unpack(kept))
+  else
+    set_all(kept, kept_ms)
+  end
+  kept = {}
+end
+
+-- Note the result of a job, or none, and the keys that go.
 local function finish_job(id, queue, lease_name, keep_ms, ttl, result)
-  if ttl == '0' then
-    call('SET', RESULT .. id, result)
-  elseif ttl ~= '-1' then
-    call('PSETEX', RESULT .. id, ttl, result)
+  if ttl ~= '-1' then
+    if ttl ~= kept_ms then
+      write_results()
+      kept_ms = ttl
+    end
+    local n = #kept
+    kept[n + 1], kept[n + 2] = RESULT .. id, result
   end
   local n = #doomed
   doomed[n + 1], doomed[n + 2] = JOB .. id, ATTEMPTS .. id
@@ -118,6 +135,7 @@ for _, place in ipairs(groups) do
   local head, is_first = token .. '|', queue == first_queue
   local ends = LETTERS[kind] and kind ~= 'dead' and error == ''
   local has_specs = not without_specs[queue] and has_extras(queue)
+  local ending = { queue = queue, token = token, kind = kind, number = number, ttl = ttl, error = error }
   for _ = 1, argv[place + 6] do
     i = i + 1
     local id, lease, spec = ids[i], leases[i], is_first and specs[ids[i]]
@@ -128,10 +146,7 @@ for _, place in ipairs(groups) do
       if ends and (not has_specs or (is_first and not spec)) then
         finish_job(id, queue, lease_names[i], number, ttl, results[i])
       else
-        local ending = {
-          id = id, queue = queue, token = token, kind = kind, number = number, ttl = ttl, result = results[i],
-          error = error, lease_name = lease_names[i],
-        }
+        ending.id, ending.result, ending.lease_name = id, results[i], lease_names[i]
         if ends and is_first and is_node_only(spec) then
           Cases.end_member(ending, spec)
         else
@@ -142,6 +157,7 @@ for _, place in ipairs(groups) do
   end
 end
 
+write_results()
 for queue, list in pairs(removals) do
   call('ZREM', queue, unpack(list))
   if extras[queue] then
