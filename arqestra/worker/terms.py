@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ("KEEP_NO_RESULT", "Terms", "default_terms", "terms_of")
 
 KEEP_NO_RESULT = -1
+LONGEST_KEEP_S = 100 * 365 * 86400  # Redis refuses a TTL that ends after its calendar
 
 
 class Terms(NamedTuple):
@@ -85,4 +86,4 @@ def default_terms(worker: "Worker") -> Terms:
 
 
 def _ttl_ms(forever: bool, keep_s: float) -> int:
-    return 0 if forever else to_ms(keep_s) or KEEP_NO_RESULT
+    return 0 if forever else to_ms(min(keep_s, LONGEST_KEEP_S)) or KEEP_NO_RESULT

@@ -384,6 +384,14 @@ async def test_two_idle_workers_share_a_burst(pool: Pool, number: int, slots: in
         assert 0.4 * number <= first.jobs_complete <= 0.6 * number
 
 
+async def test_a_result_that_is_to_be_kept_for_longer_than_redis_can_is_kept_for_a_century(pool: Pool) -> None:
+    async with working(pool, keep_result=1e17):
+        job = await pool.enqueue_job("double", 2)
+        assert await job.result(timeout=5) == 4
+
+    assert await pool.pttl(f"arq:result:{job.job_id}") > 99 * 365 * 86_400_000
+
+
 async def test_an_idle_queue_leaves_no_key_behind(pool: Pool) -> None:
     async with working(pool, keep_result=0):
         for number in range(10):

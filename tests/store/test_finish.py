@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
+from redis.exceptions import ResponseError
 
 from arqestra.store.records import Ending
 from tests.store.scene import ENDS, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, extra
@@ -33,6 +34,45 @@ async def test_a_result_can_be_kept_for_ever_or_not_at_all(scene: Scene) -> None
 
     assert await scene.keys() == {"arq:result:a"}
     assert await scene.redis.pttl("arq:result:a") == -1
+
+
+async def test_each_result_of_a_call_is_kept_as_long_as_its_own_job_says(scene: Scene) -> None:
+    ttls_ms = [60_000, 60_000, 120_000, 0, -1, 0, 60_000]
+    await scene.enqueue(*(f"{i}" for i in range(len(ttls_ms))))
+    jobs = (await scene.worker().claim(len(ttls_ms))).jobs
+    endings = [
+        Ending(job.id, QUEUE, job.token, "end", ttl_ms=ttl_ms, result=f"result {job.id}".encode())
+        for job, ttl_ms in zip(jobs, ttls_ms, strict=True)
+    ]
+    again = Ending(jobs[0].id, QUEUE, jobs[0].token, "end", ttl_ms=120_000, result=b"again")
+
+    assert await scene.store.turn([*endings, again], None) == ([True] * (len(ttls_ms) + 1), None)
+
+    ttls_ms[0] = 120_000
+    assert await scene.keys() == {f"arq:result:{i}" for i, ttl_ms in enumerate(ttls_ms) if ttl_ms >= 0}
+    for i, ttl_ms in enumerate(ttls_ms):
+        expected = None if ttl_ms < 0 else b"again" if i == 0 else f"result {i}".encode()
+        assert await scene.redis.get(f"arq:result:{i}") == expected
+        if ttl_ms > 0:
+            assert ttl_ms - 30_000 < await scene.redis.pttl(f"arq:result:{i}") <= ttl_ms
+        elif ttl_ms == 0:
+            assert await scene.redis.pttl(f"arq:result:{i}") == -1
+
+
+@pytest.mark.parametrize(("kind", "number"), [("end", 30_000), ("retry", 0)], ids=["id-kept", "retry"])
+async def test_an_outcome_that_redis_refuses_leaves_those_behind_it_to_be_sent_again(
+    scene: Scene, kind: Kind, number: int
+) -> None:
+    await scene.enqueue("a", "b")
+    worker = scene.worker()
+    a, b = (await worker.claim()).jobs
+    beyond_bounds = Ending(a.id, QUEUE, a.token, "end", ttl_ms=2**63 - 1, result=b"x")
+    fine = Ending(b.id, QUEUE, b.token, kind, number, ttl_ms=-1)
+
+    with pytest.raises(ResponseError, match="invalid expire"):
+        await scene.store.turn([beyond_bounds, fine], None)
+
+    assert await worker.finish(b, kind, number)
 
 
 async def test_an_end_may_keep_the_id_taken_for_a_while(scene: Scene) -> None:

@@ -10,6 +10,7 @@ import pytest
 from arqestra.errors import FlowRunning
 from arqestra.flow.handle import FlowHandle
 from arqestra.store.read_flows import read_nodes
+from arqestra.store.records import Ending
 from tests.store.scene import KEYS, LEASE_MS, QUEUE, Ear, Kind, Plan, Scene, StoreWorker, worker_ear
 
 HOUR_MS = 3_600_000
@@ -651,6 +652,21 @@ async def test_a_cancellation_drops_what_waits_takes_out_what_is_queued_and_abor
         {1: "a", 2: "a", 3: "d", 4: "d", 5: "d"},
     )
     assert await scene.redis.exists(KEYS.aborts) == 0
+
+
+async def test_a_retry_of_a_cancelled_job_changes_nothing_for_the_others_of_its_call(scene: Scene) -> None:
+    await scene.start_flow(chain_of(1))
+    await scene.enqueue("a", "b")
+    jobs = (await scene.worker("w1").claim()).jobs
+    await scene.flows.cancel("f", "")
+    in_order = sorted(jobs, key=lambda job: ["a", "f~1", "b"].index(job.id))
+    again = [Ending(job.id, QUEUE, job.token, "retry", 50_000, result=b"2") for job in in_order]
+
+    assert (await scene.store.turn(again, None))[0] == [True] * 3
+
+    assert await scene.states() == {1: "a0"}
+    assert {job_id: await scene.score(job_id) for job_id in "ab"} == dict.fromkeys("ab", scene.clock() + 50_000)
+    assert {job_id: await scene.attempts(job_id) for job_id in "ab"} == dict.fromkeys("ab", 2)
 
 
 async def test_what_completes_after_the_cancellation_releases_nothing(scene: Scene) -> None:

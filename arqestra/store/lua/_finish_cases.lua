@@ -153,7 +153,8 @@ local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   return spec
 end
 
--- The job has ended, as a node of a flow or not. An ending has the fields that finish.lua lists, and `lease_name`.
+-- The job has ended, as a node of a flow or not. An ending has the fields that finish.lua lists, and `lease_name`; the
+-- jobs of a group share one, so nobody changes or keeps it.
 local function end_job(ending, kind, flow, number, only_child, is_output)
   local id, queue, keep_ms, ttl, value = ending.id, ending.queue, ending.number, ending.ttl, ending.result
   local view = flow and Flow.view_of(flow)
@@ -189,8 +190,10 @@ local function settle(ending, lease, has_specs)
     local packed = call('HGET', SPECS .. queue, id)
     if packed and Flow.is_cancelled(packed) then
       kind = 'abort'
-      ending = { id = id, queue = queue, token = ending.token, error = error, lease_name = ending.lease_name }
-      ending.number, ending.ttl, ending.result = '0', '-1', ''
+      ending = {  -- of its own: the other one belongs to all jobs of the group
+        id = id, queue = queue, token = ending.token, kind = kind, number = '0', ttl = '-1', result = '', error = error,
+        lease_name = ending.lease_name,
+      }
     end
   end
   local value = ending.result

@@ -103,6 +103,7 @@ local function results_pass(first, flow)
       histories[n] = ERRORS .. ids[n]
     end
   end
+  -- Hardly any has one, so one question saves a command for each.
   local have_history = #ids > 0 and call('EXISTS', unpack(histories)) > 0
   for i, id in ipairs(ids) do
     if ttls[i] == '0' then

@@ -85,6 +85,8 @@ end
 
 local kept, kept_ms = {}, '0'  -- results to be written: name, value, name, value, ...; and their TTL
 
+-- Redis refuses a TTL that is out of bounds. So this comes before anything is written that cannot be called again: then
+-- the caller sends each outcome alone.
 local function write_results()
   if #kept == 0 then
     return
@@ -109,6 +111,7 @@ local function finish_job(id, queue, lease_name, keep_ms, ttl, result)
   local n = #doomed
   doomed[n + 1], doomed[n + 2] = JOB .. id, ATTEMPTS .. id
   if keep_ms ~= '0' then
+    write_results()
     call('SET', lease_name, '1', 'PX', keep_ms)
   else
     doomed[n + 3] = lease_name
@@ -135,6 +138,7 @@ for _, place in ipairs(groups) do
   local head, is_first = token .. '|', queue == first_queue
   local ends = LETTERS[kind] and kind ~= 'dead' and error == ''
   local has_specs = not without_specs[queue] and has_extras(queue)
+  -- One for all jobs of the group, of whom each in its turn is told.
   local ending = { queue = queue, token = token, kind = kind, number = number, ttl = ttl, error = error }
   for _ = 1, argv[place + 6] do
     i = i + 1
@@ -150,6 +154,7 @@ for _, place in ipairs(groups) do
         if ends and is_first and is_node_only(spec) then
           Cases.end_member(ending, spec)
         else
+          write_results()
           Cases.settle(ending, lease, has_specs)
         end
       end
