@@ -4,15 +4,24 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from arq.utils import to_ms, to_seconds
+
 from .errors import SettingsError
 
-__all__ = ("Duration", "seconds_of")
+__all__ = ("Duration", "keep_ms", "seconds_of")
 
 Duration = int | float | timedelta | str
+
+LONGEST_KEEP_S = 100 * 365 * 86400  # Redis has a bound as well, and refuses what is beyond it
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _TEXT = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def keep_ms(seconds: float | timedelta) -> int:
+    """For how many ms something is kept: as long as it is said, a century at most."""
+    return to_ms(min(to_seconds(seconds), LONGEST_KEEP_S))
 
 
 def seconds_of(value: Any, what: str, *, zero: bool = False) -> float:

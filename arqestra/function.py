@@ -279,7 +279,7 @@ def job(
     :param name: name in payloads; default the function's `__qualname__`, as in arq
     :param queue: queue that `Pool.enqueue` puts it in; default the pool's
     :param timeout: seconds that one attempt may run; then it is cancelled, and fails with `TimeoutError`
-    :param keep_result: seconds that the result is kept; 0 keeps none
+    :param keep_result: seconds that the result is kept, a century at most; 0 keeps none
     :param keep_result_forever: keep the result until it is deleted; wins over keep_result
     :param max_tries: attempts, the first included
     :param soft_timeout: seconds after which `SoftTimeLimitExceeded` is raised inside the function, at its current await

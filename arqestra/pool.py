@@ -20,6 +20,7 @@ from redis.asyncio import ConnectionPool
 
 from .clock import timestamp_ms
 from .control import JobControl, checked_priority
+from .durations import keep_ms
 from .errors import ArgumentsError, PayloadTooLarge
 from .flow.handle import FlowHandle
 from .flow.submit import start_flow
@@ -233,7 +234,7 @@ class Pool(PoolViews):
         :param canvas: `f.s(1) | g.s()`, `group(...)`, `chord(...)`, nested as you like
         :param flow_id: its id; default a new one
         :param name: for people; default the name of its last function
-        :param keep_result: seconds that the flow and its jobs' results are kept after its end
+        :param keep_result: seconds that the flow and its jobs' results are kept after its end, a century at most
         :returns: a handle on the flow
         :raises FlowExists: a flow of this id exists, or a job of an id that was chosen
         :raises GraphError, ArgumentsError, SerializationError, PayloadTooLarge: nothing was stored then
@@ -242,8 +243,8 @@ class Pool(PoolViews):
             raise ArgumentsError(f"enqueue_flow: expected a signature, chain or group, got {canvas!r}")
         graph = graph_of(canvas)
         chosen = flow_id or new_job_id()
-        keep_ms = max(1000, to_ms(keep_result))
-        await start_flow(self, graph, chosen, name=name or _flow_name(graph), keep_ms=keep_ms)
+        kept_ms = max(1000, keep_ms(keep_result))
+        await start_flow(self, graph, chosen, name=name or _flow_name(graph), keep_ms=kept_ms)
         return FlowHandle(chosen, self, graph)
 
     def flow(self, flow_id: str) -> FlowHandle[Any]:

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arq.cron import CronJob
-from arq.utils import to_ms
 from arq.worker import Function
 
 from ..control import JobControl
+from ..durations import keep_ms
 from ..flow.workflow import WorkflowFunction
 from ..rebuild import Rebuilder
 from ..redact import Redactor, redactor_of
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ("KEEP_NO_RESULT", "Terms", "default_terms", "terms_of")
 
 KEEP_NO_RESULT = -1
-LONGEST_KEEP_S = 100 * 365 * 86400  # Redis refuses a TTL that ends after its calendar
 
 
 class Terms(NamedTuple):
@@ -86,4 +85,4 @@ def default_terms(worker: "Worker") -> Terms:
 
 
 def _ttl_ms(forever: bool, keep_s: float) -> int:
-    return 0 if forever else to_ms(min(keep_s, LONGEST_KEEP_S)) or KEEP_NO_RESULT
+    return 0 if forever else keep_ms(keep_s) or KEEP_NO_RESULT

@@ -392,6 +392,17 @@ async def test_a_result_that_is_to_be_kept_for_longer_than_redis_can_is_kept_for
     assert await pool.pttl(f"arq:result:{job.job_id}") > 99 * 365 * 86_400_000
 
 
+async def test_a_flow_is_kept_for_a_century_at_most_too(pool: Pool) -> None:
+    async with working(pool):
+        flow = await pool.enqueue_flow(jobs.double.s(2), keep_result=1e17)
+        assert await flow.result(timeout=5) == 4
+
+        async def is_bounded() -> bool:
+            return await pool.pttl(pool.store.keys.flow(flow.flow_id)) > 99 * 365 * 86_400_000
+
+        await until(is_bounded, "the flow's record has a TTL")
+
+
 async def test_an_idle_queue_leaves_no_key_behind(pool: Pool) -> None:
     async with working(pool, keep_result=0):
         for number in range(10):

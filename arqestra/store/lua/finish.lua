@@ -85,8 +85,8 @@ end
 
 local kept, kept_ms = {}, '0'  -- results to be written: name, value, name, value, ...; and their TTL
 
--- Redis refuses a TTL that is out of bounds. So this comes before anything is written that cannot be called again: then
--- the caller sends each outcome alone.
+-- Redis refuses a TTL that is out of bounds, and the caller then sends each outcome alone. So this comes before what is
+-- written at once of the jobs behind: they must still have their leases.
 local function write_results()
   if #kept == 0 then
     return
@@ -138,7 +138,7 @@ for _, place in ipairs(groups) do
   local head, is_first = token .. '|', queue == first_queue
   local ends = LETTERS[kind] and kind ~= 'dead' and error == ''
   local has_specs = not without_specs[queue] and has_extras(queue)
-  -- One for all jobs of the group, of whom each in its turn is told.
+  -- One table for all jobs of the group: each in its turn is filled in.
   local ending = { queue = queue, token = token, kind = kind, number = number, ttl = ttl, error = error }
   for _ = 1, argv[place + 6] do
     i = i + 1
