@@ -44,6 +44,9 @@ def check_server(facts: ServerFacts) -> list[Finding]:
 
 
 def _version(facts: ServerFacts) -> Finding:
+    if not facts.name:
+        text = "the server does not tell its version, role and memory: this user may not use INFO"
+        return Finding("version", "warning", text, "allow it (ACL: +info), or see that it is 6.2 or later")
     text = f"{facts.name}, speaks Redis {facts.version}" if facts.name != "Redis" else f"Redis {facts.version}"
     numbers = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdigit())
     if len(numbers) < 2:
@@ -54,6 +57,8 @@ def _version(facts: ServerFacts) -> Finding:
 
 
 def _role(facts: ServerFacts) -> Finding:
+    if not facts.name:
+        return Finding("role", "warning", "the server does not tell its role", "see that it is a primary")
     if facts.replica:
         return Finding("role", "problem", "a replica: it takes no writes", "connect to the primary, or by Sentinel")
     if facts.cluster:
@@ -83,6 +88,8 @@ def _eviction(facts: ServerFacts) -> Finding:
 
 
 def _memory(facts: ServerFacts) -> Finding:
+    if facts.maxmemory_bytes is None:
+        return Finding("memory", "warning", "the server does not tell its memory", "see that it does not get full")
     used = facts.used_memory_bytes / 2**20
     if not facts.maxmemory_bytes:
         return Finding("memory", "ok", f"{used:,.0f} MB used, no limit set")

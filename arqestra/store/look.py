@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from arq.constants import health_check_key_suffix
+from redis.exceptions import NoPermissionError
 
 from ..keys import Keys
 from .codec import due_ms_of
@@ -173,7 +174,10 @@ async def find_queues(store: Store) -> tuple[list[str], bool]:
     maybe: set[str] = set()
     cursor, scans = 0, 0
     while True:
-        cursor, names = await redis.scan(cursor, count=KEYS_A_SCAN, _type="zset")
+        try:
+            cursor, names = await redis.scan(cursor, count=KEYS_A_SCAN, _type="zset")
+        except NoPermissionError:  # those that nothing of ours has used are not found then
+            break
         for name in names:
             _sort_in(keys, name.decode(errors="replace"), found, maybe)
         scans += 1
@@ -197,7 +201,10 @@ def _sort_in(keys: Keys, name: str, found: set[str], maybe: set[str]) -> None:
 
 async def _holds_jobs(store: Store, name: str) -> bool:
     """Whether a sorted set is a queue: other programs may keep theirs in this Redis."""
-    members = await store.redis.zrange(name, 0, MEMBERS_TRIED - 1)
+    try:
+        members = await store.redis.zrange(name, 0, MEMBERS_TRIED - 1)
+    except NoPermissionError:  # SCAN names the keys of others, too
+        return False
     ids = [member.decode(errors="replace") for member in members]
     names = [key for job_id in ids for key in (store.keys.job(job_id), store.keys.lease(job_id))]
     return bool(names) and bool(await store.redis.exists(*names))

@@ -212,6 +212,11 @@ class ScheduleStore:
         self._store = store
         self.home = home
 
+    @property
+    def _route(self) -> str:
+        """The key by which a call is routed; without a home one that users may have: an ACL allows no key ''."""
+        return self.home or self._store.keys.schedules_rev
+
     async def keep(
         self,
         age_ms: int,
@@ -232,7 +237,7 @@ class ScheduleStore:
         for first in range(0, max(1, len(digests)), NAMES_A_CALL):
             flat = [field for pair in digests[first : first + NAMES_A_CALL] for field in pair]
             before = "" if started_ms is None else started_ms
-            reply = await self._store.call("schedule_keep", self.home, age_ms, before, rev, *flat)
+            reply = await self._store.call("schedule_keep", self._route, age_ms, before, rev, *flat)
             started_ms, new_rev, of_piece = reply[0], reply[1].decode(), reply[2].decode()
             rev = new_rev if rev == new_rev else ""  # something has changed: the rest is compared
             first_rev = first_rev or new_rev
@@ -256,7 +261,7 @@ class ScheduleStore:
 
     async def set(self, name: str, what: Literal["pause", "resume", "remove"]) -> bool | None:
         """Pause, resume or remove a schedule; whether that changed anything, None if it does not exist."""
-        reply = await self._store.call("schedule_set", self.home, name, what)
+        reply = await self._store.call("schedule_set", self._route, name, what)
         return None if reply < 0 else bool(reply)
 
     async def look(self, ahead_ms: int, most: int, skip: int = 0) -> Look:

@@ -1,14 +1,21 @@
-"""What `arqestra doctor` asks the server."""
+"""What `arqestra doctor` asks the server, and a worker at its start.
+
+A server may refuse each of these: its ACL does not allow INFO or CONFIG, or a host has renamed them. Then what it
+does not tell is unknown, and everything else is told all the same.
+"""
 
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from .health import clock_offset_ms
+from .health import clock_offset_ms, redis_time_ms
 from .store import Store
 
-__all__ = ("ServerFacts", "read_server")
+__all__ = ("ServerFacts", "eviction_policy", "read_server")
 
 PINGS = 20
 
@@ -16,10 +23,10 @@ PINGS = 20
 class ServerFacts(NamedTuple):
     """The server as it says of itself.
 
-    :ivar name: "Redis" or "Valkey"
-    :ivar version: as it reports; that of the Redis it is compatible with
+    :ivar name: "Redis" or "Valkey"; "" if it does not tell
+    :ivar version: as it reports; that of the Redis it is compatible with; "" if it does not tell
     :ivar eviction: `maxmemory-policy`; "" if it does not tell
-    :ivar maxmemory_bytes: 0 for no limit
+    :ivar maxmemory_bytes: 0 for no limit; None if it does not tell
     :ivar append_only: None if it does not tell
     :ivar snapshots: whether `save` is set; None if it does not tell
     :ivar clock_offset_ms: its clock less ours
@@ -33,7 +40,7 @@ class ServerFacts(NamedTuple):
     replica: bool
     eviction: str
     used_memory_bytes: int
-    maxmemory_bytes: int
+    maxmemory_bytes: int | None
     append_only: bool | None
     snapshots: bool | None
     write_failed: bool
@@ -48,39 +55,68 @@ async def read_server(store: Store) -> ServerFacts:
     :raises redis.exceptions.RedisError: it does not answer
     """
     redis = store.redis
-    info: dict[str, Any] = await redis.info()
-    config = await _config(store)
-    pings: list[float] = []
-    for _ in range(PINGS):
-        before_s = time.perf_counter()
-        await redis.ping()
-        pings.append((time.perf_counter() - before_s) * 1000)
+    info = await _info(redis)
+    config = await _config(redis)
     aof = bool(info["aof_enabled"]) if "aof_enabled" in info else None
     failed = "err" in (info.get("rdb_last_bgsave_status"), info.get("aof_last_write_status"))
     return ServerFacts(
-        name="Valkey" if "valkey_version" in info else "Redis",
+        name="" if not info else "Valkey" if "valkey_version" in info else "Redis",
         version=str(info.get("redis_version", "")),
         cluster=bool(info.get("cluster_enabled", 0)),
         replica=info.get("role", "master") != "master",
-        eviction=str(info.get("maxmemory_policy") or config.get("maxmemory-policy") or ""),
+        eviction=_eviction(info, config),
         used_memory_bytes=int(info.get("used_memory", 0)),
-        maxmemory_bytes=int(info.get("maxmemory", 0)),
+        maxmemory_bytes=int(info["maxmemory"]) if "maxmemory" in info else None,
         append_only=aof,
         snapshots=bool(config["save"]) if "save" in config else None,
         write_failed=failed,
         clock_offset_ms=await clock_offset_ms(redis),
-        ping_ms=tuple(sorted(pings)),
+        ping_ms=await _pings_ms(redis),
         scripts=await _scripts_problem(store),
     )
 
 
-async def _config(store: Store) -> dict[str, str]:
+async def eviction_policy(redis: Redis) -> str:
+    """The server's `maxmemory-policy`; "" if it does not tell."""
+    info = await _info(redis, "memory")
+    return _eviction(info, {} if "maxmemory_policy" in info else await _config(redis))
+
+
+def _eviction(info: dict[str, Any], config: dict[str, str]) -> str:
+    return str(info.get("maxmemory_policy") or config.get("maxmemory-policy") or "")
+
+
+async def _info(redis: Redis, section: str | None = None) -> dict[str, Any]:
+    """INFO; nothing where the server refuses it."""
+    try:
+        found: dict[str, Any] = await redis.info(section)
+    except ResponseError:
+        return {}
+    return found
+
+
+async def _config(redis: Redis) -> dict[str, str]:
     """Settings; hosted servers refuse to tell them."""
     try:
-        found = [await store.redis.config_get(name) for name in ("save", "maxmemory-policy")]
+        found = [await redis.config_get(name) for name in ("save", "maxmemory-policy")]
     except ResponseError:
         return {}
     return {name: value for each in found for name, value in each.items()}
+
+
+async def _pings_ms(redis: Redis) -> tuple[float, ...]:
+    """How long round trips take, sorted: of PING, or of TIME where PING is refused."""
+    ask: Callable[[], Awaitable[Any]] = redis.ping
+    try:
+        await ask()
+    except ResponseError:
+        ask = partial(redis_time_ms, redis)
+    trips: list[float] = []
+    for _ in range(PINGS):
+        before_s = time.perf_counter()
+        await ask()
+        trips.append((time.perf_counter() - before_s) * 1000)
+    return tuple(sorted(trips))
 
 
 async def _scripts_problem(store: Store) -> str:

@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from ..pool import Pool
+from ..store.health import redis_time_ms
 from .api import Api, json_problem
 from .assets import Assets
 from .auth import Auth, Identify, Role, Sessions, checked_auth
@@ -91,7 +92,7 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
         try:
             async with asyncio.timeout(LONGEST_PING_S):
                 await dashboard.site.open()
-                await dashboard.site.pool.ping()
+                await redis_time_ms(dashboard.site.pool)
         except (RedisError, OSError):
             return PlainTextResponse("Redis does not answer\n", 503)
         return PlainTextResponse("ok\n")

@@ -14,7 +14,7 @@ from typing import Any, Unpack
 from arq.connections import ArqRedis, RedisSettings, log_redis_info
 from arq.utils import to_ms
 from arq.worker import FailedJobs
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ..connect import create_pool, settings_of
 from ..identity import new_worker_id
@@ -35,6 +35,7 @@ from .exchange import Exchange
 from .execute import execute, hand_over
 from .executors import Executors
 from .firing import Firing, enqueue_due_cron_jobs
+from .greeting import log_server
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .messages import heed
 from .metrics_port import MetricsPort, NoMetrics, WayOut
@@ -179,7 +180,7 @@ class Worker(StoppableWorker):
                 middleware=self.options.middleware,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await log_redis_info(self.pool, logger.info)
+        await log_server(self.pool, log_redis_info)
         mention_pickle(self.serializer)
         self.ctx["redis"] = self.pool
         if self.on_startup:
@@ -334,6 +335,12 @@ class Worker(StoppableWorker):
         if time() - self._last_health_check < self.health_check_interval:
             return
         self._last_health_check = time()
+        try:
+            await self._record_health()
+        except ResponseError as error:  # this user may not write that key; the jobs are to run all the same
+            logger.warning("the health check key %s cannot be written: %s", self.health_check_key, error)
+
+    async def _record_health(self) -> None:
         queued = sum([await queue_depth(self.pool, queue) for queue in self.queues])
         counts = (
             f"j_complete={self.jobs_complete} j_failed={self.jobs_failed} "

@@ -38,7 +38,8 @@ async def test_each_key_has_its_value_and_the_ttl(redis: Redis, server: str, cou
 )
 async def test_the_command_is_used_by_servers_that_have_it(redis: Redis, versions: str, takes_msetex: bool) -> None:
     names = "local names = {}\nlocal call = function(name) names[#names + 1] = name end"
-    script = f"local redis = {{ {versions} }}\n{names}\n{source('_set_all')}\nset_all(ARGV, '9')\nreturn names"
+    versions = f"pcall = function(name) names[#names + 1] = name end, {versions}"
+    script = f"{names}\nlocal redis = {{ {versions} }}\n{source('_set_all')}\nset_all(ARGV, '9')\nreturn names"
 
     assert await redis.eval(script, 0, *"a1b2") == ([b"MSETEX"] if takes_msetex else [b"PSETEX"] * 2)
     assert await redis.eval(script, 0, *"a1") == [b"PSETEX"]
