@@ -29,11 +29,13 @@ from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
 from .store.dead import read_dead_result
 from .store.link import RETRYABLE
+from .store.look import queue_of_job
 from .store.notes import read_log, read_progress
 from .wire import decode_payload, decode_result, encode_payload, job_def, payload_again
 
 if TYPE_CHECKING:
     from .store.listener import Listener
+    from .store.records import Sighting
     from .store.store import Store
 
 __all__ = ("Job",)
@@ -50,7 +52,7 @@ class Job(arq.jobs.Job, Generic[R]):
 
     :param job_id: id of the job
     :param redis: a `Pool`, or any redis client
-    :param _queue_name: the queue that it was put in
+    :param _queue_name: the queue that it was put in; it is looked for in the others if it is not there
     :param _deserializer: arq's argument; default the pool's serializer
     :param _result_type: what a plain result is rebuilt to
     """
@@ -108,9 +110,33 @@ class Job(arq.jobs.Job, Generic[R]):
             data = await self._await_result(listener, timeout, max(poll_delay, LEAST_POLL_S))
         return self._value_of(data)
 
+    async def _seen(self, *, payload: bool = False) -> "Sighting":
+        """What is known of the job, in its own queue if the handle says another one."""
+        sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload)
+        if sighting.result is None and sighting.score is None and await self._found_elsewhere():
+            sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload)
+        return sighting
+
+    async def _found_elsewhere(self) -> bool:
+        """Whether another queue than the handle says holds the job; from then on the handle says that one.
+
+        :raises ArgumentsError: some queue does, and there are too many keys to tell which
+        """
+        default = getattr(self._redis, "default_queue_name", default_queue_name)
+        queue, complete = await queue_of_job(self._store, self.job_id, [self._queue_name, default])
+        if queue is None and not complete:
+            raise ArgumentsError(
+                f"job {self.job_id}: expected a job of queue {self._queue_name}, it is elsewhere; "
+                "give its queue to the handle: pool.job(id, queue=...)"
+            )
+        if queue in (None, self._queue_name):
+            return False
+        self._queue_name = queue
+        return True
+
     async def _stored_result(self) -> bytes | None:
         """The result, or None while the job is in its queue."""
-        sighting = await self._store.peek(self.job_id, self._queue_name)
+        sighting = await self._seen()
         if sighting.result is None and sighting.score is None:
             raise ResultNotFound(
                 "Not waiting for job result because the job is not in queue. "
@@ -166,12 +192,12 @@ class Job(arq.jobs.Job, Generic[R]):
     async def info(self) -> JobDef | None:
         """All that is known of the job, its result included if it has ended. Does not wait.
 
-        arq's `JobDef` or `JobResult`, with three more attributes: `errors`, `progress` and `log`, as the methods of
-        these names return them.
+        arq's `JobDef` or `JobResult`, and nothing beside its fields: what programs pass on of it is what stock arq
+        passes on. Errors of attempts, progress and log are `errors()`, `progress()` and `log()` of this handle.
         """
         if getattr(self._redis, "store", None) is None:
             return await super().info()
-        sighting = await self._store.peek(self.job_id, self._queue_name, payload=True)
+        sighting = await self._seen(payload=True)
         info: JobDef
         if sighting.result is not None:
             info = self._result_of(sighting.result)
@@ -180,8 +206,6 @@ class Job(arq.jobs.Job, Generic[R]):
         else:
             return None
         info.score = sighting.score
-        info.errors = [decode_attempt_error(entry) for entry in sighting.errors]  # type: ignore[attr-defined]
-        info.progress, info.log = await asyncio.gather(self.progress(), self.log())  # type: ignore[attr-defined]
         return info
 
     async def progress(self) -> Progress | None:
@@ -254,7 +278,7 @@ class Job(arq.jobs.Job, Generic[R]):
         """Status of the job: deferred, queued, in_progress, complete or not_found."""
         if getattr(self._redis, "store", None) is None:
             return await super().status()
-        sighting = await self._store.peek(self.job_id, self._queue_name)
+        sighting = await self._seen()
         if sighting.result is not None:
             return JobStatus.complete
         if sighting.in_progress:
@@ -270,12 +294,16 @@ class Job(arq.jobs.Job, Generic[R]):
 
         :param timeout: seconds to wait at most; None waits for ever
         :param poll_delay: seconds between looks without a message
-        :returns: True if it was aborted, False if it ended otherwise or is unknown
+        :returns: True if it was aborted, False if it had completed, is unknown, or keeps no result
         :raises TimeoutError: it has not ended in time
+        :raises BaseException: what the job raised, if it failed before it could be aborted, as in arq; and what
+            `result()` raises where Redis does not answer or the result cannot be read
         """
         if getattr(self._redis, "store", None) is None:
             return await super().abort(timeout=timeout, poll_delay=poll_delay)
-        await self._store.abort(self.job_id, self._queue_name)
+        asked = await self._store.abort(self.job_id, self._queue_name)
+        if asked == "missing" and await self._found_elsewhere():
+            await self._store.abort(self.job_id, self._queue_name)
         try:
             await self.result(timeout=timeout, poll_delay=poll_delay)
         except asyncio.CancelledError:
@@ -284,14 +312,6 @@ class Job(arq.jobs.Job, Generic[R]):
                 raise  # we ourselves are being cancelled
             return True
         except ResultNotFound:
-            return False
-        except TimeoutError:
-            if await self.result_info() is None:
-                raise
-            return False
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
             return False
         return False
 
@@ -302,17 +322,17 @@ class Job(arq.jobs.Job, Generic[R]):
 
         :raises JobNotRetryable: it has not ended, it succeeded, or its result is not kept any more
         """
-        sighting = await self._store.peek(self.job_id, self._queue_name)
+        sighting = await self._seen()
         result = sighting.result
         if result is None:
-            result = await read_dead_result(self._redis, self._store.keys, self._queue_name, self.job_id)
+            result = await read_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
         if result is None:
             raise JobNotRetryable(f"job {self.job_id}: expected a kept result of a failed job, found none")
         await self._requeue(result, sighting.now_ms)
 
     async def retry_dead(self) -> bool:
         """Run the job once more if it is in the dead set of its queue; whether it was."""
-        result = await read_dead_result(self._redis, self._store.keys, self._queue_name, self.job_id)
+        result = await read_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
         if not result:
             return False
         try:

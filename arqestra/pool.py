@@ -12,11 +12,12 @@ from urllib.parse import quote
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
 from arq.constants import result_key_prefix
-from arq.jobs import Deserializer, JobDef, JobResult, SerializationError
+from arq.jobs import DeserializationError, Deserializer, JobDef, JobResult, SerializationError
 from arq.jobs import Serializer as ArqSerializer
 from arq.utils import to_ms, to_unix_ms
 from arq.worker import Function
 from redis.asyncio import ConnectionPool
+from redis.exceptions import ResponseError
 
 from .clock import timestamp_ms
 from .control import JobControl, checked_priority
@@ -344,20 +345,22 @@ class Pool(PoolViews):
         return info
 
     async def all_job_results(self) -> list[JobResult]:
-        """The kept results of all jobs, by time of enqueue."""
-        keys = [key async for key in self.scan_iter(match=result_key_prefix + "*", count=1000)]
+        """The kept results of all jobs, by time of enqueue. What cannot be read is passed over, and the log says so."""
+        keys = [key async for key in self.store.redis.scan_iter(match=result_key_prefix + "*", count=1000)]
         found = await asyncio.gather(*(self._get_job_result(key) for key in keys), return_exceptions=True)
         results = []
-        for result in found:
-            if isinstance(result, BaseException) and not isinstance(result, KeyError):
+        for key, result in zip(keys, found, strict=True):
+            if isinstance(result, DeserializationError | ResponseError | UnicodeDecodeError):
+                logger.warning("all_job_results: %r is passed over: %s", key, result)
+            elif isinstance(result, BaseException) and not isinstance(result, KeyError):
                 raise result
-            if isinstance(result, JobResult):
+            elif isinstance(result, JobResult):
                 results.append(result)
         return sorted(results, key=attrgetter("enqueue_time"))
 
     async def _get_job_def(self, job_id: bytes, score: int) -> JobDef:
         key = self.store.keys.job(job_id.decode())
-        data = await self.get(key)
+        data = await self.store.redis.get(key)
         if data is None:
             raise RuntimeError(f'job "{key}" not found')
         return job_def(decode_payload(self.serializer, data), job_id.decode(), score)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 from arq.connections import ArqRedis
+from arq.jobs import DeserializationError, JobDef
 from redis.exceptions import RedisError
 
 from .clock import timestamp_ms
@@ -16,13 +18,18 @@ from .ended import ENDED_STATES, EndedJob
 from .errors import SettingsError
 from .events import Event, decode_events
 from .presence import WorkerInfo
+from .serializers import Serializer
 from .store.listener import Listener
+from .store.look import entries_of
 from .store.presence import ask_for_events, read_workers
 from .store.recent import read_recent
 from .store.statistics import Counters, read_hours, read_minutes, read_queues, read_totals, rows_of, totals_of
 from .store.store import Store
+from .wire import decode_payload, job_def
 
 __all__ = ("PoolViews",)
+
+logger = logging.getLogger("arq.connections")
 
 MINUTES_FOR_HOURS, MOST_HOURS = 25, 720  # how long what was counted is kept, to the minute and in hours
 MOST_RECENT = 10_000
@@ -34,7 +41,26 @@ class PoolViews(ArqRedis):
 
     store: Store
     listener: Listener
+    serializer: Serializer
     default_queue_name: str
+
+    async def queued_jobs(self, *, queue_name: str | None = None) -> list[JobDef]:
+        """All jobs of a queue that have not ended, by their scores: those that wait, run, or are deferred.
+
+        What is no job that this pool can read is passed over, and the log says so.
+
+        :param queue_name: default the pool's queue
+        """
+        queue = self.default_queue_name if queue_name is None else queue_name
+        jobs = []
+        for member, score_ms, data in await entries_of(self.store, queue):
+            try:
+                if data is None:
+                    raise DeserializationError("it has no payload")
+                jobs.append(job_def(decode_payload(self.serializer, data), member.decode(), score_ms))
+            except (DeserializationError, UnicodeDecodeError) as error:
+                logger.warning("queued_jobs: %r of queue %s is passed over: %s", member, queue, error)
+        return jobs
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that were heard of in the last ten minutes, and what each told of itself, once a second: host,
@@ -56,11 +82,11 @@ class PoolViews(ArqRedis):
             raise SettingsError(f"statistics: hours: expected 1 to {MOST_HOURS}, got {hours!r}")
         last_minute, keys = timestamp_ms() // 60_000, self.store.keys
         if hours > MINUTES_FOR_HOURS:
-            counted = await read_hours(self, keys, last_minute // 60, hours)
+            counted = await read_hours(self.store.redis, keys, last_minute // 60, hours)
             return rows_of(
                 {hour * 3600: counters for hour, counters in counted.items()}, by="hour" if by_hour else None
             )
-        minutes = await read_minutes(self, keys, last_minute, hours * 60)
+        minutes = await read_minutes(self.store.redis, keys, last_minute, hours * 60)
         if not by_hour:
             return rows_of(minutes)
         of_hours: dict[int, dict[int, Counters]] = {}
@@ -74,11 +100,11 @@ class PoolViews(ArqRedis):
         :returns: rows with queue, function, enqueued, complete, failed, retried, aborted, expired, recovered,
             run_ms_total, wait_ms_total, and the counts of the histograms' buckets: run_ms_buckets, wait_ms_buckets
         """
-        return totals_of(await read_totals(self, self.store.keys))
+        return totals_of(await read_totals(self.store.redis, self.store.keys))
 
     async def used_queues(self) -> list[str]:
         """Queues that were used or served in the last 30 days, by name."""
-        return await read_queues(self, self.store.keys)
+        return await read_queues(self.store.redis, self.store.keys)
 
     async def recent(
         self,

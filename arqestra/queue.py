@@ -76,11 +76,11 @@ class Queue:
 
     async def is_paused(self) -> bool:
         """Whether the queue is paused."""
-        return await is_paused(self._pool, self._pool.store.keys, self.name)
+        return await is_paused(self._pool.store.redis, self._pool.store.keys, self.name)
 
     async def depth(self) -> int:
         """Jobs that have not ended: waiting, deferred, held by limits and running."""
-        return await queue_depth(self._pool, self.name)
+        return await queue_depth(self._pool.store.redis, self.name)
 
     async def purge(self) -> int:
         """Delete all jobs of the queue that no worker holds. Whoever waits for one of them gets `ResultNotFound`.
@@ -93,7 +93,7 @@ class Queue:
 
     async def dead_count(self) -> int:
         """Jobs in the dead set."""
-        return await count_dead(self._pool, self._pool.store.keys, self.name)
+        return await count_dead(self._pool.store.redis, self._pool.store.keys, self.name)
 
     async def dead(self, *, offset: int = 0, limit: int = 100) -> list[DeadJob]:
         """Jobs that failed for good, the latest first. The set keeps them for the workers' `keep_dead`, 10,000 at most.
@@ -101,7 +101,7 @@ class Queue:
         :param offset: entries to pass over
         :param limit: entries to return at most
         """
-        entries = await read_dead(self._pool, self._pool.store.keys, self.name, offset, limit)
+        entries = await read_dead(self._pool.store.redis, self._pool.store.keys, self.name, offset, limit)
         return [_dead_job(self._pool.serializer, self.name, *entry) for entry in entries]
 
     async def retry_dead(self, job_ids: Iterable[str] | None = None) -> int:
@@ -134,7 +134,7 @@ class Queue:
 
     async def _all_dead(self) -> list[str]:
         ids: list[str] = []
-        while entries := await read_dead(self._pool, self._pool.store.keys, self.name, len(ids), PAGE):
+        while entries := await read_dead(self._pool.store.redis, self._pool.store.keys, self.name, len(ids), PAGE):
             ids += [job_id for job_id, _, _ in entries]
         return ids
 

@@ -63,7 +63,7 @@ async def read_fleet(pool: Pool, chosen_queue: str | None) -> Fleet:
     queues, failures, totals = await asyncio.gather(
         asyncio.gather(*(survey_or_none(pool, name) for name in names[:MOST_QUEUES])),
         pool.recent(state="failed", queue=chosen_queue, limit=FAILURES),
-        read_totals(pool, pool.store.keys),
+        read_totals(pool.store.redis, pool.store.keys),
     )
     now_ms = timestamp_ms() + pool.clock_offset_ms
     found = [each for each in queues if each is not None]
@@ -113,7 +113,7 @@ class History:
     async def begin(self, pool: Pool, chosen_queue: str | None) -> None:
         """Read what the workers wrote for each of the minutes before."""
         last_minute = int(self._at_s // 60)
-        minutes = await read_minutes(pool, pool.store.keys, last_minute, int(SPAN_S // 60) + 1)
+        minutes = await read_minutes(pool.store.redis, pool.store.keys, last_minute, int(SPAN_S // 60) + 1)
         for minute, counters in sorted(minutes.items()):
             start_s, end_s = minute * 60, min(minute * 60 + 60, self._at_s)
             if end_s > start_s:

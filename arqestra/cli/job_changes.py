@@ -166,7 +166,7 @@ async def _changed(pool: Pool, target: Target) -> str:
 async def _kept_result(pool: Pool, target: Target) -> JobResult | None:
     queue = target.queue or pool.default_queue_name
     sighting = await pool.store.peek(target.id, queue)
-    data = sighting.result or await read_dead_result(pool, pool.store.keys, queue, target.id)
+    data = sighting.result or await read_dead_result(pool.store.redis, pool.store.keys, queue, target.id)
     if not data:
         return None
     result, _ = decode_result(pool.serializer, data)
@@ -199,8 +199,15 @@ async def _abort_one(shell: Shell, target: Target, limit_s: float, left_s: float
         if state in ("ended", "missing"):
             return Done(target.id, "had ended" if state == "ended" else "there is no such job", FAILED)
         return late if limit_s else Done(target.id, f"asked for; it is {state}")
+    job = shell.pool.job(target.id, queue=queue)
     try:
-        aborted = await shell.pool.job(target.id, queue=queue).abort(timeout=left_s)
-    except TimeoutError:
-        return late
+        aborted = await job.abort(timeout=left_s)
+    except DeserializationError:
+        aborted = False  # there is a result, whatever it is
+    except Exception as error:  # what the job itself raised, if it has ended
+        if await job.result_info() is not None:
+            return Done(target.id, "had ended", FAILED)
+        if isinstance(error, TimeoutError):
+            return late
+        raise
     return Done(target.id, "aborted") if aborted else Done(target.id, "had ended, or is unknown", FAILED)

@@ -152,7 +152,7 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
     trace = await trace_of(pool.store, queue, job_id)
     data = sighting.result
     if data is None and sighting.payload is None and trace.died_ms is not None:
-        data = await read_dead_result(pool, pool.store.keys, queue, job_id) or None
+        data = await read_dead_result(pool.store.redis, pool.store.keys, queue, job_id) or None
     if data is None and sighting.payload is None and sighting.score is None:
         return None
     result, traceback, payload = None, None, None

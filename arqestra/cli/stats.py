@@ -76,7 +76,7 @@ def _minutes(since: str) -> int:
 async def _rows(shell: Shell, minutes: int) -> list[dict[str, Any]]:
     if minutes > MINUTES_FOR_HOURS * 60:
         return await shell.pool.statistics(min(MOST_HOURS, -(-minutes // 60)))
-    return rows_of(await read_minutes(shell.pool, shell.pool.store.keys, timestamp_ms() // 60_000, minutes))
+    return rows_of(await read_minutes(shell.pool.store.redis, shell.pool.store.keys, timestamp_ms() // 60_000, minutes))
 
 
 def _print_rows(shell: Shell, rows: Sequence[dict[str, Any]]) -> None:

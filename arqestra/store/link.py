@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .scripts import Script
 
-__all__ = ("RETRYABLE", "Link", "Links", "ScriptCall", "close_sentinels", "pack_command", "with_retries")
+__all__ = ("RETRYABLE", "Command", "Link", "Links", "ScriptCall", "close_sentinels", "pack_command", "with_retries")
 
 T = TypeVar("T")
 
@@ -69,12 +69,25 @@ class ScriptCall(NamedTuple):
         return pack_command(("EVALSHA", self.script.sha, 1, self.queue, *self.args))
 
 
+class Command(NamedTuple):
+    """A plain command: its name and its arguments."""
+
+    words: tuple[Any, ...]
+
+    def packed(self, *, in_full: bool = False) -> bytes:
+        """The command."""
+        return pack_command(self.words)
+
+
+Call = ScriptCall | Command
+
+
 class _Group:
     """Calls that were sent together, and the replies so far."""
 
     __slots__ = ("calls", "receive", "replies", "sent_s")
 
-    def __init__(self, calls: Sequence[ScriptCall], receive: Receiver, sent_s: float) -> None:
+    def __init__(self, calls: Sequence[Call], receive: Receiver, sent_s: float) -> None:
         self.calls = calls
         self.receive = receive
         self.replies: list[Any] = []
@@ -105,7 +118,7 @@ class Link(asyncio.Protocol):
         """It was made in the event loop that runs now; the connections of a closed loop are of no use."""
         return self._loop is asyncio.get_running_loop()
 
-    def send(self, calls: Sequence[ScriptCall], receive: Receiver) -> None:
+    def send(self, calls: Sequence[Call], receive: Receiver) -> None:
         """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
         packed = [call.packed() for call in calls]  # may raise: nothing is under way then
         self._groups.append(_Group(calls, receive, self._loop.time()))
@@ -208,8 +221,8 @@ class Links:
         link = self._link
         return link if link is not None and link.is_open and link.belongs_here() else None
 
-    async def call(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """Run scripts in order, in one round trip.
+    async def call(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts and commands in order, in one round trip.
 
         :returns: one reply for each call; a `ResponseError` is returned in its place, not raised
         :raises redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: nothing is known of the calls

@@ -9,6 +9,7 @@ from redis.exceptions import NoPermissionError
 from ..keys import Keys
 from .codec import due_ms_of
 from .link import with_retries
+from .statistics import read_queues
 from .store import Store
 
 __all__ = (
@@ -17,9 +18,11 @@ __all__ = (
     "QueuePage",
     "QueueSurvey",
     "browse",
+    "entries_of",
     "find_jobs",
     "find_queues",
     "queue_of",
+    "queue_of_job",
     "queued_in",
     "results_kept",
     "survey",
@@ -138,6 +141,18 @@ async def browse(store: Store, queue: str, *, state: str = "", place: int = 0, p
     return QueuePage(now_ms, total, next_place, entries)
 
 
+async def entries_of(store: Store, queue: str) -> list[tuple[bytes, int, bytes | None]]:
+    """All members of a queue in its order: the member, when it is due or its lease ends (ms), and its payload."""
+    members = await with_retries(lambda _: store.redis.zrange(queue, 0, -1, withscores=True))
+    found: list[tuple[bytes, int, bytes | None]] = []
+    for first in range(0, len(members), PAGE):
+        page = members[first : first + PAGE]
+        names = [store.keys.job_prefix.encode() + member for member, _ in page]
+        payloads = await with_retries(lambda _, names=names: store.redis.mget(names))  # type: ignore[misc]
+        found += [(member, due_ms_of(score), payload) for (member, score), payload in zip(page, payloads, strict=True)]
+    return found
+
+
 def _due_ms(state: bytes, score: bytes, lease: bytes | None) -> int | None:
     if state in (b"held", b"waiting"):
         return None
@@ -235,6 +250,22 @@ async def queued_in(store: Store, job_id: str, queues: Sequence[str]) -> str | N
 
     scores = await with_retries(read)
     return next((queue for queue, score in zip(queues, scores, strict=True) if score is not None), None)
+
+
+async def queue_of_job(store: Store, job_id: str, likely: Sequence[str]) -> tuple[str | None, bool]:
+    """The queue that holds a job, wherever that is, and whether all queues were looked at.
+
+    The likely queues are asked first, then those that were used in the last 30 days, then all that Redis has: an id
+    does not say in which queue its job is.
+    """
+    if not await with_retries(lambda _: store.redis.exists(store.keys.job(job_id))):
+        return None, True
+    asked = list(dict.fromkeys([*likely, *await with_retries(lambda _: read_queues(store.redis, store.keys))]))
+    found = await queued_in(store, job_id, asked)
+    if found is not None:
+        return found, True
+    others, cut = await find_queues(store)
+    return await queued_in(store, job_id, [queue for queue in others if queue not in asked]), not cut
 
 
 async def results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[bool]:

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from ..keys import Keys
 from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
+from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
 from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Offer, Renewal, Sighting, Verdict
 from .scripts import script
@@ -31,8 +32,8 @@ class Store:
 
     def __init__(self, redis: Redis, keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
         self.keys = keys or Keys()
-        self.redis = redis
         self._links = Links(redis.connection_pool)
+        self.redis: Redis = CommandClient(redis, self._links)  # for what is read outside of scripts
         self._clock = clock
         self.statistics = StatisticsWriter(self.call, self.keys)
         self.enqueued = EnqueueCounts(self.statistics)

@@ -169,10 +169,10 @@ async def test_progress_and_log_are_read_while_the_job_runs_and_after(pool: Pool
             return last is not None and last.message == "done"
 
         await until(has_ended, "the last progress")
-    info = await running.info()
-    assert info is not None
-    assert info.progress.share == 1  # type: ignore[attr-defined]
-    assert len(info.log) == 2  # type: ignore[attr-defined]
+    last = await running.progress()
+    assert last is not None
+    assert last.share == 1
+    assert len(await running.log()) == 2
 
 
 async def test_a_short_job_and_one_in_a_thread_tell_too(pool: Pool, redis_url: str) -> None:

@@ -107,11 +107,12 @@ def test_counts_survive_an_event_loop(redis_url: str) -> None:
     async def add(counts: EnqueueCounts) -> None:
         counts.add("q", "f")
 
-    async def store_and_counts() -> tuple[Store, EnqueueCounts]:
-        store = Store(Redis.from_url(redis_url))
-        return store, EnqueueCounts(store.statistics)
+    async def store_and_counts() -> tuple[Redis, Store, EnqueueCounts]:
+        redis = Redis.from_url(redis_url)
+        store = Store(redis)
+        return redis, store, EnqueueCounts(store.statistics)
 
-    store, counts = asyncio.run(store_and_counts())
+    redis, store, counts = asyncio.run(store_and_counts())
     for _ in range(3):
         asyncio.run(add(counts))
 
@@ -119,7 +120,7 @@ def test_counts_survive_an_event_loop(redis_url: str) -> None:
         await counts.close()
         found = await read_totals(store.redis, KEYS)
         await store.close()
-        await store.redis.aclose()
+        await redis.aclose()
         return found[field_of("q", "f", "enqueued")]
 
     assert asyncio.run(total()) == 3
