@@ -238,6 +238,10 @@ class Keys:
         """Lines of its log."""
         return f"{self.ours}job-log:{job_id}"
 
+    def unknown(self, job_id: str) -> str:
+        """A job that was given back because a worker does not know its function: how often, and since when."""
+        return f"{self.ours}unknown:{job_id}"
+
     @property
     def events(self) -> str:
         """Channel of events."""

@@ -93,6 +93,9 @@ _CHECKS: dict[str, Check] = {
     "an arqestra or arq pool": lambda v: isinstance(v, ArqRedis),
     "a tzinfo": lambda v: isinstance(v, tzinfo),
     '"pickle", "msgpack" or "json"': _is_serializer,
+    '"release", "fail" or seconds, more than 0 (int, float or timedelta)': lambda v: (
+        v in ("release", "fail") if isinstance(v, str) else _is_seconds(v) and bool(v)
+    ),
 }
 
 
@@ -159,6 +162,7 @@ class WorkerKeywords(TypedDict, total=False):
     max_memory_per_child: int | str | None
     metrics_port: int | None
     metrics_host: str
+    unknown_functions: str | float | timedelta | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +228,9 @@ class WorkerOptions:
     :ivar metrics_port: port at which Prometheus scrapes this worker, or its supervisor for all its processes; 0 for any
         free one. Needs the extra `metrics`
     :ivar metrics_host: address at which it does
+    :ivar unknown_functions: what becomes of a job whose function the worker does not know. "release": it is given back
+        to other workers, later each time, and fails after 45 minutes; or seconds in the place of these; "fail": it
+        fails at once, as in arq. None: "release", and "fail" in burst mode
     """
 
     functions: Sequence[Any] = _setting((), "a sequence of job functions")
@@ -283,6 +290,9 @@ class WorkerOptions:
     max_memory_per_child: int | str | None = _setting(None, "bytes of at least 1 MB, as an int or text such as '512MB'")
     metrics_port: int | None = _setting(None, "a port, 0 to 65535")
     metrics_host: str = _setting("127.0.0.1", "a str")
+    unknown_functions: str | float | timedelta | None = _setting(
+        None, '"release", "fail" or seconds, more than 0 (int, float or timedelta)'
+    )
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):

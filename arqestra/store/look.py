@@ -1,6 +1,6 @@
 """Looking at queues, for people: bounded looks at their sorted sets, and which queues there are. Nothing is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from arq.constants import health_check_key_suffix
@@ -18,6 +18,7 @@ __all__ = (
     "QueuePage",
     "QueueSurvey",
     "browse",
+    "count_queued",
     "entries_of",
     "find_jobs",
     "find_queues",
@@ -266,6 +267,12 @@ async def queue_of_job(store: Store, job_id: str, likely: Sequence[str]) -> tupl
         return found, True
     others, cut = await find_queues(store)
     return await queued_in(store, job_id, [queue for queue in others if queue not in asked]), not cut
+
+
+async def count_queued(store: Store, job_ids: Collection[str], queues: Sequence[str]) -> int:
+    """How many of these jobs wait or run in one of the queues."""
+    scores = [score for queue in queues for score in await store.redis.zmscore(queue, list(job_ids))]
+    return sum(score is not None for score in scores)
 
 
 async def results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[bool]:

@@ -19,6 +19,7 @@ from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
+from .unknown import unknown_limit_s
 
 __all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle", "schedules_of")
 
@@ -71,6 +72,7 @@ class WorkerAttributes:
 
     def _set_arq_attributes(self, options: WorkerOptions) -> None:
         """The attributes by which arq's users and tests know a worker."""
+        self.unknown_ids: set[str] = set()  # jobs that this burst gave back
         self.burst = options.burst
         self.on_startup, self.on_shutdown = options.on_startup, options.on_shutdown
         self.on_job_start, self.on_job_end = options.on_job_start, options.on_job_end
@@ -92,6 +94,11 @@ class WorkerAttributes:
         self.timezone = options.timezone or datetime.now().astimezone().tzinfo
         self._job_completion_wait = to_seconds(options.job_completion_wait)
         self.handles_signals = options.handle_signals
+
+    @property
+    def unknown_limit_s(self) -> float:
+        """Seconds for which jobs of unknown functions are given back; 0: they fail at once."""
+        return unknown_limit_s(self.options.unknown_functions, burst=self.burst)
 
 
 def schedules_of(options: WorkerOptions) -> list[Schedule]:

@@ -21,6 +21,7 @@ from ..history import encode_attempt_error
 from ..middleware import checked_headers
 from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
 from ..retry import Cancel, Snooze
+from ..signature import CHUNK_FUNCTION
 from ..store.records import Ending, EndingKind
 from ..wire import JobEnd, Payload, decode_payload, encode_payload, encode_result, traceback_of
 from .admission import admit
@@ -30,6 +31,7 @@ from .hooks import call_end_hooks, call_hook, has_end_hooks
 from .invoke import invoke
 from .report import report, report_refusal, report_start
 from .terms import KEEP_NO_RESULT
+from .unknown import give_back, is_code_missing, unknown_function
 from .workflows import run_workflow
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
     running_attempt.set(attempt)
     try:
         outcome = decode(worker, attempt) or check(worker, attempt)
+        if outcome is not None and outcome.state is State.UNKNOWN:
+            outcome = await give_back(worker, attempt, outcome)
         if outcome is None and attempt.payload.options.get("in") is not None:
             outcome = await fetch_input(worker, attempt)
         outcome = outcome or prepare(worker, attempt) or admit(worker, attempt)
@@ -84,6 +88,8 @@ def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
     try:
         attempt.payload = payload = decode_payload(worker.serializer, leased.payload)
     except SerializationError as error:
+        if worker.unknown_limit_s and is_code_missing(error):
+            return Outcome(State.UNKNOWN, error)
         logger.exception("deserializing job %s failed", leased.id)
         return Outcome(State.FAILED, error)
     attempt.ref = f"{leased.id}:{payload.function}"
@@ -110,9 +116,10 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     if attempt.is_too_late and (terms is None or terms.workflow is None):
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
-    if terms is None:
-        logger.warning("job %s, function %r not found", leased.id, payload.function)
-        return Outcome(State.FAILED, JobExecutionFailed(f"function {payload.function!r} not found"))
+    if terms is None or payload.function == CHUNK_FUNCTION:
+        unknown = unknown_function(worker, attempt)
+        if unknown is not None or terms is None:
+            return unknown
     if terms.is_cron:
         attempt.ref = payload.function  # arq names cron jobs without their id
     if attempt.job_try > terms.max_tries and terms.workflow is None:

@@ -24,6 +24,7 @@ from ..settings import WorkerKeywords, WorkerOptions
 from ..signature import CHUNK_FUNCTION
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
+from ..store.look import count_queued
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from .attempt import Attempt
@@ -306,9 +307,16 @@ class Worker(StoppableWorker):
                 )
             if self.slots.running or not self.exchange.idle:
                 continue
-            if self.exchange.queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
+            if 0 <= self.max_burst_jobs <= self._jobs_started() or await self._has_none_left():
                 return
             await asyncio.sleep(min(max(self.poll_delay_s, 0.005), self.exchange.next_due_in_s))
+
+    async def _has_none_left(self) -> bool:
+        """A burst does not wait for jobs that it has given back because it does not know their function."""
+        left = self.exchange.queued
+        if 0 < left <= len(self.unknown_ids):
+            left -= await count_queued(self.store, self.unknown_ids, self.queues)
+        return left <= 0
 
     async def _housekeep(self) -> None:
         """What happens now and then; an unreachable Redis is the exchange's to wait for."""

@@ -82,6 +82,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "max_memory_per_child": ("512MB", (0, -1, 1.5, "3", "1KB", "lots", True)),
     "metrics_port": (0, (-1, 65536, 1.5, "9750", True)),
     "metrics_host": ("0.0.0.0", (1, None, b"::1")),
+    "unknown_functions": ("fail", ("ignore", "", 0, -1, True, [])),
 }
 WRONG = [(name, value) for name, (_, wrong) in SETTINGS.items() for value in wrong]
 
