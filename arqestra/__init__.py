@@ -67,6 +67,7 @@ from .scheduling.timing import at, every
 from .serializers import Serializer
 from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .unique import Debounce, Unique
+from .worker.arq_switch import switch_arq_over as _switch_arq_over
 from .worker.command_line import create_worker, run_worker, worker_settings
 from .worker.worker import Worker
 
@@ -179,3 +180,5 @@ __all__ = (
     "worker_settings",
     "workflow",
 )
+
+_switch_arq_over()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,10 +40,9 @@ def settings_of(settings: RedisSettings | str | None) -> RedisSettings:
         try:
             return RedisSettings.from_dsn(settings)
         except (RuntimeError, ValueError):
-            scheme = settings.split(":", 1)[0]
-            raise SettingsError(
-                f"Redis: expected a URL redis://, rediss:// or unix://, got one of scheme {scheme!r}"
-            ) from None
+            scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", settings)  # all else may be a password
+            got = "text without a scheme" if scheme is None else f"one of scheme {scheme[1]!r}"
+            raise SettingsError(f"Redis: expected a URL redis://, rediss:// or unix://, got {got}") from None
     raise SettingsError(f"Redis: expected RedisSettings or a URL, got {type(settings).__name__}")
 
 

@@ -11,11 +11,24 @@ import itertools
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-__all__ = ("MASK", "Redact", "Redactor", "call_text", "is_secret_name", "redacted", "redacted_value", "redactor_of")
+from arq.utils import truncate
+
+__all__ = (
+    "MASK",
+    "Redact",
+    "Redactor",
+    "call_text",
+    "is_secret_name",
+    "redacted",
+    "redacted_value",
+    "redactor_of",
+    "shown_value",
+)
 
 MASK = "[redacted]"
 
@@ -32,6 +45,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _COUNTS = frozenset({"max", "min", "num", "count", "total", "limit", "used"})  # max_tokens is a number
 _LONGEST_NAME = 200
 _DEEPEST = 32
+_DEEPEST_SHOWN = 3
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None), complex})
 
 
@@ -59,6 +73,36 @@ def redacted_value(value: Any) -> Any:
     :returns: the very value if nothing in it is secret
     """
     return value if type(value) in _PLAIN else _masked(value, ())
+
+
+def shown_value(value: Any) -> str:
+    """A value that stands where it should not, for the text of an error.
+
+    Text may be a URL with a password in it, and what the `repr` of an object tells is its own affair: a connection's
+    settings tell the password. Neither is shown. Containers are, as far as what is in them may be.
+    """
+    return truncate(_plain_text(value, 0), _LONGEST_NAME)
+
+
+def _plain_text(value: Any, depth: int) -> str:
+    if isinstance(value, str | bytes):
+        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        return f"{type(value).__name__} {MASK}" if "@" in text or is_secret_name(text) else repr(value)
+    if type(value) in _PLAIN or isinstance(value, timedelta | tzinfo | date | type) or inspect.isroutine(value):
+        return repr(value)
+    if type(value) not in (dict, list, tuple, set, frozenset) or depth > _DEEPEST_SHOWN:
+        return f"<{type(value).__qualname__}>"
+    if isinstance(value, dict):
+        items = [
+            f"{_plain_text(key, depth + 1)}: {MASK if _is_secret_key(key) else _plain_text(item, depth + 1)}"
+            for key, item in value.items()
+        ]
+    else:
+        items = [_plain_text(item, depth + 1) for item in value]
+    inside = ", ".join(items)
+    if isinstance(value, list):
+        return f"[{inside}]"
+    return f"({inside}{',' * (len(items) == 1)})" if isinstance(value, tuple) else f"{{{inside}}}"
 
 
 def redacted(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .errors import SettingsError
+from .redact import shown_value
 
 __all__ = ("SERIALIZERS", "Serializer", "serializer_of")
 
@@ -73,7 +74,7 @@ def serializer_of(
         return chosen
     if chosen is not None:
         if chosen not in SERIALIZERS:
-            raise SettingsError(f"serializer: expected one of {', '.join(SERIALIZERS)}, got {chosen!r}")
+            raise SettingsError(f"serializer: expected one of {', '.join(SERIALIZERS)}, got {shown_value(chosen)}")
         return SERIALIZERS[chosen]
     if job_serializer is None and job_deserializer is None:
         return _pickle

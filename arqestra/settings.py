@@ -15,6 +15,7 @@ from arq.cron import CronJob
 from arq.utils import to_ms, to_seconds
 
 from .errors import SettingsError
+from .redact import shown_value
 from .serializers import Serializer, serializer_of
 
 __all__ = ("WorkerKeywords", "WorkerOptions")
@@ -163,6 +164,7 @@ class WorkerKeywords(TypedDict, total=False):
     metrics_port: int | None
     metrics_host: str
     unknown_functions: str | float | timedelta | None
+    uvloop: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +233,8 @@ class WorkerOptions:
     :ivar unknown_functions: what becomes of a job whose function the worker does not know. "release": it is given back
         to other workers, later each time, and fails after 45 minutes; or seconds in the place of these; "fail": it
         fails at once, as in arq. None: "release", and "fail" in burst mode
+    :ivar uvloop: whether `run_worker` and the command lines run it on uvloop, where that is installed and nobody has
+        chosen another event loop policy
     """
 
     functions: Sequence[Any] = _setting((), "a sequence of job functions")
@@ -293,6 +297,7 @@ class WorkerOptions:
     unknown_functions: str | float | timedelta | None = _setting(
         None, '"release", "fail" or seconds, more than 0 (int, float or timedelta)'
     )
+    uvloop: bool = _setting(True, "true or false")
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
@@ -301,7 +306,7 @@ class WorkerOptions:
                 continue
             expects = setting.metadata["expects"]
             if not _CHECKS[expects](value):
-                raise SettingsError(f"{setting.name}: expected {expects}, got {value!r}")
+                raise SettingsError(f"{setting.name}: expected {expects}, got {shown_value(value)}")
         self._check_queues()
 
     def _check_queues(self) -> None:
@@ -310,14 +315,15 @@ class WorkerOptions:
         else:
             queues = set(self.queues)
             if self.queue_name not in (None, default_queue_name):
-                raise SettingsError(f"expected queues or queue_name, got both: {self.queues!r} and {self.queue_name!r}")
+                both = f"{shown_value(self.queues)} and {shown_value(self.queue_name)}"
+                raise SettingsError(f"expected queues or queue_name, got both: {both}")
         if self.cron_queue is not None and self.cron_queue not in queues and None not in queues:
-            raise SettingsError(f"cron_queue: expected a queue of this worker, got {self.cron_queue!r}")
+            raise SettingsError(f"cron_queue: expected a queue of this worker, got {shown_value(self.cron_queue)}")
         for name in ("queue_slots", "queue_concurrency"):
             for queue in getattr(self, name) or ():
                 if queue not in queues and None not in queues:
-                    known = ", ".join(map(str, queues))
-                    raise SettingsError(f"{name}: expected queues of this worker ({known}), got {queue!r}")
+                    known = ", ".join(map(shown_value, queues))
+                    raise SettingsError(f"{name}: expected queues of this worker ({known}), got {shown_value(queue)}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "WorkerOptions":

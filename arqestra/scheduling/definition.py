@@ -15,6 +15,7 @@ from ..durations import Duration, seconds_of
 from ..errors import ArgumentsError, SettingsError
 from ..function import BoundJob, JobFunction
 from ..identity import new_job_id
+from ..redact import shown_value
 from .crontab import cron_of_arq
 from .timing import At, Cron, Every, Timing, moment_of
 from .words import duration_in_words, in_words
@@ -158,7 +159,9 @@ def schedule(
     """
     timing = Cron(when) if isinstance(when, str) else when
     if not isinstance(timing, Cron | Every | At):
-        raise SettingsError(f"schedule: expected a cron expression, crontab(...), every(...) or at(...), got {when!r}")
+        raise SettingsError(
+            f"schedule: expected a cron expression, crontab(...), every(...) or at(...), got {shown_value(when)}"
+        )
     bound = _bound(function)
     arguments, keywords = _arguments(args, kwargs)
     if bound is not None:
@@ -241,7 +244,7 @@ def checked_schedules(given: Iterable[Any], *, beside_cron_jobs: bool = False) -
                 )
             found[each.name] = each
         else:
-            raise SettingsError(f"schedules: expected schedule(...) or cron(...), got {each!r}")
+            raise SettingsError(f"schedules: expected schedule(...) or cron(...), got {shown_value(each)}")
     return list(found.values())
 
 
@@ -262,7 +265,7 @@ def _name_of(function: Any) -> str:
         return function.name
     if callable(function) and hasattr(function, "__qualname__"):
         return str(function.__qualname__)
-    raise SettingsError(f"schedule: expected a job function or its name, got {function!r}")
+    raise SettingsError(f"schedule: expected a job function or its name, got {shown_value(function)}")
 
 
 def _arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -276,18 +279,22 @@ def _arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
 def _text(what: str, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value and "\n" not in value and value.isprintable()):
         return value
-    raise SettingsError(f"schedule: {what}: expected a str of printable characters, at least one, got {value!r}")
+    raise SettingsError(
+        f"schedule: {what}: expected a str of printable characters, at least one, got {shown_value(value)}"
+    )
 
 
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> Any:
     if value not in allowed:
-        raise SettingsError(f"schedule: {what}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+        raise SettingsError(
+            f"schedule: {what}: expected one of {', '.join(map(repr, allowed))}, got {shown_value(value)}"
+        )
     return value
 
 
 def _count(what: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-        raise SettingsError(f"schedule: {what}: expected an int from 1 to 1000, got {value!r}")
+        raise SettingsError(f"schedule: {what}: expected an int from 1 to 1000, got {shown_value(value)}")
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from arq.connections import RedisSettings
 
 from ..errors import SettingsError
+from ..redact import shown_value
 from ..serializers import Serializer, serializer_of
 from .definition import Schedule, checked_schedules
 from .zone import zone_of
@@ -37,7 +38,7 @@ class Timetable(list[Any]):
     ) -> None:
         serializer_of(serializer)
         if queue is not None and not (isinstance(queue, str) and queue):
-            raise SettingsError(f"Timetable: queue: expected a str, got {queue!r}")
+            raise SettingsError(f"Timetable: queue: expected a str, got {shown_value(queue)}")
         self.redis_settings = redis_settings
         self.serializer = serializer
         self.timezone = None if timezone is None else zone_of(timezone, "Timetable: timezone")

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from ..clock import timestamp_ms
 from ..keys import Keys
 
-__all__ = ("clock_offset_ms", "is_paused", "queue_depth", "redis_time_ms", "write_health")
+__all__ = ("clock_offset_ms", "is_paused", "queue_depth", "read_health", "redis_time_ms", "write_health")
 
 
 async def clock_offset_ms(redis: Redis) -> int:
@@ -30,6 +30,12 @@ async def queue_depth(redis: Redis, queue: str) -> int:
 async def is_paused(redis: Redis, keys: Keys, queue: str) -> bool:
     """Whether no worker takes jobs of the queue."""
     return bool(await redis.sismember(keys.paused, queue))  # type: ignore[misc]
+
+
+async def read_health(redis: Redis, key: str) -> bytes | None:
+    """The health check key; None if no worker writes it."""
+    data: bytes | None = await redis.get(key)
+    return data
 
 
 async def write_health(redis: Redis, key: str, info: str, ttl_ms: int) -> None:

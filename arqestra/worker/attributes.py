@@ -15,6 +15,7 @@ from arq.worker import Function, func
 from ..errors import SettingsError
 from ..function import job
 from ..pool import Pool
+from ..redact import shown_value
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
 from ..serializers import Serializer, serializer_of
@@ -121,7 +122,11 @@ def schedules_of(options: WorkerOptions) -> list[Schedule]:
 
 def _function(given: Any) -> Function:
     """What arq's `func` makes of it; of a plain function, what `@job` does."""
+    if isinstance(given, str) and not all(part.isidentifier() for part in given.strip().split(".")):
+        raise SettingsError(f"functions: expected an import string, as jobs.send, got {shown_value(given)}")
     target = import_string(given) if isinstance(given, str) else given
+    if not isinstance(target, Function) and not callable(target):
+        raise RuntimeError(f"{shown_value(target)} is not a coroutine function")  # arq's words
     if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
         made: Function = job(name=given if isinstance(given, str) else None)(target)
         return made

@@ -17,7 +17,7 @@ from typing import Any
 from arq.utils import import_string
 from arq.version import VERSION as ARQ_VERSION
 
-from .command_line import create_worker, use_uvloop
+from .command_line import create_worker, get_kwargs, use_uvloop
 from .control_line import CANNOT_START, STUCK, ControlLine
 from .metrics_port import FiguresLine
 from .watchdog import Watchdog
@@ -41,7 +41,7 @@ class SupervisedWorker:
         self._worker = worker
         self._line = line
         self._asked = False
-        worker.on_ready = lambda: line.send({"ready": worker.worker_id, "wait": worker.completion_wait_s})
+        worker.on_ready = self._say_that_it_is_ready
         worker.on_worn_out = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
         worker.watchdog = Watchdog(worker, self._end_stuck)
@@ -51,6 +51,10 @@ class SupervisedWorker:
         """Run until the supervisor says otherwise, or is gone."""
         threading.Thread(target=self._obey, name="arqestra-control", daemon=True).start()
         self._worker.run()
+
+    def _say_that_it_is_ready(self) -> None:
+        worker = self._worker
+        self._line.send({"ready": worker.worker_id, "wait": worker.completion_wait_s, "burst": worker.burst})
 
     def _ask_for_replacement(self, reason: str) -> None:
         if not self._asked:
@@ -88,10 +92,12 @@ def main() -> int:
     if order is None:
         return 0
     sys.path.insert(0, os.getcwd())
-    logging.config.dictConfig(order["logging"])
     try:
-        use_uvloop()
-        worker = create_worker(import_string(order["run"]), **order["with"])
+        lines = order["logging"]
+        logging.config.dictConfig(import_string(lines) if isinstance(lines, str) else lines)
+        settings = {**get_kwargs(import_string(order["run"])), **order["with"]}
+        use_uvloop(settings)
+        worker = create_worker(settings)
         if worker.options.metrics_port is not None:
             line.send({"serve": [worker.options.metrics_port, worker.options.metrics_host]})
         worker.firing.code_age_s = max(0.0, time.monotonic() - order["since"])

@@ -1,14 +1,14 @@
-"""`@worker_settings`: arq's command line builds our worker from the decorated class.
+"""`@worker_settings`: arq's command line builds our worker from the decorated settings.
 
-arq's command line imports the settings class and calls `arq.worker.create_worker(settings)`. The decorator puts a small
-switch in that place: decorated classes go to our `Worker`, all others to arq's.
+arq's command line imports the settings and calls `arq.worker.create_worker(settings)`. Importing arqestra puts a small
+switch in that place: decorated settings go to our `Worker`, all others to arq's, and the log says so.
 """
 
 import asyncio
-import sys
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
-
-import arq.worker
 
 try:
     import uvloop
@@ -16,54 +16,72 @@ except ImportError:  # Windows
     uvloop = None  # type: ignore[assignment]
 
 from ..connect import settings_of
-from ..errors import SettingsError
-from ..settings import SETTING_NAMES, WorkerOptions, refuse_unknown
+from ..settings import WorkerOptions
+from .settings_source import settings_in, title_of
 from .worker import Worker
 
-__all__ = ("create_worker", "options_of", "run_worker", "use_uvloop", "worker_settings")
+__all__ = (
+    "create_worker",
+    "get_kwargs",
+    "is_ours",
+    "mention_stock",
+    "options_of",
+    "run_worker",
+    "use_uvloop",
+    "worker_settings",
+)
 
-T = TypeVar("T", bound=type)
+logger = logging.getLogger("arq.worker")
+
+T = TypeVar("T")
 
 _MARK = "__arqestra_worker_settings__"
-_arq_create_worker = arq.worker.create_worker
+_marked: dict[int, Any] = {}  # by id, what carries no attributes: dicts, instances with slots
+_mentioned: set[str] = set()
 
 
 def worker_settings(settings_cls: T) -> T:
     """Check a settings class and make arq's command line run it with our worker.
 
-    The class may inherit settings. Names that begin with an underscore are the class's own.
+    The class may inherit settings, and derive from a worker. What else it has is its own: a name that is nearly a
+    setting's is an error, other names are told once in the log. An instance (of a dataclass, say) or a dict is taken
+    as well: `SETTINGS = worker_settings({"functions": [...]})`.
 
+    :returns: the very object
     :raises SettingsError: a setting is unknown or has a wrong value
     """
-    settings = _settings_of(settings_cls)
-    if "redis_settings" in settings and settings["redis_settings"] is not None:
+    settings = settings_in(settings_cls)
+    if settings.get("redis_settings") is not None:
         settings["redis_settings"] = settings_of(settings["redis_settings"])
     WorkerOptions.of(settings)
-    for name, value in settings.items():  # arq reads the class's own attributes only
+    if not isinstance(settings_cls, type):
+        _marked[id(settings_cls)] = settings_cls
+        return settings_cls
+    for name, value in settings.items():  # what looks at settings classes looks at their own attributes only
         setattr(settings_cls, name, staticmethod(value) if callable(value) and not isinstance(value, type) else value)
     setattr(settings_cls, _MARK, True)
-    _switch_arq_over()
     return settings_cls
 
 
-def _settings_of(settings_cls: type) -> dict[str, Any]:
-    if not isinstance(settings_cls, type):
-        raise SettingsError(f"@worker_settings: expected a class, got {settings_cls!r}")
-    settings: dict[str, Any] = {}
-    for cls in reversed(settings_cls.__mro__[:-1]):
-        for name, value in vars(cls).items():
-            if not name.startswith("_"):
-                settings[name] = getattr(settings_cls, name) if isinstance(value, staticmethod | classmethod) else value
-    refuse_unknown(settings, f"settings class {settings_cls.__name__}")
-    return settings
+def is_ours(settings_cls: Any) -> bool:
+    """Whether arq's command line runs these settings with our worker."""
+    return _marked.get(id(settings_cls)) is settings_cls or (
+        isinstance(settings_cls, type) and getattr(settings_cls, _MARK, False) is True
+    )
 
 
 def create_worker(settings_cls: Any, **kwargs: Any) -> Worker:
-    """Our worker of a settings class, decorated or not, or of a dict, as `arq.worker.create_worker` does.
+    """Our worker of a settings class, decorated or not, of an instance or a dict, as `arq.worker.create_worker` does.
 
     :param kwargs: settings that win over the class's
+    :raises SettingsError: a setting is nearly a known one's name or has a wrong value
     """
-    return Worker(**{**_settings_in(settings_cls), **kwargs})
+    return Worker(**{**get_kwargs(settings_cls), **kwargs})
+
+
+def get_kwargs(settings_cls: Any) -> dict[str, Any]:
+    """The settings of a class, an instance or a dict as keywords of `Worker`; arq's name."""
+    return settings_in(settings_cls)
 
 
 def options_of(settings_cls: Any) -> WorkerOptions:
@@ -71,53 +89,36 @@ def options_of(settings_cls: Any) -> WorkerOptions:
 
     :raises SettingsError: a setting is unknown or has a wrong value
     """
-    return WorkerOptions.of(_settings_in(settings_cls))
-
-
-def _settings_in(settings_cls: Any) -> dict[str, Any]:
-    if isinstance(settings_cls, dict):
-        return dict(settings_cls)
-    if getattr(settings_cls, _MARK, False):
-        return _settings_of(settings_cls)
-    settings = {name: value for name, value in vars(settings_cls).items() if name in SETTING_NAMES}
-    return {name: value.__func__ if isinstance(value, staticmethod) else value for name, value in settings.items()}
+    return WorkerOptions.of(get_kwargs(settings_cls))
 
 
 def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:
     """Make a worker of a settings class and run it, as `arq.worker.run_worker` does. Uses uvloop where it is there."""
-    use_uvloop()
-    worker = create_worker(settings_cls, **kwargs)
+    settings = {**get_kwargs(settings_cls), **kwargs}
+    use_uvloop(settings)
+    worker = create_worker(settings)
     worker.run()
     return worker
 
 
-def _create_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
-    """What stands in the place of `arq.worker.create_worker` once a class was decorated."""
-    if not isinstance(settings_cls, dict) and getattr(settings_cls, _MARK, False):
-        return create_worker(settings_cls, **kwargs)
-    return _arq_create_worker(settings_cls, **kwargs)
+def mention_stock(settings_cls: Any) -> None:
+    """Say once that settings run under arq's own worker: whoever imports arqestra hardly means that."""
+    title = title_of(settings_cls)
+    if title in _mentioned:
+        return
+    _mentioned.add(title)
+    use = "worker_settings({...})" if isinstance(settings_cls, dict) else "@arqestra.worker_settings"
+    logger.warning(
+        "%s runs under stock arq, although arqestra is imported: it is not decorated. Use %s, or `arqestra worker`, "
+        "for arqestra's worker",
+        title,
+        use,
+    )
 
 
-def _run_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
-    if not isinstance(settings_cls, dict) and getattr(settings_cls, _MARK, False):
-        return run_worker(settings_cls, **kwargs)
-    worker = _arq_create_worker(settings_cls, **kwargs)
-    worker.run()
-    return worker
-
-
-def _switch_arq_over() -> None:
-    """Replace the two functions where arq's command line looks them up."""
-    modules: tuple[Any, ...] = (arq.worker, sys.modules.get("arq.cli"))
-    for module in modules:
-        if module is not None:
-            module.create_worker = _create_either_worker
-            module.run_worker = _run_either_worker
-
-
-def use_uvloop() -> None:
-    """Make the loops of this process uvloop's, unless one was chosen already."""
-    if uvloop is None:
+def use_uvloop(settings: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Make the loops of this process uvloop's, unless one was chosen already or the settings say `uvloop=False`."""
+    if uvloop is None or settings.get("uvloop") is False:
         return
     if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

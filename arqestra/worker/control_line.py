@@ -6,7 +6,7 @@
 | supervisor | `{"do": "drain"}`, `{"do": "hurry"}` | stop claiming and let jobs end; give them back at once |
 | supervisor | `{"do": "drain", "within": seconds}` | the same; jobs have at least that long |
 | supervisor | `{"do": "tell"}` | metrics are served: tell the figures |
-| worker | `{"ready": worker id, "wait": seconds}` | connected and claiming; how long its jobs have to end |
+| worker | `{"ready": worker id, "wait": seconds, "burst": bool}` | it claims; how long jobs have to end; a burst |
 | worker | `{"recycle": reason}` | it wants to be replaced, and goes on until it is told to drain |
 | worker | `{"stuck": reason}` | it has given its jobs back and ends now |
 | worker | `{"serve": [port, host]}` | its settings want the metrics of all processes there |

@@ -42,12 +42,12 @@ class Program:
 
     :ivar settings: import string of a settings class
     :ivar overrides: settings in place of the class's
-    :ivar logging: for `logging.config.dictConfig`
+    :ivar logging: for `logging.config.dictConfig`, or its import string
     """
 
     settings: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    logging: Mapping[str, Any] = field(default_factory=dict)
+    logging: Mapping[str, Any] | str = field(default_factory=dict)
 
 
 Aside = Callable[[int, dict[str, Any]], None]
@@ -70,6 +70,7 @@ class Process:
         self._writer = writer
         self.started_s = asyncio.get_running_loop().time()
         self.was_ready = False
+        self.is_burst = False
         self.generation = 0
         self._heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()  # None: it has ended
         self._reading = asyncio.create_task(self._read(reader, aside))
@@ -100,7 +101,8 @@ class Process:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_LINE_BYTES)
-        order = {"run": program.settings, "with": dict(program.overrides), "logging": dict(program.logging)}
+        lines = program.logging if isinstance(program.logging, str) else dict(program.logging)
+        order = {"run": program.settings, "with": dict(program.overrides), "logging": lines}
         writer.write(encoded({**order, "since": since_s}))
         return cls(process, reader, writer, aside)
 
@@ -113,7 +115,7 @@ class Process:
                     aside(self.pid, message)
                     continue
                 if "ready" in message:
-                    self.was_ready, self._wait_s = True, message["wait"]
+                    self.was_ready, self._wait_s, self.is_burst = True, message["wait"], message["burst"]
                 self._heard.put_nowait(message)
         except (OSError, ValueError):
             pass  # it was killed, in the midst of a message
@@ -163,7 +165,7 @@ class Supervisor:
     """Keeps a number of processes running.
 
     :param posts: one program for each process
-    :param burst: the processes end by themselves when the queues are empty
+    :param burst: the processes end by themselves when the queues are empty; so do those whose settings say so
     :param metrics: port and host at which the metrics of all processes are served; default those of their settings
     """
 
@@ -233,7 +235,7 @@ class Supervisor:
                 process = await self._relieve(place, program, process)
                 continue
             code = await self._end_of(process)
-            if self._stopping or (self._burst and code == 0):
+            if self._stopping or ((self._burst or process.is_burst) and code == 0):
                 return True
             failed_starts = 0 if process.was_ready else failed_starts + 1
             if code == CANNOT_START or failed_starts >= MOST_STARTS:

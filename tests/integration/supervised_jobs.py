@@ -76,6 +76,16 @@ class Broken(Settings):
 
 
 @worker_settings
+class Burst(Settings):
+    burst = True
+
+
+@worker_settings
+class WornBurst(Burst):
+    max_jobs_per_child = 5
+
+
+@worker_settings
 class Hasty(Settings):
     """Without a time for jobs to end in, as arq's default is."""
 

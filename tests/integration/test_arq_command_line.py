@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import arq
 import pytest
@@ -36,6 +37,9 @@ log_dict = {
     "formatters": {"own": {"format": "own format: %(message)s"}},
     "loggers": {"arq": {"handlers": ["own"], "level": "INFO"}},
 }
+
+
+VERSION = 1
 
 
 async def who_runs_me(ctx, note):
@@ -64,6 +68,30 @@ class WorkerSettings(Base):
 @arqestra.worker_settings
 class BurstSettings(WorkerSettings):
     burst = True
+
+
+async def which_version(ctx):
+    return VERSION
+
+
+async def which_loop(ctx):
+    import asyncio
+    return type(asyncio.get_running_loop()).__module__.split(".")[0]
+
+
+async def which_worker(ctx):
+    return arqestra.current_job() is not None
+
+
+SHARED = {"functions": [which_version, which_worker], "poll_delay": 0.1, "redis_settings": Base.redis_settings}
+DICT = arqestra.worker_settings(dict(SHARED))
+OBJECT = arqestra.worker_settings(type("Settings", (), SHARED)())
+MADE = arqestra.worker_settings(type("Settings", (), SHARED))
+STOCK_DICT = dict(SHARED)
+StockSettings = type("StockSettings", (), SHARED)
+SEVERAL = arqestra.worker_settings({**SHARED, "queues": ["mail", "arq:queue"]})
+LOOP = arqestra.worker_settings({**SHARED, "functions": [which_loop]})
+PLAIN_LOOP = arqestra.worker_settings({**SHARED, "uvloop": False, "functions": [which_loop]})
 """
 
 
@@ -181,26 +209,101 @@ async def test_check_tells_whether_a_worker_lives(arq_command: CommandLine, pool
 
 
 async def test_watch_reloads_on_a_change(arq_command: CommandLine, pool: Pool, folder: Path) -> None:
-    watched = folder / "watched"
-    watched.mkdir()
-    with arq_command("worker.WorkerSettings", "--watch", "watched") as run:
+    with arq_command("worker.WorkerSettings", "--watch", ".") as run:
         await assert_ours(pool, "before the change")
-        looks = itertools.count()
-
-        def reloaded() -> bool:
-            # The watcher may not watch yet when the worker already runs: change the file now and then until it is seen.
-            look = next(looks)
-            if look % 150 == 0:
-                (watched / "file.txt").write_text(str(look), encoding="utf-8")
-            return "files changed, reloading arq worker..." in run.output
-
-        await asyncio.to_thread(wait_until, reloaded, lambda: f"expected a reload, got:\n{run.output}")
-        run.wait_for("shutdown on SIGUSR1")
-        run.wait_for("Starting worker for 2 functions", times=2)
+        await asyncio.to_thread(change_until, run, folder, SETTINGS, "files changed, reloading arq worker...")
+        run.wait_for("has ended with 0")  # the old process; its replacement is up
         await assert_ours(pool, "after the change")
         run.send(signal.SIGTERM)
         assert await asyncio.to_thread(run.wait) == 0
         assert "Traceback" not in run.output
+
+
+def change_until(run: ArqProcess, folder: Path, code: str, text: str) -> None:
+    """Change the settings' module until the output has the text: the watcher may not watch yet when the worker runs."""
+    looks = itertools.count()
+
+    def seen() -> bool:
+        look = next(looks)
+        if look % 150 == 0:
+            (folder / "worker.py").write_text(f"{code}\n# {look}\n", encoding="utf-8")
+        return text in run.output
+
+    wait_until(seen, lambda: f"expected {text!r}, got:\n{run.output}")
+
+
+async def test_watch_runs_the_new_code_and_goes_on_with_the_old_while_the_new_does_not_run(
+    arq_command: CommandLine, folder: Path, redis_url: str
+) -> None:
+    pool = await create_pool(redis_url)
+
+    async def version() -> int:
+        job = await pool.enqueue_job("which_version")
+        assert job is not None
+        return cast(int, await job.result(timeout=PATIENCE_S))
+
+    with arq_command("worker.DICT", "--watch", ".", "-v") as run:
+        assert await version() == 1
+        await asyncio.to_thread(change_until, run, folder, "VERSION = (", "SyntaxError")
+        assert await version() == 1
+        changed = SETTINGS.replace("VERSION = 1", "VERSION = 2")
+        await asyncio.to_thread(change_until, run, folder, changed, "has ended with 0")
+        assert await version() == 2
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+    await pool.aclose()
+
+
+async def test_watch_uses_a_custom_log_dict(arq_command: CommandLine, folder: Path) -> None:
+    with arq_command("worker.DICT", "--watch", ".", "--custom-log-dict", "worker.log_dict") as run:
+        run.wait_for("own format: Starting worker for 2 functions")
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+
+
+STOCK_LINE = "runs under stock arq, although arqestra is imported"
+
+
+@pytest.mark.parametrize(
+    ("settings", "ours"),
+    [("DICT", True), ("OBJECT", True), ("MADE", True), ("STOCK_DICT", False), ("StockSettings", False)],
+)
+async def test_whose_worker_runs_is_decided_by_the_decorator_and_said_if_it_is_arqs(
+    arq_command: CommandLine, redis_url: str, settings: str, ours: bool
+) -> None:
+    pool = await create_pool(redis_url)
+    job = await pool.enqueue_job("which_worker")
+    assert job is not None
+    with arq_command(f"worker.{settings}", "--burst") as run:
+        assert await asyncio.to_thread(run.wait) == 0
+        assert run.output.count(STOCK_LINE) == (0 if ours else 1)
+        assert run.output.index("Starting worker") > run.output.find(STOCK_LINE)
+    assert await job.result(timeout=1) is ours
+    await pool.aclose()
+
+
+async def test_check_knows_the_key_of_a_worker_of_several_queues(arq_command: CommandLine, redis_url: str) -> None:
+    with arq_command("worker.SEVERAL") as run:
+        with redis.Redis.from_url(redis_url) as client:
+            wait_until(lambda: client.exists("mail:health-check") == 1, lambda: f"expected the key:\n{run.output}")
+        with arq_command("worker.SEVERAL", "--check") as check:
+            assert await asyncio.to_thread(check.wait) == 0
+            assert "Health check successful: " in check.output
+        run.send(signal.SIGTERM)
+        assert await asyncio.to_thread(run.wait) == 0
+
+
+@pytest.mark.parametrize(("settings", "loop"), [("PLAIN_LOOP", "asyncio"), ("LOOP", "uvloop")])
+async def test_a_setting_keeps_asyncios_loop(
+    arq_command: CommandLine, redis_url: str, settings: str, loop: str
+) -> None:
+    pool = await create_pool(redis_url)
+    job = await pool.enqueue_job("which_loop")
+    assert job is not None
+    with arq_command(f"worker.{settings}", "--burst") as run:
+        assert await asyncio.to_thread(run.wait) == 0
+    assert await job.result(timeout=1) == loop
+    await pool.aclose()
 
 
 async def test_verbose_turns_debug_lines_on(arq_command: CommandLine, pool: Pool) -> None:

@@ -151,6 +151,20 @@ async def test_a_burst_ends_by_itself(supervise: Supervise, pool: Pool) -> None:
     assert await pool.queue().depth() == 0
 
 
+@pytest.mark.parametrize("settings", ["Burst", "WornBurst"])
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_burst_of_the_settings_ends_by_itself(
+    supervise: Supervise, pool: Pool, settings: str, processes: str
+) -> None:
+    await pool.enqueue_many([nap.bind(0)] * 20)
+    supervised = supervise("--processes", processes, settings=f"tests.integration.supervised_jobs.{settings}")
+
+    assert await supervised.ended() == 0
+    assert await pool.queue().depth() == 0
+    if settings == "Burst":
+        assert len(supervised.pids) == int(processes)
+
+
 async def test_several_queues_by_option(supervise: Supervise, pool: Pool) -> None:
     supervise("--queues", "a=2,b=1")
     for queue in ("a", "b"):

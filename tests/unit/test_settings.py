@@ -83,6 +83,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "metrics_port": (0, (-1, 65536, 1.5, "9750", True)),
     "metrics_host": ("0.0.0.0", (1, None, b"::1")),
     "unknown_functions": ("fail", ("ignore", "", 0, -1, True, [])),
+    "uvloop": FLAG,
 }
 WRONG = [(name, value) for name, (_, wrong) in SETTINGS.items() for value in wrong]
 
@@ -248,6 +249,7 @@ async def test_keywords_win_over_the_class() -> None:
     assert create_worker({"functions": [work], "max_tries": 9}, handle_signals=False).max_tries == 9
 
 
-def test_only_a_class_can_be_decorated() -> None:
-    with pytest.raises(SettingsError, match="expected a class"):
-        worker_settings({"functions": [work]})  # type: ignore[type-var]
+@pytest.mark.parametrize("source", [None, "worker.WorkerSettings", 3, [work], work])
+def test_what_has_no_settings_is_refused(source: Any) -> None:
+    with pytest.raises(SettingsError, match="expected a class, an object with attributes or a dict, got "):
+        worker_settings(source)
