@@ -1,5 +1,6 @@
 """The job that is running here, found without passing ctx around, and what it can tell of itself."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -73,6 +74,8 @@ class JobContext(dict[Any, Any]):
 
 
 class _Attempt(Protocol):
+    unheard: asyncio.CancelledError | None
+
     @property
     def reason(self) -> Enum | None: ...
     def view(self) -> RunningJob: ...
@@ -103,6 +106,26 @@ def cancelled_by() -> str | None:
     """Why the worker cancelled the job that the caller belongs to: "timeout", "abort", ...; None if it did not."""
     attempt = running_attempt.get()
     return None if attempt is None or attempt.reason is None else str(attempt.reason.value)
+
+
+def heed_in_task_group(error: asyncio.CancelledError) -> None:
+    """Somebody awaits another job, which was aborted. Within a job it must be heard, too, if a task of an
+    `asyncio.TaskGroup` lets it out: the group takes that for a task that was cancelled, and goes on as if nothing was.
+    """
+    attempt, task = running_attempt.get(), asyncio.current_task()
+    if attempt is None or task is None or not _is_of_task_group(task):
+        return
+
+    def ended(task: "asyncio.Task[Any]") -> None:
+        if task.cancelled() and not task.cancelling():  # nobody cancelled it
+            attempt.unheard = error
+
+    task.add_done_callback(ended)
+
+
+def _is_of_task_group(task: "asyncio.Task[Any]") -> bool:
+    callbacks = getattr(task, "_callbacks", None) or ()  # nothing public says whose a task is
+    return any(isinstance(getattr(entry[0], "__self__", None), asyncio.TaskGroup) for entry in callbacks)
 
 
 class JobLogFilter(logging.Filter):

@@ -89,8 +89,13 @@ class SoftTimeLimitExceeded(ArqestraError, asyncio.CancelledError):
     """
 
     def __init__(self, limit_s: float | None = None) -> None:
+        super().__init__()
+        self.name_limit(limit_s)
+
+    def name_limit(self, limit_s: float | None) -> None:
+        """Say which limit it was, in seconds."""
         of = "" if limit_s is None else f" of {limit_s:g} s"
-        super().__init__(f"soft time limit{of} exceeded")
+        self.args = (f"soft time limit{of} exceeded",)
         self.limit_s = limit_s
 
     def __reduce__(self) -> tuple[type, tuple[float | None]]:

@@ -345,7 +345,10 @@ def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, A
 
     @wraps(function)
     async def run(ctx: Any, *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.to_thread(function, ctx, *args, **kwargs)
+        value = await asyncio.to_thread(function, ctx, *args, **kwargs)
+        while inspect.isawaitable(value):  # a coroutine function behind a plain decorator
+            value = await value
+        return value
 
     return run
 

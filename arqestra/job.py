@@ -22,6 +22,7 @@ from arq.jobs import (
 from redis.asyncio import Redis
 
 from .clock import timestamp_ms
+from .current import heed_in_task_group
 from .errors import ArgumentsError, JobNotRetryable, JobRunning, RemoteTraceback
 from .history import AttemptError, decode_attempt_error
 from .progress import LOG_LINES, LogLine, Progress
@@ -177,7 +178,10 @@ class Job(arq.jobs.Job, Generic[R]):
         error = info.result
         if not isinstance(error, BaseException):
             raise SerializationError(error)
-        if remote_traceback and not isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):
+            error.args = error.args or (f"job {self.job_id} was aborted",)
+            heed_in_task_group(error)
+        elif remote_traceback:
             raise error from RemoteTraceback(remote_traceback)
         raise error
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from .durations import Duration, seconds_of
 from .errors import SettingsError, SoftTimeLimitExceeded
 
-__all__ = ("Backoff", "Cancel", "Snooze")
+__all__ = ("Backoff", "Cancel", "Snooze", "leaves_of")
 
 Jitter = Literal["full", "equal", "none"]
 _JITTERS = ("full", "equal", "none")
@@ -86,7 +86,16 @@ class Backoff:
         object.__setattr__(self, "max_s", min(seconds_of(self.max, "Backoff: max", zero=True), _MOST_S))
 
     def retries(self, error: BaseException) -> bool:
-        """Whether the policy is about this error. A cancellation never is: it is somebody's wish."""
+        """Whether the policy is about this error. A cancellation never is: it is somebody's wish.
+
+        Of an exception group it has to be about each error, unless `on` names a class of groups.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            leaves = leaves_of(error)
+            named = any(issubclass(kind, BaseExceptionGroup) and isinstance(error, kind) for kind in _types(self.on))
+            if _about(self.unless, error, *leaves):
+                return False
+            return named or all(self.retries(leaf) for leaf in leaves)
         if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit):
             return False
         if isinstance(error.__cause__, SoftTimeLimitExceeded):  # the attempt failed with a TimeoutError because of it
@@ -112,9 +121,20 @@ def _about(types: Any, *errors: BaseException) -> bool:
     return any(isinstance(error, types) for error in errors)
 
 
+def leaves_of(group: BaseException) -> list[BaseException]:
+    """The errors in a group and its groups; of any other error itself."""
+    if not isinstance(group, BaseExceptionGroup):
+        return [group]
+    return [leaf for each in group.exceptions for leaf in leaves_of(each)]
+
+
+def _types(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list | set | frozenset) else (value,)
+
+
 def _error_types(value: Any, what: str) -> tuple[type[BaseException], ...]:
-    types = value if isinstance(value, tuple | list | set | frozenset) else (value,)
+    types = _types(value)
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise SettingsError(f"Backoff: {what}: expected exception classes, got {each!r}")
-    return tuple(types)
+    return types

@@ -105,10 +105,10 @@ def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:
 
 
 def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
-    """Bytes of a result. A value that cannot be serialized becomes a failure that says so, as in arq; arguments that do
-    not serialize any more (the job changed them) are left out.
+    """Bytes of a result. Arguments that do not serialize any more (the job changed them) are left out.
 
-    :returns: None if not even that can be written
+    :returns: None if not even a failure without its error can be written
+    :raises SerializationError: the value of a success does not serialize: the job has failed
     """
     value = end.value
     data = {
@@ -130,21 +130,29 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
         data["o"] = end.payload.options  # for `payload_again`
     if not end.success and isinstance(value, BaseException):
         data["tb"] = storable(traceback_of(value))
-        data["r"] = _portable(serializer, value)
+        data |= _portable(serializer, value)
     ref = f"{end.job_id}:{end.payload.function}"
     try:
         return serializer.dumps(data)
-    except Exception:
-        logger.warning("error serializing result of %s", ref, exc_info=True)
-    unable = {"r": "unable to serialize result", "s": False}
+    except Exception as error:
+        refusal = error
     without_arguments: dict[str, Any] = {"a": (), "k": {}}
-    for replacement in (unable, without_arguments, without_arguments | unable):
-        try:
-            return serializer.dumps(data | replacement)
-        except Exception:
-            continue
-    logger.critical("error serializing result of %s even after replacing result", ref)
-    return None
+    try:
+        encoded = serializer.dumps(data | without_arguments)
+    except Exception as error:
+        if end.success:
+            logger.warning("error serializing result of %s", ref)  # arq's line; the job's failure says more
+            raise SerializationError(
+                f"unable to serialize result of {ref}: {type(value).__name__}: {text_of(error)}"
+            ) from error
+    else:
+        logger.warning("result of %s is stored without its arguments, which do not serialize: %s", ref, refusal)
+        return encoded
+    try:
+        return serializer.dumps(data | without_arguments | {"r": "unable to serialize result"})
+    except Exception:
+        logger.critical("error serializing result of %s even after replacing result", ref, exc_info=True)
+        return None
 
 
 def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str | None]:
@@ -162,7 +170,7 @@ def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str |
             enqueue_time=ms_to_datetime(d["et"]),
             score=None,
             success=d["s"],
-            result=d["r"] if d["s"] else _revived(d["r"]),
+            result=d["r"] if d["s"] else _error_in(d),
             start_time=ms_to_datetime(d["st"]),
             finish_time=ms_to_datetime(d["ft"]),
             queue_name=d.get("q", "<unknown>"),
@@ -181,7 +189,7 @@ def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | 
     try:
         d = serializer.loads(data)
         success = d["s"]
-        return success, d["r"] if success else _revived(d["r"]), d.get("tb")
+        return success, d["r"] if success else _error_in(d), d.get("tb")
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
 
@@ -214,23 +222,22 @@ def traceback_of(error: BaseException) -> str:
     return text
 
 
-def _portable(serializer: Serializer, error: BaseException) -> Any:
-    """The exception in a form that the reader can rebuild."""
+def _portable(serializer: Serializer, error: BaseException) -> dict[str, Any]:
+    """The entries of a result that hold the exception in a form that the reader can rebuild: `r`, and, where it cannot
+    be written and read again as itself, `e` beside what stock arq is to read.
+    """
     if serializer.plain:
-        return {
-            _EXCEPTION: {"type": _type_name(error), "args": _plain_args(serializer, error), "message": text_of(error)}
-        }
+        return {"r": {_EXCEPTION: _described(serializer, error)}}
     try:
-        data = serializer.dumps(error)
+        serializer.loads(serializer.dumps(error))
     except Exception:
-        return error  # encode_result then says that it does not serialize, as arq does
-    try:
-        serializer.loads(data)
-    except Exception:
-        # It can be written and not read, as with an __init__ of other parameters than `args`: arq would hand the
-        # reader a DeserializationError and lose the message.
-        return JobExecutionFailed(f"{_type_name(error)}: {error}")
-    return error
+        stand_in = JobExecutionFailed(f"{_type_name(error)}: {text_of(error)}")
+        return {"r": stand_in, "e": _described(serializer, error)}
+    return {"r": error}
+
+
+def _described(serializer: Serializer, error: BaseException) -> dict[str, Any]:
+    return {"type": _type_name(error), "args": _plain_args(serializer, error), "message": text_of(error)}
 
 
 def _type_name(error: BaseException) -> str:
@@ -239,10 +246,16 @@ def _type_name(error: BaseException) -> str:
 
 def _plain_args(serializer: Serializer, error: BaseException) -> list[Any]:
     try:
-        serializer.dumps(error.args)
+        serializer.loads(serializer.dumps(error.args))
     except Exception:
         return [text_of(error)]
     return list(error.args)
+
+
+def _error_in(data: dict[str, Any]) -> Any:
+    """The error of a result that is no success."""
+    described = data.get("e")
+    return _revived(data["r"] if described is None else {_EXCEPTION: described})
 
 
 def _revived(value: Any) -> Any:
@@ -261,7 +274,7 @@ def _revived(value: Any) -> Any:
             error = found(*data["args"])
         except Exception:
             error = None
-        if error is not None and str(error) == message:
+        if error is not None and text_of(error) == message:
             return error
     return RemoteError(type_name, message)
 

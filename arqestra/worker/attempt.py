@@ -77,6 +77,8 @@ class Attempt:
     :ivar notes: what it told of itself
     :ivar settled: whether Redis has taken its outcome; False: its lease is lost; None: neither is known yet
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
+    :ivar result: the encoded result of a job that is complete, until it is handed over
+    :ivar unheard: the abort of another job that a task of this one awaited, and that its `TaskGroup` passed over
     """
 
     __slots__ = (
@@ -98,11 +100,13 @@ class Attempt:
         "postponed",
         "reason",
         "ref",
+        "result",
         "settled",
         "started_ms",
         "submitted",
         "task",
         "terms",
+        "unheard",
         "warning",
         "written",
     )
@@ -133,6 +137,8 @@ class Attempt:
         self.warning = self.postponed = False
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
+        self.result: bytes | None = None
+        self.unheard: asyncio.CancelledError | None = None
 
     @property
     def node(self) -> tuple[str, int] | None:

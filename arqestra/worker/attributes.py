@@ -130,7 +130,12 @@ def _function(given: Any) -> Function:
     if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
         made: Function = job(name=given if isinstance(given, str) else None)(target)
         return made
-    return func(given)
+    try:
+        return func(given)
+    except AttributeError:
+        raise SettingsError(
+            f"functions: expected a function, or func(..., name=...) of what has no name of its own, got {given!r}"
+        ) from None
 
 
 def current_event_loop() -> asyncio.AbstractEventLoop:

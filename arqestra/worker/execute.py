@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import arq.worker
 from arq.jobs import SerializationError
 from arq.utils import ms_to_datetime, to_ms, to_seconds
-from arq.worker import JobExecutionFailed, Retry, RetryJob
+from arq.worker import JobExecutionFailed
 
 from ..clock import timestamp_ms
 from ..current import JobContext, running_attempt
 from ..errors import ArgumentsError
-from ..history import encode_attempt_error
-from ..middleware import checked_headers
-from ..outcome import CancelReason, Outcome, State, asked_for, classify, retried_by
-from ..retry import Cancel, Snooze
+from ..outcome import CancelReason, Outcome, State, asked_for, classify, exhausted_by_cancellation, retried_by
 from ..signature import CHUNK_FUNCTION
 from ..store.records import Ending, EndingKind
-from ..wire import JobEnd, Payload, decode_payload, encode_payload, encode_result, traceback_of
+from ..wire import decode_payload
 from .admission import admit
 from .attempt import Attempt
+from .encoding import NO_RESULT, carried, encode_value, encoded_result, history_entry, keeps_result
 from .flow_input import fetch_input
 from .hooks import call_end_hooks, call_hook, has_end_hooks
-from .invoke import invoke
+from .invoke import invoke, is_unfinished, resolved
 from .report import report, report_refusal, report_start
 from .terms import KEEP_NO_RESULT
 from .unknown import give_back, is_code_missing, unknown_function
@@ -158,6 +156,11 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
 async def conduct(worker: "Worker", attempt: Attempt) -> None:
     """Run a workflow until it ends or is parked."""
     outcome = await run_workflow(worker, attempt)
+    if outcome.state is State.COMPLETE:
+        try:
+            encode_value(worker, attempt, outcome.value)
+        except SerializationError as error:
+            outcome = Outcome(State.FAILED, error)
     _forget_cancellation(attempt.task)
     report(worker, attempt, outcome)
     hand_over(worker, attempt, outcome)
@@ -187,27 +190,35 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
             value = await invoke(worker, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
+            if value is not None and is_unfinished(value):
+                value = await resolved(value)
+        if attempt.unheard is not None:
+            raise attempt.unheard
+        encode_value(worker, attempt, value)
     except GeneratorExit:
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and not worker.handles_signals:
             raise  # a person's; where the worker handles signals, only the job itself can have raised it
-        reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
-        return decide(worker, attempt, classify(error, reason, retry_jobs=worker.retry_jobs))
+        return decide(worker, attempt, error)
     finally:
         attempt.calling = False
-        attempt.ended_ms = timestamp_ms()
+        if attempt.ended_ms == 0:
+            attempt.ended_ms = timestamp_ms()
         if limit is not None:
             limit.cancel()
         _forget_cancellation(attempt.task)
-    if isinstance(value, Snooze | Cancel):
+    if isinstance(value, NO_RESULT):
         return asked_for(value)
     return Outcome(State.COMPLETE, value)
 
 
-def decide(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Outcome:
-    """What the function's options make of an attempt that raised."""
+def decide(worker: "Worker", attempt: Attempt, error: BaseException) -> Outcome:
+    """What becomes of an attempt that raised, by the reason of its cancellation and the function's options."""
     terms = attempt.terms
+    reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
+    outcome = classify(error, reason, retry_jobs=worker.retry_jobs, timeout_s=terms.timeout_s)
+    outcome = exhausted_by_cancellation(outcome, attempt.job_try, terms.max_tries)
     if terms.early and outcome.state is State.RELEASED:
         stopped = JobExecutionFailed("the worker stopped; acks='early' runs a job at most once")
         return Outcome(State.FAILED, stopped)
@@ -331,28 +342,11 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
     return _end(worker, attempt, outcome, ENDS.get(state, "fail"), error)
 
 
-def carried(worker: "Worker", attempt: Attempt) -> bytes:
-    """The payload with the headers that middleware has for the next attempt, behind a line feed; b"" without any.
-
-    It is made of what was leased: the job may have changed the arguments that it was given.
-    """
-    if not attempt.carry or attempt.leased.payload is None:
-        return b""
-    payload = decode_payload(worker.serializer, attempt.leased.payload)
-    return b"\n" + encode_payload(worker.serializer, with_carried(payload, attempt.carry))
-
-
-def with_carried(payload: Payload, carry: dict[str, str]) -> Payload:
-    """The payload with the headers that middleware has for the next attempt."""
-    headers = {**(payload.options.get("h") or {}), **checked_headers(carry)}
-    return payload._replace(options={**payload.options, "h": headers})
-
-
 def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind, error: bytes) -> Ending:
     leased, ttl_ms = attempt.leased, attempt.terms.result_ttl_ms
-    # What follows in a flow needs the result, however short it is to be kept.
-    kept = ttl_ms != KEEP_NO_RESULT or kind == "dead" or attempt.node is not None
-    data = _encoded_result(worker, attempt, outcome) if kept else None
+    data = attempt.result if outcome.state is State.COMPLETE else None
+    if data is None and (kind == "dead" or keeps_result(attempt)):
+        data = encoded_result(worker, attempt, outcome)
     if data is None:
         ttl_ms, data = KEEP_NO_RESULT, b""
     # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
@@ -364,36 +358,3 @@ def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind,
 def _never_started(attempt: Attempt) -> bool:
     """It was admitted under its limits, and was not called."""
     return attempt.started_ms == 0 and bool(attempt.leased.spec) and not attempt.leased.flag
-
-
-def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes:
-    """The entry of a failed attempt in the job's history; b"+" or b"" as `Ending.error` says of any other."""
-    error = outcome.value
-    if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
-        error = error.__cause__ or error.__context__
-    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
-    if not failed or isinstance(error, asyncio.CancelledError):
-        return b"+" if attempt.job_try > 1 or attempt.leased.flag else b""
-    ended_ms = attempt.ended_ms or timestamp_ms()
-    return encode_attempt_error(
-        error,
-        traceback_of(error),
-        job_try=attempt.job_try,
-        worker=worker.worker_id,
-        started_ms=attempt.started_ms or ended_ms,
-        ended_ms=ended_ms,
-    )
-
-
-def _encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes | None:
-    leased = attempt.leased
-    ended_ms = attempt.ended_ms or timestamp_ms()
-    started_ms = attempt.started_ms or ended_ms
-    success = outcome.state is State.COMPLETE
-    payload = attempt.payload
-    if attempt.carry and not success:  # `Job.retry` makes the next attempt of the result
-        payload = with_carried(payload, attempt.carry)
-    return encode_result(
-        worker.serializer,
-        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, outcome.value, started_ms, ended_ms),
-    )

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import importlib
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -63,7 +64,12 @@ class Executors:
         run = partial(_run_in_child, function.__module__, function.__qualname__, soft_timeout_s)
         pool = self._process_pool()
         future = pool.schedule(run, args=(picklable(ctx), args, kwargs), timeout=timeout_s)
-        data: bytes = await asyncio.wrap_future(future)
+        try:
+            data: bytes = await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            if error.args[:1] == ("Task timeout",):  # pebble's
+                raise TimeoutError(f"the job ran over its time limit of {timeout_s:g} s") from error
+            raise
         return pickle.loads(data)
 
     def _process_pool(self) -> ProcessPool:
@@ -128,9 +134,23 @@ def _run_in_child(
             f"executor='process': expected {module}.{qualname} to be found by that name in another process"
         )
     try:
-        return _pickled(_within_soft_limit(partial(function, JobContext(ctx), *args, **kwargs), soft_timeout_s))
+        return _pickled(
+            _within_soft_limit(partial(_finished, function, JobContext(ctx), *args, **kwargs), soft_timeout_s)
+        )
     except Exception as error:
         raise _sendable(error) from error.__cause__
+
+
+def _finished(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a function gives; of a coroutine function behind a plain decorator what its coroutine gives."""
+    value = function(*args, **kwargs)
+    return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+
+async def _awaited(value: Any) -> Any:
+    while inspect.isawaitable(value):
+        value = await value
+    return value
 
 
 def _within_soft_limit(function: Callable[[], Any], soft_timeout_s: float | None) -> Any:

@@ -1,6 +1,7 @@
 """The user's hooks around the end of an attempt. Their errors are logged and change nothing."""
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ async def call_hook(name: str, hook: Callable[..., Any], attempt: Attempt, *args
     """Call one hook."""
     try:
         result = hook(*args)
-        if asyncio.iscoroutine(result):
+        if inspect.isawaitable(result):
             await result
     except (Exception, asyncio.CancelledError):
         logger.exception("%s failed for %s", name, attempt.ref)

@@ -1,6 +1,7 @@
 """Calling a job function: in the event loop, in a thread or in a process, with its soft limit and its middleware."""
 
 import asyncio
+import inspect
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
@@ -8,21 +9,19 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from arq.worker import Retry, RetryJob
-
 from ..control import JobControl
 from ..errors import SoftTimeLimitExceeded
-from ..retry import Cancel, Snooze
+from ..outcome import CancelReason, wish_of
 from .attempt import Attempt
+from .encoding import encode_value
 from .threads import ThreadRun
 
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("invoke",)
+__all__ = ("invoke", "is_unfinished", "resolved")
 
-# What no middleware can swallow: it is no error, but what somebody asked for.
-WISHES = (Retry, RetryJob, Snooze, Cancel, asyncio.CancelledError)
+GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 
 async def invoke(worker: "Worker", attempt: Attempt) -> Any:
@@ -36,34 +35,74 @@ async def invoke(worker: "Worker", attempt: Attempt) -> Any:
         for middleware in worker.options.middleware:
             await stack.enter_async_context(middleware.around_run(view))
         try:
-            return await _within_soft_limit(worker, attempt)
-        except WISHES as error:
-            wish = error
+            value = await _within_soft_limit(worker, attempt)
+            encode_value(worker, attempt, value)  # so that the middleware hears of it if that fails the job
+            return value
+        except BaseException as error:
+            if is_asked_for(worker, attempt, error):
+                wish = error
             raise
     if wish is not None:
         raise wish
+    attempt.result = None
     return None  # a middleware swallowed the job's error
+
+
+def is_asked_for(worker: "Worker", attempt: Attempt, error: BaseException) -> bool:
+    """What no middleware can swallow: it is no error, but what the job or somebody else asked for."""
+    interrupted = attempt.reason not in (None, CancelReason.TIMEOUT) or worker.stopping
+    return interrupted or isinstance(error, asyncio.CancelledError) or wish_of(error) is not None
 
 
 async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
     control, function = attempt.terms.control, attempt.terms.function
     assert function is not None
     if control is None or control.executor == "loop":
-        coroutine = function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
-        soft_s = None if control is None else control.soft_timeout_s
-        if soft_s is None:
-            return await coroutine
-        timer = worker.loop.call_later(soft_s, attempt.warn)
-        try:
-            return await _driven(coroutine, attempt, soft_s)
-        finally:
-            timer.cancel()
+        called = function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
+        return await _in_the_loop(worker, attempt, called, None if control is None else control.soft_timeout_s)
     plain = function.plain  # type: ignore[union-attr] # a function with an executor is a JobFunction
     assert plain is not None
     if control.executor == "thread":
-        return await _in_a_thread(worker, partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs), control)
+        call_s = worker.loop.time()
+        value = await _in_a_thread(worker, partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs), control)
+        if not is_unfinished(value):
+            return value
+        # A coroutine function behind a plain decorator: the decorator ran in the thread, the coroutine runs here.
+        left_s = control.soft_timeout_s and max(0.0, control.soft_timeout_s - (worker.loop.time() - call_s))
+        return await _in_the_loop(worker, attempt, value, left_s)
     call = (attempt.ctx, attempt.args, attempt.kwargs)
     return await worker.executors.in_process(plain, call, attempt.terms.timeout_s, control.soft_timeout_s)
+
+
+async def _in_the_loop(worker: "Worker", attempt: Attempt, called: Any, soft_s: float | None) -> Any:
+    """Await what a call gave, with a soft limit if there is one."""
+    if soft_s is None:
+        return await resolved(called)
+    timer = worker.loop.call_later(soft_s, attempt.warn)
+    try:
+        return await _driven(resolved(called), attempt, soft_s)
+    finally:
+        timer.cancel()
+
+
+def is_unfinished(value: Any) -> bool:
+    """Whether what a call gave is no value yet: a coroutine or another awaitable, or a generator."""
+    kind = type(value)
+    return hasattr(kind, "__await__") or kind in GENERATORS
+
+
+async def resolved(value: Any) -> Any:
+    """Await what came back, and what comes out of that: a job is complete when its code has run.
+
+    :raises TypeError: it is a generator, of which nothing has run
+    """
+    while inspect.isawaitable(value):
+        value = await value
+    if type(value) in GENERATORS:
+        raise TypeError(
+            f"expected a function that returns its result, got a generator: nothing of {value.__qualname__} has run"
+        )
+    return value
 
 
 async def _in_a_thread(worker: "Worker", call: Callable[[], Any], control: JobControl) -> Any:
@@ -81,6 +120,9 @@ async def _in_a_thread(worker: "Worker", call: Callable[[], Any], control: JobCo
     run = ThreadRun(call, partial(worker.loop.call_soon_threadsafe, started))
     try:
         return await worker.executors.in_thread(run)
+    except SoftTimeLimitExceeded as error:
+        error.name_limit(soft_s)  # a thread can be sent a class only
+        raise
     finally:
         if timer is not None:
             timer.cancel()

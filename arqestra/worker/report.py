@@ -9,6 +9,7 @@ from arq.worker import Retry, RetryJob
 
 from ..clock import timestamp_ms
 from ..ended import Failure, failure_of
+from ..history import text_of
 from ..outcome import Outcome, State
 from ..redact import redacted_value
 from .attempt import Attempt
@@ -23,6 +24,7 @@ DELAY_WORTH_SAYING_MS = 1200
 UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.RENEWED)
 COMPLETE = State.COMPLETE  # an `Enum` finds its members in Python
 AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
+INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
 
 
 def report_start(worker: "Worker", attempt: Attempt) -> None:
@@ -39,7 +41,10 @@ def report_start(worker: "Worker", attempt: Attempt) -> None:
     args, kwargs = payload.args, payload.kwargs
     if (args or kwargs) and attempt.terms.redactor is not None:
         args, kwargs = attempt.terms.redactor.redacted(args, kwargs, len(attempt.input))
-    shown = args_to_string(args, kwargs)
+    try:
+        shown = args_to_string(args, kwargs)
+    except Exception as error:  # a repr is the user's code
+        shown = f"(their repr() failed: {type(error).__name__}: {text_of(error)})"
     logger.info("%6.2fs → %s(%s)%s", (started_ms - payload.enqueued_ms) / 1000, attempt.ref, shown, extra)
 
 
@@ -63,7 +68,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
             run_ms / 1000,
             attempt.ref,
             type(outcome.value).__name__,
-            outcome.value,
+            text_of(outcome.value),
             outcome.delay_ms / 1000,
         )
     elif state is State.SNOOZED:
@@ -74,6 +79,8 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
         logger.info("%6.2fs ⊘ %s aborted", run_ms / 1000, attempt.ref)
     elif state is State.LOST:
         logger.warning("%6.2fs ! %s lost its lease; another worker has the job", run_ms / 1000, attempt.ref)
+    if state in INTERRUPTED:
+        _log_interruption(attempt, outcome)
 
 
 def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
@@ -105,7 +112,7 @@ def _failure_of(outcome: Outcome) -> Failure | None:
     if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
         error = error.__cause__ or error.__context__
     failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
-    return failure_of(error) if failed and not isinstance(error, asyncio.CancelledError) else None
+    return failure_of(error) if failed else None
 
 
 def _shown(worker: "Worker", value: Any) -> str:
@@ -114,7 +121,27 @@ def _shown(worker: "Worker", value: Any) -> str:
     try:
         return truncate(repr(redacted_value(value)))
     except Exception as error:
-        return f"(its repr() failed: {error!r})"
+        return f"(its repr() failed: {type(error).__name__}: {text_of(error)})"
+
+
+def _log_interruption(attempt: Attempt, outcome: Outcome) -> None:
+    """What arq's lines do not say: that nobody had cancelled the job but itself, and what its clean-up raised."""
+    error, state = outcome.value, outcome.state
+    is_cancelled = isinstance(error, asyncio.CancelledError)
+    if state is State.RETRIED:
+        if is_cancelled:
+            what = "nobody had cancelled it, and it raised"
+        else:
+            return
+    else:
+        what = "it was cancelled, and its clean-up raised"
+        if state is State.ABORTED:
+            error = error.__cause__ if is_cancelled else None
+        elif is_cancelled:
+            error = None
+    if isinstance(error, BaseException):
+        name, text = type(error).__name__, text_of(error)
+        logger.warning("job %s: %s %s: %s", attempt.ref, what, name, text, exc_info=error)
 
 
 def _log_failure(attempt: Attempt, error: BaseException, run_s: float) -> None:
@@ -123,13 +150,13 @@ def _log_failure(attempt: Attempt, error: BaseException, run_s: float) -> None:
         try:
             extra = extra()
         except Exception as extra_error:
-            extra = f"(its extra() failed: {extra_error!r})"
+            extra = f"(its extra() failed: {type(extra_error).__name__}: {text_of(extra_error)})"
     logger.error(
         "%6.2fs ! %s failed, %s: %s",
         run_s,
         attempt.ref,
         type(error).__name__,
-        error,
+        text_of(error),
         exc_info=error,
         extra={"extra": extra},
     )

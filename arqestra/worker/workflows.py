@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+from arq.jobs import SerializationError
 from arq.worker import JobExecutionFailed
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ from ..errors import NondeterminismError
 from ..flow.encode import NodeEncoder, as_seen, with_headers
 from ..flow.execution import ContinueAsNew, Effect, Execution
 from ..flow.orchestrator import Flow
+from ..history import text_of
 from ..identity import new_job_id
 from ..middleware import enter_batch
 from ..outcome import CancelReason, Outcome, State, classify
@@ -89,6 +91,11 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
     except (RedisError, OSError) as error:
         logger.warning("workflow %s: Redis does not answer, it is replayed: %s", attempt.ref, error)
         return Outcome(State.RELEASED)
+    except Exception as error:  # a middleware, when it was cancelled: an interruption ends no workflow
+        if not (worker.stopping or run.lost):
+            raise
+        logger.warning("workflow %s was interrupted, and its clean-up raised: %s", attempt.ref, text_of(error))
+        return Outcome(State.LOST if run.lost else State.RELEASED)
     finally:
         attempt.calling = False
         attempt.ended_ms = timestamp_ms()
@@ -301,7 +308,11 @@ class WorkflowRun:
         end = JobEnd(
             payload, node_id(self._id, effect.number), self._queue, 1, success, value, started_ms, timestamp_ms()
         )
-        self._events.append((effect.number, "e", encode_result(self._worker.serializer, end) or b""))
+        try:
+            encoded = encode_result(self._worker.serializer, end)
+        except SerializationError as error:
+            encoded = encode_result(self._worker.serializer, end._replace(success=False, value=error))
+        self._events.append((effect.number, "e", encoded or b""))
         self._news.set()
 
     # -- waiting --------------------------------------------------------------------------------------------------
@@ -403,6 +414,10 @@ class WorkflowRun:
                 return Outcome(State.FAILED, late)
             if execution.cancelled:
                 return Outcome(State.ABORTED, error)
-            return Outcome(State.FAILED, JobExecutionFailed("the workflow cancelled itself"))
+            itself = JobExecutionFailed(
+                f"the workflow cancelled itself: {type(error).__name__} {text_of(error)}".rstrip()
+            )
+            itself.__cause__ = error
+            return Outcome(State.FAILED, itself)
         except BaseException as error:
             return classify(error, None, retry_jobs=False)

@@ -47,7 +47,8 @@ def _attempt(worker: Worker, flag: str = "") -> Attempt:
 )
 async def test_each_state_has_its_kind_of_ending(state: State, kind: str) -> None:
     worker = _worker()
-    ending = ending_of(worker, _attempt(worker), Outcome(state, asyncio.CancelledError()))
+    value = None if state is State.COMPLETE else asyncio.CancelledError()
+    ending = ending_of(worker, _attempt(worker), Outcome(state, value))
 
     assert ending is not None
     assert (ending.id, ending.queue, ending.token, ending.kind) == ("a", "q", "w1.1", kind)

@@ -7,15 +7,30 @@ from typing import Any
 
 import pytest
 
-from arqestra import Retry, RetryJob
+from arqestra import Cancel, Retry, RetryJob, Snooze
 from arqestra.outcome import CancelReason, State, classify
 
 CANCELLED = asyncio.CancelledError()
-REASONS = (None, *CancelReason)
+OWN = (None, CancelReason.TIMEOUT)
+ERRORS = (ValueError("no"), SystemExit(1), ExceptionGroup("", [ValueError("no")]))
 
 TABLE: list[tuple[BaseException, CancelReason | None, bool, State]] = [
-    # a failure of the job itself, whatever the worker wanted at the time
-    *((ValueError("no"), reason, retry, State.FAILED) for reason in REASONS for retry in (True, False)),
+    # a failure of the job itself
+    *((error, reason, retry, State.FAILED) for error in ERRORS for reason in OWN for retry in (True, False)),
+    # what its clean-up raises when the worker interrupts it is none
+    *((error, CancelReason.SHUTDOWN, True, State.RELEASED) for error in ERRORS),
+    *((error, CancelReason.ABORT, retry, State.ABORTED) for error in ERRORS for retry in (True, False)),
+    *((error, CancelReason.LEASE_LOST, retry, State.LOST) for error in ERRORS for retry in (True, False)),
+    # ways to run again, in groups as well
+    (ExceptionGroup("", [ValueError("no"), Retry(defer=5)]), None, True, State.RETRIED),
+    (ExceptionGroup("", [ExceptionGroup("", [RetryJob()])]), None, True, State.RETRIED),
+    (ExceptionGroup("", [Retry()]), None, False, State.FAILED),
+    (ExceptionGroup("", [Snooze(1)]), CancelReason.SHUTDOWN, True, State.SNOOZED),
+    (ExceptionGroup("", [Retry(), Cancel("no")]), None, True, State.ABORTED),
+    (Retry(defer=5), CancelReason.SHUTDOWN, True, State.RETRIED),
+    (Retry(defer=5), CancelReason.ABORT, True, State.ABORTED),
+    (Snooze(5), CancelReason.ABORT, True, State.ABORTED),
+    (Retry(defer=5), CancelReason.LEASE_LOST, True, State.LOST),
     # arq's own ways to run again
     (Retry(), None, True, State.RETRIED),
     (Retry(defer=5), None, True, State.RETRIED),
@@ -53,6 +68,20 @@ def test_a_timeout_is_a_timeout_error_caused_by_the_cancellation() -> None:
 
     assert isinstance(outcome.value, TimeoutError)
     assert outcome.value.__cause__ is CANCELLED
+
+
+def test_of_several_retries_the_longest_delay_counts() -> None:
+    group = ExceptionGroup("", [Retry(defer=1), Retry(defer=5), Retry(defer=2)])
+
+    assert classify(group, None, retry_jobs=True).delay_ms == 5000
+
+
+def test_the_error_of_a_clean_up_is_the_cause_of_the_abort() -> None:
+    error = ValueError("no")
+    outcome = classify(error, CancelReason.ABORT, retry_jobs=True)
+
+    assert isinstance(outcome.value, asyncio.CancelledError)
+    assert outcome.value.__cause__ is error
 
 
 def test_the_error_is_kept() -> None:

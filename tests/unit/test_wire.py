@@ -9,7 +9,7 @@ from typing import Any
 import arq.jobs
 import pytest
 
-from arqestra import DeserializationError, JobExecutionFailed, RemoteError
+from arqestra import DeserializationError, JobExecutionFailed, RemoteError, SerializationError
 from arqestra.serializers import SERIALIZERS
 from arqestra.wire import JobEnd, Payload, decode_payload, decode_result, encode_payload, encode_result
 from tests.unit.typed_values import PlainError, QuietError
@@ -116,24 +116,20 @@ def test_bytes_that_are_no_result_are_a_deserialization_error(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_value_that_does_not_serialize_becomes_a_failure_that_says_so(name: str) -> None:
-    data = encode_result(SERIALIZERS[name], _end(lambda: None, success=True))
-    assert data is not None
-    result, _ = decode_result(SERIALIZERS[name], data)
-
-    assert (result.success, result.result) == (False, NOT_SERIALIZED)
+def test_a_value_that_does_not_serialize_is_refused(name: str) -> None:
+    with pytest.raises(SerializationError, match=NOT_SERIALIZED):
+        encode_result(SERIALIZERS[name], _end(lambda: None, success=True))
 
 
-@pytest.mark.parametrize(("value", "kept"), [("fine", (True, "fine")), (lambda: None, (False, NOT_SERIALIZED))])
-def test_arguments_that_do_not_serialize_any_more_are_left_out_of_the_result(
-    value: Any, kept: tuple[bool, Any]
-) -> None:
-    end = _end(value, success=True)._replace(payload=PAYLOAD._replace(args=(lambda: None,)))
+@pytest.mark.parametrize("success", [True, False])
+def test_arguments_that_do_not_serialize_any_more_are_left_out_of_the_result(success: bool) -> None:
+    end = _end("fine" if success else ValueError("no"), success=success)
+    end = end._replace(payload=PAYLOAD._replace(args=(lambda: None,)))
     data = encode_result(SERIALIZERS["pickle"], end)
     assert data is not None
     result, _ = decode_result(SERIALIZERS["pickle"], data)
 
-    assert (result.success, result.result, result.args) == (*kept, ())
+    assert (result.success, str(result.result), result.args) == (success, "fine" if success else "no", ())
 
 
 # -- exceptions ---------------------------------------------------------------------------------------------------
@@ -153,19 +149,19 @@ def test_an_exception_comes_back_as_itself_with_its_traceback(name: str, error: 
     assert type(error).__name__ in traceback
 
 
-def test_an_exception_that_does_not_unpickle_keeps_its_type_and_message() -> None:
+def test_an_exception_that_does_not_unpickle_keeps_its_type_and_message_for_stock_arq() -> None:
     with pytest.raises(TypeError):
         pickle.loads(pickle.dumps(QuietError(code=7)))
     data = encode_result(SERIALIZERS["pickle"], _end(_failed(QuietError(code=7))))
     assert data is not None
-    result, traceback = decode_result(SERIALIZERS["pickle"], data)
+    result = arq.jobs.deserialize_result(data)
 
     assert isinstance(result.result, JobExecutionFailed)
     assert str(result.result) == "tests.unit.typed_values.QuietError: code 7"
-    assert "QuietError" in (traceback or "")
+    assert "QuietError" in (decode_result(SERIALIZERS["pickle"], data)[1] or "")
 
 
-@pytest.mark.parametrize("name", ["msgpack", "json"])
+@pytest.mark.parametrize("name", ALL)
 def test_an_exception_that_cannot_be_rebuilt_is_a_remote_error(name: str) -> None:
     data = encode_result(SERIALIZERS[name], _end(_failed(QuietError(code=7))))
     assert data is not None
@@ -175,7 +171,7 @@ def test_an_exception_that_cannot_be_rebuilt_is_a_remote_error(name: str) -> Non
     assert (result.result.type_name, result.result.message) == ("tests.unit.typed_values.QuietError", "code 7")
 
 
-@pytest.mark.parametrize("name", ["msgpack", "json"])
+@pytest.mark.parametrize("name", ALL)
 def test_an_exception_of_a_local_class_is_a_remote_error(name: str) -> None:
     class LocalError(Exception):
         pass

@@ -1,0 +1,92 @@
+"""What an attempt leaves in Redis, as bytes: its result, its entry in the history, the payload of the next attempt."""
+
+from typing import TYPE_CHECKING, Any
+
+from arq.worker import Retry, RetryJob
+
+from ..clock import timestamp_ms
+from ..history import encode_attempt_error
+from ..middleware import checked_headers
+from ..outcome import Outcome, State
+from ..retry import Cancel, Snooze
+from ..wire import JobEnd, Payload, decode_payload, encode_payload, encode_result, traceback_of
+from .attempt import Attempt
+from .terms import KEEP_NO_RESULT
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ("carried", "encode_value", "encoded_result", "history_entry", "keeps_result")
+
+NO_RESULT = (Snooze, Cancel)
+
+
+def keeps_result(attempt: Attempt) -> bool:
+    """Whether the value of the job is stored. What follows in a flow needs it, however short it is to be kept."""
+    return attempt.terms.result_ttl_ms != KEEP_NO_RESULT or attempt.node is not None
+
+
+def encode_value(worker: "Worker", attempt: Attempt, value: Any) -> None:
+    """Encode what the function returned, while it can still fail the attempt.
+
+    :raises SerializationError: the value does not fit the serializer
+    """
+    if isinstance(value, NO_RESULT) or attempt.result is not None:
+        return
+    attempt.ended_ms = timestamp_ms()
+    if keeps_result(attempt):
+        attempt.result = encoded_result(worker, attempt, Outcome(State.COMPLETE, value))
+
+
+def encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes | None:
+    """The result of a job that has ended; None if nothing of it can be written.
+
+    :raises SerializationError: it is complete, and its value does not fit the serializer
+    """
+    leased = attempt.leased
+    ended_ms = attempt.ended_ms or timestamp_ms()
+    started_ms = attempt.started_ms or ended_ms
+    success = outcome.state is State.COMPLETE
+    payload = attempt.payload
+    if attempt.carry and not success:  # `Job.retry` makes the next attempt of the result
+        payload = with_carried(payload, attempt.carry)
+    return encode_result(
+        worker.serializer,
+        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, outcome.value, started_ms, ended_ms),
+    )
+
+
+def carried(worker: "Worker", attempt: Attempt) -> bytes:
+    """The payload with the headers that middleware has for the next attempt, behind a line feed; b"" without any.
+
+    It is made of what was leased: the job may have changed the arguments that it was given.
+    """
+    if not attempt.carry or attempt.leased.payload is None:
+        return b""
+    payload = decode_payload(worker.serializer, attempt.leased.payload)
+    return b"\n" + encode_payload(worker.serializer, with_carried(payload, attempt.carry))
+
+
+def with_carried(payload: Payload, carry: dict[str, str]) -> Payload:
+    """The payload with the headers that middleware has for the next attempt."""
+    headers = {**(payload.options.get("h") or {}), **checked_headers(carry)}
+    return payload._replace(options={**payload.options, "h": headers})
+
+
+def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes:
+    """The entry of a failed attempt in the job's history; b"+" or b"" as `Ending.error` says of any other."""
+    error = outcome.value
+    if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
+        error = error.__cause__ or error.__context__
+    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
+    if not failed:
+        return b"+" if attempt.job_try > 1 or attempt.leased.flag else b""
+    ended_ms = attempt.ended_ms or timestamp_ms()
+    return encode_attempt_error(
+        error,
+        traceback_of(error),
+        job_try=attempt.job_try,
+        worker=worker.worker_id,
+        started_ms=attempt.started_ms or ended_ms,
+        ended_ms=ended_ms,
+    )
