@@ -14,29 +14,27 @@ if there are more. The message that there is news is lost: the worker looks agai
 """
 
 import asyncio
-import hashlib
 import logging
-from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import Any, Literal, NamedTuple
 
-import msgspec
-from arq.jobs import DeserializationError, SerializationError
+from arq.jobs import DeserializationError
 
-from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError, RemoteTraceback
-from ..rebuild import rebuild_value
+from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError
 from ..serializers import Serializer
 from ..signature import Signature
 from ..store.flows import History, NodeRecord
-from ..wire import decode_result
+from .compare import Point, described, digest_of
 from .loop import WorkflowLoop
+from .signals import Signals
+from .step_ends import Faults, read_end, rebuilt
 
 __all__ = ("MOST_NODES", "ContinueAsNew", "Execution")
 
 logger = logging.getLogger("arq.worker")
 
 MOST_NODES = 10_000
+MOST_WAITS = 30_000  # of which the names are written down; as many events as a history holds
 Encode = Callable[[Signature[Any], int, int | None, bool], NodeRecord]
 
 
@@ -84,20 +82,23 @@ class Execution:
         self.started_ms = int(history.record.get("started", history.now_ms))
         self.now_ms = self.started_ms
         self._base = self._number = int(history.record.get("base", 0))
-        self.seen = 0
-        self.replaying = True
+        self.seen = self._waits = 0
+        # Up to here it was run before; of a history of an older version all is taken for that, and less is compared.
+        self._exact = "ran" in history.record or "started" not in history.record
+        self._ran = Point.decode(history.record.get("ran", "")) if self._exact else Point(history.seen, 0, 0)
+        self.replaying = self._ran is not None
+        self._before = self.point  # the place before the event that is being taken in
         self.timed_out, self.cancelled = "timed_out" in history.record, False
         self.seed = f"{flow_id}:{history.record.get('rounds', 0)}:{self.started_ms}"
-        self._faults: dict[int, tuple[BaseException, int]] = {}  # id of an exception of a step -> it, the step's number
+        self.faults = Faults()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._calls: dict[int, Signature[Any]] = {}
         self._timers: dict[int, Callable[[], None]] = {}
         self.due_ms: dict[int, int] = dict(history.timers)  # of timers that are written down
         self._settled: set[int] = set()
-        self._signals: defaultdict[str, deque[tuple[str, Any]]] = defaultdict(deque)
-        self._listeners: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
-        self._nonces: set[str] = set()
+        self._signals = Signals(serializer, flow_id)
         self._patches: dict[str, bool] = {}
+        self._new_waits: list[tuple[int, str]] = []
         self._new: list[tuple[int, NodeRecord]] = []
         self._aborts: list[int] = []
         self._effects: dict[int, Callable[[], Any]] = {}
@@ -110,21 +111,47 @@ class Execution:
 
     def replay(self) -> None:
         """Run through the history."""
-        self.loop.run_until_waiting()
+        self._go_on()
         self.feed(self._history)
-        for number, record in self._remembered.items():
-            if number > self._number and self._failure is None and not self.done:
-                self._fail(f"{_described(record)} as number {number}", "nothing more before it waits")
         self.replaying = False
+        for number, record in self._remembered.items():
+            if number > self._number and self._failure is None:
+                came = self._end() if self._task.done() else "nothing more before it waits"
+                self._fail(f"{described(record)} as number {number}", came)
+
+    def _go_on(self) -> None:
+        """Run until it waits. Where it waited in the run before, it must not have come to its end."""
+        self.loop.run_until_waiting()
+        ran = self._ran
+        if not self.replaying or ran is None or self._failure is not None:
+            return
+        if self._task.done():
+            self._fail(f"it to wait after event {self.seen} of its history", self._end())
+        elif self._exact and self.seen == ran.seen:
+            self.replaying = False
+            if self._number < ran.number:
+                number = self._number + 1
+                record = self._remembered.get(number)
+                self._fail(f"{described(record)} as number {number}", "nothing more before it waits")
+            elif self._waits < ran.waits:
+                self._fail(f"a wait for event {self._history.waits.get(self._waits + 1)!r}", "none before it waits")
+
+    def _end(self) -> str:
+        """How the function ended, for people."""
+        if self._task.cancelled():
+            return "its end: it was cancelled"
+        error = self._task.exception()
+        return "its end: it returned" if error is None else f"its end: it raised {type(error).__name__}: {error}"
 
     def feed(self, history: History) -> None:
         """Bring in what has happened, one event at a time."""
         for event, result in history.events:
             if self.done:
                 return  # what it has not seen may be another start's
+            self._before = self.point
             self.seen += 1
             self._take_in(event, result)
-            self.loop.run_until_waiting()
+            self._go_on()
 
     @property
     def done(self) -> bool:
@@ -143,6 +170,16 @@ class Execution:
         self._aborts = []
         return new, aborts
 
+    def take_waits(self) -> list[tuple[int, str]]:
+        """Names of events that it has asked for since the last time, with the number of each."""
+        waits, self._new_waits = self._new_waits, []
+        return waits
+
+    @property
+    def point(self) -> Point:
+        """How far it has come."""
+        return Point(self.seen, self._number, self._waits)
+
     def take_effects(self) -> list[Effect]:
         """Functions to be called whose values are not known."""
         effects = [Effect(number, call) for number, call in self._effects.items() if number not in self._settled]
@@ -160,13 +197,13 @@ class Execution:
 
     def legacy(self) -> bytes:
         """What a new start takes over: events seen, nonces of signals that nobody took, steps that still run."""
-        unread = [nonce for waiting in self._signals.values() for nonce, _ in waiting]
+        unread = self._signals.unread()
         running = [str(number) for number in self._waiting if number in self._calls]
         return f"{self.seen} {','.join(unread)} {','.join(running)}\n".encode()
 
     def fault(self, error: BaseException) -> int | None:
         """The number of the step that raised it."""
-        return self._faults.get(id(error), (error, None))[1]
+        return self.faults.step(error)
 
     def discard(self) -> None:
         """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
@@ -180,10 +217,11 @@ class Execution:
         number = int(number_text)
         self.now_ms = max(self.now_ms, int(now_text))
         if kind == b"g":
-            self._take_signal(value)
+            self._signals.take(value)
         elif kind in (b"x", b"d"):
             self.cancelled = self.cancelled or kind == b"x"
             self.timed_out = self.timed_out or kind == b"d"
+            self.faults.cancelled_at = self._before
             self._task.cancel()
         elif number <= self._base or number in self._settled:
             return  # of a step from before it started anew
@@ -199,63 +237,29 @@ class Execution:
             return
         waiting = self._waiting.pop(number, None)
         if waiting is None:
-            self._fail(f"{_described(self._remembered.get(number))} as number {number}", "something else")
+            self._fail(f"{described(self._remembered.get(number))} as number {number}", "something else")
         elif not waiting.done():
             self._resolve(waiting, number, value[:1], value if kind == b"e" else result)
 
     def _resolve(self, waiting: asyncio.Future[Any], number: int, state: bytes, result: bytes | None) -> None:
         call = self._calls.pop(number, None)
-        name = call.name if call else "side effect"
+        name = f"step {number} ({call.name if call else 'side effect'})"
+        step: int | None = number if call is not None else None
+        got: Any
         if result is None:
-            waiting.set_exception(JobCancelled(f"step {number} ({name}) did not complete and has no result"))
-            return
-        try:
-            info, remote_traceback = decode_result(self._serializer, result)
-        except DeserializationError as unreadable:
-            waiting.set_exception(unreadable)
-            return
-        if info.success:
-            waiting.set_result(self._rebuilt(call, info.result))
-            return
-        error = info.result
-        if not isinstance(error, BaseException):
-            error = SerializationError(f"step {number} ({name}): {error}")
-        if not isinstance(error, Exception):  # a CancelledError would pass for the workflow's own
-            error = JobCancelled(f"step {number} ({name}) was aborted")
-        if isinstance(error, StopIteration):
-            error = RuntimeError(f"step {number} ({name}) raised {error!r}")
-        if call is not None:
-            self._faults[id(error)] = (error, number)
-        if remote_traceback and error.__cause__ is None:
-            error.__cause__ = RemoteTraceback(remote_traceback)
-        waiting.set_exception(error)
-
-    def _rebuilt(self, call: Signature[Any] | None, value: Any) -> Any:
-        if call is None or not self._serializer.plain:
-            return value
-        try:
-            return rebuild_value(getattr(call.function, "result_type", Any), value)
-        except msgspec.ValidationError:
-            return value
-
-    def _take_signal(self, value: bytes) -> None:
-        nonce, name_text, data = value.split(b" ", 2)
-        if nonce.decode() in self._nonces:
-            return  # sent again because a reply was lost
-        self._nonces.add(nonce.decode())
-        name = unquote(name_text.decode())
-        try:
-            content = self._serializer.loads(data)["v"]
-        except Exception as error:
-            logger.warning("workflow %s: event %r cannot be read, it is left out: %s", self.flow_id, name, error)
-            return
-        listeners = self._listeners[name]
-        while listeners:
-            listener = listeners.popleft()
-            if not listener.done():
-                listener.set_result(content)
-                return
-        self._signals[name].append((nonce.decode(), content))
+            success, step, got = False, None, JobCancelled(f"{name} did not complete and has no result")
+        else:
+            try:
+                success, got = read_end(self._serializer, name, result)
+            except DeserializationError as unreadable:
+                if self.replaying:  # it could be read in the run before
+                    return self._fail(f"the result of {name}", f"one that cannot be read: {unreadable}")
+                success, step, got = False, None, unreadable
+        if success:
+            waiting.set_result(rebuilt(self._serializer, call, got))
+        else:
+            self.faults.add(got, step, self._before)
+            waiting.set_exception(got)
 
     # -- what the function asks for -------------------------------------------------------------------------------
 
@@ -274,10 +278,18 @@ class Execution:
         remembered = self._remembered.get(number)
         if remembered is not None and (remembered.kind, remembered.label, remembered.digest) != (kind, label, digest):
             asked = NodeRecord(kind, label=label, digest=digest)
-            self._fail(f"{_described(remembered)} as number {number}", _described(asked), remembered, asked)
+            self._fail(f"{described(remembered)} as number {number}", described(asked), remembered, asked)
+            return 0, True
+        if remembered is None and self._is_beyond(number, "number"):
+            more = described(NodeRecord(kind, label=label))
+            self._fail("nothing more before it waits", f"{more} as number {number}")
             return 0, True
         self._number = number
         return number, remembered is not None
+
+    def _is_beyond(self, number: int, what: Literal["number", "waits"]) -> bool:
+        """Whether it asks for more than it did in the run before, where it has not gone beyond that."""
+        return self.replaying and self._exact and self._ran is not None and number > getattr(self._ran, what)
 
     def _fail(
         self, expected: str, got: str, remembered: NodeRecord | None = None, asked: NodeRecord | None = None
@@ -288,6 +300,8 @@ class Execution:
             f"workflow {self.flow_id}: expected {expected}, as in the run before, got {got}{hint}; its code has "
             "changed (see flow.patched), or depends on more than its arguments and the results of its steps"
         )
+        if self._task.done() and not self._task.cancelled():
+            self._failure.__cause__ = self._task.exception()
 
     def step(self, call: Signature[Any], *, gets: int | None = None, on_error: bool = False) -> asyncio.Future[Any]:
         """Ask for a job.
@@ -300,7 +314,7 @@ class Execution:
             check(call.args if gets is None else (None, *call.args), call.kwargs)
         if call.options.job_id is not None:
             raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
-        digest = _digest(call)
+        digest = digest_of(call)
         number, known = self._next("job", call.name, digest)
         if not known:
             record = self._encode(call, number, gets, on_error)
@@ -338,20 +352,31 @@ class Execution:
     def signal(self, name: str) -> asyncio.Future[Any]:
         """The next event of a name that nobody has taken yet."""
         future = self.loop.create_future()
-        if self._failure is not None or self._discarded:
+        if self._failure is not None or self._discarded or not self._is_same_wait(name):
             return future
-        if self._signals[name]:
-            future.set_result(self._signals[name].popleft()[1])
-        else:
-            self._listeners[name].append(future)
+        self._signals.give(name, future)
         return future
+
+    def _is_same_wait(self, name: str) -> bool:
+        """Write down which event it asks for; False if it asked for another one in the run before."""
+        number = self._waits + 1
+        remembered = self._history.waits.get(number)
+        if remembered is None and self._is_beyond(number, "waits"):
+            self._fail("nothing more before it waits", f"a wait for event {name!r}")
+        elif remembered is not None and remembered != name:
+            self._fail(f"a wait for event {remembered!r}", f"one for {name!r}")
+        else:
+            self._waits = number
+            if remembered is None and number <= MOST_WAITS:
+                self._new_waits.append((number, name))
+        return self._failure is None
 
     def patched(self, name: str) -> bool:
         """Whether the run is newer than a change of the code."""
         if name not in self._patches:
             remembered = self._remembered.get(self._number + 1)
             marked = remembered is not None and (remembered.kind, remembered.label) == ("patch", name)
-            if marked or (remembered is None and not self._has_more_history()):
+            if marked or (remembered is None and not self._is_passed()):
                 number, known = self._next("patch", name)
                 if not known:
                     self._new.append((number, NodeRecord("patch", label=name)))
@@ -360,27 +385,12 @@ class Execution:
                 self._patches[name] = False
         return self._patches[name]
 
-    def _has_more_history(self) -> bool:
+    def _is_passed(self) -> bool:
+        """Whether it was here in the run before."""
+        if self._exact:
+            return self.replaying
         return self.replaying and self.seen < self._history.seen and bool(self._remembered)
 
     @property
     def size(self) -> int:
         return self._number - self._base + self.seen
-
-
-def _described(record: NodeRecord | None) -> str:
-    if record is None:
-        return "nothing"
-    return {"job": f"a call of {record.label}", "value": f"the side effect {record.label}"}.get(
-        record.kind, f"the {record.kind} {record.label}" if record.kind != "timer" else "a timer"
-    )
-
-
-def _digest(call: Signature[Any]) -> str:
-    """Of the arguments, as far as they can be compared between runs: other objects count by their class."""
-    plain = [call.args, sorted(call.kwargs.items())]
-    try:
-        data = msgspec.json.encode(plain, enc_hook=lambda value: f"<{type(value).__qualname__}>", order="sorted")
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        return ""
-    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """The transitions of flows, and what is read of them. `lua/_flow.lua` explains the data."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
@@ -104,6 +105,7 @@ class History(NamedTuple):
 
     :ivar events: each with the encoded result of the step that it is about, if it is about one
     :ivar seen: events of it that are known then
+    :ivar waits: names of events that it waited for, by number
     """
 
     now_ms: int
@@ -112,6 +114,7 @@ class History(NamedTuple):
     nodes: dict[int, NodeRecord]
     timers: dict[int, int]
     events: list[tuple[bytes, bytes | None]]
+    waits: Mapping[int, str] = MappingProxyType({})
 
 
 class Advance(NamedTuple):
@@ -120,11 +123,17 @@ class Advance(NamedTuple):
     :ivar nodes: number -> encoded record
     :ivar events: (number or 0, kind, value)
     :ivar aborts: numbers of steps that it gives up
+    :ivar waits: number -> name of an event that it waits for
+    :ivar ran: how far it has come, as `Point.encode`; '' if this is not all that it decided up to there
+    :ivar fault: of one that is about to end as failed: from where it can be resumed, '' if from where it is; else None
     """
 
     nodes: Sequence[tuple[int, bytes]] = ()
     events: Sequence[tuple[int, str, bytes]] = ()
     aborts: Sequence[int] = ()
+    waits: Sequence[tuple[int, str]] = ()
+    ran: str = ""
+    fault: str | None = None
 
 
 class FlowStore:
@@ -224,8 +233,8 @@ class FlowStore:
             if not more[4:]:
                 break
             events += zip(more[4::2], more[5::2], strict=True)
-        known, timers = _nodes_of(fields)
-        return History(now_ms, after + len(events), _text_of(record), known, timers, events)
+        known, timers, waits = _nodes_of(fields)
+        return History(now_ms, after + len(events), _text_of(record), known, timers, events, waits)
 
     async def advance(
         self, flow_id: str, queue: str, token: str, decided: Advance, *, keep_ms: int, name: str, started_ms: int
@@ -237,8 +246,13 @@ class FlowStore:
         for number, kind, value in decided.events:
             flat += (number, kind, value)
         flat += decided.aborts
-        counts = f"{len(decided.nodes)} {len(decided.events)} {len(decided.aborts)}"
-        reply = await self._store.call("advance", queue, flow_id, token, keep_ms, name, started_ms, counts, *flat)
+        for number, waited_for in decided.waits:
+            flat += (number, waited_for)
+        counts = f"{len(decided.nodes)} {len(decided.events)} {len(decided.aborts)} {len(decided.waits)}"
+        fault = "-" if decided.fault is None else decided.fault
+        reply = await self._store.call(
+            "advance", queue, flow_id, token, keep_ms, name, started_ms, counts, decided.ran, fault, *flat
+        )
         return None if reply[0] == b"0" else [int(due) for due in reply[2:]]
 
     async def signal(self, flow_id: str, queue: str, event: bytes) -> bool:
@@ -264,13 +278,16 @@ def _text_of(flat: Sequence[bytes]) -> dict[str, str]:
     return {name.decode(): value.decode(errors="replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
-def _nodes_of(flat: Sequence[bytes]) -> tuple[dict[int, NodeRecord], dict[int, int]]:
+def _nodes_of(flat: Sequence[bytes]) -> tuple[dict[int, NodeRecord], dict[int, int], dict[int, str]]:
     nodes: dict[int, NodeRecord] = {}
     timers: dict[int, int] = {}
+    waits: dict[int, str] = {}
     for field, data in zip(flat[::2], flat[1::2], strict=True):
         name = field.decode()
         if name.isdigit():
             nodes[int(name)] = decode_node(data)
         elif name.endswith("t"):
             timers[int(name[:-1])] = int(data)
-    return nodes, timers
+        elif name.endswith("w"):
+            waits[int(name[:-1])] = data.decode()
+    return nodes, timers, waits

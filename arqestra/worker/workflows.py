@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..errors import NondeterminismError
+from ..flow.compare import Point
 from ..flow.encode import NodeEncoder, as_seen, with_headers
 from ..flow.execution import ContinueAsNew, Effect, Execution
 from ..flow.orchestrator import Flow
@@ -141,6 +142,7 @@ class WorkflowRun:
         ] = {}  # new steps, where middleware is to see them
         self._redis_ahead_ms = 0.0
         self._idle_since_s = worker.loop.time()
+        self._written: Point | None = None  # how far Redis knows it to have come
         self.lost = self._leaving = self._ended = False
         if attempt.leased.flag == "abort":
             self._ask_for_cancellation()
@@ -187,7 +189,7 @@ class WorkflowRun:
             self._worker.slots.suspend(self._attempt)
             self._worker.exchange.wake()
             if not await self._until_news(execution):
-                return self.parked()
+                return await self._leave(execution)
             await self._take_news(execution)
         return Outcome(State.LOST) if self.lost else self._outcome(execution)
 
@@ -223,13 +225,18 @@ class WorkflowRun:
         events, self._events = self._events, []
         if not (new or aborts or events or always):
             return True
+        waits, point = execution.take_waits(), execution.point
         async with AsyncExitStack() as stack:
             if self._asked:
                 new = await self._steps_within_middleware(stack, new)
             for first in range(0, max(1, len(new)), NODES_A_CALL):
                 piece, last = new[first : first + NODES_A_CALL], first + NODES_A_CALL >= len(new)
-                if not await self._write(execution, piece, events if last else [], aborts if last else []):
+                decided = Advance([(number, encode_node(record)) for number, record in piece])
+                if last:
+                    decided = decided._replace(events=events, aborts=aborts, waits=waits, ran=point.encode())
+                if not await self._write(execution, piece, decided):
                     return False
+        self._written = point
         if events:
             self._news.set()  # they are in the log
         return True
@@ -255,14 +262,7 @@ class WorkflowRun:
             dressed.append((number, record))
         return dressed
 
-    async def _write(
-        self,
-        execution: Execution,
-        new: list[tuple[int, NodeRecord]],
-        events: list[tuple[int, str, bytes]],
-        aborts: list[int],
-    ) -> bool:
-        decided = Advance([(number, encode_node(record)) for number, record in new], events, aborts)
+    async def _write(self, execution: Execution, new: list[tuple[int, NodeRecord]], decided: Advance) -> bool:
         dues = await self._flows.advance(
             self._id,
             self._queue,
@@ -380,6 +380,13 @@ class WorkflowRun:
         return int(self._worker.loop.time() * 1000 + self._redis_ahead_ms)
 
     # -- the end --------------------------------------------------------------------------------------------------
+
+    async def _leave(self, execution: Execution) -> Outcome:
+        """Park it; how far it has come is written down, so that the next run knows what ran before."""
+        behind = self._events or execution.point != self._written
+        if behind and not self.lost and not await self._write_decisions(execution, always=True):
+            return Outcome(State.LOST)
+        return self.parked()
 
     def parked(self) -> Outcome:
         """It waits without a worker, until there is news or the next timer is over."""

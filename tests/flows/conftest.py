@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -33,12 +33,12 @@ async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[
 
 @pytest.fixture
 def working(pool: Pool) -> Working:
-    """A worker in this loop."""
+    """A worker in this loop; of other functions than those of `flow_jobs`, if these are given."""
 
     @contextlib.asynccontextmanager
-    async def work(**settings: Any) -> AsyncIterator[Worker]:
+    async def work(functions: Sequence[Any] = (), **settings: Any) -> AsyncIterator[Worker]:
         options: dict[str, Any] = {"serializer": pool.serializer, "handle_signals": False, **settings}
-        worker = Worker(jobs.ALL, redis_settings=url_of(pool), **options)
+        worker = Worker(functions or jobs.ALL, redis_settings=url_of(pool), **options)
         running = asyncio.ensure_future(worker.async_run())
         try:
             yield worker

@@ -4,10 +4,12 @@
 -- KEYS  1: queue of the workflow
 -- ARGV  1: time in ms or ''   2: job id, which is the flow's   3: token   4: ms to keep the record   5: name of the function
 --       6: when it started, if that is not written down yet
---       7: number of nodes, of events, of aborts, separated by blanks
+--       7: number of nodes, of events, of aborts, of waits, separated by blanks
+--       8: how far it has come (flow/compare.py, Point), '' if this is not all that it decided up to there
+--       9: '-', or of one that is about to end as failed: from where it can be resumed, '' from where it is
 --       then of each node: number, record     'timer' in the header: `when` is its duration, and it is no job
 --       then of each event: number or 0, kind, value      number 0: 'x' cancelled (value: a nonce) | 'd' its time is over
---       then of each abort: number
+--       then of each abort: number      then of each wait: number, name of the event
 -- RETURNS  { '1' or '0' if the lease is lost, now, of each timer when it is due }
 --
 -- Repeating the call is harmless: a node, an event or an abort is written once.
@@ -40,15 +42,23 @@ local function add_event(number, kind, value)
   call('RPUSH', LOG .. flow, kind .. ' ' .. number .. ' ' .. string.format('%.0f', now) .. ' ' .. value)
 end
 
-local nodes, events, aborts = string.match(ARGV[7], '^(%d+) (%d+) (%d+)$')
-local at = 8
+if ARGV[8] ~= '' then
+  call('HSET', name, 'ran', ARGV[8])
+end
+if ARGV[9] ~= '-' then
+  call('HSET', name, 'fault', ARGV[9])
+  call('HSETNX', name, 'ran', '')
+end
+local nodes, events, aborts, waits = string.match(ARGV[7], '^(%d+) (%d+) (%d+) (%d+)$')
+local at, last = 10, tonumber(call('HGET', name, 'nodes') or 0)
 for _ = 1, tonumber(nodes) do
   local number, record = tonumber(ARGV[at]), ARGV[at + 1]
   local node = Flow.decoded(record)
   -- Without the payload: it is the job's, and a replay need not read it.
   local new = call('HSETNX', NODES .. flow, number, string.sub(record, 1, node.spec_end)) == 1
-  if new then
+  if new and number > last then  -- one that is tried anew has a number that was counted
     call('HSET', name, 'nodes', number)
+    last = number
   end
   if node.kind == 'job' and new then
     Flow.release(flow, number, node, now, due_queues)
@@ -82,6 +92,10 @@ for _ = 1, tonumber(aborts) do
     Flow.abort_node(flow, number, Flow.node_of(flow, number), now, due_queues)
   end
   at = at + 1
+end
+for _ = 1, tonumber(waits) do
+  call('HSETNX', NODES .. flow, ARGV[at] .. 'w', ARGV[at + 1])
+  at = at + 2
 end
 Flow.do_chores(Flow.INLINE, false, now, due_queues)
 for due_queue in pairs(due_queues) do

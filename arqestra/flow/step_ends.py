@@ -1,0 +1,97 @@
+"""How the steps of a workflow ended: what its function gets of that, and which of them led to an error."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+import msgspec
+from arq.jobs import SerializationError
+
+from ..errors import JobCancelled, RemoteTraceback
+from ..rebuild import rebuild_value
+from ..serializers import Serializer
+from ..signature import Signature
+from ..wire import decode_result
+from .compare import Point
+
+__all__ = ("Faults", "read_end", "rebuilt")
+
+MOST_LINKS = 20  # from an error to the one that it was raised from, and so on
+
+
+class Fault(NamedTuple):
+    """An error that the function got.
+
+    :ivar error: kept, so that its id is that of no other one
+    :ivar step: the number of the step, if its result holds the error
+    :ivar before: the place in the history before it got it
+    """
+
+    error: BaseException
+    step: int | None
+    before: Point
+
+
+class Faults:
+    """The errors that the function got from its steps, and where it was cancelled."""
+
+    def __init__(self) -> None:
+        self._faults: dict[int, Fault] = {}
+        self.cancelled_at: Point | None = None
+
+    def add(self, error: BaseException, step: int | None, before: Point) -> None:
+        """The function gets an error."""
+        self._faults[id(error)] = Fault(error, step, before)
+
+    def step(self, error: BaseException) -> int | None:
+        """The number of the step that raised it."""
+        known = self._faults.get(id(error))
+        return None if known is None else known.step
+
+    def resume_point(self, error: BaseException, links: int = MOST_LINKS) -> Point | None:
+        """The place before the failed step, or the cancellation, that led to an error; None if the code itself did."""
+        known = self._faults.get(id(error))
+        if known is not None:
+            return known.before
+        if isinstance(error, asyncio.CancelledError) and self.cancelled_at is not None:
+            return self.cancelled_at
+        found = [self.resume_point(each, links - 1) for each in _linked(error)] if links else []
+        return min((point for point in found if point is not None), default=None)
+
+
+def _linked(error: BaseException) -> tuple[BaseException, ...]:
+    """What an error was raised from, or while handling; the errors of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions
+    before = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
+    return () if before is None else (before,)
+
+
+def read_end(serializer: Serializer, step: str, result: bytes) -> tuple[bool, Any]:
+    """Whether a step completed, and its value or the error that the function gets.
+
+    :param step: which one, for people
+    :raises DeserializationError: this process cannot read it
+    """
+    info, remote_traceback = decode_result(serializer, result)
+    if info.success:
+        return True, info.result
+    error = info.result
+    if not isinstance(error, BaseException):
+        error = SerializationError(f"{step}: {error}")
+    if not isinstance(error, Exception):  # a CancelledError would pass for the workflow's own
+        error = JobCancelled(f"{step} was aborted")
+    if isinstance(error, StopIteration):
+        error = RuntimeError(f"{step} raised {error!r}")
+    if remote_traceback and error.__cause__ is None:
+        error.__cause__ = RemoteTraceback(remote_traceback)
+    return False, error
+
+
+def rebuilt(serializer: Serializer, call: Signature[Any] | None, value: Any) -> Any:
+    """A result as its function's annotation says, under a serializer of plain data."""
+    if call is None or not serializer.plain:
+        return value
+    try:
+        return rebuild_value(getattr(call.function, "result_type", Any), value)
+    except msgspec.ValidationError:
+        return value
