@@ -4,7 +4,7 @@
 `RedisSettings`, `cron`, `func`, ...) are arq's.
 """
 
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import RedisSettings
 from arq.cron import CronJob
 from arq.jobs import (
     DeserializationError,
@@ -14,8 +14,16 @@ from arq.jobs import (
     ResultNotFound,
     SerializationError,
 )
-from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, check_health, func
+from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, func
 
+from . import connections as connections
+from . import constants as constants
+from . import jobs as jobs
+from . import logs as logs
+from . import typing as typing
+from . import utils as utils
+from . import version as version
+from . import worker as worker
 from .connect import create_pool
 from .cron import cron
 from .current import JobContext, JobLogFilter, RunningJob, current_job
@@ -53,6 +61,7 @@ from .limits import ConcurrencyLimit, RateLimit
 from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
 from .observe.json_logs import JsonFormatter
 from .pool import Pool
+from .pool import Pool as ArqRedis
 from .presence import JobOnWorker, Presence, WorkerInfo
 from .progress import LogLine, Progress
 from .queue import DeadJob, Queue
@@ -67,13 +76,16 @@ from .scheduling.timing import at, every
 from .serializers import Serializer
 from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .unique import Debounce, Unique
+from .version import VERSION
 from .worker.arq_switch import switch_arq_over as _switch_arq_over
 from .worker.command_line import create_worker, run_worker, worker_settings
+from .worker.health_check import check_health
 from .worker.worker import Worker
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = (
+    "VERSION",
     "ArgumentsError",
     "ArqRedis",
     "ArqestraError",

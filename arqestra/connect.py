@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from .errors import SettingsError
 from .middleware import Middleware
 from .pool import MAX_PAYLOAD_BYTES, Pool
+from .pool import Pool as ArqRedis
 from .serializers import Serializer
 from .store.health import clock_offset_ms
 
@@ -132,9 +133,9 @@ def _client(settings: RedisSettings) -> Pool:
     if settings.sentinel:
         options.pop("max_connections")
         sentinel = Sentinel(settings.host, sentinel_kwargs={"socket_connect_timeout": settings.conn_timeout}, **options)
-        client: Pool = sentinel.master_for(settings.sentinel_master, redis_class=Pool)
+        client: Pool = sentinel.master_for(settings.sentinel_master, redis_class=ArqRedis)
         return client
-    return Pool(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **options)
+    return ArqRedis(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **options)
 
 
 def sibling(pool: ConnectionPool) -> ConnectionPool:

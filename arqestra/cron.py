@@ -1,15 +1,29 @@
-"""`cron()`: arq's, which also takes functions made by `@job`."""
+"""`cron()`: arq's, which also takes functions made by `@job`; and the names of `arq.cron`."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from arq.cron import CronJob
+from arq.cron import CronJob, Options, next_cron
 from arq.cron import cron as arq_cron
+from arq.typing import WEEKDAYS, OptionType, SecondsTimedelta, WeekdayOptionType, WorkerCoroutine
+from arq.utils import import_string, to_seconds
 
 from .function import JobFunction
 
-__all__ = ("CronJob", "cron")
+__all__ = (
+    "WEEKDAYS",
+    "CronJob",
+    "OptionType",
+    "Options",
+    "SecondsTimedelta",
+    "WeekdayOptionType",
+    "WorkerCoroutine",
+    "cron",
+    "import_string",
+    "next_cron",
+    "to_seconds",
+)
 
 
 def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob]:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import arq.jobs
 import msgspec
@@ -35,15 +35,22 @@ from .store.notes import read_log, read_progress
 from .wire import decode_payload, decode_result, encode_payload, job_def, payload_again
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers bring it: `default` comes to `typing` with Python 3.13
+
     from .store.listener import Listener
     from .store.records import Sighting
     from .store.store import Store
+
+    R = TypeVar("R", default=Any)  # `Job` alone is `Job[Any]`, as arq's users write it
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 __all__ = ("Job",)
 
 logger = logging.getLogger("arq.jobs")
 
-R = TypeVar("R")
 LEAST_POLL_S = 0.05  # polling is only the safety net beside push
 WATCH_POLL_S = 0.5  # workers write progress once a second
 

@@ -20,6 +20,7 @@ from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
+from .arq_surface import ArqSurface
 from .unknown import unknown_limit_s
 
 __all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle", "schedules_of")
@@ -27,7 +28,7 @@ __all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_p
 logger = logging.getLogger("arq.worker")
 
 
-class WorkerAttributes:
+class WorkerAttributes(ArqSurface):
     """The attributes that follow from the options.
 
     :param options: see there
@@ -94,7 +95,9 @@ class WorkerAttributes:
         self.log_results = options.log_results
         self.timezone = options.timezone or datetime.now().astimezone().tzinfo
         self._job_completion_wait = to_seconds(options.job_completion_wait)
-        self.handles_signals = options.handle_signals
+        self.handles_signals = self._handle_signals = options.handle_signals
+        self.job_serializer, self.job_deserializer = options.job_serializer, options.job_deserializer
+        self.expires_extra_ms = options.expires_extra_ms
 
     @property
     def unknown_limit_s(self) -> float:

@@ -67,6 +67,7 @@ class Worker(StoppableWorker):
 
     def __init__(self, functions: Sequence[Any] = (), **settings: Unpack[WorkerKeywords]) -> None:
         options = WorkerOptions.of({"functions": functions, **settings})
+        self._refuse_settings_of_class({"functions", *settings} if functions else settings)
         super().__init__(options)
         self.redis_settings: RedisSettings | None = None
         self._pool: ArqRedis | None = options.redis_pool

@@ -15,7 +15,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_the_list_is_sorted_and_without_repetition() -> None:
-    assert list(arqestra.__all__) == sorted(set(arqestra.__all__))
+    assert list(arqestra.__all__) == sorted(set(arqestra.__all__), key=lambda name: (not name.isupper(), name))
 
 
 def test_nothing_public_is_left_out_of_the_list() -> None:
