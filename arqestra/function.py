@@ -23,7 +23,7 @@ from .limits import ConcurrencyLimit, RateLimit
 from .rebuild import type_hints
 from .redact import Redactor, call_text, redactor_of
 from .retry import Backoff
-from .signature import CHUNK_FUNCTION, Group, NodeOptions, Signature, group
+from .signature import CHUNK_FUNCTION, Group, Signature, group
 from .unique import Debounce, Unique
 
 __all__ = ("BoundJob", "Call", "JobFunction", "PlainJobFunction", "Seconds", "job")
@@ -149,19 +149,21 @@ class JobFunction(Function, Generic[P, R]):
 
     def starmap(self, items: Iterable[Sequence[Any]]) -> Group[R]:
         """A group of a call for each tuple of arguments."""
-        return group(self.s(*arguments) for arguments in items)
+        return group(self.s(*_arguments_of_a_call(arguments)) for arguments in items)
 
     def chunks(self, items: Iterable[Sequence[Any]], size: int) -> Group[list[R]]:
         """A group of jobs that make `size` calls each, one after the other, and give the list of their results.
+
+        Behind something in a flow each call gets its result as its first argument, as those of `starmap` do.
 
         :param items: tuples of arguments
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SettingsError(f"chunks: size: expected an int of at least 1, got {size!r}")
-        calls = [list(arguments) for arguments in items]
+        calls = [_arguments_of_a_call(arguments) for arguments in items]
         pieces = [calls[first : first + size] for first in range(0, len(calls), size)]
-        options = NodeOptions(queue=self.queue)
-        return group(Signature(CHUNK_FUNCTION, (self.name, piece), {}, options=options) for piece in pieces)
+        chunk = ChunkOf(self)
+        return group(Signature(chunk, (self.name, piece)) for piece in pieces)
 
     @property
     def target(self) -> Callable[..., Any]:
@@ -198,6 +200,41 @@ class JobFunction(Function, Generic[P, R]):
     def result_type(self) -> Any:
         """What the function is annotated to return, or Any."""
         return type_hints(self.target).get("return", Any)
+
+
+@dataclass(frozen=True)
+class ChunkOf:
+    """The function of every worker that makes several calls of one job function, as a signature has it.
+
+    :ivar function: that is called
+    """
+
+    function: JobFunction[..., Any]
+
+    @property
+    def name(self) -> str:
+        return CHUNK_FUNCTION
+
+    @property
+    def queue(self) -> str | None:
+        return self.function.queue
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise `ArgumentsError` unless each call fits the function."""
+        *before, _, calls = args
+        for call in calls:
+            self.function.check_arguments((*before, *call), kwargs)
+
+    @property
+    def result_type(self) -> Any:
+        """The list of what the calls return."""
+        return list[self.function.result_type]  # type: ignore[name-defined]
+
+
+def _arguments_of_a_call(arguments: Any) -> list[Any]:
+    if isinstance(arguments, str | bytes | Mapping) or not isinstance(arguments, Iterable):
+        raise ArgumentsError(f"starmap, chunks: expected tuples of arguments, got {type(arguments).__name__}")
+    return list(arguments)
 
 
 class PlainJobFunction(JobFunction[P, R]):

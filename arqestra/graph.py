@@ -12,7 +12,7 @@ from typing import Any
 from .errors import ArgumentsError, GraphError
 from .signature import Canvas, Chain, Group, Signature
 
-__all__ = ("Graph", "Node", "graph_of", "wish_of")
+__all__ = ("Graph", "Node", "graph_of", "verdict_of", "wish_of")
 
 MOST_NODES = 1_000_000
 
@@ -26,6 +26,7 @@ class Node:
     :ivar values: of a join: the nodes whose values are its list
     :ivar gets: the node whose value is its first argument; None if it gets none
     :ivar on_error: it runs only if its parent failed
+    :ivar is_callback: it belongs to a callback (`link`, `link_error`), for which the flow's result does not wait
     """
 
     number: int
@@ -36,6 +37,7 @@ class Node:
     gets: int | None = None
     on_failure: str = "fail"
     on_error: bool = False
+    is_callback: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +66,17 @@ class Graph:
     def jobs(self) -> Iterator[Node]:
         return (node for node in self.nodes if node.call is not None)
 
+    @property
+    def first_jobs(self) -> Iterator[Node]:
+        """The jobs that start with the flow: nothing but groups without parts comes before them."""
+        started = {0}
+        for node in self.nodes[1:]:  # parents have lower numbers
+            if started.issuperset(node.parents):
+                if node.call is not None:
+                    yield node
+                else:
+                    started.add(node.number)
+
 
 def graph_of(canvas: Canvas[Any]) -> Graph:
     """The graph of a canvas.
@@ -86,6 +99,7 @@ class _Builder:
     def __init__(self) -> None:
         self.nodes = [Node(0)]
         self._ids: set[str] = set()
+        self._in_callback = 0
 
     def add(self, canvas: Canvas[Any], before: int, wanted: str, *, on_error: bool = False) -> int:
         """Add a canvas behind a node; returns the node that stands for its result.
@@ -107,8 +121,12 @@ class _Builder:
             end = self._new(Node(0, parents=waits_for, values=ends, on_failure=policy, on_error=on_error and not ends))
         else:
             raise GraphError(f"expected a signature, chain or group, got {canvas!r}")
+        self._in_callback += 1
         for errback in canvas.errbacks:
             self.add(errback, end, "fail", on_error=True)
+        for callback in canvas.links:
+            self.add(callback, end, "fail")
+        self._in_callback -= 1
         return end
 
     def _job(self, call: Signature[Any], before: int, on_error: bool) -> int:
@@ -131,6 +149,7 @@ class _Builder:
         if len(self.nodes) > MOST_NODES:
             raise GraphError(f"expected at most {MOST_NODES} nodes in a flow, got more")
         node.number = len(self.nodes)
+        node.is_callback = self._in_callback > 0
         self.nodes.append(node)
         return node.number
 
@@ -139,6 +158,23 @@ def wish_of(canvas: Canvas[Any]) -> str:
     """What a canvas wants of failures before it: "continue" if all that starts it can do with exceptions."""
     wishes = {head.options.on_failure for head in canvas.heads()}
     return "continue" if wishes == {"continue"} else "fail"
+
+
+def verdict_of(node: Node, parent: int, state: str) -> str | None:
+    """What the end of a parent means for a node: a state that it ends in without running, or None: it is counted, and
+    the node runs (a join ends) when all parents were. `settle` in `store/lua/_flow_nodes.lua` is the same in Lua.
+
+    :param parent: its number
+    :param state: how it ended, as `store/lua/_flow.lua` writes it; "f" for whatever did not complete
+    """
+    complete, skipped = state[0] == "c", state[0] == "s"
+    if node.on_error:
+        return "s" if complete or skipped else None
+    if skipped:
+        return "s"
+    if complete or node.on_failure == "continue":
+        return None
+    return state if state[0] == "u" else f"u{parent}"
 
 
 class _FromParent:

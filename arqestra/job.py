@@ -315,6 +315,8 @@ class Job(arq.jobs.Job, Generic[R]):
         asked = await self._store.abort(self.job_id, self._queue_name)
         if asked == "missing" and await self._found_elsewhere():
             await self._store.abort(self.job_id, self._queue_name)
+        if asked == "aborted":
+            return True  # a job of a flow that waited for others: it will never run
         try:
             await self.result(timeout=timeout, poll_delay=poll_delay)
         except asyncio.CancelledError:

@@ -34,7 +34,7 @@ from .pool_views import PoolViews
 from .queue import Queue
 from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
-from .signature import Canvas
+from .signature import Canvas, NodeOptions
 from .store.batch import EnqueueBatch
 from .store.codec import encode_extra
 from .store.flows import FlowStore
@@ -229,6 +229,8 @@ class Pool(PoolViews):
         flow_id: str | None = None,
         name: str | None = None,
         keep_result: Seconds = FLOW_KEEP_S,
+        defer_by: Seconds | None = None,
+        defer_until: datetime | None = None,
     ) -> FlowHandle[R]:
         """Enqueue a signature, chain, group or chord. Nothing of it starts before the whole of it is stored.
 
@@ -236,16 +238,24 @@ class Pool(PoolViews):
         :param flow_id: its id; default a new one
         :param name: for people; default the name of its last function
         :param keep_result: seconds that the flow and its jobs' results are kept after its end, a century at most
+        :param defer_by: seconds (or timedelta) from now before which none of it starts; delays of its first jobs
+            (`.set(defer_by=)`) come on top
+        :param defer_until: time before which none of it starts
         :returns: a handle on the flow
         :raises FlowExists: a flow of this id exists, or a job of an id that was chosen
         :raises GraphError, ArgumentsError, SerializationError, PayloadTooLarge: nothing was stored then
+        :raises SettingsError: both defer_by and defer_until, or an impossible value
         """
         if not isinstance(canvas, Canvas):
             raise ArgumentsError(f"enqueue_flow: expected a signature, chain or group, got {canvas!r}")
+        NodeOptions(defer_by=defer_by, defer_until=defer_until)  # checks them
+        start_ms = None if defer_until is None else to_unix_ms(defer_until)
+        if defer_by:
+            start_ms = timestamp_ms() + round(self.clock_offset_ms) + to_ms(defer_by)
         graph = graph_of(canvas)
         chosen = flow_id or new_job_id()
         kept_ms = max(1000, keep_ms(keep_result))
-        await start_flow(self, graph, chosen, name=name or _flow_name(graph), keep_ms=kept_ms)
+        await start_flow(self, graph, chosen, name=name or _flow_name(graph), keep_ms=kept_ms, start_ms=start_ms)
         return FlowHandle(chosen, self, graph)
 
     def flow(self, flow_id: str) -> FlowHandle[Any]:

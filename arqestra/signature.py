@@ -68,6 +68,7 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("defer_by", "expires"), (int, float, timedelta)),
 }
 _OPTION_NAMES = tuple(NodeOptions.__dataclass_fields__)
+_OF_THE_START = ("defer_by", "defer_until")
 
 
 class Canvas(Generic[R]):
@@ -75,6 +76,7 @@ class Canvas(Generic[R]):
 
     __slots__ = ()
     errbacks: "tuple[Canvas[Any], ...]"
+    links: "tuple[Canvas[Any], ...]"
 
     @overload
     def __or__(self, other: "Signature[S]") -> "Chain[S]": ...
@@ -99,6 +101,14 @@ class Canvas(Generic[R]):
             _checked(errback, "link_error")
         return replace(self, errbacks=(*self.errbacks, *errbacks))  # type: ignore[type-var]
 
+    def link(self, *callbacks: "Canvas[Any]") -> Any:
+        """The same with callbacks for its success: each gets its result as its first argument. The result of the flow
+        neither waits for them nor changes with them.
+        """
+        for callback in callbacks:
+            _checked(callback, "link")
+        return replace(self, links=(*self.links, *callbacks))  # type: ignore[type-var]
+
     def heads(self) -> "Iterable[Signature[Any]]":
         """The signatures that get what comes before this."""
         raise NotImplementedError
@@ -118,6 +128,7 @@ class Signature(Canvas[R]):
     immutable: bool = False
     options: NodeOptions = NodeOptions()
     errbacks: tuple[Canvas[Any], ...] = ()
+    links: tuple[Canvas[Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -138,9 +149,15 @@ class Chain(Canvas[R]):
 
     parts: tuple[Canvas[Any], ...]
     errbacks: tuple[Canvas[Any], ...] = ()
+    links: tuple[Canvas[Any], ...] = ()
 
     def set(self, **options: Any) -> "Chain[R]":
-        return replace(self, parts=_set_parts(self.parts, options))
+        """The same with options for its calls; see `NodeOptions`. `defer_by` and `defer_until` are its first part's:
+        they delay its start, as Celery's `countdown` and `eta` do.
+        """
+        later = {name: value for name, value in options.items() if name not in _OF_THE_START}
+        parts = _set_parts(self.parts[:1], options) + _set_parts(self.parts[1:], later)
+        return replace(self, parts=parts)
 
     def heads(self) -> Iterable[Signature[Any]]:
         return self.parts[0].heads()
@@ -157,6 +174,7 @@ class Group(Canvas[list[R]]):
     parts: tuple[Canvas[R], ...]
     on_failure: OnFailure | None = None
     errbacks: tuple[Canvas[Any], ...] = ()
+    links: tuple[Canvas[Any], ...] = ()
 
     def set(self, **options: Any) -> "Group[R]":
         on_failure = options.pop("on_failure", None)
@@ -182,7 +200,7 @@ def chain(*parts: Canvas[Any] | Iterable[Canvas[Any]]) -> Chain[Any]:
     """
     flat: list[Canvas[Any]] = []
     for part in _parts(parts, "chain"):
-        flat += part.parts if isinstance(part, Chain) and not part.errbacks else (part,)
+        flat += part.parts if isinstance(part, Chain) and not (part.errbacks or part.links) else (part,)
     if not flat:
         raise SettingsError("chain: expected at least one signature, got none")
     return Chain(tuple(flat))

@@ -42,7 +42,8 @@ class Payload(NamedTuple):
 
     :ivar job_try: arq's `_job_try`: the number of the first attempt, or None
     :ivar enqueued_ms: when it was enqueued, on the producer's clock
-    :ivar options: ours: `x` deadline in ms, `n` nonce, `h` headers, `p` priority
+    :ivar options: ours: `x` deadline in ms, `n` nonce, `h` headers, `p` priority; of a node of a flow `xr` ms from its
+        release to its deadline, `in` what its first argument is made of, `er` that this is an `UpstreamFailed`
     """
 
     function: str
@@ -206,7 +207,9 @@ def payload_again(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
         d = serializer.loads(data)
         before = d.get("o") or {}
         options = {name: before[name] for name in ("h", "p") if name in before}
-        if "x" in before:
+        if "xr" in before:  # a node of a flow: so long from its release on
+            options["x"] = now_ms + before["xr"]
+        elif "x" in before:
             options["x"] = now_ms + max(0, before["x"] - d["et"])
         return Payload(d["f"], tuple(d["a"]), d["k"], None, now_ms, options)
     except Exception as error:

@@ -198,6 +198,8 @@ async def _abort_one(shell: Shell, target: Target, limit_s: float, left_s: float
         state = await shell.pool.store.abort(target.id, queue)
         if state in ("ended", "missing"):
             return Done(target.id, "had ended" if state == "ended" else "there is no such job", FAILED)
+        if state == "aborted":
+            return Done(target.id, "aborted")
         return late if limit_s else Done(target.id, f"asked for; it is {state}")
     job = shell.pool.job(target.id, queue=queue)
     try:

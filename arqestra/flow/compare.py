@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..signature import Signature
-from ..store.flows import NodeRecord
+from ..store.flows import NodeRecord, Reference
 
 __all__ = ("Point", "described", "digest_of")
 
@@ -41,9 +41,12 @@ def described(record: NodeRecord | None) -> str:
     )
 
 
-def digest_of(call: Signature[Any]) -> str:
-    """Of the arguments, as far as they can be compared between runs: other objects count by their class."""
-    plain = [call.args, sorted(call.kwargs.items())]
+def digest_of(call: Signature[Any], gets: Reference | None = None) -> str:
+    """Of the arguments, as far as they can be compared between runs: other objects count by their class.
+
+    :param gets: what its first argument is made of
+    """
+    plain = [call.args, sorted(call.kwargs.items()), *([] if gets is None else [gets])]
     try:
         data = msgspec.json.encode(plain, enc_hook=lambda value: f"<{type(value).__qualname__}>", order="sorted")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):

@@ -13,7 +13,7 @@ from ..limits import Entry
 from ..middleware import EnqueuedCall, Middleware, checked_headers
 from ..serializers import Serializer
 from ..signature import Signature
-from ..store.flows import NodeRecord, node_spec
+from ..store.flows import NodeRecord, Reference, node_spec
 from ..store.listener import Listener
 from ..store.store import Store
 from ..wire import Payload, encode_payload
@@ -54,7 +54,7 @@ class NodeEncoder:
         flow_id: str,
         number: int,
         *,
-        gets: int | None = None,
+        gets: Reference | None = None,
         children: Sequence[int] | None = None,
         on_error: bool = False,
         on_failure: str = "fail",
@@ -63,7 +63,7 @@ class NodeEncoder:
         """The record of a call.
 
         :param children: what hangs on it; None if that is not known
-        :param gets: the node whose value becomes its first argument
+        :param gets: what its first argument is made of
         :param on_error: it runs only if its parent failed
         :param output: its result is part of the flow's
         :raises SerializationError, PayloadTooLarge: the arguments cannot be stored

@@ -23,7 +23,7 @@ from arq.jobs import DeserializationError
 from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError
 from ..serializers import Serializer
 from ..signature import Signature
-from ..store.flows import History, NodeRecord
+from ..store.flows import History, NodeRecord, Reference
 from .compare import Point, described, digest_of
 from .loop import WorkflowLoop
 from .signals import Signals
@@ -35,7 +35,7 @@ logger = logging.getLogger("arq.worker")
 
 MOST_NODES = 10_000
 MOST_WAITS = 30_000  # of which the names are written down; as many events as a history holds
-Encode = Callable[[Signature[Any], int, int | None, bool], NodeRecord]
+Encode = Callable[[Signature[Any], int, Reference | None, bool], NodeRecord]
 
 
 class ContinueAsNew(BaseException):
@@ -58,7 +58,7 @@ class Execution:
 
     :param function: called with the `Flow` and the arguments
     :param flow: makes the `Flow`
-    :param encode: makes the record of a step
+    :param encode: makes the record of a step; number 0: only to see whether it can be made
     :param history: what happened so far
     """
 
@@ -201,10 +201,6 @@ class Execution:
         running = [str(number) for number in self._waiting if number in self._calls]
         return f"{self.seen} {','.join(unread)} {','.join(running)}\n".encode()
 
-    def fault(self, error: BaseException) -> int | None:
-        """The number of the step that raised it."""
-        return self.faults.step(error)
-
     def discard(self) -> None:
         """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
         self._discarded = self.replaying = True
@@ -244,21 +240,20 @@ class Execution:
     def _resolve(self, waiting: asyncio.Future[Any], number: int, state: bytes, result: bytes | None) -> None:
         call = self._calls.pop(number, None)
         name = f"step {number} ({call.name if call else 'side effect'})"
-        step: int | None = number if call is not None else None
         got: Any
         if result is None:
-            success, step, got = False, None, JobCancelled(f"{name} did not complete and has no result")
+            success, got = False, JobCancelled(f"{name} did not complete and has no result")
         else:
             try:
                 success, got = read_end(self._serializer, name, result)
             except DeserializationError as unreadable:
                 if self.replaying:  # it could be read in the run before
                     return self._fail(f"the result of {name}", f"one that cannot be read: {unreadable}")
-                success, step, got = False, None, unreadable
+                success, got = False, unreadable
         if success:
             waiting.set_result(rebuilt(self._serializer, call, got))
         else:
-            self.faults.add(got, step, self._before)
+            self.faults.add(got, self._before)
             waiting.set_exception(got)
 
     # -- what the function asks for -------------------------------------------------------------------------------
@@ -303,28 +298,35 @@ class Execution:
         if self._task.done() and not self._task.cancelled():
             self._failure.__cause__ = self._task.exception()
 
-    def step(self, call: Signature[Any], *, gets: int | None = None, on_error: bool = False) -> asyncio.Future[Any]:
-        """Ask for a job.
-
-        :param gets: a step whose value, or error, is its first argument
-        :param on_error: that is an `UpstreamFailed`
-        """
-        check = getattr(call.function, "check_arguments", None)
-        if check is not None:
-            check(call.args if gets is None else (None, *call.args), call.kwargs)
+    def check_step(self, call: Signature[Any]) -> None:
+        """Refuse a call that cannot be a step, before anything is asked for."""
         if call.options.job_id is not None:
             raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
-        digest = digest_of(call)
+        self._encode(call, 0, None, False)
+
+    def step(self, call: Signature[Any]) -> asyncio.Future[Any]:
+        """Ask for a job."""
+        check = getattr(call.function, "check_arguments", None)
+        if check is not None:
+            check(call.args, call.kwargs)
+        return self.ask_for_step(call)[1]
+
+    def ask_for_step(
+        self, call: Signature[Any], *, gets: Reference | None = None, on_error: bool = False
+    ) -> tuple[int, asyncio.Future[Any]]:
+        """Ask for a job whose arguments are checked; returns its number too. Parameters: `NodeEncoder.record`."""
+        if call.options.job_id is not None:
+            raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
+        digest = digest_of(call, gets)
         number, known = self._next("job", call.name, digest)
         if not known:
             record = self._encode(call, number, gets, on_error)
             self._new.append((number, record._replace(label=call.name, digest=digest)))
         future = self._wait_for(number)
-        if number == 0:
-            return future
-        self._calls[number] = call
-        future.add_done_callback(lambda done: self._aborts.append(number) if done.cancelled() else None)
-        return future
+        if number:
+            self._calls[number] = call
+            future.add_done_callback(lambda done: self._aborts.append(number) if done.cancelled() else None)
+        return number, future
 
     def effect(self, label: str, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """Ask for a value from outside."""

@@ -3,14 +3,15 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar, cast
 
 from ..durations import Duration, seconds_of
 from ..errors import ArgumentsError
-from ..graph import wish_of
-from ..signature import Canvas, Chain, Group, Signature
+from ..graph import graph_of
+from ..signature import Canvas, Signature
+from .canvas_run import run_graph
 from .execution import ContinueAsNew, Execution
 
 __all__ = ("Flow",)
@@ -40,62 +41,19 @@ class Flow:
     async def run(self, call: Canvas[R]) -> R:
         """Run a job, or a chain or group of jobs, and wait for the result.
 
-        :param call: `function.s(...)`; a chain and a group are run part by part
-        :raises Exception: what the job raised
+        A canvas means what it means in `Pool.enqueue_flow`: the same jobs run and get the same, and what `result()` of
+        that flow would return or raise comes here, after the callbacks that it starts. What runs beside a failure runs
+        on, as long as the workflow does.
+
+        :param call: `function.s(...)`, a chain, a group or a chord
+        :raises Exception: what the job at fault raised
+        :raises ArgumentsError, GraphError, SerializationError, PayloadTooLarge: nothing was run then
         """
-        try:
-            return cast(R, await self._run(call))
-        except Exception as error:
-            if not isinstance(call, Canvas) or not call.errbacks:
-                raise
-            fault = self._execution.fault(error)
-            for errback in call.errbacks:
-                await self._run_after(errback, fault, on_error=True)
-            raise
-
-    async def _run_after(self, canvas: Canvas[Any], fault: int | None, *, on_error: bool = False) -> Any:
-        """Run what gets the error of a step, which the worker reads: errors do not fit every serializer."""
-        if fault is None:
-            raise ArgumentsError("flow.run: expected an error of a step for what follows it, got another one")
-        if isinstance(canvas, Signature):
-            gets = None if canvas.immutable else fault
-            return await self._execution.step(canvas, gets=gets, on_error=on_error and gets is not None)
-        if isinstance(canvas, Chain):
-            value = await self._run_after(canvas.parts[0], fault, on_error=on_error)
-            return await self._go_on(canvas.parts[1:], value)
-        parts = canvas.parts if isinstance(canvas, Group) else ()
-        return await asyncio.gather(*(self._run_after(part, fault, on_error=on_error) for part in parts))
-
-    async def _run(self, call: Canvas[Any]) -> Any:
-        if isinstance(call, Signature):
-            return await self._execution.step(call)
-        if isinstance(call, Chain):
-            return await self._run_chain(call)
-        if isinstance(call, Group):
-            tolerant = call.on_failure == "continue"
-            return await asyncio.gather(*(self.run(part) for part in call.parts), return_exceptions=tolerant)
-        raise ArgumentsError(f"flow.run: expected function.s(...), a chain or a group, got {call!r}")
-
-    async def _run_chain(self, chain: Chain[Any]) -> Any:
-        return await self._go_on(chain.parts, None, first=True)
-
-    async def _go_on(self, parts: Sequence[Canvas[Any]], value: Any, *, first: bool = False) -> Any:
-        """Run part after part; one that wants to go on after a failure gets the error."""
-        fault: int | None = None
-        for i, part in enumerate(parts):
-            follows = parts[i + 1] if i + 1 < len(parts) else None
-            try:
-                if fault is not None:
-                    value, fault = await self._run_after(part, fault), None
-                else:
-                    value = await self.run(part if first and i == 0 else _with_result(part, value))
-            except Exception as error:
-                if follows is None or wish_of(follows) != "continue":
-                    raise
-                fault = self._execution.fault(error)
-                if fault is None:
-                    raise
-        return value
+        if not isinstance(call, Canvas):
+            raise ArgumentsError(f"flow.run: expected function.s(...), a chain or a group, got {call!r}")
+        if isinstance(call, Signature) and not (call.errbacks or call.links):
+            return cast(R, await self._execution.step(call))
+        return cast(R, await run_graph(self._execution, graph_of(call)))
 
     async def gather(
         self, *calls: Canvas[R] | Awaitable[R], limit: int | None = None, return_exceptions: bool = False
@@ -209,16 +167,3 @@ class Flow:
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Start anew with these arguments and an empty history, under the same id. Steps that still run are aborted."""
         raise ContinueAsNew(args, kwargs)
-
-
-def _with_result(canvas: Canvas[Any], value: Any) -> Canvas[Any]:
-    """What follows in a chain, given the result before it."""
-    if isinstance(canvas, Signature):
-        if canvas.immutable:
-            return canvas
-        return Signature(canvas.function, (value, *canvas.args), canvas.kwargs, True, canvas.options, canvas.errbacks)
-    if isinstance(canvas, Chain):
-        return Chain((_with_result(canvas.parts[0], value), *canvas.parts[1:]), canvas.errbacks)
-    if isinstance(canvas, Group):
-        return Group(tuple(_with_result(part, value) for part in canvas.parts), canvas.on_failure, canvas.errbacks)
-    raise ArgumentsError(f"expected function.s(...), a chain or a group, got {canvas!r}")

@@ -22,12 +22,10 @@ class Fault(NamedTuple):
     """An error that the function got.
 
     :ivar error: kept, so that its id is that of no other one
-    :ivar step: the number of the step, if its result holds the error
     :ivar before: the place in the history before it got it
     """
 
     error: BaseException
-    step: int | None
     before: Point
 
 
@@ -38,14 +36,9 @@ class Faults:
         self._faults: dict[int, Fault] = {}
         self.cancelled_at: Point | None = None
 
-    def add(self, error: BaseException, step: int | None, before: Point) -> None:
+    def add(self, error: BaseException, before: Point) -> None:
         """The function gets an error."""
-        self._faults[id(error)] = Fault(error, step, before)
-
-    def step(self, error: BaseException) -> int | None:
-        """The number of the step that raised it."""
-        known = self._faults.get(id(error))
-        return None if known is None else known.step
+        self._faults[id(error)] = Fault(error, before)
 
     def resume_point(self, error: BaseException, links: int = MOST_LINKS) -> Point | None:
         """The place before the failed step, or the cancellation, that led to an error; None if the code itself did."""

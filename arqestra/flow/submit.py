@@ -7,9 +7,12 @@ producer that dies in between leaves nothing that runs, and after an hour nothin
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from arq.utils import to_ms, to_unix_ms
 
 from ..errors import FlowExists
 from ..graph import Graph, Node
@@ -25,15 +28,20 @@ CHILDREN_A_PIECE = 250  # a script settles whole pieces
 _pack = msgspec.msgpack.Encoder().encode
 
 
-async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, keep_ms: int) -> None:
+async def start_flow(
+    client: Client, graph: Graph, flow_id: str, *, name: str, keep_ms: int, start_ms: int | None = None
+) -> None:
     """Store a graph and start it.
 
     :param name: for people
+    :param start_ms: when its first jobs are due, on Redis' clock; None: at once
     :param keep_ms: how long the flow and its results are kept after its end
     :raises FlowExists: the flow's id, or an id chosen for a job, is taken
     :raises SerializationError, PayloadTooLarge: nothing was stored then
     """
     calls = {node.number: node.call for node in graph.nodes if node.call is not None}
+    if start_ms is not None:
+        calls |= {node.number: _not_before(start_ms, calls[node.number]) for node in graph.first_jobs}
     async with AsyncExitStack() as stack:
         if client.middleware:
             queue = client.default_queue_name
@@ -42,6 +50,16 @@ async def start_flow(client: Client, graph: Graph, flow_id: str, *, name: str, k
             calls = {number: with_headers(call, seen[number].headers) for number, call in calls.items()}
         return await _store_and_start(client, graph, calls, flow_id, name=name, keep_ms=keep_ms)
     raise AssertionError("a middleware swallowed the exception of an enqueue")
+
+
+def _not_before(start_ms: int, call: Signature[Any]) -> Signature[Any]:
+    """The call of a first job: what delays it itself counts from the start of the flow."""
+    options = call.options
+    due_ms = start_ms + (to_ms(options.defer_by) if options.defer_by else 0)
+    if options.defer_until is not None:
+        due_ms = max(start_ms, to_unix_ms(options.defer_until))
+    due = datetime.fromtimestamp(due_ms / 1000, UTC)
+    return replace(call, options=replace(options, defer_by=None, defer_until=due))
 
 
 async def _store_and_start(

@@ -1,13 +1,13 @@
 """What the nodes of a flow ended with: read when somebody needs it, in pieces, from where the jobs' results are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from arq.worker import JobExecutionFailed
 
 from ..errors import ArqestraError, FlowCancelled, RemoteTraceback, UpstreamFailed
 from ..serializers import Serializer
-from ..store.flows import FlowStore, Value
+from ..store.flows import FlowStore, Reference, Value
 from ..wire import decode_result, decode_value
 
 __all__ = ("FlowGone", "FlowValues", "error_of")
@@ -45,15 +45,32 @@ class FlowValues:
 
         :raises FlowGone: there is no such flow any more
         """
+        return self._built(number, await self._known([number]))
+
+    async def referred(self, reference: Reference) -> Any:
+        """What a reference stands for.
+
+        :raises FlowGone: there is no such flow any more
+        """
+        return self._of_reference(reference, await self._known([*_numbers_in(reference)]))
+
+    async def _known(self, wanted: list[int]) -> dict[int, Value]:
+        """These nodes, and those that their values are made of."""
         known: dict[int, Value] = {}
-        wanted = [number]
         while wanted:
             read = await self._read(wanted)
             known.update(zip(wanted, read, strict=True))
             wanted = [
                 each for value in read for each in (*(value.parents or ()), *_fault_of(value)) if each not in known
             ]
-        return self._built(number, known)
+        return known
+
+    def _of_reference(self, reference: Reference, known: dict[int, Value]) -> Any:
+        if isinstance(reference, str):
+            return self._upstream_failed(int(reference[1:]), known)
+        if isinstance(reference, int):
+            return self._built(reference, known)
+        return [self._of_reference(each, known) for each in reference]
 
     async def failure(self, number: int) -> UpstreamFailed:
         """Why a node did not complete.
@@ -79,12 +96,7 @@ class FlowValues:
         value = known[number]
         letter = value.state[:1]
         if letter == "u":
-            fault = known[int(value.state[1:])]
-            error = self._built(int(value.state[1:]), known)
-            if isinstance(error, UpstreamFailed):
-                return error
-            function = "" if fault.result is None else decode_result(self._serializer, fault.result)[0].function
-            return UpstreamFailed(fault.job_id, function, error if isinstance(error, BaseException) else None)
+            return self._upstream_failed(int(value.state[1:]), known)
         if letter == "d":
             return FlowCancelled(f"flow {self._flow_id} was cancelled")
         if value.parents is not None:
@@ -94,8 +106,19 @@ class FlowValues:
         if value.result is None and letter == "c":
             raise FlowGone(f"job {value.job_id} is complete, but its result is gone: expected it to be kept")
         if value.result is None:
-            return JobExecutionFailed(f"job {value.job_id} was deleted or withdrawn, or its result is not kept")
+            return JobExecutionFailed(
+                f"job {value.job_id} was deleted, withdrawn, or aborted before it could run; or its result is not kept"
+            )
         return self._decoded(number, value.result)
+
+    def _upstream_failed(self, number: int, known: dict[int, Value]) -> UpstreamFailed:
+        """Of what did not run: it names the job at fault."""
+        fault = known[number]
+        error = self._built(number, known)
+        if isinstance(error, UpstreamFailed):
+            return error
+        function = "" if fault.result is None else decode_result(self._serializer, fault.result)[0].function
+        return UpstreamFailed(fault.job_id, function, error if isinstance(error, BaseException) else None)
 
     def _decoded(self, number: int, data: bytes) -> Any:
         success, value, remote_traceback = decode_value(self._serializer, data)
@@ -105,6 +128,16 @@ class FlowValues:
         if remote_traceback and error.__cause__ is None:
             error.__cause__ = RemoteTraceback(remote_traceback)
         return error
+
+
+def _numbers_in(reference: Reference) -> Iterator[int]:
+    if isinstance(reference, str):
+        yield int(reference[1:])
+    elif isinstance(reference, int):
+        yield reference
+    else:
+        for each in reference:
+            yield from _numbers_in(each)
 
 
 def _fault_of(value: Value) -> tuple[int, ...]:

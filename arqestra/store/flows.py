@@ -15,12 +15,17 @@ __all__ = (
     "FlowStore",
     "History",
     "NodeRecord",
+    "Reference",
     "Value",
     "decode_node",
     "encode_node",
     "node_id",
     "node_spec",
 )
+
+# What a job's first argument is made of: the number of a node (its value, or exception), "u" and the number of a job at
+# fault (the `UpstreamFailed` of what did not run because of it), or a list of such.
+Reference = int | str | list["Reference"]
 
 FIELDS_A_CALL = 2_000
 BYTES_A_CALL = 4 * 1024 * 1024

@@ -152,10 +152,10 @@ class Store:
             aborted += [chunk[place - 1] for place in chunk_aborted]
         return Renewal(lost, aborted)
 
-    async def abort(self, job_id: str, queue: str) -> Literal["running", "queued", "ended", "missing"]:
+    async def abort(self, job_id: str, queue: str) -> Literal["running", "queued", "aborted", "ended", "missing"]:
         """Ask for the abort of a job."""
         reply = await with_retries(lambda _: self._run(self._call("abort", queue, job_id)))
-        return cast(Literal["running", "queued", "ended", "missing"], reply[0].decode())
+        return cast(Literal["running", "queued", "aborted", "ended", "missing"], reply[0].decode())
 
     async def leave(self, queue: str, worker_id: str, taken: int = 0, number: int = 0) -> None:
         """This worker waits no longer for jobs of the queue, and its offer is over.

@@ -146,13 +146,19 @@ class Attempt:
         return place_in_flow(self.leased.spec)
 
     @property
+    def deadline_ms(self) -> int | None:
+        """When it must not start any more. A node of a flow has so long from its release on, where it was due first: an
+        attempt that is due later finds the deadline in its payload.
+        """
+        options = self.payload.options
+        deadline_ms: int | None = options.get("x")
+        return self.leased.due_ms + options["xr"] if deadline_ms is None and "xr" in options else deadline_ms
+
+    @property
     def is_too_late(self) -> bool:
-        """Whether it must not start any more: after its deadline; a node of a flow has so long from its release on."""
-        leased, options = self.leased, self.payload.options
-        deadline_ms = options.get("x")
-        if deadline_ms is None and leased.attempt == 1 and "xr" in options:
-            deadline_ms = leased.due_ms + options["xr"]
-        return deadline_ms is not None and leased.claimed_ms > deadline_ms
+        """Whether this attempt must not start any more: after its deadline."""
+        deadline_ms = self.deadline_ms
+        return deadline_ms is not None and self.leased.claimed_ms > deadline_ms
 
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""

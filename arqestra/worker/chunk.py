@@ -18,13 +18,14 @@ __all__ = ("chunk_function",)
 def chunk_function(worker: "Worker") -> JobFunction[..., list[Any]]:
     """It calls one after the other, each with arguments as the function's type hints want them."""
 
-    async def chunk(ctx: dict[Any, Any], name: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+    async def chunk(ctx: dict[Any, Any], *given: Any) -> list[Any]:
+        *before, name, calls = given  # in a flow the result of what comes before is the first argument of each call
         terms = worker.terms.get(name)
         if terms is None or terms.function is None:
             raise JobExecutionFailed(f"function {name!r} not found")
         results = []
         for call in calls:
-            args: tuple[Any, ...] = tuple(call)
+            args: tuple[Any, ...] = (*before, *call)
             kwargs: dict[str, Any] = {}
             if terms.rebuilder is not None:
                 args, kwargs = terms.rebuilder.rebuild(args, kwargs)
@@ -49,10 +50,10 @@ class ChunkRedactor(Redactor):
         self, args: Sequence[Any], kwargs: Mapping[str, Any], skipped: int = 0
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The name and the calls for showing them."""
-        if skipped or kwargs or len(args) != 2 or not isinstance(args[1], list | tuple):
+        if kwargs or len(args) != 2 or not isinstance(args[1], list | tuple):
             return super().redacted(args, kwargs, skipped)
         name, calls = args
         terms = self._worker.terms.get(name)
         if terms is None or terms.redactor is None:
             return super().redacted(args, kwargs)
-        return (name, [list(terms.redactor.redacted(call, {})[0]) for call in calls]), {}
+        return (name, [list(terms.redactor.redacted(call, {}, skipped)[0]) for call in calls]), {}

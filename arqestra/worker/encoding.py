@@ -56,21 +56,23 @@ def encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> byte
     )
 
 
-def carried(worker: "Worker", attempt: Attempt) -> bytes:
-    """The payload with the headers that middleware has for the next attempt, behind a line feed; b"" without any.
+def carried(worker: "Worker", attempt: Attempt, *, due_later: bool = False) -> bytes:
+    """The payload of the next attempt behind a line feed: with the headers that middleware has for it, and the deadline
+    of a flow's node that is due later; b"" without either.
 
     It is made of what was leased: the job may have changed the arguments that it was given.
     """
-    if not attempt.carry or attempt.leased.payload is None:
+    fixed = {"x": attempt.deadline_ms} if due_later and "xr" in attempt.payload.options else {}
+    if not (attempt.carry or fixed) or attempt.leased.payload is None:
         return b""
-    payload = decode_payload(worker.serializer, attempt.leased.payload)
-    return b"\n" + encode_payload(worker.serializer, with_carried(payload, attempt.carry))
+    payload = with_carried(decode_payload(worker.serializer, attempt.leased.payload), attempt.carry or {})
+    return b"\n" + encode_payload(worker.serializer, payload._replace(options={**payload.options, **fixed}))
 
 
 def with_carried(payload: Payload, carry: dict[str, str]) -> Payload:
     """The payload with the headers that middleware has for the next attempt."""
     headers = {**(payload.options.get("h") or {}), **checked_headers(carry)}
-    return payload._replace(options={**payload.options, "h": headers})
+    return payload._replace(options={**payload.options, "h": headers} if headers else payload.options)
 
 
 def history_entry(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes:

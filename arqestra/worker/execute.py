@@ -334,8 +334,8 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
         again: Literal["retry", "release"] = "release" if state is not State.RETRIED and counted else "retry"
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
-        attempts += carried(worker, attempt)
         delay_ms, unstarted = outcome.delay_ms, _never_started(attempt)
+        attempts += carried(worker, attempt, due_later=delay_ms != 0)
         return Ending(leased.id, leased.queue, leased.token, again, delay_ms, -1, attempts, error, unstarted)
     if state in (State.FAILED, State.DEAD) and worker.options.keep_dead:
         return _end(worker, attempt, outcome, "dead", error)

@@ -29,7 +29,7 @@ async def fetch_input(worker: "Worker", attempt: Attempt) -> Outcome | None:
     values = FlowValues(FlowStore(worker.store), worker.serializer, flow_id)
     try:
         before = attempt.payload.options["in"]
-        read = values.failure if "er" in attempt.payload.options else values.value
+        read = values.failure if "er" in attempt.payload.options else values.referred
         attempt.input = (await read(before),)
     except (FlowGone, SerializationError) as error:
         logger.warning("job %s: the result before it cannot be read: %s", attempt.ref, error)

@@ -28,7 +28,7 @@ from ..middleware import enter_batch
 from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
 from ..signature import Signature
-from ..store.flows import Advance, FlowStore, NodeRecord, encode_node, node_id
+from ..store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node, node_id
 from ..wire import JobEnd, Payload, encode_payload, encode_result
 from .attempt import Attempt
 
@@ -47,7 +47,7 @@ NODES_A_CALL = 200
 NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS = 10_000, 300_000  # doubled with each attempt
 NONDETERMINISM_TRIES = 12  # three quarters of an hour to roll a deployment back
 ENDED_BADLY = (State.FAILED, State.RETRIED, State.ABORTED)
-OF_FIRST_ROUND = ("in", "er", "xr")  # options of a payload that mean nothing once it has started
+OF_FIRST_ROUND = ("in", "er", "xr", "x")  # options of a payload that mean nothing once it has started
 
 
 class Residents:
@@ -138,7 +138,7 @@ class WorkflowRun:
         self._effects: set[asyncio.Task[None]] = set()
         self._execution: Execution | None = None
         self._asked: dict[
-            int, tuple[Signature[Any], int | None, bool]
+            int, tuple[Signature[Any], Reference | None, bool]
         ] = {}  # new steps, where middleware is to see them
         self._redis_ahead_ms = 0.0
         self._idle_since_s = worker.loop.time()
@@ -212,8 +212,8 @@ class WorkflowRun:
             history=history,
         )
 
-    def _encode(self, call: Signature[Any], number: int, gets: int | None, on_error: bool) -> NodeRecord:
-        if self._worker.options.middleware:
+    def _encode(self, call: Signature[Any], number: int, gets: Reference | None, on_error: bool) -> NodeRecord:
+        if number and self._worker.options.middleware:
             self._asked[number] = call, gets, on_error
         return self._encoder.record(call, self._id, number, gets=gets, on_error=on_error)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from arqestra import Backoff, Flow, JobCancelled, UpstreamFailed, current_job, job, workflow
+from arqestra import Backoff, Flow, JobCancelled, Retry, UpstreamFailed, current_job, job, workflow
 
 RUNS: list[Any] = []
 GATES: dict[str, asyncio.Event] = {}
@@ -67,6 +67,15 @@ async def third_time(ctx: dict[Any, Any]) -> int:
     return int(ctx["job_try"])
 
 
+@job
+async def tries_later(ctx: dict[Any, Any], *_: Any) -> int:
+    """Twice, and half a second apart."""
+    RUNS.append(("try", ctx["job_try"]))
+    if ctx["job_try"] == 1:
+        raise Retry(defer=0.5)
+    return int(ctx["job_try"])
+
+
 @dataclass
 class Parcel:
     name: str
@@ -100,7 +109,7 @@ async def one_at_a_time(ctx: dict[Any, Any], number: int) -> int:
 
 
 GRAPH_JOBS = [add, total, fail, fleeting, explain, report_failure, wait_at, third_time, pack, unpack, headers]
-GRAPH_JOBS.append(one_at_a_time)
+GRAPH_JOBS += [one_at_a_time, tries_later]
 
 
 # -- workflows ----------------------------------------------------------------------------------------------------
@@ -311,7 +320,31 @@ async def follows_failures(flow: Flow) -> list[Any]:
     return [told]
 
 
-WORKFLOWS = [many_waits, sleeps, ends_its_worker, collects, two_rounds, stubborn, bare_except, follows_failures]
+@workflow
+async def runs_late(flow: Flow) -> int:
+    return await flow.run(tries_later.s().set(expires=0.25))
+
+
+@workflow
+async def goes_on_beyond_its_deadline(flow: Flow, round_: int = 0) -> int:
+    if round_ < 2:
+        await flow.sleep(0.6)
+        flow.continue_as_new(round_ + 1)
+    return round_
+
+
+WORKFLOWS = [
+    runs_late,
+    goes_on_beyond_its_deadline,
+    many_waits,
+    sleeps,
+    ends_its_worker,
+    collects,
+    two_rounds,
+    stubborn,
+    bare_except,
+    follows_failures,
+]
 WORKFLOWS += [in_turn, many_ways, race, listens, compensates, undone, short_lived, fails_beside, counts_down, changes]
 WORKFLOWS += [reaches_out, awaits_an_aborted_step, waits_for_gate, parcels]
 ALL = [*GRAPH_JOBS, *WORKFLOWS]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,18 +17,24 @@ from arqestra import (
     FlowExists,
     FlowRunning,
     GraphError,
+    JobExecutionFailed,
     Pool,
     SerializationError,
+    SettingsError,
     UpstreamFailed,
     chain,
     chord,
     group,
     signature,
 )
+from arqestra.graph import graph_of
+from arqestra.store.health import redis_time_ms
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import add, explain, fail, gate, total, wait_at
 from tests.integration.engine_worker import until
+
+NOON_OF_2099 = datetime(2099, 1, 1, 12, tzinfo=UTC)
 
 
 async def test_a_result_is_the_first_argument_of_what_follows(pool: Pool, working: Working) -> None:
@@ -305,3 +313,126 @@ async def test_the_picture_of_a_graph(pool: Pool) -> None:
     assert 'n1["add"]:::queued' in text
     assert "n1 --> n3" in text
     assert "n4 -. error .-> n5" in text
+
+
+async def test_expires_of_a_node_judges_each_attempt_as_that_of_a_job_does(pool: Pool, working: Working) -> None:
+    async with working():
+        alone = await pool.enqueue(jobs.tries_later.options(expires=0.25))
+        flow = await pool.enqueue_flow(add.s(1) | jobs.tries_later.s().set(expires=0.25))
+        inside = await pool.enqueue(jobs.runs_late)
+        in_time = await pool.enqueue_flow(add.s(1) | jobs.tries_later.s().set(expires=20))
+        assert alone is not None
+        assert inside is not None
+        for late in (alone, flow, inside):
+            with pytest.raises(JobExecutionFailed, match="job expired"):
+                await late.result(timeout=20)
+        assert await in_time.result(timeout=20) == 2
+        assert (await flow.progress()).states == {"complete": 1, "expired": 1}
+
+    assert Counter(jobs.RUNS)["try", 1] == 4
+    assert Counter(jobs.RUNS)["try", 2] == 1
+
+
+async def test_a_chains_delay_is_that_of_its_start(pool: Pool) -> None:
+    chain_of_two = (add.s(1) | add.s(2)).set(defer_by=3600)
+    assert [part.options.defer_by for part in chain_of_two.parts] == [3600, None]
+    [first, second] = group(chain_of_two, add.s(3)).set(defer_by=60).parts
+    assert [part.options.defer_by for part in (*first.parts, second)] == [3600, None, 60]
+    whole = chord([add.s(1), add.s(2) | add.s(3)], total.s()).set(defer_by=60)
+    delays = [node.call.options.defer_by for node in graph_of(whole).jobs if node.call is not None]
+    assert delays == [60, 60, None, None]
+
+
+@pytest.mark.parametrize(
+    ("canvas", "due_in_s"),
+    [
+        (lambda: add.s(1) | add.s(2), [3600]),
+        (lambda: group(add.s(1), add.s(2).set(defer_by=60)) | total.s(), [3600, 3660]),
+        (lambda: group(add.s(1).set(defer_until=NOON_OF_2099), add.s(1)), [3600, None]),
+        (lambda: group() | add.s(1), [3600]),
+        (lambda: group() | group(add.s(1), add.s(2).set(defer_by=60)), [3600, 3660]),
+    ],
+)
+@pytest.mark.parametrize("by_time", [False, True])
+async def test_a_flow_starts_when_it_is_to(pool: Pool, canvas: Any, due_in_s: list[int | None], by_time: bool) -> None:
+    now_s = await redis_time_ms(pool) / 1000
+    when: dict[str, Any] = {"defer_by": 3600}
+    if by_time:
+        when = {"defer_until": datetime.fromtimestamp(now_s + 3600, UTC)}
+    flow = await pool.enqueue_flow(canvas(), **when)
+
+    scores = sorted(score for _, score in await pool.zrange("arq:queue", 0, -1, withscores=True))
+    expected = sorted(NOON_OF_2099.timestamp() if each is None else now_s + each for each in due_in_s)
+    assert [score / 1000 for score in scores] == pytest.approx(expected, abs=30)
+    progress = await flow.progress()
+    assert progress.active == len(due_in_s)
+
+
+async def test_a_flow_that_was_deferred_runs_to_its_end_and_is_retried_at_once(pool: Pool, working: Working) -> None:
+    async with working():
+        began_s = asyncio.get_running_loop().time()
+        flow = await pool.enqueue_flow(fail.s() | add.s(1), defer_by=0.4)
+        assert await flow.wait(timeout=10) == "failed"
+        assert asyncio.get_running_loop().time() - began_s >= 0.39
+        jobs.SWITCHES.add("fail")
+        await flow.retry()
+        scores = [score for _, score in await pool.zrange("arq:queue", 0, -1, withscores=True)]
+        assert all(score / 1000 < time.time() + 100 for score in scores)
+        await flow.wait(timeout=10)
+
+
+async def test_a_start_that_cannot_be_is_refused(pool: Pool) -> None:
+    for when in ({"defer_by": "soon"}, {"defer_until": 5}, {"defer_by": 1, "defer_until": NOON_OF_2099}):
+        with pytest.raises(SettingsError, match="defer_"):
+            await pool.enqueue_flow(add.s(1), **when)  # type: ignore[arg-type]
+    assert await keys_of_flows(pool) == set()
+
+
+@pytest.mark.parametrize("chosen", [None, "mine", "has~7"])
+async def test_an_abort_of_a_job_that_waits_for_others_is_carried_out(
+    pool: Pool, working: Working, chosen: str | None
+) -> None:
+    callback = jobs.report_failure.s("to the owner")
+    second = add.s(2).set(job_id=chosen).link_error(callback)
+    async with working():
+        flow = await pool.enqueue_flow(wait_at.si("first") | second | explain.s().set(on_failure="continue"))
+        await until(lambda: _ran("at first"), "the first one runs")
+        job = pool.job(chosen or f"{flow.flow_id}~2")
+        assert await job.abort(timeout=10)
+        assert chosen is not None or await job.abort(timeout=10), "asked again, it says the same"
+        gate("first").set()
+        assert "aborted before it could run" in await flow.result(timeout=10)
+        assert await flow.wait(timeout=10) == "complete"
+        progress = await flow.progress()
+        assert (progress.states, progress.active, progress.waiting) == ({"complete": 3, "aborted": 1}, 0, 0)
+
+    assert [run[1] for run in jobs.RUNS if isinstance(run, tuple)] == ["to the owner"]
+
+
+async def test_an_abort_of_a_job_that_is_none_finds_none(pool: Pool) -> None:
+    flow = await pool.enqueue_flow(group(add.s(1), add.s(2)) | total.s())
+    for job_id in (f"{flow.flow_id}~3", f"{flow.flow_id}~77", "nothing~1", "nothing"):  # the first is the join
+        assert await pool.job(job_id).abort(timeout=1) is False
+    assert (await flow.progress()).states == {}
+
+
+async def test_arguments_of_chunks_are_checked_when_they_are_enqueued(pool: Pool, working: Working) -> None:
+    with pytest.raises(ArgumentsError, match=r"pack.*missing a required argument: 'at'"):
+        await pool.enqueue_flow(jobs.pack.chunks([("a", 1), ("b",)], 10))
+    with pytest.raises(ArgumentsError, match="too many positional"):
+        await pool.enqueue_flow(jobs.fleeting.s(1) | jobs.fleeting.chunks([(1,), (2,)], 10))
+    for items in ("ab", [1, 2], ["ab"], [{"a": 1}]):
+        with pytest.raises(ArgumentsError, match="expected tuples of arguments"):
+            await pool.enqueue_flow(add.chunks(items, 2))
+        with pytest.raises(ArgumentsError, match="expected tuples of arguments"):
+            await pool.enqueue_flow(add.starmap(items))
+    assert await keys_of_flows(pool) == set()
+
+
+async def test_chunks_get_what_comes_before_them_and_their_results_have_types(pool: Pool, working: Working) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    async with working():
+        flow = await pool.enqueue_flow(add.s(100) | add.chunks([(1,), (2,), (3,)], 2))
+        assert await flow.result(timeout=10) == [[101, 102], [103]]
+        packed = await pool.enqueue_flow(jobs.pack.chunks([("a", at), ("b", at)], 2))
+        assert await packed.result(timeout=10) == [[jobs.Parcel("a", at), jobs.Parcel("b", at)]]

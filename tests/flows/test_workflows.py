@@ -367,6 +367,13 @@ async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Wo
             await late.result(timeout=20)
 
 
+async def test_a_workflow_that_starts_anew_beyond_its_deadline_does_not_expire(pool: Pool, working: Working) -> None:
+    async with working():
+        job = await pool.enqueue(jobs.goes_on_beyond_its_deadline.options(expires=1))
+        assert job is not None
+        assert await job.result(timeout=20) == 2
+
+
 @pytest.mark.parametrize("how", ["exit", "interrupt", "cancel"])
 async def test_a_workflow_cannot_end_its_worker(pool: Pool, working: Working, how: str) -> None:
     async with working():

@@ -11,7 +11,7 @@
 --                    Of the first four: then '0' its result is not kept beyond the flow, '!' it is kept for ever
 --   PENDING .. flow  hash: join -> parents that have not ended
 --   LOG .. flow      list, of a workflow: its events in order
---   RESERVED .. id   of a job id that was chosen, until its node is released
+--   RESERVED .. id   of a job id that was chosen, until its node is released: nonce of the producer, number, flow
 --   CHORES           list of what is left to do: `what|number|piece|flow`; what: 'e' settle the children of a node that has
 --                    ended, 'c' cancel, 'z' give results their TTL, 'r' reset nodes, 'p' keep results, 'i' keep ids reserved,
 --                    'd' delete those of an earlier life of a workflow
@@ -38,7 +38,7 @@ local notified = {}          -- workflows whose worker was told in this script
 
 -- What its parts use of each other.
 local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
-local is_cancelled, mark_its_queues
+local is_cancelled, mark_its_queues, abort_unreleased
 
 -- @include _flow_nodes
 -- @include _flow_passes
@@ -65,6 +65,7 @@ return {
   end_flow = end_flow,
   end_node = end_node,
   abort_node = abort_node,
+  abort_unreleased = abort_unreleased,
   do_chores = do_chores,
   is_cancelled = is_cancelled,
   mark_its_queues = mark_its_queues,

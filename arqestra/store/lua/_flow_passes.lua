@@ -46,6 +46,31 @@ function abort_node(flow, number, node, now, due_queues)
   end
 end
 
+-- Abort a job of a graph that was not released yet, by its id: its node ends, and what hangs on it. False if it is none.
+function abort_unreleased(id, now, due_queues)
+  local number, flow = string.match(call('GET', RESERVED .. id) or '', '^%S+ (%d+) (.+)$')
+  if not flow then
+    flow, number = string.match(id, '^(.+)' .. SEPARATOR .. '(%d+)$')
+  end
+  local view = flow and flow_exists(flow) and view_of(flow)
+  if not view or view.kind ~= 'g' or view.state ~= 'running' then
+    return false
+  end
+  number = tonumber(number)
+  local state, node = state_of(flow, number), node_of(flow, number)
+  if not node or node.kind ~= 'job' or node_id(flow, number) ~= id then
+    return false
+  end
+  if state then
+    return state == 'a' and call('EXISTS', RESULT .. id) == 0  -- by this very call, sent before
+  end
+  count(view, 'q', 1)  -- as of one that was released and taken from its queue at once
+  end_node(flow, number, 'a', now, due_queues)
+  mark_its_queues(flow, due_queues)
+  call('PUBLISH', DONE .. id, '')
+  return true
+end
+
 local function read_states(flow, first, last)
   local numbers, known = {}, view_of(flow).states
   for number = first, last do

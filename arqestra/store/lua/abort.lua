@@ -1,12 +1,18 @@
 -- Ask for the abort of a job. The request is kept (arq's abort set) until a worker records it or the job ends, and it is
--- aimed at this incarnation of the id: enqueuing the id anew drops it.
+-- aimed at this incarnation of the id: enqueuing the id anew drops it. A job of a graph that waits for others is in no
+-- queue, where a worker would find it: its node ends here.
 --
 -- KEYS  1: queue
 -- ARGV  1: time in ms or ''   2: job id
--- RETURNS  'running' the worker that holds it was told | 'queued' a worker was woken | 'ended' | 'missing'
+-- RETURNS  'running' the worker that holds it was told | 'queued' a worker was woken | 'aborted' it waited for others, and
+--          will never run | 'ended' | 'missing'
 
 -- @include _clock
+-- @include _score
 -- @include _wake
+-- @include _specs
+-- @module Limits _limits
+-- @module Flow _flow
 
 local queue, id = KEYS[1], ARGV[2]
 local now = clock(ARGV[1])
@@ -22,6 +28,14 @@ local function wake_resting()
 end
 
 if not call('ZSCORE', queue, id) then
+  local due_queues = {}
+  if not lease and Flow.abort_unreleased(id, now, due_queues) then
+    Flow.do_chores(Flow.INLINE, false, now, due_queues)
+    for due_queue in pairs(due_queues) do
+      wake(due_queue, now)
+    end
+    return 'aborted'
+  end
   return call('EXISTS', RESULT .. id) == 1 and 'ended' or 'missing'
 end
 call('ZADD', ABORTS, now, id)

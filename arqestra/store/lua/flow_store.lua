@@ -12,13 +12,18 @@ local UNFINISHED_TTL_MS = 3600000
 
 local flow, nonce = ARGV[2], ARGV[3]
 
+-- Whose node an id is to be of: an abort finds it by that.
+local function claim_on(field)
+  return nonce .. ' ' .. string.sub(field, 1, -2) .. ' ' .. flow
+end
+
 -- Nobody else can take the id until its node is released.
-local function reserve(id)
+local function reserve(field, id)
   if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id) > 0 then
     return false
   end
-  call('SET', RESERVED .. id, nonce, 'NX', 'PX', UNFINISHED_TTL_MS)
-  return call('GET', RESERVED .. id) == nonce
+  call('SET', RESERVED .. id, claim_on(field), 'NX', 'PX', UNFINISHED_TTL_MS)
+  return call('GET', RESERVED .. id) == claim_on(field)
 end
 
 local known, state = unpack(call('HMGET', FLOW .. flow, 'nonce', 'state'))
@@ -40,10 +45,10 @@ for i, prefix in ipairs({ FLOW, NODES, PENDING }) do
   end
   if prefix == NODES then
     for i = at, last, 2 do
-      if string.sub(ARGV[i], -1) == 'i' and not reserve(ARGV[i + 1]) then
+      if string.sub(ARGV[i], -1) == 'i' and not reserve(ARGV[i], ARGV[i + 1]) then
         if not state then
           for j = at, i, 2 do
-            if string.sub(ARGV[j], -1) == 'i' and call('GET', RESERVED .. ARGV[j + 1]) == nonce then
+            if string.sub(ARGV[j], -1) == 'i' and call('GET', RESERVED .. ARGV[j + 1]) == claim_on(ARGV[j]) then
               call('DEL', RESERVED .. ARGV[j + 1])
             end
           end
