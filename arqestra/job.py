@@ -185,12 +185,15 @@ class Job(arq.jobs.Job, Generic[R]):
         error = info.result
         if not isinstance(error, BaseException):
             raise SerializationError(error)
-        if isinstance(error, asyncio.CancelledError):
-            error.args = error.args or (f"job {self.job_id} was aborted",)
-            heed_in_task_group(error)
-        elif remote_traceback:
-            raise error from RemoteTraceback(remote_traceback)
-        raise error
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                error.args = error.args or (f"job {self.job_id} was aborted",)
+                heed_in_task_group(error)
+            elif remote_traceback:
+                raise error from RemoteTraceback(remote_traceback)
+            raise error
+        finally:
+            del error, info  # its traceback holds this frame: a circle otherwise
 
     def _rebuilt(self, value: Any) -> Any:
         if not self._serializer.plain:

@@ -181,11 +181,16 @@ class FlowHandle(Generic[R]):
         if record.output_state[:1] == "c":
             return cast(R, value)
         error = error_of(value if not isinstance(value, list) else await self._fault(record.output_state))
+        try:
+            raise self._error_of(record, error)
+        finally:
+            del value, error  # their traceback holds this frame: a circle otherwise
+
+    def _error_of(self, record: FlowRecord, error: BaseException | None) -> Exception:
+        """What `result` raises for a flow that did not complete, whose job at fault raised `error`."""
         if record.cancelled is not None and (isinstance(error, FlowCancelled) or not isinstance(error, Exception)):
-            raise FlowCancelled(f"flow {self.flow_id} was cancelled: {record.cancelled}")
-        if isinstance(error, Exception):
-            raise error
-        raise UpstreamFailed(self.flow_id, record.name, error)
+            return FlowCancelled(f"flow {self.flow_id} was cancelled: {record.cancelled}")
+        return error if isinstance(error, Exception) else UpstreamFailed(self.flow_id, record.name, error)
 
     def _job(self, record: FlowRecord) -> Job[Any]:
         """The job that a workflow is."""

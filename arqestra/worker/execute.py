@@ -46,6 +46,7 @@ EARLY = 1000  # crashes of a job that was acknowledged early are more than this:
 async def execute(worker: "Worker", attempt: Attempt) -> None:
     """Run one leased job to its outcome."""
     running_attempt.set(attempt)
+    outcome: Outcome | None = None
     try:
         outcome = decode(worker, attempt) or check(worker, attempt)
         if outcome is not None and outcome.state is State.UNKNOWN:
@@ -75,6 +76,9 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
         hand_over_unexpected(worker, attempt, error)
         if not isinstance(error, Exception):
             raise
+    finally:
+        # From Python 3.12 on this frame is reached from the traceback of the job's error: a circle otherwise.
+        outcome = None
 
 
 def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -164,6 +168,7 @@ async def conduct(worker: "Worker", attempt: Attempt) -> None:
     _forget_cancellation(attempt.task)
     report(worker, attempt, outcome)
     hand_over(worker, attempt, outcome)
+    del outcome  # as in `execute`
 
 
 async def acknowledge(worker: "Worker", attempt: Attempt) -> Outcome | None:

@@ -29,23 +29,26 @@ async def invoke(worker: "Worker", attempt: Attempt) -> Any:
     if not worker.options.middleware:
         return await _within_soft_limit(worker, attempt)
     wish: BaseException | None = None
-    async with AsyncExitStack() as stack:
-        attempt.carry = {}
-        view = attempt.view()
-        for middleware in worker.options.middleware:
-            await stack.enter_async_context(middleware.around_run(view))
-        try:
-            value = await _within_soft_limit(worker, attempt)
-            encode_value(worker, attempt, value)  # so that the middleware hears of it if that fails the job
-            return value
-        except BaseException as error:
-            if is_asked_for(worker, attempt, error):
-                wish = error
-            raise
-    if wish is not None:
-        raise wish
-    attempt.result = None
-    return None  # a middleware swallowed the job's error
+    try:
+        async with AsyncExitStack() as stack:
+            attempt.carry = {}
+            view = attempt.view()
+            for middleware in worker.options.middleware:
+                await stack.enter_async_context(middleware.around_run(view))
+            try:
+                value = await _within_soft_limit(worker, attempt)
+                encode_value(worker, attempt, value)  # so that the middleware hears of it if that fails the job
+                return value
+            except BaseException as error:
+                if is_asked_for(worker, attempt, error):
+                    wish = error
+                raise
+        if wish is not None:
+            raise wish
+        attempt.result = None
+        return None  # a middleware swallowed the job's error
+    finally:
+        wish = None  # its traceback holds this frame: a circle otherwise
 
 
 def is_asked_for(worker: "Worker", attempt: Attempt, error: BaseException) -> bool:
@@ -133,22 +136,25 @@ def _driven(coroutine: Coroutine[Any, Any, Any], attempt: Attempt, soft_s: float
     """Drive a coroutine, and turn the cancellation by its soft limit into `SoftTimeLimitExceeded` at its await."""
     value: Any = None
     thrown: BaseException | None = None
-    while True:
-        try:
-            waits_for = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
-        except StopIteration as stop:
-            return stop.value
-        if attempt.postponed:
-            attempt.warn_again()
-        value = thrown = None
-        try:
-            value = yield waits_for
-            if attempt.warning and attempt.take_warning():  # what it awaited swallowed the cancellation
-                thrown = SoftTimeLimitExceeded(soft_s)
-        except GeneratorExit:
-            coroutine.close()
-            raise
-        except asyncio.CancelledError as error:
-            thrown = SoftTimeLimitExceeded(soft_s) if attempt.take_warning() else error
-        except BaseException as error:
-            thrown = error
+    try:
+        while True:
+            try:
+                waits_for = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
+            except StopIteration as stop:
+                return stop.value
+            if attempt.postponed:
+                attempt.warn_again()
+            value = thrown = None
+            try:
+                value = yield waits_for
+                if attempt.warning and attempt.take_warning():  # what it awaited swallowed the cancellation
+                    thrown = SoftTimeLimitExceeded(soft_s)
+            except GeneratorExit:
+                coroutine.close()
+                raise
+            except asyncio.CancelledError as error:
+                thrown = SoftTimeLimitExceeded(soft_s) if attempt.take_warning() else error
+            except BaseException as error:
+                thrown = error
+    finally:
+        thrown = None  # its traceback holds this frame: a circle otherwise
