@@ -196,6 +196,11 @@ class Keys:
         """Counts the changes of definitions."""
         return f"{self.ours}schedules-rev"
 
+    @property
+    def schedule_news(self) -> str:
+        """Channel on which schedulers are told that definitions have changed."""
+        return f"{self.ours}schedule-news"
+
     def schedules_clock(self, queue: str) -> str:
         """The latest time that a scheduler has seen."""
         return f"{self.ours}schedules-clock:{queue}"
@@ -296,6 +301,7 @@ class Keys:
             "RUNS": self.schedule_runs(""),
             "SEEN": self.schedules_seen,
             "REV": self.schedules_rev,
+            "SCHEDULE_NEWS": self.schedule_news,
             "CLOCK": self.schedules_clock(""),
             "RECORDED": self.recorded(""),
             "QUEUES": self.queues,

@@ -5,9 +5,21 @@ from datetime import UTC, datetime
 
 import msgspec
 
-__all__ = ("JobOnWorker", "Presence", "WorkerInfo", "decode_presence", "encode_presence")
+__all__ = (
+    "ALIVE_S",
+    "EVERY_S",
+    "IDLE_EVERY_S",
+    "JobOnWorker",
+    "Presence",
+    "WorkerInfo",
+    "decode_presence",
+    "encode_presence",
+)
 
 ALIVE_S = 10.0
+EVERY_S = 1.0  # while something happens
+LATE_LOOP_MS = 100
+IDLE_EVERY_S = 60.0  # while nothing does
 
 
 class JobOnWorker(msgspec.Struct, frozen=True):
@@ -28,7 +40,8 @@ class JobOnWorker(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """What a worker writes every second or two; figures are those of its process.
+    """What a worker writes every second while something happens, and every minute while nothing does; figures are
+    those of its process.
 
     :ivar slots: jobs that run at once
     :ivar running: jobs that run
@@ -38,6 +51,7 @@ class Presence(msgspec.Struct, frozen=True):
     :ivar lag_ms: how late its event loop was, at most, since the presence before
     :ivar draining: it takes no more jobs
     :ivar redis_errors: round trips of its exchange that failed
+    :ivar every_s: seconds until it writes again, if nothing happens
     """
 
     host: str
@@ -57,6 +71,13 @@ class Presence(msgspec.Struct, frozen=True):
     lag_ms: int
     draining: bool
     redis_errors: int = 0
+    every_s: float = EVERY_S
+
+    @property
+    def activity(self) -> tuple[object, ...]:
+        """What changes when something happens."""
+        counts = (self.running, self.waiting, self.complete, self.failed, self.retried, self.redis_errors)
+        return (*counts, self.draining, self.slots, self.queues, self.lag_ms >= LATE_LOOP_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +86,7 @@ class WorkerInfo:
 
     :ivar worker_id: with which the tokens of its leases begin
     :ivar seen: when it last told of itself
-    :ivar alive: that was a moment ago
+    :ivar alive: that was a moment ago; or it is idle, and still listens for wake-ups
     """
 
     worker_id: str

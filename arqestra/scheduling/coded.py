@@ -19,6 +19,7 @@ __all__ = ("CodedSchedules",)
 logger = logging.getLogger("arq.scheduler")
 
 KEEP_S = 15.0
+SWEEP_S = 600.0  # without schedules in code: what is long over is forgotten all the same
 MOST_PAUSE_S = 30.0  # after that others may have taken over, and everything is compared
 PUTS_AT_ONCE = 100
 
@@ -59,11 +60,22 @@ class CodedSchedules:
         """
         async with self._keeping:
             since_s = None if self._kept_s is None else time.monotonic() - self._kept_s
-            if not now and since_s is not None and since_s < KEEP_S:
+            if not now and since_s is not None and since_s < self._every_s:
                 return
             compare = now or since_s is None or since_s > MOST_PAUSE_S
             await self._keep("" if compare else self._rev)
             self._kept_s = time.monotonic()
+
+    @property
+    def _every_s(self) -> float:
+        return KEEP_S if self.records else SWEEP_S
+
+    @property
+    def next_in_s(self) -> float:
+        """Seconds until it is time to say it again."""
+        if self._kept_s is None:
+            return 0.0
+        return max(0.0, self._kept_s + self._every_s - time.monotonic())
 
     async def _keep(self, rev: str) -> None:
         age_ms = round((time.monotonic() - self._born_s) * 1000)

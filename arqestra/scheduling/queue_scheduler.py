@@ -7,7 +7,8 @@ moved. So a tick is fired once, whoever dies when, and nothing waits for a leade
 Redis' clock; a scheduler's own clock is never looked at, only how long it has waited.
 
 What there is to do costs by the ticks that are due, not by the schedules that are defined. Between looks the scheduler
-sleeps until the next tick, but no longer than `MOST_SLEEP_S`: by then it has seen what was changed at run time.
+sleeps until the next tick. A message tells it what was changed at run time; in case one is lost it sleeps no longer
+than `MOST_SLEEP_S`, and where nobody listens for messages no longer than `UNTOLD_SLEEP_S`.
 
 What a scheduler cannot fire (its arguments do not decode here, a middleware raises) it leaves alone for a while, longer
 each time, and notes why; another one may fire it, and the others' ticks are not delayed.
@@ -38,7 +39,9 @@ logger = logging.getLogger("arq.scheduler")
 
 AHEAD_MS = 400  # ticks are prepared so long before they are due
 LEAST_SLEEP_S = 0.001
-MOST_SLEEP_S = 0.5  # what is changed at run time is in effect after that
+UNTOLD_SLEEP_S = 0.5  # what is changed at run time is in effect after that
+MOST_SLEEP_S = 60.0
+GATHER_S = 0.02  # changes come in numbers, when a process puts its schedules
 PAGE = 1000  # schedules a look
 MOST_AT_ONCE = 20_000
 FIRE_A_CALL = 200  # bounds the time of one script call
@@ -103,6 +106,8 @@ class QueueScheduler:
         self._left_alone: dict[str, LeftAlone] = {}
         self._clock_lead_ms: float | None = None
         self._stopped = asyncio.Event()
+        self._roused = asyncio.Event()
+        self._is_told = False  # of changes, by messages
         self.fired = self.lateness_ms = 0
         self.fired_s = 0.0
 
@@ -118,11 +123,18 @@ class QueueScheduler:
                 logger.exception("schedules could not be fired")
                 sleep_s = RETRY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), sleep_s)
+                await asyncio.wait_for(self._roused.wait(), sleep_s)
+                await asyncio.sleep(GATHER_S)
 
     def stop(self) -> None:
         """End `run` after what it is at."""
         self._stopped.set()
+        self._roused.set()
+
+    def hear(self, data: bytes | None) -> None:
+        """A message: definitions have changed. None: from now on such messages come."""
+        self._is_told = True
+        self._roused.set()
 
     async def run_once(self) -> float:
         """Fire what is due or becomes due in a moment.
@@ -130,6 +142,8 @@ class QueueScheduler:
         :returns: seconds until the next look
         :raises redis.exceptions.RedisError: Redis does not answer
         """
+        if not self._stopped.is_set():
+            self._roused.clear()
         await self._coded.keep()
         due, next_in_ms = await self._look()
         due = [each for each in due if not self._is_left_alone(each)]
@@ -137,8 +151,11 @@ class QueueScheduler:
             await self._definitions(due)
             await self._fire_all(due)
             return LEAST_SLEEP_S
-        next_in_s = MOST_SLEEP_S if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
-        return min(MOST_SLEEP_S, max(LEAST_SLEEP_S, next_in_s))
+        most_s = min(MOST_SLEEP_S, self._coded.next_in_s) if self._is_told else UNTOLD_SLEEP_S
+        if self._left_alone:
+            most_s = min(most_s, UNTOLD_SLEEP_S)
+        next_in_s = most_s if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
+        return max(LEAST_SLEEP_S, min(most_s, next_in_s))
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@ may run, and none of them leads: `queue_scheduler.py` tells why each tick is fir
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, tzinfo
 
 from ..keys import DEFAULT_QUEUE
+from ..store.listener import Listener
 from .coded import CodedSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
@@ -43,6 +45,8 @@ class Scheduler:
         age_s: float = 0.0,
     ) -> None:
         self.home = home or client.default_queue_name
+        self._listener: Listener | None = getattr(client, "listener", None)
+        self._news = client.store.keys.schedule_news
         given = schedules.schedules() if isinstance(schedules, Timetable) else checked_schedules(schedules)
         checked = [_named_after_its_queue(each, self.home) for each in given]
         coded = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
@@ -62,9 +66,13 @@ class Scheduler:
 
     async def run(self) -> None:
         """Fire schedules until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            for part in self.parts:
-                group.create_task(part.run())
+        with contextlib.ExitStack() as listening:
+            if self._listener is not None:
+                for part in self.parts:
+                    listening.enter_context(self._listener.listen(self._news, part.hear))
+            async with asyncio.TaskGroup() as group:
+                for part in self.parts:
+                    group.create_task(part.run())
 
     async def run_once(self) -> float:
         """Fire what is due or becomes due in a moment.

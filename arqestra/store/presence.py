@@ -1,5 +1,7 @@
 """The registry of workers: each writes what it tells of itself, and anybody may read it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -39,7 +41,7 @@ async def read_workers(store: Store) -> list[WorkerInfo]:
         return seen, found, await redis_time_ms(store.redis)
 
     seen, found, now_ms = await with_retries(lambda _: read())
-    workers = []
+    workers, idle = [], []
     for (worker_id, seen_ms), data in zip(seen, found, strict=True):
         if data is None:
             continue
@@ -47,9 +49,25 @@ async def read_workers(store: Store) -> list[WorkerInfo]:
             presence = decode_presence(data)
         except msgspec.ValidationError:
             continue  # of another version
+        silent_s = (now_ms - seen_ms) / 1000
         at = datetime.fromtimestamp(seen_ms / 1000, UTC)
-        workers.append(WorkerInfo(worker_id.decode(), at, now_ms - seen_ms < ALIVE_S * 1000, presence))
+        worker = WorkerInfo(worker_id.decode(), at, silent_s < ALIVE_S, presence)
+        if not worker.alive and silent_s < presence.every_s + ALIVE_S:
+            idle.append(worker)
+        else:
+            workers.append(worker)
+    listening = await _listening(store, [worker.worker_id for worker in idle])
+    workers += [replace(worker, alive=worker.worker_id in listening) for worker in idle]
     return sorted(workers, key=lambda worker: worker.presence.started_ms)
+
+
+async def _listening(store: Store, worker_ids: Sequence[str]) -> set[str]:
+    """Those of these workers that listen for wake-ups. The server drops the subscription of a process that has died."""
+    if not worker_ids:
+        return set()
+    channels = [store.keys.worker_channel(worker_id) for worker_id in worker_ids]
+    counts = await with_retries(lambda _: store.redis.pubsub_numsub(*channels))
+    return {worker_id for worker_id, (_, count) in zip(worker_ids, counts, strict=True) if count > 0}
 
 
 async def ask_for_events(store: Store) -> None:

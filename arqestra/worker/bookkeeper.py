@@ -1,5 +1,7 @@
 """What a worker writes once a second beside its jobs: what it has counted, what its jobs tell, and that it lives.
 
+While it has nothing to tell it says once a minute that it lives: commands are billed in some places.
+
 A task of its own on the worker's loop, so that how late it wakes up tells how late the loop is.
 """
 
@@ -10,6 +12,7 @@ import logging
 import os
 import resource
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +27,7 @@ from ..events import Event
 from ..history import storable
 from ..observe.figures import ProcessFigures, added
 from ..outcome import State
-from ..presence import JobOnWorker, Presence
+from ..presence import EVERY_S, IDLE_EVERY_S, JobOnWorker, Presence
 from ..store.link import RETRYABLE
 from ..store.presence import withdraw_presence, write_presence
 from ..store.statistics_writer import NAME_CHARACTERS
@@ -41,7 +44,6 @@ __all__ = ("Bookkeeper",)
 
 logger = logging.getLogger("arq.worker")
 
-EVERY_S = 1.0
 MOST_JOBS_TOLD = 100
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
@@ -62,7 +64,9 @@ class Bookkeeper:
         self.notebook = Notebook(self._tell_progress)
         self.announcer = Announcer(worker.worker_id)
         self._started_ms = timestamp_ms()
-        self._lag_s = 0.0
+        self._lag_s = 0.0  # at most, since the latest presence
+        self._told: Presence | None = None
+        self._told_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._last_notes: asyncio.Task[None] | None = None
         self._has_last_notes = False
@@ -94,13 +98,13 @@ class Bookkeeper:
             if self._last_notes is not None:
                 await self._last_notes
             if self._known:
-                self._known = False
+                self._known, self._told = False, None
                 self._tell_of_worker("worker-stopped")
                 await self.announcer.drain()
                 await withdraw_presence(self._worker.store, self._worker.worker_id)
 
     async def write_once(self) -> None:
-        """Write what there is.
+        """Write what there is: of its presence what is new.
 
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept
         """
@@ -108,8 +112,13 @@ class Bookkeeper:
 
     async def _write_presence(self) -> None:
         begun, self._known = not self._known, True
-        worker = self._worker
-        listeners = await write_presence(worker.store, worker.worker_id, self._presence())
+        worker, presence, now_s = self._worker, self._presence(), time.monotonic()
+        idle = self._told is not None and not presence.jobs and presence.activity == self._told.activity
+        if idle and self._told is not None and now_s - self._told_s < self._told.every_s - EVERY_S / 2:
+            return
+        presence = msgspec.structs.replace(presence, every_s=IDLE_EVERY_S if idle else EVERY_S)
+        listeners = await write_presence(worker.store, worker.worker_id, presence)
+        self._told, self._told_s, self._lag_s = presence, now_s, 0.0
         self.announcer.listened = listeners > 0
         if begun:
             self._tell_of_worker("worker-started")
@@ -211,7 +220,7 @@ class Bookkeeper:
                 logger.exception("writing statistics went wrong")
             slept_from_s = loop.time()
             await self._pause()
-            self._lag_s = max(0.0, loop.time() - slept_from_s - EVERY_S)
+            self._lag_s = max(self._lag_s, loop.time() - slept_from_s - EVERY_S)
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):

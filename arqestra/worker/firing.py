@@ -20,6 +20,7 @@ from ..middleware import Middleware
 from ..pool import MAX_PAYLOAD_BYTES
 from ..scheduling.scheduler import Scheduler
 from ..serializers import Serializer
+from ..store.listener import Listener
 from ..store.store import Store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class WorkersClient:
     max_payload_bytes: int
     expires_extra_ms: int
     middleware: tuple[Middleware, ...]
+    listener: Listener | None = None
 
 
 class Firing:
@@ -67,6 +69,7 @@ class Firing:
             getattr(pool, "max_payload_bytes", MAX_PAYLOAD_BYTES),
             pool.expires_extra_ms,
             tuple(getattr(pool, "middleware", ())),
+            worker.listener,
         )
         self.scheduler = Scheduler(
             client,

@@ -190,7 +190,7 @@ class Worker(StoppableWorker):
         self._connect()
         self._start_heartbeat()
         self._listening.enter_context(
-            self._listener.listen(self.store.keys.worker_channel(self.worker_id), partial(heed, self))
+            self.listener.listen(self.store.keys.worker_channel(self.worker_id), partial(heed, self))
         )
         self._claims.active = True
         self.firing.start()
@@ -241,7 +241,7 @@ class Worker(StoppableWorker):
             return
         pool = self.pool
         self.store = pool.store if isinstance(pool, Pool) else Store(pool)
-        self._listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool)
+        self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool)
         settings = ClaimSettings(
             self.queue_name,
             self.worker_id,
@@ -280,7 +280,7 @@ class Worker(StoppableWorker):
         await self.metrics.stop()
         pool, self._pool = self.pool, None
         if not isinstance(pool, Pool):
-            await self._listener.close()
+            await self.listener.close()
             await self.store.close()
         del self.exchange
         await pool.aclose(close_connection_pool=True)

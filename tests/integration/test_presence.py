@@ -13,7 +13,7 @@ import pytest
 
 import arqestra
 from arqestra import Pool, Worker, WorkerInfo
-from arqestra.presence import Presence
+from arqestra.presence import IDLE_EVERY_S, Presence
 from arqestra.store.presence import write_presence
 from tests.integration.engine_worker import until
 
@@ -103,3 +103,26 @@ async def test_what_another_version_told_is_left_out(pool: Pool) -> None:
     await write_presence(pool.store, "w", presence)
     await pool.set(pool.store.keys.presence("w"), b'{"host": 5}')
     assert await pool.workers() == []
+
+
+async def test_an_idle_worker_is_seldom_heard_of_and_alive_as_long_as_it_listens(pool: Pool, redis_url: str) -> None:
+    worker = Worker([wait], redis_settings=redis_url, ctx={"gate": asyncio.Event()}, handle_signals=False)
+    running = asyncio.ensure_future(worker.async_run())
+    keys = pool.store.keys
+
+    async def is_idle() -> bool:
+        return any(each.presence.every_s == IDLE_EVERY_S for each in await pool.workers())
+
+    await until(is_idle, "an idle worker")
+    written = await pool.get(keys.presence(worker.worker_id))
+    await pool.zincrby(keys.workers, -30_000, worker.worker_id)
+    ghost = "ghost"
+    await pool.set(keys.presence(ghost), written)
+    await pool.zadd(keys.workers, {ghost: await pool.zscore(keys.workers, worker.worker_id)})
+
+    assert {each.worker_id: each.alive for each in await pool.workers()} == {worker.worker_id: True, ghost: False}
+    await pool.zincrby(keys.workers, -60_000, worker.worker_id)
+    assert [each.alive for each in await pool.workers()] == [False, False]
+
+    await worker.close()
+    await asyncio.gather(running, return_exceptions=True)

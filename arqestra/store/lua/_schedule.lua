@@ -43,6 +43,7 @@ local RUNS_KEPT = 20
 local function count_change()
   call('INCR', REV)
   call('PEXPIRE', REV, 30 * 86400000)
+  call('PUBLISH', SCHEDULE_NEWS, '')
 end
 
 -- What code of processes that started at `gen` may do about a schedule: 'same' as it is, 'take' it, let it 'stay', or

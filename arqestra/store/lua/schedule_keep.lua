@@ -26,6 +26,7 @@ local function keep(name, digest)
     local seen = tonumber(call('ZSCORE', SEEN, name) or 0)
     if seen < now - TAKE_OVER_MS and not paused then
       call('ZADD', SCHEDULES .. home, 0, name)
+      call('PUBLISH', SCHEDULE_NEWS, '')
     end
     if gen > tonumber(stored_gen) then
       call('HSET', SCHEDULE .. name, 'gen', gen)
