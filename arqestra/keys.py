@@ -103,6 +103,10 @@ class Keys:
         """Errors of the attempts of a job, the latest last, at most 20."""
         return f"{self.ours}errors:{job_id}"
 
+    def interrupts(self, job_id: str) -> str:
+        """How often a job was given back after it had begun to run; a day."""
+        return f"{self.ours}interrupts:{job_id}"
+
     def dead(self, queue: str) -> str:
         """Jobs that killed their workers: job id -> when (ms)."""
         return f"{self.ours}dead:{queue}"
@@ -280,6 +284,7 @@ class Keys:
             "ENDED_FLOWS": self.ended_flows,
             "CHORES": self.chores,
             "ERRORS": self.errors(""),
+            "INTERRUPTS": self.interrupts(""),
             "DEAD": self.dead(""),
             "DEAD_RESULTS": self.dead_results(""),
             "SPECS": self.specs(""),

@@ -20,7 +20,9 @@ __all__ = (
 )
 
 # How an attempt ended: `store/lua/finish.lua` tells what each means.
-EndingKind = Literal["end", "fail", "abort", "expire", "dead", "retry", "release", "limit", "early", "park", "again"]
+EndingKind = Literal[
+    "end", "fail", "abort", "expire", "dead", "retry", "release", "interrupt", "limit", "early", "park", "again"
+]
 
 
 class StandIn(NamedTuple):
@@ -167,9 +169,10 @@ class Ending(NamedTuple):
     """What became of a leased job.
 
     :ivar kind: `end` (complete) | `fail` | `abort` | `expire` | `dead` (failed for good) | `retry` | `release` |
-        `limit` (its limits are those of `result`, let it wait for them) | `early` (it goes on, and is not to run
-        again) | `park` (a workflow that waits) | `again` (a workflow that starts anew, with the payload in `result`)
-    :ivar number: of an end: ms to keep the id taken; of `retry`, `release` and `park`: ms until it is due again
+        `interrupt` (a release of a job that had begun to run: free only so often) | `limit` (its limits are those of
+        `result`, let it wait for them) | `early` (it goes on, and is not to run again) | `park` (a workflow that
+        waits) | `again` (a workflow that starts anew, with the payload in `result`)
+    :ivar number: of an end: ms to keep the id taken; of `retry`, releases and `park`: ms until it is due again
     :ivar ttl_ms: of the result: 0 for ever, -1 no result
     :ivar result: encoded; of `retry` and `release` the number of attempts, if it differs from the one counted, of
         `park` the events seen, and behind a line feed the payload with which it is run again, if that is another

@@ -336,8 +336,7 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         return Ending(leased.id, leased.queue, leased.token, "again", 0, -1, outcome.value)
     error = history_entry(worker, attempt, outcome)
     if state in (State.RETRIED, State.RELEASED, State.SNOOZED):
-        counted = not leased.flag  # a job that was leased only to be recorded counted no attempt
-        again: Literal["retry", "release"] = "release" if state is not State.RETRIED and counted else "retry"
+        again = "retry" if state is State.RETRIED else release_of(attempt, asked_for=state is State.SNOOZED)
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
         delay_ms, unstarted = outcome.delay_ms, _never_started(attempt)
         attempts += carried(worker, attempt, due_later=delay_ms != 0)
@@ -358,6 +357,16 @@ def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind,
     keep_ms = to_ms(arq.worker.keep_cronjob_progress) if attempt.terms.is_cron else 0  # type: ignore[attr-defined]
     unstarted = _never_started(attempt)
     return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error, unstarted)
+
+
+def release_of(attempt: Attempt, *, asked_for: bool = False) -> Literal["retry", "release", "interrupt"]:
+    """How an attempt goes back that does not count, by its own wish or not.
+
+    One that was interrupted is free only so often; a workflow always, since it goes on where it was.
+    """
+    if attempt.leased.flag:
+        return "retry"  # a job that was leased only to be recorded counted no attempt
+    return "release" if asked_for or attempt.started_ms == 0 or attempt.terms.workflow is not None else "interrupt"
 
 
 def _never_started(attempt: Attempt) -> bool:

@@ -10,7 +10,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from arq.utils import to_seconds
 
@@ -19,7 +19,7 @@ from ..outcome import Outcome, State
 from ..store.records import Ending
 from ..store.store import CHUNK, Store
 from .attempt import Attempt
-from .execute import ending_of
+from .execute import ending_of, release_of
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -98,10 +98,10 @@ class Watchdog:
                 settled.add(_lease(culprit))
         elif culprit is None and (running := self._running()) is not None:
             settled.add(_lease(running))
-        for leased in [attempt.leased for attempt in list(worker.slots.leases.values())]:
-            if (leased.id, leased.token) not in settled:
-                kind: Literal["release", "retry"] = "retry" if leased.flag else "release"
-                endings.append(Ending(leased.id, leased.queue, leased.token, kind))
+        for attempt in list(worker.slots.leases.values()):
+            if _lease(attempt) not in settled:
+                leased = attempt.leased
+                endings.append(Ending(leased.id, leased.queue, leased.token, release_of(attempt)))
         return endings
 
 

@@ -36,6 +36,7 @@ from .exchange import Exchange
 from .execute import execute, hand_over
 from .executors import Executors
 from .firing import Firing, enqueue_due_cron_jobs
+from .fork import guard_forks
 from .greeting import log_server
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .messages import heed
@@ -171,6 +172,7 @@ class Worker(StoppableWorker):
     async def main(self) -> None:
         """The worker's main loop."""
         self.stopping = False  # arq's --watch runs a closed worker again
+        guard_forks()
         if self._pool is None:
             self._pool = await create_pool(
                 self.redis_settings,

@@ -320,3 +320,21 @@ async def test_outcomes_of_several_queues_and_kinds_go_each_to_its_own(scene: Sc
     assert [await scene.attempts(job_id) for job_id in ("a2", "b3")] == [1, 0]
     assert {job_id.decode() for job_id in await scene.redis.hkeys(KEYS.specs("q1"))} == {"a2"}
     assert await scene.redis.zcard(KEYS.holders("limit")) == 0
+
+
+async def test_a_job_that_is_interrupted_again_and_again_is_free_of_that_only_so_often(scene: Scene) -> None:
+    """And once more after a day without it."""
+    await scene.enqueue("a")
+    worker = scene.worker()
+    attempts = []
+    for _ in range(23):
+        job = await worker.claim_one()
+        attempts.append(job.attempt)
+        assert await worker.finish(job, kind="interrupt")
+
+    assert attempts == [1] * 21 + [2, 3]
+    assert 0 < await scene.redis.pttl(KEYS.interrupts("a")) <= 86_400_000
+
+    await scene.redis.delete(KEYS.interrupts("a"))
+    assert await worker.finish(await worker.claim_one(), kind="interrupt")
+    assert (await worker.claim_one()).attempt == 4

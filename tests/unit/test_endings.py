@@ -69,6 +69,18 @@ async def test_a_release_of_a_job_that_was_only_to_be_recorded_refunds_no_attemp
     assert ending.kind == "retry"
 
 
+async def test_a_release_of_a_job_that_had_begun_to_run_is_an_interrupt() -> None:
+    worker = _worker()
+    attempt = _attempt(worker)
+    attempt.started_ms = 1
+    released = ending_of(worker, attempt, Outcome(State.RELEASED))
+    snoozed = ending_of(worker, attempt, Outcome(State.SNOOZED))
+
+    assert released is not None
+    assert snoozed is not None
+    assert (released.kind, snoozed.kind) == ("interrupt", "release")
+
+
 async def test_the_delay_of_a_retry_is_passed_on() -> None:
     worker = _worker()
     ending = ending_of(worker, _attempt(worker), Outcome(State.RETRIED, None, 1500))

@@ -2,6 +2,8 @@
 
 local DEAD_SET_LIMIT = 10000
 local HISTORY_LIMIT = 20
+local FREE_INTERRUPTS = 20           -- of one job; a job that ends its worker each time must not go round for ever
+local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
 local EARLY = 1000           -- crashes of a job that may run at most once: more than any limit
 local keep_dead_ms = tonumber(argv[2])
 
@@ -81,6 +83,13 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
   if kind ~= 'retry' and kind ~= 'again' and call('DECR', ATTEMPTS .. id) <= 0 then
     call('DEL', ATTEMPTS .. id)
   end
+end
+
+-- What a job that was interrupted while it ran is: released, or retried when that has happened too often.
+local function interrupted(id)
+  local count = call('INCR', INTERRUPTS .. id)
+  call('PEXPIRE', INTERRUPTS .. id, INTERRUPTS_KEPT_MS)
+  return count > FREE_INTERRUPTS and 'retry' or 'release'
 end
 
 -- The lease stays; its record now says that the job must not run again.
@@ -185,6 +194,9 @@ local function settle(ending, lease, has_specs)
   local unstarted = string.sub(kind, -1) == '!'
   if unstarted then
     kind = string.sub(kind, 1, -2)
+  end
+  if kind == 'interrupt' then
+    kind = interrupted(id)
   end
   if (kind == 'retry' or kind == 'release' or kind == 'limit') and has_extras(queue) then
     local packed = call('HGET', SPECS .. queue, id)

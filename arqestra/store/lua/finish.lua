@@ -13,6 +13,7 @@
 --                            behind a line: events seen, nonces of signals not taken, steps that still run
 --                 'retry'    run it again number ms from now; number 0: at its old place in the queue
 --                 'release'  the same, and the attempt does not count
+--                 'interrupt'  as 'release', of a job that had begun to run; as 'retry' when that has happened often
 --                 'limit'    the same, at its old place, now with the spec that is in the place of the result
 --                 'early'    it goes on running; if its worker dies now it is not run again
 --                 with a '!' behind it: the job did not start in this attempt, as 'limit' always says

@@ -18,7 +18,7 @@ end
 if (call('GET', RESULT .. id) or call('HGET', DEAD_RESULTS .. queue, id)) ~= ARGV[3] then
   return 'changed'
 end
-call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id)
+call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id, INTERRUPTS .. id)
 call('ZREM', ABORTS, id)
 call('ZREM', DEAD .. queue, id)
 call('HDEL', DEAD_RESULTS .. queue, id)
