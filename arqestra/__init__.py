@@ -14,7 +14,7 @@ from arq.jobs import (
     ResultNotFound,
     SerializationError,
 )
-from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, func
+from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob
 
 from . import connections as connections
 from . import constants as constants
@@ -60,6 +60,7 @@ from .job import Job
 from .limits import ConcurrencyLimit, RateLimit
 from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
 from .observe.json_logs import JsonFormatter
+from .options import func
 from .pool import Pool
 from .pool import Pool as ArqRedis
 from .presence import JobOnWorker, Presence, WorkerInfo

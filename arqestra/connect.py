@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from .errors import SettingsError
 from .middleware import Middleware
+from .options import check_options
 from .pool import MAX_PAYLOAD_BYTES, Pool
 from .pool import Pool as ArqRedis
 from .serializers import Serializer
@@ -73,6 +74,13 @@ async def create_pool(
     :raises SettingsError: settings that are none
     :raises redis.exceptions.ConnectionError: no Redis answers
     """
+    check_options(
+        "create_pool",
+        {
+            **{"default_queue_name": default_queue_name, "expires_extra_ms": expires_extra_ms},
+            "max_payload_bytes": max_payload_bytes,
+        },
+    )
     settings = settings_of(settings_)
     if settings.sentinel and isinstance(settings.host, str):
         raise RuntimeError("str provided for 'host' but 'sentinel' is true; list of sentinels expected")

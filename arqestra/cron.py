@@ -10,6 +10,8 @@ from arq.typing import WEEKDAYS, OptionType, SecondsTimedelta, WeekdayOptionType
 from arq.utils import import_string, to_seconds
 
 from .function import JobFunction
+from .options import check_options
+from .scheduling.crontab import checked_cron
 
 __all__ = (
     "WEEKDAYS",
@@ -30,6 +32,7 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
     @wraps(make)
     def cron(coroutine: Any, *, name: str | None = None, **settings: Any) -> CronJob:
         function = coroutine
+        check_options("cron", {"name": name, **{key: settings.get(key) for key in _CHECKED}})
         if isinstance(function, JobFunction):
             name = name or f"cron:{coroutine.name}"
             own = {
@@ -43,9 +46,12 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
         made = make(coroutine, name=name, **settings)
         if isinstance(function, JobFunction):  # arq's CronJob has no such fields; `worker/terms.py` reads them
             made.control, made.plain = function.control, function.plain  # type: ignore[attr-defined]
-        return made
+        return checked_cron(made)
 
     return cron
+
+
+_CHECKED = ("timeout", "keep_result", "keep_result_forever", "max_tries", "job_id", "run_at_startup", "unique")
 
 
 cron = _taking_job_functions(arq_cron)

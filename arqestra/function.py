@@ -16,10 +16,11 @@ from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Pr
 from arq.utils import import_string, to_seconds
 from arq.worker import Function
 
-from .control import Hook, JobControl, checked_priority
+from .control import Hook, JobControl
 from .durations import Duration
 from .errors import ArgumentsError, SettingsError
 from .limits import ConcurrencyLimit, RateLimit
+from .options import check_options
 from .rebuild import type_hints
 from .redact import Redactor, call_text, redactor_of
 from .retry import Backoff
@@ -125,10 +126,13 @@ class JobFunction(Function, Generic[P, R]):
         :param headers: text that travels with the job, for middleware and `current_job().headers`
         :raises SettingsError: both defer_by and defer_until, or an impossible value
         """
-        if defer_by is not None and defer_until is not None:
-            raise SettingsError("expected defer_by or defer_until or neither, got both")
-        if priority is not None:
-            checked_priority(priority, "options: priority")
+        check_options(
+            "options",
+            {
+                **{"queue": queue, "defer_by": defer_by, "defer_until": defer_until, "expires": expires},
+                **{"job_id": job_id, "priority": priority, "headers": headers},
+            },
+        )
         return BoundJob(self, queue, defer_by, defer_until, expires, job_id, priority, headers)
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
@@ -334,6 +338,13 @@ def job(
     :param on_expired: async function of ctx, called when the job expired
     :raises SettingsError: an impossible value
     """
+    check_options(
+        "@job",
+        {
+            **{"name": name, "queue": queue, "timeout": timeout, "keep_result": keep_result},
+            **{"keep_result_forever": keep_result_forever, "max_tries": max_tries},
+        },
+    )
     options = {
         "soft_timeout": soft_timeout,
         "retry": retry,
@@ -355,7 +366,6 @@ def job(
             raise SettingsError(f"@job: expected a function (async def or def), got {target!r}")
         if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
             raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")
-        _check_arq_options(timeout, keep_result, max_tries)
         is_async = inspect.iscoroutinefunction(target)
         control = JobControl.of(
             is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
@@ -388,15 +398,3 @@ def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, A
         return value
 
     return run
-
-
-def _check_arq_options(timeout: Seconds | None, keep_result: Seconds | None, max_tries: int | None) -> None:
-    for option, seconds, least in (("timeout", timeout, "more than 0"), ("keep_result", keep_result, "0 or more")):
-        if seconds is None:
-            continue
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float | timedelta):
-            raise SettingsError(f"@job: {option}: expected seconds (int, float or timedelta), got {seconds!r}")
-        if to_seconds(seconds) < 0 or (least == "more than 0" and to_seconds(seconds) == 0):
-            raise SettingsError(f"@job: {option}: expected {least} seconds, got {seconds!r}")
-    if max_tries is not None and (isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1):
-        raise SettingsError(f"@job: max_tries: expected an int of at least 1, got {max_tries!r}")

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from arq.worker import JobExecutionFailed, Retry, RetryJob
 
-from .errors import JobCancelled, SoftTimeLimitExceeded
+from .durations import LONGEST_S
+from .errors import JobCancelled, SettingsError, SoftTimeLimitExceeded
 from .history import text_of
 from .retry import Backoff, Cancel, Snooze, leaves_of
 
@@ -89,7 +90,7 @@ def classify(
     if reason is CancelReason.ABORT:
         return Outcome(State.ABORTED, _as_cancelled(error))
     if retry_jobs and isinstance(wish, Retry):
-        return Outcome(State.RETRIED, wish, max(0, wish.defer_score or 0))
+        return _put_off(wish)
     if retry_jobs and isinstance(wish, RetryJob):
         return Outcome(State.RETRIED, wish)
     if retry_jobs and reason is CancelReason.SHUTDOWN:
@@ -117,6 +118,16 @@ def _failure(error: BaseException, reason: CancelReason | None, retry_jobs: bool
         failure.__cause__ = error
         return Outcome(State.FAILED, failure)
     return Outcome(State.FAILED, error)
+
+
+def _put_off(wish: Retry) -> Outcome:
+    """arq's `Retry` takes any delay: what is due in more than a century would never be."""
+    delay_ms = wish.defer_score or 0
+    if delay_ms <= LONGEST_S * 1000:
+        return Outcome(State.RETRIED, wish, max(0, delay_ms))
+    beyond = SettingsError(f"Retry: defer: expected a century at most, got {delay_ms} ms")
+    beyond.__cause__ = wish
+    return Outcome(State.FAILED, beyond)
 
 
 def wish_of(error: BaseException) -> BaseException | None:

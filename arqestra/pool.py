@@ -20,7 +20,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import ResponseError
 
 from .clock import timestamp_ms
-from .control import JobControl, checked_priority
+from .control import JobControl
 from .durations import keep_ms
 from .errors import ArgumentsError, PayloadTooLarge
 from .flow.handle import FlowHandle
@@ -30,11 +30,12 @@ from .graph import Graph, graph_of
 from .identity import new_job_id
 from .job import Job
 from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
+from .options import check_enqueue, check_options, is_text
 from .pool_views import PoolViews
 from .queue import Queue
 from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
-from .signature import Canvas, NodeOptions
+from .signature import Canvas
 from .store.batch import EnqueueBatch
 from .store.codec import encode_extra
 from .store.flows import FlowStore
@@ -89,6 +90,13 @@ class Pool(PoolViews):
         middleware: Sequence[Middleware] = (),
         **kwargs: Any,
     ) -> None:
+        check_options(
+            "Pool",
+            {
+                **{"default_queue_name": default_queue_name, "expires_extra_ms": expires_extra_ms},
+                "max_payload_bytes": max_payload_bytes,
+            },
+        )
         super().__init__(pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs)
         self.use_serializer(serializer)
         self.max_payload_bytes = max_payload_bytes
@@ -134,7 +142,8 @@ class Pool(PoolViews):
         :param _headers: text that travels with the job
         :param kwargs: keyword arguments of the function
         :returns: the job, or None if a job of this id exists, or ended and its result is still kept
-        :raises ArgumentsError: the name is not a string
+        :raises ArgumentsError: the name is not a string, nor id and queue
+        :raises SettingsError: an option has an impossible value
         :raises SerializationError: the arguments do not fit the serializer
         :raises PayloadTooLarge: the encoded arguments are over `max_payload_bytes`
         """
@@ -248,7 +257,13 @@ class Pool(PoolViews):
         """
         if not isinstance(canvas, Canvas):
             raise ArgumentsError(f"enqueue_flow: expected a signature, chain or group, got {canvas!r}")
-        NodeOptions(defer_by=defer_by, defer_until=defer_until)  # checks them
+        check_options(
+            "enqueue_flow",
+            {
+                **{"flow_id": flow_id, "name": name, "keep_result": keep_result},
+                **{"defer_by": defer_by, "defer_until": defer_until},
+            },
+        )
         start_ms = None if defer_until is None else to_unix_ms(defer_until)
         if defer_by:
             start_ms = timestamp_ms() + round(self.clock_offset_ms) + to_ms(defer_by)
@@ -310,6 +325,9 @@ class Pool(PoolViews):
 
     def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
         """A job ready to be stored; arq's rules for due time and expiry."""
+        deferred = call.defer_by is not None or call.defer_until is not None
+        if deferred or call.expires is not None or call.priority or job_try is not None:
+            check_enqueue(call.defer_by, call.defer_until, call.expires, call.priority, job_try)
         now_ms = timestamp_ms()
         redis_now_ms = now_ms + self.clock_offset_ms
         control = call.control
@@ -320,18 +338,18 @@ class Pool(PoolViews):
             due_ms = to_unix_ms(call.defer_until)
             when, due_in_ms = f"={due_ms}", due_ms - redis_now_ms
         elif call.defer_by:
-            due_in_ms = to_ms(call.defer_by)
+            due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # arq takes times past; none is before 1970
             when = f"+{due_in_ms}"
-        expires_ms = (to_ms(call.expires) if call.expires else 0) or due_in_ms + self.expires_extra_ms
+        expires_ms = (to_ms(call.expires) if call.expires else 0) or max(0, due_in_ms) + self.expires_extra_ms
         options: dict[str, Any] = {"x": redis_now_ms + expires_ms}
         if call.job_id:
-            if not isinstance(call.job_id, str):
-                raise ArgumentsError(f"job id: expected a str, got {call.job_id!r}")
+            if not is_text(call.job_id):
+                raise ArgumentsError(f"job id: expected a str that UTF-8 can write, got {call.job_id!r}")
             options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
         if call.headers:
             options["h"] = checked_headers(call.headers)
         if call.priority:
-            options["p"] = checked_priority(call.priority, "priority")
+            options["p"] = call.priority
         payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
@@ -340,8 +358,8 @@ class Pool(PoolViews):
                 f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
             )
         queue = call.queue or self.default_queue_name
-        if not isinstance(queue, str):
-            raise ArgumentsError(f"queue name: expected a str, got {queue!r}")
+        if call.queue and not is_text(queue):
+            raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
         attempts = max(0, (job_try or 1) - 1)
         extra = _extra_of(call, control) if call.priority or control is not None else b""
         return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
@@ -389,7 +407,7 @@ class Pool(PoolViews):
 
 def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
     """Priority, limits and lock of a job, as `enqueue.lua` reads them; b"" for a job without any."""
-    priority = checked_priority(call.priority, "priority") if call.priority else 0
+    priority = call.priority
     entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
     lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
     if lock is not None and lock.until:

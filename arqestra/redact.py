@@ -67,6 +67,9 @@ def is_secret_name(name: str) -> bool:
     )
 
 
+_MOST_BITS = 1024
+
+
 def redacted_value(value: Any) -> Any:
     """The value with what is secret in it masked, by the keys of its mappings and the names of its fields.
 
@@ -88,6 +91,8 @@ def _plain_text(value: Any, depth: int) -> str:
     if isinstance(value, str | bytes):
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         return f"{type(value).__name__} {MASK}" if "@" in text or is_secret_name(text) else repr(value)
+    if type(value) is int and value.bit_length() > _MOST_BITS:
+        return f"<int of {value.bit_length()} bits>"  # Python writes none of more than 4,300 digits
     if type(value) in _PLAIN or isinstance(value, timedelta | tzinfo | date | type) or inspect.isroutine(value):
         return repr(value)
     if type(value) not in (dict, list, tuple, set, frozenset) or depth > _DEEPEST_SHOWN:

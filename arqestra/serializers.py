@@ -3,8 +3,8 @@
 Pickle takes any Python object, and runs code of whoever can write to the Redis. `serializer="msgpack"` or `"json"` turn
 it off in both directions: they carry plain data, and dataclasses, datetimes, UUIDs, enums and pydantic models as such
 data, from which the worker rebuilds the arguments by the type hints of the job function (`rebuild.py`). What no hint
-can bring back is refused when it is written: integers beyond 64 bits in msgpack; in JSON nan, infinity, and a dictionary
-with two keys of one text.
+can bring back is refused when it is written: integers beyond 64 bits in msgpack; in JSON nan, infinity, and a
+dictionary with two keys of one text.
 """
 
 import pickle

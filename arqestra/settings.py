@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from arq.constants import default_queue_name, expires_extra_ms
 from arq.cron import CronJob
 from arq.utils import to_ms, to_seconds
 
+from .durations import LONGEST_S, is_seconds
 from .errors import SettingsError
+from .options import is_count
 from .redact import shown_value
 from .serializers import Serializer, serializer_of
 
@@ -24,14 +27,12 @@ Hook = Callable[[dict[Any, Any]], Any]
 Check = Callable[[Any], bool]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_seconds(value: Any) -> bool:
-    if isinstance(value, timedelta):
-        return value.total_seconds() >= 0
-    return _is_number(value) and bool(value >= 0)
+    return is_seconds(value, zero=True)
+
+
+def _is_more_seconds(value: Any) -> bool:
+    return is_seconds(value, zero=False)
 
 
 def _is_int(value: Any) -> bool:
@@ -75,10 +76,12 @@ def _memory_bytes(value: Any) -> int:
 _CHECKS: dict[str, Check] = {
     "true or false": lambda v: isinstance(v, bool),
     "seconds, 0 or more (int, float or timedelta)": _is_seconds,
-    "seconds, more than 0 (int, float or timedelta)": lambda v: _is_seconds(v) and bool(v),
+    "seconds, more than 0 (int, float or timedelta)": _is_more_seconds,
+    "seconds, 0.05 or more (int, float or timedelta)": lambda v: is_seconds(v, zero=False, least_s=0.05),
+    "seconds to keep it, 0 or more (int, float or timedelta)": lambda v: is_seconds(v, zero=True, most_s=math.inf),
     "an int": _is_int,
-    "an int of at least 0": lambda v: _is_int(v) and v >= 0,
-    "an int of at least 1": lambda v: _is_int(v) and v >= 1,
+    "ms as an int, 0 or more, a century at most": lambda v: _is_int(v) and 0 <= v <= LONGEST_S * 1000,
+    "an int of at least 1": is_count,
     "a port, 0 to 65535": lambda v: _is_int(v) and 0 <= v <= 65535,
     "a str": lambda v: isinstance(v, str),
     "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)": _is_queues,
@@ -95,7 +98,7 @@ _CHECKS: dict[str, Check] = {
     "a tzinfo": lambda v: isinstance(v, tzinfo),
     '"pickle", "msgpack" or "json"': _is_serializer,
     '"release", "fail" or seconds, more than 0 (int, float or timedelta)': lambda v: (
-        v in ("release", "fail") if isinstance(v, str) else _is_seconds(v) and bool(v)
+        v in ("release", "fail") if isinstance(v, str) else _is_more_seconds(v)
     ),
 }
 
@@ -254,7 +257,7 @@ class WorkerOptions:
     job_timeout: float | timedelta | None = _setting(
         300, "seconds, more than 0 (int, float or timedelta)", optional=True
     )
-    keep_result: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
+    keep_result: float | timedelta = _setting(3600, "seconds to keep it, 0 or more (int, float or timedelta)")
     keep_result_forever: bool = _setting(False, "true or false")
     poll_delay: float | timedelta = _setting(0.5, "seconds, 0 or more (int, float or timedelta)")
     queue_read_limit: int | None = _setting(None, "an int of at least 1")
@@ -267,10 +270,10 @@ class WorkerOptions:
     max_burst_jobs: int = _setting(-1, "an int")
     job_serializer: Callable[[dict[str, Any]], bytes] | None = _setting(None, "a callable")
     job_deserializer: Callable[[bytes], dict[str, Any]] | None = _setting(None, "a callable")
-    expires_extra_ms: int = _setting(expires_extra_ms, "an int of at least 0")
+    expires_extra_ms: int = _setting(expires_extra_ms, "ms as an int, 0 or more, a century at most")
     timezone: tzinfo | None = _setting(None, "a tzinfo")
     log_results: bool = _setting(True, "true or false")
-    lease: float | timedelta = _setting(15, "seconds, more than 0 (int, float or timedelta)")
+    lease: float | timedelta = _setting(15, "seconds, 0.05 or more (int, float or timedelta)")
     serializer: str | Serializer | None = _setting(None, '"pickle", "msgpack" or "json"')
     max_crashes: int = _setting(3, "an int of at least 1")
     stuck_after: float | timedelta | None = _setting(None, "seconds, more than 0 (int, float or timedelta)")

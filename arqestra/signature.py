@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from .control import checked_priority
 from .errors import SettingsError
+from .options import check_options
 
 __all__ = ("Canvas", "Chain", "Group", "NodeOptions", "Signature", "chain", "chord", "group", "signature")
 
@@ -43,15 +43,7 @@ class NodeOptions:
     on_failure: OnFailure | None = None
 
     def __post_init__(self) -> None:
-        for name, expected in _OPTION_TYPES.items():
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
-                words = " or ".join(each.__name__ for each in expected)
-                raise SettingsError(f"set: {name}: expected {words}, got {value!r}")
-        if self.defer_by is not None and self.defer_until is not None:
-            raise SettingsError("set: expected defer_by or defer_until or neither, got both")
-        if self.priority is not None:
-            checked_priority(self.priority, "set: priority")
+        check_options("set", {name: getattr(self, name) for name in _CHECKED_OPTIONS})
         if self.on_failure not in (None, "fail", "continue"):
             raise SettingsError(f"set: on_failure: expected 'fail' or 'continue', got {self.on_failure!r}")
 
@@ -63,12 +55,9 @@ class NodeOptions:
         return replace(others, **ours)
 
 
-_OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    **{"queue": (str,), "job_id": (str,), "defer_until": (datetime,), "headers": (dict,)},
-    **dict.fromkeys(("defer_by", "expires"), (int, float, timedelta)),
-}
 _OPTION_NAMES = tuple(NodeOptions.__dataclass_fields__)
 _OF_THE_START = ("defer_by", "defer_until")
+_CHECKED_OPTIONS = tuple(name for name in _OPTION_NAMES if name != "on_failure")
 
 
 class Canvas(Generic[R]):

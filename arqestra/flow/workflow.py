@@ -11,6 +11,7 @@ from ..control import JobControl
 from ..durations import Duration, seconds_of
 from ..errors import SettingsError
 from ..function import JobFunction, Seconds
+from ..options import check_options
 from ..unique import Unique
 from .orchestrator import Flow
 
@@ -80,6 +81,11 @@ def workflow(
     :param expires: seconds after the enqueue after which it is not started any more
     :raises SettingsError: an impossible value, or no async function
     """
+
+    check_options(
+        "@workflow",
+        {"name": name, "queue": queue, "keep_result": keep_result, "keep_result_forever": keep_result_forever},
+    )
 
     def wrap(target: Any) -> WorkflowFunction[..., Any]:
         if not inspect.iscoroutinefunction(target):

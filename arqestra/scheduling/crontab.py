@@ -9,7 +9,7 @@ from arq.typing import WEEKDAYS
 from ..errors import SettingsError
 from .timing import Cron
 
-__all__ = ("CrontabField", "cron_of_arq", "crontab")
+__all__ = ("CrontabField", "checked_cron", "cron_of_arq", "crontab")
 
 CrontabField = str | int | Iterable[int]
 
@@ -44,6 +44,25 @@ def crontab(
         _field("day_of_week", day_of_week, 0, 6, _DAYS),
     )
     return Cron(" ".join(fields), all_days=True)
+
+
+def checked_cron(job: CronJob) -> CronJob:
+    """An arq cron job whose fields are times: arq looks for the next one for ever where there is none.
+
+    :raises SettingsError: a field that is none, or no time fits them all
+    """
+    if (
+        isinstance(job.microsecond, bool)
+        or not isinstance(job.microsecond, int)
+        or not 0 <= job.microsecond < 1_000_000
+    ):
+        raise SettingsError(f"cron: microsecond: expected an int from 0 to 999,999, got {job.microsecond!r}")
+    for name in ("month", "day", "weekday", "hour", "minute", "second"):
+        value = getattr(job, name)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            setattr(job, name, set(value))  # arq takes no other iterables than sets, lists and tuples
+    cron_of_arq(job)
+    return job
 
 
 def cron_of_arq(job: CronJob) -> Cron:

@@ -1,7 +1,7 @@
 """`Schedule`: what is enqueued, when, and what happens to ticks that were missed or that overlap."""
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from arq.cron import CronJob
 from arq.utils import to_ms
 from arq.worker import Function
 
+from ..callables import check_same_callable, target_of
 from ..control import JobControl, checked_priority
 from ..durations import Duration, seconds_of
 from ..errors import ArgumentsError, SettingsError
@@ -38,6 +39,7 @@ class Schedule:
     :ivar job_id: of every job of it, in the place of an id for each tick
     :ivar defer_ms: of a debounced function: its jobs start so much after their tick
     :ivar control: of a job function: limits, locks
+    :ivar target: the callable, where not only its name was given
     """
 
     name: str
@@ -61,6 +63,7 @@ class Schedule:
     headers: Mapping[str, str] = field(default_factory=dict)
     defer_ms: int = 0
     control: JobControl | None = field(default=None, compare=False)
+    target: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def in_zone(self, default: tzinfo) -> "Schedule":
         """The same with its zone, and an interval with its anchor."""
@@ -195,6 +198,7 @@ def schedule(
         headers=dict(bound.headers or {}) if bound is not None else {},
         defer_ms=0 if control is None or control.debounce is None else round(control.debounce.quiet_s * 1000),
         control=control,
+        target=target_of(function),
     )
     if isinstance(timing, Every) and made.jitter_ms >= timing.period_ms:
         raise SettingsError(f"schedule: jitter: expected less than the interval, got {jitter!r}")
@@ -215,6 +219,7 @@ def schedule_of_cron(job: CronJob, name: str) -> Schedule:
         prefix=job.name,
         job_id=job.job_id,
         control=getattr(job, "control", None),
+        target=target_of(job),
     )
 
 
@@ -224,7 +229,8 @@ def checked_schedules(given: Iterable[Any], *, beside_cron_jobs: bool = False) -
     Cron jobs of one name are told apart by a number.
 
     :param beside_cron_jobs: leave out the cron jobs that are not unique, since each worker enqueues its own, as in arq
-    :raises SettingsError: something else is in the list, two schedules have one name, or a cron job is not unique
+    :raises SettingsError: something else is in the list, two schedules have one name, two callables do, or a cron job
+        is not unique
     """
     found: dict[str, Schedule] = {}
     for each in given:
@@ -245,6 +251,10 @@ def checked_schedules(given: Iterable[Any], *, beside_cron_jobs: bool = False) -
             found[each.name] = each
         else:
             raise SettingsError(f"schedules: expected schedule(...) or cron(...), got {shown_value(each)}")
+    targets: dict[str, Callable[..., Any]] = {}
+    for made in found.values():
+        if made.target is not None:
+            check_same_callable("schedules", made.function, targets.setdefault(made.function, made.target), made.target)
     return list(found.values())
 
 

@@ -123,7 +123,7 @@ def every(period: Duration, *, anchor: datetime | None = None) -> Every:
         midnight UTC)
     :raises SettingsError: an impossible value
     """
-    period_ms = round(seconds_of(period, "every") * 1000)
+    period_ms = round(seconds_of(period, "every", most_s=float("inf")) * 1000)
     if period_ms < LEAST_PERIOD_MS:
         raise SettingsError(f"every: expected at least {LEAST_PERIOD_MS / 1000:g} seconds, got {period!r}")
     if period_ms > MOST_PERIOD_MS:

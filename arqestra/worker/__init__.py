@@ -40,11 +40,12 @@ from arq.utils import (
     to_unix_ms,
     truncate,
 )
-from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, func, no_result
+from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, no_result
 
 from ..clock import timestamp_ms
 from ..connect import create_pool
 from ..drop_in import DropInModule
+from ..options import func
 from ..pool import Pool as ArqRedis
 from .command_line import create_worker, get_kwargs, run_worker
 from .health_check import async_check_health, check_health

@@ -5,22 +5,20 @@ import inspect
 import logging
 from datetime import datetime
 from functools import cache
-from typing import Any
 
 from arq.constants import health_check_key_suffix
 from arq.cron import CronJob
-from arq.utils import import_string, to_seconds
-from arq.worker import Function, func
+from arq.utils import to_seconds
+from arq.worker import Function
 
 from ..errors import SettingsError
-from ..function import job
 from ..pool import Pool
-from ..redact import shown_value
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 from .arq_surface import ArqSurface
+from .registry import check_schedules, registered
 from .unknown import unknown_limit_s
 
 __all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle", "schedules_of")
@@ -43,14 +41,13 @@ class WorkerAttributes(ArqSurface):
         self._set_arq_attributes(options)
 
     def _set_functions(self, options: WorkerOptions) -> None:
-        self.functions: dict[str, Function | CronJob] = {f.name: f for f in map(_function, options.functions)}
-        self.cron_jobs: list[CronJob] = []
         if options.cron_jobs is not None and not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
             raise RuntimeError("cron_jobs, must be instances of CronJob")
         timetable = [*(options.schedules or ()), *(options.cron_jobs or ())]
+        self.cron_jobs: list[CronJob] = [each for each in timetable if isinstance(each, CronJob)]
+        self.functions: dict[str, Function | CronJob] = registered(options.functions, self.cron_jobs)
         self.schedules = schedules_of(options)
-        self.cron_jobs = [each for each in timetable if isinstance(each, CronJob)]
-        self.functions.update({cron_job.name: cron_job for cron_job in self.cron_jobs})
+        check_schedules(self.schedules, self.functions)
         if not self.functions:
             raise RuntimeError("at least one function or cron_job must be registered")
 
@@ -121,24 +118,6 @@ def schedules_of(options: WorkerOptions) -> list[Schedule]:
                     "schedule(...) or its function, or the setting cron_queue"
                 )
     return found
-
-
-def _function(given: Any) -> Function:
-    """What arq's `func` makes of it; of a plain function, what `@job` does."""
-    if isinstance(given, str) and not all(part.isidentifier() for part in given.strip().split(".")):
-        raise SettingsError(f"functions: expected an import string, as jobs.send, got {shown_value(given)}")
-    target = import_string(given) if isinstance(given, str) else given
-    if not isinstance(target, Function) and not callable(target):
-        raise RuntimeError(f"{shown_value(target)} is not a coroutine function")  # arq's words
-    if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
-        made: Function = job(name=given if isinstance(given, str) else None)(target)
-        return made
-    try:
-        return func(given)
-    except AttributeError:
-        raise SettingsError(
-            f"functions: expected a function, or func(..., name=...) of what has no name of its own, got {given!r}"
-        ) from None
 
 
 def current_event_loop() -> asyncio.AbstractEventLoop:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import arq
 import pytest
-from arq.cron import CronJob, next_cron
+from arq.cron import next_cron
 from arq.utils import to_unix_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,7 +170,7 @@ def test_an_arq_cron_job_is_due_when_arq_says_and_its_job_has_the_id_that_arq_gi
     ids=str,
 )
 def test_a_bad_field_of_an_arq_cron_job_is_named(fields: dict[str, Any], words: str) -> None:
-    job: CronJob = cron(tidy, **fields)
-
     with pytest.raises(SettingsError, match=words):
-        cron_of_arq(job)
+        cron(tidy, **fields)
+    with pytest.raises(SettingsError, match=words):
+        cron_of_arq(arq.cron(tidy, **fields))

@@ -1,0 +1,98 @@
+"""The functions that a worker knows by their names."""
+
+import inspect
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from arq.cron import CronJob
+from arq.utils import import_string
+from arq.worker import Function, func
+
+from ..callables import check_same_callable, target_of
+from ..errors import SettingsError
+from ..function import JobFunction, job
+from ..options import check_options
+from ..redact import shown_value
+from ..scheduling.crontab import checked_cron
+from ..scheduling.definition import Schedule
+
+__all__ = ("check_schedules", "registered")
+
+logger = logging.getLogger("arq.worker")
+
+Registered = Function | CronJob
+_OPTIONS = ("timeout_s", "keep_result_s", "keep_result_forever", "max_tries", "queue", "control")
+
+
+def registered(functions: Iterable[Any], cron_jobs: Sequence[CronJob]) -> dict[str, Registered]:
+    """The functions by their names, those of cron jobs too.
+
+    :raises SettingsError: two callables have one name, or an option has an impossible value
+    """
+    found: dict[str, Registered] = {}
+    given: list[Registered] = [*map(_function, functions), *cron_jobs]
+    for each in given:
+        _check(each)
+        before = found.get(each.name)
+        if before is not None and before is not each:
+            one, other = target_of(before), target_of(each)
+            assert one is not None
+            assert other is not None
+            check_same_callable("functions and cron_jobs", each.name, one, other)
+            if _options(before) != _options(each):
+                logger.warning("%s is there twice, with different options: those of the last one count", each.name)
+        found[each.name] = each
+    return found
+
+
+def check_schedules(schedules: Iterable[Schedule], functions: dict[str, Registered]) -> None:
+    """Refuse schedules of a function of whose name the worker has another.
+
+    :raises SettingsError: one is
+    """
+    for each in schedules:
+        known = functions.get(each.function)
+        if each.target is not None and known is not None:
+            target = target_of(known)
+            assert target is not None
+            check_same_callable(f"functions and schedule {each.name!r}", each.function, target, each.target)
+
+
+def _check(function: Registered) -> None:
+    """What `@job`, our `func` and our `cron` have checked already; arq's have not."""
+    if isinstance(function, JobFunction):
+        return
+    is_cron = isinstance(function, CronJob)
+    check_options(
+        f"{'cron_jobs' if is_cron else 'functions'}: {function.name}",
+        {
+            **{"timeout": function.timeout_s, "keep_result": function.keep_result_s},
+            **{"keep_result_forever": function.keep_result_forever, "max_tries": function.max_tries},
+        },
+    )
+    if isinstance(function, CronJob):
+        check_options(f"cron_jobs: {function.name}", {"unique": function.unique, "job_id": function.job_id})
+        checked_cron(function)
+
+
+def _options(function: Registered) -> list[Any]:
+    return [getattr(function, name, None) for name in _OPTIONS]
+
+
+def _function(given: Any) -> Function:
+    """What arq's `func` makes of it; of a plain function, what `@job` does."""
+    if isinstance(given, str) and not all(part.isidentifier() for part in given.strip().split(".")):
+        raise SettingsError(f"functions: expected an import string, as jobs.send, got {shown_value(given)}")
+    target = import_string(given) if isinstance(given, str) else given
+    if not isinstance(target, Function) and not callable(target):
+        raise RuntimeError(f"{shown_value(target)} is not a coroutine function")  # arq's words
+    if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
+        made: Function = job(name=given if isinstance(given, str) else None)(target)
+        return made
+    try:
+        return func(given)
+    except AttributeError:
+        raise SettingsError(
+            f"functions: expected a function, or func(..., name=...) of what has no name of its own, got {given!r}"
+        ) from None
