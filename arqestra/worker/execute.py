@@ -9,9 +9,8 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
-import arq.worker
 from arq.jobs import SerializationError
-from arq.utils import ms_to_datetime, to_ms, to_seconds
+from arq.utils import ms_to_datetime, to_seconds
 from arq.worker import JobExecutionFailed
 
 from ..clock import timestamp_ms
@@ -24,6 +23,7 @@ from ..wire import decode_payload
 from .admission import admit
 from .attempt import Attempt
 from .encoding import NO_RESULT, carried, encode_value, encoded_result, history_entry, keeps_result
+from .firing import id_taken_ms
 from .flow_input import fetch_input
 from .hooks import call_end_hooks, call_hook, has_end_hooks
 from .invoke import invoke, is_unfinished, resolved
@@ -353,8 +353,7 @@ def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind,
         data = encoded_result(worker, attempt, outcome)
     if data is None:
         ttl_ms, data = KEEP_NO_RESULT, b""
-    # A unique cron job's id stays taken, so that another worker's scheduler cannot enqueue the same tick again.
-    keep_ms = to_ms(arq.worker.keep_cronjob_progress) if attempt.terms.is_cron else 0  # type: ignore[attr-defined]
+    keep_ms = id_taken_ms(worker, attempt.terms.function) if attempt.terms.is_cron else 0
     unstarted = _never_started(attempt)
     return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error, unstarted)
 

@@ -10,11 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import arq.worker
 from arq.connections import ArqRedis
-from arq.cron import CronJob
-from arq.utils import to_unix_ms
+from arq.constants import keep_cronjob_progress
+from arq.cron import CronJob, next_cron
+from arq.utils import to_ms, to_unix_ms
 
 from ..middleware import Middleware
 from ..pool import MAX_PAYLOAD_BYTES
@@ -26,7 +28,9 @@ from ..store.store import Store
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("Firing", "enqueue_due_cron_jobs")
+__all__ = ("Firing", "enqueue_due_cron_jobs", "id_taken_ms")
+
+EARLY_S = 1.5  # arq's workers enqueue a tick up to two of their windows of 0.5 s before it
 
 
 @dataclass(slots=True)
@@ -125,6 +129,26 @@ async def enqueue_due_cron_jobs(
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+def id_taken_ms(worker: "Worker", cron_job: Any) -> int:
+    """How long the id of a cron job's run stays taken after its end (ms), so that a worker that is late cannot enqueue
+    the same tick again: arq's minute.
+
+    Where all ticks have one id, that must not take it from the next tick, which workers enqueue a little early.
+    """
+    taken_s: float = min(keep_cronjob_progress, arq.worker.keep_cronjob_progress)  # type: ignore[attr-defined]
+    if cron_job.job_id is not None:
+        now = datetime.now(tz=worker.timezone)
+        same_id = [each for each in worker.cron_jobs if each.job_id == cron_job.job_id]
+        next_s = min(((_next_run(each, now) - now).total_seconds() for each in same_id), default=0.0)
+        taken_s = min(taken_s, next_s - EARLY_S)
+    return max(0, to_ms(taken_s))
+
+
+def _next_run(cron_job: CronJob, after: datetime) -> datetime:
+    fields = ("month", "day", "weekday", "hour", "minute", "second", "microsecond")
+    return next_cron(after, **{field: getattr(cron_job, field) for field in fields})
 
 
 def _is_own_and_due(cron_job: CronJob, now: datetime, window_s: float) -> bool:

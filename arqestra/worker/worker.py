@@ -231,9 +231,11 @@ class Worker(StoppableWorker):
             logger.warning(
                 "Redis does not answer at shutdown: %s; the leases of this worker run out by themselves", error
             )
-        if self.on_shutdown:
-            await self.on_shutdown(self.ctx)
-        await self._disconnect()
+        try:
+            if self.on_shutdown:
+                await self.on_shutdown(self.ctx)
+        finally:
+            await self._disconnect()
 
     # -- the main loop --------------------------------------------------------------------------------------------
 
