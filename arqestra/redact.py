@@ -45,6 +45,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _COUNTS = frozenset({"max", "min", "num", "count", "total", "limit", "used"})  # max_tokens is a number
 _LONGEST_NAME = 200
 _DEEPEST = 32
+CLIPPED_PARTS = 120  # a log line shows 80 characters
 _DEEPEST_SHOWN = 3
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None), complex})
 
@@ -288,6 +289,57 @@ def _fields(cls: type) -> Mapping[str, bool] | None:
     hints = _hints(cls)
     own: Mapping[str, Any] = getattr(cls, "__annotations__", {})
     return {name: _is_marked(hints.get(name, own.get(name))) or is_secret_name(name) for name in names}
+
+
+def clipped(value: Any, budget: "list[int] | None" = None) -> Any:
+    """As much of a value as the first hundred characters of its text need: a log line shows no more of it, and a result
+    of megabytes is not to be looked through for that.
+
+    :param budget: how many parts may still be looked at; each gives a character at least
+    :returns: the very value if all of it is small
+    """
+    budget = [CLIPPED_PARTS] if budget is None else budget
+    budget[0] -= 1
+    cls: Any = type(value)
+    if cls in _PLAIN:
+        return value[:CLIPPED_PARTS] if cls in (str, bytes) else value
+    fields = _fields(cls)
+    if fields is not None:
+        return _clipped_object(value, fields, budget)
+    if isinstance(value, dict):
+        items = itertools.islice(value.items(), max(1, budget[0]))
+        return _same_or(value, {key: clipped(item, budget) for key, item in items})
+    if isinstance(value, list | tuple | set | frozenset):
+        return _same_or(value, [clipped(item, budget) for item in itertools.islice(value, max(1, budget[0]))])
+    return value
+
+
+def _clipped_object(value: Any, fields: Mapping[str, bool], budget: list[int]) -> Any:
+    try:
+        parts = {name: getattr(value, name, None) for name in fields}
+    except Exception:  # a property of the user's; `redacted_value` shows what it can
+        return value
+    shown = {name: clipped(part, budget) for name, part in parts.items()}
+    if all(shown[name] is part for name, part in parts.items()):
+        return value
+    masked = {name: MASK if secret else redacted_value(shown[name]) for name, secret in fields.items()}
+    return _Shown(f"{type(value).__qualname__}({call_text((), masked)})")
+
+
+def _same_or(value: Any, shown: Any) -> Any:
+    """The value itself if nothing of it was left out, else what is shown, in a container of its kind."""
+    if len(shown) == len(value):
+        parts = (
+            zip(shown.values(), value.values(), strict=True)
+            if isinstance(shown, dict)
+            else zip(shown, value, strict=True)
+        )
+        if all(new is old for new, old in parts):
+            return value
+    for kind in (tuple, set, frozenset):
+        if isinstance(value, kind):
+            return kind(shown) if kind is tuple else _Shown(_set_text(shown))
+    return shown
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -11,7 +11,7 @@ from ..clock import timestamp_ms
 from ..ended import Failure, failure_of
 from ..history import text_of
 from ..outcome import Outcome, State
-from ..redact import redacted_value
+from ..redact import clipped, redacted_value
 from .attempt import Attempt
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ def report_start(worker: "Worker", attempt: Attempt) -> None:
     if delay_ms > DELAY_WORTH_SAYING_MS:
         extra += f" delayed={delay_ms / 1000:0.2f}s"
     args, kwargs = payload.args, payload.kwargs
-    if (args or kwargs) and attempt.terms.redactor is not None:
-        args, kwargs = attempt.terms.redactor.redacted(args, kwargs, len(attempt.input))
     try:
+        if (args or kwargs) and attempt.terms.redactor is not None:
+            args, kwargs = clipped(args), {name: clipped(value) for name, value in kwargs.items()}
+            args, kwargs = attempt.terms.redactor.redacted(args, kwargs, len(attempt.input))
         shown = args_to_string(args, kwargs)
     except Exception as error:  # a repr is the user's code
         shown = f"(their repr() failed: {type(error).__name__}: {text_of(error)})"
@@ -119,7 +120,7 @@ def _shown(worker: "Worker", value: Any) -> str:
     if value is None or not worker.log_results:
         return ""
     try:
-        return truncate(repr(redacted_value(value)))
+        return truncate(repr(redacted_value(clipped(value))))
     except Exception as error:
         return f"(its repr() failed: {type(error).__name__}: {text_of(error)})"
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Call, Pool, Redact, job
 from arqestra.rebuild import Rebuilder
-from arqestra.redact import MASK, is_secret_name, redacted, redacted_value
+from arqestra.redact import MASK, clipped, is_secret_name, redacted, redacted_value
 
 SECRET = "hunter2"
 
@@ -220,3 +220,60 @@ def test_any_name_has_a_verdict_and_a_part_counts_as_the_whole(name: str) -> Non
     is_secret_name(name)
     assert is_secret_name(f"{name}_password")
     assert is_secret_name(f"password_{name}")
+
+
+# -- what a log line shows of a value -----------------------------------------------------------------------------
+
+SHOWN_CHARACTERS = 80
+LEAVES = st.none() | st.integers() | st.text(max_size=200) | st.binary(max_size=200)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=60)
+        | st.dictionaries(st.text(max_size=9), inner, max_size=60)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=300,
+)
+
+
+@given(VALUES)
+def test_a_clipped_value_begins_as_the_whole_one(value: Any) -> None:
+    begin, whole = repr(redacted_value(clipped(value))), repr(redacted_value(value))
+    # Only the quotes of a long text may be others: they depend on all of it.
+    begin, whole = (text.replace('"', "'").replace("\\'", "'") for text in (begin, whole))
+    assert begin[:SHOWN_CHARACTERS] == whole[:SHOWN_CHARACTERS]
+
+
+@dataclasses.dataclass
+class Login:
+    password: str
+    rows: list[int]
+    code: Annotated[int, Redact] = 4711
+
+
+@pytest.mark.parametrize(
+    "big",
+    [
+        list(range(1_000_000)),
+        {number: [number] * 3 for number in range(300_000)},
+        [[[str(number)] for number in range(1000)] for _ in range(300)],
+        set(range(1_000_000)),
+        Login(SECRET, list(range(1_000_000))),
+        [Login(SECRET, [])] * 100_000,
+        "x" * 10_000_000,
+    ],
+)
+def test_little_of_a_big_value_is_looked_at(big: Any) -> None:
+    shown = repr(redacted_value(clipped(big)))
+
+    assert len(shown) < 20_000
+    assert SECRET not in shown
+    assert "4711" not in shown
+
+
+def test_what_refers_to_itself_is_clipped() -> None:
+    circle: list[Any] = [1]
+    circle.append(circle)
+
+    assert repr(redacted_value(clipped(circle))).startswith("[1, [1, [1, ")
