@@ -52,9 +52,21 @@ def enqueued(reply: bytes | list[bytes]) -> list[Verdict]:
     return [next(stand_ins) if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
 
 
-def verdicts(reply: bytes) -> list[bool]:
-    """A script's verdicts, one character each."""
-    return [verdict == ord("1") for verdict in reply]
+WRITTEN, NO_LEASE = b"12"
+
+
+def verdicts(endings: Sequence[Ending], reply: bytes, resent: bool) -> list[bool | None]:
+    """What became of outcomes: written, or not because the lease was lost; None if nobody can tell.
+
+    :param resent: they were sent before. A job without any lease has ended then, by the call whose reply was lost; one
+        with another lease may have been put back by that call, and taken again
+    """
+    if not resent:
+        return [verdict == WRITTEN for verdict in reply]
+    return [
+        True if verdict == WRITTEN or (verdict == NO_LEASE and ending.kind != "early") else None
+        for ending, verdict in zip(endings, reply, strict=True)
+    ]
 
 
 def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:

@@ -117,14 +117,15 @@ class Store:
         offer: Offer | None = None,
         resent: bool = False,
         keep_dead_ms: int = KEEP_DEAD_MS,
-    ) -> tuple[list[bool], Claimed | None]:
+    ) -> tuple[list[bool | None], Claimed | None]:
         """Finish and claim in one round trip: what ended makes room for what is claimed.
 
         :param endings: at most `CHUNK`
         :param offer: after them, of a worker that does not claim now
         :param resent: the same call was sent before and its reply was lost
         :param keep_dead_ms: how long the dead set keeps a job
-        :returns: for each ending whether it was written (False: the lease was lost), and the claim
+        :returns: for each ending whether it was written (False: the lease was lost; None: an earlier call may have
+            written it), and the claim
         """
         calls = []
         if endings:
@@ -136,7 +137,7 @@ class Store:
         if not calls:
             return [], None
         replies = await self._run(*calls)
-        written = verdicts(replies[0]) if endings else []
+        written = verdicts(endings, replies[0], resent) if endings else []
         return written, None if request is None else claimed(request, replies[-1])
 
     async def renew(self, leases: Sequence[HeldLease], lease_ms: int, *, aborts: bool) -> Renewal:

@@ -36,7 +36,8 @@ class Exchange:
     :param claims: decides what to fetch
     :param start: called with each job that was claimed
     :param keep_dead_ms: how long the dead set keeps a job
-    :param settled: called with the id and token of each outcome that Redis has taken, and whether the lease still held
+    :param settled: called with each outcome that was sent, and whether Redis has taken it: False if the lease was lost,
+        None if nobody can tell
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Exchange:
         store: Store,
         claims: ClaimPolicy,
         start: Callable[[LeasedJob], None],
-        settled: Callable[[Ending, bool], None],
+        settled: Callable[[Ending, bool | None], None],
         keep_dead_ms: int = KEEP_DEAD_MS,
     ) -> None:
         self._store = store
@@ -199,7 +200,7 @@ class Exchange:
 
     async def _send(
         self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None = None
-    ) -> tuple[list[bool], Claimed | None, ClaimRequest | None]:
+    ) -> tuple[list[bool | None], Claimed | None, ClaimRequest | None]:
         """One round trip, repeated until Redis answers; returns also the claim that was made in the end."""
         failures = 0
         while True:

@@ -52,6 +52,8 @@ class StoppableWorker(WorkerAttributes):
     _claims: ClaimPolicy
     _listening: contextlib.ExitStack
     _worn_out: bool
+    _signals_heard = 0
+    _waiting_task: "asyncio.Task[None] | None" = None
 
     def _connect(self) -> None:
         raise NotImplementedError
@@ -125,13 +127,25 @@ class StoppableWorker(WorkerAttributes):
         """It takes no more jobs."""
         return self.stopping or not self.allow_pick_jobs or self._claims.quiet
 
+    def _handle_signal(self, signum: Signals) -> None:
+        """The first lets running jobs end within `job_completion_wait`; the next one gives them back at once."""
+        self._signals_heard += 1
+        if self._signals_heard == 1 and self._job_completion_wait:
+            return self.handle_sig_wait_for_completion(signum)
+        if self._waiting_task is not None:
+            self._waiting_task.cancel()
+        self.handle_sig(signum)
+
     def handle_sig_wait_for_completion(self, signum: Signals) -> None:
-        """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs."""
+        """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs.
+
+        What runs goes on to hear of aborts; the worker leaves its queues, so that no wake-up is spent on it.
+        """
         sig = Signals(signum)
         logger.info("Setting allow_pick_jobs to `False`")
         self.allow_pick_jobs = False
-        self._stop_claiming()
         if getattr(self, "exchange", None) is not None:
+            self._claims.active = False
             self._leave_soon()
         self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.slots.tasks))
         self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))

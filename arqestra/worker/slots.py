@@ -101,25 +101,29 @@ class Slots:
         if attempt.task is self.tasks.get(attempt.leased.id):
             del self.tasks[attempt.leased.id]
 
-    def settle(self, ending: Ending, written: bool) -> None:
-        """Redis has taken an outcome, or refused it because the lease was lost."""
+    def settle(self, ending: Ending, written: bool | None) -> None:
+        """Redis has taken an outcome, or refused it as the lease was lost; None: a reply was lost, it was either."""
         if ending.kind == "early":
-            return self._acknowledge(ending, written)
+            return self._acknowledge(ending, bool(written))
         attempt = self.leases.get(ending.id)
         if attempt is not None and attempt.leased.token == ending.token:
             del self.leases[ending.id]
-            attempt.settled = written
+            attempt.settled = bool(written)
             if not attempt.calling:  # a stuck one is still to be found by its task
                 # The task's context knows the attempt: a circle that only the garbage collector would open.
                 attempt.task = None
             if written and attempt.ended is not None:
                 self._ended(attempt)
-        if not written:
+        if written is None:
+            logger.info(
+                "job %s: a reply of Redis was lost; the outcome was written then, or its lease was lost", ending.id
+            )
+        elif not written:
             logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
         if self._awaited:
             awaited = self._awaited.pop(ending.token + ending.id, None)
             if awaited is not None and awaited.written is not None and not awaited.written.done():
-                awaited.written.set_result(written)
+                awaited.written.set_result(bool(written))
 
     def _acknowledge(self, ending: Ending, written: bool) -> None:
         attempt = self.running.get(ending.id)
@@ -139,7 +143,10 @@ class Slots:
     def take_in(self, renewal: Renewal) -> None:
         """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
         for lease in renewal.lost:
-            if lease.id in self.leases and self.leases[lease.id].leased.token == lease.token:
+            attempt = self.leases.get(lease.id)
+            if attempt is not None and attempt.leased.token == lease.token:
+                if attempt.submitted and not attempt.calling:
+                    continue  # its outcome is on its way or written: the reply to that tells
                 self.leases.pop(lease.id).settled = False
             self._cancel(lease, CancelReason.LEASE_LOST)
         for lease in renewal.aborted:

@@ -106,9 +106,8 @@ class Worker(StoppableWorker):
         self.terms.setdefault(CHUNK_FUNCTION, terms_of(self, chunk_function(self)))
         self._default_terms = default_terms(self)
         if options.handle_signals:
-            handler = self.handle_sig_wait_for_completion if self._job_completion_wait else self.handle_sig
             for signum in (signal.SIGINT, signal.SIGTERM):
-                self._add_signal_handler(signum, handler)
+                self._add_signal_handler(signum, self._handle_signal)
 
     # -- arq's API ------------------------------------------------------------------------------------------------
 
@@ -172,6 +171,7 @@ class Worker(StoppableWorker):
     async def main(self) -> None:
         """The worker's main loop."""
         self.stopping = False  # arq's --watch runs a closed worker again
+        self._signals_heard = 0
         guard_forks()
         if self._pool is None:
             self._pool = await create_pool(

@@ -317,13 +317,19 @@ async def takes_anything(ctx: dict[Any, Any], value: Any) -> str:
     return "ran"
 
 
+@job
+async def loses_a_reply(ctx: dict[Any, Any]) -> str:
+    ctx["lose"]()
+    return "complete"
+
+
 ALL: list[Any] = [
     *(gives_a_lock, gives_a_lock_in_a_thread, gives_a_lock_in_a_process, gives_locks, takes, errback),
     *(step_gives_a_lock, workflow_gives_a_lock, cleans_up, cleans_up_within_a_soft_limit),
     *(behind_a_decorator, decorated_in_a_process, decorated_with_a_soft_limit, decorated_with_a_hard_limit),
     *(forgets_an_await, runs_a_loop_of_its_own, yields, yields_plainly),
     *(raises, late_in_a_process, late_in_a_thread, late, softly_late, softly_late_in_a_thread, late_and_raises),
-    *(awaits, hangs, fails_in_a_group, asks_in_a_group, takes_anything),
+    *(awaits, hangs, fails_in_a_group, asks_in_a_group, takes_anything, loses_a_reply),
 ]
 
 

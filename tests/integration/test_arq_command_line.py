@@ -66,6 +66,11 @@ class WorkerSettings(Base):
 
 
 @arqestra.worker_settings
+class PatientSettings(WorkerSettings):
+    job_completion_wait = 600
+
+
+@arqestra.worker_settings
 class BurstSettings(WorkerSettings):
     burst = True
 
@@ -161,6 +166,22 @@ async def test_a_running_job_is_given_back_on_sigterm(arq_command: CommandLine, 
         assert client.exists("arq:in-progress:long") == 0
         assert client.zscore("arq:queue", "long") is not None
         assert int(client.get("arq:retry:long") or 0) == 0  # no attempt was consumed
+
+
+async def test_a_second_signal_ends_the_waiting_for_jobs(arq_command: CommandLine, pool: Pool, redis_url: str) -> None:
+    job = await pool.enqueue_job("wait_forever", _job_id="long")
+    assert job is not None
+    with arq_command("worker.PatientSettings") as run:
+        run.wait_for("long:wait_forever(")
+        run.send(signal.SIGINT)
+        run.wait_for("shutdown on SIGINT ◆ 0 jobs complete ◆ 0 failed ◆ 0 retries ◆ 1 to be completed")
+        run.send(signal.SIGINT)
+        assert await asyncio.to_thread(run.wait) == 0
+        assert "1 ongoing to cancel" in run.output
+        assert "Traceback" not in run.output
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.zscore("arq:queue", "long") is not None
+        assert int(client.get("arq:retry:long") or 0) == 0
 
 
 async def test_burst_ends_when_the_queue_is_empty(arq_command: CommandLine, pool: Pool) -> None:

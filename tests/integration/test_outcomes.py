@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from arqestra import (
+    FlowCancelled,
     Job,
     JobExecutionFailed,
     Pool,
@@ -24,8 +26,10 @@ from arqestra import (
     create_pool,
     job,
 )
+from arqestra.embedded import EmbeddedRedis
 from tests.integration import outcome_jobs as jobs
 from tests.integration.engine_worker import PATIENCE_S, until, url_of
+from tests.store.lossy_proxy import LossyProxy
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +54,7 @@ async def pickling(redis_url: str) -> AsyncIterator[Pool]:
 async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
     ctx = settings.pop("ctx", None) or {"let_go": asyncio.Event(), "started": asyncio.Event()}
     settings = {"serializer": pool.serializer, "handle_signals": False, "allow_abort_jobs": True, **settings}
-    worker = Worker(jobs.ALL, redis_settings=url_of(pool), ctx=ctx, **settings)
+    worker = Worker(jobs.ALL, ctx=ctx, **{"redis_settings": url_of(pool), **settings})
     running = asyncio.ensure_future(worker.async_run())
     try:
         yield worker
@@ -175,6 +179,32 @@ async def test_a_lost_lease_writes_nothing_whatever_the_clean_up_raises(pickling
         assert task.done()
         assert await waiting.result_info() is None
         assert await waiting.errors() == []
+
+
+async def test_aborts_are_heard_while_a_worker_waits_for_its_jobs_to_complete(pickling: Pool) -> None:
+    """At once, and not with the next renewal of the leases."""
+    async with working(pickling, job_completion_wait=PATIENCE_S, lease=3 * PATIENCE_S) as worker:
+        job = await enqueued(pickling, jobs.hangs)
+        await worker.ctx["started"].wait()
+        worker.ctx["started"].clear()
+        flow = await pickling.enqueue_flow(chain(jobs.hangs.s(), jobs.takes.s()))
+        await worker.ctx["started"].wait()
+        worker.handle_sig_wait_for_completion(signal.SIGTERM)
+        waiting = pickling.store.keys.waiting(worker.queue_name)
+
+        async def has_left() -> bool:
+            return await pickling.zscore(waiting, worker.worker_id) is None
+
+        await until(has_left, "no wake-up is spent on the worker")
+        assert await job.abort(timeout=PATIENCE_S / 2)
+        await flow.cancel()
+        with pytest.raises(FlowCancelled):
+            await flow.result(timeout=PATIENCE_S / 2)
+
+        async def is_done() -> bool:
+            return not worker.tasks
+
+        await until(is_done, "both jobs have ended")
 
 
 # -- awaitables ---------------------------------------------------------------------------------------------------
@@ -329,3 +359,27 @@ async def test_an_argument_whose_repr_raises_does_not_fail_its_job(
         assert (await ended(pickling, jobs.takes_anything, jobs.Unprintable())).success
         assert (await ended(pickling, jobs.takes_anything, [jobs.Unprintable()])).success
     assert "no repr" in caplog.text
+
+
+# -- replies that are lost ----------------------------------------------------------------------------------------
+
+
+async def test_a_lost_reply_is_not_taken_for_a_lost_lease(
+    pickling: Pool, redis_server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outcome was written; the worker asks again, and counts it."""
+    caplog.set_level(logging.INFO, "arq.worker")
+    async with LossyProxy(redis_server.port) as proxy:
+        async with working(pickling, redis_settings=proxy.url, poll_delay=60, lease=3 * PATIENCE_S) as worker:
+            worker.ctx["lose"] = proxy.lose_next_reply
+            job = await enqueued(pickling, jobs.loses_a_reply)
+            assert await job.result(timeout=PATIENCE_S) == "complete"
+
+            async def is_settled() -> bool:
+                return not worker.slots.leases
+
+            await until(is_settled, "the worker knows of the outcome")
+        assert proxy.lost == 1
+
+    assert "lease was lost" not in caplog.text
+    assert [row["complete"] for row in await pickling.statistics()] == [1]

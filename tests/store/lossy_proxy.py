@@ -44,17 +44,22 @@ class LossyProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
-        redis_in, redis_out = await asyncio.open_connection("127.0.0.1", self._redis_port)
-        requests = asyncio.create_task(self._forward(client_in, redis_out, replies=False))
-        replies = asyncio.create_task(self._forward(redis_in, client_out, replies=True))
+        writers = [client_out]
         try:
-            await asyncio.wait([requests, replies], return_when=asyncio.FIRST_COMPLETED)
+            redis_in, redis_out = await asyncio.open_connection("127.0.0.1", self._redis_port)
+            writers.append(redis_out)
+            requests = asyncio.create_task(self._forward(client_in, redis_out, replies=False))
+            replies = asyncio.create_task(self._forward(redis_in, client_out, replies=True))
+            try:
+                await asyncio.wait([requests, replies], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                requests.cancel()
+                replies.cancel()
+                await asyncio.gather(requests, replies, return_exceptions=True)
         finally:
-            requests.cancel()
-            replies.cancel()
-            await asyncio.gather(requests, replies, return_exceptions=True)
-            redis_out.close()
-            client_out.close()
+            for writer in writers:
+                writer.close()
+            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool) -> None:
         while data := await source.read(65536):

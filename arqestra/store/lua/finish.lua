@@ -22,7 +22,7 @@
 --                     that takes the place of the job's
 --         result ttl  ms | '0' for ever | '-1' no result is kept
 --         error       of the attempt, for the job's history | '+' it may have a history | '' it has none
--- RETURNS  one character for each job: '1' written, '0' the lease was lost
+-- RETURNS  one character for each job: '1' written, '0' another lease is there, '2' there is none
 -- EVENTS   publishes the end of each job; wakes a worker for what is due again; settles the children of flows' nodes
 --
 -- Repeating the call is harmless: what was written has no lease record any more.
@@ -145,7 +145,7 @@ for _, place in ipairs(groups) do
     i = i + 1
     local id, lease, spec = ids[i], leases[i], is_first and specs[ids[i]]
     if not lease or string.find(lease, head, 1, true) ~= 1 then
-      verdicts[i] = '0'
+      verdicts[i] = lease and '0' or '2'
     else
       verdicts[i] = '1'
       if ends and (not has_specs or (is_first and not spec)) then
