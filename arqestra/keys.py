@@ -251,6 +251,10 @@ class Keys:
         """A job that was given back because a worker does not know its function: how often, and since when."""
         return f"{self.ours}unknown:{job_id}"
 
+    def blocked(self, queue: str) -> str:
+        """Workflows that are blocked by code: flow -> when it was last tried (ms)."""
+        return f"{self.ours}blocked:{queue}"
+
     @property
     def events(self) -> str:
         """Channel of events."""
@@ -283,6 +287,7 @@ class Keys:
             "FLOWS": self.flows,
             "ENDED_FLOWS": self.ended_flows,
             "CHORES": self.chores,
+            "BLOCKED": self.blocked(""),
             "ERRORS": self.errors(""),
             "INTERRUPTS": self.interrupts(""),
             "DEAD": self.dead(""),

@@ -102,7 +102,7 @@ class Execution:
         self._new: list[tuple[int, NodeRecord]] = []
         self._aborts: list[int] = []
         self._effects: dict[int, Callable[[], Any]] = {}
-        self._failure: NondeterminismError | None = None
+        self.failure: NondeterminismError | None = None  # what does not fit its history
         self._discarded = False
         self.loop = WorkflowLoop(lambda: self.now_ms, self._start_timer)  # type: ignore[abstract] # not an ABC
         self._task: asyncio.Task[Any] = self.loop.create_task(function(flow(self), *args, **kwargs))
@@ -115,7 +115,7 @@ class Execution:
         self.feed(self._history)
         self.replaying = False
         for number, record in self._remembered.items():
-            if number > self._number and self._failure is None:
+            if number > self._number and self.failure is None:
                 came = self._end() if self._task.done() else "nothing more before it waits"
                 self._fail(f"{described(record)} as number {number}", came)
 
@@ -123,7 +123,7 @@ class Execution:
         """Run until it waits. Where it waited in the run before, it must not have come to its end."""
         self.loop.run_until_waiting()
         ran = self._ran
-        if not self.replaying or ran is None or self._failure is not None:
+        if not self.replaying or ran is None or self.failure is not None:
             return
         if self._task.done():
             self._fail(f"it to wait after event {self.seen} of its history", self._end())
@@ -155,12 +155,12 @@ class Execution:
 
     @property
     def done(self) -> bool:
-        return self._task.done() or self._failure is not None
+        return self._task.done() or self.failure is not None
 
     def value(self) -> Any:
         """What the function returned; raises what it raised."""
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         return self._task.result()
 
     def take_decisions(self) -> tuple[list[tuple[int, NodeRecord]], list[int]]:
@@ -262,7 +262,7 @@ class Execution:
         """The next number, and whether it is written down already; 0 if nothing more happens here: what is asked for
         then is never answered. (Raising would be caught, by a bare `except`, and asked again.)
         """
-        if self._failure is not None or self._discarded:
+        if self.failure is not None or self._discarded:
             return 0, True
         number = self._number + 1
         if number - self._base > MOST_NODES:
@@ -291,12 +291,12 @@ class Execution:
     ) -> None:
         same = remembered is not None and asked is not None and remembered.label == asked.label
         hint = " with other arguments" if same else ""
-        self._failure = NondeterminismError(
+        self.failure = NondeterminismError(
             f"workflow {self.flow_id}: expected {expected}, as in the run before, got {got}{hint}; its code has "
             "changed (see flow.patched), or depends on more than its arguments and the results of its steps"
         )
         if self._task.done() and not self._task.cancelled():
-            self._failure.__cause__ = self._task.exception()
+            self.failure.__cause__ = self._task.exception()
 
     def check_step(self, call: Signature[Any]) -> None:
         """Refuse a call that cannot be a step, before anything is asked for."""
@@ -354,7 +354,7 @@ class Execution:
     def signal(self, name: str) -> asyncio.Future[Any]:
         """The next event of a name that nobody has taken yet."""
         future = self.loop.create_future()
-        if self._failure is not None or self._discarded or not self._is_same_wait(name):
+        if self.failure is not None or self._discarded or not self._is_same_wait(name):
             return future
         self._signals.give(name, future)
         return future
@@ -371,7 +371,7 @@ class Execution:
             self._waits = number
             if remembered is None and number <= MOST_WAITS:
                 self._new_waits.append((number, name))
-        return self._failure is None
+        return self.failure is None
 
     def patched(self, name: str) -> bool:
         """Whether the run is newer than a change of the code."""

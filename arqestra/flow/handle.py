@@ -48,6 +48,7 @@ class FlowProgress:
     :ivar states: how many ended in which state
     :ivar events: of a workflow: length of its history
     :ivar replays: of a workflow: how many times it was run from the top
+    :ivar blocked: of a workflow that is blocked by code, which does not fit its history: why; "" of any other
     """
 
     total: int
@@ -57,6 +58,7 @@ class FlowProgress:
     states: Mapping[str, int]
     events: int = 0
     replays: int = 0
+    blocked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +285,8 @@ class FlowHandle(Generic[R]):
         active = counts.get("q", 0) - sum(counts.get(letter, 0) for letter in "cfax")
         waiting, replays = record.total - done - active, int(record.fields.get("replays", 0))
         events = await count_events(self._client.store, self.flow_id) if record.kind == "w" else 0
-        return FlowProgress(record.total, done, active, waiting, states, events, replays)
+        blocked = record.fields.get("blocked_by", "")
+        return FlowProgress(record.total, done, active, waiting, states, events, replays, blocked)
 
     async def events(self) -> AsyncIterator[FlowEvent]:
         """The changes from now on, as they come, until the flow has ended.

@@ -29,7 +29,7 @@ from .hooks import call_end_hooks, call_hook, has_end_hooks
 from .invoke import invoke, is_unfinished, resolved
 from .report import report, report_refusal, report_start
 from .terms import KEEP_NO_RESULT
-from .unknown import give_back, is_code_missing, unknown_function
+from .unknown import give_back, is_code_missing, may_give_back, unknown_function
 from .workflows import run_workflow
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
     try:
         attempt.payload = payload = decode_payload(worker.serializer, leased.payload)
     except SerializationError as error:
-        if worker.unknown_limit_s and is_code_missing(error):
+        if may_give_back(worker) and is_code_missing(error):
             return Outcome(State.UNKNOWN, error)
         logger.exception("deserializing job %s failed", leased.id)
         return Outcome(State.FAILED, error)
@@ -105,7 +105,7 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     leased, payload = attempt.leased, attempt.payload
     terms = worker.terms.get(payload.function)
     if leased.flag == "abort" and (terms is None or terms.workflow is None):
-        return Outcome(State.ABORTED, asyncio.CancelledError())
+        return Outcome(State.UNKNOWN if terms is None else State.ABORTED, asyncio.CancelledError())
     if leased.flag == "dead" and leased.crashes > EARLY:
         lost = JobExecutionFailed("its worker was lost; acks='early' runs a job at most once")
         return Outcome(State.FAILED, lost)
@@ -148,7 +148,7 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     attempt.ctx = context_of(worker, attempt)
     attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
     rebuilder = attempt.terms.rebuilder
-    if rebuilder is not None:
+    if rebuilder is not None and attempt.terms.workflow is None:  # one that has begun is blocked, and does not fail
         try:
             attempt.args, attempt.kwargs = rebuilder.rebuild(attempt.args, payload.kwargs)
         except ArgumentsError as error:

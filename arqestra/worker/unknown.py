@@ -3,7 +3,9 @@
 In a rolling deploy an old worker meets jobs of the new code. It gives them back, uncounted, for a worker that knows
 them: first for a second, then longer each time, and for three quarters of an hour in all, which is time to finish the
 deploy or to roll it back. Then the job fails, as nobody seems to know it. A burst worker is nobody's predecessor: there
-such a job fails at once, as arq has it, and so it does with `unknown_functions="fail"`.
+such a job fails at once, as arq has it, and so it does with `unknown_functions="fail"`. But for a workflow that has
+begun, and its steps: their end would be the workflow's, so a burst gives them back too. Such a workflow is blocked by
+code (`blocked.py`), and is told as that.
 """
 
 import logging
@@ -15,15 +17,19 @@ from arq.utils import to_seconds
 from arq.worker import JobExecutionFailed
 from redis.exceptions import RedisError
 
+from ..identity import new_job_id
 from ..outcome import Outcome, State
 from ..signature import CHUNK_FUNCTION
+from ..store.blocked import Blocked, note_blocked
+from ..store.flows import Advance, FlowStore
+from ..store.read_flows import read_flow
 from ..store.unknown import note_unknown
 from .attempt import UNKNOWN, Attempt
 
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("UNKNOWN_LIMIT_S", "give_back", "is_code_missing", "unknown_function", "unknown_limit_s")
+__all__ = ("UNKNOWN_LIMIT_S", "give_back", "is_code_missing", "may_give_back", "unknown_function", "unknown_limit_s")
 
 logger = logging.getLogger("arq.worker")
 
@@ -31,6 +37,7 @@ UNKNOWN_LIMIT_S = 2700.0
 FIRST_DELAY_S = 1.0
 MOST_DELAY_S = 60.0
 KEPT_LONGER_MS = 600_000
+ABORT_DELAY_MS = 1_000  # for the next worker to take it
 
 
 def unknown_limit_s(setting: str | float | timedelta | None, *, burst: bool) -> float:
@@ -45,6 +52,11 @@ def unknown_limit_s(setting: str | float | timedelta | None, *, burst: bool) -> 
     return to_seconds(setting)
 
 
+def may_give_back(worker: "Worker") -> bool:
+    """Whether the worker gives back at least some of the jobs that it does not know."""
+    return worker.unknown_limit_s > 0 or worker.options.unknown_functions is None
+
+
 def unknown_function(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """An outcome, if the worker does not know what the job calls: its function, or that of a chunk of calls."""
     payload = attempt.payload
@@ -54,7 +66,7 @@ def unknown_function(worker: "Worker", attempt: Attempt) -> Outcome | None:
     if name in worker.terms:
         return None
     error = JobExecutionFailed(f"function {name!r} not found")
-    if worker.unknown_limit_s:
+    if may_give_back(worker):
         return Outcome(State.UNKNOWN, error)
     logger.warning("job %s, function %r not found", attempt.leased.id, name)
     return Outcome(State.FAILED, error)
@@ -72,8 +84,15 @@ async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Out
     """
     leased, limit_s = attempt.leased, worker.unknown_limit_s
     enqueued_ms = 0 if attempt.payload is UNKNOWN else attempt.payload.enqueued_ms
-    keep_ms = round(limit_s * 1000) + KEPT_LONGER_MS
     try:
+        under_way = await _is_under_way(worker, attempt, unknown)
+        if leased.flag == "abort":
+            return await _aborted(worker, attempt, unknown)
+        if not limit_s and not under_way:
+            logger.warning("job %s, %s", leased.id, unknown.value)
+            return unknown._replace(state=State.FAILED)
+        limit_s = limit_s or UNKNOWN_LIMIT_S
+        keep_ms = round(limit_s * 1000) + KEPT_LONGER_MS
         count, age_ms = await note_unknown(worker.store, leased.id, enqueued_ms, leased.token, keep_ms)
     except (RedisError, OSError) as error:
         logger.warning("job %s, %s; given back, and Redis does not answer: %s", leased.id, unknown.value, error)
@@ -93,6 +112,37 @@ async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Out
     if worker.burst:
         worker.unknown_ids.add(leased.id)
     return Outcome(State.RELEASED, unknown.value, round(delay_s * 1000))
+
+
+async def _is_under_way(worker: "Worker", attempt: Attempt, unknown: Outcome) -> bool:
+    """Whether it is a workflow that has begun, which is told to be blocked, or a step of one."""
+    leased = attempt.leased
+    noted = await note_blocked(
+        worker.store,
+        *(leased.id, leased.queue, leased.token, str(unknown.value)),
+        pause_ms=round(FIRST_DELAY_S * 1000),
+        most_ms=round(MOST_DELAY_S * 1000),
+    )
+    if isinstance(noted, Blocked):
+        return True
+    record = None if attempt.node is None else await read_flow(worker.store, attempt.node[0])
+    return record is not None and (record.kind, record.state) == ("w", "running")
+
+
+async def _aborted(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Outcome:
+    """The abort of a job that this worker does not know. A workflow that has begun is to hear of it elsewhere."""
+    leased, flows = attempt.leased, FlowStore(worker.store)
+    record = await read_flow(worker.store, leased.id)
+    if record is None or (record.kind, record.state) != ("w", "running") or "started" not in record.fields:
+        return unknown._replace(state=State.ABORTED)
+    remembered = await flows.advance(
+        *(leased.id, leased.queue, leased.token, Advance(events=[(0, "x", new_job_id().encode())])),
+        keep_ms=int(record.fields["keep"]),
+        name=record.name,
+        started_ms=0,
+    )
+    logger.warning("workflow %s is to be aborted, and %r is not known here: given back", leased.id, record.name)
+    return Outcome(State.LOST) if remembered is None else Outcome(State.RELEASED, unknown.value, ABORT_DELAY_MS)
 
 
 def _nobody_knows(error: BaseException, age_s: float, count: int) -> BaseException:

@@ -6,18 +6,15 @@ lease and no memory here, and the end of what it waits for makes it due again, f
 """
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from arq.jobs import SerializationError
 from arq.worker import JobExecutionFailed
 from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
-from ..errors import NondeterminismError
 from ..flow.compare import Point
 from ..flow.encode import NodeEncoder, as_seen, with_headers
 from ..flow.execution import ContinueAsNew, Effect, Execution
@@ -29,13 +26,15 @@ from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
 from ..signature import Signature
 from ..store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node, node_id
-from ..wire import JobEnd, Payload, encode_payload, encode_result
+from ..wire import encode_payload
 from .attempt import Attempt
+from .blocked import Patience, blocked, does_not_fit
+from .side_effects import bring_about
 
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("Residents", "run_workflow")
+__all__ = ("Residents", "patience", "run_workflow")
 
 logger = logging.getLogger("arq.worker")
 
@@ -44,10 +43,15 @@ MOST_RESIDENT = 200  # workflows in a worker that wait in memory
 KEEP_FOREVER_MS = 366 * 86_400_000
 KEEP_LEAST_MS = 60_000  # of the history of a workflow whose result is not kept
 NODES_A_CALL = 200
-NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS = 10_000, 300_000  # doubled with each attempt
-NONDETERMINISM_TRIES = 12  # three quarters of an hour to roll a deployment back
+NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS = 10_000, 300_000  # doubled with each try
+NONDETERMINISM_TRIES = 14  # three quarters of an hour in all to roll a deployment back
 ENDED_BADLY = (State.FAILED, State.RETRIED, State.ABORTED)
 OF_FIRST_ROUND = ("in", "er", "xr", "x")  # options of a payload that mean nothing once it has started
+
+
+def patience() -> Patience:
+    """How long a workflow that is blocked by code is tried again."""
+    return Patience(NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS, NONDETERMINISM_TRIES)
 
 
 class Residents:
@@ -178,7 +182,12 @@ class WorkflowRun:
         self._set_clock(history.now_ms)
         if "started" not in history.record and self._attempt.is_too_late:
             return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
-        execution = self._execution = self._begin(history)
+        try:
+            execution = self._execution = self._begin(history)
+        except Exception as error:  # the arguments do not fit the function
+            if "started" not in history.record:
+                return Outcome(State.FAILED, error)
+            return await self._blocked(does_not_fit(self._id, error))
         execution.replay()
         first = True
         while not execution.done and not self.lost:
@@ -191,20 +200,27 @@ class WorkflowRun:
             if not await self._until_news(execution):
                 return await self._leave(execution)
             await self._take_news(execution)
-        return Outcome(State.LOST) if self.lost else self._outcome(execution)
+        if self.lost:
+            return Outcome(State.LOST)
+        if execution.failure is not None:
+            return await self._blocked(execution.failure, history.events[execution.seen :])
+        return self._outcome(execution)
 
     def _begin(self, history: Any) -> Execution:
         attempt, worker = self._attempt, self._worker
         workflow = attempt.terms.workflow
         assert workflow is not None
         pool = worker.pool
+        args, kwargs = attempt.args, attempt.kwargs
+        if attempt.terms.rebuilder is not None:
+            args, kwargs = attempt.terms.rebuilder.rebuild(args, kwargs)
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
         self._default_queue = known[0] or worker.queue_name
         self._encoder = NodeEncoder(worker.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
         return Execution(
             workflow.coroutine,
-            attempt.args,
-            attempt.kwargs,
+            args,
+            kwargs,
             flow=Flow,
             flow_id=self._id,
             serializer=worker.serializer,
@@ -262,16 +278,19 @@ class WorkflowRun:
             dressed.append((number, record))
         return dressed
 
-    async def _write(self, execution: Execution, new: list[tuple[int, NodeRecord]], decided: Advance) -> bool:
-        dues = await self._flows.advance(
+    async def _advance(self, decided: Advance, started_ms: int) -> list[int] | None:
+        return await self._flows.advance(
             self._id,
             self._queue,
             self._attempt.leased.token,
             decided,
             keep_ms=self._keep_ms(),
             name=self._attempt.payload.function,
-            started_ms=execution.started_ms,
+            started_ms=started_ms,
         )
+
+    async def _write(self, execution: Execution, new: list[tuple[int, NodeRecord]], decided: Advance) -> bool:
+        dues = await self._advance(decided, execution.started_ms)
         if dues is None:
             return False
         for _, record in new:
@@ -292,27 +311,8 @@ class WorkflowRun:
             task.add_done_callback(self._effects.discard)
 
     async def _bring_about(self, effect: Effect) -> None:
-        started_ms = timestamp_ms()
-        try:
-            value = effect.function()
-            if inspect.isawaitable(value):
-                value = await value
-            success = True
-        except BaseException as error:
-            if self._ended:
-                raise
-            carried = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            value = error if carried else JobExecutionFailed(f"the side effect raised {error!r}")
-            success = False
-        payload = Payload("side effect", (), {}, None, started_ms, {})
-        end = JobEnd(
-            payload, node_id(self._id, effect.number), self._queue, 1, success, value, started_ms, timestamp_ms()
-        )
-        try:
-            encoded = encode_result(self._worker.serializer, end)
-        except SerializationError as error:
-            encoded = encode_result(self._worker.serializer, end._replace(success=False, value=error))
-        self._events.append((effect.number, "e", encoded or b""))
+        value = await bring_about(effect, self._worker.serializer, self._id, self._queue, lambda: self._ended)
+        self._events.append((effect.number, "e", value))
         self._news.set()
 
     # -- waiting --------------------------------------------------------------------------------------------------
@@ -388,6 +388,16 @@ class WorkflowRun:
             return Outcome(State.LOST)
         return self.parked()
 
+    async def _blocked(self, error: BaseException, unseen: Sequence[tuple[bytes, object]] = ()) -> Outcome:
+        """Its code does not fit its history. An abort that was asked for is remembered until it does."""
+        events, self._events = [event for event in self._events if event[1] == "x"], []
+        if events:
+            decided = Advance(events=events)
+            if await self._advance(decided, 0) is None:
+                return Outcome(State.LOST)
+            unseen = [*unseen, (b"x ", None)]
+        return await blocked(self._worker, self._attempt, error, patience(), unseen)
+
     def parked(self) -> Outcome:
         """It waits without a worker, until there is news or the next timer is over."""
         if self.lost:
@@ -408,12 +418,6 @@ class WorkflowRun:
             options = {name: value for name, value in attempt.payload.options.items() if name not in OF_FIRST_ROUND}
             payload = attempt.payload._replace(args=args, kwargs=kwargs, options=options)
             return Outcome(State.RENEWED, execution.legacy() + encode_payload(self._worker.serializer, payload))
-        except NondeterminismError as error:
-            if attempt.job_try >= NONDETERMINISM_TRIES:
-                return Outcome(State.FAILED, error)
-            pause_ms = min(NONDETERMINISM_PAUSE_MS * 2 ** (attempt.job_try - 1), MOST_PAUSE_MS)
-            logger.critical("%s; it is tried again in %.0f s: roll the code back until then", error, pause_ms / 1000)
-            return Outcome(State.RETRIED, error, pause_ms)
         except asyncio.CancelledError as error:
             if execution.timed_out:
                 assert attempt.terms.workflow is not None

@@ -121,6 +121,7 @@ local function begin_anew(id, value)
   for first = 1, #kept, 1000 do
     call('RPUSH', LOG .. id, unpack(kept, first, math.min(first + 999, #kept)))
   end
+  Flow.unblock(id, call('HGET', FLOW .. id, 'queue') or '')
   Flow.forget_view(id)
   Flow.add_chore('d', tonumber(base or 0) + 1, tonumber(nodes or 0), id)
   call('HSET', FLOW .. id, 'base', nodes or 0)

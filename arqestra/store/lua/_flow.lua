@@ -38,7 +38,7 @@ local notified = {}          -- workflows whose worker was told in this script
 
 -- What its parts use of each other.
 local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
-local is_cancelled, mark_its_queues, abort_unreleased
+local is_cancelled, mark_its_queues, abort_unreleased, unblock
 
 -- @include _flow_nodes
 -- @include _flow_passes
@@ -70,6 +70,7 @@ return {
   is_cancelled = is_cancelled,
   mark_its_queues = mark_its_queues,
   state_of = state_of,
+  unblock = unblock,
   add_chore = add_chore,
   forget_view = forget_view,
 }

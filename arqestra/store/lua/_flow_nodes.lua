@@ -158,6 +158,13 @@ function notify(flow, now, due_queues)
   end
 end
 
+-- The code of a worker fits the history of a workflow again, or it does not matter any more (`block.lua`).
+function unblock(flow, queue)
+  if call('HDEL', FLOW .. flow, 'blocked', 'blocked_by') > 0 then
+    call('ZREM', BLOCKED .. queue, flow)
+  end
+end
+
 -- All nodes of a graph have ended, or a workflow has. Results, and what is left of it, are chores; the last one gives its
 -- record a TTL.
 function end_flow(flow, now, due_queues)
@@ -173,6 +180,7 @@ function end_flow(flow, now, due_queues)
     call('PEXPIRE', ENDED_FLOWS, keep_ms)
   end
   if kind == 'w' then
+    unblock(flow, call('HGET', name, 'queue') or '')
     agenda[#agenda + 1] = { 'c', 1, tonumber(call('HGET', name, 'nodes') or 0), flow }
   end
   agenda[#agenda + 1] = { 'z', 1, 0, flow }

@@ -44,6 +44,7 @@ end
 
 if ARGV[8] ~= '' then
   call('HSET', name, 'ran', ARGV[8])
+  Flow.unblock(flow, queue)
 end
 if ARGV[9] ~= '-' then
   call('HSET', name, 'fault', ARGV[9])
