@@ -6,11 +6,15 @@ code that uses them. Our code does not look into these modules, so what is set i
 looks as well.
 """
 
+import logging
 import sys
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 __all__ = ("DropInModule",)
+
+logger = logging.getLogger("arq")
 
 _PACKAGE = __name__.partition(".")[0]
 _NOTHING = object()
@@ -24,15 +28,19 @@ class DropInModule(ModuleType):
         super().__setattr__(name, value)
         if before is _NOTHING or before is value or name.startswith("__"):
             return
-        for module in list(sys.modules.values()):
-            if _is_code(module) and vars(module).get(name, _NOTHING) is before:
-                vars(module)[name] = value
+        users = [module for module in _code() if vars(module).get(name, _NOTHING) is before]
+        for module in users:
+            vars(module)[name] = value
+        if not users:
+            _mention_unused(f"{self.__name__}.{name}")
 
 
-def _is_code(module: Any) -> bool:
-    """Whether it is a module of arqestra that uses names: not one that only offers them."""
-    return (
-        isinstance(module, ModuleType)
-        and not isinstance(module, DropInModule)
-        and module.__name__.startswith(f"{_PACKAGE}.")
-    )
+def _code() -> list[ModuleType]:
+    """The modules of arqestra that use names, and do not only offer them."""
+    found = [module for name, module in list(sys.modules.items()) if name.startswith(f"{_PACKAGE}.")]
+    return [module for module in found if not isinstance(module, DropInModule)]
+
+
+@cache
+def _mention_unused(name: str) -> None:
+    logger.warning("%s is replaced: arqestra's own code does not use it", name)

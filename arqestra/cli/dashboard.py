@@ -147,7 +147,8 @@ def _lines(path: Path) -> "list[tuple[str, Role, str]]":
 
 
 def _functions_of(target: str) -> list[Any]:
-    found = getattr(_imported(target, "--settings"), "functions", ())
+    settings = _imported(target, "--settings")
+    found = settings.get("functions", ()) if isinstance(settings, dict) else getattr(settings, "functions", ())
     return [_imported(each, "--settings") if isinstance(each, str) else each for each in found]
 
 

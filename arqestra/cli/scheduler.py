@@ -5,6 +5,7 @@ import logging.config
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import tzinfo
 from typing import Annotated, Any, NamedTuple
 
@@ -90,7 +91,7 @@ def _plan_of(found: Any, target: str) -> Plan:
         return Plan(found.schedules(), found.redis_settings, found.serializer, found.timezone, queue)
     if isinstance(found, list | tuple):
         return Plan(checked_schedules(found), None, None, None, DEFAULT_QUEUE)
-    if isinstance(found, type):
+    if isinstance(found, type | Mapping) or hasattr(found, "functions"):
         return _plan_of_options(options_of(found))
     if isinstance(found, Schedule | CronJob):
         raise SettingsError(f"expected a list of schedules, got one schedule: [{target}]")

@@ -40,7 +40,8 @@ def learn_signatures(settings: str | None) -> None:
 
 
 def _learn(settings: str) -> None:
-    for each in import_string(settings).functions:
+    found = import_string(settings)
+    for each in found["functions"] if isinstance(found, Mapping) else found.functions:
         function = import_string(each) if isinstance(each, str) else each
         target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
         name = getattr(function, "name", None) or target.__qualname__

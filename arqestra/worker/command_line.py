@@ -94,9 +94,8 @@ def options_of(settings_cls: Any) -> WorkerOptions:
 
 def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:
     """Make a worker of a settings class and run it, as `arq.worker.run_worker` does. Uses uvloop where it is there."""
-    settings = {**get_kwargs(settings_cls), **kwargs}
-    use_uvloop(settings)
-    worker = create_worker(settings)
+    use_uvloop({**get_kwargs(settings_cls), **kwargs})
+    worker = create_worker(settings_cls, **kwargs)
     worker.run()
     return worker
 

@@ -64,3 +64,7 @@ class WorkerSettings:
     serializer = "msgpack"
     allow_abort_jobs = True
     schedules = (schedule("0 3 * * *", double, args=(21,), name="nightly", timezone="Asia/Seoul"),)
+
+
+SETTINGS_DICT = {"functions": ALL}
+SETTINGS_OBJECT = WorkerSettings()

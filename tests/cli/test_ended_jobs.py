@@ -345,8 +345,10 @@ async def test_secrets_are_not_shown(arqestra: CommandLine, pool: Pool, failed: 
             assert ran.code == 0, ran.err
             assert "s3cret" not in ran.out, words
             assert "[redacted]" in ran.out, words
-    document = (await arqestra("jobs", "show", "login", *with_settings, "--json")).document
-    assert document["args"] == ["ann", "[redacted]"]
+    for settings in ("WorkerSettings", "SETTINGS_DICT", "SETTINGS_OBJECT"):
+        given = ("--settings", f"tests.cli.cli_jobs.{settings}")
+        document = (await arqestra("jobs", "show", "login", *given, "--json")).document
+        assert document["args"] == ["ann", "[redacted]"]
     assert document["result"]["value"] == {"user": "ann", "session_token": "[redacted]"}
 
 

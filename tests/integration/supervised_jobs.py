@@ -80,6 +80,10 @@ class Burst(Settings):
     burst = True
 
 
+BURST_DICT = {"functions": Settings.functions, "redis_settings": Settings.redis_settings, "burst": True}
+BURST_OBJECT = Burst()
+
+
 @worker_settings
 class WornBurst(Burst):
     max_jobs_per_child = 5

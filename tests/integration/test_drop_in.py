@@ -14,7 +14,7 @@ import arq.worker
 import pytest
 
 import arqestra
-from arqestra import Pool, SettingsError, Worker
+from arqestra import Pool, SettingsError, Worker, drop_in
 from arqestra.worker import health_check
 from arqestra.worker import worker as worker_code
 
@@ -209,6 +209,17 @@ async def test_patched_methods_are_ours(redis_url: str) -> None:
     with patch("arqestra.connections.ArqRedis.enqueue_job", AsyncMock(return_value="patched")):
         assert await pool.enqueue_job("work") == "patched"
     await pool.aclose()
+
+
+def test_a_patch_of_what_no_code_of_ours_uses_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    drop_in._mention_unused.cache_clear()
+    for _ in range(2):
+        with patch("arqestra.jobs.serialize_result"):
+            pass
+    with patch("arqestra.worker.create_worker"):
+        pass
+
+    assert caplog.messages == ["arqestra.jobs.serialize_result is replaced: arqestra's own code does not use it"]
 
 
 # -- what a worker of arq's has ---------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ async def fired(pool: Pool, process: subprocess.Popen[bytes], log: Path, *, queu
         ("LIST", "from-list", "arq:queue", signal.SIGTERM),
         ("TIMETABLE", "from-timetable", "timetable", signal.SIGINT),
         ("Settings", "from-settings", "first", signal.SIGTERM),
+        ("DICT", "from-settings", "first", signal.SIGTERM),
     ],
 )
 async def test_it_fires_the_schedules_of_its_target_and_ends_at_a_signal(
@@ -91,6 +92,7 @@ async def test_it_fires_the_schedules_of_its_target_and_ends_at_a_signal(
         "LIST": {"from-list"},
         "TIMETABLE": {"from-timetable", "daily"},
         "Settings": {"from-settings", "arqs@first"},
+        "DICT": {"from-settings", "arqs@first"},
     }
     assert set(infos) == expected[target]
     if target == "TIMETABLE":

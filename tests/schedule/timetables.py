@@ -35,6 +35,9 @@ class Settings:
     serializer = "msgpack"
 
 
+DICT = {name: value for name, value in vars(Settings).items() if not name.startswith("_")}
+
+
 class BadSettings:
     functions = [note]  # noqa: RUF012
     schedules = 5

@@ -8,14 +8,14 @@ import logging
 import types
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import arq.worker
 import pytest
 from arq.connections import RedisSettings
 
 import arqestra
-from arqestra import SettingsError, Worker, create_worker, worker_settings
+from arqestra import SettingsError, Worker, create_worker, run_worker, worker_settings
 from arqestra.settings import WorkerOptions
 from arqestra.worker import settings_source
 from arqestra.worker.command_line import get_kwargs, is_ours
@@ -51,6 +51,12 @@ class Fields:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrozenFields:
+    functions: Any = (work,)
+    max_jobs: int = 3
+    on_startup: Any = startup
+
+
+class Named(NamedTuple):
     functions: Any = (work,)
     max_jobs: int = 3
     on_startup: Any = startup
@@ -97,6 +103,7 @@ SOURCES: dict[str, Any] = {
     "type": type("Made", (), {"functions": [work], "max_jobs": 3, "on_startup": startup}),
     "dataclass instance": Fields(),
     "frozen dataclass instance with slots": FrozenFields(),
+    "named tuple": Named(),
     "instance with methods": WithMethods(),
     "namespace": types.SimpleNamespace(functions=[work], max_jobs=3, on_startup=startup),
     "class of stock arq's worker": OfStockWorker,
@@ -126,6 +133,12 @@ async def test_hooks_that_are_methods_know_their_instance() -> None:
 
     await worker.on_startup({"a": 1})  # type: ignore[misc]
     assert settings._started == [{"a": 1}]
+
+
+async def test_keywords_beside_the_settings_are_judged_as_the_workers_own() -> None:
+    for use in (create_worker, run_worker):
+        with pytest.raises(SettingsError, match="unknown setting 'colour'"):
+            use({"functions": [work], "uvloop": False}, colour="blue")
 
 
 def test_a_dict_that_equals_a_decorated_one_is_not_decorated() -> None:
