@@ -160,6 +160,10 @@ class Keys:
         """Queues that are paused."""
         return f"{self.ours}paused"
 
+    def watched(self, queue: str) -> tuple[str, ...]:
+        """What changes when jobs of a queue may become due, be it by somebody who wakes no worker."""
+        return (queue, self.gates(queue), self.promote(queue), self.paused, self.aborts, self.chores)
+
     def resting(self, queue: str) -> str:
         """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
         return f"{self.ours}resting:{queue}"

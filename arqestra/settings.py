@@ -111,6 +111,13 @@ def _setting(default: Any, expects: str, *, optional: bool = False) -> Any:
     return field(default=default, metadata=metadata)
 
 
+class DefaultDelay(float):
+    """A default that can be told from the same number, set."""
+
+
+DEFAULT_DELAY = DefaultDelay(0.5)  # arq's
+
+
 class WorkerKeywords(TypedDict, total=False):
     """The keywords of `Worker`, for type checkers. `WorkerOptions` documents them."""
 
@@ -190,7 +197,8 @@ class WorkerOptions:
     :ivar max_jobs: jobs that run at once
     :ivar job_timeout: seconds that one attempt may run
     :ivar keep_result, keep_result_forever: how long results are kept (seconds)
-    :ivar poll_delay: seconds between looks at the queue without being woken
+    :ivar poll_delay: seconds between looks at the queue without being woken; unless it is set 0.5 s where there is a
+        reason to look (see `worker/polling.py`), and else once a minute
     :ivar queue_read_limit: jobs to claim at once at most; default the greater of 5 * max_jobs and 100
     :ivar max_tries: attempts of a job
     :ivar health_check_interval: seconds between writes of the health check key
@@ -259,7 +267,7 @@ class WorkerOptions:
     )
     keep_result: float | timedelta = _setting(3600, "seconds to keep it, 0 or more (int, float or timedelta)")
     keep_result_forever: bool = _setting(False, "true or false")
-    poll_delay: float | timedelta = _setting(0.5, "seconds, 0 or more (int, float or timedelta)")
+    poll_delay: float | timedelta = _setting(DEFAULT_DELAY, "seconds, 0 or more (int, float or timedelta)")
     queue_read_limit: int | None = _setting(None, "an int of at least 1")
     max_tries: int = _setting(5, "an int of at least 1")
     health_check_interval: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
@@ -337,6 +345,11 @@ class WorkerOptions:
         refuse_unknown(settings)
         listed = {name: _listed(settings[name]) for name in ("functions", "cron_jobs") if name in settings}
         return cls(**{**settings, **listed})
+
+    @property
+    def chosen_poll_delay(self) -> float | timedelta | None:
+        """The `poll_delay` that was set; None if it was not."""
+        return None if isinstance(self.poll_delay, DefaultDelay) else self.poll_delay
 
     @property
     def queue_weights(self) -> dict[str, int] | None:

@@ -158,7 +158,7 @@ def claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
         LeasedJob(queue, token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED))
         for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
     ]
-    return Claimed(jobs, queued, next_due_in_ms, shared == b"1")
+    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", now_ms=now)
 
 
 def delivered(worker_id: str, message: bytes) -> Delivery:
@@ -183,4 +183,4 @@ def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
         for queue, job_id, payload, attempt, due, mark in zip(owners, *[iter(reply[5:])] * 5, strict=True)
     ]
     with_more = frozenset(queue for queue, flag in zip(queues, more, strict=True) if flag == ord("1"))
-    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", with_more)
+    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", with_more, now)

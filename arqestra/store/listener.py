@@ -8,6 +8,7 @@ of ours takes it over, so that a wake-up goes straight from the parser to the wo
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,12 +17,14 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from .link import pack_command
+from .watching import Watch, begin_tracking
 
 __all__ = ("Listener",)
 
 logger = logging.getLogger("arq.connections")
 
 KEEPALIVE_S = 10.0  # a silent connection is asked for a sign of life this often
+ANSWER_S = 1.0  # of a server that is slower it is not known whether messages come
 RECONNECT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 Callback = Callable[[bytes | None], None]
@@ -32,16 +35,22 @@ class _Subscription(asyncio.Protocol):
 
     :param connection: redis-py's, connected
     :param deliver: called with channel and message, or None when the subscription of the channel has become active
+    :param watches: who is told of changes; None: the server does not tell of them
     """
 
-    def __init__(self, connection: Any, deliver: Callable[[bytes, bytes | None], None]) -> None:
+    def __init__(
+        self, connection: Any, deliver: Callable[[bytes, bytes | None], None], watches: list[Watch] | None
+    ) -> None:
         self._connection = connection  # kept: its stream writer closes the transport when it is collected
         self._transport: asyncio.Transport = connection._writer.transport
         self._deliver = deliver
+        self._watches = watches
+        self._reading: deque[Watch] = deque()
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
         self.lost = asyncio.Event()
         self._silent = False
+        self._asked_s = 0.0
         self._keepalive = self._loop.call_later(KEEPALIVE_S, self._ask_for_sign_of_life)
         self._transport.set_protocol(self)
 
@@ -57,14 +66,45 @@ class _Subscription(asyncio.Protocol):
                     self._deliver(message[1], message[2])
                 elif isinstance(message, list) and message[0] == b"subscribe":
                     self._deliver(message[1], None)
+                elif isinstance(message, list) and message[0] == b"invalidate":
+                    for watch in self._watches or ():
+                        watch.hear(message[1])
+                elif self._reading and isinstance(message, int | hiredis.ReplyError):
+                    self._has_read(self._reading.popleft(), message)
         except hiredis.HiredisError as error:
             logger.warning("listening: Redis sent something else than its protocol: %s", error)
             self.close()
+
+    @property
+    def can_watch(self) -> bool:
+        """The server tells of changes."""
+        return self._watches is not None
+
+    @property
+    def answers(self) -> bool:
+        """Nothing that was asked is waited for any longer than a moment."""
+        return not self.lost.is_set() and (not self._silent or self._loop.time() - self._asked_s < ANSWER_S)
+
+    def look_at(self, watch: Watch) -> None:
+        """Read the keys: from then on the server tells when one of them changes, once."""
+        watch.asked = True
+        self._reading.append(watch)
+        self._transport.write(pack_command(("EXISTS", *watch.keys)))
+
+    def _has_read(self, watch: Watch, reply: int | hiredis.ReplyError) -> None:
+        watch.asked = False
+        if isinstance(reply, int):
+            watch.since_s = self._loop.time()
+        else:  # such as that of a user who may not read them
+            logger.debug("watching the queues: %s", reply)
+            self._watches = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close()
 
     def close(self) -> None:
+        for watch in self._watches or ():
+            watch.end()
         self._keepalive.cancel()
         self._transport.abort()
         self.lost.set()
@@ -72,7 +112,7 @@ class _Subscription(asyncio.Protocol):
     def _ask_for_sign_of_life(self) -> None:
         if self._silent:
             return self.close()  # no answer to the ping either
-        self._silent = True
+        self._silent, self._asked_s = True, self._loop.time()
         self._transport.write(pack_command(("PING",)))
         self._keepalive = self._loop.call_later(KEEPALIVE_S, self._ask_for_sign_of_life)
 
@@ -90,6 +130,8 @@ class Listener:
         self._closing = False
         self._subscription: _Subscription | None = None
         self._unsent: dict[str, bytes] = {}  # channel -> command, gathered within one tick of the loop
+        self._watches: list[Watch] = []
+        self._has_said = False
 
     @contextlib.contextmanager
     def listen(self, channel: str, callback: Callback) -> Iterator[None]:
@@ -113,6 +155,33 @@ class Listener:
                 self._send_soon(channel, b"UNSUBSCRIBE")
             if self._closing and not self._callbacks and self._task is not None:
                 self._task.cancel()
+
+    @contextlib.contextmanager
+    def watch(self, watch: Watch) -> Iterator[None]:
+        """Have a watch told of a change after each `look_at`, where the server tells of them."""
+        self._watches.append(watch)
+        if self._subscription is not None and not self._subscription.can_watch:
+            self._subscription.close()  # the next connection asks for it
+        try:
+            yield
+        finally:
+            self._watches.remove(watch)
+            watch.end()
+
+    def look_at(self, watch: Watch) -> None:
+        """Have a watch told of the next change, unless it is told of that already."""
+        if self.can_watch and not watch.asked and watch.since_s is None and self._subscription is not None:
+            self._subscription.look_at(watch)
+
+    @property
+    def can_watch(self) -> bool:
+        """Whether the server tells of changes."""
+        return self._subscription is not None and self._subscription.can_watch
+
+    @property
+    def hears(self) -> bool:
+        """Whether messages come, as far as is known."""
+        return self._subscription is not None and self._subscription.answers
 
     async def close(self) -> None:
         """Stop listening and close the connection: now, or when the last one who listens has left."""
@@ -160,7 +229,14 @@ class Listener:
         connection: Any = self._pool.make_connection()
         try:
             await connection.connect()
-            self._subscription = subscription = _Subscription(connection, self._deliver)
+            watches = self._watches if self._watches and await begin_tracking(connection) else None
+            if self._watches and watches is None and not self._has_said:
+                self._has_said = True
+                logger.info(
+                    "the server does not tell of changes (CLIENT TRACKING): a worker looks for jobs of producers that "
+                    "send no wake-ups every 15 s at least; the setting poll_delay makes that more often"
+                )
+            self._subscription = subscription = _Subscription(connection, self._deliver, watches)
             try:
                 if self._callbacks:
                     subscription.send(b"SUBSCRIBE", list(self._callbacks))

@@ -156,6 +156,7 @@ class Claimed(NamedTuple):
     :ivar next_due_in_ms: ms until the next job becomes due, for the worker that has to watch for it; else -1
     :ivar shared: due jobs were left for other waiting workers
     :ivar more: of several queues: those that may have more due jobs
+    :ivar now_ms: the time on Redis' clock
     """
 
     jobs: list[LeasedJob]
@@ -163,6 +164,7 @@ class Claimed(NamedTuple):
     next_due_in_ms: int
     shared: bool
     more: frozenset[str] = frozenset()
+    now_ms: int = 0
 
 
 class Ending(NamedTuple):

@@ -18,6 +18,7 @@ from ..scheduling.timetable import Timetable
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 from .arq_surface import ArqSurface
+from .polling import Polling
 from .registry import check_schedules, registered
 from .unknown import unknown_limit_s
 
@@ -80,7 +81,8 @@ class WorkerAttributes(ArqSurface):
         self.job_timeout_s = to_seconds(options.job_timeout)
         self.keep_result_s = to_seconds(options.keep_result)
         self.keep_result_forever = options.keep_result_forever
-        self.poll_delay_s = to_seconds(options.poll_delay)
+        self.polling = Polling(to_seconds(options.chosen_poll_delay))
+        self.poll_delay_s = self.polling.delay_s
         self.queue_read_limit = options.queue_read_limit or max(options.max_jobs * 5, 100)
         self.max_tries = options.max_tries
         self.health_check_interval = to_seconds(options.health_check_interval)

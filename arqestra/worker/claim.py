@@ -6,15 +6,16 @@ has registered as waiting, and the next enqueue wakes it.
 
 A worker without jobs makes an offer with its claim, or when its last job ends: the enqueue that wakes it may send the
 job along, leased under the number of the offer (`store/lua/_deliver.lua`). An offer is good for one job, until the next
-claim is sent: that one puts back what was sent and has not been taken in. As nothing can have been sent before the
-offer was made, half a lease after that there is half a lease left, by any clock; what comes later (this process was
-stopped meanwhile) may be another's by now.
+claim is sent: that one puts back what was sent and has not been taken in. A job that was sent more than half a lease
+ago (this process was stopped meanwhile) is not taken in: it may be another's by now. The message says when it was sent,
+on Redis' clock; and what that clock showed is known of the latest claim, to within its round trip: a message may seem
+older than it is by so much, never younger.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..clock import steady_s
 from ..store.records import Claimed, ClaimRequest, Offer
 from ..store.store import CHUNK
 from .shares import QueueShares
@@ -23,6 +24,7 @@ __all__ = ("ClaimPolicy", "ClaimSettings")
 
 # A claim cut to a fair share leaves the other waiting workers this long to take theirs.
 YIELD_TO_OTHERS_MS = 20
+CLOCK_STEP_MS = 1000  # a message from further ahead shows that Redis' clock was set, or this one stood still
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class ClaimPolicy:
         self._holds_none = holds_none
         self.number = after  # of the latest claim or offer
         self._offer = 0  # number of the offer on which a job may still come
-        self._offered_at = 0.0
+        self._offered_at = self._claimed_at = 0.0
+        self._redis_clock: tuple[float, int] | None = None  # a time of ours, and of Redis' clock then or later (ms)
         self.taken = 0  # number of the offer on which a job was taken in last
         self._may_be_due = False  # claim as soon as there is a slot
         self._look_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
@@ -104,9 +107,10 @@ class ClaimPolicy:
         wait = settings.wait and self.active
         offers = wait and settings.offer_ms > 0 and slots > 0 and not only and self._holds_none()
         self.number += 1
+        self._claimed_at = steady_s()
         if not only:  # a claim of given jobs leaves the offer that stands
             self._offer = self.number if offers else 0
-            self._offered_at = time.monotonic()
+            self._offered_at = steady_s()
         return ClaimRequest(
             settings.queue,
             settings.worker_id,
@@ -132,7 +136,7 @@ class ClaimPolicy:
         if not self._holds_none() or self._free_slots() == 0:
             return None
         self.number += 1
-        self._offer, self._offered_at = self.number, time.monotonic()
+        self._offer, self._offered_at = self.number, steady_s()
         lease_ms, margin_ms = settings.lease_ms, settings.margin_ms
         return Offer(settings.queue, settings.worker_id, self.number, lease_ms, margin_ms, settings.offer_ms)
 
@@ -152,9 +156,20 @@ class ClaimPolicy:
             self.withdraw_offer()
         return request._replace(taken=self.taken, offer_ms=0)
 
-    def takes(self, number: int) -> bool:
-        """A job came on the offer of that number: whether it is to be run. If not, the next claim puts it back."""
-        in_time = time.monotonic() - self._offered_at < self.settings.lease_ms / 2000
+    def _is_fresh(self, sent_ms: int | None) -> bool:
+        """Whether a message was sent less than half a lease ago."""
+        if sent_ms is None or self._redis_clock is None:  # not before the offer was made
+            return steady_s() - self._offered_at < self.settings.lease_ms / 2000
+        at_s, redis_ms = self._redis_clock
+        age_ms = (steady_s() - at_s) * 1000 - (sent_ms - redis_ms)
+        return -CLOCK_STEP_MS < age_ms < self.settings.lease_ms / 2
+
+    def takes(self, number: int, sent_ms: int | None = None) -> bool:
+        """A job came on the offer of that number: whether it is to be run. If not, the next claim puts it back.
+
+        :param sent_ms: when it was sent, on Redis' clock
+        """
+        in_time = self._is_fresh(sent_ms)
         if number != self._offer or not in_time or not self.takes_jobs or self._free_slots() == 0:
             return False
         self._offer, self.taken = 0, number
@@ -162,6 +177,8 @@ class ClaimPolicy:
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
         """Take in the reply; returns the ms after which to look again, or None to wait for a wake-up or the poll."""
+        if claimed.now_ms and not request.only:
+            self._redis_clock = (self._claimed_at, claimed.now_ms)
         if claimed.jobs and request.number == self._offer:
             self._offer = 0  # a claim that finds jobs makes none
         shares = self.settings.shares if request.shares else None

@@ -63,6 +63,9 @@ class Exchange:
         self.became_idle = asyncio.Event()
         self.queued = -1  # entries in the queue at the last claim
         self.next_due_in_s = 60.0
+        self.is_quiet = False  # the latest claim found no jobs
+        self._is_poll = False  # the next claim is made without a reason
+        self.found: Callable[[bool], None] = lambda told: None  # called when a claim has found jobs
         self.turns = self.errors = 0
 
     @property
@@ -81,12 +84,18 @@ class Exchange:
 
     def look(self) -> None:
         """Jobs may be due: claim."""
+        self._is_poll = False
         self._claims.look()
         self.wake()
 
+    def poll(self) -> None:
+        """Look whether there are jobs that no message has told of."""
+        self.look()
+        self._is_poll = True
+
     def take_in(self, delivery: Delivery) -> None:
         """A wake-up came with a job: start it, and claim for the other slots."""
-        if self._claims.takes(delivery.number):
+        if self._claims.takes(delivery.number, delivery.job.claimed_ms):
             self._context.copy().run(self._start, delivery.job)
         # When the job has had its first step: if it ended there, its outcome goes with the claim, behind what it told.
         asyncio.get_running_loop().call_soon(self.look)
@@ -149,6 +158,8 @@ class Exchange:
 
     async def _turn(self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None) -> None:
         self._told_due = False
+        told = not self._is_poll or not self.is_quiet or bool(endings)
+        self._is_poll = False
         try:
             written, claimed, request = await self._send(endings, request, offer)
         except ResponseError:
@@ -159,6 +170,9 @@ class Exchange:
         for ending, ok in zip(endings, written, strict=True):
             self._settled(ending, ok)
         if request is not None and claimed is not None:
+            self.is_quiet = not claimed.jobs
+            if claimed.jobs:
+                self.found(told)
             await self._take_in(request, claimed)
 
     async def _take_in(self, request: ClaimRequest, claimed: Claimed) -> None:

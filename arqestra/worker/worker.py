@@ -27,6 +27,7 @@ from ..store.listener import Listener
 from ..store.look import count_queued
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
+from ..store.watching import Watch
 from .attempt import Attempt
 from .attributes import arq_signature, current_event_loop, mention_pickle
 from .bookkeeper import Bookkeeper
@@ -41,6 +42,7 @@ from .greeting import log_server
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .messages import heed
 from .metrics_port import MetricsPort, NoMetrics, WayOut
+from .polling import Push
 from .shares import QueueShares
 from .shutdown import CLOSE_WAIT_S, LEAVE_WAIT_S, StoppableWorker
 from .slots import Slots
@@ -264,15 +266,16 @@ class Worker(StoppableWorker):
         )
         keep_dead_ms = to_ms(self.options.keep_dead)
         self.exchange = Exchange(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
+        self.exchange.found = lambda told: self.polling.found(self.loop.time(), told=told)
 
     def _offer_ms(self) -> int:
-        """How long an offer stands: until after the next poll, which renews it; but then its lease is to be whole.
+        """How long an offer stands: until after the next look, which renews it.
 
         In an application's loop none is made: what else keeps that loop busy would keep the job waiting.
         """
         if not self._has_own_loop:
             return 0
-        return min(int(self.poll_delay_s * 1000) * 2 + OFFER_MARGIN_MS, self.options.lease_ms // 4)
+        return int(self.polling.longest_s * 1000) * 2 + OFFER_MARGIN_MS
 
     def _queue_shares(self) -> QueueShares | None:
         caps = self.options.queue_slots or {}
@@ -290,11 +293,20 @@ class Worker(StoppableWorker):
         await pool.aclose(close_connection_pool=True)
 
     async def _serve(self) -> None:
-        """Look at the queue at each poll delay, as the safety net beside being woken; do the housekeeping."""
-        while not self.stopping:
-            await self._housekeep()
-            self.exchange.look()
-            await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MOST_POLL_S))
+        """Look at the queue where there is a reason to, as the safety net beside being woken; do the housekeeping."""
+        keys = self.store.keys
+        watch = Watch([key for queue in self.queues for key in keys.watched(queue)])
+        with self.listener.watch(watch) if self.options.chosen_poll_delay is None else contextlib.nullcontext():
+            while not self.stopping:
+                await self._housekeep()
+                now_s = self.loop.time()
+                push = Push(self.listener.hears, self.listener.can_watch, watch.since_s)
+                if self.polling.is_due(now_s, push):
+                    self.polling.looked(now_s)
+                    self.exchange.poll()
+                if self.exchange.is_quiet and self.options.chosen_poll_delay is None:
+                    self.listener.look_at(watch)
+                await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MOST_POLL_S))
 
     async def _burst(self) -> None:
         """Work until the queue is empty, or `max_burst_jobs` were run."""

@@ -372,7 +372,7 @@ async def test_a_worker_with_free_slots_registers_as_waiting(scene: Scene) -> No
     await scene.worker().claim(1, wait=True)
 
     assert await scene.waiting() == ["w1"]
-    assert 0 < await scene.redis.pttl(KEYS.waiting(QUEUE)) <= 60_000
+    assert 0 < await scene.redis.pttl(KEYS.waiting(QUEUE)) <= 180_000
 
 
 async def test_a_worker_without_free_slots_does_not_wait_any_more(scene: Scene) -> None:
@@ -391,7 +391,9 @@ async def test_a_worker_in_burst_mode_never_waits_and_learns_the_next_due_time(s
     assert await scene.waiting() == []
 
 
-async def test_only_the_longest_waiting_worker_is_told_the_next_due_time(scene: Scene) -> None:
+async def test_the_longest_waiting_worker_looks_when_the_next_is_due_and_the_others_a_second_later(
+    scene: Scene,
+) -> None:
     await scene.enqueue("a", when="+40")
     subscribed = scene.redis.pubsub()
     await subscribed.subscribe(KEYS.worker_channel("w1"), KEYS.worker_channel("w2"))
@@ -402,7 +404,7 @@ async def test_only_the_longest_waiting_worker_is_told_the_next_due_time(scene: 
     finally:
         await subscribed.aclose()
 
-    assert (first.next_due_in_ms, second.next_due_in_ms) == (40, -1)
+    assert (first.next_due_in_ms, second.next_due_in_ms) == (40, 1039)
 
 
 async def test_a_dead_lookout_is_replaced_by_the_next_worker_that_claims(scene: Scene) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from arqestra.clock import steady_s
 from arqestra.store.records import Claimed, ClaimRequest, LeasedJob, Offer
 from arqestra.store.store import CHUNK
+from arqestra.worker import claim
 from arqestra.worker.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3, 2_000)
@@ -175,8 +175,8 @@ def test_what_comes_after_the_next_claim_was_sent_is_left_to_that_claim() -> Non
 
 def test_what_comes_too_late_may_be_anothers_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = _idle_desk()
-    sent_at = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: sent_at + SETTINGS.lease_ms / 2000)
+    sent_at = steady_s()
+    monkeypatch.setattr(claim, "steady_s", lambda: sent_at + SETTINGS.lease_ms / 2000)
 
     assert not desk.policy.takes(1)
 
@@ -276,3 +276,26 @@ def test_a_worker_that_holds_a_suspect_says_so() -> None:
 
 def test_given_ids_are_asked_for_alone() -> None:
     assert Desk().policy.request(2, ("a", "b")).only == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("later_s", "sent_after_ms", "is_taken"),
+    [
+        (100.0, 99_900, True),  # the offer is old, the message is not
+        (100.0, 100_005, True),
+        (100.0, 90_000, False),
+        (8.0, 0, False),
+        (0.1, 20_000, False),  # Redis' clock was set, or this machine stood still
+    ],
+)
+def test_a_message_is_judged_by_when_it_was_sent(
+    monkeypatch: pytest.MonkeyPatch, later_s: float, sent_after_ms: int, is_taken: bool
+) -> None:
+    desk = Desk()
+    desk.holds_none = True
+    desk.policy.look()
+    claimed_at, redis_ms = steady_s(), 1_700_000_000_000
+    desk.policy.learn(desk.asked(), _reply(0)._replace(now_ms=redis_ms))
+    monkeypatch.setattr(claim, "steady_s", lambda: claimed_at + later_s)
+
+    assert desk.policy.takes(1, redis_ms + sent_after_ms) is is_taken

@@ -2,8 +2,8 @@
 -- of its own; whoever makes a job due pops one worker from the set and publishes to it: exactly one wakes, and no key is
 -- left behind where nobody waits. A killed worker has no subscriber: it is dropped and the next one is tried.
 --
--- The longest waiting worker is the lookout: it alone keeps a timer for the next job that becomes due, so that a retry
--- that comes due does not wake the whole fleet. When the lookout is woken, the next in line is told the time.
+-- The longest waiting worker is the lookout: it alone keeps a timer for the moment at which the next job becomes due, so
+-- that a retry that comes due does not wake the whole fleet (the others look a second later, in case it has died). When the lookout is woken, the next in line is told the time.
 
 -- Ms until the next job becomes due, or the next gate of a lane opens; nil if none does.
 local function next_due(queue, now)

@@ -41,7 +41,8 @@ local CHORES_A_CLAIM = 300    -- nodes of flows that are settled in one claim
 local SPECS_SWEPT, CLAIMS_A_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
-local WAITING_TTL_MS = 60000  -- workers register anew at least every 30 s
+local WAITING_TTL_MS = 180000  -- workers register anew at least once a minute
+local AFTER_LOOKOUT_MS = 1000  -- in case the lookout died, the others look so long after it
 
 local now = clock(ARGV[1])
 local worker, number, slots = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -96,7 +97,8 @@ end
 
 local registered = false     -- as waiting for one of the queues
 
--- The worker's place among those that wait for a queue; returns the ms until the next job becomes due if it is the lookout.
+-- The worker's place among those that wait for a queue; returns the ms until the next job becomes due, if it
+-- is not the lookout a moment more.
 local function settle_waiting(q, free)
   if not wait then
     return free and not q.paused and next_due(q.name, now) or nil
@@ -121,7 +123,8 @@ local function settle_waiting(q, free)
       break
     end
     if call('PUBSUB', 'NUMSUB', WORKER .. lookout)[2] > 0 then
-      return nil
+      local due_in = next_due(q.name, now)
+      return due_in and due_in + AFTER_LOOKOUT_MS
     end
     call('ZREM', waiting, lookout)
   end

@@ -1,0 +1,81 @@
+"""When a worker looks at its queues without having been woken. No I/O: `Worker` asks at each tick.
+
+Wake-ups tell a worker of nearly everything. Looking finds the rest: jobs of stock arq producers, which send no wake-up,
+and jobs whose wake-up was lost. Three ways, of which the first that holds is taken:
+
+- `poll_delay` was set: the worker looks so often, whatever happens.
+- The server tells of changes (`store/watching.py`): the worker looks within the default delay after anything in its
+  queues has changed, and else once a minute.
+- It does not: the worker looks less and less often while it finds nothing that it was not woken for, every 15 s at
+  last. Once it has found something it looks at the default delay for ten minutes: somebody sends no wake-ups.
+
+As long as messages do not arrive (the subscription is not there, or the server does not answer a PING) it looks at the
+default delay.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ("SAFETY_S", "Polling", "Push")
+
+DEFAULT_DELAY_S = 0.5  # arq's
+SAFETY_S = 60.0
+MOST_DELAY_S = 15.0
+UNTOLD_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What comes by push at present.
+
+    :ivar messages: wake-ups arrive
+    :ivar can_watch: the server can tell of changes
+    :ivar since_s: since when it would tell of one; None: it would not
+    """
+
+    messages: bool
+    can_watch: bool
+    since_s: float | None
+
+
+class Polling:
+    """Decides when to look.
+
+    :param delay_s: the setting `poll_delay`; None if it was not set
+    """
+
+    def __init__(self, delay_s: float | None) -> None:
+        self.delay_s = DEFAULT_DELAY_S if delay_s is None else delay_s
+        self._always = delay_s is not None
+        self._looked_s: float | None = None
+        self._interval_s = self.delay_s
+        self._untold_s: float | None = None  # when a job was found that nobody had told of
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds between two looks at most."""
+        return self.delay_s if self._always else SAFETY_S
+
+    def is_due(self, now_s: float, push: Push) -> bool:
+        """Whether to look now."""
+        if self._always or self._looked_s is None or not push.messages:
+            return True
+        silent_s = now_s - self._looked_s
+        if push.can_watch:
+            return push.since_s is None or self._looked_s <= push.since_s or silent_s >= SAFETY_S
+        if self._untold_s is not None and now_s - self._untold_s < UNTOLD_S:
+            return True
+        return silent_s >= self._interval_s
+
+    def looked(self, now_s: float) -> None:
+        """A look begins. The next is later, unless `found` says otherwise."""
+        self._looked_s = now_s
+        self._interval_s = min(MOST_DELAY_S, self._interval_s * 2)
+
+    def found(self, now_s: float, *, told: bool) -> None:
+        """Jobs were found.
+
+        :param told: a message had come, or the worker was at work
+        """
+        self._interval_s = self.delay_s
+        if not told:
+            self._untold_s = now_s
