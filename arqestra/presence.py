@@ -51,6 +51,8 @@ class Presence(msgspec.Struct, frozen=True):
     :ivar lag_ms: how late its event loop was, at most, since the presence before
     :ivar draining: it takes no more jobs
     :ivar redis_errors: round trips of its exchange that failed
+    :ivar fires: it fires the schedules of its queues
+    :ivar timezone: in which it reads those that were defined at run time and name none
     :ivar every_s: seconds until it writes again, if nothing happens
     """
 
@@ -71,6 +73,8 @@ class Presence(msgspec.Struct, frozen=True):
     lag_ms: int
     draining: bool
     redis_errors: int = 0
+    fires: bool = True
+    timezone: str = ""
     every_s: float = EVERY_S
 
     @property

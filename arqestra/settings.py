@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypedDict
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import default_queue_name, expires_extra_ms
@@ -41,6 +42,15 @@ def _is_int(value: Any) -> bool:
 
 def _is_serializer(value: Any) -> bool:
     return isinstance(value, Serializer) or (isinstance(value, str) and serializer_of(value) is not None)
+
+
+def _is_zone(value: Any) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, tzinfo)
+    try:
+        return bool(datetime.strptime(value, "%z") if value[:1] in ("+", "-") else ZoneInfo(value))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
 
 
 def _is_counts(value: Any) -> bool:
@@ -95,7 +105,7 @@ _CHECKS: dict[str, Check] = {
     "a callable": callable,
     "RedisSettings or a URL": lambda v: isinstance(v, RedisSettings | str),
     "an arqestra or arq pool": lambda v: isinstance(v, ArqRedis),
-    "a tzinfo": lambda v: isinstance(v, tzinfo),
+    'a tzinfo, or the name of a time zone such as "Asia/Seoul"': _is_zone,
     '"pickle", "msgpack" or "json"': _is_serializer,
     '"release", "fail" or seconds, more than 0 (int, float or timedelta)': lambda v: (
         v in ("release", "fail") if isinstance(v, str) else _is_more_seconds(v)
@@ -149,7 +159,7 @@ class WorkerKeywords(TypedDict, total=False):
     job_serializer: Callable[[dict[str, Any]], bytes] | None
     job_deserializer: Callable[[bytes], dict[str, Any]] | None
     expires_extra_ms: int
-    timezone: tzinfo | None
+    timezone: tzinfo | str | None
     log_results: bool
     lease: float | timedelta
     serializer: str | Serializer | None
@@ -209,7 +219,8 @@ class WorkerOptions:
     :ivar max_burst_jobs: jobs to run in burst mode at most; negative for no limit
     :ivar job_serializer, job_deserializer: default pickle
     :ivar expires_extra_ms: for jobs enqueued through ctx["redis"], see `Pool`
-    :ivar timezone: of cron jobs; default the system's
+    :ivar timezone: of cron jobs (default the system's) and of schedules that name none (default UTC): a tzinfo, or its
+        name, such as "Asia/Seoul"
     :ivar log_results: show results in the log
 
     ours:
@@ -279,7 +290,7 @@ class WorkerOptions:
     job_serializer: Callable[[dict[str, Any]], bytes] | None = _setting(None, "a callable")
     job_deserializer: Callable[[bytes], dict[str, Any]] | None = _setting(None, "a callable")
     expires_extra_ms: int = _setting(expires_extra_ms, "ms as an int, 0 or more, a century at most")
-    timezone: tzinfo | None = _setting(None, "a tzinfo")
+    timezone: tzinfo | str | None = _setting(None, 'a tzinfo, or the name of a time zone such as "Asia/Seoul"')
     log_results: bool = _setting(True, "true or false")
     lease: float | timedelta = _setting(15, "seconds, 0.05 or more (int, float or timedelta)")
     serializer: str | Serializer | None = _setting(None, '"pickle", "msgpack" or "json"')

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..clock import timestamp_ms
 from ..durations import seconds_of
 from ..errors import SettingsError
+from ..scheduling.timing import datetime_of_text
 from .output import compact
 from .signatures import masked
 
@@ -82,14 +83,14 @@ def duration_s(text: str | None, option: str) -> float | None:
 
 
 def moment(text: str | None, option: str) -> datetime | None:
-    """A time of an option, in ISO 8601; one without an offset is local time.
+    """A time of an option, in ISO 8601, without an offset or the name of a zone behind it in local time.
 
     :raises SettingsError: something else
     """
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime_of_text(text)
     except ValueError:
         raise SettingsError(f"{option}: expected a time such as 2026-12-24T18:00 or ...+01:00, got {text!r}") from None
     try:

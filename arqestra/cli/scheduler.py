@@ -21,8 +21,8 @@ from ..keys import DEFAULT_QUEUE
 from ..observe.json_logs import LogFormat, log_config
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.scheduler import Scheduler
-from ..scheduling.timetable import Timetable
-from ..scheduling.zone import zone_of
+from ..scheduling.timetable import Timetable, timezone_of
+from ..scheduling.zone import named_zone, zone_of
 from ..serializers import Serializer, serializer_of
 from ..settings import WorkerOptions
 from ..worker.attributes import schedules_of
@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     zone: tzinfo | None
     queue: str
     queues: tuple[str, ...] = ()
+    run_time_zone: tzinfo | None = None
 
 
 def scheduler(
@@ -69,10 +70,12 @@ def scheduler(
     except (ArqestraError, ImportError, AttributeError) as error:
         raise typer.BadParameter(f"{target}: {error}") from None
     try:
+        zone = None if timezone is None else zone_of(timezone, "--timezone")
         plan = plan._replace(
             redis_settings=redis_url or plan.redis_settings or os.environ.get("REDIS_URL"),
             serializer=serializer or plan.serializer,
-            zone=plan.zone if timezone is None else zone_of(timezone, "--timezone"),
+            zone=zone or plan.zone,
+            run_time_zone=zone or plan.run_time_zone,
             queue=queue or plan.queue,
             queues=(*plan.queues, *filter(None, (queues or "").split(","))),
         )
@@ -104,16 +107,24 @@ def _plan_of_options(options: WorkerOptions) -> Plan:
         schedules_of(options),
         options.redis_settings,
         serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
-        options.timezone,
+        named_zone(options.timezone),
         options.cron_queue or first or DEFAULT_QUEUE,
         (first or DEFAULT_QUEUE,) if options.queues is None else tuple(options.queues),
+        timezone_of(options.schedules),
     )
 
 
 async def _run(plan: Plan) -> None:
     pool = await create_pool(plan.redis_settings, serializer=plan.serializer, default_queue_name=plan.queue)
     try:
-        firing = Scheduler(pool, plan.schedules, home=plan.queue, queues=plan.queues, zone=plan.zone)
+        firing = Scheduler(
+            pool,
+            plan.schedules,
+            home=plan.queue,
+            queues=plan.queues,
+            zone=plan.zone,
+            run_time_zone=plan.run_time_zone,
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, firing.stop)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ..errors import SettingsError
 from ..store.schedules import ScheduleRecord, ScheduleStore
+from ..store.services import read_services
 from ..store.store import Store
 from .definition import Schedule
 from .encode import Encoder, record_of
@@ -42,6 +43,7 @@ class CodedSchedules:
         self._kept_s: float | None = None
         self._keeping = asyncio.Lock()
         self._warned: set[str] = set()
+        self._has_looked_for_workers = False
         self.schedules: dict[str, Schedule] = {}
         self.records: dict[str, ScheduleRecord] = {}
         self._homes: dict[str, str] = {}
@@ -64,6 +66,8 @@ class CodedSchedules:
                 return
             compare = now or since_s is None or since_s > MOST_PAUSE_S
             await self._keep("" if compare else self._rev)
+            if self._kept_s is not None and not self._has_looked_for_workers:
+                await self._look_for_workers()  # by the second time those that started together have told of themselves
             self._kept_s = time.monotonic()
 
     @property
@@ -89,6 +93,15 @@ class CodedSchedules:
         self._warn({name for name, verdict in kept.verdicts.items() if verdict == "-"})
         # Only where all is as this code has it may the next call leave out the comparison.
         self._rev = kept.rev if all(verdict == "=" for verdict in kept.verdicts.values()) else ""
+
+    async def _look_for_workers(self) -> None:
+        """Say once where schedules enqueue jobs for nobody."""
+        self._has_looked_for_workers = True
+        homes = list(dict.fromkeys(self._homes.values()))
+        for home, service in (await read_services(self._store, homes)).items():
+            if not service.has_worker:
+                names = ", ".join(name for name, queue in self._homes.items() if queue == home)
+                logger.warning("no worker serves queue %s: the jobs of the schedules %s will wait there", home, names)
 
     async def _put(self, name: str) -> None:
         store = ScheduleStore(self._store, self._homes[name])

@@ -72,6 +72,12 @@ class Schedule:
             made = replace(made, timing=Every(made.timing.period_ms, made.start_ms or 0))
         return made
 
+    @property
+    def needs_zone(self) -> bool:
+        """Whether it names no zone, and when it is due depends on that."""
+        by_wall = isinstance(self.timing, Cron) or (isinstance(self.timing, At) and self.timing.time.tzinfo is None)
+        return self.zone is None and by_wall
+
     def with_headers(self, headers: Mapping[str, str]) -> "Schedule":
         """The same whose jobs carry other headers."""
         return replace(self, headers=dict(headers))

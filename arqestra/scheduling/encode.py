@@ -24,6 +24,7 @@ from .zone import zone_name, zone_of
 
 __all__ = ("Encoder", "NotReadable", "described", "payload_of_tick", "record_due_otherwise", "record_of", "schedule_of")
 
+MOST_AHEAD_OF_UTC_MS = 86_400_000  # no clock is further ahead: Python refuses one that is
 _json = msgspec.json.Encoder(order="deterministic")
 _LASTING = ("jitter_ms", "start_ms", "end_ms", "missed", "grace_ms", "most_missed", "overlap", "expires_ms", "defer_ms")
 
@@ -42,7 +43,7 @@ class Encoder(Protocol):
 
 
 def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord:
-    """The record of a schedule that has a zone.
+    """The record of a schedule. One without a zone is read in that of whoever fires it.
 
     :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
     """
@@ -77,11 +78,11 @@ def record_due_otherwise(stored: StoredSchedule, schedule: Schedule) -> Schedule
 
 def _spec_of(schedule: Schedule, home: str) -> tuple[bytes, str]:
     """The definition without its arguments, and when it is due, as text."""
-    assert schedule.zone is not None
     timing = _encode_timing(schedule.timing)
+    zone = schedule.zone
     lasting = {name: getattr(schedule, name) for name in _LASTING}
     spec = {
-        **{"function": schedule.function, "when": timing, "zone": zone_name(schedule.zone), "words": schedule.words},
+        **{"function": schedule.function, "when": timing, "zone": zone and zone_name(zone), "words": schedule.words},
         **{"queue": home, "prefix": schedule.prefix, "job_id": schedule.job_id},
         **{"priority": schedule.priority, **lasting},
     }
@@ -94,8 +95,11 @@ def _digest(*parts: bytes) -> str:
 
 
 def _first_mark(schedule: Schedule) -> int | None:
-    assert schedule.zone is not None
-    return schedule.timing.moment_ms(schedule.zone) - 1 if isinstance(schedule.timing, At) else None
+    if not isinstance(schedule.timing, At):
+        return None
+    if schedule.zone is None:
+        return schedule.timing.moment_ms(UTC) - MOST_AHEAD_OF_UTC_MS
+    return schedule.timing.moment_ms(schedule.zone) - 1
 
 
 def schedule_of(stored: StoredSchedule, serializer: Serializer) -> Schedule:
@@ -116,12 +120,13 @@ def schedule_of(stored: StoredSchedule, serializer: Serializer) -> Schedule:
 
 
 def described(stored: StoredSchedule) -> Schedule:
-    """The schedule of a record without its arguments, for those who show it.
+    """The schedule of a record without its arguments, for those who show it; in the zone that was noted, if any.
 
     :raises NotReadable: it was written by a newer version
     """
     try:
-        return _schedule_of(stored, (), {}, {})
+        schedule = _schedule_of(stored, (), {}, {})
+        return schedule if schedule.zone or not stored.zone else schedule.in_zone(zone_of(stored.zone, "time zone"))
     except Exception as error:
         raise NotReadable(f"its record cannot be read: {type(error).__name__}: {error}") from error
 
@@ -135,7 +140,7 @@ def _schedule_of(stored: StoredSchedule, args: Any, kwargs: Any, headers: Any) -
         args=tuple(args),
         kwargs=kwargs,
         queue=spec["queue"],
-        zone=zone_of(spec["zone"], "schedule: timezone"),
+        zone=None if spec["zone"] is None else zone_of(spec["zone"], "schedule: timezone"),
         priority=spec["priority"],
         prefix=spec["prefix"],
         job_id=spec["job_id"],

@@ -20,18 +20,20 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
 from ..middleware import EnqueuedCall, Middleware, enter_call
-from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore
+from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore, StoredSchedule
+from ..store.services import note_zone, noted_zones
 from ..store.store import Store
 from .coded import CodedSchedules
 from .definition import Schedule
 from .encode import Encoder, NotReadable, payload_of_tick, schedule_of
 from .plan import plan, steps_of
+from .zone import zone_name
 
 __all__ = ("FiringClient", "QueueScheduler", "within_middleware")
 
@@ -93,13 +95,16 @@ class QueueScheduler:
     :param client: a `Pool`
     :param queue: whose
     :param coded: what the code of this process defines, for this and other queues
+    :param zone: of schedules that were defined at run time and name none
     """
 
-    def __init__(self, client: FiringClient, queue: str, coded: CodedSchedules) -> None:
+    def __init__(self, client: FiringClient, queue: str, coded: CodedSchedules, zone: tzinfo) -> None:
         self._client = client
         self.queue = queue
         self.store = ScheduleStore(client.store, queue)
         self._coded = coded
+        self._zone = zone
+        self._has_noted_zone = False
         self._known: dict[str, Known] = {}  # used since `_forgot_s`
         self._known_before: dict[str, Known] = {}
         self._forgot_s = time.monotonic()
@@ -145,6 +150,8 @@ class QueueScheduler:
         if not self._stopped.is_set():
             self._roused.clear()
         await self._coded.keep()
+        if not self._has_noted_zone:
+            await self._note_zone()
         due, next_in_ms = await self._look()
         due = [each for each in due if not self._is_left_alone(each)]
         if due:
@@ -201,11 +208,24 @@ class QueueScheduler:
                 schedule = self._coded.schedules[stored.name]
             else:
                 try:
-                    schedule = schedule_of(stored, self._client.serializer)
+                    schedule = await self._in_its_zone(stored, schedule_of(stored, self._client.serializer))
                 except NotReadable as problem:
                     await self._leave_alone(unknown[stored.name], str(problem))
                     continue
             self._known[stored.name] = Known(stored.rev, schedule, stored.extra)
+
+    async def _note_zone(self) -> None:
+        """Schedules that name no zone are read in that of this process from now on."""
+        zone = zone_name(self._zone)
+        for name, noted in (await noted_zones(self._client.store, self.queue)).items():
+            if noted != zone:
+                await note_zone(self._client.store, name, zone)
+        self._has_noted_zone = True
+
+    async def _in_its_zone(self, stored: StoredSchedule, schedule: Schedule) -> Schedule:
+        if schedule.zone is None:
+            await note_zone(self._client.store, stored.name, zone_name(self._zone))
+        return schedule.in_zone(self._zone)
 
     def _recall(self, due: DueSchedule) -> Known | None:
         """The definition, if it is known as it was at the look."""

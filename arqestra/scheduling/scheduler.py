@@ -16,7 +16,7 @@ from ..store.listener import Listener
 from .coded import CodedSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
-from .timetable import Timetable
+from .timetable import Timetable, timezone_of
 from .zone import local_zone
 
 __all__ = ("Scheduler",)
@@ -30,6 +30,7 @@ class Scheduler:
     :param home: queue of schedules that name none; default the pool's
     :param queues: other queues whose schedules are fired
     :param zone: of schedules that name none; default UTC, of arq's cron jobs the machine's
+    :param run_time_zone: of schedules that were defined at run time and name none; default a `Timetable`'s, else `zone`
     :param age_s: seconds since this code was started; a supervisor's age for its processes
     :raises SettingsError: two schedules have one name, or something else is in the list
     """
@@ -42,6 +43,7 @@ class Scheduler:
         home: str | None = None,
         queues: Iterable[str] = (),
         zone: tzinfo | None = None,
+        run_time_zone: tzinfo | None = None,
         age_s: float = 0.0,
     ) -> None:
         self.home = home or client.default_queue_name
@@ -52,7 +54,8 @@ class Scheduler:
         coded = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
         self.coded = CodedSchedules(client.store, client, coded, age_s)
         homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in coded)))
-        self.parts = [QueueScheduler(client, queue, self.coded) for queue in homes]
+        others_zone = run_time_zone or timezone_of(schedules) or zone or UTC
+        self.parts = [QueueScheduler(client, queue, self.coded, others_zone) for queue in homes]
 
     @property
     def fired(self) -> int:

@@ -1,5 +1,6 @@
 """`Schedules`: what is done with schedules at run time. Every scheduler knows of it within a second."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from ..identity import new_job_id
 from ..job import Job
 from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule, schedule_queues
+from ..store.services import Service, note_zone, read_services
 from .definition import Schedule
 from .encode import NotReadable, described, payload_of_tick, record_of, schedule_of
 from .queue_scheduler import FiringClient, within_middleware
-from .zone import zone_name
+from .zone import zone_name, zone_of
 
 __all__ = ("ScheduleInfo", "ScheduleRun", "Schedules")
+
+logger = logging.getLogger("arq.scheduler")
 
 How = Literal["on time", "late", "by hand", "dropped"]
 Outcome = Literal[
@@ -38,6 +42,7 @@ _OUTCOMES: dict[str, Outcome] = {
 }
 _STATES: dict[str, Outcome] = {"queued": "queued", "running": "running"}
 MOST_RUNS_AHEAD = 10_000
+FIRST_LOOK_MS = 5_000
 LAST_MOMENT_MS = 253_370_764_800_000  # the year 9999
 
 
@@ -52,7 +57,7 @@ class ScheduleInfo:
     :ivar source: "code", or "run time" for one that was defined or changed by `upsert`
     :ivar next_run: when it is fired next; None if it is paused or over
     :ivar handled_until: the tick up to which all is dealt with: fired, skipped or dropped
-    :ivar problem: why nobody fires it, or ""
+    :ivar problem: why nobody fires it, or that nobody serves its queue; or ""
     """
 
     name: str
@@ -113,21 +118,30 @@ class Schedules:
     def __init__(self, pool: SchedulesClient) -> None:
         self._pool = pool
 
-    async def upsert(self, schedule: Schedule, *, timezone: tzinfo = UTC) -> ScheduleInfo:
+    async def upsert(self, schedule: Schedule, *, timezone: tzinfo | str | None = None) -> ScheduleInfo:
         """Define a schedule, or change the one of its name. It is fired by the workers of its queue. A definition in
         code is put back when a process that has it is started the next time.
 
         :param schedule: made by `schedule(...)`; one that names no queue belongs to the pool's default queue
-        :param timezone: of a schedule that names none
+        :param timezone: of a schedule that names none, such as "Asia/Seoul"; default that of whoever fires it: its
+            `Timetable`'s, else the worker's, else UTC
+        :returns: how it stands; `problem` says so if nobody serves its queue
         :raises SettingsError: something else
         :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
         """
         if not isinstance(schedule, Schedule):
             raise SettingsError(f"upsert: expected schedule(...), got {schedule!r}")
         queue = schedule.queue or self._pool.default_queue_name
-        record = record_of(schedule.in_zone(timezone), queue, self._pool)
-        await self._of(queue).put(record, started_ms=None)
-        return await self.get(schedule.name)
+        if timezone is not None or not schedule.needs_zone:
+            schedule = schedule.in_zone(UTC if timezone is None else zone_of(timezone, "upsert: timezone"))
+        await self._of(queue).put(record_of(schedule, queue, self._pool), started_ms=None)
+        [service] = (await read_services(self._pool.store, [queue])).values()
+        if schedule.zone is None and service.timezone:
+            await note_zone(self._pool.store, schedule.name, service.timezone)
+        info = await self.get(schedule.name)
+        if info.problem:
+            logger.warning("schedule %s: %s", info.name, info.problem)
+        return info
 
     async def remove(self, name: str) -> bool:
         """Remove a schedule; its jobs stay. One in code comes back when a process that has it is started the next time.
@@ -155,9 +169,11 @@ class Schedules:
     async def list(self, *, queue: str | None = None) -> _Infos:
         """All schedules, or those of a queue: the next due first."""
         found: _Infos = []
-        for each in await schedule_queues(self._pool.store) if queue is None else [queue]:
-            stored = await self._of(each).read([name for name, _ in await self._of(each).names()])
-            found += map(_info, stored.values())
+        homes = await schedule_queues(self._pool.store) if queue is None else [queue]
+        services = await read_services(self._pool.store, homes)
+        for home in homes:
+            stored = await self._of(home).read([name for name, _ in await self._of(home).names()])
+            found += [_info(each, services[home]) for each in stored.values()]
         return sorted(found, key=lambda info: (info.next_run is None, info.next_run or info.handled_until))
 
     async def get(self, name: str) -> ScheduleInfo:
@@ -165,7 +181,9 @@ class Schedules:
 
         :raises ScheduleNotFound: there is none of this name
         """
-        return _info(await self._stored(name))
+        stored = await self._stored(name)
+        services = await read_services(self._pool.store, [stored.home])
+        return _info(stored, services[stored.home])
 
     async def run_now(self, name: str) -> Job[Any]:
         """Enqueue the job of a schedule at once, also of a paused one. Its ticks stay as they are.
@@ -210,7 +228,7 @@ class Schedules:
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_RUNS_AHEAD:
             raise SettingsError(f"next_runs: count: expected an int from 0 to {MOST_RUNS_AHEAD}, got {count!r}")
         stored = await self._stored(name)
-        schedule = _readable(stored, lambda: described(stored))
+        schedule = _readable(stored, lambda: described(stored)).in_zone(UTC)
         tick: int | None = max(stored.mark, await redis_time_ms(self._pool.store.redis))
         runs: _Times = []
         while len(runs) < count and tick is not None:
@@ -262,9 +280,11 @@ def _checked(name: Any) -> str:
     raise SettingsError(f"expected the name of a schedule (str), got {name!r}")
 
 
-def _info(stored: StoredSchedule) -> ScheduleInfo:
+def _info(stored: StoredSchedule, service: Service) -> ScheduleInfo:
     try:
         schedule = described(stored)
+        words = schedule.words
+        schedule = schedule.in_zone(UTC)
     except NotReadable as problem:
         return ScheduleInfo(
             *(stored.name, "?", "?", stored.home, "?", _source(stored), stored.paused, None, _time(stored.mark)),
@@ -277,7 +297,7 @@ def _info(stored: StoredSchedule) -> ScheduleInfo:
         due_ms = None if tick is None else schedule.due_ms(tick)
     return ScheduleInfo(
         name=stored.name,
-        words=schedule.words,
+        words=words,
         function=schedule.function,
         queue=stored.home,
         timezone=zone_name(schedule.zone),
@@ -287,8 +307,17 @@ def _info(stored: StoredSchedule) -> ScheduleInfo:
         handled_until=_time(stored.mark, schedule.zone),
         missed=schedule.missed,
         overlap=schedule.overlap,
-        problem=stored.problem,
+        problem=stored.problem or ("" if stored.paused or due_ms is None else _unserved(stored, service)),
     )
+
+
+def _unserved(stored: StoredSchedule, service: Service) -> str:
+    """Whom a schedule lacks. Who fires it may not have seen yet that there is one."""
+    is_new = service.now_ms - stored.mark < FIRST_LOOK_MS
+    if service.has_worker:
+        return "" if service.is_fired or is_new else f"nobody fires the schedules of queue {stored.home!r}"
+    fires_none = "" if service.is_fired or is_new else ", and nobody fires its schedules"
+    return f"no worker serves queue {stored.home!r}: jobs wait there{fires_none}"
 
 
 def _source(stored: StoredSchedule) -> Literal["code", "run time"]:

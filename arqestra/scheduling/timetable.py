@@ -13,7 +13,7 @@ from ..serializers import Serializer, serializer_of
 from .definition import Schedule, checked_schedules
 from .zone import zone_of
 
-__all__ = ("Timetable",)
+__all__ = ("Timetable", "timezone_of")
 
 
 class Timetable(list[Any]):
@@ -54,3 +54,8 @@ class Timetable(list[Any]):
             replace(each, queue=each.queue or self.queue, zone=each.zone or self.timezone)
             for each in checked_schedules(self, beside_cron_jobs=True)
         ]
+
+
+def timezone_of(schedules: Any) -> tzinfo | None:
+    """The zone of schedules that name none, if this is a `Timetable` that says it."""
+    return schedules.timezone if isinstance(schedules, Timetable) else None

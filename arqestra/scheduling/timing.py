@@ -20,9 +20,9 @@ from cronsim import CronSim, CronSimError
 
 from ..durations import Duration, seconds_of
 from ..errors import SettingsError
-from .zone import EPOCH, first_moment, offset_s
+from .zone import EPOCH, first_moment, offset_s, zone_of
 
-__all__ = ("At", "Cron", "Every", "Timing", "at", "every", "last_until")
+__all__ = ("At", "Cron", "Every", "Timing", "at", "datetime_of_text", "every", "last_until")
 
 DAY_S = 86_400
 FIRST_YEAR, LAST_YEAR = 1970, 9000  # any moment of which can be told in any zone
@@ -134,7 +134,8 @@ def every(period: Duration, *, anchor: datetime | None = None) -> Every:
 def at(time: datetime | str) -> At:
     """One time.
 
-    :param time: a datetime, or text in ISO format; without a zone it is on the wall clock of the schedule's zone
+    :param time: a datetime, or text in ISO format, behind which the name of a zone may stand; without a zone it is on
+        the wall clock of the schedule's zone
     :raises SettingsError: neither
     """
     try:
@@ -146,7 +147,7 @@ def at(time: datetime | str) -> At:
 
 
 def moment_of(value: Any, what: str) -> int:
-    """Milliseconds since the epoch of a datetime with a zone, or of such text in ISO format.
+    """Milliseconds since the epoch of a datetime with a zone, or of such text.
 
     :raises SettingsError: something else
     """
@@ -160,10 +161,21 @@ def moment_of(value: Any, what: str) -> int:
 
 
 def _datetime_of(value: Any) -> datetime:
-    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    time = datetime_of_text(value) if isinstance(value, str) else value
     if isinstance(time, datetime) and FIRST_YEAR <= time.year <= LAST_YEAR:
         return time
     raise ValueError(value)
+
+
+def datetime_of_text(text: str) -> datetime:
+    """Of text in ISO format, behind which the name of a time zone may stand: "2030-01-31 09:00 Asia/Seoul"."""
+    before, _, name = text.strip().rpartition(" ")
+    if not name[:1].isalpha():
+        return datetime.fromisoformat(text)
+    wall, zone = datetime.fromisoformat(before), zone_of(name, "time zone")
+    if wall.tzinfo is not None:
+        raise ValueError(text)
+    return datetime.fromtimestamp(At(wall).moment_ms(zone) / 1000, zone)
 
 
 def last_until(timing: Timing, after_ms: int, until_ms: int, zone: tzinfo) -> int | None:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import SettingsError
 
-__all__ = ("first_moment", "local_zone", "offset_s", "zone_name", "zone_of")
+__all__ = ("first_moment", "local_zone", "named_zone", "offset_s", "zone_name", "zone_of")
 
 EPOCH = datetime(1970, 1, 1)
 _ZONEINFO_FOLDER = "zoneinfo/"
@@ -64,6 +64,16 @@ def zone_of(value: Any, what: str) -> tzinfo:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             pass
     raise SettingsError(f'{what}: expected a time zone such as "Asia/Seoul" or ZoneInfo("Asia/Seoul"), got {value!r}')
+
+
+def named_zone(value: tzinfo | str | None) -> tzinfo | None:
+    """The zone of a worker's setting: arq takes any tzinfo, also one without a name."""
+    try:
+        return None if value is None else zone_of(value, "timezone")
+    except SettingsError:
+        if isinstance(value, tzinfo):
+            return value
+        raise
 
 
 def zone_name(zone: tzinfo) -> str:

@@ -25,7 +25,20 @@ __all__ = (
 
 NAMES_A_CALL = 500
 READ_A_CALL = 500
-_RECORD = ["home", "rev", "source", "serializer", "spec", "payload", "extra", "mark", "paused", "removed", "problem"]
+_RECORD = [
+    "home",
+    "rev",
+    "source",
+    "serializer",
+    "spec",
+    "payload",
+    "extra",
+    "mark",
+    "paused",
+    "removed",
+    "problem",
+    "zone",
+]
 FiringKind = Literal["fired", "done", "changed", "early", "overlap", "refused", "not storable"]
 _VERDICTS: dict[int, FiringKind] = {
     **{ord("1"): "fired", ord("."): "done", ord("0"): "changed", ord("e"): "early"},
@@ -61,6 +74,7 @@ class StoredSchedule(NamedTuple):
     :ivar due_ms: when its next tick is fired; 0: a scheduler has to find that out; None: it is paused or over
     :ivar home: the queue that it belongs to
     :ivar mark: the tick up to which all is dealt with
+    :ivar zone: in which those who fire it read it, if it names none; "" if it does, or nobody has read it yet
     """
 
     name: str
@@ -75,6 +89,7 @@ class StoredSchedule(NamedTuple):
     mark: int
     paused: bool
     problem: str
+    zone: str = ""
 
 
 class DueSchedule(NamedTuple):
@@ -379,7 +394,7 @@ def _stored(
     records: Sequence[tuple[str, list[bytes | None]]], scores: Sequence[float | None]
 ) -> Iterator[StoredSchedule]:
     for (name, record), score in zip(records, scores, strict=True):
-        home, rev, source, serializer, spec, payload, extra, mark, paused, removed, problem = record
+        home, rev, source, serializer, spec, payload, extra, mark, paused, removed, problem, zone = record
         if removed is not None or score is None:
             continue
         yield StoredSchedule(
@@ -395,6 +410,7 @@ def _stored(
             int(float(mark or 0)),
             paused is not None,
             (problem or b"").decode(errors="replace"),
+            (zone or b"").decode(),
         )
 
 

@@ -15,6 +15,7 @@ from ..errors import SettingsError
 from ..pool import Pool
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
+from ..scheduling.zone import named_zone
 from ..serializers import Serializer, serializer_of
 from ..settings import SETTING_NAMES, WorkerOptions
 from .arq_surface import ArqSurface
@@ -92,7 +93,8 @@ class WorkerAttributes(ArqSurface):
         self.allow_abort_jobs = options.allow_abort_jobs
         self.max_burst_jobs = options.max_burst_jobs
         self.log_results = options.log_results
-        self.timezone = options.timezone or datetime.now().astimezone().tzinfo
+        self.zone = named_zone(options.timezone)
+        self.timezone = self.zone or datetime.now().astimezone().tzinfo
         self._job_completion_wait = to_seconds(options.job_completion_wait)
         self.handles_signals = self._handle_signals = options.handle_signals
         self.job_serializer, self.job_deserializer = options.job_serializer, options.job_deserializer

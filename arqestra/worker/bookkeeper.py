@@ -254,6 +254,8 @@ class Bookkeeper:
             lag_ms=round(self._lag_s * 1000),
             draining=worker.draining,
             redis_errors=worker.exchange.errors,
+            fires=worker.options.scheduler,
+            timezone=worker.firing.zone_told,
         )
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import arq.worker
@@ -21,6 +21,8 @@ from arq.utils import to_ms, to_unix_ms
 from ..middleware import Middleware
 from ..pool import MAX_PAYLOAD_BYTES
 from ..scheduling.scheduler import Scheduler
+from ..scheduling.timetable import timezone_of
+from ..scheduling.zone import zone_name
 from ..serializers import Serializer
 from ..store.listener import Listener
 from ..store.store import Store
@@ -60,6 +62,11 @@ class Firing:
         self.scheduler: Scheduler | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def zone_told(self) -> str:
+        """The zone of schedules that were defined at run time and name none."""
+        return zone_name(timezone_of(self._worker.options.schedules) or self._worker.zone or UTC)
+
     def start(self) -> None:
         """Begin to fire; a burst worker does that by `fire_once`."""
         worker, options = self._worker, self._worker.options
@@ -80,7 +87,8 @@ class Firing:
             worker.schedules,
             home=self.home,
             queues=worker.queues,
-            zone=options.timezone,
+            zone=worker.zone,
+            run_time_zone=timezone_of(options.schedules),
             age_s=self.code_age_s + time.monotonic() - self._made_s,
         )
         if not worker.burst:

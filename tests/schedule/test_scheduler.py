@@ -36,7 +36,7 @@ from arqestra import (
     worker_settings,
 )
 from arqestra.embedded import EmbeddedRedis
-from arqestra.scheduling import queue_scheduler
+from arqestra.scheduling import coded, queue_scheduler
 from arqestra.scheduling.queue_scheduler import AHEAD_MS
 from arqestra.store.schedules import ScheduleStore
 from tests.integration.engine_worker import until, url_of
@@ -545,6 +545,177 @@ async def test_middleware_sees_scheduled_jobs(pool: Pool) -> None:
         assert int(run.job.headers["number"]) >= 1
 
 
+# -- zones of schedules that name none --------------------------------------------------------------------------------
+
+
+async def next_hour(pool: Pool, name: str = "note") -> tuple[int, str]:
+    """When a schedule at nine is due, in UTC, and in which zone it is said to be."""
+
+    async def is_planned() -> bool:
+        [due] = await pool.zmscore("arqestra:schedules:arq:queue", [name])
+        return bool(due)
+
+    await until(is_planned, "a scheduler has planned it")
+    info = await pool.schedules.get(name)
+    assert info.next_run is not None
+    assert await pool.schedules.next_runs(name, 1) == [info.next_run]
+    assert info.words == f"at 09:00 every day, {info.timezone}"
+    return info.next_run.astimezone(UTC).hour, info.timezone
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"timezone": ZoneInfo("Asia/Seoul")}, (0, "Asia/Seoul")),
+        ({"timezone": "Asia/Seoul"}, (0, "Asia/Seoul")),
+        ({"timezone": "+09:00"}, (0, "+09:00")),
+        ({"timezone": None}, (9, "UTC")),
+        ({"timezone": "Asia/Tokyo", "schedules": Timetable([], timezone="Asia/Seoul")}, (0, "Asia/Seoul")),
+        ({"timezone": "Asia/Seoul", "schedules": Timetable([])}, (0, "Asia/Seoul")),
+    ],
+    ids=str,
+)
+async def test_an_upserted_schedule_without_zone_is_read_in_the_workers(
+    pool: Pool, settings: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    await pool.schedules.upsert(schedule("0 9 * * *", jobs.note))  # before a worker is there
+    async with working(pool, **settings):
+        assert await next_hour(pool) == expected
+        info = await pool.schedules.upsert(schedule("0 9 * * *", jobs.note, name="later"))
+        assert info.timezone == expected[1], "the worker has told of its zone"
+        assert await next_hour(pool, "later") == expected
+        told = await pool.schedules.upsert(schedule("0 9 * * *", jobs.note, name="told"), timezone="Asia/Kolkata")
+        assert (told.timezone, await next_hour(pool, "told")) == ("Asia/Kolkata", (3, "Asia/Kolkata"))
+        own = schedule("0 9 * * *", jobs.note, name="own", timezone="Asia/Kolkata")
+        assert (await pool.schedules.upsert(own, timezone="Asia/Seoul")).timezone == "Asia/Kolkata"
+
+
+async def test_a_scheduler_process_reads_them_in_its_zone_and_a_changed_one_plans_anew(pool: Pool) -> None:
+    await pool.schedules.upsert(schedule("0 9 * * *", jobs.note))
+    async with firing(pool, run_time_zone=ZoneInfo("Asia/Seoul")):
+        assert await next_hour(pool) == (0, "Asia/Seoul")
+    async with firing(pool, zone=ZoneInfo("Asia/Kolkata")):
+
+        async def is_in_the_new_zone() -> bool:
+            return (await pool.schedules.get("note")).timezone == "Asia/Kolkata"
+
+        await until(is_in_the_new_zone, "it is read in the new zone")
+        assert await next_hour(pool) == (3, "Asia/Kolkata")
+    await pool.schedules.upsert(schedule("0 9 * * *", jobs.note, timezone="Asia/Seoul"))
+    async with firing(pool, zone=ZoneInfo("Asia/Kolkata")):
+        assert await next_hour(pool) == (0, "Asia/Seoul"), "one that names its zone keeps it"
+
+
+async def test_a_single_time_without_zone_is_that_of_the_worker(pool: Pool) -> None:
+    seoul = ZoneInfo("Asia/Seoul")
+    soon, past = datetime.now(seoul) + timedelta(seconds=1), datetime.now(seoul) - timedelta(minutes=1)
+    await pool.schedules.upsert(schedule(at(soon.replace(tzinfo=None)), jobs.note, name="soon"))
+    await pool.schedules.upsert(schedule(at(past.replace(tzinfo=None)), jobs.note, name="past"))
+    async with working(pool, timezone="Asia/Seoul"):
+        await fired(pool, "past", 1, outcome="complete")
+        await fired(pool, "soon", 1, outcome="complete")
+    [run] = await pool.schedules.history("soon")
+    assert run.tick == soon.replace(microsecond=soon.microsecond // 1000 * 1000)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Soul", "", "9", 9, "noon"])
+async def test_what_is_no_zone_is_refused_wherever_one_is_taken(pool: Pool, zone: Any) -> None:
+    made = schedule(NEVER, jobs.note)
+    with pytest.raises(SettingsError, match="upsert: timezone: expected a time zone such as"):
+        await pool.schedules.upsert(made, timezone=zone)
+    for take in (
+        lambda: schedule(NEVER, jobs.note, timezone=zone),
+        lambda: Timetable([], timezone=zone),
+        lambda: Worker(jobs.ALL, timezone=zone),
+        lambda: worker_settings(type("Settings", (), {"functions": jobs.ALL, "timezone": zone})),
+    ):
+        with pytest.raises(SettingsError, match=r"timezone: expected .* time zone such as \"Asia/Seoul\""):
+            take()
+    with pytest.raises(SettingsError, match="expected"):
+        at(f"2030-01-31 09:00 {zone}")
+
+
+async def test_a_time_may_have_the_name_of_its_zone_behind_it() -> None:
+    seoul = at("2030-01-31 09:00 Asia/Seoul")
+    assert seoul == at("2030-01-31 09:00+09:00")
+    made = schedule(NEVER, jobs.note, start="2030-01-01 09:00 Asia/Seoul", end="2031-01-01 09:00 Asia/Seoul")
+    assert made == schedule(NEVER, jobs.note, start="2030-01-01T00:00Z", end="2031-01-01T00:00Z")
+    gap = at("2030-03-31 02:30 Europe/Berlin")  # which the clock passes over: when the gap ends
+    assert gap.next_after(0, UTC) == datetime(2030, 3, 31, 1, tzinfo=UTC).timestamp() * 1000
+    with pytest.raises(SettingsError, match="2030-01-31 09:00\\+01:00 Asia/Seoul"):
+        at("2030-01-31 09:00+01:00 Asia/Seoul")
+
+
+# -- queues that nobody serves ----------------------------------------------------------------------------------------
+
+
+async def test_a_schedule_on_a_queue_that_nobody_serves_says_so(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    async def problem(name: str) -> str:
+        infos = {info.name: info.problem for info in await pool.schedules.list()}
+        assert infos[name] == (await pool.schedules.get(name)).problem
+        return infos[name]
+
+    lost = schedule(NEVER, jobs.note, name="lost", queue="nobodys")
+    async with working(pool):
+
+        async def is_known() -> bool:
+            return any(worker.alive for worker in await pool.workers())
+
+        await until(is_known, "the worker has told of itself")
+        with caplog.at_level("WARNING", "arq.scheduler"):
+            info = await pool.schedules.upsert(lost)
+            fine = await pool.schedules.upsert(schedule(NEVER, jobs.note, name="fine"))
+        assert (info.problem, fine.problem) == ("no worker serves queue 'nobodys': jobs wait there", "")
+        assert [record.getMessage() for record in caplog.records] == [f"schedule lost: {info.problem}"]
+        assert (await problem("lost"), await problem("fine")) == (info.problem, "")
+        async with firing(pool, queues=["nobodys"]):
+            assert await problem("lost") == info.problem
+        async with working(pool, queue_name="nobodys"):
+
+            async def is_served() -> bool:
+                return (await pool.schedules.get("lost")).problem == ""
+
+            await until(is_served, "it is served")
+            assert await problem("lost") == ""
+        await pool.schedules.pause("lost")
+        assert await problem("lost") == "", "nobody wants it to be fired"
+    assert "no worker serves queue 'arq:queue'" in await problem("fine")
+
+
+async def test_a_queue_whose_workers_fire_nothing_says_so(pool: Pool) -> None:
+    await pool.schedules.upsert(schedule(NEVER, jobs.note))
+    await pool.hset("arqestra:schedule:note", "mark", 1)  # as if it were not new
+
+    async def says_so() -> bool:
+        return (await pool.schedules.get("note")).problem == "nobody fires the schedules of queue 'arq:queue'"
+
+    async with working(pool, scheduler=False):
+        await until(says_so, "it says so")
+        async with firing(pool):
+
+            async def is_fired() -> bool:
+                return (await pool.schedules.get("note")).problem == ""
+
+            await until(is_fired, "somebody fires it")
+
+
+async def test_a_process_says_which_of_its_schedules_go_where_nobody_is(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(coded, "KEEP_S", 0.2)
+    elsewhere = [schedule(NEVER, jobs.note, name=name, queue="nobodys") for name in ("one", "two")]
+    here = schedule(NEVER, jobs.note, name="here")
+    expected = "no worker serves queue nobodys: the jobs of the schedules one, two will wait there"
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "no worker serves" in record.getMessage()]
+
+    with caplog.at_level("WARNING", "arq.scheduler"):
+        async with working(pool, schedules=[*elsewhere, here]):
+            await seen(lambda: told() != [], "it says so")
+            assert told() == [expected]
+
+
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -566,8 +737,8 @@ async def test_a_schedule_that_one_scheduler_cannot_read_is_fired_by_one_that_ca
             await packed.schedules.upsert(schedule(every(0.3), jobs.note, args=["again"]))
             async with working(packed):
                 await fired(pool, "note", 5, outcome="complete")
+                assert (await pool.schedules.get("note")).problem == ""
         assert {run.arguments for run in jobs.RUNS} <= {("again",), ("packed",)}
-        assert (await pool.schedules.get("note")).problem == ""
     finally:
         await packed.aclose()
 

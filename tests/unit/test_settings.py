@@ -58,7 +58,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "job_serializer": (repr, ("repr", 1)),
     "job_deserializer": (repr, ("repr", 1)),
     "expires_extra_ms": (0, (-1, 1.5, "0", True, None)),
-    "timezone": (UTC, ("UTC", 0)),
+    "timezone": (UTC, ("Asia/Soul", "", 0)),
     "log_results": FLAG,
     "lease": (5, (0, -1, "5", True, None)),
     "serializer": ("msgpack", ("yaml", 1, b"json")),

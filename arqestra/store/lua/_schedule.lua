@@ -17,6 +17,7 @@
 --                              when the clock was put back, or by a new definition
 --       paused, removed        '1' or not there
 --       problem                why it could not be fired
+--       zone                   in which those who fire it read it, if it names none
 --       runs                   by which the place of the next run is found
 --   RUNS .. name          hash: place -> `fired|due|tick|how|outcome|ended|job id`
 --                         how: 't' on time, 'l' late, 'n' by hand, 'd' ticks that were dropped; outcome: '' not yet, 'c' complete,

@@ -36,7 +36,7 @@ end
 call('HSET', key, 'digest', digest, 'timing', timing, 'serializer', ARGV[8], 'spec', ARGV[9], 'payload', ARGV[10],
   'extra', ARGV[11], 'source', source, 'gen', gen, 'changed', now, 'mark', mark, 'home', home)
 call('HINCRBY', key, 'rev', 1)
-call('HDEL', key, 'removed', 'problem')
+call('HDEL', key, 'removed', 'problem', 'zone')
 if source == 'code' then
   call('ZADD', SEEN, now, name)
 else

@@ -1,7 +1,7 @@
--- Pause, resume or remove a schedule.
+-- Pause, resume or remove a schedule; or note the time zone in which one that names none is read.
 --
 -- KEYS  1: queue (for routing)
--- ARGV  1: time in ms or ''   2: name   3: 'pause' | 'resume' | 'remove'
+-- ARGV  1: time in ms or ''   2: name   3: 'pause' | 'resume' | 'remove' | 'zone'   4: the zone
 -- RETURNS  1 done | 0 it was so before | -1 there is no such schedule
 --
 -- Ticks during a pause are not made up for.
@@ -29,6 +29,16 @@ elseif what == 'resume' then
   call('HDEL', key, 'paused', 'fired_from')
   call('HSET', key, 'mark', math.max(tonumber(mark), now))
   call('ZADD', SCHEDULES .. home, 0, name)
+elseif what == 'zone' then
+  local known = call('HGET', key, 'zone')
+  if known == ARGV[4] then
+    return 0
+  end
+  call('HSET', key, 'zone', ARGV[4])
+  if not known or paused then
+    return 1
+  end
+  call('ZADD', SCHEDULES .. home, 0, name)  -- it is due at other times
 else
   call('HSET', key, 'removed', '1', 'changed', now)
   call('HDEL', key, 'paused', 'problem')
