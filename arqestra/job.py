@@ -121,7 +121,9 @@ class Job(arq.jobs.Job, Generic[R]):
     async def _seen(self, *, payload: bool = False) -> "Sighting":
         """What is known of the job, in its own queue if the handle says another one."""
         sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload)
-        if sighting.result is None and sighting.score is None and await self._found_elsewhere():
+        if sighting.result is None and sighting.score is None:
+            await self._found_elsewhere()
+            # Also if it was not: it may have ended while it was looked for.
             sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload)
         return sighting
 

@@ -148,6 +148,33 @@ def _mark(mark: bytes) -> tuple[int, str, bytes]:
 
 
 def claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
+    try:
+        return _claimed(request, reply)
+    except UnicodeDecodeError:
+        return _claimed_without_aliens(request, reply)
+
+
+def _claimed_without_aliens(request: ClaimRequest, reply: list[Any]) -> Claimed:
+    """The claim without members that are no job ids: one of them must not keep the jobs beside it from running."""
+    strangers = [at for at in range(5, len(reply), 5) if not _is_text(reply[at])]
+    named = list(reply)
+    for at in strangers:
+        named[at] = b"?"
+    found = _claimed(request, named)
+    places = {(at - 5) // 5: reply[at] for at in strangers}
+    aliens = tuple((found.jobs[place].queue, member) for place, member in places.items())
+    return found._replace(jobs=[job for place, job in enumerate(found.jobs) if place not in places], aliens=aliens)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
     queued, next_due_in_ms, shared, now, of_queues = reply[:5]
     token = request.token
     fields = iter(reply[5:])

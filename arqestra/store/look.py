@@ -180,7 +180,8 @@ async def survey(store: Store, queue: str) -> QueueSurvey:
 
 
 async def find_queues(store: Store) -> tuple[list[str], bool]:
-    """Queues that leave a trace in Redis, and whether there were too many keys to look at all (100,000 are).
+    """Queues that leave a trace in Redis, and whether not all keys were looked at: there are more than 100,000, or this
+    user may not list them.
 
     Redis has no list of queues: a queue is there as long as it holds jobs.
     """
@@ -193,6 +194,7 @@ async def find_queues(store: Store) -> tuple[list[str], bool]:
         try:
             cursor, names = await redis.scan(cursor, count=KEYS_A_SCAN, _type="zset")
         except NoPermissionError:  # those that nothing of ours has used are not found then
+            cursor = -1
             break
         for name in names:
             _sort_in(keys, name.decode(errors="replace"), found, maybe)
@@ -246,11 +248,11 @@ async def queued_in(store: Store, job_id: str, queues: Sequence[str]) -> str | N
         async with store.redis.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.zscore(queue, job_id)
-            replies: list[Any] = await pipe.execute()
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
             return replies
 
-    scores = await with_retries(read)
-    return next((queue for queue, score in zip(queues, scores, strict=True) if score is not None), None)
+    scores = await with_retries(read)  # errors among them: what is no queue, or another's
+    return next((queue for queue, score in zip(queues, scores, strict=True) if isinstance(score, float)), None)
 
 
 async def queue_of_job(store: Store, job_id: str, likely: Sequence[str]) -> tuple[str | None, bool]:

@@ -157,6 +157,7 @@ class Claimed(NamedTuple):
     :ivar shared: due jobs were left for other waiting workers
     :ivar more: of several queues: those that may have more due jobs
     :ivar now_ms: the time on Redis' clock
+    :ivar aliens: queue and member of what was leased and is no job id: it is no UTF-8
     """
 
     jobs: list[LeasedJob]
@@ -165,6 +166,7 @@ class Claimed(NamedTuple):
     shared: bool
     more: frozenset[str] = frozenset()
     now_ms: int = 0
+    aliens: tuple[tuple[str, bytes], ...] = ()
 
 
 class Ending(NamedTuple):

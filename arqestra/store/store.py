@@ -211,6 +211,17 @@ class Store:
             if ended == b"1":
                 return cast(int, removed)
 
+    async def cast_out(self, queue: str, member: bytes) -> None:
+        """Take what is no job id out of a queue, where this caller has leased it. What else has its name stays."""
+
+        async def cast_out(_: bool) -> None:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(queue, member)
+                pipe.delete(self.keys.lease_prefix.encode() + member, self.keys.attempts_prefix.encode() + member)
+                await pipe.execute()
+
+        await with_retries(cast_out)
+
     async def discard(self, queue: str, job_ids: Sequence[str]) -> int:
         """Take jobs out of the dead set for good; how many were there."""
         reply = await with_retries(lambda _: self._run(self._call("discard", queue, *job_ids)))

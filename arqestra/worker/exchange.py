@@ -61,6 +61,7 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._told_due = False  # by a message, since the last claim was sent
         self.became_idle = asyncio.Event()
+        self.refused_claim: ResponseError | None = None  # the last claim, which Redis refused
         self.queued = -1  # entries in the queue at the last claim
         self.next_due_in_s = 60.0
         self.is_quiet = False  # the latest claim found no jobs
@@ -124,6 +125,7 @@ class Exchange:
         self.queued = claimed.queued
         for job in claimed.jobs:
             self._start(job)
+        await self._cast_out(claimed)
         return claimed
 
     async def _run(self) -> None:
@@ -162,8 +164,10 @@ class Exchange:
         self._is_poll = False
         try:
             written, claimed, request = await self._send(endings, request, offer)
-        except ResponseError:
+        except ResponseError as error:
             logger.exception("Redis refused a turn of %d outcomes", len(endings))
+            if not endings:
+                self.refused_claim = error
             await self._send_singly(endings)
             return
         self.turns += 1
@@ -175,8 +179,20 @@ class Exchange:
                 self.found(told)
             await self._take_in(request, claimed)
 
+    async def _cast_out(self, claimed: Claimed) -> None:
+        """Members of a queue that are no job ids are taken out of it: nobody could run or name them."""
+        for queue, member in claimed.aliens:
+            logger.error("queue %s: %r is no job id (it is no UTF-8), it is taken out of the queue", queue, member)
+            try:
+                await self._store.cast_out(queue, member)
+            except (ResponseError, *RETRYABLE) as error:  # it is tried again when its lease has run out
+                logger.warning("queue %s: %r could not be taken out: %s", queue, member, error)
+        if claimed.aliens:
+            self.look()
+
     async def _take_in(self, request: ClaimRequest, claimed: Claimed) -> None:
         self.queued = claimed.queued
+        self.refused_claim = None
         self.next_due_in_s = claimed.next_due_in_ms / 1000 if claimed.next_due_in_ms >= 0 else 60.0
         delay_ms = self._claims.learn(request, claimed)
         if not self._told_due:
@@ -192,6 +208,8 @@ class Exchange:
             await asyncio.sleep(0)
             for job in jobs[half:]:
                 self._start(job)
+        if claimed.aliens:
+            await self._cast_out(claimed)
 
     def _look_again_in(self, delay_ms: int | None) -> None:
         if self._timer is not None:

@@ -322,6 +322,8 @@ class Worker(StoppableWorker):
                     timeout=max(self.poll_delay_s, 0.05),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
+            if self.exchange.refused_claim is not None and not self.slots.running:
+                raise self.exchange.refused_claim  # as its queue is, the burst would never end
             if self.slots.running or not self.exchange.idle:
                 continue
             if 0 <= self.max_burst_jobs <= self._jobs_started() or await self._has_none_left():

@@ -14,7 +14,7 @@ import pytest
 from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from arqestra import Job, JobStatus, Pool, create_pool
+from arqestra import ArgumentsError, Job, JobStatus, Pool, create_pool
 from tests.integration.engine_worker import PATIENCE_S, until, working
 
 ELSEWHERE = "orders"
@@ -54,6 +54,25 @@ async def test_a_handle_finds_a_queue_that_only_stock_arq_used(pool: Pool) -> No
     assert made is not None
 
     assert await Job(made.job_id, pool).status() == JobStatus.queued
+
+
+async def test_where_no_scan_is_allowed_it_is_said_to_be_elsewhere(pool: Pool) -> None:
+    stock = ArqRedis(pool.connection_pool, job_serializer=pool.serializer.dumps)
+    made = await stock.enqueue_job("double", 2, _queue_name="of-stock")
+    assert made is not None
+    await pool.acl_setuser(
+        "narrow", enabled=True, passwords=["+p"], keys=["*"], channels=["*"], commands=["+@all", "-scan"]
+    )
+    address = pool.connection_pool.connection_kwargs
+    narrow = Pool(
+        host=address["host"], port=address["port"], username="narrow", password="p", serializer=pool.serializer
+    )
+
+    with pytest.raises(ArgumentsError, match=r"it is elsewhere; give its queue to the handle"):
+        await Job(made.job_id, narrow).abort(timeout=0.1)
+    assert await Job("no-such-job", narrow).status() == JobStatus.not_found
+    await narrow.aclose()
+    await pool.acl_deluser("narrow")
 
 
 async def test_a_job_that_is_nowhere_is_still_unknown(pool: Pool) -> None:

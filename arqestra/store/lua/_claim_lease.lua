@@ -1,5 +1,10 @@
 -- Part of claim.lua: the leases of what was taken. Needs _claim_take, `Cases`.
 
+-- What is no count counts as none: arithmetic on it would end every claim of the queue with an error.
+local function count_of(text)
+  return #text <= 10 and string.find(text, '^%d+$') and tonumber(text) or 0
+end
+
 -- Write the leases; adds the jobs to the reply, and to `runs` the queue of each.
 local function lease_taken(jobs, runs, count_attempt)
   local n = #ids
@@ -18,7 +23,7 @@ local function lease_taken(jobs, runs, count_attempt)
   local ordinary = count_attempt and not has_aborts
   local records, scores, counts, at = {}, {}, {}, #jobs
   for i = 1, n do
-    local id, payload, attempt, owner = ids[i], payloads[i], tonumber(attempts[i] or 0), owners[i]
+    local id, payload, attempt, owner = ids[i], payloads[i], attempts[i] and count_of(attempts[i]) or 0, owners[i]
     local place = places[i]
     local case = special[i] or (place and not (ordinary and payload) and { 0, '', place })
     if not payload and call('EXISTS', RESULT .. id) == 1 then
