@@ -418,7 +418,7 @@ def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
 
 
 def _flow_name(graph: Graph) -> str:
-    named = [node.call.name for node in graph.jobs if node.call is not None and not node.on_error]
+    named = [node.call.name for node in graph.jobs if node.call is not None and not node.is_callback]
     return named[-1] if named else "empty"
 
 

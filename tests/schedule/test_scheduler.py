@@ -590,6 +590,35 @@ async def test_an_upserted_schedule_without_zone_is_read_in_the_workers(
         assert (await pool.schedules.upsert(own, timezone="Asia/Seoul")).timezone == "Asia/Kolkata"
 
 
+async def test_cron_jobs_are_read_in_the_zone_that_the_settings_name(pool: Pool) -> None:
+    async with working(pool, cron_jobs=[cron(jobs.note, hour=9, minute=0)], timezone="Asia/Seoul"):
+        await fired_or_planned(pool, "cron:note")
+        info = await pool.schedules.get("cron:note")
+    assert info.next_run is not None
+    assert (info.timezone, info.next_run.astimezone(UTC).hour) == ("Asia/Seoul", 0)
+
+
+async def fired_or_planned(pool: Pool, name: str) -> None:
+    async def is_known() -> bool:
+        with contextlib.suppress(ScheduleNotFound):
+            return bool(await pool.schedules.get(name))
+        return False
+
+    await until(is_known, f"{name} is known")
+
+
+async def test_who_must_not_see_the_workers_says_nothing_of_them(pool: Pool, redis_url: str) -> None:
+    await pool.execute_command(
+        *("ACL", "SETUSER", "narrow", "on", ">secret", "~arqestra:schedule*", "~arq:*", "&*", "+@all")
+    )
+    try:
+        async with await create_pool(redis_url.replace("://", "://narrow:secret@")) as narrow:
+            assert (await narrow.schedules.upsert(schedule(NEVER, jobs.note))).problem == ""
+        assert "no worker serves" in (await pool.schedules.get("note")).problem
+    finally:
+        await pool.execute_command("ACL", "DELUSER", "narrow")
+
+
 async def test_a_scheduler_process_reads_them_in_its_zone_and_a_changed_one_plans_anew(pool: Pool) -> None:
     await pool.schedules.upsert(schedule("0 9 * * *", jobs.note))
     async with firing(pool, run_time_zone=ZoneInfo("Asia/Seoul")):
