@@ -75,6 +75,7 @@ class JobContext(dict[Any, Any]):
 
 class _Attempt(Protocol):
     unheard: asyncio.CancelledError | None
+    task: "asyncio.Task[None] | None"
 
     @property
     def reason(self) -> Enum | None: ...
@@ -112,20 +113,37 @@ def heed_in_task_group(error: asyncio.CancelledError) -> None:
     """Somebody awaits another job, which was aborted. Within a job it must be heard, too, if a task of an
     `asyncio.TaskGroup` lets it out: the group takes that for a task that was cancelled, and goes on as if nothing was.
     """
-    attempt, task = running_attempt.get(), asyncio.current_task()
-    if attempt is None or task is None or not _is_of_task_group(task):
+    attempt, current = running_attempt.get(), asyncio.current_task()
+    if attempt is None or current is None:
         return
 
     def ended(task: "asyncio.Task[Any]") -> None:
         if task.cancelled() and not task.cancelling():  # nobody cancelled it
             attempt.unheard = error
 
-    task.add_done_callback(ended)
+    # Not the current one alone: it may be one that `asyncio.wait_for` or `shield` has made for a task of a group.
+    tasks = {task for task in asyncio.all_tasks() if _is_in_group_of(task, attempt.task)}
+    if _parent_of(current) is not None:
+        tasks.add(current)
+    for task in tasks:
+        task.add_done_callback(ended)
 
 
-def _is_of_task_group(task: "asyncio.Task[Any]") -> bool:
-    callbacks = getattr(task, "_callbacks", None) or ()  # nothing public says whose a task is
-    return any(isinstance(getattr(entry[0], "__self__", None), asyncio.TaskGroup) for entry in callbacks)
+def _is_in_group_of(task: "asyncio.Task[Any]", job_task: "asyncio.Task[Any] | None") -> bool:
+    parent = _parent_of(task)
+    while parent is not None and parent is not job_task:
+        parent = _parent_of(parent)
+    return parent is not None
+
+
+def _parent_of(task: "asyncio.Task[Any]") -> "asyncio.Task[Any] | None":
+    """The task whose `TaskGroup` a task is of; None if it is of none. Nothing public tells it."""
+    for entry in getattr(task, "_callbacks", None) or ():
+        group = getattr(entry[0], "__self__", None)
+        if isinstance(group, asyncio.TaskGroup):
+            parent: asyncio.Task[Any] | None = getattr(group, "_parent_task", None)
+            return parent
+    return None
 
 
 class JobLogFilter(logging.Filter):

@@ -190,6 +190,12 @@ class Attempt:
             self.postponed = False
             self.warn()
 
+    def take_unheard(self) -> BaseException:
+        """The abort that nobody has heard. It is not kept: its traceback holds the frames that hold this."""
+        unheard, self.unheard = self.unheard, None
+        assert unheard is not None
+        return unheard
+
     def tell_progress(self, done: float, total: float | None, message: str) -> None:
         """How far the job is; called by it, maybe in a thread."""
         notes = self._noting()

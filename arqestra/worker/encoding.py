@@ -31,14 +31,14 @@ def encode_value(worker: "Worker", attempt: Attempt, value: Any) -> None:
 
     :raises SerializationError: the value does not fit the serializer
     """
-    if isinstance(value, NO_RESULT) or attempt.result is not None:
-        return
+    if attempt.result is not None:
+        return  # within the middleware, already
     attempt.ended_ms = timestamp_ms()
-    if keeps_result(attempt):
-        attempt.result = encoded_result(worker, attempt, Outcome(State.COMPLETE, value))
+    if attempt.terms.result_ttl_ms != KEEP_NO_RESULT or keeps_result(attempt):
+        attempt.result = encoded_result(worker, attempt, value, success=True)
 
 
-def encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bytes | None:
+def encoded_result(worker: "Worker", attempt: Attempt, value: Any, *, success: bool) -> bytes | None:
     """The result of a job that has ended; None if nothing of it can be written.
 
     :raises SerializationError: it is complete, and its value does not fit the serializer
@@ -46,13 +46,12 @@ def encoded_result(worker: "Worker", attempt: Attempt, outcome: Outcome) -> byte
     leased = attempt.leased
     ended_ms = attempt.ended_ms or timestamp_ms()
     started_ms = attempt.started_ms or ended_ms
-    success = outcome.state is State.COMPLETE
     payload = attempt.payload
     if attempt.carry and not success:  # `Job.retry` makes the next attempt of the result
         payload = with_carried(payload, attempt.carry)
     return encode_result(
         worker.serializer,
-        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, outcome.value, started_ms, ended_ms),
+        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, value, started_ms, ended_ms),
     )
 
 

@@ -40,6 +40,7 @@ __all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "pr
 logger = logging.getLogger("arq.worker")
 
 ENDS: dict[State, EndingKind] = {State.ABORTED: "abort", State.EXPIRED: "expire"}
+PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # values, whatever is in them
 EARLY = 1000  # crashes of a job that was acknowledged early are more than this: `store/lua/_finish_cases.lua`
 
 
@@ -195,10 +196,13 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
             value = await invoke(worker, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
-            if value is not None and is_unfinished(value):
-                value = await resolved(value)
         if attempt.unheard is not None:
-            raise attempt.unheard
+            raise attempt.take_unheard()
+        if type(value) not in PLAIN:
+            if is_unfinished(value):
+                value = await resolved(value)
+            if isinstance(value, NO_RESULT):
+                return asked_for(value)
         encode_value(worker, attempt, value)
     except GeneratorExit:
         raise
@@ -213,8 +217,6 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
         if limit is not None:
             limit.cancel()
         _forget_cancellation(attempt.task)
-    if isinstance(value, NO_RESULT):
-        return asked_for(value)
     return Outcome(State.COMPLETE, value)
 
 
@@ -350,7 +352,7 @@ def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind,
     leased, ttl_ms = attempt.leased, attempt.terms.result_ttl_ms
     data = attempt.result if outcome.state is State.COMPLETE else None
     if data is None and (kind == "dead" or keeps_result(attempt)):
-        data = encoded_result(worker, attempt, outcome)
+        data = encoded_result(worker, attempt, outcome.value, success=outcome.state is State.COMPLETE)
     if data is None:
         ttl_ms, data = KEEP_NO_RESULT, b""
     keep_ms = id_taken_ms(worker, attempt.terms.function) if attempt.terms.is_cron else 0

@@ -13,7 +13,7 @@ from ..control import JobControl
 from ..errors import SoftTimeLimitExceeded
 from ..outcome import CancelReason, wish_of
 from .attempt import Attempt
-from .encoding import encode_value
+from .encoding import NO_RESULT, encode_value
 from .threads import ThreadRun
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ async def invoke(worker: "Worker", attempt: Attempt) -> Any:
                 await stack.enter_async_context(middleware.around_run(view))
             try:
                 value = await _within_soft_limit(worker, attempt)
-                encode_value(worker, attempt, value)  # so that the middleware hears of it if that fails the job
+                if not isinstance(value, NO_RESULT):
+                    encode_value(worker, attempt, value)  # so that the middleware hears of it if that fails the job
                 return value
             except BaseException as error:
                 if is_asked_for(worker, attempt, error):

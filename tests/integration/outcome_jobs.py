@@ -246,6 +246,12 @@ async def awaits(ctx: dict[Any, Any], child_id: str, how: str) -> str:
     if how == "group":
         async with asyncio.TaskGroup() as group:
             group.create_task(child.result(timeout=20))
+    elif how == "wait_for in a group":
+        async with asyncio.TaskGroup() as outer:
+            outer.create_task(_in_groups(asyncio.wait_for(child.result(), 20)))
+    elif how == "gather in a group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_gathers(child))
     elif how == "handled":
         results = await asyncio.gather(child.result(timeout=20), return_exceptions=True)
         return type(results[0]).__name__
@@ -256,6 +262,15 @@ async def awaits(ctx: dict[Any, Any], child_id: str, how: str) -> str:
     else:
         await child.result(timeout=20)
     return "complete"
+
+
+async def _in_groups(what: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(what)
+
+
+async def _gathers(child: Job[Any]) -> None:
+    await asyncio.gather(child.result(timeout=20), asyncio.sleep(0))
 
 
 async def _type_of_error(child: Job[Any]) -> str:

@@ -304,7 +304,7 @@ async def test_a_clean_up_that_raises_at_the_time_limit_says_which_it_was(pickli
     assert "time limit of 0.1 s" in str(raised.value.__cause__)
 
 
-@pytest.mark.parametrize("how", ["await", "group"])
+@pytest.mark.parametrize("how", ["await", "group", "wait_for in a group", "gather in a group"])
 async def test_a_job_that_cancels_itself_says_why(pool: Pool, how: str, caplog: pytest.LogCaptureFixture) -> None:
     async with working(pool):
         child = await enqueued(pool, jobs.hangs)
