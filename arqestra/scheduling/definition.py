@@ -20,7 +20,7 @@ from ..redact import shown_value
 from .crontab import cron_of_arq
 from .timing import At, Cron, Every, Timing, moment_of
 from .words import duration_in_words, in_words
-from .zone import zone_name, zone_of
+from .zone import named_zone, zone_name, zone_of
 
 __all__ = ("Schedule", "checked_schedules", "schedule")
 
@@ -65,9 +65,13 @@ class Schedule:
     control: JobControl | None = field(default=None, compare=False)
     target: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
-    def in_zone(self, default: tzinfo) -> "Schedule":
-        """The same with its zone, and an interval with its anchor."""
-        made = self if self.zone is not None else replace(self, zone=default)
+    def in_zone(self, default: tzinfo | str) -> "Schedule":
+        """The same with its zone, and an interval with its anchor.
+
+        :param default: of one that names none; a tzinfo, or a name such as "Asia/Seoul"
+        :raises SettingsError: there is no such zone
+        """
+        made = self if self.zone is not None else replace(self, zone=named_zone(default))
         if isinstance(made.timing, Every) and made.timing.anchor_ms is None:
             made = replace(made, timing=Every(made.timing.period_ms, made.start_ms or 0))
         return made
@@ -110,7 +114,10 @@ class Schedule:
     @property
     def words(self) -> str:
         """When it is due, in words: "every 6 hours, on the hour, Asia/Seoul"."""
-        words = in_words(self.timing, "UTC or the worker's time zone" if self.zone is None else zone_name(self.zone))
+        timing = self.timing
+        if isinstance(timing, Every) and timing.anchor_ms == self.start_ms:
+            timing = Every(timing.period_ms)  # its start is told anyhow
+        words = in_words(timing, "UTC or the worker's time zone" if self.zone is None else zone_name(self.zone))
         if self.jitter_ms:
             words += f", up to {duration_in_words(self.jitter_ms)} later"
         if self.start_ms is not None:

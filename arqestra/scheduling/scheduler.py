@@ -17,7 +17,7 @@ from .coded import CodedSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
 from .timetable import Timetable, timezone_of
-from .zone import local_zone
+from .zone import local_zone, named_zone
 
 __all__ = ("Scheduler",)
 
@@ -42,11 +42,12 @@ class Scheduler:
         *,
         home: str | None = None,
         queues: Iterable[str] = (),
-        zone: tzinfo | None = None,
-        run_time_zone: tzinfo | None = None,
+        zone: tzinfo | str | None = None,
+        run_time_zone: tzinfo | str | None = None,
         age_s: float = 0.0,
     ) -> None:
         self.home = home or client.default_queue_name
+        zone, run_time_zone = named_zone(zone), named_zone(run_time_zone)
         self._listener: Listener | None = getattr(client, "listener", None)
         self._news = client.store.keys.schedule_news
         given = schedules.schedules() if isinstance(schedules, Timetable) else checked_schedules(schedules)

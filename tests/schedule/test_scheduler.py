@@ -621,7 +621,7 @@ async def test_who_must_not_see_the_workers_says_nothing_of_them(pool: Pool, red
 
 async def test_a_scheduler_process_reads_them_in_its_zone_and_a_changed_one_plans_anew(pool: Pool) -> None:
     await pool.schedules.upsert(schedule("0 9 * * *", jobs.note))
-    async with firing(pool, run_time_zone=ZoneInfo("Asia/Seoul")):
+    async with firing(pool, run_time_zone="Asia/Seoul"):
         assert await next_hour(pool) == (0, "Asia/Seoul")
     async with firing(pool, zone=ZoneInfo("Asia/Kolkata")):
 
@@ -655,6 +655,8 @@ async def test_what_is_no_zone_is_refused_wherever_one_is_taken(pool: Pool, zone
     for take in (
         lambda: schedule(NEVER, jobs.note, timezone=zone),
         lambda: Timetable([], timezone=zone),
+        lambda: Scheduler(pool, [], zone=zone),
+        lambda: made.in_zone(zone),
         lambda: Worker(jobs.ALL, timezone=zone),
         lambda: worker_settings(type("Settings", (), {"functions": jobs.ALL, "timezone": zone})),
     ):

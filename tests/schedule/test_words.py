@@ -106,6 +106,11 @@ def test_a_schedule_says_all_that_decides_when_it_is_fired() -> None:
     )
 
 
+def test_an_interval_that_counts_from_its_start_says_so_once() -> None:
+    made = schedule(every(90), "report", start="2026-01-01T00:00:10Z").in_zone("Asia/Seoul")
+    assert made.words == "every 1 minute 30 seconds, from 2026-01-01 00:00:10 UTC"
+
+
 def test_a_schedule_without_zone_says_whose_it_is() -> None:
     assert schedule("0 9 * * *", "report").words == "at 09:00 every day, UTC or the worker's time zone"
     assert schedule("0 9 * * *", "report").in_zone(UTC).words == "at 09:00 every day, UTC"
