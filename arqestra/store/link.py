@@ -20,7 +20,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .scripts import Script
+from .plain import PlainLink, has_transport
+from .scripts import Script, self_contained
 
 __all__ = ("RETRYABLE", "Command", "Link", "Links", "ScriptCall", "close_sentinels", "pack_command", "with_retries")
 
@@ -62,8 +63,13 @@ class ScriptCall(NamedTuple):
     queue: str
     args: Sequence[bytes | str | int]
 
+    def plain_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
+        """The command as a server may need it that is none of Redis' or Valkey's."""
+        text, sha = self_contained(self.script)
+        return ("EVAL" if in_full else "EVALSHA", text if in_full else sha, 1, self.queue, *self.args)
+
     def packed(self, *, in_full: bool = False) -> bytes:
-        """The command, by the script's SHA1 or with its text."""
+        """The same as it is sent."""
         if in_full:
             return pack_command(("EVAL", self.script.text, 1, self.queue, *self.args))
         return pack_command(("EVALSHA", self.script.sha, 1, self.queue, *self.args))
@@ -74,8 +80,12 @@ class Command(NamedTuple):
 
     words: tuple[Any, ...]
 
-    def packed(self, *, in_full: bool = False) -> bytes:
+    def plain_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
         """The command."""
+        return self.words
+
+    def packed(self, *, in_full: bool = False) -> bytes:
+        """The same as it is sent."""
         return pack_command(self.words)
 
 
@@ -212,11 +222,11 @@ class Links:
     def __init__(self, pool: ConnectionPool, reply_timeout_s: float = 10.0) -> None:
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
-        self._link: Link | None = None
-        self._connecting: asyncio.Task[Link] | None = None
+        self._link: Link | PlainLink | None = None
+        self._connecting: asyncio.Task[Link | PlainLink] | None = None
 
     @property
-    def open_link(self) -> Link | None:
+    def open_link(self) -> Link | PlainLink | None:
         """The link, if it is connected now."""
         link = self._link
         return link if link is not None and link.is_open and link.belongs_here() else None
@@ -241,14 +251,14 @@ class Links:
         link.send(calls, receive)
         return await answered
 
-    async def _connected(self) -> Link:
+    async def _connected(self) -> Link | PlainLink:
         """Connect, once for all who ask at the same time."""
         loop = asyncio.get_running_loop()
         if self._connecting is None or self._connecting.done() or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
         return await asyncio.shield(self._connecting)
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> Link | PlainLink:
         if self._link is not None and self._link.belongs_here():
             await self._link.close()
         connection: Any = self._pool.make_connection()
@@ -257,7 +267,8 @@ class Links:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._link = Link(connection, self._reply_timeout_s)
+        takes_protocol = has_transport(connection)
+        self._link = Link(connection, self._reply_timeout_s) if takes_protocol else PlainLink(connection)
         return self._link
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from .link import pack_command
+from .plain import PlainSubscription, has_transport
 from .watching import Watch, begin_tracking
 
 __all__ = ("Listener",)
@@ -128,7 +129,7 @@ class Listener:
         self._callbacks: dict[str, list[Callback]] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._subscription: _Subscription | None = None
+        self._subscription: _Subscription | PlainSubscription | None = None
         self._unsent: dict[str, bytes] = {}  # channel -> command, gathered within one tick of the loop
         self._watches: list[Watch] = []
         self._has_said = False
@@ -229,6 +230,8 @@ class Listener:
         connection: Any = self._pool.make_connection()
         try:
             await connection.connect()
+            if not has_transport(connection):
+                return await self._listen_plainly()
             watches = self._watches if self._watches and await begin_tracking(connection) else None
             if self._watches and watches is None and not self._has_said:
                 self._has_said = True
@@ -246,6 +249,14 @@ class Listener:
                 subscription.close()
         finally:
             await connection.disconnect(nowait=True)
+
+    async def _listen_plainly(self) -> None:
+        self._subscription = subscription = PlainSubscription(self._pool, self._deliver)
+        try:
+            subscription.send(b"SUBSCRIBE", list(self._callbacks))
+            await subscription.run()
+        finally:
+            self._subscription = None
 
     def _deliver(self, channel: bytes, data: bytes | None) -> None:
         for callback in tuple(self._callbacks.get(channel.decode(), ())):

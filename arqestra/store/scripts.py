@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..keys import Keys
 
-__all__ = ("Script", "script")
+__all__ = ("Script", "script", "self_contained")
 
 _WORD = re.compile(r"\b[A-Z_]+\b")
 _COMMENT = re.compile(r"--.*")
@@ -46,6 +46,13 @@ def script(name: str, keys: Keys) -> Script:
     declared = f"local {', '.join(modules)}\n" if modules else ""
     text = f"local call, KEYS, ARGV = redis.call, KEYS, ARGV\nreturn (function()\n{declared}{code}end)()\n"
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())
+
+
+@cache
+def self_contained(script: Script) -> tuple[str, str]:
+    """A script's text and SHA1, with what it needs beyond Lua itself: for stand-ins for Redis."""
+    text = _source("_msgpack") + script.text
+    return text, hashlib.sha1(text.encode()).hexdigest()
 
 
 def _with_includes(name: str, modules: list[str]) -> str:
