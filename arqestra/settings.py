@@ -113,12 +113,12 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-def _setting(default: Any, expects: str, *, optional: bool = False) -> Any:
-    """A field: its default, what it expects, and whether None is allowed as well."""
+def _setting(default: Any, expects: str, *, optional: bool = False, shown: bool = True) -> Any:
+    """A field: its default, what it expects, whether None is allowed as well, and whether it holds nothing secret."""
     metadata = {"expects": expects, "optional": optional or default is None}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=shown)
 
 
 class DefaultDelay(float):
@@ -262,8 +262,8 @@ class WorkerOptions:
     functions: Sequence[Any] = _setting((), "a sequence of job functions")
     queue_name: str | None = _setting(default_queue_name, "a str", optional=True)
     cron_jobs: Sequence[CronJob] | None = _setting(None, "a sequence of job functions")
-    redis_settings: RedisSettings | str | None = _setting(None, "RedisSettings or a URL")
-    redis_pool: ArqRedis | None = _setting(None, "an arqestra or arq pool")
+    redis_settings: RedisSettings | str | None = _setting(None, "RedisSettings or a URL", shown=False)
+    redis_pool: ArqRedis | None = _setting(None, "an arqestra or arq pool", shown=False)
     burst: bool = _setting(False, "true or false")
     on_startup: Hook | None = _setting(None, "an async function of ctx")
     on_shutdown: Hook | None = _setting(None, "an async function of ctx")
@@ -283,7 +283,7 @@ class WorkerOptions:
     max_tries: int = _setting(5, "an int of at least 1")
     health_check_interval: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
     health_check_key: str | None = _setting(None, "a str")
-    ctx: dict[Any, Any] | None = _setting(None, "a dict")
+    ctx: dict[Any, Any] | None = _setting(None, "a dict", shown=False)
     retry_jobs: bool = _setting(True, "true or false")
     allow_abort_jobs: bool = _setting(False, "true or false")
     max_burst_jobs: int = _setting(-1, "an int")

@@ -1,16 +1,21 @@
 """What arq's `Worker` has and ours has not, and what stands for it: said, and not left to be found out.
 
 Some of arq's methods are steps of its way to run jobs, which is not ours. Code that reads one gets an error that says
-what to use; a class that overrides one is refused, since its method would never be called.
+what to use; a class that overrides one is refused, since its method would never be called. So is a class that has a
+name of its own which our worker uses for itself.
 """
 
+import inspect
 import logging
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
+
+import arq.worker
 
 from ..errors import SettingsError
 from ..settings import SETTING_NAMES
 
-__all__ = ("ArqSurface", "Gone")
+__all__ = ("ArqSurface", "Gone", "remember_steps")
 
 logger = logging.getLogger("arq.worker")
 
@@ -22,6 +27,9 @@ _NOT_CALLED = {
     "start_jobs": f"arqestra's main loop does not call it: {_MIDDLEWARE}",
     "_poll_iteration": "arqestra's main loop does not call it: override heart_beat for what is to happen now and then",
 }
+# What arq's users may name as arq does: its methods, and the attributes that it gives a worker.
+_OF_ARQ = frozenset(dir(arq.worker.Worker)) | frozenset(arq.worker.Worker.__init__.__code__.co_names)
+_steps: dict[str, Any] = {}
 _PARTLY_CALLED = {
     "run_cron": "it enqueues only the cron jobs that are each worker's own (unique=False, run_at_startup=True); the "
     "others are fired by the worker's scheduler, which scheduler=False turns off",
@@ -69,36 +77,79 @@ class ArqSurface:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if not cls.__module__.startswith(f"{__package__}."):
+        if not _is_ours(cls):
             _refuse_overrides(cls)
 
-    def _refuse_settings_of_class(self, given: Any) -> None:
+    def __dir__(self) -> list[str]:
+        """What can be read: some classes look through all that they have, also before they call `__init__`."""
+        return [name for name in super().__dir__() if hasattr(self, name)]
+
+    def _refuse_settings_of_class(self, options: Any, given: Collection[str]) -> None:
         """Refuse settings that a subclass has as attributes or methods: a worker reads its arguments only.
 
         :param given: names of the arguments
-        :raises SettingsError: it has one that is not given
+        :raises SettingsError: it has one that is not given, and is not the default
         """
-        for cls in type(self).__mro__[: type(self).__mro__.index(ArqSurface)]:
-            if cls.__module__.startswith(f"{__package__}."):
-                continue
-            for name in vars(cls):
-                if name in SETTING_NAMES and name not in given:
+        for cls in _classes_of_users(type(self)):
+            for name in vars(cls).keys() & set(SETTING_NAMES) - set(given):
+                if vars(cls)[name] is not getattr(options, name) and vars(cls)[name] != getattr(options, name):
                     raise SettingsError(
                         f"{cls.__name__} defines {name}, which would never be used: a worker takes its settings as "
                         f"arguments. Give {name}=... to super().__init__(), or run the class by run_worker(...)"
                     )
 
+    def _refuse_clashes(self, before: Mapping[str, Any]) -> None:
+        """Refuse what a subclass calls as we call what our worker is made of: one of both would be lost.
+
+        :param before: the attributes that were set before `Worker.__init__` was called
+        :raises SettingsError: there is such a name
+        """
+        ours = {name for name, value in vars(self).items() if name not in before or before[name] is not value}
+        of_classes = {name for cls in _classes_of_users(type(self)) for name in vars(cls)}
+        for name in sorted((ours & (before.keys() | of_classes)) - _OF_ARQ - set(SETTING_NAMES)):
+            raise SettingsError(_clash(type(self), name))
+
+    def _tell_of_replaced_steps(self) -> None:
+        """Say at the start what somebody put into the place of methods that are never called."""
+        for name, step in _steps.items():
+            if inspect.getattr_static(self, name) is not step:
+                instead = step.instead if isinstance(step, Gone) else _NOT_CALLED[name]
+                logger.warning("%s of this worker was set, and is never called: %s", name, instead)
+
+
+def remember_steps(cls: type) -> None:
+    """Remember what stands in the places of arq's steps, to see whether somebody replaces it.
+
+    :param cls: our worker
+    """
+    names = [name for name, value in vars(ArqSurface).items() if isinstance(value, Gone)]
+    _steps.update({name: inspect.getattr_static(cls, name) for name in (*names, *_NOT_CALLED)})
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith(f"{__package__}.")
+
+
+def _classes_of_users(cls: type) -> list[type]:
+    """The subclass of a worker and its bases, without ours."""
+    return [base for base in cls.__mro__ if not _is_ours(base) and base is not object]
+
+
+def _clash(cls: type, name: str) -> str:
+    return f"{cls.__name__} has an attribute {name}, which arqestra's worker uses for itself: give it another name"
+
 
 def _refuse_overrides(cls: type) -> None:
-    bases = cls.__mro__[1:]
+    ours = [base for base in cls.__mro__ if _is_ours(base)]
+    annotated = {name for base in ours for name in vars(base).get("__annotations__", ())}
     for name in vars(cls):
-        inherited = next((vars(base)[name] for base in bases if name in vars(base)), None)
-        if isinstance(inherited, Gone):
-            instead = inherited.instead
-        elif name in _NOT_CALLED and inherited is not None:
-            instead = _NOT_CALLED[name]
-        else:
-            if name in _PARTLY_CALLED and inherited is not None:
-                logger.warning("%s overrides %s: %s", cls.__name__, name, _PARTLY_CALLED[name])
+        inherited = next((vars(base)[name] for base in ours if name in vars(base)), None)
+        if name.startswith("__") or (inherited is None and name not in annotated):
             continue
-        raise SettingsError(f"{cls.__name__} overrides {name}, which would never be called: {instead}")
+        if isinstance(inherited, Gone) or name in _NOT_CALLED:
+            instead = inherited.instead if isinstance(inherited, Gone) else _NOT_CALLED[name]
+            raise SettingsError(f"{cls.__name__} overrides {name}, which would never be called: {instead}")
+        if name in _PARTLY_CALLED:
+            logger.warning("%s overrides %s: %s", cls.__name__, name, _PARTLY_CALLED[name])
+        elif name not in _OF_ARQ and name not in SETTING_NAMES:
+            raise SettingsError(_clash(cls, name))

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from signal import Signals
 from time import time
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from arq.connections import ArqRedis, RedisSettings, log_redis_info
 from arq.utils import to_ms
@@ -28,6 +28,7 @@ from ..store.look import count_queued
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from ..store.watching import Watch
+from .arq_surface import remember_steps
 from .attempt import Attempt
 from .attributes import arq_signature, current_event_loop, mention_pickle
 from .bookkeeper import Bookkeeper
@@ -70,7 +71,8 @@ class Worker(StoppableWorker):
 
     def __init__(self, functions: Sequence[Any] = (), **settings: Unpack[WorkerKeywords]) -> None:
         options = WorkerOptions.of({"functions": functions, **settings})
-        self._refuse_settings_of_class({"functions", *settings} if functions else settings)
+        self._refuse_settings_of_class(options, {"functions", *settings} if functions else settings)
+        before = dict(vars(self))
         super().__init__(options)
         self.redis_settings: RedisSettings | None = None
         self._pool: ArqRedis | None = options.redis_pool
@@ -84,6 +86,8 @@ class Worker(StoppableWorker):
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
         self.books = Bookkeeper(self)
         self.slots = Slots(partial(execute, self), options.max_crashes - 1, self.books.ended)
+        # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
+        vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
         self.workflows = Residents()
         self._noted = self.books.notebook.noted
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
@@ -107,6 +111,7 @@ class Worker(StoppableWorker):
         self.terms = {name: terms_of(self, function) for name, function in self.functions.items()}
         self.terms.setdefault(CHUNK_FUNCTION, terms_of(self, chunk_function(self)))
         self._default_terms = default_terms(self)
+        self._refuse_clashes(before)
         if options.handle_signals:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._add_signal_handler(signum, self._handle_signal)
@@ -115,9 +120,8 @@ class Worker(StoppableWorker):
 
     @property
     def pool(self) -> ArqRedis:
-        """The worker's redis client."""
-        assert self._pool is not None, "the worker is not connected: expected main() or run() to have been called"
-        return self._pool
+        """The worker's redis client; None, as in arq, before it has connected and after it has closed."""
+        return cast(ArqRedis, self._pool)
 
     @property
     def tasks(self) -> dict[str, asyncio.Task[Any]]:
@@ -186,6 +190,7 @@ class Worker(StoppableWorker):
                 middleware=self.options.middleware,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
+        self._tell_of_replaced_steps()
         await log_server(self.pool, log_redis_info)
         mention_pickle(self.serializer)
         self.ctx["redis"] = self.pool
@@ -445,3 +450,4 @@ class Worker(StoppableWorker):
 
 
 Worker.__signature__ = arq_signature()  # type: ignore[attr-defined]
+remember_steps(Worker)

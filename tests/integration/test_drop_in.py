@@ -230,7 +230,7 @@ async def test_each_attribute_of_arqs_worker_is_there_or_says_what_stands_for_it
     ours = Worker([work], handle_signals=False)
     missing = {}
     for name in dir(theirs):
-        if name.startswith("__") or name == "pool":  # it is not connected yet
+        if name.startswith("__"):
             continue
         try:
             getattr(ours, name)
@@ -265,6 +265,7 @@ async def test_attributes_that_public_code_reads_have_arqs_values() -> None:
         "keep_result": 9,
     }
     theirs, ours = arq.worker.Worker([work], **keywords), Worker([work], **keywords)
+    assert ours.pool is None
     for name, value in vars(theirs).items():
         if name in ("sem", "in_progress_timeout_s", "_queue_read_offset", "functions", "redis_settings", "loop"):
             continue
@@ -300,6 +301,75 @@ async def test_a_subclass_that_defines_a_hook_is_told(name: str) -> None:
     with pytest.raises(SettingsError, match=f"Mine defines {name}, which would never be used"):
         mine([work], handle_signals=False)
     assert getattr(mine([work], handle_signals=False, **{name: work}), name) is work
+
+
+@pytest.mark.parametrize("name", ["start_jobs", "_poll_iteration", "run_job", "finish_job"])
+@pytest.mark.parametrize("where", ["class", "instance"])
+async def test_a_step_that_a_patch_replaced_is_told_at_the_start(
+    redis_url: str, caplog: pytest.LogCaptureFixture, name: str, where: str
+) -> None:
+    worker = Worker([work], redis_settings=redis_url, burst=True, handle_signals=False)
+    with patch.object(Worker if where == "class" else worker, name, AsyncMock(), create=True):
+        await worker.async_run()
+    assert f"{name} of this worker was set, and is never called: " in caplog.text
+    caplog.clear()
+    await worker.close()
+    await worker.async_run()
+    assert "is never called" not in caplog.text
+    await worker.close()
+
+
+class Gathering(arqestra.Worker):
+    """As a public project has it: it looks through itself before it is made, and has methods of arq's names."""
+
+    on_startup = None
+    _functions = ()
+
+    def __init__(self, **settings: Any) -> None:
+        self._own = 0
+        self.gathered = [name for name in dir(self) if hasattr(getattr(self, name), "exported")]
+        settings["functions"] = [arqestra.func(getattr(self, name), name=name) for name in self.gathered]
+        super().__init__(on_startup=self._begin, **settings)
+
+    async def _begin(self, ctx: dict[Any, Any]) -> None:
+        ctx["app"] = self
+
+    async def ping(self, ctx: dict[Any, Any]) -> int:
+        return len(self.tasks) + len(self.job_tasks)
+
+    ping.exported = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def tasks(cls, *functions: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        return functions
+
+
+async def test_a_subclass_may_look_through_itself_and_have_methods_of_arqs_names(redis_url: str) -> None:
+    pool = await arqestra.create_pool(redis_url)
+    job = await pool.enqueue_job("ping")
+    worker = Gathering(redis_settings=redis_url, burst=True, handle_signals=False)
+    assert worker.gathered == ["ping"]
+    await worker.async_run()
+    assert job is not None
+    assert await job.result(timeout=5) == 2
+    await worker.close()
+    await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        *(("class", name) for name in ("metrics", "slots", "_connect", "steer", "draining", "exchange", "options")),
+        *(("instance", name) for name in ("metrics", "slots", "options")),
+    ],
+)
+async def test_a_name_that_our_worker_uses_for_itself_is_refused(where: str, name: str) -> None:
+    def init(self: Any, *args: Any, **settings: Any) -> None:
+        setattr(self, name, 1)
+        Worker.__init__(self, *args, **settings)
+
+    with pytest.raises(SettingsError, match=f"Mine has an attribute {name}, which arqestra's worker uses for itself"):
+        type("Mine", (Worker,), {name: 1} if where == "class" else {"__init__": init})([work], handle_signals=False)
 
 
 async def test_a_subclass_may_override_what_is_called(redis_url: str) -> None:

@@ -322,6 +322,13 @@ async def test_no_message_about_other_names_shows_a_password(caplog: pytest.LogC
     assert SECRET not in str(caught.value) + "".join(_warnings(caplog))
 
 
+def test_options_that_are_shown_show_no_password() -> None:
+    options = WorkerOptions(redis_settings=RedisSettings(password=SECRET), ctx={"password": SECRET}, max_jobs=3)
+
+    assert SECRET not in repr(options)
+    assert "max_jobs=3" in repr(options)
+
+
 @contextlib.contextmanager
 def _errors() -> Iterator[list[BaseException]]:
     found: list[BaseException] = []
