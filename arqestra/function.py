@@ -69,7 +69,10 @@ class BoundJob(Generic[P, R]):
 
 
 class Call(NamedTuple, Generic[R]):
-    """A call of a job function that is ready to be enqueued: the function's name, the arguments, the options."""
+    """A call of a job function that is ready to be enqueued: the function's name, the arguments, the options.
+
+    :ivar added: keywords that others have put beside the caller's: see `instrumentation.py`
+    """
 
     name: str
     args: Sequence[Any]
@@ -83,6 +86,7 @@ class Call(NamedTuple, Generic[R]):
     priority: int = 0
     headers: Mapping[str, str] | None = None
     control: JobControl | None = None
+    added: Mapping[str, Any] | None = None
 
 
 @dataclass(eq=False)

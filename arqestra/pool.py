@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from arq.connections import ArqRedis
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
 from arq.constants import result_key_prefix
@@ -28,6 +29,7 @@ from .flow.submit import start_flow
 from .function import BoundJob, Call, JobFunction, Seconds
 from .graph import Graph, graph_of
 from .identity import new_job_id
+from .instrumentation import PLAIN_ENQUEUE, EnqueueArguments, Stored, enqueue_batch_through, enqueue_through
 from .job import Job
 from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
 from .options import check_enqueue, check_options, is_text
@@ -153,8 +155,8 @@ class Pool(PoolViews):
         call = Call(
             name, args, kwargs, _queue_name, _defer_by, _defer_until, _expires, _job_id, Any, _priority, _headers
         )
-        if self.middleware:
-            return await self._enqueue_within_middleware(call, _job_try)
+        if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
+            return await self._enqueue_observed(call, _job_try)
         new = self._new_job(call, _job_try)
         return self._handle(call, new, await self._stored(new))
 
@@ -174,8 +176,8 @@ class Pool(PoolViews):
                 f"enqueue: expected a function made by @job, got {function!r}; use enqueue_job for a name"
             )
         call = function.bind(*args, **kwargs)
-        if self.middleware:
-            return await self._enqueue_within_middleware(call)
+        if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
+            return await self._enqueue_observed(call)
         new = self._new_job(call)
         return self._handle(call, new, await self._stored(new))
 
@@ -183,6 +185,32 @@ class Pool(PoolViews):
         if self.store.enqueued.stranded:
             await self.store.enqueued.write_stranded()
         return await self._batch.add(new)
+
+    async def _enqueue_observed(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
+        """Within the middleware, and what others have put around arq's `enqueue_job`."""
+        if ArqRedis.enqueue_job is PLAIN_ENQUEUE:
+            return await self._enqueue_within_middleware(call, job_try)
+
+        async def enqueue(stored: Stored) -> Job[R] | None:
+            return await self._enqueue_within_middleware(call._replace(**stored._asdict()), job_try)
+
+        return await enqueue_through(self, _arguments_of(call), enqueue)
+
+    async def _enqueue_many_observed(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
+        if ArqRedis.enqueue_job is PLAIN_ENQUEUE:
+            return await self._enqueue_many_within_middleware(calls)
+        ids = [call.job_id or new_job_id() for call in calls]
+
+        async def enqueue(stored: list[Stored]) -> list[Job[Any] | None]:
+            changed = [call._replace(**each._asdict()) for call, each in zip(calls, stored, strict=True)]
+            return await self._enqueue_many_within_middleware(changed, ids)
+
+        queue = self.default_queue_name
+        given = [
+            _arguments_of(call)._replace(job_id=job_id, queue=call.queue or queue)
+            for call, job_id in zip(calls, ids, strict=True)
+        ]
+        return await enqueue_batch_through(self, given, enqueue)
 
     async def _enqueue_within_middleware(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
         seen = self._as_seen(call)
@@ -194,12 +222,14 @@ class Pool(PoolViews):
             return handle
         raise AssertionError("a middleware swallowed the exception of an enqueue")
 
-    async def _enqueue_many_within_middleware(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
+    async def _enqueue_many_within_middleware(
+        self, calls: list[Call[Any]], ids: Sequence[str] = ()
+    ) -> list[Job[Any] | None]:
         seen = [self._as_seen(call) for call in calls]
         async with AsyncExitStack() as stack:
             await enter_batch(stack, self.middleware, seen)
             handles = await self._enqueue_all(
-                [call._replace(headers=each.headers) for call, each in zip(calls, seen, strict=True)]
+                [call._replace(headers=each.headers) for call, each in zip(calls, seen, strict=True)], ids
             )
             for each, handle in zip(seen, handles, strict=True):
                 each.job_id = None if handle is None else handle.job_id
@@ -211,8 +241,11 @@ class Pool(PoolViews):
         queue = call.queue or self.default_queue_name
         return EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(call.headers or {}), call.job_id)
 
-    async def _enqueue_all(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
+    async def _enqueue_all(self, calls: list[Call[Any]], ids: Sequence[str] = ()) -> list[Job[Any] | None]:
+        """:param ids: of the new jobs, where they have been told to somebody already"""
         news = [self._new_job(call) for call in calls]
+        if ids:
+            news = [new._replace(id=job_id) for new, job_id in zip(news, ids, strict=True)]
         if self.store.enqueued.stranded:
             await self.store.enqueued.write_stranded()
         accepted = await self.store.enqueue(news)
@@ -227,8 +260,8 @@ class Pool(PoolViews):
         :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
         """
         calls = [_call_of(spec) for spec in specs]
-        if self.middleware and calls:
-            return await self._enqueue_many_within_middleware(calls)
+        if calls and (self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE):
+            return await self._enqueue_many_observed(calls)
         return await self._enqueue_all(calls)
 
     async def enqueue_flow(
@@ -350,7 +383,11 @@ class Pool(PoolViews):
             options["h"] = checked_headers(call.headers)
         if call.priority:
             options["p"] = call.priority
-        payload = Payload(call.name, tuple(call.args), dict(call.kwargs), job_try, now_ms, options)
+        kwargs = dict(call.kwargs)
+        if call.added:
+            kwargs.update(call.added)
+            options["w"] = list(call.added)
+        payload = Payload(call.name, tuple(call.args), kwargs, job_try, now_ms, options)
         data = encode_payload(self.serializer, payload)
         if len(data) > self.max_payload_bytes:
             raise PayloadTooLarge(
@@ -415,6 +452,16 @@ def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
     if not (priority or entries or lock):
         return b""
     return encode_extra(priority, lock, entries)
+
+
+def _arguments_of(call: Call[Any]) -> EnqueueArguments:
+    """The call as what others put around arq's `enqueue_job` sees it."""
+    options = {
+        **{"_job_id": call.job_id, "_queue_name": call.queue, "_expires": call.expires},
+        **{"_defer_until": call.defer_until, "_defer_by": call.defer_by},
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return EnqueueArguments(call.name, call.args, call.kwargs, given)
 
 
 def _flow_name(graph: Graph) -> str:

@@ -109,6 +109,7 @@ class Signature(Canvas[R]):
 
     :ivar function: a `JobFunction`, or the name of a function
     :ivar immutable: it does not get its parent's result
+    :ivar added: keywords that others have put beside the caller's: see `instrumentation.py`
     """
 
     function: Any
@@ -118,6 +119,7 @@ class Signature(Canvas[R]):
     options: NodeOptions = NodeOptions()
     errbacks: tuple[Canvas[Any], ...] = ()
     links: tuple[Canvas[Any], ...] = ()
+    added: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:

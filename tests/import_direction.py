@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "options",
         "rebuild",
         "middleware",
+        "instrumentation",
         "signature",
         "function",
         "callables",

@@ -9,6 +9,7 @@ from arq.utils import to_ms, to_unix_ms
 from ..clock import timestamp_ms
 from ..control import JobControl
 from ..errors import PayloadTooLarge
+from ..instrumentation import EnqueueArguments, Stored
 from ..limits import Entry
 from ..middleware import EnqueuedCall, Middleware, checked_headers
 from ..serializers import Serializer
@@ -18,7 +19,7 @@ from ..store.listener import Listener
 from ..store.store import Store
 from ..wire import Payload, encode_payload
 
-__all__ = ("Client", "NodeEncoder", "as_seen", "with_headers")
+__all__ = ("Client", "NodeEncoder", "arguments_of", "as_seen", "with_arguments", "with_headers")
 
 
 class Client(Protocol):
@@ -98,7 +99,11 @@ class NodeEncoder:
         )
 
     def _payload(self, call: Signature[Any], options: dict[str, Any]) -> bytes:
-        payload = Payload(call.name, call.args, dict(call.kwargs), None, timestamp_ms(), options)
+        kwargs = dict(call.kwargs)
+        if call.added:
+            kwargs.update(call.added)
+            options["w"] = list(call.added)
+        payload = Payload(call.name, call.args, kwargs, None, timestamp_ms(), options)
         data = encode_payload(self._serializer, payload)
         if len(data) > self._max_payload_bytes:
             raise PayloadTooLarge(
@@ -118,6 +123,17 @@ def as_seen(call: Signature[Any], default_queue: str, job_id: str) -> EnqueuedCa
 def with_headers(call: Signature[Any], headers: dict[str, str]) -> Signature[Any]:
     """The call with headers that middleware gave it."""
     return replace(call, options=replace(call.options, headers=headers)) if headers else call
+
+
+def arguments_of(call: Signature[Any], default_queue: str, job_id: str) -> EnqueueArguments:
+    """The call as what others put around arq's `enqueue_job` sees it."""
+    seen = as_seen(call, default_queue, job_id)
+    return EnqueueArguments(call.name, call.args, call.kwargs, {}, seen.job_id or "", seen.queue)
+
+
+def with_arguments(call: Signature[Any], stored: Stored) -> Signature[Any]:
+    """The call with the arguments that came through it."""
+    return replace(call, args=tuple(stored.args), kwargs=stored.kwargs, added=stored.added)
 
 
 def _limits(control: JobControl, call: Signature[Any], *, takes_result: bool) -> Sequence[Entry]:

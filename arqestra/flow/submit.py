@@ -17,10 +17,11 @@ from arq.utils import to_ms, to_unix_ms
 from ..errors import FlowExists
 from ..graph import Graph, Node
 from ..identity import new_job_id
+from ..instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
 from ..middleware import enter_batch
 from ..signature import Signature
 from ..store.flows import FlowStore, NodeRecord, encode_node, node_id
-from .encode import Client, NodeEncoder, as_seen, with_headers
+from .encode import Client, NodeEncoder, arguments_of, as_seen, with_arguments, with_headers
 
 __all__ = ("CHILDREN_A_PIECE", "child_pieces", "start_flow")
 
@@ -42,6 +43,21 @@ async def start_flow(
     calls = {node.number: node.call for node in graph.nodes if node.call is not None}
     if start_ms is not None:
         calls |= {node.number: _not_before(start_ms, calls[node.number]) for node in graph.first_jobs}
+    if not (calls and enqueues_are_observed()):
+        return await _start_within_middleware(client, graph, calls, flow_id, name=name, keep_ms=keep_ms)
+
+    async def enqueue(stored: list[Stored]) -> None:
+        changed = dict(zip(calls, map(with_arguments, calls.values(), stored), strict=True))
+        await _start_within_middleware(client, graph, changed, flow_id, name=name, keep_ms=keep_ms)
+
+    queue = client.default_queue_name
+    given = [arguments_of(call, queue, node_id(flow_id, number)) for number, call in calls.items()]
+    return await enqueue_batch_through(client, given, enqueue)
+
+
+async def _start_within_middleware(
+    client: Client, graph: Graph, calls: Mapping[int, Signature[Any]], flow_id: str, *, name: str, keep_ms: int
+) -> None:
     async with AsyncExitStack() as stack:
         if client.middleware:
             queue = client.default_queue_name

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ("admit",)
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 MOST_CHANGES = 100  # of the limits of one job: far more than deployments that differ can make of it
 
 
@@ -39,14 +40,18 @@ def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
                 "arguments, got another value at each call"
             )
     except (ArgumentsError, SettingsError) as error:
-        logger.warning("job %s: %s", attempt.ref, error)
+        # No wrapper of the function sees this failure.
+        log = faults.error if worker.observed else logger.warning
+        log("job %s: %s", attempt.ref, error)
         return Outcome(State.FAILED, error)
     return Outcome(State.LIMITED, wanted)
 
 
 def _limits(worker: "Worker", attempt: Attempt) -> list[Entry]:
     leased, control = attempt.leased, attempt.terms.control
-    entries = control.limits(attempt.payload.function, attempt.args, attempt.kwargs) if control is not None else []
+    entries: list[Entry] = []
+    if control is not None:
+        entries = control.limits(attempt.payload.function, attempt.args, attempt.own_kwargs)
     jobs = (worker.options.queue_concurrency or {}).get(leased.queue)
     if jobs is not None:
         entries.append(queue_entry(leased.queue, jobs))

@@ -155,6 +155,12 @@ class Attempt:
         return self.leased.due_ms + options["xr"] if deadline_ms is None and "xr" in options else deadline_ms
 
     @property
+    def own_kwargs(self) -> dict[str, Any]:
+        """The keywords that its caller gave, without those that others have put beside them at the enqueue."""
+        added = self.payload.options.get("w")
+        return {name: self.kwargs[name] for name in self.kwargs if name not in added} if added else self.kwargs
+
+    @property
     def is_too_late(self) -> bool:
         """Whether this attempt must not start any more: after its deadline."""
         deadline_ms = self.payload.options.get("x") or self.deadline_ms

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("Patience", "blocked", "does_not_fit")
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 
 class Patience(NamedTuple):
@@ -79,7 +80,7 @@ async def blocked(
     if noted.early:
         return Outcome(State.RELEASED, error, noted.delay_ms)
     if noted.tries < patience.tries:
-        logger.critical(
+        faults.critical(
             "workflow %s is blocked by code: %s; it is tried again in %.0f s and fails in %.0f s: roll the code back",
             attempt.ref,
             error,

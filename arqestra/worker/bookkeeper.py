@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ("Bookkeeper",)
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 MOST_JOBS_TOLD = 100
 LIMIT_S = 10.0
@@ -217,7 +218,7 @@ class Bookkeeper:
             except (RedisError, OSError) as error:  # TimeoutError is an OSError
                 logger.warning("statistics are put off: %s", error)
             except Exception:  # a worker that is not heard of any more seems dead
-                logger.exception("writing statistics went wrong")
+                faults.exception("writing statistics went wrong")
             slept_from_s = loop.time()
             await self._pause()
             self._lag_s = max(self._lag_s, loop.time() - slept_from_s - EVERY_S)

@@ -26,6 +26,7 @@ from .worker import Worker
 __all__ = ("main",)
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 MERCY_S = 10.0  # beyond the time that jobs have to end: for writing outcomes, on_shutdown and closing connections
 
@@ -102,7 +103,7 @@ def main() -> int:
             line.send({"serve": [worker.options.metrics_port, worker.options.metrics_host]})
         worker.firing.code_age_s = max(0.0, time.monotonic() - order["since"])
     except (Exception, SystemExit):
-        logger.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
+        faults.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START
     SupervisedWorker(worker, line).run()
     return 0

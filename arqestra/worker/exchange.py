@@ -23,6 +23,7 @@ from .claim import ClaimPolicy
 __all__ = ("Exchange",)
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 ERROR_PAUSE_S = 1.0
@@ -140,7 +141,7 @@ class Exchange:
             try:
                 await self._turn(endings, request, offer)
             except Exception:
-                logger.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
+                faults.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
                 self._endings[:0] = endings
                 await asyncio.sleep(ERROR_PAUSE_S)
             finally:
@@ -165,7 +166,7 @@ class Exchange:
         try:
             written, claimed, request = await self._send(endings, request, offer)
         except ResponseError as error:
-            logger.exception("Redis refused a turn of %d outcomes", len(endings))
+            faults.exception("Redis refused a turn of %d outcomes", len(endings))
             if not endings:
                 self.refused_claim = error
             await self._send_singly(endings)
@@ -263,6 +264,6 @@ class Exchange:
                 written, _, _ = await self._send([ending], None)
                 self._settled(ending, written[0])
             except ResponseError:
-                logger.exception("Redis refused the outcome of job %s", ending.id)
+                faults.exception("Redis refused the outcome of job %s", ending.id)
                 self._settled(ending, False)
         await asyncio.sleep(ERROR_PAUSE_S)

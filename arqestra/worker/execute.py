@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "prepare")
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 ENDS: dict[State, EndingKind] = {State.ABORTED: "abort", State.EXPIRED: "expire"}
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # values, whatever is in them
@@ -151,9 +152,13 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     rebuilder = attempt.terms.rebuilder
     if rebuilder is not None and attempt.terms.workflow is None:  # one that has begun is blocked, and does not fail
         try:
-            attempt.args, attempt.kwargs = rebuilder.rebuild(attempt.args, payload.kwargs)
+            attempt.args, attempt.kwargs = rebuilder.rebuild(attempt.args, attempt.own_kwargs)
+            for name in payload.options.get("w") or ():
+                attempt.kwargs[name] = payload.kwargs[name]
         except ArgumentsError as error:
-            logger.warning("job %s: %s", attempt.ref, error)
+            # No wrapper of the function sees this failure.
+            log = faults.error if worker.observed else logger.warning
+            log("job %s: %s", attempt.ref, error)
             return Outcome(State.FAILED, error)
     return None
 
@@ -248,7 +253,7 @@ def give_up(worker: "Worker", attempt: Attempt) -> None:
     """
     if not attempt.calling or attempt.submitted or attempt.task is None:
         return
-    logger.critical(
+    faults.critical(
         "job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack_of(attempt.task)
     )
     late = TimeoutError(f"the job did not end after its time limit of {attempt.terms.timeout_s} s")
@@ -306,7 +311,7 @@ def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseExceptio
     if attempt.submitted or isinstance(error, asyncio.CancelledError) or not worker.loop.is_running():
         return  # `conclude` goes on by itself, or the worker gives the job back while it stops
     if isinstance(error, Exception):
-        logger.exception("running job %s went wrong", attempt.ref)
+        faults.exception("running job %s went wrong", attempt.ref)
     outcome = Outcome(State.RELEASED if isinstance(error, KeyboardInterrupt) else State.FAILED, error)
     if attempt.ended is None:
         report_refusal(worker, attempt, outcome)

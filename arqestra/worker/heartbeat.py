@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ("Heartbeat", "HeartbeatSettings")
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 WATCH_S = 1.0
 
@@ -107,7 +108,7 @@ class Heartbeat:
         try:
             asyncio.run(self._beat_until_stopped())
         except Exception:
-            logger.exception("the heartbeat failed; this worker's leases run out")
+            faults.exception("the heartbeat failed; this worker's leases run out")
 
     async def _beat_until_stopped(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -140,7 +141,7 @@ class Heartbeat:
                     blocked_s = time.monotonic() - self._seen_alive
                     await self.watchdog.check(store, self._worker_thread, blocked_s)
                 except Exception:
-                    logger.exception("the jobs of a stuck worker could not be given back")
+                    faults.exception("the jobs of a stuck worker could not be given back")
 
     async def _beat_safely(self, store: Store) -> float:
         """One beat; returns the seconds until the next."""
@@ -178,7 +179,7 @@ class Heartbeat:
         self._stuck = True
         frame = sys._current_frames().get(self._worker_thread)
         stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
-        logger.critical(
+        faults.critical(
             "the event loop has been blocked for over %.0f s; its jobs' leases are no longer renewed:\n%s",
             self._settings.stuck_after_s,
             stack,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ("call_end_hooks", "call_hook", "has_end_hooks")
 
-logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 
 async def call_hook(name: str, hook: Callable[..., Any], attempt: Attempt, *args: Any) -> None:
@@ -24,7 +24,7 @@ async def call_hook(name: str, hook: Callable[..., Any], attempt: Attempt, *args
         if inspect.isawaitable(result):
             await result
     except (Exception, asyncio.CancelledError):
-        logger.exception("%s failed for %s", name, attempt.ref)
+        faults.exception("%s failed for %s", name, attempt.ref)
 
 
 def has_end_hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -> bool:

@@ -14,6 +14,7 @@ from ..errors import SoftTimeLimitExceeded
 from ..outcome import CancelReason, wish_of
 from .attempt import Attempt
 from .encoding import NO_RESULT, encode_value
+from .observed import run_observed
 from .threads import ThreadRun
 
 if TYPE_CHECKING:
@@ -26,6 +27,19 @@ GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 async def invoke(worker: "Worker", attempt: Attempt) -> Any:
     """Call a function that is more than a plain coroutine function; those are called by `execute.call` itself."""
+    if attempt.terms.observed is None:
+        return await _within_middleware(worker, attempt)
+
+    async def shown() -> Any:
+        value = await _within_middleware(worker, attempt)
+        if not isinstance(value, NO_RESULT):
+            encode_value(worker, attempt, value)  # so that the wrappers hear of it if that fails the job
+        return value
+
+    return await run_observed(worker, attempt, shown)
+
+
+async def _within_middleware(worker: "Worker", attempt: Attempt) -> Any:
     if not worker.options.middleware:
         return await _within_soft_limit(worker, attempt)
     wish: BaseException | None = None
@@ -62,7 +76,9 @@ async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
     control, function = attempt.terms.control, attempt.terms.function
     assert function is not None
     if control is None or control.executor == "loop":
-        called = function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
+        observed = attempt.terms.observed
+        target = function.coroutine if observed is None else observed.bare
+        called = target(attempt.ctx, *attempt.args, **attempt.kwargs)
         return await _in_the_loop(worker, attempt, called, None if control is None else control.soft_timeout_s)
     plain = function.plain  # type: ignore[union-attr] # a function with an executor is a JobFunction
     assert plain is not None

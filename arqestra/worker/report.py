@@ -13,6 +13,7 @@ from ..history import text_of
 from ..outcome import Outcome, State
 from ..redact import clipped, redacted_value
 from .attempt import Attempt
+from .observed import faults, was_shown
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -60,7 +61,8 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
     elif state is State.FAILED:
-        _log_failure(attempt, outcome.value, run_ms / 1000)
+        unseen = worker.observed and not was_shown(attempt, outcome.value)
+        _log_failure(faults if unseen else logger, attempt, outcome.value, run_ms / 1000)
     elif state is State.RETRIED and isinstance(outcome.value, Retry):
         logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
     elif state is State.RETRIED and not isinstance(outcome.value, RetryJob | asyncio.CancelledError):
@@ -91,7 +93,7 @@ def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
         age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
         logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
     elif outcome.state is State.DEAD:
-        logger.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
+        faults.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
 
 
 def _count(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
@@ -145,14 +147,14 @@ def _log_interruption(attempt: Attempt, outcome: Outcome) -> None:
         logger.warning("job %s: %s %s: %s", attempt.ref, what, name, text, exc_info=error)
 
 
-def _log_failure(attempt: Attempt, error: BaseException, run_s: float) -> None:
+def _log_failure(log: logging.Logger, attempt: Attempt, error: BaseException, run_s: float) -> None:
     extra = getattr(error, "extra", None)
     if callable(extra):
         try:
             extra = extra()
         except Exception as extra_error:
             extra = f"(its extra() failed: {type(extra_error).__name__}: {text_of(extra_error)})"
-    logger.error(
+    log.error(
         "%6.2fs ! %s failed, %s: %s",
         run_s,
         attempt.ref,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("CLOSE_WAIT_S", "LEAVE_WAIT_S", "StoppableWorker")
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 CLOSE_WAIT_S = 30.0
 LEAVE_WAIT_S = 2.0
@@ -210,7 +211,7 @@ class StoppableWorker(WorkerAttributes):
         if tasks:
             _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
             for task in unheeding:
-                logger.error("a job does not heed its cancellation, its lease will run out: %r", task)
+                faults.error("a job does not heed its cancellation, its lease will run out: %r", task)
         for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
                 hand_over(cast("Worker", self), attempt, Outcome(State.RELEASED))

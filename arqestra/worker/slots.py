@@ -5,6 +5,7 @@ renewed) until the outcome is written.
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -32,7 +33,8 @@ class Slots:
         suspect_from: int,
         ended: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
-        self._execute = execute
+        self.execute = execute
+        self.context: contextvars.Context | None = None  # of jobs, where somebody has set something in it
         self._suspect_from = suspect_from
         self._ended = ended
         self.running: dict[str, Attempt] = {}
@@ -68,7 +70,9 @@ class Slots:
         self.running[leased.id] = attempt
         if leased.crashes >= self._suspect_from:
             self._suspects += 1
-        self.tasks[leased.id] = attempt.task = loop.create_task(self._execute(attempt))
+        self.tasks[leased.id] = attempt.task = loop.create_task(
+            self.execute(attempt), context=None if self.context is None else self.context.copy()
+        )
 
     def held_attempt(self, job_id: str) -> Attempt | None:
         """The attempt at a job, in a slot or not."""

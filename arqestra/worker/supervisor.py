@@ -26,6 +26,7 @@ from .supervisor_metrics import SupervisorMetrics
 __all__ = ("Program", "Supervisor")
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 RAN_WELL_S = 60.0  # a process that ran for that long has not failed to start
@@ -145,7 +146,7 @@ class Process:
             self._kill = asyncio.get_running_loop().call_later(limit_s, self._end_by_force)
 
     def _end_by_force(self) -> None:
-        logger.error("supervisor: process %d does not end, it is killed", self.pid)
+        faults.error("supervisor: process %d does not end, it is killed", self.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
@@ -239,7 +240,7 @@ class Supervisor:
                 return True
             failed_starts = 0 if process.was_ready else failed_starts + 1
             if code == CANNOT_START or failed_starts >= MOST_STARTS:
-                logger.error("supervisor: %s cannot be started", program.settings)
+                faults.error("supervisor: %s cannot be started", program.settings)
                 self._failed = True
                 if not self._stopping:
                     self.stop()
@@ -287,7 +288,7 @@ class Supervisor:
             if "recycle" in message:
                 return str(message["recycle"])
             if "stuck" in message:
-                logger.error("supervisor: process %d is stuck: %s", process.pid, message["stuck"])
+                faults.error("supervisor: process %d is stuck: %s", process.pid, message["stuck"])
         return None
 
     async def _relieve(self, place: int, program: Program, old: Process) -> Process:
@@ -299,7 +300,7 @@ class Supervisor:
                 return old
             pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
-            logger.error(
+            faults.error(
                 "supervisor: the replacement ended with %d; %d goes on, next try in %.1f s", code, old.pid, pause_s
             )
             await asyncio.sleep(pause_s)

@@ -1,5 +1,6 @@
 """The terms on which a worker runs one function: the function's own settings, else the worker's."""
 
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arq.cron import CronJob
@@ -15,9 +16,20 @@ from ..retry import Backoff
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("KEEP_NO_RESULT", "Terms", "default_terms", "terms_of")
+__all__ = ("KEEP_NO_RESULT", "Observed", "Terms", "default_terms", "terms_of")
 
 KEEP_NO_RESULT = -1
+
+
+class Observed(NamedTuple):
+    """A function that others observe: see `observed.py`.
+
+    :ivar through: what they have put around a run of it
+    :ivar bare: the coroutine function itself, without that
+    """
+
+    through: Callable[..., Coroutine[Any, Any, Any]]
+    bare: Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Terms(NamedTuple):
@@ -34,6 +46,7 @@ class Terms(NamedTuple):
     :ivar workflow: the function, if it is a durable workflow
     :ivar redactor: masks what the log must not show of its arguments; None where the job is only recorded
     :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
+    :ivar observed: set while somebody observes arq's functions
     """
 
     function: Function | CronJob | None
@@ -49,6 +62,7 @@ class Terms(NamedTuple):
     retry: Backoff | None = None
     workflow: WorkflowFunction[..., Any] | None = None
     redactor: Redactor | None = None
+    observed: Observed | None = None
 
 
 def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ("UNKNOWN_LIMIT_S", "give_back", "is_code_missing", "may_give_back", "unknown_function", "unknown_limit_s")
 
 logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 UNKNOWN_LIMIT_S = 2700.0
 FIRST_DELAY_S = 1.0
@@ -99,7 +100,7 @@ async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Out
         return Outcome(State.RELEASED, unknown.value, round(FIRST_DELAY_S * 1000))
     left_s = limit_s - age_ms / 1000
     if left_s <= 0:
-        logger.error("job %s, %s; it was given back for %.0f s, now it fails", leased.id, unknown.value, age_ms / 1000)
+        faults.error("job %s, %s; it was given back for %.0f s, now it fails", leased.id, unknown.value, age_ms / 1000)
         return Outcome(State.FAILED, _nobody_knows(unknown.value, age_ms / 1000, count))
     delay_s = min(FIRST_DELAY_S * 2 ** min(count - 1, 10), MOST_DELAY_S, max(left_s, 0.001))
     logger.warning(

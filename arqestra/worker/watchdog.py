@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Watchdog",)
 
-logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 
 class Watchdog:
@@ -55,7 +55,7 @@ class Watchdog:
         else:
             return
         frame = sys._current_frames().get(thread_id)
-        logger.critical("%s:\n%s", reason, "".join(traceback.format_stack(frame)) if frame else "(no stack)")
+        faults.critical("%s:\n%s", reason, "".join(traceback.format_stack(frame)) if frame else "(no stack)")
         endings = self._endings(culprit)
         try:
             for first in range(0, len(endings), CHUNK):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ from .greeting import log_server
 from .heartbeat import Heartbeat, HeartbeatSettings
 from .messages import heed
 from .metrics_port import MetricsPort, NoMetrics, WayOut
+from .observed import observe
 from .polling import Push
 from .shares import QueueShares
 from .shutdown import CLOSE_WAIT_S, LEAVE_WAIT_S, StoppableWorker
@@ -111,6 +113,7 @@ class Worker(StoppableWorker):
         self.terms = {name: terms_of(self, function) for name, function in self.functions.items()}
         self.terms.setdefault(CHUNK_FUNCTION, terms_of(self, chunk_function(self)))
         self._default_terms = default_terms(self)
+        self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
         self._refuse_clashes(before)
         if options.handle_signals:
             for signum in (signal.SIGINT, signal.SIGTERM):
@@ -196,6 +199,9 @@ class Worker(StoppableWorker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
+        self.slots.execute = observe(self, partial(execute, self))
+        if self.on_startup or self.observed:  # what it sets in context variables holds for jobs, as under arq
+            self.slots.context = contextvars.copy_context()
         self._connect()
         self._start_heartbeat()
         self._listening.enter_context(

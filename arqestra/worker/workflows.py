@@ -7,8 +7,9 @@ lease and no memory here, and the end of what it waits for makes it due again, f
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from arq.worker import JobExecutionFailed
@@ -16,11 +17,12 @@ from redis.exceptions import RedisError
 
 from ..clock import timestamp_ms
 from ..flow.compare import Point
-from ..flow.encode import NodeEncoder, as_seen, with_headers
+from ..flow.encode import NodeEncoder, arguments_of, as_seen, with_arguments, with_headers
 from ..flow.execution import ContinueAsNew, Effect, Execution
 from ..flow.orchestrator import Flow
 from ..history import text_of
 from ..identity import new_job_id
+from ..instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
 from ..middleware import enter_batch
 from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
@@ -29,6 +31,7 @@ from ..store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node
 from ..wire import encode_payload
 from .attempt import Attempt
 from .blocked import Patience, blocked, does_not_fit
+from .observed import run_observed
 from .side_effects import bring_about
 
 if TYPE_CHECKING:
@@ -90,7 +93,7 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
     run = WorkflowRun(worker, attempt)
     attempt.interrupt = run.interrupt
     try:
-        return await _within_middleware(worker, attempt, run)
+        return await _within_wrappers(worker, attempt, run)
     except asyncio.CancelledError:  # the worker stops, maybe in the middle of a call: another one replays it
         return Outcome(State.LOST if run.lost else State.RELEASED)
     except (RedisError, OSError) as error:
@@ -105,6 +108,27 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
         attempt.calling = False
         attempt.ended_ms = timestamp_ms()
         run.end()
+
+
+async def _within_wrappers(worker: "Worker", attempt: Attempt, run: "WorkflowRun") -> Outcome:
+    """Others' wrappers see a stay of a workflow as they see a job, and a failure that ends it."""
+    if attempt.terms.observed is None:
+        return await _within_middleware(worker, attempt, run)
+    outcome: Outcome | None = None
+
+    async def stay() -> None:
+        nonlocal outcome
+        outcome = await _within_middleware(worker, attempt, run)
+        if outcome.state is State.FAILED:
+            raise outcome.value
+
+    try:
+        await run_observed(worker, attempt, stay)
+    except BaseException as error:
+        if outcome is None or error is not outcome.value:
+            raise
+    assert outcome is not None, "a wrapper did not call what it is around"
+    return outcome
 
 
 async def _within_middleware(worker: "Worker", attempt: Attempt, run: "WorkflowRun") -> Outcome:
@@ -213,12 +237,14 @@ class WorkflowRun:
         pool = worker.pool
         args, kwargs = attempt.args, attempt.kwargs
         if attempt.terms.rebuilder is not None:
-            args, kwargs = attempt.terms.rebuilder.rebuild(args, kwargs)
+            args, rebuilt = attempt.terms.rebuilder.rebuild(args, attempt.own_kwargs)
+            kwargs = {**kwargs, **rebuilt}
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
         self._default_queue = known[0] or worker.queue_name
         self._encoder = NodeEncoder(worker.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
+        observed = attempt.terms.observed
         return Execution(
-            workflow.coroutine,
+            workflow.coroutine if observed is None else observed.bare,
             args,
             kwargs,
             flow=Flow,
@@ -229,7 +255,7 @@ class WorkflowRun:
         )
 
     def _encode(self, call: Signature[Any], number: int, gets: Reference | None, on_error: bool) -> NodeRecord:
-        if number and self._worker.options.middleware:
+        if number and (self._worker.options.middleware or enqueues_are_observed()):
             self._asked[number] = call, gets, on_error
         return self._encoder.record(call, self._id, number, gets=gets, on_error=on_error)
 
@@ -242,19 +268,42 @@ class WorkflowRun:
         if not (new or aborts or events or always):
             return True
         waits, point = execution.take_waits(), execution.point
+        last = Advance(events=events, aborts=aborts, waits=waits, ran=point.encode())
+        write = partial(self._write_within_middleware, execution, new, last)
+        if not await (self._write_observed(write) if self._asked and enqueues_are_observed() else write()):
+            return False
+        self._written = point
+        if events:
+            self._news.set()  # they are in the log
+        return True
+
+    async def _write_observed(self, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Write, within what others have put around arq's `enqueue_job`: once for each new step."""
+        given = [
+            arguments_of(call, self._default_queue, node_id(self._id, number))
+            for number, (call, _, _) in self._asked.items()
+        ]
+
+        async def enqueue(stored: list[Stored]) -> bool:
+            changed = zip(self._asked.items(), stored, strict=True)
+            self._asked = {number: (with_arguments(asked[0], args), *asked[1:]) for (number, asked), args in changed}
+            return await write()
+
+        return await enqueue_batch_through(self._worker.pool, given, enqueue)
+
+    async def _write_within_middleware(
+        self, execution: Execution, new: list[tuple[int, NodeRecord]], last: Advance
+    ) -> bool:
+        """Write new steps, a few at a time; with the last of them what else was decided."""
         async with AsyncExitStack() as stack:
             if self._asked:
                 new = await self._steps_within_middleware(stack, new)
             for first in range(0, max(1, len(new)), NODES_A_CALL):
-                piece, last = new[first : first + NODES_A_CALL], first + NODES_A_CALL >= len(new)
-                decided = Advance([(number, encode_node(record)) for number, record in piece])
-                if last:
-                    decided = decided._replace(events=events, aborts=aborts, waits=waits, ran=point.encode())
+                piece = new[first : first + NODES_A_CALL]
+                nodes = [(number, encode_node(record)) for number, record in piece]
+                decided = last._replace(nodes=nodes) if first + NODES_A_CALL >= len(new) else Advance(nodes)
                 if not await self._write(execution, piece, decided):
                     return False
-        self._written = point
-        if events:
-            self._news.set()  # they are in the log
         return True
 
     async def _steps_within_middleware(

@@ -337,7 +337,7 @@ async def test_traces_that_are_not_sampled_are_not_sampled_in_the_worker_either(
 
 
 async def test_an_unknown_function_has_no_consumer_span(pool: Pool, working: Working, spans: Spans) -> None:
-    async with working():
+    async with working(unknown_functions="fail"):
         with pytest.raises(JobExecutionFailed, match="not found"):
             await (await pool.enqueue_job("nobody")).result(timeout=10)
 
