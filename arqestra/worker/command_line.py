@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _MARK = "__arqestra_worker_settings__"
 _marked: dict[int, Any] = {}  # by id, what carries no attributes: dicts, instances with slots
-_mentioned: set[str] = set()
+_mentioned: dict[int, Any] = {}  # by id, too
 
 
 def worker_settings(settings_cls: T) -> T:
@@ -102,15 +102,14 @@ def run_worker(settings_cls: Any, **kwargs: Any) -> Worker:
 
 def mention_stock(settings_cls: Any) -> None:
     """Say once that settings run under arq's own worker: whoever imports arqestra hardly means that."""
-    title = title_of(settings_cls)
-    if title in _mentioned:
+    if id(settings_cls) in _mentioned:
         return
-    _mentioned.add(title)
+    _mentioned[id(settings_cls)] = settings_cls
     use = "worker_settings({...})" if isinstance(settings_cls, dict) else "@arqestra.worker_settings"
     logger.warning(
         "%s runs under stock arq, although arqestra is imported: it is not decorated. Use %s, or `arqestra worker`, "
         "for arqestra's worker",
-        title,
+        title_of(settings_cls),
         use,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+import arq.cli
 import arq.worker
 import pytest
 from arq.connections import RedisSettings
@@ -146,6 +147,25 @@ def test_a_dict_that_equals_a_decorated_one_is_not_decorated() -> None:
 
     assert is_ours(decorated)
     assert not is_ours(dict(decorated))
+
+
+async def test_settings_that_stock_arq_runs_are_told_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = ({"functions": [work], "max_jobs": number, "handle_signals": False} for number in (1, 2))
+    made = type("Undecorated", (), {"functions": [work]})
+    for settings in (one, two, one, made, made):
+        assert type(arq.worker.create_worker(settings, handle_signals=False)) is arq.worker.Worker
+
+    told = [text for text in _warnings(caplog) if "runs under stock arq, although arqestra is imported" in text]
+    assert [text.split(" runs")[0] for text in told] == ["settings dict", "settings dict", "settings class Undecorated"]
+    assert "worker_settings({...})" in told[0]
+    assert "@arqestra.worker_settings" in told[2]
+
+
+async def test_a_function_of_arqs_that_was_imported_before_runs_ours_too() -> None:
+    ours = worker_settings({"functions": [work], "handle_signals": False})
+
+    assert type(arq.worker.create_worker(ours)) is Worker
+    assert type(arq.cli.create_worker(ours)) is Worker  # imported after arqestra, as a rule before it
 
 
 # -- what stands beside the settings ----------------------------------------------------------------------------------
