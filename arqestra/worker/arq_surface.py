@@ -82,7 +82,8 @@ class ArqSurface:
 
     def __dir__(self) -> list[str]:
         """What can be read: some classes look through all that they have, also before they call `__init__`."""
-        return [name for name in super().__dir__() if hasattr(self, name)]
+        ours = {name for base in type(self).__mro__ if _is_ours(base) for name in vars(base)}
+        return [name for name in super().__dir__() if name not in ours or hasattr(self, name)]
 
     def _refuse_settings_of_class(self, options: Any, given: Collection[str]) -> None:
         """Refuse settings that a subclass has as attributes or methods: a worker reads its arguments only.

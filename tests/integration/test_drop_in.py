@@ -327,7 +327,8 @@ class Gathering(arqestra.Worker):
 
     def __init__(self, **settings: Any) -> None:
         self._own = 0
-        self.gathered = [name for name in dir(self) if hasattr(getattr(self, name), "exported")]
+        names = [name for name in dir(self) if name != "moody"]
+        self.gathered = [name for name in names if hasattr(getattr(self, name), "exported")]
         settings["functions"] = [arqestra.func(getattr(self, name), name=name) for name in self.gathered]
         super().__init__(on_startup=self._begin, **settings)
 
@@ -338,6 +339,11 @@ class Gathering(arqestra.Worker):
         return len(self.tasks) + len(self.job_tasks)
 
     ping.exported = True  # type: ignore[attr-defined]
+
+    @property
+    def moody(self) -> None:
+        """Is none of ours, so that listing names does not read it."""
+        raise RuntimeError("expected not to be read")
 
     @classmethod
     def tasks(cls, *functions: Any) -> tuple[Any, ...]:  # type: ignore[override]
