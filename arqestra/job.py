@@ -118,13 +118,13 @@ class Job(arq.jobs.Job, Generic[R]):
             data = await self._await_result(listener, timeout, max(poll_delay, LEAST_POLL_S))
         return self._value_of(data)
 
-    async def _seen(self, *, payload: bool = False) -> "Sighting":
+    async def _seen(self, *, payload: bool = False, result: bool = True) -> "Sighting":
         """What is known of the job, in its own queue if the handle says another one."""
-        sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload)
+        sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
         if sighting.result is None and sighting.score is None:
             await self._found_elsewhere()
             # Also if it was not: it may have ended while it was looked for.
-            sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload)
+            sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
         return sighting
 
     async def _found_elsewhere(self) -> bool:
@@ -294,7 +294,7 @@ class Job(arq.jobs.Job, Generic[R]):
         """Status of the job: deferred, queued, in_progress, complete or not_found."""
         if getattr(self._redis, "store", None) is None:
             return await super().status()
-        sighting = await self._seen()
+        sighting = await self._seen(result=False)
         if sighting.result is not None:
             return JobStatus.complete
         if sighting.in_progress:

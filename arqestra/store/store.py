@@ -188,13 +188,16 @@ class Store:
         reply = await with_retries(lambda _: self._run(call))
         return cast(Literal["queued", "changed", "exists"], reply[0].decode())
 
-    async def peek(self, job_id: str, queue: str, *, payload: bool = False) -> Sighting:
-        """What is known of a job."""
-        reply = await with_retries(lambda _: self._run(self._call("peek", queue, job_id, "1" if payload else "0")))
-        result, score, lease, now_ms, stored, errors = reply[0]
-        return Sighting(
-            result, None if score is None else due_ms_of(float(score)), lease, now_ms, stored, tuple(errors)
-        )
+    async def peek(self, job_id: str, queue: str, *, payload: bool = False, result: bool = True) -> Sighting:
+        """What is known of a job.
+
+        :param payload: with its payload and errors
+        :param result: with its result, which may be large; else b"" stands for one that is there
+        """
+        what = "1" if payload else "0" if result else "s"
+        reply = await with_retries(lambda _: self._run(self._call("peek", queue, job_id, what)))
+        value, score, lease, now_ms, stored, errors = reply[0]
+        return Sighting(value, None if score is None else due_ms_of(float(score)), lease, now_ms, stored, tuple(errors))
 
     async def pause(self, queue: str, *, paused: bool) -> bool:
         """Pause or resume a queue for the whole fleet; whether that changed anything."""

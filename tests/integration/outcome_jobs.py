@@ -10,7 +10,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from arqestra import Backoff, Flow, Job, JobResult, Retry, RetryJob, Snooze, current_job, job, workflow
+from arqestra import (
+    Backoff,
+    Flow,
+    Job,
+    JobResult,
+    Middleware,
+    Retry,
+    RetryJob,
+    RunningJob,
+    Snooze,
+    current_job,
+    job,
+    workflow,
+)
 
 TOLD: list[Any] = []
 
@@ -117,6 +130,30 @@ async def _raises_when_cancelled() -> None:
         await asyncio.Event().wait()
     finally:
         raise ValueError("in the clean-up")
+
+
+@workflow
+async def waits_in_a_workflow(flow: Flow) -> str:
+    TOLD.append("begun")
+    await flow.sleep(0.5)
+    return "complete"
+
+
+class Raises(Middleware):
+    """A middleware whose clean-up raises whatever happens."""
+
+    def __init__(self, *, swallow: bool = False) -> None:
+        self.raises, self.swallow = True, swallow
+
+    @contextlib.asynccontextmanager
+    async def around_run(self, job: RunningJob) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            if self.raises and not self.swallow:
+                raise ValueError("in the clean-up of the middleware") from None
+            if not self.swallow:
+                raise
 
 
 @job(soft_timeout=30)
@@ -340,7 +377,7 @@ async def loses_a_reply(ctx: dict[Any, Any]) -> str:
 
 ALL: list[Any] = [
     *(gives_a_lock, gives_a_lock_in_a_thread, gives_a_lock_in_a_process, gives_locks, takes, errback),
-    *(step_gives_a_lock, workflow_gives_a_lock, cleans_up, cleans_up_within_a_soft_limit),
+    *(step_gives_a_lock, workflow_gives_a_lock, waits_in_a_workflow, cleans_up, cleans_up_within_a_soft_limit),
     *(behind_a_decorator, decorated_in_a_process, decorated_with_a_soft_limit, decorated_with_a_hard_limit),
     *(forgets_an_await, runs_a_loop_of_its_own, yields, yields_plainly),
     *(raises, late_in_a_process, late_in_a_thread, late, softly_late, softly_late_in_a_thread, late_and_raises),

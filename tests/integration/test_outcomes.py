@@ -153,6 +153,37 @@ async def test_a_shutdown_gives_a_job_back_whatever_its_clean_up_raises(
         assert await waiting.result(timeout=PATIENCE_S) == 1  # no attempt was counted
 
 
+@pytest.mark.parametrize("swallow", [False, True])
+@pytest.mark.parametrize("how", ["finally", "raise"])
+async def test_a_shutdown_gives_a_job_back_whatever_its_middleware_does(
+    pickling: Pool, how: str, swallow: bool
+) -> None:
+    ctx = {"let_go": asyncio.Event(), "started": asyncio.Event()}
+    async with working(pickling, ctx=ctx, middleware=[jobs.Raises(swallow=swallow)]):
+        waiting = await enqueued(pickling, jobs.cleans_up, how)
+        await ctx["started"].wait()
+    assert await waiting.result_info() is None
+
+    ctx["let_go"].set()
+    async with working(pickling, ctx=ctx):
+        assert await waiting.result(timeout=PATIENCE_S) == 1
+
+
+async def test_a_shutdown_ends_no_workflow_whatever_its_middleware_does(pickling: Pool) -> None:
+    async with working(pickling, middleware=[jobs.Raises()]) as worker:
+        waiting = await enqueued(pickling, jobs.waits_in_a_workflow)
+
+        async def has_begun() -> bool:
+            return bool(jobs.TOLD)
+
+        await until(has_begun, "the workflow has begun")
+        worker.tasks[waiting.job_id].cancel()  # as a shutdown does in the middle of a call
+        worker.stopping = True
+    assert await waiting.result_info() is None
+    async with working(pickling):
+        assert await waiting.result(timeout=PATIENCE_S) == "complete"
+
+
 @pytest.mark.parametrize("how", WAYS)
 async def test_an_abort_is_an_abort_whatever_the_clean_up_raises(
     pickling: Pool, how: str, caplog: pytest.LogCaptureFixture

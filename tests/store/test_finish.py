@@ -338,3 +338,13 @@ async def test_a_job_that_is_interrupted_again_and_again_is_free_of_that_only_so
     await scene.redis.delete(KEYS.interrupts("a"))
     assert await worker.finish(await worker.claim_one(), kind="interrupt")
     assert (await worker.claim_one()).attempt == 4
+
+
+async def test_a_look_without_the_result_only_tells_that_there_is_one(scene: Scene) -> None:
+    await scene.enqueue("a")
+    worker = scene.worker()
+    assert (await scene.store.peek("a", QUEUE, result=False)).result is None
+    assert await worker.finish(await worker.claim_one(), result=b"a large one")
+
+    assert (await scene.store.peek("a", QUEUE, result=False)).result == b""
+    assert (await scene.store.peek("a", QUEUE)).result == b"a large one"
