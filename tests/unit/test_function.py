@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any
 
 import arq.worker
@@ -157,3 +158,16 @@ def test_arqs_func_works_on_raw_coroutines_and_job_functions() -> None:
 
 async def raw(ctx: Any) -> None:
     """As an arq user writes it."""
+
+
+async def test_a_coroutine_function_behind_a_plain_decorator_runs_under_stock_arq_too() -> None:
+    async def double(ctx: Any, number: int) -> int:
+        return number * 2
+
+    @wraps(double)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        return double(*args, **kwargs)
+
+    made: Any = job(decorated)
+
+    assert await made.coroutine({}, 3) == 6
