@@ -163,6 +163,11 @@ class Execution:
             raise self.failure
         return self._task.result()
 
+    @property
+    def resume_point(self) -> Point | None:
+        """The place before what led to its end; None if its own code did, or it is blocked."""
+        return None if self.failure is not None else self.faults.of_end(self._task)
+
     def take_decisions(self) -> tuple[list[tuple[int, NodeRecord]], list[int]]:
         """New nodes, and steps to abort, since the last time."""
         new, self._new = self._new, []

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -19,6 +19,7 @@ from ..rebuild import rebuild_value
 from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client
+from .rounds import mark_workflows, nodes_to_run_again, read_again, resume_workflow
 from .submit import CHILDREN_A_PIECE, child_pieces
 from .values import FlowGone, FlowValues, error_of
 
@@ -347,15 +348,42 @@ class FlowHandle(Generic[R]):
         :raises FlowRunning: it has not ended
         :raises ResultNotFound: there is no such flow
         """
+        return await self._retry(resume=False)
+
+    async def resume(self) -> int:
+        """Go on with a workflow that failed or was aborted, at its failed step; what was before it is not run again.
+
+        The step is tried anew, and so is what was aborted because of it; with the code and arguments of today, for the
+        workflow is replayed up to there. One whose own code failed goes on where it stood, also after having been
+        blocked by code for too long. Workflows among the steps are resumed in their turn. Of a graph it is `retry`,
+        with the workflows among its jobs resumed. `Job.retry()` runs a workflow from its beginning instead.
+
+        :returns: how many steps, or jobs of a graph, are tried anew
+        :raises FlowRunning: it has not ended, or a step of it is still being aborted
+        :raises JobNotRetryable: it completed, or has no kept result
+        :raises ResultNotFound: there is no such flow, or its history is not kept any more
+        """
+        record = await read_flow(self._client.store, self.flow_id)
+        if record is None or record.kind == "g":
+            return await self._retry(resume=True)
+        if record.state != "ended":
+            raise FlowRunning(f"workflow {self.flow_id}: expected it to have ended, it runs")
+        queue = record.fields.get("queue", self._client.default_queue_name)
+        again = await read_again(self._client.store, self._client.serializer, self.flow_id, queue)
+        return await resume_workflow(self._client.store, self.flow_id, queue, again)
+
+    async def _retry(self, *, resume: bool) -> int:
         record = await read_flow(self._client.store, self.flow_id)
         if record is None or record.kind != "g":
             raise ResultNotFound(f"flow {self.flow_id}: expected a graph that is kept, found none")
         if record.state != "ended":
             raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, it runs")
         nodes = {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
-        again = _to_run_again(nodes)
+        again = nodes_to_run_again(nodes)
         if not any(nodes[number].kind == "job" for number in again):
             return 0
+        if resume:
+            await mark_workflows(self._client.store, nodes, again)
         await self._run_again(nodes, again, record)
         return sum(nodes[number].kind == "job" for number in again)
 
@@ -410,32 +438,3 @@ class FlowHandle(Generic[R]):
         if not await self._flows.forget(self.flow_id, jobs):
             raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, it runs; cancel it first")
         return record is not None
-
-
-def _to_run_again(nodes: Mapping[int, StoredNode]) -> set[int]:
-    """What did not complete, what hangs on that whatever became of it, and whose result is needed and was not kept."""
-    again = {number for number, node in nodes.items() if node.state[:1] not in ("c", "s")}
-    while True:
-        found = {
-            parent
-            for number in again
-            for parent in _values_of(nodes, number)
-            if parent not in again and nodes[parent].state == "c0"
-        }
-        for number in sorted(nodes):  # parents have lower numbers
-            if any(parent in again or parent in found for parent in nodes[number].parents):
-                found.add(number)
-        if found <= again:
-            return again
-        again |= found
-
-
-def _values_of(nodes: Mapping[int, StoredNode], number: int) -> Iterator[int]:
-    """The jobs whose results a node gets."""
-    waiting = list(nodes[number].parents)
-    while waiting:
-        parent = waiting.pop()
-        if parent in nodes:
-            yield parent
-            if nodes[parent].kind == "join":
-                waiting += nodes[parent].parents

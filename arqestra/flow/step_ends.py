@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 from arq.jobs import SerializationError
 
-from ..errors import JobCancelled, RemoteTraceback
+from ..errors import JobCancelled, RemoteTraceback, UpstreamFailed
 from ..rebuild import rebuild_value
 from ..serializers import Serializer
 from ..signature import Signature
@@ -40,6 +40,13 @@ class Faults:
         """The function gets an error."""
         self._faults[id(error)] = Fault(error, before)
 
+    def of_end(self, task: asyncio.Task[Any]) -> Point | None:
+        """The place before what led to the end of the function; None if its own code did."""
+        if task.cancelled():
+            return self.cancelled_at
+        error = task.exception()
+        return None if error is None else self.resume_point(error)
+
     def resume_point(self, error: BaseException, links: int = MOST_LINKS) -> Point | None:
         """The place before the failed step, or the cancellation, that led to an error; None if the code itself did."""
         known = self._faults.get(id(error))
@@ -55,6 +62,8 @@ def _linked(error: BaseException) -> tuple[BaseException, ...]:
     """What an error was raised from, or while handling; the errors of a group."""
     if isinstance(error, BaseExceptionGroup):
         return error.exceptions
+    if isinstance(error, UpstreamFailed) and error.error is not None:
+        return (error.error,)
     before = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
     return () if before is None else (before,)
 

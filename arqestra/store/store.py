@@ -42,7 +42,7 @@ class Store:
             *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
             *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
             *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
-            *("presence", "recent", "notes", "announce", "run_now", "unknown", "block"),
+            *("presence", "recent", "notes", "announce", "run_now", "unknown", "block", "flow_resume"),
         )
         self._scripts = {name: script(name, self.keys) for name in names}
 

@@ -166,11 +166,6 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
 async def conduct(worker: "Worker", attempt: Attempt) -> None:
     """Run a workflow until it ends or is parked."""
     outcome = await run_workflow(worker, attempt)
-    if outcome.state is State.COMPLETE:
-        try:
-            encode_value(worker, attempt, outcome.value)
-        except SerializationError as error:
-            outcome = Outcome(State.FAILED, error)
     _forget_cancellation(attempt.task)
     report(worker, attempt, outcome)
     hand_over(worker, attempt, outcome)

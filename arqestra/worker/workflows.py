@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from arq.utils import to_ms
 from arq.worker import JobExecutionFailed
 from redis.exceptions import RedisError
 
@@ -28,9 +29,11 @@ from ..outcome import CancelReason, Outcome, State, classify
 from ..pool import MAX_PAYLOAD_BYTES, Pool
 from ..signature import Signature
 from ..store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node, node_id
+from ..store.resume import resume_life
 from ..wire import encode_payload
 from .attempt import Attempt
 from .blocked import Patience, blocked, does_not_fit
+from .encoding import encode_value
 from .observed import run_observed
 from .side_effects import bring_about
 
@@ -169,6 +172,7 @@ class WorkflowRun:
             int, tuple[Signature[Any], Reference | None, bool]
         ] = {}  # new steps, where middleware is to see them
         self._redis_ahead_ms = 0.0
+        self._resumed_ms = 0
         self._idle_since_s = worker.loop.time()
         self._written: Point | None = None  # how far Redis knows it to have come
         self.lost = self._leaving = self._ended = False
@@ -203,6 +207,10 @@ class WorkflowRun:
         """History in, decisions out, until it ends or nothing happens."""
         self._worker.workflows.add(self._id, self._news.set)
         history = await self._flows.history(self._id, self._queue, nodes=True)
+        if "resume" in history.record:
+            await resume_life(self._worker.store, self._id, self._queue, self._attempt.leased.token)
+            history = await self._flows.history(self._id, self._queue, nodes=True)
+        self._resumed_ms = int(history.record.get("resumed", 0))
         self._set_clock(history.now_ms)
         if "started" not in history.record and self._attempt.is_too_late:
             return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
@@ -227,8 +235,10 @@ class WorkflowRun:
         if self.lost:
             return Outcome(State.LOST)
         if execution.failure is not None:
-            return await self._blocked(execution.failure, history.events[execution.seen :])
-        return self._outcome(execution)
+            outcome = await self._blocked(execution.failure, history.events[execution.seen :])
+        else:
+            outcome = self._outcome(execution)
+        return await self._resumable(execution, outcome)
 
     def _begin(self, history: Any) -> Execution:
         attempt, worker = self._attempt, self._worker
@@ -327,13 +337,13 @@ class WorkflowRun:
             dressed.append((number, record))
         return dressed
 
-    async def _advance(self, decided: Advance, started_ms: int) -> list[int] | None:
+    async def _advance(self, decided: Advance, started_ms: int, *, keep_ms: int = 0) -> list[int] | None:
         return await self._flows.advance(
             self._id,
             self._queue,
             self._attempt.leased.token,
             decided,
-            keep_ms=self._keep_ms(),
+            keep_ms=keep_ms or self._keep_ms(),
             name=self._attempt.payload.function,
             started_ms=started_ms,
         )
@@ -398,7 +408,7 @@ class WorkflowRun:
         workflow = self._attempt.terms.workflow
         if workflow is None or workflow.life_s is None or execution.timed_out:
             return None
-        return execution.started_ms + round(workflow.life_s * 1000)
+        return max(execution.started_ms, self._resumed_ms) + round(workflow.life_s * 1000)
 
     def _take_what_is_over(self, execution: Execution) -> bool:
         """Timers that are over become events, and so does its time."""
@@ -447,6 +457,18 @@ class WorkflowRun:
             unseen = [*unseen, (b"x ", None)]
         return await blocked(self._worker, self._attempt, error, patience(), unseen)
 
+    async def _resumable(self, execution: Execution, outcome: Outcome) -> Outcome:
+        """Write down from where one that did not complete can be resumed, and keep its history as long as its job."""
+        if outcome.state not in (State.FAILED, State.ABORTED):
+            return outcome
+        point, keep_ms = execution.resume_point, self._keep_ms()
+        if outcome.state is State.FAILED:
+            keep_ms = max(keep_ms, to_ms(self._worker.options.keep_dead) or 0)
+        written = await self._advance(
+            Advance(fault=point.encode() if point else ""), execution.started_ms, keep_ms=keep_ms
+        )
+        return Outcome(State.LOST) if written is None else outcome
+
     def parked(self) -> Outcome:
         """It waits without a worker, until there is news or the next timer is over."""
         if self.lost:
@@ -461,7 +483,9 @@ class WorkflowRun:
     def _outcome(self, execution: Execution) -> Outcome:
         attempt = self._attempt
         try:
-            return Outcome(State.COMPLETE, execution.value())
+            value = execution.value()
+            encode_value(self._worker, attempt, value)
+            return Outcome(State.COMPLETE, value)
         except ContinueAsNew as anew:
             args, kwargs = anew.arguments
             options = {name: value for name, value in attempt.payload.options.items() if name not in OF_FIRST_ROUND}

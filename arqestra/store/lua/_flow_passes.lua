@@ -86,8 +86,8 @@ end
 -- Nodes that wait are dropped, those in a queue are taken from it, those that run are told to abort.
 local function cancel_pass(first, until_number, flow, now, due_queues)
   local view = view_of(flow)
-  if not view or (view.kind == 'g' and not view.cancelled) then
-    return 1  -- another round has begun
+  if not view or (view.kind == 'g' and not view.cancelled) or (view.kind == 'w' and view.state == 'running') then
+    return 1  -- another round has begun, or it was resumed
   end
   local total = until_number > 0 and until_number or call('HGET', FLOW .. flow, 'nodes')
   local last = math.min(tonumber(total or 0), first + PASS - 1)
@@ -119,6 +119,7 @@ local function results_pass(first, flow)
   total = total or '0'
   local last = math.min(tonumber(total), first + PASS - 1)
   read_states(flow, first, last)
+  local is_resumable = view.kind == 'w' and call('HEXISTS', FLOW .. flow, 'fault') == 1  -- it needs all results then
   local ids, ttls, histories = {}, {}, {}
   for number = first, last do
     local letter, ttl = string.match(state_of(flow, number) or '', '^(%a)(%p?%d*)')
@@ -131,7 +132,7 @@ local function results_pass(first, flow)
   -- Hardly any has one, so one question saves a command for each.
   local have_history = #ids > 0 and call('EXISTS', unpack(histories)) > 0
   for i, id in ipairs(ids) do
-    if ttls[i] == '0' then
+    if ttls[i] == '0' and not is_resumable then
       call('DEL', RESULT .. id, histories[i])
     elseif ttls[i] ~= '!' then
       call('PEXPIRE', RESULT .. id, keep_ms)

@@ -3,13 +3,17 @@
 -- KEYS  1: queue of the workflow
 -- ARGV  1: time in ms or ''   2: job id   3: events to pass over   4: most events to give   5: '1' with its nodes; counts a
 --       replay
--- RETURNS  { now, events in all, record (flat) or {}, nodes (flat) or {}, then of each event: the event, result or false }
+-- RETURNS  of a life that is to be resumed { now, 0, { 'resume', '1' }, {} }; else { now, events in all, record (flat) or {}, nodes (flat) or {}, then of each event: the event, result or false }
 
 -- @include _clock
 
 local flow, first, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local reply = { clock(ARGV[1]), call('LLEN', LOG .. flow), {}, {} }
-if ARGV[5] == '1' and call('HGET', FLOW .. flow, 'state') == 'ended' then
+local state, resume = unpack(ARGV[5] == '1' and call('HMGET', FLOW .. flow, 'state', 'resume') or {})
+if state == 'ended' and resume then
+  return { reply[1], 0, { 'resume', resume }, {} }  -- see flow_resume.lua
+end
+if state == 'ended' then
   -- Of an earlier life of this id. Numbers go on, so that steps of that life which still run are none of this one.
   local ended, nodes, keep_ms = unpack(call('HMGET', FLOW .. flow, 'ended', 'nodes', 'keep'))
   local kept = {}
@@ -20,7 +24,8 @@ if ARGV[5] == '1' and call('HGET', FLOW .. flow, 'state') == 'ended' then
   end
   call('UNLINK', FLOW .. flow, NODES .. flow, STATES .. flow, LOG .. flow)
   call('ZREM', ENDED_FLOWS, flow)
-  call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0, 'keep', keep_ms)  -- it may end before it writes that itself
+  -- It may end before it writes that itself, and somebody may ask for it.
+  call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0, 'keep', keep_ms, 'state', 'running', 'queue', KEYS[1])
   call('ZADD', FLOWS, reply[1], flow)
   for first = 1, #kept, 1000 do
     call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + 999, #kept)))

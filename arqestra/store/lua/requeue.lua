@@ -18,6 +18,7 @@ end
 if (call('GET', RESULT .. id) or call('HGET', DEAD_RESULTS .. queue, id)) ~= ARGV[3] then
   return 'changed'
 end
+call('HDEL', FLOW .. id, 'resume')  -- from its beginning
 call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id, INTERRUPTS .. id)
 call('ZREM', ABORTS, id)
 call('ZREM', DEAD .. queue, id)
