@@ -16,7 +16,7 @@ from .shell import FAILED, Shell, Stop, command
 
 __all__ = ("workflows_app",)
 
-workflows_app = typer.Typer(no_args_is_help=True, help="Look at flows and workflows; cancel and retry them.")
+workflows_app = typer.Typer(no_args_is_help=True, help="Look at flows and workflows; cancel, retry and resume them.")
 Id = Annotated[str, typer.Argument(help="id of the flow or workflow")]
 NODES_SHOWN = 200
 
@@ -80,6 +80,7 @@ async def show(
             ("ended", when(_ms(record, "ended"), now_ms)),
             ("events", document["events"] or None),
             ("replays", document["replays"] or None),
+            ("blocked by code", document["blocked"] or None),
         )
     )
     jobs = [node for node in graph.nodes if node.kind == "job"]
@@ -135,6 +136,20 @@ async def retry(shell: Shell, flow_id: Id) -> None:
     shell.out.line(f"flow {flow_id}: {count} job{'' if count == 1 else 's'} run again")
 
 
+async def resume(shell: Shell, flow_id: Id) -> None:
+    """Go on with a workflow that failed or was aborted, at its failed step; what was before it is not run again.
+
+    Of a graph, as retry, with the workflows among its jobs resumed. The exit code is 1 if it runs, completed or is not
+    there.
+    """
+    record = await _found(shell, flow_id)
+    count = await shell.pool.flow(flow_id).resume()
+    shell.out.document({"id": flow_id, "outcome": "queued", "jobs": count})
+    kind = "workflow" if record.kind == "w" else "flow"
+    what = f"{count} {'step' if record.kind == 'w' else 'job'}{'' if count == 1 else 's'}"
+    shell.out.line(f"{kind} {flow_id}: resumed, {what} tried anew")
+
+
 async def _found(shell: Shell, flow_id: str) -> FlowRecord:
     record = await read_flow(shell.pool.store, flow_id)
     if record is None:
@@ -161,6 +176,7 @@ async def _document(shell: Shell, flow_id: str, record: FlowRecord) -> dict[str,
         "states": dict(progress.states),
         "events": progress.events,
         "replays": progress.replays,
+        "blocked": progress.blocked,
         "cancelled": record.cancelled,
         "created": iso(_ms(record, "created")),
         "ended": iso(_ms(record, "ended")),
@@ -184,3 +200,4 @@ command(workflows_app, "list")(list_workflows)
 command(workflows_app, "show", of_a_queue=False)(show)
 command(workflows_app, "cancel", of_a_queue=False)(cancel)
 command(workflows_app, "retry")(retry)
+command(workflows_app, "resume")(resume)

@@ -68,6 +68,9 @@ METRICS: dict[str, Described] = {
         "gauge", QUEUE, "fleet", "How long the oldest due job has been due; 0 if none is."
     ),
     "arqestra_queue_paused": Described("gauge", QUEUE, "fleet", "Whether the queue is paused."),
+    "arqestra_queue_blocked_workflows": Described(
+        "gauge", QUEUE, "fleet", "Workflows that are blocked by code: it does not fit their history."
+    ),
     "arqestra_queue_workers": Described("gauge", QUEUE, "fleet", "Living workers that serve the queue."),
     "arqestra_schedules": Described("gauge", QUEUE, "fleet", "Schedules of the queue."),
     "arqestra_schedules_overdue": Described("gauge", QUEUE, "fleet", "Schedules that are due and not fired yet."),
@@ -218,6 +221,7 @@ def _add_queue(families: _Families, queue: QueueSurvey, workers: int) -> None:
     families.add("arqestra_queue_stuck_jobs", queue.stuck, queue.name)
     families.add("arqestra_queue_oldest_age_seconds", queue.oldest_due_age_ms / 1000, queue.name)
     families.add("arqestra_queue_paused", queue.paused, queue.name)
+    families.add("arqestra_queue_blocked_workflows", queue.blocked, queue.name)
     families.add("arqestra_queue_workers", workers, queue.name)
 
 

@@ -77,6 +77,7 @@ class QueueSurvey(NamedTuple):
     :ivar oldest_due_ms: when the oldest due job became due; None if none is due
     :ivar idle_workers: workers that wait for jobs of it
     :ivar cut: there are more running jobs than were looked at, some count as due or deferred
+    :ivar blocked: workflows that are blocked by code
     :ivar has_health_check: a worker of it wrote arq's health check key
     :ivar registered: a worker in the registry serves it; `survey` does not look there
     """
@@ -97,6 +98,7 @@ class QueueSurvey(NamedTuple):
     dead: int
     cut: bool
     has_health_check: bool = False
+    blocked: int = 0
     registered: bool = False
 
     @property
@@ -166,7 +168,8 @@ def _due_ms(state: bytes, score: bytes, lease: bytes | None) -> int | None:
 async def survey(store: Store, queue: str) -> QueueSurvey:
     """How a queue stands."""
     reply: list[Any] = await store.call("survey", queue, STUCK_AFTER_MS)
-    now_ms, entries, due, deferred, running, held, waiting, stock, stuck, oldest, paused, idle, dead, cut = reply
+    now_ms, entries, due, deferred, running, held, waiting, stock, stuck, oldest, paused, idle, dead, *last = reply
+    cut, blocked = last
     oldest_ms = int(oldest)
     return QueueSurvey(
         *(queue, now_ms, entries, due, deferred, running, held, waiting, stock, stuck),
@@ -175,6 +178,7 @@ async def survey(store: Store, queue: str) -> QueueSurvey:
         idle_workers=idle,
         dead=dead,
         cut=bool(cut),
+        blocked=blocked,
         has_health_check=bool(await store.redis.exists(queue + health_check_key_suffix)),
     )
 

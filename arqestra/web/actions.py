@@ -18,7 +18,7 @@ from .schedule_edit import ScheduleEdit, edit_schedule, run_schedule
 from .site import Site
 from .views.job_query import JobFilter, JobRef
 from .views.jobs import matching
-from .views.workflows import cancel_workflow, retry_workflow
+from .views.workflows import cancel_workflow, resume_workflow, retry_workflow
 
 __all__ = ("ACTIONS", "MOST_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
 
@@ -280,6 +280,12 @@ async def _retry_workflow(site: Site, target: WorkflowTarget) -> Done:
     return Done(count, 0, f"Flow {target.id}: {_jobs(count)} run again")
 
 
+async def _resume_workflow(site: Site, target: WorkflowTarget) -> Done:
+    count = await resume_workflow(site, target.id)
+    steps = f"{count:,} step{'' if count == 1 else 's'}"
+    return Done(1, 0, f"Flow {target.id} is resumed: {steps} tried anew")
+
+
 def _jobs(count: int) -> str:
     return f"{count:,} job{'' if count == 1 else 's'}"
 
@@ -337,6 +343,10 @@ ACTIONS = _table(
         _action(
             *("workflows/retry", "Retry", "Run what did not complete of a flow once more", WorkflowTarget),
             _retry_workflow,
+        ),
+        _action(
+            *("workflows/resume", "Resume", "Go on with a failed workflow at its failed step", WorkflowTarget),
+            _resume_workflow,
         ),
     )
 )

@@ -9,7 +9,7 @@ from ..wire import payload_again as plain_payload_again
 from .pickles import outline, payload_again
 from .plain import format_of
 
-__all__ = ("retry_job",)
+__all__ = ("again_of", "retry_job")
 
 LIFE_MS = 86_400_000  # of a pickled job that had no deadline of its own; as arq's
 
@@ -19,16 +19,24 @@ async def retry_job(store: Store, job_id: str, queue: str) -> None:
 
     :raises JobNotRetryable: it has not ended, it succeeded, or its result is gone or is none that can be read
     """
+    result, payload, home, priority = await again_of(store, job_id, queue)
+    done = await store.requeue(job_id, home or queue, result, payload, priority)
+    if done != "queued":
+        raise JobNotRetryable(f"it was changed by somebody else meanwhile ({done})")
+
+
+async def again_of(store: Store, job_id: str, queue: str) -> tuple[bytes, bytes, str, int]:
+    """The result of an ended job, the payload that runs it once more, its queue ("" if that is not known) and priority.
+
+    :raises JobNotRetryable: as of `retry_job`
+    """
     sighting = await store.peek(job_id, queue)
     result = sighting.result
     if result is None:
         result = await read_dead_result(store.redis, store.keys, queue, job_id)
     if not result:
         raise JobNotRetryable("it has no kept result: it has not ended, or its result is not kept any more")
-    payload, home, priority = _payload_of(result, sighting.now_ms)
-    done = await store.requeue(job_id, home or queue, result, payload, priority)
-    if done != "queued":
-        raise JobNotRetryable(f"it was changed by somebody else meanwhile ({done})")
+    return (result, *_payload_of(result, sighting.now_ms))
 
 
 def _payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:

@@ -55,7 +55,20 @@ async def order(flow: Flow, number: int) -> int:
     return await flow.run(double.s(number))
 
 
-ALL = [double, fail, nap, count_to, wait_for_key, log_lines, login, order]
+@job
+async def need_key(ctx: dict[Any, Any], key: str) -> None:
+    if not await ctx["redis"].exists(key):
+        raise ValueError("no key")
+
+
+@workflow
+async def unlucky(flow: Flow, key: str) -> int:
+    number = await flow.run(double.s(1))
+    await flow.run(need_key.s(key))
+    return number
+
+
+ALL = [need_key, unlucky, double, fail, nap, count_to, wait_for_key, log_lines, login, order]
 
 
 @worker_settings

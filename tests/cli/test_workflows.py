@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from arqestra import Pool, Worker, group
-from tests.cli.cli_jobs import double, fail, nap, order
+from tests.cli.cli_jobs import double, fail, nap, order, unlucky
 from tests.cli.conftest import CommandLine, plain, until
 
 
@@ -52,8 +54,22 @@ async def test_a_durable_workflow(arqestra: CommandLine, pool: Pool, working: Wo
     assert (await arqestra("workflows", "retry", "order-7")).code == 1
 
 
+async def test_a_failed_workflow_is_resumed(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
+    job = await pool.enqueue(unlucky.options(job_id="unlucky"), "key")
+    assert job is not None
+    with pytest.raises(ValueError, match="no key"):
+        await job.result(10)
+    await pool.set("key", "1")
+
+    ran = await arqestra("workflows", "resume", "unlucky")
+
+    assert (ran.code, ran.out) == (0, "workflow unlucky: resumed, 1 step tried anew\n")
+    assert await job.result(10) == 2
+    assert (await arqestra("workflows", "resume", "unlucky")).code == 1
+
+
 async def test_a_flow_that_is_not_there(arqestra: CommandLine) -> None:
-    for words in (("show", "x"), ("cancel", "x", "-y"), ("retry", "x")):
+    for words in (("show", "x"), ("cancel", "x", "-y"), ("retry", "x"), ("resume", "x")):
         ran = await arqestra("workflows", *words)
         assert (ran.code, ran.out) == (1, "")
         assert "there is no flow 'x'" in ran.err

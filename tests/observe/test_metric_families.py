@@ -32,7 +32,7 @@ COUNTERS = {
     "q|add|wait_ms_total": 1_500,
     "q|add|wait_le_2": 11,
 }
-SURVEY = QueueSurvey("q", 100_000, 21, 1, 2, 3, 4, 5, 0, 6, 37_500, True, 1, 7, False)
+SURVEY = QueueSurvey("q", 100_000, 21, 1, 2, 3, 4, 5, 0, 6, 37_500, True, 1, 7, False, blocked=2)
 
 
 def reading() -> FleetReading:
@@ -66,6 +66,7 @@ def test_every_metric_of_the_fleet_with_its_value() -> None:
     assert scraped.one("arqestra_queue_stuck_jobs", queue="q") == 6
     assert scraped.one("arqestra_queue_oldest_age_seconds", queue="q") == 62.5
     assert scraped.one("arqestra_queue_paused", queue="q") == 1
+    assert scraped.one("arqestra_queue_blocked_workflows", queue="q") == 2
     assert scraped.one("arqestra_queue_workers", queue="q") == 1
     assert scraped.one("arqestra_schedules", queue="q") == 12
     assert scraped.one("arqestra_schedules_overdue", queue="q") == 2

@@ -11,7 +11,7 @@ import pytest
 from arqestra import Pool, Worker, chord
 from arqestra.store.store import Store
 from tests.web.conftest import Client, until
-from tests.web.web_jobs import add, fail, nap, order, total
+from tests.web.web_jobs import add, fail, nap, order, total, unlucky
 
 
 async def do(web: Client, action: str, **body: Any) -> dict[str, Any]:
@@ -188,6 +188,17 @@ async def test_flows(pool: Pool, web: Client, working: Worker) -> None:
     assert (await do(web, "workflows/cancel", id=later.flow_id))["done"] == 1
     await later.wait(20)
     assert (await do(web, "workflows/cancel", id=later.flow_id))["failed"] == 1
+
+
+async def test_a_failed_workflow_is_resumed(pool: Pool, web: Client, working: Worker) -> None:
+    job = await pool.enqueue(unlucky.options(job_id="unlucky"), "key")
+    assert job is not None
+    with pytest.raises(ValueError, match="no key"):
+        await job.result(timeout=20)
+    assert (await web.get("/api/workflow", params={"id": "unlucky"})).json()["resumable"]
+    await pool.set("key", "1")
+    assert (await do(web, "workflows/resume", id="unlucky"))["done"] == 1
+    assert await job.result(timeout=20) == 2
 
 
 async def test_a_durable_workflow_and_its_history(pool: Pool, web: Client, working: Worker) -> None:

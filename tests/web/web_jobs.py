@@ -49,7 +49,20 @@ async def order(flow: Flow, number: int) -> int:
     return await flow.run(add.s(first, 1))
 
 
-FUNCTIONS = [add, total, fail, login, nap, order, func(echo, name=EVIL)]
+@job
+async def need_key(ctx: dict[Any, Any], key: str) -> None:
+    if not await ctx["redis"].exists(key):
+        raise ValueError("no key")
+
+
+@workflow
+async def unlucky(flow: Flow, key: str) -> int:
+    number = await flow.run(add.s(1, 1))
+    await flow.run(need_key.s(key))
+    return number
+
+
+FUNCTIONS = [need_key, unlucky, add, total, fail, login, nap, order, func(echo, name=EVIL)]
 SCHEDULES = (
     schedule("0 3 * * *", add, args=(20, 1), name="nightly", timezone="Asia/Seoul"),
     schedule(every(3600), login, args=("ann", "hunter22"), name=EVIL),

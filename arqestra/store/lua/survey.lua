@@ -4,7 +4,8 @@
 -- ARGV  1: time in ms or ''   2: ms after the end of a lease from which a job that nobody took counts as stuck
 -- RETURNS  { now, entries, due (running ones of stock workers not counted), deferred, running, held, waiting workflows,
 --       of the running: those of stock workers, stuck, when the oldest due job became due or -1, '1' if the queue is
---       paused, workers that wait for jobs or rest, dead jobs, '1' if not all entries could be looked at }
+--       paused, workers that wait for jobs or rest, dead jobs, '1' if not all entries could be looked at,
+--       workflows that are blocked by code }
 --
 -- Running jobs have to be looked for: those of ours are the first that are not due, since a lease is short; those of
 -- stock workers are the first in the queue.
@@ -86,4 +87,5 @@ return {
   call('ZCARD', WAITING .. queue) + call('ZCARD', RESTING .. queue),
   call('ZCARD', DEAD .. queue),
   cut and 1 or 0,
+  call('ZCARD', BLOCKED .. queue),
 }

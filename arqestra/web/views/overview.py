@@ -157,6 +157,10 @@ def _of_queues(found: Sequence[Tile]) -> list[Problem]:
         if tile.stuck:
             detail = f"{_jobs(tile.stuck)} whose lease ended a minute ago: nobody took them up"
             problems.append(Problem("error", f"{tile.name}: abandoned jobs", detail, href))
+        if tile.blocked:
+            what = f"{tile.blocked:,} workflow{'' if tile.blocked == 1 else 's'}"
+            detail = f"{what}: the workers' code does not fit the history; roll the deploy back"
+            problems.append(Problem("error", f"{tile.name}: blocked by code", detail, link("/workflows")))
         if tile.paused and tile.depth:
             problems.append(Problem("warning", f"{tile.name} is paused", f"{_jobs(tile.depth)} in it", href))
         if tile.dead:

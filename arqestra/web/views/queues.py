@@ -28,6 +28,7 @@ class Tile(Struct, frozen=True):
     :ivar due: that could start
     :ivar held: that wait for their turn under a limit
     :ivar waiting: workflows that wait for news
+    :ivar blocked: workflows that are blocked by code
     :ivar oldest_s: seconds that the oldest due job has been due
     :ivar in_per_s, out_per_s: enqueued and ended, of the last one to two minutes
     :ivar drain_s: seconds until no job is due at these rates; None if that is never
@@ -44,6 +45,7 @@ class Tile(Struct, frozen=True):
     dead: int
     stuck: int
     paused: bool
+    blocked: int
     oldest_s: float
     in_per_s: float
     out_per_s: float
@@ -158,6 +160,7 @@ def _tile(found: QueueSurvey, workers: Sequence[WorkerInfo], recent: Sequence[Bu
         dead=found.dead,
         stuck=found.stuck,
         paused=found.paused,
+        blocked=found.blocked,
         oldest_s=found.oldest_due_age_ms / 1000,
         in_per_s=in_per_s,
         out_per_s=out_per_s,

@@ -7,9 +7,10 @@ from arq.jobs import ResultNotFound
 from msgspec import Meta, Struct
 
 from ...flow.handle import FlowGraph, FlowProgress
+from ...flow.rounds import resume_workflow as resume
 from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
 from ..contents import contents_of
-from ..retrying import retry_job
+from ..retrying import again_of, retry_job
 from ..site import Site
 
 __all__ = (
@@ -21,6 +22,7 @@ __all__ = (
     "cancel_workflow",
     "read_workflow",
     "read_workflows",
+    "resume_workflow",
     "retry_workflow",
 )
 
@@ -36,6 +38,7 @@ class FlowView(Struct, frozen=True):
     :ivar kind: "graph", or "workflow" for a durable one
     :ivar status: "running", "complete", "failed" or "cancelled"
     :ivar states: how many of its jobs ended in which state
+    :ivar blocked: of a workflow that is blocked by code: why
     """
 
     id: str
@@ -49,6 +52,7 @@ class FlowView(Struct, frozen=True):
     states: dict[str, int]
     events: int
     replays: int
+    blocked: str
     cancelled: str | None
     created_ms: int | None
     ended_ms: int | None
@@ -129,6 +133,7 @@ class FlowPage(Struct, frozen=True):
     next_event: int | None
     cancellable: bool
     retryable: bool
+    resumable: bool
 
 
 async def read_workflows(site: Site, query: WorkflowsQuery) -> FlowList:
@@ -160,6 +165,7 @@ async def read_workflow(site: Site, query: WorkflowQuery) -> FlowPage | None:
         following if flow.events > following else None,
         cancellable=flow.status == "running",
         retryable=flow.status in ("failed", "cancelled"),
+        resumable=flow.status in ("failed", "cancelled"),
     )
 
 
@@ -210,6 +216,7 @@ async def _flow(site: Site, flow_id: str) -> FlowView | None:
         states=dict(progress.states),
         events=progress.events,
         replays=progress.replays,
+        blocked=progress.blocked,
         cancelled=record.cancelled,
         created_ms=_moment(record, "created"),
         ended_ms=_moment(record, "ended"),
@@ -256,3 +263,15 @@ async def retry_workflow(site: Site, flow_id: str) -> int:
         await retry_job(site.store, flow_id, _queue_of(site, record))
         return 1
     return await site.pool.flow(flow_id).retry()
+
+
+async def resume_workflow(site: Site, flow_id: str) -> int:
+    """Go on with a workflow that failed or was aborted at its failed step; of a graph, what did not complete of it.
+
+    :returns: how many steps or jobs are tried anew
+    """
+    record = await read_flow(site.store, flow_id)
+    if record is not None and record.kind == "w":
+        queue = _queue_of(site, record)
+        return await resume(site.store, flow_id, queue, await again_of(site.store, flow_id, queue))
+    return await site.pool.flow(flow_id).resume()
