@@ -9,7 +9,7 @@ from ..wire import payload_again as plain_payload_again
 from .pickles import outline, payload_again
 from .plain import format_of
 
-__all__ = ("again_of", "retry_job")
+__all__ = ("again_of", "gets_input", "retry_job")
 
 LIFE_MS = 86_400_000  # of a pickled job that had no deadline of its own; as arq's
 
@@ -37,6 +37,15 @@ async def again_of(store: Store, job_id: str, queue: str) -> tuple[bytes, bytes,
     if not result:
         raise JobNotRetryable("it has no kept result: it has not ended, or its result is not kept any more")
     return (result, *_payload_of(result, sighting.now_ms))
+
+
+def gets_input(result: bytes) -> bool:
+    """Whether the job got its first argument of the flow that it is a job of: it cannot run without that."""
+    found = format_of(result)
+    if found == "pickle":
+        known = outline(result)
+        return known is not None and "in" in known.options
+    return found in SERIALIZERS and "in" in (SERIALIZERS[found].loads(result).get("o") or {})
 
 
 def _payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:

@@ -391,6 +391,22 @@ async def test_what_cannot_be_resumed(pool: Pool, working: Working) -> None:
             await flow.resume()
 
 
+@workflow
+async def takes(flow: Flow, number: int) -> str:
+    return await flow.run(flaky.s(f"pay {number}"))
+
+
+async def test_one_that_gets_its_argument_of_a_graph_is_resumed_with_that(pool: Pool, working: Working) -> None:
+    async with working([*ALL, takes]):
+        flow = await pool.enqueue_flow(add.s(7) | takes.s())
+        assert await flow.wait(timeout=20) == "failed"
+        with pytest.raises(JobNotRetryable, match="resume that"):
+            await pool.flow(f"{flow.flow_id}~2").resume()
+        jobs.SWITCHES.add("pay 7")
+        assert await flow.resume() == 1
+        assert await flow.result(timeout=20) == "pay 7"
+
+
 async def test_one_that_runs_is_left_alone(pool: Pool, working: Working) -> None:
     async with working(ALL):
         begun = await started(pool, order)

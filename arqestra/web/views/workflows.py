@@ -6,11 +6,12 @@ from typing import Annotated
 from arq.jobs import ResultNotFound
 from msgspec import Meta, Struct
 
+from ...errors import JobNotRetryable
 from ...flow.handle import FlowGraph, FlowProgress
 from ...flow.rounds import resume_workflow as resume
 from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
 from ..contents import contents_of
-from ..retrying import again_of, retry_job
+from ..retrying import again_of, gets_input, retry_job
 from ..site import Site
 
 __all__ = (
@@ -273,5 +274,8 @@ async def resume_workflow(site: Site, flow_id: str) -> int:
     record = await read_flow(site.store, flow_id)
     if record is not None and record.kind == "w":
         queue = _queue_of(site, record)
-        return await resume(site.store, flow_id, queue, await again_of(site.store, flow_id, queue))
+        again = await again_of(site.store, flow_id, queue)
+        if gets_input(again[0]):
+            raise JobNotRetryable("its first argument is of the flow that it is a job of: resume that")
+        return await resume(site.store, flow_id, queue, again)
     return await site.pool.flow(flow_id).resume()
