@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper, wraps
-from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from arq.utils import import_string, to_seconds
 from arq.worker import Function
@@ -65,6 +65,7 @@ class BoundJob(Generic[P, R]):
             control.priority if self.priority is None else self.priority,
             self.headers,
             control if function.asks_at_enqueue else None,
+            workflow=function.is_workflow,
         )
 
 
@@ -87,6 +88,7 @@ class Call(NamedTuple, Generic[R]):
     headers: Mapping[str, str] | None = None
     control: JobControl | None = None
     added: Mapping[str, Any] | None = None
+    workflow: bool = False
 
 
 @dataclass(eq=False)
@@ -97,6 +99,7 @@ class JobFunction(Function, Generic[P, R]):
     :ivar plain: the function itself, if it is a plain one; `coroutine` then runs it in a thread, for stock arq
     """
 
+    is_workflow: ClassVar[bool] = False
     queue: str | None = None
     control: JobControl = field(default_factory=JobControl)
     plain: Callable[..., Any] | None = None

@@ -76,6 +76,15 @@ class Keys:
         """Events of a workflow, in order."""
         return f"{self.ours}flow-log:{flow_id}"
 
+    def flow_sent(self, flow_id: str) -> str:
+        """Events of a workflow that were sent with a key: what is made of it -> when."""
+        return f"{self.ours}flow-sent:{flow_id}"
+
+    @property
+    def workflow_names(self) -> str:
+        """Functions that are workflows: name -> when a worker said so last."""
+        return f"{self.ours}workers:workflows"
+
     def flow_news(self, flow_id: str) -> str:
         """Channel of a flow's news."""
         return f"{self.ours}flow-news:{flow_id}"
@@ -286,6 +295,7 @@ class Keys:
             "STATES": self.flow_states(""),
             "PENDING": self.flow_pending(""),
             "LOG": self.flow_log(""),
+            "SENT": self.flow_sent(""),
             "RESERVED": self.reserved(""),
             "FLOW_NEWS": self.flow_news(""),
             "FLOWS": self.flows,

@@ -7,13 +7,12 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import quote
 
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
 from arq.constants import result_key_prefix
-from arq.jobs import DeserializationError, Deserializer, JobDef, JobResult, SerializationError
+from arq.jobs import DeserializationError, Deserializer, JobDef, JobResult
 from arq.jobs import Serializer as ArqSerializer
 from arq.utils import to_ms, to_unix_ms
 from arq.worker import Function
@@ -25,6 +24,7 @@ from .control import JobControl
 from .durations import keep_ms
 from .errors import ArgumentsError, PayloadTooLarge
 from .flow.handle import FlowHandle
+from .flow.sending import WORKFLOW, send_signal
 from .flow.submit import start_flow
 from .function import BoundJob, Call, JobFunction, Seconds
 from .graph import Graph, graph_of
@@ -40,7 +40,6 @@ from .serializers import Serializer, serializer_of
 from .signature import Canvas
 from .store.batch import EnqueueBatch
 from .store.codec import encode_extra
-from .store.flows import FlowStore
 from .store.link import close_sentinels
 from .store.listener import Listener
 from .store.records import NewJob, StandIn, Verdict
@@ -310,24 +309,24 @@ class Pool(PoolViews):
         """A handle on a flow by its id."""
         return FlowHandle(flow_id, self)
 
-    async def signal(self, flow_id: str, event: str, value: Any = None, *, queue: str | None = None) -> bool:
+    async def signal(
+        self, flow_id: str, event: str, value: Any = None, *, queue: str | None = None, key: str | None = None
+    ) -> bool:
         """Send an event to a workflow; its `flow.wait_for(event)` receives it, also if it comes to that only later.
+
+        A job that has not begun is known as a workflow by `enqueue` of the function itself, or by its function's name,
+        if a worker that has it was started in the last 30 days.
 
         :param flow_id: the workflow's job id
         :param event: name of the event
         :param value: what it carries
-        :param queue: the queue that the workflow was put in; default the pool's
-        :returns: False if there is no such workflow, or it has ended
+        :param queue: the queue that the workflow was put in; default the pool's, else where it is
+        :param key: an event that is sent again with the same key counts once, whoever sends it: for 30 days, and among
+            the newest 10,000 keys of the workflow
+        :returns: False if there is no such workflow, or it has ended; nothing was sent then
         :raises SerializationError: the value does not fit the serializer
         """
-        if not isinstance(event, str):
-            raise ArgumentsError(f"signal: event: expected a str, got {event!r}")
-        try:
-            data = self.serializer.dumps({"v": value})
-        except Exception as error:
-            raise SerializationError(f"unable to serialize the value of event {event!r}") from error
-        text = f"{new_job_id()} {quote(event, safe='')} ".encode()
-        return await FlowStore(self.store).signal(flow_id, queue or self.default_queue_name, text + data)
+        return await send_signal(self, flow_id, queue or self.default_queue_name, event, value, key)
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """A handle on a job by its id.
@@ -365,14 +364,9 @@ class Pool(PoolViews):
         redis_now_ms = now_ms + self.clock_offset_ms
         control = call.control
         if control is not None and control.debounce is not None and call.defer_until is None and not call.defer_by:
-            call = call._replace(defer_by=control.debounce.quiet_s)
-        when, due_in_ms, nonce = "", 0, ""
-        if call.defer_until is not None:
-            due_ms = to_unix_ms(call.defer_until)
-            when, due_in_ms = f"={due_ms}", due_ms - redis_now_ms
-        elif call.defer_by:
-            due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # arq takes times past; none is before 1970
-            when = f"+{due_in_ms}"
+            call, deferred = call._replace(defer_by=control.debounce.quiet_s), True
+        when, due_in_ms = _when(call, redis_now_ms) if deferred else ("", 0)
+        nonce = ""
         expires_ms = (to_ms(call.expires) if call.expires else 0) or max(0, due_in_ms) + self.expires_extra_ms
         options: dict[str, Any] = {"x": redis_now_ms + expires_ms}
         if call.job_id:
@@ -383,6 +377,8 @@ class Pool(PoolViews):
             options["h"] = checked_headers(call.headers)
         if call.priority:
             options["p"] = call.priority
+        if call.workflow:
+            options[WORKFLOW] = 1
         kwargs = dict(call.kwargs)
         if call.added:
             kwargs.update(call.added)
@@ -440,6 +436,17 @@ class Pool(PoolViews):
         await self.store.close()
         await super().aclose(close_connection_pool)
         await close_sentinels(self.connection_pool)
+
+
+def _when(call: Call[Any], redis_now_ms: int) -> tuple[str, int]:
+    """When a deferred job is due, as `enqueue.lua` reads it, and in how many ms that is."""
+    if call.defer_until is not None:
+        due_ms = to_unix_ms(call.defer_until)
+        return f"={due_ms}", due_ms - redis_now_ms
+    if not call.defer_by:
+        return "", 0
+    due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # arq takes times past; none is before 1970
+    return f"+{due_in_ms}", due_in_ms
 
 
 def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:

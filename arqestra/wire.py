@@ -5,7 +5,9 @@ arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result)
 and the payload's `o`. Stock arq ignores them.
 """
 
+import io
 import logging
+import pickle
 import sys
 import traceback
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ __all__ = (
     "decode_value",
     "encode_payload",
     "encode_result",
+    "function_of",
     "job_def",
     "payload_again",
     "traceback_of",
@@ -94,6 +97,50 @@ def decode_payload(serializer: Serializer, data: bytes) -> Payload:
     try:
         d = serializer.loads(data)
         return Payload(d["f"], tuple(d["a"]), d["k"], d["t"], d["et"], d.get("o") or {})
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job") from error
+
+
+class _Stub:
+    """What a pickle of any class becomes where only the plain parts are looked at."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Stub":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __call__(self, *_: Any, **__: Any) -> "_Stub":
+        return self
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, _: Any, __: Any) -> None: ...
+
+    def append(self, _: Any) -> None: ...
+
+    def extend(self, _: Any) -> None: ...
+
+    def add(self, _: Any) -> None: ...
+
+
+class _PlainParts(pickle.Unpickler):
+    """Reads a pickle without any code of its own: arguments may be of classes that this process does not have."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        return _Stub
+
+    def persistent_load(self, _: Any) -> Any:
+        return _Stub()
+
+
+def function_of(serializer: Serializer, data: bytes) -> tuple[str, dict[str, Any]]:
+    """Name of the function and options of ours in a payload; arguments of a pickle are not made.
+
+    :raises DeserializationError: the bytes are not a payload of this serializer
+    """
+    try:
+        d = _PlainParts(io.BytesIO(data)).load() if serializer.name == "pickle" else serializer.loads(data)
+        return str(d["f"]), dict(d.get("o") or {})
     except Exception as error:
         raise DeserializationError("unable to deserialize job") from error
 
@@ -206,7 +253,7 @@ def payload_again(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
     try:
         d = serializer.loads(data)
         before = d.get("o") or {}
-        options = {name: before[name] for name in ("h", "p") if name in before}
+        options = {name: before[name] for name in ("h", "p", "wf") if name in before}
         if "xr" in before:  # a node of a flow: so long from its release on
             options["x"] = now_ms + before["xr"]
         elif "x" in before:

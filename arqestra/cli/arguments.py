@@ -12,7 +12,7 @@ from ..scheduling.timing import datetime_of_text
 from .output import compact
 from .signatures import masked
 
-__all__ = ("ShownArguments", "duration_s", "in_line", "json_arguments", "moment", "shown", "since_ms")
+__all__ = ("ShownArguments", "duration_s", "in_line", "json_arguments", "json_value", "moment", "shown", "since_ms")
 
 
 class ShownArguments(NamedTuple):
@@ -59,6 +59,14 @@ def json_arguments(args: str | None, kwargs: str | None) -> tuple[list[Any], dic
             f"--kwargs: expected names of the function's parameters, got {odd[0]!r}; see --help for options"
         )
     return positional, keywords
+
+
+def json_value(text: str | None, option: str) -> Any:
+    """The value of an option that is JSON; None without one.
+
+    :raises SettingsError: it is no JSON
+    """
+    return None if text is None else _json(text, option, '{"paid": true}')
 
 
 def _json(text: str, option: str, example: str) -> Any:

@@ -10,13 +10,16 @@ from ..clock import timestamp_ms
 from ..flow.handle import FlowProgress
 from ..keys import DEFAULT_QUEUE
 from ..store.read_flows import FlowRecord, list_flows, read_flow
+from .arguments import json_value
 from .confirm import DryRun, Yes, may
 from .output import ago, iso, when
 from .shell import FAILED, Shell, Stop, command
 
 __all__ = ("workflows_app",)
 
-workflows_app = typer.Typer(no_args_is_help=True, help="Look at flows and workflows; cancel, retry and resume them.")
+workflows_app = typer.Typer(
+    no_args_is_help=True, help="Look at flows and workflows; cancel, retry and resume them; send events to workflows."
+)
 Id = Annotated[str, typer.Argument(help="id of the flow or workflow")]
 NODES_SHOWN = 200
 
@@ -150,6 +153,22 @@ async def resume(shell: Shell, flow_id: Id) -> None:
     shell.out.line(f"{kind} {flow_id}: resumed, {what} tried anew")
 
 
+async def signal(
+    shell: Shell,
+    flow_id: Annotated[str, typer.Argument(help="id of the workflow")],
+    event: Annotated[str, typer.Argument(help="name of the event, as the workflow waits for it")],
+    value: Annotated[str | None, typer.Option(help="what it carries, as JSON: '{\"paid\": true}'")] = None,
+    key: Annotated[str | None, typer.Option(help="sent again with the same key, it counts once")] = None,
+) -> None:
+    """Send an event to a durable workflow. The exit code is 1 if there is no such workflow, or it has ended."""
+    if not await shell.pool.signal(flow_id, event, json_value(value, "--value"), queue=shell.queue, key=key):
+        raise Stop(
+            f"there is no workflow {flow_id!r} that could get it; it may have ended, or be a graph or a job", FAILED
+        )
+    shell.out.document({"id": flow_id, "event": event, "outcome": "sent"})
+    shell.out.line(f"workflow {flow_id}: {event} sent")
+
+
 async def _found(shell: Shell, flow_id: str) -> FlowRecord:
     record = await read_flow(shell.pool.store, flow_id)
     if record is None:
@@ -201,3 +220,4 @@ command(workflows_app, "show", of_a_queue=False)(show)
 command(workflows_app, "cancel", of_a_queue=False)(cancel)
 command(workflows_app, "retry")(retry)
 command(workflows_app, "resume")(resume)
+command(workflows_app, "signal")(signal)

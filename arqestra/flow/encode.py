@@ -79,6 +79,8 @@ class NodeEncoder:
                 stored["er"] = 1
         if expires:
             stored["xr"] = to_ms(expires)
+        if getattr(call.function, "is_workflow", False):
+            stored["wf"] = 1
         if options.headers:
             stored["h"] = checked_headers(options.headers)
         priority = options.priority

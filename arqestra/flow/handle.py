@@ -20,6 +20,7 @@ from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client
 from .rounds import mark_workflows, nodes_to_run_again, read_again, resume_workflow
+from .sending import send_signal
 from .submit import CHILDREN_A_PIECE, child_pieces
 from .values import FlowGone, FlowValues, error_of
 
@@ -340,6 +341,10 @@ class FlowHandle(Generic[R]):
         if record is not None and record.kind == "w":
             return await self._client.store.abort(self.flow_id, self._job(record)._queue_name) in ("running", "queued")
         return await self._flows.cancel(self.flow_id, reason) == "cancelled"
+
+    async def signal(self, event: str, value: Any = None, *, key: str | None = None) -> bool:
+        """Send an event to the workflow that this is; see `Pool.signal`. False of a graph."""
+        return await send_signal(self._client, self.flow_id, self._client.default_queue_name, event, value, key)
 
     async def retry(self) -> int:
         """Run the jobs that did not complete once more, and what hangs on them; what completed stays.

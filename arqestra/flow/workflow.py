@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from arq.utils import to_seconds
 
@@ -28,6 +28,7 @@ class WorkflowFunction(JobFunction[P, R], Generic[P, R]):
     :ivar life_s: seconds from its first start after which it is cancelled; None for no limit
     """
 
+    is_workflow: ClassVar[bool] = True
     life_s: float | None = None
 
 

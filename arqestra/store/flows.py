@@ -6,8 +6,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from ..clock import timestamp_ms
 from ..errors import HistoryTooLong
 from ..limits import Entry, encode_spec
+from .link import with_retries
 from .store import Store
 
 __all__ = (
@@ -19,8 +21,10 @@ __all__ = (
     "Value",
     "decode_node",
     "encode_node",
+    "is_workflow_name",
     "node_id",
     "node_spec",
+    "note_workflows",
 )
 
 # What a job's first argument is made of: the number of a node (its value, or exception), "u" and the number of a job at
@@ -32,6 +36,7 @@ BYTES_A_CALL = 4 * 1024 * 1024
 VALUES_A_CALL = 500
 EVENTS_A_CALL = 500
 FORGET_A_CALL = 500
+MOST_NAMES, NAMES_TTL_MS = 10_000, 30 * 86_400_000
 
 
 class NodeRecord(NamedTuple):
@@ -260,12 +265,40 @@ class FlowStore:
         )
         return None if reply[0] == b"0" else [int(due) for due in reply[2:]]
 
-    async def signal(self, flow_id: str, queue: str, event: bytes) -> bool:
-        """Send an event to a workflow; False if it is not queued and does not run."""
-        reply = await self._store.call("signal", queue, flow_id, event)
+    async def signal(
+        self, flow_id: str, queue: str, event: bytes, *, shown: str = "*", once: bool = False
+    ) -> bool | bytes:
+        """Send an event to a workflow; False if it is not queued and does not run.
+
+        :param event: nonce, name and value
+        :param shown: the SHA1 of the payload that shows that it is a workflow; "" if none has been read, "*" if it is
+            known to be one
+        :param once: the nonce is made of the caller's key
+        :returns: the payload, if the caller has to read it to know whether the job is a workflow; nothing was sent then
+        :raises HistoryTooLong: its history is full
+        """
+        reply = await self._store.call("signal", queue, flow_id, event, shown, "1" if once else "0")
         if reply == b"full":
             raise HistoryTooLong(f"workflow {flow_id}: expected at most 30,000 events in its history, it has them")
-        return bool(reply == b"sent")
+        return cast(bytes, reply[0]) if isinstance(reply, list) else bool(reply == b"sent")
+
+
+async def note_workflows(store: Store, names: Sequence[str]) -> None:
+    """Say that functions of these names are workflows; it is known for 30 days."""
+
+    async def write(_: bool) -> None:
+        async with store.redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(store.keys.workflow_names, dict.fromkeys(names, timestamp_ms()))
+            pipe.zremrangebyrank(store.keys.workflow_names, 0, -MOST_NAMES - 1)
+            pipe.pexpire(store.keys.workflow_names, NAMES_TTL_MS)
+            await pipe.execute()
+
+    await with_retries(write)
+
+
+async def is_workflow_name(store: Store, name: str) -> bool:
+    """Whether a worker of the last 30 days has said that the function of that name is a workflow."""
+    return await with_retries(lambda _: store.redis.zscore(store.keys.workflow_names, name)) is not None
 
 
 def _pieces(nodes: Sequence[tuple[str, bytes | str]]) -> Iterator[Sequence[tuple[str, bytes | str]]]:

@@ -23,6 +23,7 @@ from ..outcome import CancelReason, Outcome, State
 from ..pool import Pool
 from ..settings import WorkerKeywords, WorkerOptions
 from ..signature import CHUNK_FUNCTION
+from ..store.flows import note_workflows
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
 from ..store.look import count_queued
@@ -373,7 +374,10 @@ class Worker(StoppableWorker):
         if time() - self._last_health_check < self.health_check_interval:
             return
         self._last_health_check = time()
+        workflows = [name for name, function in self.functions.items() if getattr(function, "is_workflow", False)]
         try:
+            if workflows:
+                await note_workflows(self.store, workflows)
             await self._record_health()
         except ResponseError as error:  # this user may not write that key; the jobs are to run all the same
             logger.warning("the health check key %s cannot be written: %s", self.health_check_key, error)

@@ -68,6 +68,23 @@ async def test_a_failed_workflow_is_resumed(arqestra: CommandLine, pool: Pool, w
     assert (await arqestra("workflows", "resume", "unlucky")).code == 1
 
 
+async def test_an_event_is_sent_to_a_workflow_and_to_nothing_else(arqestra: CommandLine, pool: Pool) -> None:
+    made = await pool.enqueue(order.options(job_id="order-8", queue="nobodys"), 8)
+    other = await pool.enqueue(double.options(job_id="job-1"), 8)
+    assert made is not None
+    assert other is not None
+
+    for _ in range(2):
+        sent = await arqestra("workflows", "signal", "order-8", "paid", "--value", '{"amount": 12}', "--key", "31")
+        assert (sent.code, sent.out) == (0, "workflow order-8: paid sent\n")
+    assert await pool.llen(pool.store.keys.flow_log("order-8")) == 1
+    for flow_id in ("job-1", "x"):
+        refused = await arqestra("workflows", "signal", flow_id, "paid")
+        assert refused.code == 1
+        assert f"there is no workflow '{flow_id}' that could get it" in refused.err
+    assert (await arqestra("workflows", "signal", "order-8", "paid", "--value", "{")).code == 2
+
+
 async def test_a_flow_that_is_not_there(arqestra: CommandLine) -> None:
     for words in (("show", "x"), ("cancel", "x", "-y"), ("retry", "x"), ("resume", "x")):
         ran = await arqestra("workflows", *words)

@@ -15,7 +15,7 @@ for i = 4, #ARGV, 2 do
   call('HDEL', DEAD_RESULTS .. queue, id)
 end
 if ARGV[3] == '1' then
-  for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING, LOG }) do
+  for _, prefix in ipairs({ FLOW, NODES, STATES, PENDING, LOG, SENT }) do
     call('DEL', prefix .. flow)
   end
   call('ZREM', ENDED_FLOWS, flow)
