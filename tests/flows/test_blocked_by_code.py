@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from arqestra import Flow, Job, JobStatus, NondeterminismError, Pool, job, workflow
+from arqestra.store.look import survey
 from arqestra.worker import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
@@ -195,6 +196,7 @@ async def test_a_bad_deploy_does_no_harm(pool: Pool, working: Working, after: De
     async with working(deployed(after)):
         assert await pool.signal(order.job_id, "go", 4)
         await until(lambda: is_blocked(pool, order), "it is blocked by code")
+        assert (await survey(pool.store, "arq:queue")).blocked == 1
         assert await order.status() is not JobStatus.complete
         assert await pool.flow(order.job_id).status() == "running"
     assert await order.result_info() is None
@@ -203,6 +205,7 @@ async def test_a_bad_deploy_does_no_harm(pool: Pool, working: Working, after: De
     async with working(deployed(before)):
         assert await order.result(timeout=20) == RESULT
         assert not await is_blocked(pool, order)
+        assert (await survey(pool.store, "arq:queue")).blocked == 0
     assert [*ran, (18,)] == jobs.RUNS
 
 
