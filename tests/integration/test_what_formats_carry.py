@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from typing import Any
 
 import msgspec
@@ -47,7 +48,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), REFUSED, ids=lambda value: ascii(value)[:40])
+@pytest.mark.parametrize(("name", "value"), REFUSED, ids=lambda value: re.sub(r" at 0x\w+", "", ascii(value))[:40])
 def test_what_a_format_cannot_carry_is_refused(name: str, value: Any) -> None:
     with pytest.raises(Exception, match=r"."):
         SERIALIZERS[name].dumps({"a": (value,)})
