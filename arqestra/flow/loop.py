@@ -53,6 +53,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def _in_charge(self) -> Iterator[None]:
         """In place of the worker's loop, which must not hear of the workflow's async generators either."""
         outer, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+        task = _swap_task(outer, None)
         asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(None, None)
         try:
@@ -60,6 +61,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         finally:
             sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(outer)
+            _swap_task(outer, task)
 
     def discard(self) -> None:
         """End all tasks where they are: the workflow goes on elsewhere, out of its history.
@@ -136,6 +138,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     async def shutdown_asyncgens(self) -> None:
         """Nothing is kept of them."""
+
+
+def _swap_task(loop: asyncio.AbstractEventLoop | None, task: Any) -> Any:
+    """Make a task the one that runs; the one that did. From Python 3.14 on a thread has one, before each loop had."""
+    if loop is None or sys.version_info < (3, 14):
+        return None
+    return asyncio.tasks._swap_current_task(loop, task)  # as asyncio itself does where it starts a task eagerly
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
