@@ -59,6 +59,7 @@ async def create_pool(
     serializer: str | Serializer | None = None,
     max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     middleware: Sequence[Middleware] = (),
+    key_prefix: str | None = None,
 ) -> Pool:
     """Connect to Redis, trying again `conn_retries` times.
 
@@ -71,6 +72,8 @@ async def create_pool(
     :param serializer: `"pickle"` (default), `"msgpack"` or `"json"`
     :param max_payload_bytes: size limit of one job's encoded arguments
     :param middleware: what surrounds each enqueue, the outermost first
+    :param key_prefix: name of this application on a Redis that others use too, "app1": all keys and channels begin with
+        `app1:`. Workers, schedulers and whoever reads need the same; stock arq knows no prefix. Default arq's own keys
     :raises SettingsError: settings that are none
     :raises redis.exceptions.ConnectionError: no Redis answers
     """
@@ -88,6 +91,7 @@ async def create_pool(
         pool = _client(settings)
         pool.job_serializer, pool.job_deserializer = job_serializer, job_deserializer
         pool.default_queue_name, pool.expires_extra_ms = default_queue_name, expires_extra_ms
+        pool.use_key_prefix(key_prefix)
         pool.use_serializer(serializer)
         pool.max_payload_bytes = max_payload_bytes
         pool.middleware = tuple(middleware)

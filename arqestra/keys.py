@@ -2,27 +2,91 @@
 
 arq's names keep arq's meaning, so that stock arq and arqestra read each other's data. Ours are all under `arqestra:`.
 The Lua scripts use names for the prefixes (`Keys.lua()`), so that no script spells a key.
+
+Several applications on one Redis each have a key prefix: all keys and channels of one begin with it, and records,
+messages and replies hold bare names all the same.
 """
 
+import re
 from dataclasses import dataclass
 
 from arq import constants
 
-__all__ = ("DEFAULT_QUEUE", "Keys")
+from .errors import SettingsError
+
+__all__ = ("DEFAULT_QUEUE", "Keys", "checked_queue_name")
 
 DEFAULT_QUEUE = constants.default_queue_name
+_KEY_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def checked_queue_name(name: str, keys: "Keys") -> str:
+    """The bare name of a queue.
+
+    :raises SettingsError: it begins with the key prefix already, as a name does that was read off a key
+    """
+    if keys.prefix and name.startswith(keys.prefix):
+        bare = name.removeprefix(keys.prefix)
+        raise SettingsError(f"queue: expected its name without the key prefix, {bare!r}, got {name!r}")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The namespace. A subclass or another instance may carry a hash tag for Redis Cluster; the default is arq's."""
+    """The namespace. A subclass or another instance may carry a hash tag for Redis Cluster; the default is arq's.
 
+    :ivar prefix: what all names begin with; "" where they are arq's
+    """
+
+    prefix: str = ""
     job_prefix: str = constants.job_key_prefix
     lease_prefix: str = constants.in_progress_key_prefix
     attempts_prefix: str = constants.retry_key_prefix
     result_prefix: str = constants.result_key_prefix
     aborts: str = constants.abort_jobs_ss
     ours: str = "arqestra:"
+
+    @classmethod
+    def of(cls, key_prefix: str | None) -> "Keys":
+        """The namespace of an application.
+
+        :param key_prefix: "app1" for keys `app1:arq:job:...`; None or "" for arq's own keys
+        :raises SettingsError: it is no text of letters, digits, "_", "-" and "."
+        """
+        if key_prefix is None or key_prefix == "":
+            return cls()
+        if not isinstance(key_prefix, str) or not _KEY_PREFIX.fullmatch(key_prefix):
+            raise SettingsError(
+                'key_prefix: expected up to 64 letters, digits, "_", "-" and ".", the first a letter or a digit '
+                f'(the ":" behind it is ours), got {key_prefix!r}'
+            )
+        if key_prefix in ("arq", "arqestra"):
+            raise SettingsError(
+                f"key_prefix: expected a name of your application, got {key_prefix!r}: so arq's keys begin"
+            )
+        prefix, plain = f"{key_prefix}:", cls()
+        names = (
+            plain.job_prefix,
+            plain.lease_prefix,
+            plain.attempts_prefix,
+            plain.result_prefix,
+            plain.aborts,
+            plain.ours,
+        )
+        return cls(prefix, *(prefix + name for name in names))
+
+    @property
+    def key_prefix(self) -> str | None:
+        """The application's prefix, as `create_pool` takes it; None where the keys are arq's."""
+        return self.prefix.removesuffix(":") or None
+
+    def queue(self, name: str) -> str:
+        """The queue: job id -> when due (ms), or when its lease ends."""
+        return self.prefix + name
+
+    def health_check(self, name: str) -> str:
+        """arq's health check key, by the name that settings give it."""
+        return self.prefix + name
 
     def job(self, job_id: str) -> str:
         """Payload of a job that has not ended."""
@@ -171,7 +235,7 @@ class Keys:
 
     def watched(self, queue: str) -> tuple[str, ...]:
         """What changes when jobs of a queue may become due, be it by somebody who wakes no worker."""
-        return (queue, self.gates(queue), self.promote(queue), self.paused, self.aborts, self.chores)
+        return (self.queue(queue), self.gates(queue), self.promote(queue), self.paused, self.aborts, self.chores)
 
     def resting(self, queue: str) -> str:
         """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
@@ -281,6 +345,7 @@ class Keys:
     def lua(self) -> dict[str, str]:
         """What the Lua scripts call the keys and the prefixes of keys and channels."""
         return {
+            "QUEUE": self.prefix,
             "JOB": self.job_prefix,
             "LEASE": self.lease_prefix,
             "ATTEMPTS": self.attempts_prefix,

@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
-from arq.constants import result_key_prefix
 from arq.jobs import DeserializationError, Deserializer, JobDef, JobResult
 from arq.jobs import Serializer as ArqSerializer
 from arq.utils import to_ms, to_unix_ms
@@ -31,6 +30,7 @@ from .graph import Graph, graph_of
 from .identity import new_job_id
 from .instrumentation import PLAIN_ENQUEUE, EnqueueArguments, Stored, enqueue_batch_through, enqueue_through
 from .job import Job
+from .keys import Keys, checked_queue_name
 from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
 from .options import check_enqueue, check_options, is_text
 from .pool_views import PoolViews
@@ -75,6 +75,7 @@ class Pool(PoolViews):
     :param serializer: `"pickle"`, `"msgpack"` or `"json"`, in place of arq's two arguments
     :param max_payload_bytes: size limit of one job's encoded arguments
     :param middleware: what surrounds each enqueue, the outermost first
+    :param key_prefix: of this application, see `create_pool`
     :param kwargs: passed to `redis.asyncio.Redis`
     """
 
@@ -89,6 +90,7 @@ class Pool(PoolViews):
         serializer: str | Serializer | None = None,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         middleware: Sequence[Middleware] = (),
+        key_prefix: str | None = None,
         **kwargs: Any,
     ) -> None:
         check_options(
@@ -103,9 +105,22 @@ class Pool(PoolViews):
         self.max_payload_bytes = max_payload_bytes
         self.middleware = tuple(middleware)
         self.clock_offset_ms = 0  # Redis' clock less ours; `create_pool` measures it
-        self.store = Store(self)
         self.listener = Listener(self.connection_pool)
+        self.use_key_prefix(key_prefix)
+
+    def use_key_prefix(self, key_prefix: str | None) -> None:
+        """Set what all keys and channels begin with, before the first call; None for arq's own keys.
+
+        :raises SettingsError: it is none, or the default queue's name has it already
+        """
+        self.store = Store(self, Keys.of(key_prefix))
         self._batch = EnqueueBatch(self.store)
+        checked_queue_name(self.default_queue_name, self.store.keys)
+
+    @property
+    def key_prefix(self) -> str | None:
+        """What all keys and channels begin with; None where they are arq's."""
+        return self.store.keys.key_prefix
 
     def use_serializer(self, serializer: str | Serializer | None) -> None:
         """Set how payloads and results are written; None for arq's `job_serializer` and `job_deserializer`."""
@@ -333,14 +348,14 @@ class Pool(PoolViews):
 
         :param queue: the queue that it was put in; default the pool's
         """
-        return Job(job_id, self, queue or self.default_queue_name)
+        return Job(job_id, self, checked_queue_name(queue or self.default_queue_name, self.store.keys))
 
     def queue(self, name: str | None = None) -> Queue:
         """A handle on a queue: pause, resume, purge, its dead set.
 
         :param name: default the pool's queue
         """
-        return Queue(name or self.default_queue_name, self)
+        return Queue(checked_queue_name(name or self.default_queue_name, self.store.keys), self)
 
     @property
     def schedules(self) -> Schedules:
@@ -393,12 +408,13 @@ class Pool(PoolViews):
         queue = call.queue or self.default_queue_name
         if call.queue and not is_text(queue):
             raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
+        checked_queue_name(queue, self.store.keys)
         attempts = max(0, (job_try or 1) - 1)
         extra = _extra_of(call, control) if call.priority or control is not None else b""
         return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
 
     async def _get_job_result(self, key: bytes) -> JobResult:
-        job_id = key[len(result_key_prefix) :].decode()
+        job_id = key[len(self.store.keys.result_prefix) :].decode()
         info = await Job(job_id, self).result_info()
         if info is None:
             raise KeyError(f'job "{key.decode()}" not found')
@@ -407,7 +423,7 @@ class Pool(PoolViews):
 
     async def all_job_results(self) -> list[JobResult]:
         """The kept results of all jobs, by time of enqueue. What cannot be read is passed over, and the log says so."""
-        keys = [key async for key in self.store.redis.scan_iter(match=result_key_prefix + "*", count=1000)]
+        keys = [key async for key in self.store.redis.scan_iter(match=self.store.keys.result_prefix + "*", count=1000)]
         found = await asyncio.gather(*(self._get_job_result(key) for key in keys), return_exceptions=True)
         results = []
         for key, result in zip(keys, found, strict=True):

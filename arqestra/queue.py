@@ -80,7 +80,7 @@ class Queue:
 
     async def depth(self) -> int:
         """Jobs that have not ended: waiting, deferred, held by limits and running."""
-        return await queue_depth(self._pool.store.redis, self.name)
+        return await queue_depth(self._pool.store.redis, self._pool.store.keys, self.name)
 
     async def purge(self) -> int:
         """Delete all jobs of the queue that no worker holds. Whoever waits for one of them gets `ResultNotFound`.

@@ -18,6 +18,7 @@ from arq.utils import to_ms, to_seconds
 
 from .durations import LONGEST_S, is_seconds
 from .errors import SettingsError
+from .keys import Keys, checked_queue_name
 from .options import is_count
 from .redact import shown_value
 from .serializers import Serializer, serializer_of
@@ -185,6 +186,7 @@ class WorkerKeywords(TypedDict, total=False):
     metrics_host: str
     unknown_functions: str | float | timedelta | None
     uvloop: bool
+    key_prefix: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +259,8 @@ class WorkerOptions:
         fails at once, as in arq. None: "release", and "fail" in burst mode
     :ivar uvloop: whether `run_worker` and the command lines run it on uvloop, where that is installed and nobody has
         chosen another event loop policy
+    :ivar key_prefix: of this application on a Redis that others use too: all its keys and channels begin with it, as
+        `create_pool` describes. Not together with stock arq; default that of redis_pool, else arq's own keys
     """
 
     functions: Sequence[Any] = _setting((), "a sequence of job functions")
@@ -320,6 +324,7 @@ class WorkerOptions:
         None, '"release", "fail" or seconds, more than 0 (int, float or timedelta)'
     )
     uvloop: bool = _setting(True, "true or false")
+    key_prefix: str | None = _setting(None, "a str")
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
@@ -330,6 +335,22 @@ class WorkerOptions:
             if not _CHECKS[expects](value):
                 raise SettingsError(f"{setting.name}: expected {expects}, got {shown_value(value)}")
         self._check_queues()
+        self._check_key_prefix()
+
+    def _check_key_prefix(self) -> None:
+        keys = Keys.of(self.key_prefix)
+        for queue in self.queues or (self.queue_name, self.cron_queue):
+            if queue is not None:
+                checked_queue_name(queue, keys)
+        if (
+            keys.prefix
+            and self.redis_pool is not None
+            and getattr(self.redis_pool, "key_prefix", None) != self.key_prefix
+        ):
+            raise SettingsError(
+                f"key_prefix: expected a redis_pool of the same prefix, made by arqestra.create_pool(key_prefix="
+                f"{self.key_prefix!r}): stock arq's pools and others know other keys"
+            )
 
     def _check_queues(self) -> None:
         if self.queues is None:

@@ -14,7 +14,7 @@ from arq.utils import import_string
 
 from ..connect import settings_of
 from ..errors import ArqestraError
-from .shell import USAGE, RedisUrl, Stop, errors_as_exit_codes, quiet_logging, redis_url_of
+from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, quiet_logging, redis_url_of
 
 if TYPE_CHECKING:
     from ..web.auth import Auth, Role
@@ -32,6 +32,7 @@ def dashboard(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8190,
     redis_url: RedisUrl = None,
+    key_prefix: KeyPrefix = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,6 +83,7 @@ def dashboard(
             title=title,
             read_only=read_only,
             secret=secret,
+            key_prefix=key_prefix,
         )
         listening = _listening(host, port)
         bound = listening.getsockname()[1]

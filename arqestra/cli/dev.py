@@ -13,6 +13,7 @@ from arq.logs import default_log_config
 
 from ..embedded import EmbeddedRedis
 from ..errors import EmbeddedRedisError
+from ..keys import Keys
 from ..worker.supervisor import Program, Supervisor
 from .shell import USAGE, Stop, errors_as_exit_codes, redacted
 from .worker import supervise
@@ -37,6 +38,7 @@ def dev(
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="of the Redis that is started")] = None,
     data: Annotated[Path | None, typer.Option(help="folder in which it keeps its data; default none is kept")] = None,
+    key_prefix: Annotated[str | None, typer.Option(help="in place of the settings' key_prefix")] = None,
     watch: Annotated[bool, typer.Option(help="replace the process when Python files below this folder change")] = True,
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
 ) -> None:
@@ -51,7 +53,10 @@ def dev(
                 os.environ["REDIS_URL"] = redis_url
             with EmbeddedRedis(data, port=port, use_environment=redis_url is not None) as redis:
                 _tell(redis.url, started=redis.kind != "REDIS_URL")
-                code = _run(settings, redis.url, watch=watch, verbose=verbose)
+                overrides: dict[str, Any] = {"redis_settings": redis.url}
+                if key_prefix is not None:
+                    overrides["key_prefix"] = Keys.of(key_prefix).key_prefix
+                code = _run(settings, overrides, watch=watch, verbose=verbose)
         except EmbeddedRedisError as error:
             raise Stop(str(error), USAGE) from None
     sys.exit(code)
@@ -64,14 +69,13 @@ def _tell(url: str, *, started: bool) -> None:
     typer.echo("Ctrl-C ends everything")
 
 
-def _run(settings: str, url: str, *, watch: bool, verbose: bool) -> int:
+def _run(settings: str, overrides: dict[str, Any], *, watch: bool, verbose: bool) -> int:
     log_config = default_log_config(verbose)
     logging.config.dictConfig(log_config)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    os.environ["REDIS_URL"] = url  # for jobs that make a pool of their own
+    os.environ["REDIS_URL"] = overrides["redis_settings"]  # for jobs that make a pool of their own
     if watch and importlib.util.find_spec("watchfiles") is None:
         typer.echo("changes of the code are not seen: pip install watchfiles", err=True)
         watch = False
-    overrides: dict[str, Any] = {"redis_settings": url}
     supervisor = HastySupervisor([Program(settings, overrides, log_config)], burst=False)
     return asyncio.run(supervise(supervisor, Path() if watch else None, python_only=True))

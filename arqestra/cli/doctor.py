@@ -39,7 +39,7 @@ async def doctor(
         queues, cut = ([shell.queue], False) if shell.chosen_queue else await all_queues(shell.pool)
         for queue in sorted({*queues, *(() if shell.chosen_queue else served)}):
             seen = await _queue(shell, queue, registered=queue in served)
-            findings += [_no_queue(queue)] if seen is None else check_queue(seen)
+            findings += [_no_queue(queue, store.keys.queue(queue))] if seen is None else check_queue(seen)
     if cut:
         text = "more than 100,000 keys: there may be queues that were not looked at"
         findings.append(Finding("queues", "ok", text, "name one by --queue"))
@@ -69,5 +69,5 @@ async def _queue(shell: Shell, name: str, *, registered: bool) -> QueueSurvey | 
     return await survey_or_none(shell.pool, name)
 
 
-def _no_queue(name: str) -> Finding:
-    return Finding(f"queue {name}", "problem", NO_QUEUE, f"see what wrote it: TYPE {name}; rename or delete that key")
+def _no_queue(name: str, key: str) -> Finding:
+    return Finding(f"queue {name}", "problem", NO_QUEUE, f"see what wrote it: TYPE {key}; rename or delete that key")

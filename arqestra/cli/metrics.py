@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..connect import create_pool, settings_of
+from ..keys import Keys
 from ..observe.endpoint import Endpoint
 from ..pool import Pool
-from .shell import USAGE, RedisUrl, Stop, errors_as_exit_codes, redacted, redis_url_of
+from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, redacted, redis_url_of
 
 if TYPE_CHECKING:
     from ..observe.metrics import FleetReading
@@ -26,10 +27,12 @@ class Source:
     """Reads the fleet; connects when it first can, so that the exporter may be started before Redis.
 
     :param url: of the Redis
+    :param key_prefix: of the application
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key_prefix: str | None) -> None:
         self._settings = settings_of(url)
+        self._key_prefix = Keys.of(key_prefix).key_prefix
         self._pool: Pool | None = None
 
     async def read(self) -> "FleetReading":
@@ -40,7 +43,9 @@ class Source:
         from ..observe.fleet import read_fleet
 
         if self._pool is None:
-            self._pool = await create_pool(self._settings, retry=self._settings.conn_retries)
+            self._pool = await create_pool(
+                self._settings, retry=self._settings.conn_retries, key_prefix=self._key_prefix
+            )
         return await read_fleet(self._pool)
 
     async def close(self) -> None:
@@ -54,6 +59,7 @@ def metrics(
     host: Annotated[str, typer.Option(help="address to listen at; 0.0.0.0 for all")] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="print the metrics instead, and end")] = False,
     redis_url: RedisUrl = None,
+    key_prefix: KeyPrefix = None,
 ) -> None:
     """Serve the metrics of the whole fleet to Prometheus: jobs, queues, schedules, workers, as Redis has them.
 
@@ -66,7 +72,8 @@ def metrics(
         except ImportError:
             raise Stop(NOT_INSTALLED, USAGE) from None
         url = redis_url_of(redis_url)
-        asyncio.run(_print_once(Source(url)) if once else _serve(Source(url), url, port, host))
+        source = Source(url, key_prefix)
+        asyncio.run(_print_once(source) if once else _serve(source, url, port, host))
 
 
 async def _print_once(source: Source) -> None:

@@ -44,6 +44,7 @@ class Plan(NamedTuple):
     queue: str
     queues: tuple[str, ...] = ()
     run_time_zone: tzinfo | None = None
+    key_prefix: str | None = None
 
 
 def scheduler(
@@ -52,6 +53,7 @@ def scheduler(
     ],
     redis_url: Annotated[str | None, typer.Option(help="default that of the target, then REDIS_URL")] = None,
     serializer: Annotated[str | None, typer.Option(help="that of the workers: pickle, msgpack or json")] = None,
+    key_prefix: Annotated[str | None, typer.Option(help="default that of the target, then ARQESTRA_KEY_PREFIX")] = None,
     timezone: Annotated[str | None, typer.Option(help="of schedules that name none, as Asia/Seoul")] = None,
     queue: Annotated[str | None, typer.Option(help="of schedules that name none")] = None,
     queues: Annotated[str | None, typer.Option(help="a,b: more queues whose run-time schedules are fired")] = None,
@@ -74,6 +76,7 @@ def scheduler(
         plan = plan._replace(
             redis_settings=redis_url or plan.redis_settings or os.environ.get("REDIS_URL"),
             serializer=serializer or plan.serializer,
+            key_prefix=key_prefix or plan.key_prefix or os.environ.get("ARQESTRA_KEY_PREFIX"),
             zone=zone or plan.zone,
             run_time_zone=zone or plan.run_time_zone,
             queue=queue or plan.queue,
@@ -91,7 +94,14 @@ def scheduler(
 def _plan_of(found: Any, target: str) -> Plan:
     if isinstance(found, Timetable):
         queue = found.queue or DEFAULT_QUEUE
-        return Plan(found.schedules(), found.redis_settings, found.serializer, found.timezone, queue)
+        return Plan(
+            found.schedules(),
+            found.redis_settings,
+            found.serializer,
+            found.timezone,
+            queue,
+            key_prefix=found.key_prefix,
+        )
     if isinstance(found, list | tuple):
         return Plan(checked_schedules(found), None, None, None, DEFAULT_QUEUE)
     if isinstance(found, type | Mapping) or hasattr(found, "functions"):
@@ -111,11 +121,17 @@ def _plan_of_options(options: WorkerOptions) -> Plan:
         options.cron_queue or first or DEFAULT_QUEUE,
         (first or DEFAULT_QUEUE,) if options.queues is None else tuple(options.queues),
         timezone_of(options.schedules),
+        options.key_prefix,
     )
 
 
 async def _run(plan: Plan) -> None:
-    pool = await create_pool(plan.redis_settings, serializer=plan.serializer, default_queue_name=plan.queue)
+    pool = await create_pool(
+        plan.redis_settings,
+        serializer=plan.serializer,
+        default_queue_name=plan.queue,
+        key_prefix=plan.key_prefix,
+    )
     try:
         firing = Scheduler(
             pool,

@@ -28,7 +28,19 @@ from ..serializers import serializer_of
 from .output import Output
 from .signatures import learn_signatures
 
-__all__ = ("FAILED", "TIMED_OUT", "USAGE", "Shell", "Stop", "command", "quiet_logging", "redacted", "redis_url_of")
+__all__ = (
+    "FAILED",
+    "TIMED_OUT",
+    "USAGE",
+    "KeyPrefix",
+    "RedisUrl",
+    "Shell",
+    "Stop",
+    "command",
+    "quiet_logging",
+    "redacted",
+    "redis_url_of",
+)
 
 P = ParamSpec("P")
 FAILED, USAGE, TIMED_OUT = 1, 2, 3
@@ -45,6 +57,10 @@ SerializerName = Annotated[
 QueueName = Annotated[
     str | None, typer.Option("--queue", "-q", envvar="ARQESTRA_QUEUE", help=f"queue (default: {DEFAULT_QUEUE})")
 ]
+KeyPrefix = Annotated[
+    str | None,
+    typer.Option("--key-prefix", envvar="ARQESTRA_KEY_PREFIX", help="of the application, as its pool and workers have"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 SettingsClass = Annotated[
     str | None,
@@ -56,6 +72,7 @@ SettingsClass = Annotated[
 ]
 COMMON = {
     "redis_url": RedisUrl,
+    "key_prefix": KeyPrefix,
     "serializer": SerializerName,
     "settings": SettingsClass,
     "queue": QueueName,
@@ -133,6 +150,7 @@ async def _within_shell(
     options: dict[str, Any],
     *,
     redis_url: str | None,
+    key_prefix: str | None,
     serializer: str | None,
     settings: str | None,
     queue: str | None,
@@ -145,7 +163,11 @@ async def _within_shell(
     connection = settings_of(url)
     try:
         pool = await create_pool(
-            connection, retry=connection.conn_retries, serializer=chosen, default_queue_name=queue or DEFAULT_QUEUE
+            connection,
+            retry=connection.conn_retries,
+            serializer=chosen,
+            default_queue_name=queue or DEFAULT_QUEUE,
+            key_prefix=key_prefix,
         )
     except (RedisError, OSError) as error:
         raise _unreachable(url, error) from None

@@ -27,6 +27,7 @@ def worker(
     ] = None,
     max_memory_per_child: Annotated[str | None, typer.Option(help="memory after which it is, as 512MB")] = None,
     shutdown_timeout: Annotated[float | None, typer.Option(min=0, help="seconds that jobs have to end in")] = None,
+    key_prefix: Annotated[str | None, typer.Option(help="in place of the settings' key_prefix")] = None,
     burst: Annotated[bool, typer.Option(help="end when the queues are empty")] = False,
     watch: Annotated[Path | None, typer.Option(help="replace the processes when files below change")] = None,
     metrics_port: Annotated[
@@ -47,6 +48,7 @@ def worker(
         "max_memory_per_child": max_memory_per_child,
         "job_completion_wait": shutdown_timeout,
         "burst": burst or None,
+        "key_prefix": key_prefix,
     }
     overrides = {name: value for name, value in overrides.items() if value is not None}
     try:

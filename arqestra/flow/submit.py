@@ -18,6 +18,7 @@ from ..errors import FlowExists
 from ..graph import Graph, Node
 from ..identity import new_job_id
 from ..instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
+from ..keys import checked_queue_name
 from ..middleware import enter_batch
 from ..signature import Signature
 from ..store.flows import FlowStore, NodeRecord, encode_node, node_id
@@ -98,7 +99,7 @@ async def _store_and_start(
         if node.values is not None:
             fields.append((f"{node.number}p", _pack(node.values)))
         elif node.call is not None:
-            queues.add(record.queue)
+            queues.add(checked_queue_name(record.queue, client.store.keys))
             counts[record.queue, record.label] += 1
             if node.call.options.job_id:
                 fields.append((f"{node.number}i", node.call.options.job_id))

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from ..errors import ScheduleNotFound, SettingsError
 from ..identity import new_job_id
 from ..job import Job
+from ..keys import checked_queue_name
 from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule, schedule_queues
 from ..store.services import Service, note_zone, read_services
@@ -131,7 +132,7 @@ class Schedules:
         """
         if not isinstance(schedule, Schedule):
             raise SettingsError(f"upsert: expected schedule(...), got {schedule!r}")
-        queue = schedule.queue or self._pool.default_queue_name
+        queue = checked_queue_name(schedule.queue or self._pool.default_queue_name, self._pool.store.keys)
         if timezone is not None or not schedule.needs_zone:
             schedule = schedule.in_zone(UTC if timezone is None else zone_of(timezone, "upsert: timezone"))
         await self._of(queue).put(record_of(schedule, queue, self._pool), started_ms=None)

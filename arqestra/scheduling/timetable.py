@@ -8,6 +8,7 @@ from typing import Any
 from arq.connections import RedisSettings
 
 from ..errors import SettingsError
+from ..keys import Keys, checked_queue_name
 from ..redact import shown_value
 from ..serializers import Serializer, serializer_of
 from .definition import Schedule, checked_schedules
@@ -24,6 +25,7 @@ class Timetable(list[Any]):
     :param serializer: that of the workers: "pickle" (default), "msgpack" or "json"
     :param timezone: of schedules that name none; default the worker's, else UTC
     :param queue: of schedules that name none; default that of whoever fires them
+    :param key_prefix: that of the workers, see `create_pool`; a worker that fires them has its own
     :raises SettingsError: two schedules have one name, or a value is impossible
     """
 
@@ -35,6 +37,7 @@ class Timetable(list[Any]):
         serializer: str | Serializer | None = None,
         timezone: tzinfo | str | None = None,
         queue: str | None = None,
+        key_prefix: str | None = None,
     ) -> None:
         serializer_of(serializer)
         if queue is not None and not (isinstance(queue, str) and queue):
@@ -42,7 +45,8 @@ class Timetable(list[Any]):
         self.redis_settings = redis_settings
         self.serializer = serializer
         self.timezone = None if timezone is None else zone_of(timezone, "Timetable: timezone")
-        self.queue = queue
+        self.queue = None if queue is None else checked_queue_name(queue, Keys.of(key_prefix))
+        self.key_prefix = key_prefix
         super().__init__(schedules)
         self.schedules()
 

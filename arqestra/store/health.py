@@ -21,9 +21,9 @@ async def redis_time_ms(redis: Redis) -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-async def queue_depth(redis: Redis, queue: str) -> int:
+async def queue_depth(redis: Redis, keys: Keys, queue: str) -> int:
     """Entries in the queue: deferred, due and in progress."""
-    depth: int = await redis.zcard(queue)
+    depth: int = await redis.zcard(keys.queue(queue))
     return depth
 
 

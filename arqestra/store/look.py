@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from arq.constants import health_check_key_suffix
 from redis.exceptions import NoPermissionError
 
+from ..errors import SettingsError
 from ..keys import Keys
 from .codec import due_ms_of
 from .link import with_retries
@@ -146,7 +147,7 @@ async def browse(store: Store, queue: str, *, state: str = "", place: int = 0, p
 
 async def entries_of(store: Store, queue: str) -> list[tuple[bytes, int, bytes | None]]:
     """All members of a queue in its order: the member, when it is due or its lease ends (ms), and its payload."""
-    members = await with_retries(lambda _: store.redis.zrange(queue, 0, -1, withscores=True))
+    members = await with_retries(lambda _: store.redis.zrange(store.keys.queue(queue), 0, -1, withscores=True))
     found: list[tuple[bytes, int, bytes | None]] = []
     for first in range(0, len(members), PAGE):
         page = members[first : first + PAGE]
@@ -179,7 +180,7 @@ async def survey(store: Store, queue: str) -> QueueSurvey:
         dead=dead,
         cut=bool(cut),
         blocked=blocked,
-        has_health_check=bool(await store.redis.exists(queue + health_check_key_suffix)),
+        has_health_check=bool(await store.redis.exists(store.keys.health_check(queue + health_check_key_suffix))),
     )
 
 
@@ -196,7 +197,7 @@ async def find_queues(store: Store) -> tuple[list[str], bool]:
     cursor, scans = 0, 0
     while True:
         try:
-            cursor, names = await redis.scan(cursor, count=KEYS_A_SCAN, _type="zset")
+            cursor, names = await redis.scan(cursor, keys.prefix + "*", count=KEYS_A_SCAN, _type="zset")
         except NoPermissionError:  # those that nothing of ours has used are not found then
             cursor = -1
             break
@@ -218,25 +219,40 @@ def _sort_in(keys: Keys, name: str, found: set[str], maybe: set[str]) -> None:
             found.add(name.removeprefix(prefix))
             return
     if not name.startswith(keys.ours) and name != keys.aborts:
-        maybe.add(name)
+        maybe.add(name.removeprefix(keys.prefix))
 
 
 async def _holds_jobs(store: Store, name: str) -> bool:
     """Whether a sorted set is a queue: other programs may keep theirs in this Redis."""
     try:
-        members = await store.redis.zrange(name, 0, MEMBERS_TRIED - 1)
+        members = await store.redis.zrange(store.keys.queue(name), 0, MEMBERS_TRIED - 1)
     except NoPermissionError:  # SCAN names the keys of others, too
         return False
     ids = [member.decode(errors="replace") for member in members]
-    names = [key for job_id in ids for key in (store.keys.job(job_id), store.keys.lease(job_id))]
+    return await _has_job(store, store.keys, ids) and not await _is_of_another(store, name, ids)
+
+
+async def _has_job(store: Store, keys: Keys, ids: Sequence[str]) -> bool:
+    names = [key for job_id in ids for key in (keys.job(job_id), keys.lease(job_id))]
     return bool(names) and bool(await store.redis.exists(*names))
+
+
+async def _is_of_another(store: Store, name: str, ids: Sequence[str]) -> bool:
+    """Whether it is a queue of an application with a key prefix, whose jobs may have the ids of ours."""
+    if store.keys.prefix or ":" not in name:
+        return False
+    try:
+        other = Keys.of(name.partition(":")[0])
+    except SettingsError:
+        return False  # no such application can be
+    return bool(other.prefix) and await _has_job(store, other, ids)
 
 
 async def queue_of(store: Store, job_id: str, queues: list[str]) -> str | None:
     """The first of these queues that holds a job, or has it in its dead set; None if none does."""
     async with store.redis.pipeline(transaction=False) as pipe:
         for queue in queues:
-            pipe.zscore(queue, job_id)
+            pipe.zscore(store.keys.queue(queue), job_id)
             pipe.zscore(store.keys.dead(queue), job_id)
         replies = await pipe.execute()
     for queue, queued, dead in zip(queues, replies[::2], replies[1::2], strict=True):
@@ -251,7 +267,7 @@ async def queued_in(store: Store, job_id: str, queues: Sequence[str]) -> str | N
     async def read(_: bool) -> list[Any]:
         async with store.redis.pipeline(transaction=False) as pipe:
             for queue in queues:
-                pipe.zscore(queue, job_id)
+                pipe.zscore(store.keys.queue(queue), job_id)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
             return replies
 
@@ -277,7 +293,7 @@ async def queue_of_job(store: Store, job_id: str, likely: Sequence[str]) -> tupl
 
 async def count_queued(store: Store, job_ids: Collection[str], queues: Sequence[str]) -> int:
     """How many of these jobs wait or run in one of the queues."""
-    scores = [score for queue in queues for score in await store.redis.zmscore(queue, list(job_ids))]
+    scores = [score for queue in queues for score in await store.redis.zmscore(store.keys.queue(queue), list(job_ids))]
     return sum(score is not None for score in scores)
 
 
@@ -311,7 +327,7 @@ async def find_jobs(store: Store, job_ids: Sequence[str], queues: Sequence[str])
         for job_id in job_ids:
             pipe.exists(store.keys.job(job_id), store.keys.result(job_id))
             for queue in queues:
-                pipe.zscore(queue, job_id)
+                pipe.zscore(store.keys.queue(queue), job_id)
                 pipe.zscore(store.keys.dead(queue), job_id)
         replies = iter(await pipe.execute())
     found = []

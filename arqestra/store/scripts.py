@@ -4,6 +4,9 @@ A line `-- @include name` is replaced by the file of that name; `-- @module Name
 file returns, which is run only when something is first taken from that table. Scripts are sent by their SHA1, and in
 full only when the server does not know them (after `SCRIPT FLUSH`, a restart or a failover).
 
+Queues are known by bare names: `QUEUE .. name` is the key of one, and `name_of(KEYS[1])` the name of the one that
+KEYS 1 is. Where there is no key prefix the texts have neither.
+
 What a call of a script costs before it does anything is the functions that it makes: Lua looks for each local that
 these use by walking through all that are in use. Hence the modules; hence the prefixes of keys stand in the text in the
 place of their names; and hence the function around the whole, for what is outside of it is found at once. Before that,
@@ -23,15 +26,21 @@ __all__ = ("Script", "script", "self_contained")
 _WORD = re.compile(r"\b[A-Z_]+\b")
 _COMMENT = re.compile(r"--.*")
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+_OF_QUEUE = re.compile(r"^-- KEYS  1: (?:a |the first )?(?:queue|home)\b", re.MULTILINE)
+_NAME_OF = re.compile(r"\bname_of\(KEYS\[1\]\)")
 _MODULE = re.compile(r"^-- @module (\w+) (\w+)$", re.MULTILINE)
 
 
 class Script(NamedTuple):
-    """A script's name, full text and SHA1."""
+    """A script's name, full text and SHA1.
+
+    :ivar of_queue: KEYS 1 is a queue, or the home of schedules: the caller has its name
+    """
 
     name: str
     text: str
     sha: str
+    of_queue: bool
 
 
 @cache
@@ -41,11 +50,14 @@ def script(name: str, keys: Keys) -> Script:
     body = _with_includes(name, modules)
     names = keys.lua()
     code = _COMMENT.sub("", _source("_module") + body)
+    code = _NAME_OF.sub(f"string.sub(KEYS[1], {len(keys.prefix) + 1})" if keys.prefix else "KEYS[1]", code)
+    code = code if keys.prefix else code.replace("QUEUE .. ", "")
     code = _WORD.sub(lambda match: f"'{names[match[0]]}'" if match[0] in names else match[0], code)
     # A module may be used by what stands before it.
     declared = f"local {', '.join(modules)}\n" if modules else ""
     text = f"local call, KEYS, ARGV = redis.call, KEYS, ARGV\nreturn (function()\n{declared}{code}end)()\n"
-    return Script(name, text, hashlib.sha1(text.encode()).hexdigest())
+    sha = hashlib.sha1(text.encode()).hexdigest()
+    return Script(name, text, sha, _OF_QUEUE.search(_source(name)) is not None)
 
 
 @cache

@@ -45,7 +45,7 @@ async def _read_services(store: Store, queues: Sequence[str]) -> dict[str, Servi
     looked = await store.redis.mget([store.keys.schedules_clock(queue) for queue in queues])
     async with store.redis.pipeline(transaction=False) as pipeline:
         for queue in queues:
-            pipeline.exists(queue + health_check_key_suffix)
+            pipeline.exists(store.keys.health_check(queue + health_check_key_suffix))
         checked = await pipeline.execute()
     found = {}
     for queue, at, is_healthy in zip(queues, looked, checked, strict=True):

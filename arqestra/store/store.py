@@ -32,6 +32,7 @@ class Store:
 
     def __init__(self, redis: Redis, keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
         self.keys = keys or Keys()
+        self._prefix = self.keys.prefix
         self._links = Links(redis.connection_pool)
         self.redis: Redis = CommandClient(redis, self._links)  # for what is read outside of scripts
         self._clock = clock
@@ -55,7 +56,9 @@ class Store:
         return str(self._clock()) if self._clock else ""
 
     def _call(self, name: str, queue: str, *args: bytes | str | int) -> ScriptCall:
-        return ScriptCall(self._scripts[name], queue, (self._now(), *args))
+        """A call of a script, for a queue by its name or a key: as KEYS 1 of the script has it."""
+        known = self._scripts[name]
+        return ScriptCall(known, self._prefix + queue if known.of_queue else queue, (self._now(), *args))
 
     async def _run(self, *calls: ScriptCall) -> list[Any]:
         replies = await self._links.call(calls)

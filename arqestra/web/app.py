@@ -41,6 +41,7 @@ def create_app(
     title: str = "arqestra",
     read_only: bool = False,
     secret: str = "",
+    key_prefix: str | None = None,
 ) -> Starlette:
     """The dashboard, to be served by itself or mounted below a path of another application.
 
@@ -53,9 +54,10 @@ def create_app(
     :param title: of its pages
     :param read_only: nobody may act
     :param secret: signs cookies and forms; of several processes of one dashboard the same. Default a new one
+    :param key_prefix: of the application whose jobs it shows, see `create_pool`; default the pool's
     :raises SettingsError: a value that is impossible
     """
-    site = Site(source, functions)
+    site = Site(source, functions, key_prefix)
     dashboard = Dashboard(site, checked_auth(auth), Sessions(secret), title=title, read_only=read_only)
     allowed = hosts if hosts is not None else () if auth is not None else LOOPBACK_HOSTS
 

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from ..clock import timestamp_ms
 from ..connect import create_pool, settings_of, sibling
 from ..errors import SettingsError
+from ..keys import Keys
 from ..pool import Pool
 from ..redact import Redactor, redactor_of
 from ..store.health import clock_offset_ms
@@ -33,10 +34,19 @@ class Site:
 
     :param source: a pool, whose Redis is used, or settings of one
     :param functions: job functions, whose signatures say which arguments are secret
+    :param key_prefix: of the application; default the pool's
+    :raises SettingsError: the prefix is none, or another one than the pool's
     """
 
-    def __init__(self, source: Pool | RedisSettings | str | None, functions: Iterable[Any] = ()) -> None:
+    def __init__(
+        self, source: Pool | RedisSettings | str | None, functions: Iterable[Any] = (), key_prefix: str | None = None
+    ) -> None:
         self._source = source
+        self._key_prefix = source.key_prefix if isinstance(source, Pool) else Keys.of(key_prefix).key_prefix
+        if isinstance(source, Pool) and key_prefix not in (None, source.key_prefix):
+            raise SettingsError(
+                f"dashboard: key_prefix: expected that of the pool, {source.key_prefix!r}, got {key_prefix!r}"
+            )
         self._making: asyncio.Future[Pool] | None = None
         self._pool: Pool | None = None
         self._warming: asyncio.Future[None] | None = None
@@ -62,13 +72,13 @@ class Site:
 
     async def _connect(self) -> Pool:
         if isinstance(self._source, Pool):
-            pool = Pool(sibling(self._source.connection_pool), serializer=PLAIN)
+            pool = Pool(sibling(self._source.connection_pool), serializer=PLAIN, key_prefix=self._key_prefix)
             pool.default_queue_name = self._source.default_queue_name
             pool.clock_offset_ms = await clock_offset_ms(pool)
             return pool
         settings = settings_of(self._source)
         # Without tries of its own: a page says at once that Redis does not answer, and the next one tries again.
-        return await create_pool(settings, retry=settings.conn_retries, serializer=PLAIN)
+        return await create_pool(settings, retry=settings.conn_retries, serializer=PLAIN, key_prefix=self._key_prefix)
 
     async def _warm_up(self) -> None:
         with contextlib.suppress(RedisError, OSError):  # pages read it then, and say so

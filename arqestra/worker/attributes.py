@@ -112,6 +112,11 @@ def schedules_of(options: WorkerOptions) -> list[Schedule]:
     :raises SettingsError: two have one name, or one names no queue and the worker serves several
     """
     given = options.schedules or ()
+    if isinstance(given, Timetable) and given.key_prefix not in (None, options.key_prefix):
+        raise SettingsError(
+            f"schedules: expected a Timetable of this worker's key_prefix {options.key_prefix!r}, got one of "
+            f"{given.key_prefix!r}"
+        )
     own = given.schedules() if isinstance(given, Timetable) else given
     found = checked_schedules([*own, *(options.cron_jobs or ())], beside_cron_jobs=True)
     if options.queues is not None and len(options.queues) > 1 and options.cron_queue is None:

@@ -192,6 +192,7 @@ class Worker(StoppableWorker):
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.options.expires_extra_ms,
                 middleware=self.options.middleware,
+                key_prefix=self.options.key_prefix,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         self._tell_of_replaced_steps()
@@ -240,7 +241,7 @@ class Worker(StoppableWorker):
             await self.books.close()
             if self.on_ready is None:  # the key of a supervised worker is also its replacement's
                 async with asyncio.timeout(LEAVE_WAIT_S):
-                    await self.pool.delete(self.health_check_key)
+                    await self.pool.delete(self.store.keys.health_check(self.health_check_key))
         except (RedisError, OSError) as error:
             logger.warning(
                 "Redis does not answer at shutdown: %s; the leases of this worker run out by themselves", error
@@ -383,13 +384,14 @@ class Worker(StoppableWorker):
             logger.warning("the health check key %s cannot be written: %s", self.health_check_key, error)
 
     async def _record_health(self) -> None:
-        queued = sum([await queue_depth(self.pool, queue) for queue in self.queues])
+        queued = sum([await queue_depth(self.pool, self.store.keys, queue) for queue in self.queues])
         counts = (
             f"j_complete={self.jobs_complete} j_failed={self.jobs_failed} "
             f"j_retried={self.jobs_retried} j_ongoing={len(self.slots.running)} queued={queued}"
         )
         info = f"{datetime.now():%b-%d %H:%M:%S} {counts}"
-        await write_health(self.pool, self.health_check_key, info, int((self.health_check_interval + 1) * 1000))
+        key, ttl_ms = self.store.keys.health_check(self.health_check_key), int((self.health_check_interval + 1) * 1000)
+        await write_health(self.pool, key, info, ttl_ms)
         if self._last_health_check_log not in (None, counts):
             logger.info("recording health: %s", info)
         self._last_health_check_log = counts
@@ -436,7 +438,7 @@ class Worker(StoppableWorker):
     async def _poll_iteration(self) -> None:
         """One look at the queue."""
         self._connect()
-        if self._free_slots() and await queue_depth(self.pool, self.queue_name):
+        if self._free_slots() and await queue_depth(self.pool, self.store.keys, self.queue_name):
             await self._claim_directly(min(self._free_slots(), self.queue_read_limit))
         await self.heart_beat()
 

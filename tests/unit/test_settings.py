@@ -84,6 +84,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "metrics_host": ("0.0.0.0", (1, None, b"::1")),
     "unknown_functions": ("fail", ("ignore", "", 0, -1, True, [])),
     "uvloop": FLAG,
+    "key_prefix": ("app1", (1, b"app1", "a:b", "arq", "app*")),
 }
 WRONG = [(name, value) for name, (_, wrong) in SETTINGS.items() for value in wrong]
 

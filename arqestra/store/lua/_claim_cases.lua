@@ -104,7 +104,7 @@ local function take_aborts()
     if #requested == 0 then
       return
     end
-    for i, score in ipairs(call('ZMSCORE', queue, unpack(requested))) do
+    for i, score in ipairs(call('ZMSCORE', QUEUE .. queue, unpack(requested))) do
       if score and #ids < goal then
         take_abort(requested[i], tonumber(score))
       end
@@ -122,7 +122,7 @@ end
 
 -- The jobs of this very claim whose reply was lost; their leases are among the newest.
 local function take_again()
-  local leased = call('ZREVRANGEBYSCORE', queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
+  local leased = call('ZREVRANGEBYSCORE', QUEUE .. queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
   for i = 1, math.floor(#leased / 2) do
     leased[i], leased[#leased + 1 - i] = leased[#leased + 1 - i], leased[i]
   end
@@ -150,7 +150,7 @@ local function take_given(given, most)
   end
   local leases, packed = call('MGET', unpack(names)), specs_of(given, 1, 1)
   for i, id in ipairs(given) do
-    local score = tonumber(call('ZSCORE', queue, id) or FAR_FUTURE)
+    local score = tonumber(call('ZSCORE', QUEUE .. queue, id) or FAR_FUTURE)
     if score <= now and #ids < most then
       judge(id, score, leases[i], packed[i])
     end
@@ -179,7 +179,7 @@ end
 
 -- A job that has ended, and of which only the queue entry stayed.
 local function remove_ghost(owner, id, case)
-  call('ZREM', owner, id)
+  call('ZREM', QUEUE .. owner, id)
   call('DEL', ATTEMPTS .. id, LEASE .. id)
   call('ZREM', PROMOTE .. owner, id)
   settle_ended(owner, id, case and case[3])
@@ -188,7 +188,7 @@ end
 -- Stock workers end jobs that have a lock and know nothing of specs: a few of these are looked at now and then.
 local function sweep_specs(owner)
   for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
-    if not call('ZSCORE', owner, id) then
+    if not call('ZSCORE', QUEUE .. owner, id) then
       Limits.fetch_from_lane(owner, id)  -- so that whoever waits in a lane has a spec: `all_wait_in_lanes` counts on it
       if call('EXISTS', JOB .. id) == 0 then
         settle_ended(owner, id, false)

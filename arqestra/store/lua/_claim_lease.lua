@@ -58,7 +58,7 @@ local function lease_taken(jobs, runs, count_attempt)
   end
   set_all(records, ttl)
   for owner, list in pairs(scores) do
-    call('ZADD', owner, unpack(list))
+    call('ZADD', QUEUE .. owner, unpack(list))
   end
   if #counts > 0 then
     call('MSET', unpack(counts))

@@ -28,7 +28,7 @@ local function take_due(want)
   local goal, looked_at, size = #ids + want, 0, want
   while #ids < goal and looked_at < SCAN_LIMIT do
     local first = passed[queue] or 0
-    local page = call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', first, size)
+    local page = call('ZRANGEBYSCORE', QUEUE .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', first, size)
     local entries, n, parked_before = #page / 2, #ids, parked
     if entries == 0 then
       return

@@ -13,7 +13,7 @@ local MOST_BYTES = 65536  -- larger jobs are fetched: messages wait in the serve
 
 -- Whether the job may go ahead: nothing else waits for its turn.
 local function is_next(queue, id)
-  return call('ZRANGEBYSCORE', queue, '-inf', now_text, 'LIMIT', 0, 1)[1] == id
+  return call('ZRANGEBYSCORE', QUEUE .. queue, '-inf', now_text, 'LIMIT', 0, 1)[1] == id
     and call('EXISTS', GATES .. queue, PROMOTE .. queue) == 0
     and call('SISMEMBER', PAUSED, queue) == 0
 end
@@ -28,7 +28,7 @@ local function deliver(queue, worker, id, payload)
   local lease = worker .. '.' .. number .. '|' .. lease_end .. '|' .. now_text .. '|0'
   call('PSETEX', LEASE .. id, string.format('%.0f', lease_ms + margin_ms), lease)
   call('SET', ATTEMPTS .. id, '1')
-  call('ZADD', queue, lease_end, id)
+  call('ZADD', QUEUE .. queue, lease_end, id)
   call('PSETEX', OFFER .. worker, lease_ms, number .. ' ' .. #queue .. ' ' .. queue .. id)
   local head = 'job ' .. number .. ' ' .. now_text .. ' ' .. #queue .. ' ' .. #id .. ' '
   call('PUBLISH', WORKER .. worker, head .. queue .. id .. payload)

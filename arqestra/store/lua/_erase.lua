@@ -16,7 +16,7 @@ local function erase(queue, id, now, due_queues)
     Flow.end_flow(id, now, due_queues)
   end
   local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
-  removed = removed + call('ZREM', queue, id) + call('ZREM', DEAD .. queue, id)
+  removed = removed + call('ZREM', QUEUE .. queue, id) + call('ZREM', DEAD .. queue, id)
   call('DEL', NOTES .. id, JOB_LOG .. id, INTERRUPTS .. id)
   call('HDEL', DEAD_RESULTS .. queue, id)
   call('ZREM', ABORTS, id)

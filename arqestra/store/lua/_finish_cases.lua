@@ -72,7 +72,7 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
     score = score_at(queue, id, due, priority, now)
     deferred[queue] = math.min(due, deferred[queue] or due)
   end
-  call('ZADD', queue, score, id)
+  call('ZADD', QUEUE .. queue, score, id)
   call('DEL', LEASE .. id)
   call('PERSIST', JOB .. id)
   if kind == 'again' then

@@ -150,10 +150,10 @@ function notify(flow, now, due_queues)
     call('PUBLISH', WORKER .. worker, 'flow ' .. flow)
     return
   end
-  local score = queue and tonumber(call('ZSCORE', queue, flow) or 0) or 0
+  local score = queue and tonumber(call('ZSCORE', QUEUE .. queue, flow) or 0) or 0
   if score > now and score ~= HELD_SCORE then
     call('ZREM', PROMOTE .. queue, flow)
-    call('ZADD', queue, 'XX', in_order(now, priority_of(score)), flow)
+    call('ZADD', QUEUE .. queue, 'XX', in_order(now, priority_of(score)), flow)
     due_queues[queue] = true
   end
 end
@@ -315,7 +315,7 @@ local function withdraw(queue, id, now, due_queues)
     Limits.give_back(queue, id, spec, now, true, due_queues)
   end
   call('DEL', JOB .. id, ATTEMPTS .. id, LEASE .. id)
-  call('ZREM', queue, id)
+  call('ZREM', QUEUE .. queue, id)
   call('ZREM', PROMOTE .. queue, id)
   call('ZREM', ABORTS, id)
   call('PUBLISH', DONE .. id, '')

@@ -19,8 +19,11 @@ local function write_released(now)
   released.payloads, released.deferred = nil, nil
   in_pieces('MSET', nil, payloads)
   for key, list in pairs(released) do
-    local is_specs = string.sub(key, 1, #SPECS) == SPECS
-    in_pieces(is_specs and 'HSET' or 'ZADD', key, list)
+    if string.sub(key, 1, #SPECS) == SPECS then
+      in_pieces('HSET', key, list)
+    else
+      in_pieces('ZADD', QUEUE .. key, list)
+    end
   end
   released = {}
   for queue, due in pairs(deferred) do
@@ -38,9 +41,9 @@ function abort_node(flow, number, node, now, due_queues)
     call('PUBLISH', WORKER .. worker, 'abort! ' .. id)
   elseif flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
     call('ZADD', ABORTS, now + FORCED, id)  -- a workflow that waits: it is to abort its own steps
-    call('ZADD', node.queue, 'XX', now, id)
+    call('ZADD', QUEUE .. node.queue, 'XX', now, id)
     due_queues[node.queue] = true
-  elseif call('ZSCORE', node.queue, id) then
+  elseif call('ZSCORE', QUEUE .. node.queue, id) then
     withdraw(node.queue, id, now, due_queues)
     end_node(flow, number, 'a', now, due_queues)
   end

@@ -208,7 +208,7 @@ local function park(queue, id, limits, order, limit, at)
   end
   call('ZADD', jobs_of(queue, lane), order, id)
   call('HSET', HELD .. queue, id, lane)
-  call('ZADD', queue, HELD_SCORE, id)
+  call('ZADD', QUEUE .. queue, HELD_SCORE, id)
 end
 
 local function unpark(queue, id, lane, limits)

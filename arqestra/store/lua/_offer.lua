@@ -9,7 +9,7 @@ local function take_back(worker, given)
   local lease = call('GET', LEASE .. id)
   if lease and string.sub(lease, 1, #token) == token then
     call('DEL', LEASE .. id, ATTEMPTS .. id)
-    call('ZADD', queue, 'XX', string.match(lease, '|(%-?%d+)|%d+$'), id)
+    call('ZADD', QUEUE .. queue, 'XX', string.match(lease, '|(%-?%d+)|%d+$'), id)
     return queue
   end
 end

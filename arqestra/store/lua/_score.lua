@@ -56,14 +56,14 @@ local function promote(queue, now)
     if #ids == 0 then
       return
     end
-    for i, score in ipairs(call('ZMSCORE', queue, unpack(ids))) do
+    for i, score in ipairs(call('ZMSCORE', QUEUE .. queue, unpack(ids))) do
       if score and math.floor(score) == tonumber(ready[2 * i]) then
         moved[#moved + 1] = promoted(tonumber(score))
         moved[#moved + 1] = ids[i]
       end
     end
     if #moved > 0 then
-      call('ZADD', queue, 'XX', unpack(moved))
+      call('ZADD', QUEUE .. queue, 'XX', unpack(moved))
     end
     call('ZREM', PROMOTE .. queue, unpack(ids))
   end

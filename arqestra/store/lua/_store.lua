@@ -57,7 +57,7 @@ local function add(queue, id, score)
   list[#list + 1] = score
   list[#list + 1] = id
   if #list == 1000 then
-    call('ZADD', queue, unpack(list))
+    call('ZADD', QUEUE .. queue, unpack(list))
     additions[queue] = nil
   end
 end
@@ -83,7 +83,7 @@ end
 -- Write the additions to a queue that are not written yet.
 local function flush(queue)
   if additions[queue] then
-    call('ZADD', queue, unpack(additions[queue]))
+    call('ZADD', QUEUE .. queue, unpack(additions[queue]))
     additions[queue] = nil
   end
 end
@@ -91,7 +91,7 @@ end
 -- The job that has the lock gets the payload and the due time of one that wanted it, and is as new.
 local function replace(holder, queue, first_ms, lock, payload, when, priority)
   flush(queue)  -- it may be one of this very call
-  if Limits.is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', queue, holder) then
+  if Limits.is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', QUEUE .. queue, holder) then
     return false
   end
   call('SET', JOB .. holder, payload)
@@ -108,7 +108,7 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
     Limits.fetch_from_lane(queue, holder)
   end
   call('ZREM', PROMOTE .. queue, holder)
-  call('ZADD', queue, score_at(queue, holder, due, priority, now), holder)
+  call('ZADD', QUEUE .. queue, score_at(queue, holder, due, priority, now), holder)
   announce(queue, due)
   return true
 end

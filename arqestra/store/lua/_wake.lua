@@ -7,7 +7,7 @@
 
 -- Ms until the next job becomes due, or the next gate of a lane opens; nil if none does.
 local function next_due(queue, now)
-  local due = call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local due = call('ZRANGEBYSCORE', QUEUE .. queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   local gate = call('ZRANGE', GATES .. queue, 0, 0, 'WITHSCORES')[2]
   if due or gate then
     return math.max(0, math.ceil(math.min(due or math.huge, gate or math.huge)) - now)
@@ -40,7 +40,7 @@ end
 
 -- A job was added that becomes due later: only news if nothing else becomes due before it.
 local function announce_deferred(queue, due, now)
-  if call('EXISTS', WAITING .. queue) == 1 and call('ZCOUNT', queue, '(' .. now, '(' .. due) == 0 then
+  if call('EXISTS', WAITING .. queue) == 1 and call('ZCOUNT', QUEUE .. queue, '(' .. now, '(' .. due) == 0 then
     appoint(queue, now)
   end
 end

@@ -14,7 +14,7 @@
 -- @module Limits _limits
 -- @module Flow _flow
 
-local queue, id = KEYS[1], ARGV[2]
+local queue, id = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
 local lease = call('GET', LEASE .. id)
 
@@ -27,7 +27,7 @@ local function wake_resting()
   end
 end
 
-if not call('ZSCORE', queue, id) then
+if not call('ZSCORE', QUEUE .. queue, id) then
   local due_queues = {}
   if not lease and Flow.abort_unreleased(id, now, due_queues) then
     Flow.do_chores(Flow.INLINE, false, now, due_queues)

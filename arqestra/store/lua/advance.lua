@@ -21,7 +21,7 @@
 -- @module Limits _limits
 -- @module Flow _flow
 
-local queue, flow, token = KEYS[1], ARGV[2], ARGV[3]
+local queue, flow, token = name_of(KEYS[1]), ARGV[2], ARGV[3]
 local now = clock(ARGV[1])
 local lease = call('GET', LEASE .. flow)
 if not lease or string.sub(lease, 1, #token + 1) ~= token .. '|' then

@@ -14,7 +14,7 @@
 -- A workflow that is blocked says so at each try. One that did not for so long is none any more.
 local BLOCKED_SEEN_MS = 900000
 
-local queue, flow, token = KEYS[1], ARGV[2], ARGV[3]
+local queue, flow, token = name_of(KEYS[1]), ARGV[2], ARGV[3]
 local now = clock(ARGV[1])
 local name, key = FLOW .. flow, BLOCKED .. queue
 local lease = call('GET', LEASE .. flow)

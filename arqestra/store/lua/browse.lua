@@ -11,16 +11,16 @@
 -- @include _score
 -- @include _state
 
-local queue, wanted, first = KEYS[1], ARGV[2], tonumber(ARGV[3])
+local queue, wanted, first = name_of(KEYS[1]), ARGV[2], tonumber(ARGV[3])
 local size, payloads = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = clock(ARGV[1])
 if first < 0 then
   local least = { queued = '-inf', held = HELD_SCORE, waiting = FAR_FUTURE }
   local below = least[wanted] or now + 1  -- a leased job is among the first that are not due
-  first = below == '-inf' and 0 or call('ZCOUNT', queue, '-inf', string.format('(%.0f', below))
+  first = below == '-inf' and 0 or call('ZCOUNT', QUEUE .. queue, '-inf', string.format('(%.0f', below))
 end
-local entries = call('ZRANGE', queue, first, first + size - 1, 'WITHSCORES')
-local reply = { now, call('ZCARD', queue), #entries == 2 * size and first + size or -1 }
+local entries = call('ZRANGE', QUEUE .. queue, first, first + size - 1, 'WITHSCORES')
+local reply = { now, call('ZCARD', QUEUE .. queue), #entries == 2 * size and first + size or -1 }
 local records = leases_of(entries)
 for i = 1, #entries, 2 do
   local id, score, record = entries[i], entries[i + 1], records[(i + 1) / 2]

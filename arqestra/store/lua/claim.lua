@@ -146,7 +146,7 @@ local function enter(q)
       end
     end
     if q.others > 0 and not q.paused then
-      q.due_count = call('ZCOUNT', queue, '-inf', now)
+      q.due_count = call('ZCOUNT', QUEUE .. queue, '-inf', now)
       if q.extras then
         q.due_count = q.due_count + Lanes.ready_in_lanes(q.most * (q.others + 1) - q.due_count)
       end
@@ -233,7 +233,7 @@ local jobs, runs = { 0, -1, '0', now, '' }, {}
 lease_taken(jobs, runs, not again)
 for owner, list in pairs(moves) do
   for first = 1, #list, 1000 do
-    call('ZADD', owner, 'XX', unpack(list, first, math.min(first + 999, #list)))
+    call('ZADD', QUEUE .. owner, 'XX', unpack(list, first, math.min(first + 999, #list)))
   end
 end
 
@@ -247,7 +247,7 @@ for _, q in ipairs(queues) do
     wake(q.name, now)
   end
   if wait or not q.paused then  -- a burst does not wait for a paused queue
-    jobs[1] = jobs[1] + call('ZCARD', q.name)
+    jobs[1] = jobs[1] + call('ZCARD', QUEUE .. q.name)
   end
   if q.shared then
     jobs[3] = '1'

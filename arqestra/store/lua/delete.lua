@@ -16,19 +16,19 @@
 -- @include _run_end
 -- @include _erase
 
-local queue, id = KEYS[1], ARGV[2]
+local queue, id = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
 local lease = call('GET', LEASE .. id)
 if lease then
   local lease_end = tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1)
-  if lease_end > now and call('ZSCORE', queue, id) then
+  if lease_end > now and call('ZSCORE', QUEUE .. queue, id) then
     return 'running'
   end
 end
-if ARGV[4] == '1' and call('ZSCORE', queue, id) then
+if ARGV[4] == '1' and call('ZSCORE', QUEUE .. queue, id) then
   return 'again'
 end
-if call('EXISTS', JOB .. id) == 1 and not call('ZSCORE', queue, id) then
+if call('EXISTS', JOB .. id) == 1 and not call('ZSCORE', QUEUE .. queue, id) then
   return 'elsewhere'  -- payload and lease are by id alone: without them its entry there would be a ghost
 end
 local due_queues = {}

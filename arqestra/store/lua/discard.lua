@@ -6,7 +6,7 @@
 
 local removed = 0
 for i = 2, #ARGV do
-  removed = removed + call('ZREM', DEAD .. KEYS[1], ARGV[i])
-  call('HDEL', DEAD_RESULTS .. KEYS[1], ARGV[i])
+  removed = removed + call('ZREM', DEAD .. name_of(KEYS[1]), ARGV[i])
+  call('HDEL', DEAD_RESULTS .. name_of(KEYS[1]), ARGV[i])
 end
 return removed

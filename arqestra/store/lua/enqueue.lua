@@ -31,7 +31,7 @@ local now_text = string.format('%.0f', now)  -- a number is written anew each ti
 if #argv == 10 and argv[4] == '' and argv[5] == '' and argv[6] == '0' and argv[7] == '' and not resent then
   local queue, id, payload = argv[3], argv[9], argv[10]
   call('SET', JOB .. id, payload)
-  call('ZADD', queue, now_text, id)
+  call('ZADD', QUEUE .. queue, now_text, id)
   if call('EXISTS', WAITING .. queue) == 1 then
     Delivery.wake_with(queue, id, payload)
   end
@@ -83,7 +83,7 @@ for k = 1, #payloads, 1000 do
 end
 for queue, list in pairs(plain) do
   for first = 1, #list, 1000 do
-    call('ZADD', queue, unpack(list, first, math.min(first + 999, #list)))
+    call('ZADD', QUEUE .. queue, unpack(list, first, math.min(first + 999, #list)))
   end
   due_queues[queue] = true
 end

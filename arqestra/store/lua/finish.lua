@@ -165,7 +165,7 @@ end
 
 write_results()
 for queue, list in pairs(removals) do
-  call('ZREM', queue, unpack(list))
+  call('ZREM', QUEUE .. queue, unpack(list))
   if extras[queue] then
     call('ZREM', PROMOTE .. queue, unpack(list))
   end

@@ -28,7 +28,7 @@
 
 local DEEPEST = 10
 
-local queue, id, mode = KEYS[1], ARGV[2], ARGV[3]
+local queue, id, mode = name_of(KEYS[1]), ARGV[2], ARGV[3]
 local now = clock(ARGV[1])
 
 local function ended_workflow(flow)
@@ -178,7 +178,7 @@ if mode == 'queue' then
   call('ZREM', DEAD .. queue, id)
   call('HDEL', DEAD_RESULTS .. queue, id)
   call('SET', JOB .. id, ARGV[5])
-  call('ZADD', queue, in_order(now, tonumber(ARGV[6])), id)
+  call('ZADD', QUEUE .. queue, in_order(now, tonumber(ARGV[6])), id)
   due_queues[queue] = true
 end
 if Flow.do_chores(Flow.INLINE, false, now, due_queues) then

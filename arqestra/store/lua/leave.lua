@@ -11,7 +11,7 @@
 -- @include _wake
 -- @include _offer
 
-local queue, now = KEYS[1], clock(ARGV[1])
+local queue, now = name_of(KEYS[1]), clock(ARGV[1])
 local ended, back = withdraw_offer(ARGV[2], ARGV[4], ARGV[3])
 if not ended then
   return 0  -- it came late: the worker has come back meanwhile
@@ -23,7 +23,7 @@ call('ZREM', RESTING .. queue, ARGV[2])
 local removed = call('ZREM', WAITING .. queue, ARGV[2])
 if call('EXISTS', WAITING .. queue) == 1 then
   local gate = call('ZRANGE', GATES .. queue, 0, 0, 'WITHSCORES')[2]
-  if call('ZCOUNT', queue, '-inf', now) > 0 or (gate and tonumber(gate) <= now) then
+  if call('ZCOUNT', QUEUE .. queue, '-inf', now) > 0 or (gate and tonumber(gate) <= now) then
     wake(queue, now)
   elseif removed == 1 then
     appoint(queue, now)

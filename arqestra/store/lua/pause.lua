@@ -6,11 +6,11 @@
 -- EVENTS   resume wakes the workers that rest
 
 if ARGV[2] == '1' then
-  return call('SADD', PAUSED, KEYS[1])
+  return call('SADD', PAUSED, name_of(KEYS[1]))
 end
-local resumed = call('SREM', PAUSED, KEYS[1])
-for _, worker in ipairs(call('ZRANGE', RESTING .. KEYS[1], 0, 999)) do
+local resumed = call('SREM', PAUSED, name_of(KEYS[1]))
+for _, worker in ipairs(call('ZRANGE', RESTING .. name_of(KEYS[1]), 0, 999)) do
   call('PUBLISH', WORKER .. worker, 'wake')
 end
-call('DEL', RESTING .. KEYS[1])
+call('DEL', RESTING .. name_of(KEYS[1]))
 return resumed

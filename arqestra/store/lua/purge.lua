@@ -13,10 +13,10 @@
 -- @include _run_end
 -- @include _erase
 
-local queue, skip, size = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local queue, skip, size = name_of(KEYS[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock(ARGV[1])
 local removed, due_queues = 0, {}
-local ids = call('ZRANGE', queue, skip, skip + size - 1)
+local ids = call('ZRANGE', QUEUE .. queue, skip, skip + size - 1)
 for _, id in ipairs(ids) do
   local lease = call('GET', LEASE .. id)
   local lease_end = lease and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1)

@@ -46,6 +46,6 @@ for i = 5, #ARGV, 3 do
   end
 end
 for queue, list in pairs(scores) do
-  call('ZADD', queue, 'XX', unpack(list))
+  call('ZADD', QUEUE .. queue, 'XX', unpack(list))
 end
 return { lost, aborted }

@@ -9,7 +9,7 @@
 -- @include _score
 -- @include _wake
 
-local queue, id = KEYS[1], ARGV[2]
+local queue, id = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
 local stored = call('GET', JOB .. id)
 if stored then
@@ -24,6 +24,6 @@ call('ZREM', ABORTS, id)
 call('ZREM', DEAD .. queue, id)
 call('HDEL', DEAD_RESULTS .. queue, id)
 call('SET', JOB .. id, ARGV[4])
-call('ZADD', queue, in_order(now, tonumber(ARGV[5])), id)
+call('ZADD', QUEUE .. queue, in_order(now, tonumber(ARGV[5])), id)
 wake(queue, now)
 return 'queued'

@@ -10,9 +10,9 @@
 -- @include _state
 -- @include _wake
 
-local queue, id = KEYS[1], ARGV[2]
+local queue, id = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
-local score = tonumber(call('ZSCORE', queue, id) or nil)
+local score = tonumber(call('ZSCORE', QUEUE .. queue, id) or nil)
 if not score then
   return 'missing'
 end
@@ -22,7 +22,7 @@ if state == 'running' then
 elseif state == 'held' or state == 'waiting' then
   return 'held'
 elseif state == 'deferred' then
-  call('ZADD', queue, 'XX', in_order(now, priority_of(score)), id)
+  call('ZADD', QUEUE .. queue, 'XX', in_order(now, priority_of(score)), id)
   call('ZREM', PROMOTE .. queue, id)
   wake(queue, now)
 end

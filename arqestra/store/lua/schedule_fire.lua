@@ -30,7 +30,7 @@ local due_queues = {}
 -- @module Storing _store
 -- @include _schedule
 
-local home = KEYS[1]
+local home = name_of(KEYS[1])
 local verdicts, stand_ins = {}, {}
 
 local queues = {}            -- queue -> whether jobs can be put in it
@@ -46,7 +46,7 @@ end
 
 local function is_queue(queue)
   if queues[queue] == nil then
-    local kind = call('TYPE', queue).ok
+    local kind = call('TYPE', QUEUE .. queue).ok
     queues[queue] = kind == 'zset' or kind == 'none'
   end
   return queues[queue]

@@ -10,7 +10,7 @@
 -- @include _clock
 -- @include _schedule
 
-local home, now = KEYS[1], clock(ARGV[1])
+local home, now = name_of(KEYS[1]), clock(ARGV[1])
 local latest = tonumber(call('GET', CLOCK .. home) or 0)
 local went_back = latest > now + CLOCK_TOLERANCE_MS
 local reply = { now, -1, went_back and '1' or '0' }

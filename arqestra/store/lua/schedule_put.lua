@@ -11,7 +11,7 @@
 -- @include _clock
 -- @include _schedule
 
-local home, now = KEYS[1], clock(ARGV[1])
+local home, now = name_of(KEYS[1]), clock(ARGV[1])
 local name, source, digest, timing = ARGV[2], ARGV[3], ARGV[5], ARGV[6]
 local key = SCHEDULE .. name
 local gen = source == 'code' and tonumber(ARGV[4]) or 0

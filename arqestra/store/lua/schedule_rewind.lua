@@ -8,7 +8,7 @@
 -- @include _clock
 -- @include _schedule
 
-local home, now = KEYS[1], clock(ARGV[1])
+local home, now = name_of(KEYS[1]), clock(ARGV[1])
 for i = 2, #ARGV do
   local name = ARGV[i]
   for _, field in ipairs({ 'mark', 'gen', 'changed' }) do

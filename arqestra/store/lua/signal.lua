@@ -20,7 +20,7 @@
 local MOST_EVENTS = 30000    -- of a history: 10,000 steps and as many timers have their ends in it too
 local MOST_KEYS, KEYS_TTL_MS = 10000, 30 * 86400000  -- of a workflow: the newest nonces that callers chose
 
-local queue, flow = KEYS[1], ARGV[2]
+local queue, flow = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
 local due_queues = {}
 local payload = call('GET', JOB .. flow)

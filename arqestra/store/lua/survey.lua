@@ -16,10 +16,10 @@
 
 local PAGE, PAGES, TOP_PRIORITY = 1000, 3, 9
 
-local queue, stuck_ms = KEYS[1], tonumber(ARGV[2])
+local queue, stuck_ms = name_of(KEYS[1]), tonumber(ARGV[2])
 local now = clock(ARGV[1])
-local past = call('ZCOUNT', queue, '-inf', now)
-local future = call('ZCOUNT', queue, '(' .. now, string.format('(%.0f', HELD_SCORE))
+local past = call('ZCOUNT', QUEUE .. queue, '-inf', now)
+local future = call('ZCOUNT', QUEUE .. queue, '(' .. now, string.format('(%.0f', HELD_SCORE))
 local running_past, running_future, stock, stuck, cut = 0, 0, 0, 0, false
 
 local function look(first, last)
@@ -29,7 +29,7 @@ local function look(first, last)
     if from > last then
       return running
     end
-    local entries = call('ZRANGE', queue, from, math.min(last, from + PAGE - 1), 'WITHSCORES')
+    local entries = call('ZRANGE', QUEUE .. queue, from, math.min(last, from + PAGE - 1), 'WITHSCORES')
     local seen = 0
     for _, record in ipairs(leases_of(entries)) do
       if is_held_by_worker(record, now) then
@@ -59,7 +59,7 @@ local oldest = -1
 for priority = 0, TOP_PRIORITY do
   local least = in_order(STOCK_ABORT_SCORE, priority)
   local bounds = { string.format('(%.0f', least), string.format('%.0f', in_order(now, priority)) }
-  local entries = call('ZRANGEBYSCORE', queue, bounds[1], bounds[2], 'WITHSCORES', 'LIMIT', 0, 200)
+  local entries = call('ZRANGEBYSCORE', QUEUE .. queue, bounds[1], bounds[2], 'WITHSCORES', 'LIMIT', 0, 200)
   local records = leases_of(entries)
   for i = 1, #entries, 2 do
     if not is_held_by_worker(records[(i + 1) / 2], now) then
@@ -74,12 +74,12 @@ end
 
 return {
   now,
-  call('ZCARD', queue),
+  call('ZCARD', QUEUE .. queue),
   past - running_past,
   future - running_future,
   running_past + running_future,
-  call('ZCOUNT', queue, string.format('%.0f', HELD_SCORE), string.format('(%.0f', FAR_FUTURE)),
-  call('ZCOUNT', queue, string.format('%.0f', FAR_FUTURE), '+inf'),
+  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', HELD_SCORE), string.format('(%.0f', FAR_FUTURE)),
+  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', FAR_FUTURE), '+inf'),
   stock,
   stuck,
   string.format('%.0f', oldest),
