@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 
+from arq.jobs import SerializationError
 from arq.worker import JobExecutionFailed
 
 from ..clock import timestamp_ms
@@ -35,4 +36,7 @@ async def bring_about(
         success = False
     payload = Payload("side effect", (), {}, None, started_ms, {})
     end = JobEnd(payload, node_id(flow_id, effect.number), queue, 1, success, value, started_ms, timestamp_ms())
-    return encode_result(serializer, end) or b""
+    try:
+        return encode_result(serializer, end) or b""
+    except SerializationError as refused:  # the workflow is told, as of any other error of the function
+        return encode_result(serializer, end._replace(success=False, value=refused)) or b""
