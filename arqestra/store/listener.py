@@ -26,6 +26,7 @@ logger = logging.getLogger("arq.connections")
 
 KEEPALIVE_S = 10.0  # a silent connection is asked for a sign of life this often
 ANSWER_S = 1.0  # of a server that is slower it is not known whether messages come
+MOST_TRACKING_FAILURES = 3
 RECONNECT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 Callback = Callable[[bytes | None], None]
@@ -133,6 +134,7 @@ class Listener:
         self._unsent: dict[str, bytes] = {}  # channel -> command, gathered within one tick of the loop
         self._watches: list[Watch] = []
         self._has_said = False
+        self._tracking_failures = 0  # in a row
 
     @contextlib.contextmanager
     def listen(self, channel: str, callback: Callback) -> Iterator[None]:
@@ -232,7 +234,11 @@ class Listener:
             await connection.connect()
             if not has_transport(connection):
                 return await self._listen_plainly()
-            watches = self._watches if self._watches and await begin_tracking(connection) else None
+            watches = None
+            if self._watches and self._tracking_failures < MOST_TRACKING_FAILURES:
+                self._tracking_failures += 1  # a proxy may end the connection in the place of an answer
+                watches = self._watches if await begin_tracking(connection) else None
+                self._tracking_failures = 0
             if self._watches and watches is None and not self._has_said:
                 self._has_said = True
                 logger.info(

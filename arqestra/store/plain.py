@@ -25,8 +25,9 @@ HEAR_S = 0.5  # messages are read in pieces of that length, between which subscr
 
 
 def has_transport(connection: Any) -> bool:
-    """Whether a connection of redis-py's is over a transport of asyncio's."""
-    return isinstance(getattr(getattr(connection, "_writer", None), "transport", None), asyncio.Transport)
+    """Whether a connection of redis-py's is over a transport that takes another protocol: asyncio's or uvloop's."""
+    transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    return callable(getattr(transport, "set_protocol", None))
 
 
 class PlainLink:

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from arq.connections import ArqRedis
 from fakeredis.aioredis import FakeRedis
 from redis.asyncio import Connection, ConnectionPool, Redis
 
-from arqestra import Flow, Pool, Unique, Worker, every, job, schedule, workflow
+from arqestra import Flow, Pool, Unique, Worker, create_pool, every, job, schedule, workflow
+from arqestra.store.plain import PlainLink, PlainSubscription
 from arqestra.store.scripts import Script, self_contained
 from tests.integration.engine_worker import until
 
@@ -129,6 +131,23 @@ async def test_everything_works(connections: Any) -> None:
         assert len(await pool.all_job_results()) >= 5
         assert [each.alive for each in await pool.workers()] == [True]
     await pool.aclose()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_real_connection_is_taken_over(redis_url: str, run: Any) -> None:
+    async def kinds() -> tuple[type, type]:
+        pool = await create_pool(redis_url)
+        ready = asyncio.Event()
+        with pool.listener.listen("somewhere", lambda _: ready.set()):
+            await asyncio.wait_for(ready.wait(), 10)
+            job = await pool.enqueue_job("add")
+            assert job is not None
+            found = (type(pool.store._links.open_link), type(pool.listener._subscription))
+        await pool.aclose()
+        return found
+
+    assert PlainLink not in (found := run(kinds()))
+    assert PlainSubscription not in found
 
 
 async def test_a_burst_on_a_pool_of_stock_arq() -> None:
