@@ -192,7 +192,7 @@ VALUES = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value)[:12])
 async def test_the_scripts_messagepack_is_everybodys(value: Any) -> None:
     fake = FakeRedis()
-    text, _ = self_contained(Script("echo", "return cmsgpack.pack(cmsgpack.unpack(ARGV[1]))", ""))
+    text, _ = self_contained(Script("echo", "return cmsgpack.pack(cmsgpack.unpack(ARGV[1]))", "", False))
 
     echoed = await fake.eval(text, 0, msgspec.msgpack.encode(value))
 
@@ -202,5 +202,5 @@ async def test_the_scripts_messagepack_is_everybodys(value: Any) -> None:
 
 async def test_a_server_that_has_messagepack_uses_its_own(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
-        text, _ = self_contained(Script("own", "return type(cmsgpack.pack_safe or cmsgpack.unpack_one)", ""))
+        text, _ = self_contained(Script("own", "return type(cmsgpack.pack_safe or cmsgpack.unpack_one)", "", False))
         assert await redis.eval(text, 0) == b"function"
