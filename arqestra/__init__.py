@@ -4,7 +4,6 @@
 `RedisSettings`, `cron`, `func`, ...) are arq's.
 """
 
-from arq.connections import RedisSettings
 from arq.cron import CronJob
 from arq.jobs import (
     DeserializationError,
@@ -67,6 +66,7 @@ from .presence import JobOnWorker, Presence, WorkerInfo
 from .progress import LogLine, Progress
 from .queue import DeadJob, Queue
 from .redact import Redact
+from .redis_settings import RedisSettings
 from .retry import Backoff, Cancel, Snooze
 from .scheduling.crontab import crontab
 from .scheduling.definition import Schedule, schedule
@@ -76,6 +76,7 @@ from .scheduling.timetable import Timetable
 from .scheduling.timing import at, every
 from .serializers import Serializer
 from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
+from .store.replies import ServerNotReady
 from .unique import Debounce, Unique
 from .version import VERSION
 from .worker.arq_switch import switch_arq_over as _switch_arq_over
@@ -163,6 +164,7 @@ __all__ = (
     "Schedules",
     "SerializationError",
     "Serializer",
+    "ServerNotReady",
     "SettingsError",
     "Signature",
     "Snooze",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from arq.connections import RedisSettings
+from arq.connections import RedisSettings as ArqRedisSettings
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
 from arq.jobs import Deserializer
@@ -14,21 +14,25 @@ from arq.jobs import Serializer as ArqSerializer
 from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .errors import SettingsError
 from .middleware import Middleware
 from .options import check_options
 from .pool import MAX_PAYLOAD_BYTES, Pool
 from .pool import Pool as ArqRedis
+from .redis_settings import RedisSettings
 from .serializers import Serializer
-from .store.health import clock_offset_ms
+from .store.health import greet
+from .store.replies import ServerIsCluster
+from .store.time_limits import CONNECT_LIMIT_S
 
 __all__ = ("create_pool", "settings_of", "sibling")
 
 logger = logging.getLogger("arq.connections")
 
 
-def settings_of(settings: RedisSettings | str | None) -> RedisSettings:
+def settings_of(settings: ArqRedisSettings | str | None) -> ArqRedisSettings:
     """arq's settings of a URL.
 
     :param settings: `RedisSettings`, a URL `redis://`, `rediss://` or `unix://`, or None for localhost
@@ -36,7 +40,7 @@ def settings_of(settings: RedisSettings | str | None) -> RedisSettings:
     """
     if settings is None:
         return RedisSettings()
-    if isinstance(settings, RedisSettings):
+    if isinstance(settings, ArqRedisSettings):
         return settings
     if isinstance(settings, str):
         try:
@@ -49,7 +53,7 @@ def settings_of(settings: RedisSettings | str | None) -> RedisSettings:
 
 
 async def create_pool(
-    settings_: RedisSettings | str | None = None,
+    settings_: ArqRedisSettings | str | None = None,
     *,
     retry: int = 0,
     job_serializer: ArqSerializer | None = None,
@@ -61,7 +65,9 @@ async def create_pool(
     middleware: Sequence[Middleware] = (),
     key_prefix: str | None = None,
 ) -> Pool:
-    """Connect to Redis, trying again `conn_retries` times.
+    """Connect to Redis, trying again `conn_retries` times, `conn_retry_delay` seconds apart.
+
+    Each try may take `conn_timeout` seconds for connect, TLS and handshake, and as long for the first reply.
 
     :param settings_: `RedisSettings` (also for Sentinel) or a URL `redis://`, `rediss://` or `unix://`
     :param retry: tries that count as made already
@@ -74,8 +80,8 @@ async def create_pool(
     :param middleware: what surrounds each enqueue, the outermost first
     :param key_prefix: name of this application on a Redis that others use too, "app1": all keys and channels begin with
         `app1:`. Workers, schedulers and whoever reads need the same; stock arq knows no prefix. Default arq's own keys
-    :raises SettingsError: settings that are none
-    :raises redis.exceptions.ConnectionError: no Redis answers
+    :raises SettingsError: settings that are none, or those of a Redis Cluster
+    :raises redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: no Redis answers
     """
     check_options(
         "create_pool",
@@ -96,9 +102,11 @@ async def create_pool(
         pool.max_payload_bytes = max_payload_bytes
         pool.middleware = tuple(middleware)
         try:
-            pool.clock_offset_ms = await clock_offset_ms(pool)
+            pool.clock_offset_ms = await _greet(pool, settings)
         except (ConnectionError, OSError, RedisError, TimeoutError) as error:
             await pool.aclose(close_connection_pool=True)
+            if isinstance(error, ServerIsCluster):
+                raise SettingsError(str(error)) from None
             if retry >= settings.conn_retries:
                 raise
             retry += 1
@@ -117,19 +125,28 @@ async def create_pool(
             return pool
 
 
-def _client(settings: RedisSettings) -> Pool:
+async def _greet(pool: Pool, settings: ArqRedisSettings) -> int:
+    """Connect, and ask for the clock; each of these has `conn_timeout`, and so has each Sentinel that is asked."""
+    sentinels = len(settings.host) if settings.sentinel else 0
+    limit_s = (settings.conn_timeout or CONNECT_LIMIT_S) * (2 + 2 * sentinels)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await greet(pool)
+    except TimeoutError:
+        raise RedisTimeoutError(f"expected Redis to answer within {limit_s:g} s (by conn_timeout)") from None
+
+
+def _client(settings: ArqRedisSettings) -> Pool:
     """A client that is not connected yet."""
-    tls: dict[str, Any] = {}
-    if settings.ssl:
-        tls = {
-            "ssl": True,
-            "ssl_keyfile": settings.ssl_keyfile,
-            "ssl_certfile": settings.ssl_certfile,
-            "ssl_cert_reqs": settings.ssl_cert_reqs,
-            "ssl_ca_certs": settings.ssl_ca_certs,
-            "ssl_ca_data": settings.ssl_ca_data,
-            "ssl_check_hostname": settings.ssl_check_hostname,
-        }
+    tls: dict[str, Any] = {
+        "ssl": True,
+        "ssl_keyfile": settings.ssl_keyfile,
+        "ssl_certfile": settings.ssl_certfile,
+        "ssl_cert_reqs": settings.ssl_cert_reqs,
+        "ssl_ca_certs": settings.ssl_ca_certs,
+        "ssl_ca_data": settings.ssl_ca_data,
+        "ssl_check_hostname": settings.ssl_check_hostname,
+    }
     options: dict[str, Any] = {
         "db": settings.database,
         "username": settings.username,
@@ -140,11 +157,16 @@ def _client(settings: RedisSettings) -> Pool:
         "retry_on_timeout": settings.retry_on_timeout,
         "retry_on_error": settings.retry_on_error,
         "max_connections": settings.max_connections,
-        **tls,
+        **(tls if settings.ssl else {}),
     }
     if settings.sentinel:
         options.pop("max_connections")
-        sentinel = Sentinel(settings.host, sentinel_kwargs={"socket_connect_timeout": settings.conn_timeout}, **options)
+        # One that does not answer must not keep the others from being asked.
+        asking: dict[str, Any] = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), settings.conn_timeout)
+        if isinstance(settings, RedisSettings):
+            asking |= {"username": settings.sentinel_username, "password": settings.sentinel_password}
+            asking |= tls if settings.sentinel_ssl else {}
+        sentinel = Sentinel(settings.host, sentinel_kwargs=asking, **options)
         client: Pool = sentinel.master_for(settings.sentinel_master, redis_class=ArqRedis)
         return client
     return ArqRedis(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **options)
@@ -163,5 +185,10 @@ def sibling(pool: ConnectionPool) -> ConnectionPool:
     ]
     manager = Sentinel(addresses, known.min_other_sentinels, dict(known.sentinel_kwargs))
     return SentinelConnectionPool(
-        pool.service_name, manager, is_master=pool.is_master, check_connection=pool.check_connection, **kwargs
+        pool.service_name,
+        manager,
+        connection_class=pool.connection_class,
+        is_master=pool.is_master,
+        check_connection=pool.check_connection,
+        **kwargs,
     )

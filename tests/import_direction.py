@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "control",
         "redact",
         "options",
+        "redis_settings",
         "rebuild",
         "middleware",
         "instrumentation",

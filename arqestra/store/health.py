@@ -4,8 +4,9 @@ from redis.asyncio import Redis
 
 from ..clock import timestamp_ms
 from ..keys import Keys
+from .replies import CLUSTER_ADVICE, ServerIsCluster
 
-__all__ = ("clock_offset_ms", "is_paused", "queue_depth", "read_health", "redis_time_ms", "write_health")
+__all__ = ("clock_offset_ms", "greet", "is_paused", "queue_depth", "read_health", "redis_time_ms", "write_health")
 
 
 async def clock_offset_ms(redis: Redis) -> int:
@@ -15,9 +16,32 @@ async def clock_offset_ms(redis: Redis) -> int:
     return redis_ms - (before_ms + timestamp_ms()) // 2
 
 
+async def greet(redis: Redis) -> int:
+    """The first words to a server: is it one that we can work with, and what is its time?
+
+    :returns: how far its clock is ahead of this process' (ms), to within half a round trip
+    :raises ServerIsCluster: it is a node of a Redis Cluster
+    :raises redis.exceptions.RedisError: it does not answer, or refuses
+    """
+    before_ms = timestamp_ms()
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.info("cluster")
+        answered, cluster = await pipe.execute(raise_on_error=False)
+    if isinstance(answered, Exception):
+        raise answered
+    if isinstance(cluster, dict) and cluster.get("cluster_enabled"):  # a server that does not tell is believed
+        raise ServerIsCluster(CLUSTER_ADVICE)
+    return _ms(answered) - (before_ms + timestamp_ms()) // 2
+
+
 async def redis_time_ms(redis: Redis) -> int:
     """The time on Redis' clock."""
-    seconds, microseconds = await redis.time()
+    return _ms(await redis.time())
+
+
+def _ms(time: tuple[int, int]) -> int:
+    seconds, microseconds = time
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 

@@ -5,23 +5,26 @@ protocol of ours. A call is one write, and its replies are handed on straight fr
 task and no stream in between. Any number of calls may be under way at once; Redis answers in order.
 
 A connection is dropped after any error. Whoever was waiting is told, and may send again: all scripts can be repeated.
+Nothing here waits without a limit: see `time_limits.py` for the connect and the handshake; a reply may take
+`REPLY_LIMIT_S`, and a call with all its tries `CALL_LIMIT_S`.
 """
 
 import asyncio
-import re
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import hiredis
-from redis._parsers import BaseParser
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .plain import PlainLink, has_transport
+from .replies import ServerIsReplica, reply_error
 from .scripts import Script, self_contained
+from .time_limits import REPLY_LIMIT_S, Suspicion, limit_connections, suspicion_of
 
 __all__ = ("RETRYABLE", "Command", "Link", "Links", "ScriptCall", "close_sentinels", "pack_command", "with_retries")
 
@@ -33,25 +36,8 @@ pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 # The call may or may not have been carried out; every script of ours can be sent again.
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainError, OSError)
 
-# Answers of a server that is alive but cannot carry out the call now: out of memory, a script that runs too long, a
-# full disk, a master without its replicas.
-_NOT_NOW = ("OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
-# As Redis before 7 puts them where a script was refused.
-_NOT_NOW_IN_SCRIPT = re.compile(r"ERR Error running script.* -(?:OOM|READONLY|MISCONF|NOREPLICAS) ", re.DOTALL)
-
-
-class ServerNotReady(RedisConnectionError):
-    """The server answered that it cannot carry out the call at the moment."""
-
-
-def _reply_error(message: str) -> Exception:
-    """The exception that an error reply stands for."""
-    if message.startswith(_NOT_NOW) or _NOT_NOW_IN_SCRIPT.match(message):
-        return ServerNotReady(message)
-    return cast(Exception, BaseParser.parse_error(message))
-
-
-CLOSE_WAIT_S = 5.0
+CLOSE_WAIT_S = 2.0
+CALL_LIMIT_S = 20.0  # of one call with all its tries
 
 Receiver = Callable[[list[Any] | Exception], None]
 
@@ -109,14 +95,16 @@ class Link(asyncio.Protocol):
 
     :param connection: redis-py's, connected
     :param reply_timeout_s: seconds to wait for a reply before the connection is given up
+    :param suspicion: that of the pool, which is told when nobody answered
     """
 
-    def __init__(self, connection: Any, reply_timeout_s: float) -> None:
+    def __init__(self, connection: Any, reply_timeout_s: float, suspicion: Suspicion) -> None:
+        self._suspicion = suspicion
         self._connection = connection  # kept: its stream writer closes the transport when it is collected
         self._transport: asyncio.Transport = connection._writer.transport
         self._reply_timeout_s = reply_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_reply_error)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=reply_error)
         self._groups: deque[_Group] = deque()
         self._heard_s = 0.0  # when data last came: a long reply that is arriving is no silence
         self._watch: asyncio.TimerHandle | None = None
@@ -156,7 +144,7 @@ class Link(asyncio.Protocol):
         unknown = [i for i, reply in enumerate(group.replies) if isinstance(reply, Exception)]
         if not unknown:
             return group.receive(group.replies)
-        if any(isinstance(group.replies[i], ReadOnlyError) for i in unknown):
+        if any(isinstance(group.replies[i], ServerIsReplica) for i in unknown):
             group.receive(group.replies[unknown[0]])
             return self.give_up(RedisConnectionError("the server became a replica"))
         unknown = [i for i in unknown if isinstance(group.replies[i], NoScriptError)]
@@ -179,7 +167,8 @@ class Link(asyncio.Protocol):
         self._transport.writelines([call.packed(in_full=True) for call in again])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.give_up(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by the server'}"))
+        if self.is_open:
+            self.give_up(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by the server'}"))
 
     def give_up(self, error: Exception) -> None:
         """Drop the connection, and tell all who wait."""
@@ -201,6 +190,7 @@ class Link(asyncio.Protocol):
         if left_s > 0:
             self._watch = self._loop.call_later(left_s, self._check_time)
         else:
+            self._suspicion.arise()
             self.give_up(RedisTimeoutError(f"expected a reply of Redis within {self._reply_timeout_s} s, got none"))
 
     async def close(self) -> None:
@@ -211,6 +201,14 @@ class Link(asyncio.Protocol):
         self.give_up(RedisConnectionError("this client was closed"))
         await self._connection.disconnect(nowait=True)
 
+    def abandon(self) -> None:
+        """Close the connection of a pool that nobody has any more; from any thread, also after the loop's end."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.give_up, RedisConnectionError("this client was dropped"))
+        else:
+            self.is_open = False
+            del self._transport, self._connection  # they end with their last reference
+
 
 class Links:
     """The link of one store, made anew when it is lost.
@@ -219,7 +217,8 @@ class Links:
     :param reply_timeout_s: see `Link`
     """
 
-    def __init__(self, pool: ConnectionPool, reply_timeout_s: float = 10.0) -> None:
+    def __init__(self, pool: ConnectionPool, reply_timeout_s: float = REPLY_LIMIT_S) -> None:
+        limit_connections(pool)
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
         self._link: Link | PlainLink | None = None
@@ -251,6 +250,11 @@ class Links:
         link.send(calls, receive)
         return await answered
 
+    async def connect(self) -> None:
+        """Connect, unless there is a connection."""
+        if self.open_link is None:
+            await self._connected()
+
     async def _connected(self) -> Link | PlainLink:
         """Connect, once for all who ask at the same time."""
         loop = asyncio.get_running_loop()
@@ -259,29 +263,44 @@ class Links:
         return await asyncio.shield(self._connecting)
 
     async def _connect(self) -> Link | PlainLink:
-        if self._link is not None and self._link.belongs_here():
-            await self._link.close()
+        if self._link is not None:
+            link, self._link = self._link, None
+            if link.belongs_here():
+                await link.close()
+            else:
+                link.abandon()
         connection: Any = self._pool.make_connection()
         try:
             await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        takes_protocol = has_transport(connection)
-        self._link = Link(connection, self._reply_timeout_s) if takes_protocol else PlainLink(connection)
+        if has_transport(connection):
+            self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool))
+        else:
+            self._link = PlainLink(connection)
         return self._link
 
     async def close(self) -> None:
-        """Close the connection."""
-        if self._connecting is not None and self._connecting.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([self._connecting])
-            if not self._connecting.cancelled():
-                self._connecting.exception()  # whoever asked for it has seen it
-            self._connecting = None
+        """Close the connection. One that is being made is broken off."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None and connecting.get_loop() is asyncio.get_running_loop():
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            if not connecting.cancelled():
+                connecting.exception()  # whoever asked for it has seen it
         if self._link is not None:
             link, self._link = self._link, None
             if link.belongs_here():
                 await link.close()
+            else:
+                link.abandon()
+
+    def __del__(self) -> None:
+        link = getattr(self, "_link", None)
+        if link is not None and link.is_open:
+            warnings.warn("a pool was dropped without `await pool.aclose()`", ResourceWarning, stacklevel=2)
+            link.abandon()
 
 
 async def close_sentinels(pool: ConnectionPool) -> None:
@@ -298,13 +317,23 @@ async def with_retries(
 
     :param delays_s: seconds to wait before each further try; then the error is raised
     :param resent: it was sent before already
+    :raises redis.exceptions.TimeoutError: all of that took longer than `CALL_LIMIT_S`
     """
-    for delay_s in (*delays_s, None):
-        try:
-            return await call(resent)
-        except RETRYABLE:
-            if delay_s is None:
-                raise
-            resent = True
-            await asyncio.sleep(delay_s)
+    last: BaseException | None = None
+    try:
+        async with asyncio.timeout(CALL_LIMIT_S) as limit:
+            for delay_s in (*delays_s, None):
+                try:
+                    return await call(resent)
+                except RETRYABLE as error:
+                    if delay_s is None:
+                        raise
+                    last, resent = error, True
+                    await asyncio.sleep(delay_s)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise RedisTimeoutError(
+            f"expected Redis to answer within {CALL_LIMIT_S:g} s; it is not known whether it has carried out the call"
+        ) from last
     raise AssertionError("unreachable")

@@ -8,8 +8,9 @@ of ours takes it over, so that a wake-up goes straight from the parser to the wo
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -18,6 +19,7 @@ from redis.exceptions import RedisError
 
 from .link import pack_command
 from .plain import PlainSubscription, has_transport
+from .time_limits import limit_connections
 from .watching import Watch, begin_tracking
 
 __all__ = ("Listener",)
@@ -25,7 +27,8 @@ __all__ = ("Listener",)
 logger = logging.getLogger("arq.connections")
 
 KEEPALIVE_S = 10.0  # a silent connection is asked for a sign of life this often
-ANSWER_S = 1.0  # of a server that is slower it is not known whether messages come
+ANSWER_S = 3.0  # and has to answer within that
+DOUBT_S = 1.0  # of a server that is slower it is not known whether messages come
 MOST_TRACKING_FAILURES = 3
 RECONNECT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
@@ -51,16 +54,22 @@ class _Subscription(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
         self.lost = asyncio.Event()
-        self._silent = False
+        self._asked = False  # an answer is expected
         self._asked_s = 0.0
         self._keepalive = self._loop.call_later(KEEPALIVE_S, self._ask_for_sign_of_life)
         self._transport.set_protocol(self)
 
-    def send(self, command: bytes, channels: list[str]) -> None:
-        self._transport.write(pack_command((command, *channels)))
+    def send(self, command: bytes, arguments: Sequence[str] = ()) -> None:
+        """Send a command; the connection is given up if nothing comes within `ANSWER_S`."""
+        self._transport.write(pack_command((command, *arguments)))
+        if not self._asked:
+            self._asked, self._asked_s = True, self._loop.time()
+            self._wait(ANSWER_S, self.close)
 
     def data_received(self, data: bytes) -> None:
-        self._silent = False
+        if self._asked:
+            self._asked = False
+            self._wait(KEEPALIVE_S, self._ask_for_sign_of_life)
         self._reader.feed(data)
         try:
             while (message := self._reader.gets()) is not False:
@@ -85,13 +94,13 @@ class _Subscription(asyncio.Protocol):
     @property
     def answers(self) -> bool:
         """Nothing that was asked is waited for any longer than a moment."""
-        return not self.lost.is_set() and (not self._silent or self._loop.time() - self._asked_s < ANSWER_S)
+        return not self.lost.is_set() and (not self._asked or self._loop.time() - self._asked_s < DOUBT_S)
 
     def look_at(self, watch: Watch) -> None:
         """Read the keys: from then on the server tells when one of them changes, once."""
         watch.asked = True
         self._reading.append(watch)
-        self._transport.write(pack_command(("EXISTS", *watch.keys)))
+        self.send(b"EXISTS", watch.keys)
 
     def _has_read(self, watch: Watch, reply: int | hiredis.ReplyError) -> None:
         watch.asked = False
@@ -111,19 +120,16 @@ class _Subscription(asyncio.Protocol):
         self._transport.abort()
         self.lost.set()
 
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        self._keepalive.cancel()
+        self._keepalive = self._loop.call_later(seconds, then)
+
     def _ask_for_sign_of_life(self) -> None:
-        if self._silent:
-            return self.close()  # no answer to the ping either
-        self._silent, self._asked_s = True, self._loop.time()
-        self._transport.write(pack_command(("PING",)))
-        self._keepalive = self._loop.call_later(KEEPALIVE_S, self._ask_for_sign_of_life)
+        self.send(b"PING")
 
 
-class Listener:
-    """Channels and who listens to them.
-
-    :param pool: redis-py's pool; it makes the connection
-    """
+class _Channels:
+    """Channels and who listens to them, and the task that keeps up the connection."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -138,7 +144,6 @@ class Listener:
 
     @contextlib.contextmanager
     def listen(self, channel: str, callback: Callback) -> Iterator[None]:
-        """Call back with each message of a channel, and with None whenever the subscription has become active."""
         self._closing = False
         if self._task is not None and self._task.get_loop() is not asyncio.get_running_loop():
             self._task = self._subscription = None  # what another loop left when it was closed
@@ -161,7 +166,6 @@ class Listener:
 
     @contextlib.contextmanager
     def watch(self, watch: Watch) -> Iterator[None]:
-        """Have a watch told of a change after each `look_at`, where the server tells of them."""
         self._watches.append(watch)
         if self._subscription is not None and not self._subscription.can_watch:
             self._subscription.close()  # the next connection asks for it
@@ -172,22 +176,26 @@ class Listener:
             watch.end()
 
     def look_at(self, watch: Watch) -> None:
-        """Have a watch told of the next change, unless it is told of that already."""
         if self.can_watch and not watch.asked and watch.since_s is None and self._subscription is not None:
             self._subscription.look_at(watch)
 
     @property
     def can_watch(self) -> bool:
-        """Whether the server tells of changes."""
         return self._subscription is not None and self._subscription.can_watch
 
     @property
     def hears(self) -> bool:
-        """Whether messages come, as far as is known."""
         return self._subscription is not None and self._subscription.answers
 
+    def abandon(self) -> bool:
+        """Close the connection from any thread; whether there was one in a loop that is still open."""
+        task, self._task = self._task, None  # they refer to each other
+        if task is None or task.done() or (loop := task.get_loop()).is_closed():
+            return False
+        loop.call_soon_threadsafe(task.cancel)
+        return True
+
     async def close(self) -> None:
-        """Stop listening and close the connection: now, or when the last one who listens has left."""
         self._closing = True
         here = self._task is not None and self._task.get_loop() is asyncio.get_running_loop()
         if self._task is not None and here and not self._callbacks:
@@ -267,3 +275,51 @@ class Listener:
     def _deliver(self, channel: bytes, data: bytes | None) -> None:
         for callback in tuple(self._callbacks.get(channel.decode(), ())):
             callback(data)
+
+
+class Listener:
+    """Channels and who listens to them.
+
+    The work is another object's: a task that referred to this one would keep it when its pool is dropped.
+
+    :param pool: redis-py's pool; it makes the connection
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        limit_connections(pool)
+        self._channels = _Channels(pool)
+
+    @contextlib.contextmanager
+    def listen(self, channel: str, callback: Callback) -> Iterator[None]:
+        """Call back with each message of a channel, and with None whenever the subscription has become active."""
+        with self._channels.listen(channel, callback):
+            yield
+
+    @contextlib.contextmanager
+    def watch(self, watch: Watch) -> Iterator[None]:
+        """Have a watch told of a change after each `look_at`, where the server tells of them."""
+        with self._channels.watch(watch):
+            yield
+
+    def look_at(self, watch: Watch) -> None:
+        """Have a watch told of the next change, unless it is told of that already."""
+        self._channels.look_at(watch)
+
+    @property
+    def can_watch(self) -> bool:
+        """Whether the server tells of changes."""
+        return self._channels.can_watch
+
+    @property
+    def hears(self) -> bool:
+        """Whether messages come, as far as is known."""
+        return self._channels.hears
+
+    async def close(self) -> None:
+        """Stop listening and close the connection: now, or when the last one who listens has left."""
+        await self._channels.close()
+
+    def __del__(self) -> None:
+        channels = getattr(self, "_channels", None)
+        if channels is not None and channels.abandon():
+            warnings.warn("a pool was dropped without `await pool.aclose()`", ResourceWarning, stacklevel=2)

@@ -10,8 +10,9 @@ from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
 from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Offer, Renewal, Sighting, Verdict
-from .scripts import script
+from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
+from .time_limits import REPLY_LIMIT_S
 
 __all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
 
@@ -28,48 +29,37 @@ class Store:
     :param redis: a client; its connection pool makes our connections
     :param keys: the namespace
     :param clock: ms since the epoch, for tests; default Redis' own clock
+    :param reply_timeout_s: seconds that a script's reply may take before its connection is given up
     """
 
-    def __init__(self, redis: Redis, keys: Keys | None = None, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys | None = None,
+        clock: Callable[[], int] | None = None,
+        reply_timeout_s: float = REPLY_LIMIT_S,
+    ) -> None:
         self.keys = keys or Keys()
-        self._prefix = self.keys.prefix
-        self._links = Links(redis.connection_pool)
-        self.redis: Redis = CommandClient(redis, self._links)  # for what is read outside of scripts
-        self._clock = clock
-        self.statistics = StatisticsWriter(self.call, self.keys)
+        links = Links(redis.connection_pool, reply_timeout_s)
+        self.redis: Redis = CommandClient(redis, links)  # for what is read outside of scripts
+        self._runner = ScriptRunner(links, self.keys, clock)
+        self._call, self._run = self._runner.prepare, self._runner.run
+        self.call = self._runner.call
+        # They get the runner, not this store: what refers to itself is not closed when it is dropped.
+        self.statistics = StatisticsWriter(self._runner.call, self.keys)
         self.enqueued = EnqueueCounts(self.statistics)
-        names = (
-            *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave", "offer"),
-            *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
-            *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
-            *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
-            *("presence", "recent", "notes", "announce", "run_now", "unknown", "block", "flow_resume"),
-        )
-        self._scripts = {name: script(name, self.keys) for name in names}
+
+    async def connect(self) -> None:
+        """Connect now, not with the first call.
+
+        :raises redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: no connection
+        """
+        await self._runner.links.connect()
 
     async def close(self) -> None:
         """Write what was counted of enqueues, and close this store's connections."""
         await self.enqueued.close()
-        await self._links.close()
-
-    def _now(self) -> str:
-        return str(self._clock()) if self._clock else ""
-
-    def _call(self, name: str, queue: str, *args: bytes | str | int) -> ScriptCall:
-        """A call of a script, for a queue by its name or a key: as KEYS 1 of the script has it."""
-        known = self._scripts[name]
-        return ScriptCall(known, self._prefix + queue if known.of_queue else queue, (self._now(), *args))
-
-    async def _run(self, *calls: ScriptCall) -> list[Any]:
-        replies = await self._links.call(calls)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    async def call(self, name: str, key: str, *args: bytes | str | int) -> Any:
-        """One script by its name, sent again after a lost connection: for subjects with a file of their own."""
-        return (await with_retries(lambda _: self._run(self._call(name, key, *args))))[0]
+        await self._runner.links.close()
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Verdict]:
         """Store jobs. Sent again after a lost connection, without harm.
@@ -98,7 +88,7 @@ class Store:
 
         :returns: False if there is no connection yet: nothing was sent, and `receive` will not be called
         """
-        link = self._links.open_link
+        link = self._runner.links.open_link
         if link is None:
             return False
 

@@ -156,10 +156,14 @@ class ClaimPolicy:
             self.withdraw_offer()
         return request._replace(taken=self.taken, offer_ms=0)
 
+    def too_late(self, sent_s: float) -> bool:
+        """Whether that was half a lease ago (`steady_s`): what was leased then may be another worker's by now."""
+        return steady_s() - sent_s >= self.settings.lease_ms / 2000
+
     def _is_fresh(self, sent_ms: int | None) -> bool:
         """Whether a message was sent less than half a lease ago."""
         if sent_ms is None or self._redis_clock is None:  # not before the offer was made
-            return steady_s() - self._offered_at < self.settings.lease_ms / 2000
+            return not self.too_late(self._offered_at)
         at_s, redis_ms = self._redis_clock
         age_ms = (steady_s() - at_s) * 1000 - (sent_ms - redis_ms)
         return -CLOCK_STEP_MS < age_ms < self.settings.lease_ms / 2

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from redis.exceptions import ResponseError
 
+from ..clock import steady_s
 from ..store.link import RETRYABLE
 from ..store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, Offer
 from ..store.store import CHUNK, CHUNK_BYTES, KEEP_DEAD_MS, Store
@@ -27,6 +28,7 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 ERROR_PAUSE_S = 1.0
+CLAIM_WAIT_S = 5.0  # at the end, for jobs that a claim may bring, which are then given back
 A_DAY_MS = 86_400_000
 
 
@@ -108,16 +110,23 @@ class Exchange:
             self.became_idle.clear()
             self._task = asyncio.get_running_loop().create_task(self._run(), context=self._context)
 
-    async def drain(self, timeout_s: float | None = None) -> None:
-        """Wait until all outcomes are written, or the time is up."""
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until all outcomes are written, or the time is up. For a claim alone nobody waits that long.
+
+        :returns: whether Redis has them all
+        """
         if self._timer is not None:
             self._timer.cancel()
+        if not self.unwritten():
+            timeout_s = min(timeout_s, CLAIM_WAIT_S)
+        end_s = asyncio.get_running_loop().time() + timeout_s
         while not self.idle and self._task is not None:
-            await asyncio.wait([self._task], timeout=timeout_s)
-            if timeout_s is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=max(0.0, end_s - asyncio.get_running_loop().time()))
+            if not self._task.done():
                 self._task.cancel()
                 await asyncio.wait([self._task])
-                return
+                return False
+        return True
 
     async def claim_once(self, request: ClaimRequest) -> Claimed:
         """One claim outside the loop of turns; errors are the caller's."""
@@ -234,12 +243,22 @@ class Exchange:
     async def _send(
         self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None = None
     ) -> tuple[list[bool | None], Claimed | None, ClaimRequest | None]:
-        """One round trip, repeated until Redis answers; returns also the claim that was made in the end."""
+        """One round trip, repeated until Redis answers; returns also the claim that was made in the end.
+
+        A reply that this process reads late (it was stopped, or its machine suspended) is as good as lost: the leases
+        in it may be another worker's by now, so the same claim is made again.
+        """
         failures = 0
+        taken: list[bool | None] | None = None  # what became of the outcomes
         while True:
+            sent_s = steady_s()
             try:
                 written, claimed = await self._store.turn(
-                    endings, request, offer=offer, resent=failures > 0, keep_dead_ms=self._keep_dead_ms
+                    endings if taken is None else (),
+                    request,
+                    offer=offer,
+                    resent=failures > 0 or taken is not None,
+                    keep_dead_ms=self._keep_dead_ms,
                 )
             except RETRYABLE as error:
                 pause_s = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
@@ -255,7 +274,11 @@ class Exchange:
             else:
                 if failures > 1:
                     logger.info("Redis answers again")
-                return written, claimed, request
+                taken = written if taken is None else taken
+                if request is None or claimed is None or not claimed.jobs or not self._claims.too_late(sent_s):
+                    return taken, claimed, request
+                logger.warning("the reply to a claim was read %.1f s after the claim was sent", steady_s() - sent_s)
+                offer, request = None, self._claims.again(request)
 
     async def _send_singly(self, endings: list[Ending]) -> None:
         """One refused outcome must not keep the others from being written; its job runs again after its lease."""

@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -37,6 +37,9 @@ logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 WATCH_S = 1.0
+LEAST_REPLY_S = 1.0
+STOP_WAIT_S = 5.0
+WARN_EVERY = 20  # failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Heartbeat:
         self._stop: asyncio.Event | None = None
         self._seen_alive = time.monotonic()
         self._stuck = False
+        self._failures = 0  # one after the other
         self.watchdog: Watchdog | None = None  # of a supervised worker
         self._thread = threading.Thread(target=self._run, name="arqestra-heartbeat", daemon=True)
 
@@ -102,7 +106,7 @@ class Heartbeat:
                 self._loop.call_soon_threadsafe(self._stop.set)
             except RuntimeError:
                 return  # its loop is closed already
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, STOP_WAIT_S)
 
     def _run(self) -> None:
         try:
@@ -114,21 +118,40 @@ class Heartbeat:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         pool = sibling(self._redis.connection_pool)
         client: Redis = Redis(connection_pool=pool)
-        store = Store(client, self._keys)
+        # A renewal that is not answered in time is sent again, on another connection, before the lease runs out.
+        store = Store(client, self._keys, reply_timeout_s=max(LEAST_REPLY_S, self._settings.interval_s))
         pause_s = self._settings.interval_s
         watching = asyncio.ensure_future(self._watch(store)) if self.watchdog is not None else None
+        stopped = asyncio.ensure_future(self._stop.wait())
         try:
+            await self._until(stopped, self._connect(store))
             while not self._stopping.is_set():
-                try:
-                    await asyncio.wait_for(self._stop.wait(), pause_s)
-                except TimeoutError:
-                    pause_s = await self._beat_safely(store)
+                await asyncio.wait([stopped], timeout=pause_s)
+                if not stopped.done():
+                    pause_s = await self._until(stopped, self._beat_safely(store)) or 0.0
         finally:
+            stopped.cancel()
             if watching is not None:
                 watching.cancel()
             await store.close()
             await client.aclose(close_connection_pool=True)
             await close_sentinels(pool)
+
+    async def _until(self, stopped: "asyncio.Future[Any]", work: Awaitable[float | None]) -> float | None:
+        """Work until it is done, or until this thread is told to stop."""
+        task = asyncio.ensure_future(work)
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    async def _connect(self, store: Store) -> None:
+        """Connect at the start: when there are leases to renew there may be no file descriptor left for it."""
+        try:
+            await store.connect()
+        except (RedisError, OSError) as error:
+            logger.warning("the heartbeat has no connection yet: %s", error)
 
     async def _watch(self, store: Store) -> None:
         """Ask the worker's loop for a sign of life each second, and the watchdog about it when there is none."""
@@ -149,8 +172,11 @@ class Heartbeat:
         try:
             await self.beat(store)
         except (RedisError, OSError) as error:
-            logger.warning("leases could not be renewed, trying again: %s: %s", type(error).__name__, error)
+            if self._failures % WARN_EVERY == 0:
+                logger.warning("leases could not be renewed, trying again: %s: %s", type(error).__name__, error)
+            self._failures += 1
             return min(0.25, self._settings.interval_s)
+        self._failures = 0
         return max(0.01, self._settings.interval_s - (time.monotonic() - started))
 
     async def beat(self, store: Store) -> None:

@@ -28,7 +28,11 @@ __all__ = ("CLOSE_WAIT_S", "LEAVE_WAIT_S", "StoppableWorker")
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
-CLOSE_WAIT_S = 30.0
+# From the signal, or the end of `job_completion_wait`, to the end of the process, but for `on_shutdown`, whatever Redis
+# and the jobs do: the documented time is 30 s.
+CLOSE_WAIT_S = 28.0
+UNHEEDING_WAIT_S = 14.0  # of that for jobs that do not heed their cancellation
+LAST_STEPS_S = 6.0  # of that for the connections
 LEAVE_WAIT_S = 2.0
 REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
 
@@ -55,6 +59,7 @@ class StoppableWorker(WorkerAttributes):
     _worn_out: bool
     _signals_heard = 0
     _waiting_task: "asyncio.Task[None] | None" = None
+    _close_by_s: float = 0.0  # when it has to be closed, by the loop's clock; 0.0: nobody has said that it ends
 
     def _connect(self) -> None:
         raise NotImplementedError
@@ -185,8 +190,15 @@ class StoppableWorker(WorkerAttributes):
     def _unfinished(self) -> int:
         return sum(not task.done() for task in self.slots.tasks.values())
 
+    def _time_to_close(self, reserve_s: float = 0.0) -> float:
+        """Seconds that a step of closing may take, so that so many are left for those after it."""
+        if not self._close_by_s:
+            self._close_by_s = self.loop.time() + CLOSE_WAIT_S
+        return max(0.5, self._close_by_s - reserve_s - self.loop.time())
+
     def _cancel_all(self, signum: Signals) -> None:
         self.stopping = True
+        self._time_to_close()
         for task in self.slots.tasks.values():
             if not task.done():
                 task.cancel()
@@ -203,13 +215,14 @@ class StoppableWorker(WorkerAttributes):
             return
         if not main_task.done():
             main_task.cancel()
-            await asyncio.wait([main_task], timeout=CLOSE_WAIT_S)
+            await asyncio.wait([main_task], timeout=self._time_to_close(LAST_STEPS_S))
 
     async def _finish_tasks(self) -> None:
         """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
         tasks = [*self.slots.tasks.values(), *self.slots.concluding]
         if tasks:
-            _, unheeding = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
+            limit_s = min(UNHEEDING_WAIT_S, self._time_to_close(LAST_STEPS_S))
+            _, unheeding = await asyncio.wait(tasks, timeout=limit_s)
             for task in unheeding:
                 faults.error("a job does not heed its cancellation, its lease will run out: %r", task)
         for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:

@@ -16,6 +16,7 @@ from arq.connections import ArqRedis, RedisSettings, log_redis_info
 from arq.utils import to_ms
 from arq.worker import FailedJobs
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..connect import create_pool, settings_of
 from ..identity import new_worker_id
@@ -48,7 +49,7 @@ from .metrics_port import MetricsPort, NoMetrics, WayOut
 from .observed import observe
 from .polling import Push
 from .shares import QueueShares
-from .shutdown import CLOSE_WAIT_S, LEAVE_WAIT_S, StoppableWorker
+from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
 from .slots import Slots
 from .terms import default_terms, terms_of
 from .watchdog import Watchdog
@@ -182,6 +183,7 @@ class Worker(StoppableWorker):
         """The worker's main loop."""
         self.stopping = False  # arq's --watch runs a closed worker again
         self._signals_heard = 0
+        self._close_by_s = 0.0
         guard_forks()
         if self._pool is None:
             self._pool = await create_pool(
@@ -236,8 +238,10 @@ class Worker(StoppableWorker):
         await self.executors.close()
         try:
             self._connect()
-            await self.exchange.drain(CLOSE_WAIT_S)
+            written = await self.exchange.drain(self._time_to_close(LAST_STEPS_S))
             await self._stop_heartbeat()
+            if not written:
+                raise RedisTimeoutError("there are outcomes that it has not taken")
             await self.books.close()
             if self.on_ready is None:  # the key of a supervised worker is also its replacement's
                 async with asyncio.timeout(LEAVE_WAIT_S):

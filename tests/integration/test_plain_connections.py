@@ -142,7 +142,7 @@ def test_a_real_connection_is_taken_over(redis_url: str, run: Any) -> None:
             await asyncio.wait_for(ready.wait(), 10)
             job = await pool.enqueue_job("add")
             assert job is not None
-            found = (type(pool.store._links.open_link), type(pool.listener._subscription))
+            found = (type(pool.store._runner.links.open_link), type(pool.listener._channels._subscription))
         await pool.aclose()
         return found
 

@@ -257,7 +257,7 @@ async def test_enqueues_are_counted_with_their_ends(pool: Pool, redis_url: str) 
 async def test_a_function_that_nobody_has_is_counted_as_unknown_and_listed_by_its_name(
     pool: Pool, redis_url: str
 ) -> None:
-    async with working(redis_url):
+    async with working(redis_url, unknown_functions="fail"):
         await pool.enqueue_job("nobody_has_me")
         (ended,) = await recent(pool, 1)
     assert (ended.function, ended.state, ended.started) == ("nobody_has_me", "failed", None)
@@ -383,7 +383,7 @@ async def test_a_function_name_that_cannot_be_stored_is_told_in_escapes_and_stop
         async for event in pool.events():
             heard.append(event)
 
-    async with working(redis_url) as worker:
+    async with working(redis_url, unknown_functions="fail") as worker:
         listening = asyncio.create_task(listen())
         await until_true(lambda: worker.books.announcer.listened, "that somebody listens")
         await pool.enqueue_job("f\udcff|g" + 300 * "h")
@@ -423,7 +423,7 @@ async def test_what_redis_refuses_of_the_statistics_keeps_nothing_else_back(pool
 
 
 async def test_a_watcher_sees_the_last_progress_of_a_job_however_short_it_is(pool: Pool, redis_url: str) -> None:
-    async with working(redis_url):
+    async with working(redis_url, unknown_functions="fail"):
         for _ in range(10):
             told = await pool.enqueue(tell)
             assert told is not None

@@ -41,7 +41,7 @@ async def test_an_absolute_due_time_is_kept(scene: Scene) -> None:
 
 
 async def test_without_a_clock_of_the_test_the_time_is_that_of_redis(scene: Scene) -> None:
-    scene.store._clock = None
+    scene.store._runner._clock = None
     before = _ms(await scene.redis.time())
     await scene.enqueue("a")
     after = _ms(await scene.redis.time())

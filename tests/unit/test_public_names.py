@@ -54,7 +54,7 @@ def test_what_arq_exports_is_exported_here() -> None:
     assert exported <= set(arqestra.__all__)
 
 
-@pytest.mark.parametrize("name", ["Retry", "RetryJob", "RedisSettings", "JobStatus", "JobResult", "ResultNotFound"])
+@pytest.mark.parametrize("name", ["Retry", "RetryJob", "JobStatus", "JobResult", "ResultNotFound"])
 def test_arqs_own_types_are_arqs_so_that_except_and_isinstance_go_on_working(name: str) -> None:
     assert getattr(arqestra, name).__module__.startswith("arq.")
 

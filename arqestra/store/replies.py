@@ -1,0 +1,49 @@
+"""Error replies of a server, as exceptions."""
+
+import re
+from typing import cast
+
+from redis._parsers import BaseParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
+
+__all__ = ("CLUSTER_ADVICE", "ServerIsCluster", "ServerIsReplica", "ServerNotReady", "reply_error")
+
+# Answers of a server that is alive but cannot carry out the call now: out of memory, a script that runs too long, a
+# full disk, a master without its replicas, a replica.
+_NOT_NOW = ("OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+# As Redis before 7 puts them where a script was refused.
+_NOT_NOW_IN_SCRIPT = re.compile(r"ERR Error running script.* -(OOM|READONLY|MISCONF|NOREPLICAS) ", re.DOTALL)
+_OF_CLUSTER = ("MOVED ", "ASK ", "CROSSSLOT ")
+CLUSTER_ADVICE = (
+    "expected one Redis server (or Sentinels), got a node of a Redis Cluster; arqestra's keys are not spread over "
+    "slots, so it needs a server with `cluster-enabled no`"
+)
+
+
+class ServerNotReady(RedisConnectionError):
+    """The server answers, and cannot carry out the call now: it is out of memory, its disk is full, it has become a
+    replica, or it lacks replicas. Nothing was changed; the call was tried several times.
+
+    A `redis.exceptions.ConnectionError`, like every other trouble that passes.
+    """
+
+
+class ServerIsReplica(ServerNotReady, ReadOnlyError):
+    """The server is a replica: its master may be another one by now. Also redis-py's `ReadOnlyError`."""
+
+
+class ServerIsCluster(ResponseError):
+    """The server is a node of a Redis Cluster, which arqestra does not run on."""
+
+
+def reply_error(message: str) -> Exception:
+    """The exception that an error reply stands for."""
+    refused = _NOT_NOW_IN_SCRIPT.match(message)
+    if message.startswith("READONLY") or (refused is not None and refused[1] == "READONLY"):
+        return ServerIsReplica(message)
+    if refused is not None or message.startswith(_NOT_NOW):
+        return ServerNotReady(message)
+    if message.startswith(_OF_CLUSTER):
+        return ServerIsCluster(f"{CLUSTER_ADVICE} ({message})")
+    return cast(Exception, BaseParser.parse_error(message))

