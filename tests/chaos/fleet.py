@@ -76,6 +76,16 @@ class WorkerProcess:
         """SIGKILL."""
         self.signal(signal.SIGKILL)
 
+    async def freeze(self) -> None:
+        """SIGSTOP, and wait until it stands still: the signal goes by way of another process."""
+        self.signal(signal.SIGSTOP)
+        await until(self._stands_still, lambda: f"expected worker {self.pid} to stand still")
+
+    def _stands_still(self) -> bool:
+        """All of its threads are stopped."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(stat.read_text().rsplit(")", 1)[1].split()[0] == "T" for stat in tasks)
+
     def terminate(self) -> None:
         """SIGTERM, as a supervisor stops a worker."""
         self.signal(signal.SIGTERM)

@@ -164,7 +164,7 @@ async def test_a_frozen_worker_keeps_one_job_for_one_lease_and_does_not_run_it_l
         while True:  # until the offer was not over before the worker was stopped
             await until(offers, lambda: "expected an offer")
             before = deliveries.count
-            frozen.signal(signal.SIGSTOP)
+            await frozen.freeze()
             job = await pool.enqueue_job("nap", 0)
             assert job is not None
             # A message of ours comes behind it.

@@ -59,7 +59,7 @@ async def stage(
         for job_id, ending in ids.items():
             assert await pool.enqueue_job("pass_gate", str(gates), ending, _job_id=job_id)
         await until(lambda: fleet.log.started(zombie.pid) == set(ids), lambda: "expected all jobs to start")
-        zombie.signal(signal.SIGSTOP)
+        await zombie.freeze()
         [heir] = fleet.start()
         await until(lambda: fleet.log.started(heir.pid) == set(ids), lambda: f"expected a takeover:\n{heir.output}")
         yield Stage(fleet, pool, gates, zombie, heir, ids)

@@ -99,3 +99,46 @@ async def test_a_job_that_comes_with_a_wake_up_starts_at_once_and_a_claim_follow
     exchange.take_in(Delivery(1, JOB))
     assert started == ["a"]
     await answer(exchange, await store.claim(), NOTHING)
+
+
+class LateStore:
+    """Its reply to the first claim brings a job, and is read after half a lease."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock = clock
+        self.sent: list[tuple[int, int, bool]] = []  # outcomes, number of the claim, whether it was sent before
+
+    async def turn(
+        self, endings: Sequence[Ending], request: ClaimRequest, *, resent: bool, **_: Any
+    ) -> tuple[list[bool], Claimed]:
+        self.sent.append((len(endings), request.number, resent))
+        if len(self.sent) == 1:
+            self.clock[0] += SETTINGS.lease_ms / 2000  # this process was stopped, or its machine suspended
+        return [True] * len(endings), Claimed([JOB], 1, NOTHING, False)
+
+
+async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("arqestra.worker.claim.steady_s", lambda: clock[0])
+    monkeypatch.setattr("arqestra.worker.exchange.steady_s", lambda: clock[0])
+    store, started = LateStore(clock), list[tuple[str, int]]()
+    policy = ClaimPolicy(SETTINGS, lambda: 1 - len(started), lambda: False)
+    policy.active = True
+    settled: list[str] = []
+    exchange = Exchange(
+        store,  # type: ignore[arg-type]
+        policy,
+        lambda job: started.append((job.id, len(store.sent))),
+        lambda ending, _: settled.append(ending.id),
+    )
+
+    exchange.submit(Ending("before", "q", "w1.0", "end"))
+    exchange.look()
+    async with asyncio.timeout(10):
+        await exchange.became_idle.wait()
+
+    assert started == [("a", 2)], "it starts once, out of the second reply"
+    assert settled == ["before"], "the outcome was taken the first time"
+    assert store.sent == [(1, 1, False), (0, 1, True)], "the same claim, and no outcome, is sent again"
