@@ -148,9 +148,36 @@ def test_an_example_that_does_something_else_is_found(page: str, message: str, t
 
 
 def test_every_page_has_links_that_lead_somewhere() -> None:
-    for page in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/index.md", *PAGES[1:]):
-        folder = (REPOSITORY / page).parent
-        for target in re.findall(r"\]\(([^)#\s]+)", (REPOSITORY / page).read_text(encoding="utf-8")):
+    pages = [REPOSITORY / page for page in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
+    pages += sorted((REPOSITORY / "docs").glob("*.md"))
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)", page.read_text(encoding="utf-8")):
             # The chart is drawn by `python -m benchmarks --publish`.
-            if "://" not in target and not target.endswith("benchmark.png"):
-                assert (folder / target).exists(), f"{page}: {target}"
+            if "://" in link or link.endswith("benchmark.png"):
+                continue
+            file, _, heading = link.partition("#")
+            target = page.parent / file if file else page
+            assert target.exists(), f"{page.name}: {link}"
+            if heading:
+                assert heading in headings_of(target), f"{page.name}: {link}"
+
+
+def headings_of(page: Path) -> set[str]:
+    """The names under which GitHub links to the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_architecture_page_names_every_module_and_no_file_that_is_not_there() -> None:
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    folders = text.split("    jobs/ worker.py")[0]
+    parts = {path.name.removesuffix(".py") for path in (REPOSITORY / "arqestra").iterdir() if path.name[0] not in "_."}
+    parts -= {"py.typed"}
+
+    assert parts <= set(re.findall(r"\w+", folders)), "expected a place for each module in Folders"
+    there = {path.as_posix() for path in (REPOSITORY / "arqestra").rglob("*.*")}
+    there |= {path.as_posix() for path in (REPOSITORY / "tests").rglob("*.py")}
+    there |= {path.as_posix() for path in REPOSITORY.glob("*.py")}
+    for name in re.findall(r"`([\w/]+\.(?:py|lua))`", text):
+        assert any(path.endswith(f"/{name}") for path in there), f"no file {name}"
