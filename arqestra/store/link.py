@@ -106,7 +106,8 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=reply_error)
         self._groups: deque[_Group] = deque()
-        self._heard_s = 0.0  # when data last came: a long reply that is arriving is no silence
+        self._heard_s = 0.0  # when data last came or went: a long reply or call on its way is no silence
+        self._unsent_bytes = 0  # at the last look at the time
         self._watch: asyncio.TimerHandle | None = None
         self._answered: asyncio.Future[None] | None = None  # resolved when nothing is under way, for `close`
         self.is_open = True
@@ -122,6 +123,7 @@ class Link(asyncio.Protocol):
         self._groups.append(_Group(calls, receive, self._loop.time()))
         self._transport.writelines(packed)
         if self._watch is None:
+            self._unsent_bytes = self._transport.get_write_buffer_size()
             self._watch = self._loop.call_later(self._reply_timeout_s, self._check_time)
 
     def data_received(self, data: bytes) -> None:
@@ -145,8 +147,9 @@ class Link(asyncio.Protocol):
         if not unknown:
             return group.receive(group.replies)
         if any(isinstance(group.replies[i], ServerIsReplica) for i in unknown):
-            group.receive(group.replies[unknown[0]])
-            return self.give_up(RedisConnectionError("the server became a replica"))
+            replica = next(reply for reply in group.replies if isinstance(reply, ServerIsReplica))
+            group.receive(replica)
+            return self.give_up(ServerIsReplica(f"the server became a replica: {replica}"))
         unknown = [i for i in unknown if isinstance(group.replies[i], NoScriptError)]
         if unknown and self.is_open:
             return self._send_in_full(group, unknown)
@@ -186,6 +189,10 @@ class Link(asyncio.Protocol):
         self._watch = None
         if not self._groups:
             return
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._heard_s = self._loop.time()
+        self._unsent_bytes = unsent_bytes
         left_s = max(self._groups[0].sent_s, self._heard_s) + self._reply_timeout_s - self._loop.time()
         if left_s > 0:
             self._watch = self._loop.call_later(left_s, self._check_time)

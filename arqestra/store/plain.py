@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from .time_limits import REPLY_LIMIT_S
 
 if TYPE_CHECKING:
     from .link import Call, Receiver
@@ -65,9 +68,12 @@ class PlainLink:
 
     async def _answer(self, call: "Call") -> Any:
         for in_full in (False, True):
-            await self._connection.send_command(*call.plain_words(in_full=in_full))
             try:
-                return await self._connection.read_response(disable_decoding=True)
+                async with asyncio.timeout(REPLY_LIMIT_S):
+                    await self._connection.send_command(*call.plain_words(in_full=in_full))
+                    return await self._connection.read_response(disable_decoding=True)
+            except TimeoutError:
+                raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None
             except NoScriptError as error:
                 refused: ResponseError = error
             except ResponseError as error:

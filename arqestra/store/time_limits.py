@@ -7,15 +7,16 @@ makes from then on a limit for every step:
 - the connect with TLS, and the handshake (AUTH, HELLO, SELECT): `socket_connect_timeout`, arq's `conn_timeout`;
 - the write of a command, and each reply: `REPLY_LIMIT_S`.
 
+A long command or reply that is on its way is no silence: the limit begins anew as long as bytes go or come.
 A `socket_timeout` that somebody has set counts in the place of the latter, as redis-py means it. Commands that wait on
-purpose (BLPOP and its kind, subscriptions) have no limit but their own.
+purpose (BLPOP and its kind, subscriptions) and scripts of the user's (EVAL, FCALL) have no limit but their own.
 
 Where one connection of a pool was not answered in time, the others of that age are dropped before their next use. They
 may be as dead, and each of them would hold its next caller for as long.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from redis.asyncio import ConnectionPool
@@ -37,6 +38,7 @@ _SUBSCRIBING = frozenset({"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR"})
 _BLOCKING = frozenset(
     {"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF"}
 )
+_RUNNING = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _BLOCKING_BY_OPTION = frozenset({"XREAD", "XREADGROUP"})
 
 
@@ -87,6 +89,43 @@ def _limited(made: Any) -> Any:
     return _classes[made]
 
 
+class _CountingReader(asyncio.StreamReader):
+    """A stream that knows how much has come."""
+
+    received_bytes = 0
+
+    def feed_data(self, data: Any) -> None:
+        self.received_bytes += len(data)
+        super().feed_data(data)
+
+
+class _PatientLimit:
+    """Ends a block when nothing has moved for some time.
+
+    :param limit: of the block; without an end so far
+    :param seconds: of silence that are too many
+    :param moved: tells how much has gone and come
+    """
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float, moved: Callable[[], object]) -> None:
+        self._limit, self._seconds, self._moved = limit, seconds, moved
+        self._before = moved()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        now = self._moved()
+        if now == self._before:
+            self._limit.reschedule(self._loop.time())
+        else:
+            self._before = now
+            self._timer = self._loop.call_later(self._seconds, self._look)
+
+    def end(self) -> None:
+        """The block is done."""
+        self._timer.cancel()
+
+
 class _LimitedConnection(AbstractConnection):
     """What is added to a connection class of redis-py."""
 
@@ -114,6 +153,8 @@ class _LimitedConnection(AbstractConnection):
 
     async def on_connect(self) -> None:
         self._waits = self._subscribed = False
+        if type(self._reader) is asyncio.StreamReader:
+            self._reader.__class__ = _CountingReader  # a wrapper around a method of it would be a reference cycle
         await self._limited(super().on_connect(), self._connect_limit_s, "the handshake to end")
 
     async def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -131,14 +172,14 @@ class _LimitedConnection(AbstractConnection):
         if not self.is_connected:
             await self.connect()
         sent = super().send_packed_command(command, check_health)
-        await self._limited(sent, self.socket_timeout or REPLY_LIMIT_S, "it to take a command")
+        await self._limited(sent, self.socket_timeout or REPLY_LIMIT_S, "it to take a command", patiently=True)
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py's: `disable_decoding`, `timeout` and others."""
         has_limit = kwargs.get("timeout") is not None or len(args) > 1 or self.socket_timeout is not None
         if has_limit or self._waits or self._subscribed:
             return await super().read_response(*args, **kwargs)
-        reply = await self._limited(super().read_response(*args, **kwargs), REPLY_LIMIT_S, "a reply")
+        reply = await self._limited(super().read_response(*args, **kwargs), REPLY_LIMIT_S, "a reply", patiently=True)
         self._answered_s = steady_s()
         return reply
 
@@ -164,20 +205,37 @@ class _LimitedConnection(AbstractConnection):
         """Note whether the replies to these commands may take any time."""
         self._waits = False
         for command in commands:
-            name = command[0] if isinstance(command[0], str) else bytes(command[0]).decode("latin1")
+            name, *words = _words(command[0])
             name = name.upper()
             self._subscribed |= name in _SUBSCRIBING
-            self._waits |= name in _BLOCKING or (name in _BLOCKING_BY_OPTION and _blocks(command))
+            self._waits |= name in _BLOCKING or name in _RUNNING
+            self._waits |= name in _BLOCKING_BY_OPTION and _blocks((*words, *command[1:]))
 
-    async def _limited(self, awaited: Awaitable[T], seconds: float, expected: str) -> T:
-        """Await within a limit; the connection is of no use after that."""
+    def _moved(self) -> tuple[int, int]:
+        """What is still to be sent, and how much has come."""
+        unsent_bytes = self._writer.transport.get_write_buffer_size() if self._writer is not None else 0
+        return unsent_bytes, getattr(self._reader, "received_bytes", 0)
+
+    async def _limited(self, awaited: Awaitable[T], seconds: float, expected: str, *, patiently: bool = False) -> T:
+        """Await within a limit; the connection is of no use after that.
+
+        :param patiently: the limit is of silence, not of the whole
+        """
+        patience = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if patiently else seconds) as limit:
+                if patiently:
+                    patience = _PatientLimit(limit, seconds, self._moved)
                 return await awaited
         except TimeoutError:
+            if not limit.expired():
+                raise
             self._suspicion.arise()
             await self.disconnect(nowait=True)
             raise RedisTimeoutError(f"{self._host_error()}: expected {expected} within {seconds:g} s") from None
+        finally:
+            if patience is not None:
+                patience.end()
 
     def _explained(self, error: Exception) -> str:
         """What went wrong, and what else may be: a port with TLS and a client without it understand nothing."""
@@ -185,12 +243,18 @@ class _LimitedConnection(AbstractConnection):
         if text == "Timeout connecting to server":
             text = f"{self._host_error()}: expected a connection within {self._connect_limit_s:g} s"
         if isinstance(self, SSLConnection):
-            if not isinstance(error, AuthenticationError) and "TLS" not in text:
+            if not isinstance(error, AuthenticationError) and "TLS" not in text and "CERTIFICATE" not in text:
                 text += " (with TLS: does this port speak it? rediss:// and ssl=True ask for it)"
         elif "closed by server" in text:
             text += " (without TLS: does this port want it? Then use rediss:// or ssl=True)"
         return text
 
 
+def _words(name: Any) -> list[str]:
+    """The first argument of a command: redis-py takes it apart at its spaces, as in "BLPOP key 0"."""
+    text = name if isinstance(name, str) else bytes(name).decode("latin1")
+    return text.split() or [""]
+
+
 def _blocks(command: Iterable[Any]) -> bool:
-    return any(part in ("BLOCK", b"BLOCK", "block", b"block") for part in command)
+    return any(isinstance(part, str | bytes) and part.upper() in ("BLOCK", b"BLOCK") for part in command)
