@@ -31,18 +31,18 @@ __all__ = (
 def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob]:
     @wraps(make)
     def cron(coroutine: Any, *, name: str | None = None, **settings: Any) -> CronJob:
-        function = coroutine
+        function = import_string(coroutine) if isinstance(coroutine, str) else coroutine
         check_options("cron", {"name": name, **{key: settings.get(key) for key in _CHECKED}})
         if isinstance(function, JobFunction):
-            name = name or f"cron:{coroutine.name}"
+            name = name or f"cron:{function.name}"
             own = {
-                "timeout": coroutine.timeout_s,
-                "max_tries": coroutine.max_tries,
-                "keep_result": coroutine.keep_result_s,
-                "keep_result_forever": coroutine.keep_result_forever,
+                "timeout": function.timeout_s,
+                "max_tries": function.max_tries,
+                "keep_result": function.keep_result_s,
+                "keep_result_forever": function.keep_result_forever,
             }
             settings = {key: value for key, value in own.items() if value is not None} | settings
-            coroutine = coroutine.coroutine
+            coroutine = function.coroutine
         made = make(coroutine, name=name, **settings)
         if isinstance(function, JobFunction):  # arq's CronJob has no such fields; `worker/terms.py` reads them
             made.control, made.plain = function.control, function.plain  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from arq import constants
 
 from .errors import SettingsError
+from .redact import shown_value
 
 __all__ = ("DEFAULT_QUEUE", "Keys", "checked_queue_name")
 
@@ -58,7 +59,7 @@ class Keys:
         if not isinstance(key_prefix, str) or not _KEY_PREFIX.fullmatch(key_prefix):
             raise SettingsError(
                 'key_prefix: expected up to 64 letters, digits, "_", "-" and ".", the first a letter or a digit '
-                f'(the ":" behind it is ours), got {key_prefix!r}'
+                f'(the ":" behind it is ours), got {shown_value(key_prefix)}'
             )
         if key_prefix in ("arq", "arqestra"):
             raise SettingsError(

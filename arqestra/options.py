@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, NamedTuple
 
+from arq.utils import import_string
 from arq.worker import Function
 from arq.worker import func as arq_func
 
@@ -136,7 +137,8 @@ def _with_checked_options(make: Callable[..., Function]) -> Callable[..., Functi
     @wraps(make)
     def func(coroutine: Any, **settings: Any) -> Function:
         check_options("func", {name: settings.get(name) for name in _OF_FUNC})
-        return make(coroutine, **settings)
+        target = import_string(coroutine) if isinstance(coroutine, str) else None
+        return make(target if isinstance(target, Function) else coroutine, **settings)
 
     return func
 

@@ -85,9 +85,11 @@ def _function(given: Any) -> Function:
     if isinstance(given, str) and not all(part.isidentifier() for part in given.strip().split(".")):
         raise SettingsError(f"functions: expected an import string, as jobs.send, got {shown_value(given)}")
     target = import_string(given) if isinstance(given, str) else given
-    if not isinstance(target, Function) and not callable(target):
+    if isinstance(target, Function):
+        return target
+    if not callable(target):
         raise RuntimeError(f"{shown_value(target)} is not a coroutine function")  # arq's words
-    if not isinstance(target, Function) and inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
+    if inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
         made: Function = job(name=given if isinstance(given, str) else None)(target)
         return made
     try:

@@ -10,7 +10,8 @@ from typing import Any
 import arq.worker
 import pytest
 
-from arqestra import ArgumentsError, JobFunction, SettingsError, func, job
+from arqestra import ArgumentsError, JobFunction, SettingsError, cron, func, job
+from arqestra.worker.registry import registered
 
 
 @job
@@ -146,6 +147,15 @@ def test_an_import_string_works() -> None:
     assert made.name == "tests.unit.test_function.raw"
     assert inspect.iscoroutinefunction(made.coroutine)
     assert job("tests.unit.test_function.raw", name="short").name == "short"  # type: ignore[call-overload]
+
+
+def test_an_import_string_of_a_job_function_is_that_function_with_its_name_and_options() -> None:
+    where = "tests.unit.test_function.greet"
+    made = cron(where, minute=0)
+
+    assert func(where) is greet
+    assert registered([where], []) == {"greet": greet}
+    assert (made.name, made.timeout_s, made.control) == ("cron:greet", greet.timeout_s, greet.control)  # type: ignore[attr-defined]
 
 
 def test_arqs_func_works_on_raw_coroutines_and_job_functions() -> None:
