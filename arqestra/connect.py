@@ -87,7 +87,7 @@ async def create_pool(
         "create_pool",
         {
             **{"default_queue_name": default_queue_name, "expires_extra_ms": expires_extra_ms},
-            "max_payload_bytes": max_payload_bytes,
+            **{"max_payload_bytes": max_payload_bytes, "middleware": middleware},
         },
     )
     settings = settings_of(settings_)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .history import storable, text_of
+from .history import described, storable
 
 __all__ = ("ENDED_STATES", "EndedJob", "Failure", "encode_ended", "ended_job", "failure_of")
 
@@ -63,9 +63,8 @@ class EndedJob:
 
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an error."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    message = text_of(error).strip().split("\n", 1)[0]
+    name, text = described(error)
+    name, message = name.removeprefix("builtins."), text.strip().split("\n", 1)[0]
     return Failure(storable(name), message[:MESSAGE_CHARACTERS], storable(_place_of(error)))
 
 

@@ -25,6 +25,8 @@ so that code written for arq catches them.
 """
 
 import asyncio
+import sys
+from typing import Any
 
 from arq.jobs import SerializationError
 
@@ -175,6 +177,21 @@ class RemoteError(ArqestraError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}"
+
+
+def loaded_class(type_name: str) -> type[BaseException] | None:
+    """The exception class of a qualified name, if this process has loaded it; nothing is imported for it."""
+    parts = type_name.split(".")
+    for split in range(len(parts) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:split]))
+        if found is None:
+            continue
+        for name in parts[split:]:
+            found = getattr(found, name, None)
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+        return None
+    return None
 
 
 class RemoteTraceback(Exception):

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-__all__ = ("AttemptError", "decode_attempt_error", "encode_attempt_error", "storable", "text_of")
+from .errors import RemoteError
+
+__all__ = ("AttemptError", "decode_attempt_error", "described", "encode_attempt_error", "storable", "text_of")
 
 TRACEBACK_CHARACTERS = 4_000
 MESSAGE_CHARACTERS = 2_000
@@ -36,17 +38,25 @@ def encode_attempt_error(
     error: BaseException, traceback: str, *, job_try: int, worker: str, started_ms: int, ended_ms: int
 ) -> bytes:
     """Bytes of one entry."""
+    type_name, message = described(error)
     return msgspec.msgpack.encode(
         {
             "try": job_try,
-            "type": f"{type(error).__module__}.{type(error).__qualname__}",
-            "message": text_of(error)[:MESSAGE_CHARACTERS],
+            "type": type_name,
+            "message": message[:MESSAGE_CHARACTERS],
             "traceback": storable(traceback[-TRACEBACK_CHARACTERS:]),
             "worker": worker,
             "started": started_ms,
             "ended": ended_ms,
         }
     )
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """Qualified name of an error's type, and its text; of a `RemoteError` those of the error that it stands for."""
+    if isinstance(error, RemoteError):
+        return error.type_name, error.message
+    return f"{type(error).__module__}.{type(error).__qualname__}", text_of(error)
 
 
 def text_of(error: BaseException) -> str:

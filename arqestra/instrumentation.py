@@ -38,6 +38,7 @@ logger = logging.getLogger("arq.connections")
 R = TypeVar("R")
 OWN_PACKAGES = ("arq", __name__.partition(".")[0])
 OBSERVED = ("enqueue_job", "run_job", "create_worker", "_create_either_worker")  # the last is ours in arq's place
+WRAPT = ("FunctionWrapper", "BoundFunctionWrapper")
 MAX_LAYERS = 20  # functions that refer to each other must not be followed for ever
 POSITIONAL = ("self", "function")  # parameters of `enqueue_job`: a wrapper cannot take keywords of these names
 
@@ -87,7 +88,8 @@ def _is_own(function: Any) -> bool:
 
 
 def _is_of_wrapt(patched: Any) -> bool:
-    return type(patched) is not types.FunctionType and hasattr(patched, "_self_wrapper")
+    # By the names of its classes: tools bring wrapt along as a package of their own, and a mock has every attribute.
+    return any(cls.__name__ in WRAPT for cls in type(patched).__mro__)
 
 
 def contents_of(patched: Any) -> Sequence[Any]:

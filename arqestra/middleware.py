@@ -8,7 +8,15 @@ from typing import Any
 from .current import RunningJob
 from .errors import ArgumentsError
 
-__all__ = ("EnqueuedBatch", "EnqueuedCall", "Middleware", "checked_headers", "enter_batch", "enter_call")
+__all__ = (
+    "EnqueuedBatch",
+    "EnqueuedCall",
+    "Middleware",
+    "checked_headers",
+    "enter_batch",
+    "enter_call",
+    "is_middleware",
+)
 
 
 @dataclass(slots=True)
@@ -61,6 +69,16 @@ class Middleware:
         too, from its replay until it is parked or has ended; there nothing can be swallowed.
         """
         return _nothing()
+
+
+def is_middleware(value: Any) -> bool:
+    """Whether it is a sequence of middleware: of objects, not of their classes."""
+    methods = ("around_enqueue", "around_enqueue_batch", "around_run")
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(not isinstance(each, type) and all(callable(getattr(each, m, None)) for m in methods) for each in value)
+    )
 
 
 async def enter_call(stack: AsyncExitStack, middleware: Iterable[Middleware], call: EnqueuedCall) -> None:

@@ -16,6 +16,7 @@ from arq.worker import func as arq_func
 from .control import MOST_URGENT
 from .durations import LONGEST_S, is_seconds, is_seconds_type
 from .errors import SettingsError
+from .middleware import is_middleware
 from .redact import shown_value
 
 __all__ = ("LARGEST_INT", "check_enqueue", "check_options", "func", "is_count", "is_text")
@@ -84,6 +85,7 @@ _RULES: dict[str, _Rule] = {
     "defer_until": _Rule("a datetime, from 1970 to 2186", _is_due_time),
     "job_try": _Rule("an int of at least 0", lambda value: is_count(value, 0), " (below 2**31)"),
     "priority": _Rule(f"an int from 0 (default) to {MOST_URGENT} (most urgent)", _is_priority),
+    "middleware": _Rule("a sequence of Middleware objects", is_middleware),
     "headers": _Rule("a dict of str to str", _is_headers),
     "expires_extra_ms": _Rule(
         "an int of ms, 0 or more",

@@ -97,7 +97,7 @@ class Pool(PoolViews):
             "Pool",
             {
                 **{"default_queue_name": default_queue_name, "expires_extra_ms": expires_extra_ms},
-                "max_payload_bytes": max_payload_bytes,
+                **{"max_payload_bytes": max_payload_bytes, "middleware": middleware},
             },
         )
         super().__init__(pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .durations import Duration, seconds_of
-from .errors import SettingsError, SoftTimeLimitExceeded
+from .errors import RemoteError, SettingsError, SoftTimeLimitExceeded, loaded_class
 
 __all__ = ("Backoff", "Cancel", "Snooze", "leaves_of")
 
@@ -118,7 +118,13 @@ class Backoff:
 
 
 def _about(types: Any, *errors: BaseException) -> bool:
-    return any(isinstance(error, types) for error in errors)
+    return any(isinstance(error, types) or _stands_for(error, types) for error in errors)
+
+
+def _stands_for(error: BaseException, types: Any) -> bool:
+    """Whether it is the description of an error of these types that could not be sent out of another process."""
+    described = loaded_class(error.type_name) if isinstance(error, RemoteError) else None
+    return described is not None and issubclass(described, types)
 
 
 def leaves_of(group: BaseException) -> list[BaseException]:

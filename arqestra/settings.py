@@ -20,6 +20,7 @@ from .durations import LONGEST_S, is_seconds
 from .errors import SettingsError
 from .keys import Keys, checked_queue_name
 from .options import is_count
+from .middleware import is_middleware
 from .redact import shown_value
 from .serializers import Serializer, serializer_of
 
@@ -98,7 +99,7 @@ _CHECKS: dict[str, Check] = {
     "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)": _is_queues,
     "a dict of queue name to an int of at least 1": _is_counts,
     "bytes of at least 1 MB, as an int or text such as '512MB'": lambda v: _memory_bytes(v) >= MB,
-    "a sequence of middleware": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
+    "a sequence of Middleware objects": is_middleware,
     "a sequence of schedules": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
     "a dict": lambda v: isinstance(v, dict),
     "a sequence of job functions": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
@@ -308,7 +309,7 @@ class WorkerOptions:
     scheduler: bool = _setting(True, "true or false")
     queue_slots: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
     queue_concurrency: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
-    middleware: Sequence[Any] = _setting((), "a sequence of middleware")
+    middleware: Sequence[Any] = _setting((), "a sequence of Middleware objects")
     on_retries_exhausted: Callable[..., Any] | None = _setting(None, "a callable")
     on_expired: Hook | None = _setting(None, "an async function of ctx")
     keep_dead: float | timedelta = _setting(7 * 86_400, "seconds, 0 or more (int, float or timedelta)")

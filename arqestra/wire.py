@@ -8,7 +8,6 @@ and the payload's `o`. Stock arq ignores them.
 import io
 import logging
 import pickle
-import sys
 import traceback
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from arq.jobs import DeserializationError, JobDef, JobResult, SerializationError
 from arq.utils import ms_to_datetime
 from arq.worker import JobExecutionFailed
 
-from .errors import RemoteError
+from .errors import RemoteError, loaded_class
 from .history import storable, text_of
 from .serializers import Serializer
 
@@ -318,7 +317,7 @@ def _revived(value: Any) -> Any:
         return value
     data = value[_EXCEPTION]
     type_name, message = data["type"], data["message"]
-    found = _loaded_class(type_name)
+    found = loaded_class(type_name)
     if found is not None:
         try:
             error = found(*data["args"])
@@ -327,17 +326,3 @@ def _revived(value: Any) -> Any:
         if error is not None and text_of(error) == message:
             return error
     return RemoteError(type_name, message)
-
-
-def _loaded_class(type_name: str) -> type[BaseException] | None:
-    parts = type_name.split(".")
-    for split in range(len(parts) - 1, 0, -1):
-        found: Any = sys.modules.get(".".join(parts[:split]))
-        if found is None:
-            continue
-        for name in parts[split:]:
-            found = getattr(found, name, None)
-        if isinstance(found, type) and issubclass(found, BaseException):
-            return found
-        return None
-    return None

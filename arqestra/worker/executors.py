@@ -18,7 +18,7 @@ from pebble import ProcessPool
 
 from ..current import JobContext
 from ..errors import RemoteError, SettingsError, SoftTimeLimitExceeded
-from ..history import text_of
+from ..history import described
 from .threads import ThreadRun, Threads, called
 
 __all__ = ("Executors",)
@@ -137,7 +137,7 @@ def _run_in_child(
         return _pickled(
             _within_soft_limit(partial(_finished, function, JobContext(ctx), *args, **kwargs), soft_timeout_s)
         )
-    except Exception as error:
+    except BaseException as error:  # what cannot be sent would end the process, and with it those of other jobs
         raise _sendable(error) from error.__cause__
 
 
@@ -178,9 +178,11 @@ def _pickled(value: Any) -> bytes:
 
 
 def _sendable(error: BaseException) -> BaseException:
-    """The error, or its description if the worker could not rebuild it."""
+    """The error, or its description if the worker could not rebuild it; of a group that of each such error in it."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", text_of(error))
+        if type(error) in (ExceptionGroup, BaseExceptionGroup):
+            return error.derive([_sendable(each) for each in error.exceptions])
+        return RemoteError(*described(error))
     return error

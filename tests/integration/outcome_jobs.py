@@ -241,6 +241,25 @@ async def raises(ctx: dict[Any, Any], what: str) -> None:
     raise {"unpicklable": Unpicklable(7), "local": Local("here"), "bad text": BadText()}[what]
 
 
+class Ends(BaseException):
+    """No `Exception`, and not to be pickled."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code, threading.Lock())
+
+    def __str__(self) -> str:
+        return f"ends {self.args[0]}"
+
+
+@job(executor="process", retry=Backoff(tries=2, base=0.01, on=Unpicklable))
+def raises_in_a_process(ctx: dict[Any, Any], what: str) -> int:
+    if what == "retry in a group" and ctx["job_try"] == 2:
+        return 2
+    group = ExceptionGroup("several", [Unpicklable(7), Unpicklable(8)])
+    asking = ExceptionGroup("several", [Unpicklable(7), Retry(defer=0.01)])
+    raise {"alone": Unpicklable(7), "group": group, "retry in a group": asking, "base": Ends(3)}[what]
+
+
 @job(executor="process", timeout=0.3)
 def late_in_a_process(ctx: dict[Any, Any]) -> None:
     time.sleep(60)
@@ -380,7 +399,8 @@ ALL: list[Any] = [
     *(step_gives_a_lock, workflow_gives_a_lock, waits_in_a_workflow, cleans_up, cleans_up_within_a_soft_limit),
     *(behind_a_decorator, decorated_in_a_process, decorated_with_a_soft_limit, decorated_with_a_hard_limit),
     *(forgets_an_await, runs_a_loop_of_its_own, yields, yields_plainly),
-    *(raises, late_in_a_process, late_in_a_thread, late, softly_late, softly_late_in_a_thread, late_and_raises),
+    *(raises, raises_in_a_process, late_in_a_process, late_in_a_thread, late, softly_late, softly_late_in_a_thread),
+    late_and_raises,
     *(awaits, hangs, fails_in_a_group, asks_in_a_group, takes_anything, loses_a_reply),
 ]
 

@@ -309,6 +309,28 @@ async def test_an_error_that_does_not_pickle_keeps_type_text_and_traceback(pool:
 
 
 @pytest.mark.parametrize(
+    ("what", "tries", "last"),
+    [
+        ("alone", 2, ("outcome_jobs.Unpicklable", "code 7")),
+        ("group", 2, ("builtins.ExceptionGroup", "several (2 sub-exceptions)")),
+        ("base", 1, ("outcome_jobs.Ends", "ends 3")),
+    ],
+)
+async def test_an_error_that_cannot_be_sent_out_of_a_process_keeps_its_type(
+    pool: Pool, what: str, tries: int, last: tuple[str, str]
+) -> None:
+    """In the history and for its retry policy; and it does not end the process."""
+    async with working(pool):
+        info = await ended(pool, jobs.raises_in_a_process, what)
+        assert (await ended(pool, jobs.raises_in_a_process, "retry in a group")).result == 2
+
+    errors = await pool.job(info.job_id).errors()
+    assert info.job_try == len(errors) == tries
+    assert errors[-1].type.endswith(last[0])
+    assert errors[-1].message == last[1]
+
+
+@pytest.mark.parametrize(
     ("function", "text"),
     [
         (jobs.late, "time limit of 0.1 s"),

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, create_autospec
 
 import pytest
 import wrapt
@@ -158,6 +159,18 @@ async def test_a_wrapper_that_cannot_be_followed_is_told_once_and_nothing_is_los
     (record,) = caplog.records
     assert "ArqRedis.enqueue_job was replaced by" in record.getMessage()
     assert "Middleware" in record.getMessage()
+
+
+@pytest.mark.parametrize("mock", [AsyncMock(), MagicMock(spec=ARQS), create_autospec(ARQS)])
+async def test_a_mock_of_arqs_enqueue_job_leaves_ours_as_it_is(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, mock: Any
+) -> None:
+    """Tests that still patch `arq.connections`: a mock has every attribute, those of wrapt's wrappers too."""
+    monkeypatch.setattr(ArqRedis, "enqueue_job", mock)
+    assert await pool.enqueue_job("f", _job_id="a") is not None
+    assert all(await pool.enqueue_many([("f",), ("f",)]))
+    assert [job.function for job in await pool.queued_jobs()] == ["f"] * 3
+    assert not mock.called
 
 
 async def test_wrapt_wrappers_are_made_anew(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

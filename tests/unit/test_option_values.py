@@ -13,6 +13,7 @@ import pytest
 
 from arqestra import (
     Debounce,
+    Middleware,
     Pool,
     RateLimit,
     Retry,
@@ -136,6 +137,7 @@ async def test_a_flow_is_not_kept_for_what_is_no_time(keep_result: Any) -> None:
         *(("default_queue_name", value) for value in NO_TEXT),
         *(("expires_extra_ms", value) for value in (-1, 1.5, "5", True, HUGE)),
         *(("max_payload_bytes", value) for value in NO_COUNT),
+        *(("middleware", value) for value in (Middleware(), "m", [1], [Middleware])),
     ],
     ids=lambda value: ascii(value)[:30],
 )

@@ -11,7 +11,7 @@ import arq.worker
 import pytest
 from arq.connections import RedisSettings
 
-from arqestra import SettingsError, Worker, create_worker, worker_settings
+from arqestra import Middleware, SettingsError, Worker, create_worker, worker_settings
 from arqestra.settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
 
 
@@ -70,7 +70,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "schedules": ([], ("s", 1)),
     "scheduler": (False, (1, "yes", None)),
     "queue_concurrency": ({"arq:queue": 1}, ({"a": 0}, {"a": True}, ["a"], {1: 1})),
-    "middleware": ([], ("m", 1, None)),
+    "middleware": ([], ("m", 1, None, [1], [Middleware], [None])),
     "on_retries_exhausted": HOOK,
     "on_expired": HOOK,
     "keep_dead": SECONDS,
