@@ -213,8 +213,9 @@ class _LimitedConnection(AbstractConnection):
 
     def _moved(self) -> tuple[int, int]:
         """What is still to be sent, and how much has come."""
-        unsent_bytes = self._writer.transport.get_write_buffer_size() if self._writer is not None else 0
-        return unsent_bytes, getattr(self._reader, "received_bytes", 0)
+        transport = getattr(self._writer, "transport", None)
+        unsent = getattr(transport, "get_write_buffer_size", None)  # connections that are no transports have none
+        return 0 if unsent is None else unsent(), getattr(self._reader, "received_bytes", 0)
 
     async def _limited(self, awaited: Awaitable[T], seconds: float, expected: str, *, patiently: bool = False) -> T:
         """Await within a limit; the connection is of no use after that.

@@ -1,4 +1,4 @@
-"""What has a time limit and what has none: commands that wait on purpose, slow lines, silent servers; and what errors say."""
+"""What has a time limit and what has none: commands that wait on purpose, slow lines, silence; and what errors say."""
 
 from __future__ import annotations
 
