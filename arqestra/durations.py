@@ -2,14 +2,16 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 from arq.utils import to_ms, to_seconds
 
 from .errors import SettingsError
 
-__all__ = ("LONGEST_S", "Duration", "is_seconds", "is_seconds_type", "keep_ms", "seconds_of")
+__all__ = ("LONGEST_S", "Duration", "is_seconds", "is_seconds_type", "keep_ms", "plain_number", "seconds_of")
 
 Duration = int | float | timedelta | str
 
@@ -24,6 +26,16 @@ _TEXT = re.compile(rf"(?:{_PART.pattern})+")
 def keep_ms(seconds: float | timedelta) -> int:
     """For how many ms something is kept: as long as it is said, a century at most."""
     return to_ms(min(to_seconds(seconds), LONGEST_KEEP_S))
+
+
+def plain_number(value: Any) -> Any:
+    """A number out of data as a plain one: numpy's, a Decimal, a Fraction. Anything else, such as text, as it is."""
+    if isinstance(value, int | float) or not isinstance(value, Real | Decimal):
+        return value
+    try:
+        return float(value)
+    except (ValueError, OverflowError):  # a signalling NaN; too large
+        return value
 
 
 def is_seconds_type(value: Any) -> bool:

@@ -14,7 +14,7 @@ from arq.worker import Function
 from arq.worker import func as arq_func
 
 from .control import MOST_URGENT
-from .durations import LONGEST_S, is_seconds, is_seconds_type
+from .durations import LONGEST_S, is_seconds, is_seconds_type, plain_number
 from .errors import SettingsError
 from .middleware import is_middleware
 from .redact import shown_value
@@ -71,7 +71,11 @@ def _is_priority(value: Any) -> bool:
 _TEXT = _Rule("a str of at least one character", is_text)
 _FLAG = _Rule("true or false", lambda value: isinstance(value, bool))
 _COUNT = _Rule("an int of at least 1", is_count, " (below 2**31)")
-_SECONDS = _Rule("0 or more seconds", lambda value: is_seconds(value, zero=True), " (a century at most)")
+# Of single calls, whose values come out of data.
+_SECONDS = _Rule("0 or more seconds", lambda value: is_seconds(plain_number(value), zero=True), " (a century at most)")
+_EXPIRY = _Rule(
+    "more than 0 seconds", lambda value: is_seconds(plain_number(value), zero=False), " (a century at most)"
+)
 _MORE_SECONDS = _Rule("more than 0 seconds", lambda value: is_seconds(value, zero=False), " (a century at most)")
 _KEPT = _Rule("0 or more seconds", lambda value: is_seconds(value, zero=True, most_s=float("inf")))
 _RULES: dict[str, _Rule] = {
@@ -79,7 +83,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("keep_result_forever", "unique", "run_at_startup"), _FLAG),
     **dict.fromkeys(("max_tries", "max_payload_bytes"), _COUNT),
     "timeout": _MORE_SECONDS,
-    "expires": _MORE_SECONDS,
+    "expires": _EXPIRY,
     "defer_by": _SECONDS,
     "keep_result": _KEPT,
     "defer_until": _Rule("a datetime, from 1970 to 2186", _is_due_time),
@@ -93,7 +97,7 @@ _RULES: dict[str, _Rule] = {
         " (a century at most)",
     ),
 }
-_OF_TIME = (_SECONDS, _MORE_SECONDS, _KEPT)
+_OF_TIME = (_SECONDS, _EXPIRY, _MORE_SECONDS, _KEPT)
 
 
 def check_options(where: str, options: Mapping[str, Any]) -> None:
@@ -122,12 +126,12 @@ def check_enqueue(defer_by: Any, defer_until: Any, expires: Any, priority: Any, 
     """As `check_options`, for one enqueue. As in arq a job may be deferred by less than nothing, which is at once, and
     `_expires=0` is the default.
     """
-    if defer_by is not None and not is_seconds(defer_by, zero=True, least_s=-LONGEST_S):
+    if defer_by is not None and not is_seconds(plain_number(defer_by), zero=True, least_s=-LONGEST_S):
         _check(_SECONDS, "defer_by", defer_by)
     if defer_until is not None:
         _check(_RULES["defer_until"], "defer_until", defer_until)
-    if expires is not None and not is_seconds(expires, zero=True):
-        _check(_MORE_SECONDS, "expires", expires)
+    if expires is not None and not is_seconds(plain_number(expires), zero=True):
+        _check(_EXPIRY, "expires", expires)
     _check(_RULES["priority"], "priority", priority)
     if job_try is not None:
         _check(_RULES["job_try"], "job_try", job_try)

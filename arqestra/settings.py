@@ -19,8 +19,8 @@ from arq.utils import to_ms, to_seconds
 from .durations import LONGEST_S, is_seconds
 from .errors import SettingsError
 from .keys import Keys, checked_queue_name
-from .options import is_count
 from .middleware import is_middleware
+from .options import is_count
 from .redact import shown_value
 from .serializers import Serializer, serializer_of
 

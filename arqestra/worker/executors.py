@@ -182,7 +182,8 @@ def _sendable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        if type(error) in (ExceptionGroup, BaseExceptionGroup):
-            return error.derive([_sendable(each) for each in error.exceptions])
+        if isinstance(error, BaseExceptionGroup) and type(error) in (ExceptionGroup, BaseExceptionGroup):
+            group: BaseExceptionGroup[BaseException] = error.derive([_sendable(each) for each in error.exceptions])
+            return group
         return RemoteError(*described(error))
     return error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import arq
@@ -105,6 +109,33 @@ async def test_enqueue_job_refuses_it_too(name: str, value: Any) -> None:
     pool = Pool(host="127.0.0.1", port=1)  # nothing is sent
     with pytest.raises(TypeError, match="expected "):  # SettingsError, or ArgumentsError of ids, queues and headers
         await pool.enqueue_job("work", **{name: value})
+    await pool.aclose()
+
+
+@numbers.Integral.register
+class OfNumpy:
+    """As numpy's ints are: a number, and no int."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __mul__(self, other: int) -> int:
+        return self.value * other
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+@pytest.mark.parametrize("seconds", [OfNumpy(100), Decimal("100"), Fraction(200, 2)])
+async def test_numbers_out_of_data_are_seconds_of_a_call(redis_url: str, seconds: Any) -> None:
+    pool = await create_pool(redis_url)
+    now_ms = time.time() * 1000
+    await pool.enqueue_job("work", _job_id="a", _defer_by=seconds, _expires=seconds)
+    await pool.enqueue(task.options(job_id="b", defer_by=seconds, expires=seconds))
+    await pool.enqueue_flow(task.s().set(job_id="c", defer_by=seconds, expires=seconds))
+    queued = {each.job_id: each.score for each in await pool.queued_jobs()}
+    assert set(queued) == {"a", "b", "c"}
+    assert all(score is not None and 0 <= score - now_ms - 100_000 < 5_000 for score in queued.values())
     await pool.aclose()
 
 
