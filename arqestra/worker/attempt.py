@@ -166,6 +166,11 @@ class Attempt:
         deadline_ms = self.payload.options.get("x") or self.deadline_ms
         return deadline_ms is not None and self.leased.claimed_ms > deadline_ms
 
+    @property
+    def lets_go(self) -> bool:
+        """It is a workflow that is under way: told to, it leaves at a place from which it goes on."""
+        return self.interrupt is not None and self.calling
+
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
         if self.reason is None and self.calling and self.task is not None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from signal import Signals
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
@@ -199,8 +199,11 @@ class StoppableWorker(WorkerAttributes):
     def _cancel_all(self, signum: Signals) -> None:
         self.stopping = True
         self._time_to_close()
-        for task in self.slots.tasks.values():
-            if not task.done():
+        for job_id, task in self.slots.tasks.items():
+            attempt = self.slots.held_attempt(job_id)
+            if attempt is not None and attempt.lets_go:
+                attempt.cancel(CancelReason.SHUTDOWN)
+            elif not task.done():
                 task.cancel()
         if self.main_task is not None:
             self.main_task.cancel()
@@ -221,6 +224,7 @@ class StoppableWorker(WorkerAttributes):
         """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
         tasks = [*self.slots.tasks.values(), *self.slots.concluding]
         if tasks:
+            await self._let_workflows_go(tasks)
             limit_s = min(UNHEEDING_WAIT_S, self._time_to_close(LAST_STEPS_S))
             _, unheeding = await asyncio.wait(tasks, timeout=limit_s)
             for task in unheeding:
@@ -228,3 +232,10 @@ class StoppableWorker(WorkerAttributes):
         for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
                 hand_over(cast("Worker", self), attempt, Outcome(State.RELEASED))
+
+    async def _let_workflows_go(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Wait until they have written where they are; if Redis does not answer, they are replayed from before that."""
+        _, still_there = await asyncio.wait(tasks, timeout=LEAVE_WAIT_S)
+        for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:
+            if attempt.lets_go and attempt.task in still_there:
+                attempt.task.cancel()

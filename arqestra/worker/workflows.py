@@ -378,7 +378,7 @@ class WorkflowRun:
 
     async def _until_news(self, execution: Execution) -> bool:
         """Wait until there is something to do; False if it is to be parked."""
-        while not self._news.is_set():
+        while self._leaving or not self._news.is_set():
             if self._leaving:
                 return False
             now_s = self._worker.loop.time()

@@ -354,6 +354,23 @@ async def test_a_worker_that_stops_at_the_moment_of_news_waits_for_no_workflow(
     assert await job.status() is not JobStatus.in_progress
 
 
+@pytest.mark.parametrize("moment", ["it waits", "it has begun"])
+async def test_a_worker_that_stops_leaves_workflows_where_they_wait(pool: Pool, working: Working, moment: str) -> None:
+    """Given back as they were, all of them would be replayed before anything that they wait for."""
+
+    async def is_there() -> bool:
+        return bool(worker.slots.resident if moment == "it waits" else worker.slots.leases)
+
+    async with working() as worker:
+        job = await started(pool, jobs.collects, [])
+        await until(is_there, moment)
+    assert await is_parked(pool, job)
+    async with working():
+        for number in range(4):
+            assert await pool.signal(job.job_id, "number", number)
+        assert await job.result(timeout=20) == [0, 1, 2, 3]
+
+
 async def test_a_workflow_that_has_begun_does_not_expire(pool: Pool, working: Working, impatience: None) -> None:
     async with working():  # a slow machine has a second in which to begin it
         job = await pool.enqueue(jobs.sleeps.options(expires=1), 1.2)

@@ -265,7 +265,7 @@ async def test_deleting_ended_jobs_leaves_alone_those_that_were_enqueued_again(
 async def test_one_odd_job_does_not_keep_others_from_their_turn(pool: Pool, web: Client) -> None:
     await pool.set("no-queue", "a string")
     await pool.enqueue_job("add", 1, _job_id="a")
-    jobs = [{"id": "a", "queue": "no-queue"}, {"id": "a", "queue": "arq:queue"}]
+    jobs = [{"id": "odd", "queue": "no-queue"}, {"id": "a", "queue": "arq:queue"}]
     done = await do(web, "jobs/delete", jobs=jobs)
     assert (done["done"], done["failed"]) == (1, 1)
     assert "WRONGTYPE" in done["problems"][0]
