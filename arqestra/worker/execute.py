@@ -16,12 +16,13 @@ from arq.worker import JobExecutionFailed
 from ..clock import timestamp_ms
 from ..current import JobContext, running_attempt
 from ..errors import ArgumentsError
-from ..outcome import CancelReason, Outcome, State, asked_for, classify, exhausted_by_cancellation, retried_by
+from ..outcome import CancelReason, Outcome, State, asked_for
 from ..signature import CHUNK_FUNCTION
 from ..store.records import Ending, EndingKind
 from ..wire import decode_payload
 from .admission import admit
 from .attempt import Attempt
+from .decision import decide
 from .encoding import NO_RESULT, carried, encode_value, encoded_result, history_entry, keeps_result
 from .firing import id_taken_ms
 from .flow_input import fetch_input
@@ -218,20 +219,6 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
             limit.cancel()
         _forget_cancellation(attempt.task)
     return Outcome(State.COMPLETE, value)
-
-
-def decide(worker: "Worker", attempt: Attempt, error: BaseException) -> Outcome:
-    """What becomes of an attempt that raised, by the reason of its cancellation and the function's options."""
-    terms = attempt.terms
-    reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
-    outcome = classify(error, reason, retry_jobs=worker.retry_jobs, timeout_s=terms.timeout_s)
-    outcome = exhausted_by_cancellation(outcome, attempt.job_try, terms.max_tries)
-    if terms.early and outcome.state is State.RELEASED:
-        stopped = JobExecutionFailed("the worker stopped; acks='early' runs a job at most once")
-        return Outcome(State.FAILED, stopped)
-    if terms.retry is not None and worker.retry_jobs:
-        return retried_by(terms.retry, outcome, attempt.job_try, terms.max_tries)
-    return outcome
 
 
 def time_out(worker: "Worker", attempt: Attempt) -> None:

@@ -1,6 +1,5 @@
 """The user's hooks around the end of an attempt. Their errors are logged and change nothing."""
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -23,7 +22,9 @@ async def call_hook(name: str, hook: Callable[..., Any], attempt: Attempt, *args
         result = hook(*args)
         if inspect.isawaitable(result):
             await result
-    except (Exception, asyncio.CancelledError):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException:
         faults.exception("%s failed for %s", name, attempt.ref)
 
 

@@ -28,8 +28,9 @@ from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from ..current import running_attempt
 from ..instrumentation import bottom_of, contents_of, mention_unknown_wrapper, name_of, rewrapped
-from ..outcome import CancelReason, State, classify, retried_by
+from ..outcome import CancelReason, State
 from .attempt import Attempt
+from .decision import decide
 from .terms import Observed
 
 if TYPE_CHECKING:
@@ -208,14 +209,9 @@ async def run_observed(worker: "Worker", attempt: Attempt, inside: Callable[[], 
 
 def _is_failure(worker: "Worker", attempt: Attempt, error: Exception) -> bool:
     """Whether the attempt fails of it: it is not run again, and nobody has interrupted it."""
-    terms = attempt.terms
-    if terms.workflow is not None:  # then it is decided already
+    if attempt.terms.workflow is not None:  # then it is decided already
         return True
-    reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
-    outcome = classify(error, reason, retry_jobs=worker.retry_jobs, timeout_s=terms.timeout_s)
-    if terms.retry is not None and worker.retry_jobs:
-        outcome = retried_by(terms.retry, outcome, attempt.job_try, terms.max_tries)
-    return outcome.state is State.FAILED
+    return decide(worker, attempt, error).state is State.FAILED
 
 
 def was_shown(attempt: Attempt, error: BaseException) -> bool:

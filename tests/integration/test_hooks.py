@@ -27,6 +27,10 @@ class HookError(Exception):
     """What the hooks of these tests raise."""
 
 
+class NoException(BaseException):
+    """Nor `SystemExit`, nor anything else that ends programs."""
+
+
 @dataclass
 class Seen:
     """What became of one job under a worker with one hook that raises."""
@@ -46,7 +50,7 @@ async def pool(redis_url: str) -> AsyncIterator[Pool]:
     await pool.aclose()
 
 
-async def _observe(pool: Pool, worker_class: Any, hook: str) -> Seen:
+async def _observe(pool: Pool, worker_class: Any, hook: str, error: type[BaseException] = HookError) -> Seen:
     """One job in a burst of a worker, all of whose hooks are noted and one of which raises."""
     seen = Seen()
 
@@ -54,7 +58,7 @@ async def _observe(pool: Pool, worker_class: Any, hook: str) -> Seen:
         async def noted(ctx: dict[Any, Any], *_: Any) -> None:
             seen.called.append(name)
             if name == hook:
-                raise HookError(name)
+                raise error(name)
 
         return noted
 
@@ -137,11 +141,12 @@ class TestHere:
         assert isinstance(seen.result, HookError)
         assert seen.called == ["on_startup", "on_job_start", "on_job_end", "after_job_end", "on_shutdown"]
 
+    @pytest.mark.parametrize("error", [HookError, asyncio.CancelledError, NoException])
     @pytest.mark.parametrize("hook", ["on_job_end", "after_job_end"])
     async def test_hooks_after_the_job_are_logged(
-        self, pool: Pool, hook: str, caplog: pytest.LogCaptureFixture
+        self, pool: Pool, hook: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
     ) -> None:
-        seen = await _observe(pool, arqestra.Worker, hook)
+        seen = await _observe(pool, arqestra.Worker, hook, error)
 
         assert (seen.main, seen.close, seen.job, seen.success) == (None, "clean", "complete", True)
         assert f"{hook} failed for the job:work" in caplog.text
