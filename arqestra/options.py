@@ -68,7 +68,7 @@ def _is_priority(value: Any) -> bool:
     return is_count(value, 0) and value <= MOST_URGENT
 
 
-_TEXT = _Rule("a str of at least one character", is_text)
+_TEXT = _Rule("a str of at least one character that UTF-8 can carry", is_text)
 _FLAG = _Rule("true or false", lambda value: isinstance(value, bool))
 _COUNT = _Rule("an int of at least 1", is_count, " (below 2**31)")
 # Of single calls, whose values come out of data.

@@ -1,12 +1,13 @@
 """Arguments of jobs: as commands take them, and as they are shown. All that is shown of them goes through `shown`."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..clock import timestamp_ms
-from ..durations import seconds_of
+from ..durations import LONGEST_S, seconds_of
 from ..errors import SettingsError
 from ..scheduling.timing import datetime_of_text
 from .output import compact
@@ -76,9 +77,10 @@ def _json(text: str, option: str, example: str) -> Any:
         raise SettingsError(f"{option}: expected JSON such as {example}, got {text!r}: {error}") from None
 
 
-def duration_s(text: str | None, option: str) -> float | None:
+def duration_s(text: str | None, option: str, most_s: float = LONGEST_S) -> float | None:
     """Seconds of an option: "60", "90s", "1h30m".
 
+    :param most_s: what it may be at most
     :raises SettingsError: something else
     """
     if text is None:
@@ -87,7 +89,7 @@ def duration_s(text: str | None, option: str) -> float | None:
         number: float | str = float(text)
     except ValueError:
         number = text
-    return seconds_of(number, option)
+    return seconds_of(number, option, most_s=most_s)
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -118,7 +120,7 @@ def since_ms(text: str | None) -> int | None:
         found = moment(text, "--since")
     except SettingsError:
         try:
-            length_s = duration_s(text, "--since")
+            length_s = duration_s(text, "--since", most_s=sys.float_info.max / 1000)
         except SettingsError:
             raise SettingsError(f"--since: expected a length such as 2h or a time in ISO 8601, got {text!r}") from None
         assert length_s is not None

@@ -45,6 +45,7 @@ __all__ = (
 P = ParamSpec("P")
 FAILED, USAGE, TIMED_OUT = 1, 2, 3
 PROGRAM = "arqestra"
+CONNECT_S = 3  # a person waits once; there are no further tries
 DEFAULT_URL = "redis://localhost:6379"
 
 RedisUrl = Annotated[
@@ -161,6 +162,9 @@ async def _within_shell(
     chosen = serializer_of(serializer) if serializer is not None else None
     url = redis_url_of(redis_url)
     connection = settings_of(url)
+    connection.conn_timeout = max(connection.conn_timeout, CONNECT_S)
+    if queue is not None:
+        queue.encode()  # bytes of the command line that are no text: an error that says so
     try:
         pool = await create_pool(
             connection,

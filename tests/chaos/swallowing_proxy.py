@@ -110,12 +110,13 @@ class SwallowingProxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
             self._connections.discard(connection)
             for writer in (to_client, to_server):
                 writer.transport.abort()
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for writer in (to_client, to_server):
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
 

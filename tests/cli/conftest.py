@@ -33,6 +33,7 @@ class Ran(NamedTuple):
     @property
     def document(self) -> Any:
         """Standard output, which is to be one JSON document."""
+        assert self.out, f"exit code {self.code}: {self.err}"
         return json.loads(self.out)
 
 

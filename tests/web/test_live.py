@@ -130,7 +130,7 @@ async def test_a_redis_that_hangs_is_told(app: Starlette, monkeypatch: pytest.Mo
         assert (await client.get("/healthz")).status_code == 200
         monkeypatch.setattr(web_app, "LONGEST_PING_S", 0.02)
         monkeypatch.setattr(dashboard, "LONGEST_READING_S", 0.02)
-        monkeypatch.setattr(Pool, "ping", hang)
+        monkeypatch.setattr(web_app, "redis_time_ms", hang)
         monkeypatch.setattr(Pool, "workers", hang)
         async with asyncio.timeout(20):
             for path in ("/healthz", "/workers", "/api/workers"):
