@@ -1,5 +1,6 @@
 """Serving the dashboard by uvicorn, in a process of its own."""
 
+import signal
 import socket
 
 import uvicorn
@@ -23,7 +24,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(app: Starlette, listening: socket.socket, root_path: str = "") -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C, then return.
 
     :param listening: a bound socket
     :param root_path: at which a proxy serves it
@@ -37,4 +38,8 @@ def serve(app: Starlette, listening: socket.socket, root_path: str = "") -> None
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=256 * 1024,  # a page of selected jobs is a long address
     )
-    _Server(config, app).run(sockets=[listening])
+    server = _Server(config, app)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # At its end uvicorn raises the signal again, by which the process would be killed in the place of ending with 0.
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listening])

@@ -31,3 +31,4 @@ def served(redis_url: str, *options: str) -> Iterator[str]:
         finally:
             process.kill()
             process.stdout.close()  # type: ignore[union-attr]
+    assert process.returncode == 0, "expected SIGTERM to end it well"
