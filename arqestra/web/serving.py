@@ -40,6 +40,6 @@ def serve(app: Starlette, listening: socket.socket, root_path: str = "") -> None
     )
     server = _Server(config, app)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # At its end uvicorn raises the signal again, by which the process would be killed in the place of ending with 0.
+        # At its end uvicorn raises the signal again: the process would be killed by it, and not end with 0.
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listening])
