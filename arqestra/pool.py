@@ -1,50 +1,45 @@
 """`Pool`: what a producer enqueues with. An `arq.connections.ArqRedis`, so a redis client as well."""
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
-from arq.jobs import DeserializationError, Deserializer, JobDef, JobResult
+from arq.jobs import Deserializer
 from arq.jobs import Serializer as ArqSerializer
 from arq.utils import to_ms, to_unix_ms
-from arq.worker import Function
 from redis.asyncio import ConnectionPool
-from redis.exceptions import ResponseError
 
 from .clock import timestamp_ms
-from .control import JobControl
 from .durations import keep_ms
-from .errors import ArgumentsError, PayloadTooLarge
+from .errors import ArgumentsError
 from .flow.handle import FlowHandle
-from .flow.sending import WORKFLOW, send_signal
+from .flow.sending import send_signal
 from .flow.submit import start_flow
 from .function import BoundJob, Call, JobFunction, Seconds
 from .graph import Graph, graph_of
 from .identity import new_job_id
 from .instrumentation import PLAIN_ENQUEUE, EnqueueArguments, Stored, enqueue_batch_through, enqueue_through
 from .job import Job
+from .job_spec import JobSpec, call_of, name_of_function
 from .keys import Keys, checked_queue_name
-from .middleware import EnqueuedCall, Middleware, checked_headers, enter_batch, enter_call
-from .options import check_enqueue, check_options, is_text
+from .middleware import EnqueuedCall, Middleware, enter_batch, enter_call
+from .new_job import new_job
+from .options import check_options
 from .pool_views import PoolViews
 from .queue import Queue
 from .scheduling.schedules import Schedules
 from .serializers import Serializer, serializer_of
 from .signature import Canvas
 from .store.batch import EnqueueBatch
-from .store.codec import encode_extra
 from .store.link import close_sentinels
 from .store.listener import Listener
 from .store.records import NewJob, StandIn, Verdict
 from .store.store import Store
-from .wire import Payload, decode_payload, encode_payload, job_def
 
 __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 
@@ -54,14 +49,6 @@ FLOW_KEEP_S = 3600  # as arq keeps results
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
-
-# What `enqueue_many` takes for one job: a bound call, or a name or function with its arguments.
-JobSpec = (
-    Call[Any]
-    | tuple[str | Function | BoundJob[..., Any]]
-    | tuple[str | Function | BoundJob[..., Any], Sequence[Any]]
-    | tuple[str | Function | BoundJob[..., Any], Sequence[Any], Mapping[str, Any]]
-)
 
 
 class Pool(PoolViews):
@@ -165,13 +152,13 @@ class Pool(PoolViews):
         """
         if _defer_until and _defer_by:
             raise RuntimeError("use either 'defer_until' or 'defer_by' or neither, not both")
-        name = function if isinstance(function, str) else _name_of(function)
+        name = function if isinstance(function, str) else name_of_function(function)
         call = Call(
             name, args, kwargs, _queue_name, _defer_by, _defer_until, _expires, _job_id, Any, _priority, _headers
         )
         if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
             return await self._enqueue_observed(call, _job_try)
-        new = self._new_job(call, _job_try)
+        new = new_job(self, call, _job_try)
         return self._handle(call, new, await self._stored(new))
 
     async def enqueue(
@@ -192,7 +179,7 @@ class Pool(PoolViews):
         call = function.bind(*args, **kwargs)
         if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
             return await self._enqueue_observed(call)
-        new = self._new_job(call)
+        new = new_job(self, call)
         return self._handle(call, new, await self._stored(new))
 
     async def _stored(self, new: NewJob) -> Verdict:
@@ -230,7 +217,7 @@ class Pool(PoolViews):
         seen = self._as_seen(call)
         async with AsyncExitStack() as stack:
             await enter_call(stack, self.middleware, seen)
-            new = self._new_job(call._replace(headers=seen.headers), job_try)
+            new = new_job(self, call._replace(headers=seen.headers), job_try)
             handle = self._handle(call, new, await self._stored(new))
             seen.job_id = None if handle is None else handle.job_id
             return handle
@@ -257,7 +244,7 @@ class Pool(PoolViews):
 
     async def _enqueue_all(self, calls: list[Call[Any]], ids: Sequence[str] = ()) -> list[Job[Any] | None]:
         """:param ids: of the new jobs, where they have been told to somebody already"""
-        news = [self._new_job(call) for call in calls]
+        news = [new_job(self, call) for call in calls]
         if ids:
             news = [new._replace(id=job_id) for new, job_id in zip(news, ids, strict=True)]
         if self.store.enqueued.stranded:
@@ -273,7 +260,7 @@ class Pool(PoolViews):
         :returns: for each the job, or None if a job of its id exists
         :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
         """
-        calls = [_call_of(spec) for spec in specs]
+        calls = [call_of(spec) for spec in specs]
         if calls and (self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE):
             return await self._enqueue_many_observed(calls)
         return await self._enqueue_all(calls)
@@ -370,78 +357,6 @@ class Pool(PoolViews):
         self.store.enqueued.add(new.queue, call.name)
         return Job(new.id, self, new.queue, _result_type=call.result_type)
 
-    def _new_job(self, call: Call[Any], job_try: int | None = None) -> NewJob:
-        """A job ready to be stored; arq's rules for due time and expiry."""
-        deferred = call.defer_by is not None or call.defer_until is not None
-        if deferred or call.expires is not None or call.priority or job_try is not None:
-            check_enqueue(call.defer_by, call.defer_until, call.expires, call.priority, job_try)
-        now_ms = timestamp_ms()
-        redis_now_ms = now_ms + self.clock_offset_ms
-        control = call.control
-        if control is not None and control.debounce is not None and call.defer_until is None and not call.defer_by:
-            call, deferred = call._replace(defer_by=control.debounce.quiet_s), True
-        when, due_in_ms = _when(call, redis_now_ms) if deferred else ("", 0)
-        nonce = ""
-        expires_ms = (to_ms(call.expires) if call.expires else 0) or max(0, due_in_ms) + self.expires_extra_ms
-        options: dict[str, Any] = {"x": redis_now_ms + expires_ms}
-        if call.job_id:
-            if not is_text(call.job_id):
-                raise ArgumentsError(f"job id: expected a str that UTF-8 can write, got {call.job_id!r}")
-            options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
-        if call.headers:
-            options["h"] = checked_headers(call.headers)
-        if call.priority:
-            options["p"] = call.priority
-        if call.workflow:
-            options[WORKFLOW] = 1
-        kwargs = dict(call.kwargs)
-        if call.added:
-            kwargs.update(call.added)
-            options["w"] = list(call.added)
-        payload = Payload(call.name, tuple(call.args), kwargs, job_try, now_ms, options)
-        data = encode_payload(self.serializer, payload)
-        if len(data) > self.max_payload_bytes:
-            raise PayloadTooLarge(
-                f'job "{call.name}": expected at most {self.max_payload_bytes} bytes of encoded arguments '
-                f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
-            )
-        queue = call.queue or self.default_queue_name
-        if call.queue and not is_text(queue):
-            raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
-        checked_queue_name(queue, self.store.keys)
-        attempts = max(0, (job_try or 1) - 1)
-        extra = _extra_of(call, control) if call.priority or control is not None else b""
-        return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
-
-    async def _get_job_result(self, key: bytes) -> JobResult:
-        job_id = key[len(self.store.keys.result_prefix) :].decode()
-        info = await Job(job_id, self).result_info()
-        if info is None:
-            raise KeyError(f'job "{key.decode()}" not found')
-        info.job_id = job_id
-        return info
-
-    async def all_job_results(self) -> list[JobResult]:
-        """The kept results of all jobs, by time of enqueue. What cannot be read is passed over, and the log says so."""
-        keys = [key async for key in self.store.redis.scan_iter(match=self.store.keys.result_prefix + "*", count=1000)]
-        found = await asyncio.gather(*(self._get_job_result(key) for key in keys), return_exceptions=True)
-        results = []
-        for key, result in zip(keys, found, strict=True):
-            if isinstance(result, DeserializationError | ResponseError | UnicodeDecodeError):
-                logger.warning("all_job_results: %r is passed over: %s", key, result)
-            elif isinstance(result, BaseException) and not isinstance(result, KeyError):
-                raise result
-            elif isinstance(result, JobResult):
-                results.append(result)
-        return sorted(results, key=attrgetter("enqueue_time"))
-
-    async def _get_job_def(self, job_id: bytes, score: int) -> JobDef:
-        key = self.store.keys.job(job_id.decode())
-        data = await self.store.redis.get(key)
-        if data is None:
-            raise RuntimeError(f'job "{key}" not found')
-        return job_def(decode_payload(self.serializer, data), job_id.decode(), score)
-
     async def close(self, close_connection_pool: bool | None = None) -> None:
         """Close the connections."""
         await self.aclose(close_connection_pool)
@@ -452,29 +367,6 @@ class Pool(PoolViews):
         await self.store.close()
         await super().aclose(close_connection_pool)
         await close_sentinels(self.connection_pool)
-
-
-def _when(call: Call[Any], redis_now_ms: int) -> tuple[str, int]:
-    """When a deferred job is due, as `enqueue.lua` reads it, and in how many ms that is."""
-    if call.defer_until is not None:
-        due_ms = to_unix_ms(call.defer_until)
-        return f"={due_ms}", due_ms - redis_now_ms
-    if not call.defer_by:
-        return "", 0
-    due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # arq takes times past; none is before 1970
-    return f"+{due_in_ms}", due_in_ms
-
-
-def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
-    """Priority, limits and lock of a job, as `enqueue.lua` reads them; b"" for a job without any."""
-    priority = call.priority
-    entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
-    lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
-    if lock is not None and lock.until:
-        entries.append(("u", lock.name, lock.until))
-    if not (priority or entries or lock):
-        return b""
-    return encode_extra(priority, lock, entries)
 
 
 def _arguments_of(call: Call[Any]) -> EnqueueArguments:
@@ -490,37 +382,3 @@ def _arguments_of(call: Call[Any]) -> EnqueueArguments:
 def _flow_name(graph: Graph) -> str:
     named = [node.call.name for node in graph.jobs if node.call is not None and not node.is_callback]
     return named[-1] if named else "empty"
-
-
-def _name_of(function: Any) -> str:
-    if isinstance(function, str):
-        return function
-    if isinstance(function, Function):
-        return function.name
-    raise ArgumentsError(f"expected the name of a job function (str), got {function!r}")
-
-
-def _types_of(spec: Any) -> str:
-    """What an impossible spec is, without its values: they may be secret."""
-    if isinstance(spec, tuple):
-        return f"({', '.join(type(part).__name__ for part in spec)})"
-    return type(spec).__name__
-
-
-def _call_of(spec: Any) -> Call[Any]:
-    if isinstance(spec, Call):
-        return spec
-    if not (isinstance(spec, tuple) and 1 <= len(spec) <= 3):
-        raise ArgumentsError(
-            f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {_types_of(spec)}"
-        )
-    target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
-    # Asked first, for it is nearly always so: `isinstance` of an abstract class costs as much as all else here.
-    plain = type(args) in (tuple, list) and type(kwargs) is dict
-    if not plain and (isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping)):
-        raise ArgumentsError(
-            f"enqueue_many: expected (function, list of arguments, dict of keywords), got {_types_of(spec)}"
-        )
-    if isinstance(target, JobFunction | BoundJob):
-        return target.bind(*args, **kwargs)
-    return Call(_name_of(target), args, kwargs)

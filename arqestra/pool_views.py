@@ -6,17 +6,19 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 from arq.connections import ArqRedis
-from arq.jobs import DeserializationError, JobDef
-from redis.exceptions import RedisError
+from arq.jobs import DeserializationError, JobDef, JobResult
+from redis.exceptions import RedisError, ResponseError
 
 from .clock import timestamp_ms
 from .ended import ENDED_STATES, EndedJob
 from .errors import SettingsError
 from .events import Event, decode_events
+from .job import Job
 from .presence import WorkerInfo
 from .serializers import Serializer
 from .store.listener import Listener
@@ -61,6 +63,35 @@ class PoolViews(ArqRedis):
             except (DeserializationError, UnicodeDecodeError) as error:
                 logger.warning("queued_jobs: %r of queue %s is passed over: %s", member, queue, error)
         return jobs
+
+    async def _get_job_result(self, key: bytes) -> JobResult:
+        job_id = key[len(self.store.keys.result_prefix) :].decode()
+        info = await Job(job_id, self).result_info()
+        if info is None:
+            raise KeyError(f'job "{key.decode()}" not found')
+        info.job_id = job_id
+        return info
+
+    async def all_job_results(self) -> list[JobResult]:
+        """The kept results of all jobs, by time of enqueue. What cannot be read is passed over, and the log says so."""
+        keys = [key async for key in self.store.redis.scan_iter(match=self.store.keys.result_prefix + "*", count=1000)]
+        found = await asyncio.gather(*(self._get_job_result(key) for key in keys), return_exceptions=True)
+        results = []
+        for key, result in zip(keys, found, strict=True):
+            if isinstance(result, DeserializationError | ResponseError | UnicodeDecodeError):
+                logger.warning("all_job_results: %r is passed over: %s", key, result)
+            elif isinstance(result, BaseException) and not isinstance(result, KeyError):
+                raise result
+            elif isinstance(result, JobResult):
+                results.append(result)
+        return sorted(results, key=attrgetter("enqueue_time"))
+
+    async def _get_job_def(self, job_id: bytes, score: int) -> JobDef:
+        key = self.store.keys.job(job_id.decode())
+        data = await self.store.redis.get(key)
+        if data is None:
+            raise RuntimeError(f'job "{key}" not found')
+        return job_def(decode_payload(self.serializer, data), job_id.decode(), score)
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that were heard of in the last ten minutes, and what each told of itself, once a second: host,

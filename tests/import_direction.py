@@ -61,7 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("job", "jobs"),
     ("flow", "scheduling"),
-    ("pool", "pool_views", "connect", "connections", "queue", "cron"),
+    ("pool", "pool_views", "new_job", "job_spec", "connect", "connections", "queue", "cron"),
     ("observe",),
     ("worker",),
     ("web", "cli", "testing", "embedded"),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Call, Pool, Redact, job
+from arqestra.new_job import new_job
 from arqestra.rebuild import Rebuilder
 from arqestra.redact import MASK, clipped, is_secret_name, redacted, redacted_value
 
@@ -166,7 +167,7 @@ def test_errors_of_an_enqueue_do_not_show_secrets() -> None:
             asyncio.run(pool.enqueue_many(specs))  # type: ignore[arg-type]
         assert SECRET not in str(caught.value)
     with pytest.raises(ArgumentsError) as caught:
-        pool._new_job(Call("login", (), {}, headers={"authorization": [SECRET]}))  # type: ignore[dict-item]
+        new_job(pool, Call("login", (), {}, headers={"authorization": [SECRET]}))  # type: ignore[dict-item]
     assert "{'authorization': list}" in str(caught.value)
     assert SECRET not in str(caught.value)
 
