@@ -181,3 +181,10 @@ def test_the_architecture_page_names_every_module_and_no_file_that_is_not_there(
     there |= {path.as_posix() for path in REPOSITORY.glob("*.py")}
     for name in re.findall(r"`([\w/]+\.(?:py|lua))`", text):
         assert any(path.endswith(f"/{name}") for path in there), f"no file {name}"
+
+
+def test_the_list_of_changes_says_nothing_twice() -> None:
+    lines = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    long = [line for line in lines if len(line) > 60]
+
+    assert sorted({line for line in long if long.count(line) > 1}) == []
