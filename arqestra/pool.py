@@ -100,7 +100,7 @@ class Pool(PoolViews):
 
         :raises SettingsError: it is none, or the default queue's name has it already
         """
-        self.store = Store(self, Keys.of(key_prefix))
+        self.store = Store(self, Keys.of(key_prefix), pulse=self.listener.pulse)
         self._batch = EnqueueBatch(self.store)
         checked_queue_name(self.default_queue_name, self.store.keys)
 

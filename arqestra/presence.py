@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -54,6 +55,7 @@ class Presence(msgspec.Struct, frozen=True):
     :ivar fires: it fires the schedules of its queues
     :ivar timezone: in which it reads those that were defined at run time and name none
     :ivar every_s: seconds until it writes again, if nothing happens
+    :ivar cut_off_s: how long Redis has not answered it; only its own metrics can tell
     """
 
     host: str
@@ -76,6 +78,7 @@ class Presence(msgspec.Struct, frozen=True):
     fires: bool = True
     timezone: str = ""
     every_s: float = EVERY_S
+    cut_off_s: float = 0.0
 
     @property
     def activity(self) -> tuple[object, ...]:
@@ -91,12 +94,20 @@ class WorkerInfo:
     :ivar worker_id: with which the tokens of its leases begin
     :ivar seen: when it last told of itself
     :ivar alive: that was a moment ago; or it is idle, and still listens for wake-ups
+    :ivar connected: it lives, or Redis still holds its connection: then it is blocked or frozen, or what it says does
+        not arrive
     """
 
     worker_id: str
     seen: datetime
     alive: bool
     presence: Presence
+    connected: bool = True
+
+    @property
+    def absence(self) -> Literal["silent", "gone"] | None:
+        """In a word, how it is not there. Gone: it was killed, or is cut off from Redis. None: it lives."""
+        return None if self.alive else "silent" if self.connected else "gone"
 
     @property
     def started(self) -> datetime:

@@ -21,7 +21,7 @@ _COLOURS = {
     **{"running": "blue", "complete": "green", "ok": "green", "failed": "red", "dead": "red", "problem": "red"},
     **{"warning": "yellow", "paused": "yellow", "aborted": "yellow", "expired": "yellow", "held": "yellow"},
     **{"cancelled": "yellow", "upstream_failed": "red", "deferred": "cyan"},
-    **{"working": "green", "draining": "yellow", "gone": "red", "not kept": "yellow"},
+    **{"working": "green", "draining": "yellow", "gone": "red", "silent": "red", "not kept": "yellow"},
 }
 
 

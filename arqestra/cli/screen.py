@@ -169,7 +169,7 @@ def _troubled(worker: WorkerInfo) -> tuple[bool, bool]:
 def _worker(each: WorkerInfo, now_ms: int) -> tuple[Any, ...]:
     tells = each.presence
     lag = Text(span(tells.lag_ms), style="red" if tells.lag_ms >= LAG_HIGH_MS else "")
-    state = state_of(each) if each.alive else f"gone {ago(each.seen.timestamp() * 1000, now_ms)}"
+    state = state_of(each) if each.alive else f"{each.absence} {ago(each.seen.timestamp() * 1000, now_ms)}"
     return (
         *(f"{tells.host}:{tells.pid}", f"{tells.running}/{tells.slots}", lag, megabytes(tells.rss_bytes)),
         *(ago(tells.started_ms, now_ms), Text(state, style=style_of(state_of(each))), ", ".join(tells.queues)),

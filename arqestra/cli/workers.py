@@ -46,7 +46,9 @@ async def list_workers(shell: Shell) -> None:
     """List the workers that were heard of in the last ten minutes, and the jobs that run on them.
 
     With --queue those that serve it. CPU is the share of one processor since the start; lag is how late the event loop
-    was in the last second. A worker that has told nothing for 10 s is gone: it was killed, or cannot reach Redis.
+    was in the last second. Seen says how long ago it was heard of; while nothing happens a worker tells of itself once
+    a minute. One that tells nothing when it should is gone if it was killed or is cut off from Redis, and silent if
+    Redis still holds its connection: its event loop is blocked, it is frozen, or what it says does not arrive.
     """
     workers = await _workers(shell)
     now_ms = _now_ms(shell)
@@ -60,6 +62,9 @@ async def list_workers(shell: Shell) -> None:
         (_row(each, now_ms) for each in workers),
         right=("running", "memory", "cpu", "lag"),
     )
+    for each in workers:
+        if each.absence is not None:
+            shell.out.note(_explained(each, now_ms))
     _print_jobs(shell, workers, now_ms, JOBS_SHOWN)
 
 
@@ -73,6 +78,7 @@ async def show(shell: Shell, worker: One) -> None:
         (
             ("worker", found.worker_id),
             ("state", state_of(found)),
+            ("", _explained(found, now_ms) if found.absence else None),
             ("host", tells.host),
             ("process", tells.pid),
             ("version", tells.version),
@@ -185,7 +191,7 @@ async def _steer(shell: Shell, workers: Sequence[WorkerInfo], order: Literal["dr
     done = "draining" if draining else "takes jobs again"
     before = "was draining already" if draining else "was not draining"
     return [
-        Steered(each, "gone" if not each.alive else "it did not hear that", FAILED)
+        Steered(each, each.absence or "it did not hear that", FAILED)
         if not heard[each.worker_id]
         else Steered(each, f"told, and has not followed within {HEARD_WITHIN_S:g} s", TIMED_OUT)
         if each.worker_id in left
@@ -252,9 +258,17 @@ def _tell(shell: Shell, steered: Sequence[Steered]) -> None:
 
 def state_of(worker: WorkerInfo) -> str:
     """What a worker is doing, in a word."""
-    if not worker.alive:
-        return "gone"
+    if worker.absence is not None:
+        return worker.absence
     return "draining" if worker.presence.draining else "working" if worker.presence.running else "idle"
+
+
+def _explained(worker: WorkerInfo, now_ms: int) -> str:
+    """What may be the matter with a worker that is not there."""
+    heard = f"{_process(worker)} was last heard of {ago(worker.seen.timestamp() * 1000, now_ms)}"
+    if worker.absence == "gone":
+        return f"{heard}: it was killed, or is cut off from Redis"
+    return f"{heard}, and Redis holds its connection: its event loop is blocked, it is frozen, or the network is cut"
 
 
 def _row(worker: WorkerInfo, now_ms: int) -> tuple[Any, ...]:

@@ -46,6 +46,7 @@ class WorkerFigures:
     :ivar alive: it was heard of a moment ago; of a place: a process stands there
     :ivar stopped: it does not live because it was told to end, and nobody is to miss it
     :ivar draining: it takes no more jobs
+    :ivar cut_off_s: how long Redis has not answered it; None where only the worker itself knows
     :ivar seen_s: when it was last heard of, seconds since the epoch; None if that is not known
     :ivar pids: its processes: two while one relieves the other
     """
@@ -64,6 +65,7 @@ class WorkerFigures:
     cpu_s: float = 0.0
     lag_s: float = 0.0
     redis_errors: int = 0
+    cut_off_s: float | None = None
     started_s: float | None = None
     seen_s: float | None = None
 
@@ -208,5 +210,6 @@ def figures_of_place(
         cpu_s=left_cpu_s + sum(presence.cpu_s for presence in by_age),
         lag_s=max(newest.lag_ms / 1000, silent_s - EVERY_S, 0.0),
         redis_errors=left_errors + sum(presence.redis_errors for presence in by_age),
+        cut_off_s=max(presence.cut_off_s for presence in by_age),
         started_s=newest.started_ms / 1000,
     )

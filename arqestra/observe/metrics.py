@@ -97,6 +97,9 @@ METRICS: dict[str, Described] = {
     "arqestra_worker_last_seen_timestamp_seconds": Described(
         "gauge", WORKER, "fleet", "When it was last heard of (Unix time, Redis' clock)."
     ),
+    "arqestra_worker_cut_off_seconds": Described(
+        "gauge", WORKER, "worker", "How long Redis has not answered the worker; 0 while it does."
+    ),
     "arqestra_redis_errors_total": Described("counter", WORKER, "both", "Round trips to Redis that failed."),
 }
 
@@ -250,6 +253,8 @@ def _add_state(families: _Families, worker: WorkerFigures, labels: tuple[str, st
     families.add("arqestra_worker_draining", worker.draining, *labels)
     families.add("arqestra_worker_resident_memory_bytes", worker.rss_bytes, *labels)
     families.add("arqestra_worker_loop_lag_seconds", worker.lag_s, *labels)
+    if worker.cut_off_s is not None:
+        families.add("arqestra_worker_cut_off_seconds", worker.cut_off_s, *labels)
 
 
 class _Collected:

@@ -22,6 +22,7 @@ from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryA
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .plain import PlainLink, has_transport
+from .pulse import Pulse
 from .replies import ServerIsReplica, reply_error
 from .scripts import Script, self_contained
 from .time_limits import REPLY_LIMIT_S, Suspicion, limit_connections, suspicion_of
@@ -96,10 +97,11 @@ class Link(asyncio.Protocol):
     :param connection: redis-py's, connected
     :param reply_timeout_s: seconds to wait for a reply before the connection is given up
     :param suspicion: that of the pool, which is told when nobody answered
+    :param pulse: is told of answers and of their lack
     """
 
-    def __init__(self, connection: Any, reply_timeout_s: float, suspicion: Suspicion) -> None:
-        self._suspicion = suspicion
+    def __init__(self, connection: Any, reply_timeout_s: float, suspicion: Suspicion, pulse: Pulse) -> None:
+        self._suspicion, self._pulse = suspicion, pulse
         self._connection = connection  # kept: its stream writer closes the transport when it is collected
         self._transport: asyncio.Transport = connection._writer.transport
         self._reply_timeout_s = reply_timeout_s
@@ -128,7 +130,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader, groups = self._reader, self._groups
-        self._heard_s = self._loop.time()
+        self._heard_s = self._pulse.answered_s = self._loop.time()
         reader.feed(data)
         try:
             while groups and (reply := reader.gets()) is not False:
@@ -171,6 +173,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_open:
+            self._pulse.failed()
             self.give_up(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by the server'}"))
 
     def give_up(self, error: Exception) -> None:
@@ -198,6 +201,7 @@ class Link(asyncio.Protocol):
             self._watch = self._loop.call_later(left_s, self._check_time)
         else:
             self._suspicion.arise()
+            self._pulse.failed()
             self.give_up(RedisTimeoutError(f"expected a reply of Redis within {self._reply_timeout_s} s, got none"))
 
     async def close(self) -> None:
@@ -222,10 +226,14 @@ class Links:
 
     :param pool: redis-py's pool; it makes the connection, which is not counted in its `max_connections`
     :param reply_timeout_s: see `Link`
+    :ivar pulse: whether Redis answers
     """
 
-    def __init__(self, pool: ConnectionPool, reply_timeout_s: float = REPLY_LIMIT_S) -> None:
+    def __init__(
+        self, pool: ConnectionPool, reply_timeout_s: float = REPLY_LIMIT_S, pulse: Pulse | None = None
+    ) -> None:
         limit_connections(pool)
+        self.pulse = pulse or Pulse()
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
         self._link: Link | PlainLink | None = None
@@ -279,13 +287,16 @@ class Links:
         connection: Any = self._pool.make_connection()
         try:
             await connection.connect()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self.pulse.failed()
             await connection.disconnect(nowait=True)
             raise
+        self.pulse.answered()
         if has_transport(connection):
-            self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool))
+            self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool), self.pulse)
         else:
-            self._link = PlainLink(connection)
+            self._link = PlainLink(connection, self.pulse)
         return self._link
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from .link import pack_command
 from .plain import PlainSubscription, has_transport
+from .pulse import Pulse
 from .time_limits import limit_connections
 from .watching import Watch, begin_tracking
 
@@ -41,11 +42,13 @@ class _Subscription(asyncio.Protocol):
     :param connection: redis-py's, connected
     :param deliver: called with channel and message, or None when the subscription of the channel has become active
     :param watches: who is told of changes; None: the server does not tell of them
+    :param pulse: is told of answers and of their lack
     """
 
     def __init__(
-        self, connection: Any, deliver: Callable[[bytes, bytes | None], None], watches: list[Watch] | None
+        self, connection: Any, deliver: Callable[[bytes, bytes | None], None], watches: list[Watch] | None, pulse: Pulse
     ) -> None:
+        self._pulse = pulse
         self._connection = connection  # kept: its stream writer closes the transport when it is collected
         self._transport: asyncio.Transport = connection._writer.transport
         self._deliver = deliver
@@ -64,9 +67,14 @@ class _Subscription(asyncio.Protocol):
         self._transport.write(pack_command((command, *arguments)))
         if not self._asked:
             self._asked, self._asked_s = True, self._loop.time()
-            self._wait(ANSWER_S, self.close)
+            self._wait(ANSWER_S, self._is_not_answered)
+
+    def _is_not_answered(self) -> None:
+        self._pulse.failed()
+        self.close()
 
     def data_received(self, data: bytes) -> None:
+        self._pulse.answered()
         if self._asked:
             self._asked = False
             self._wait(KEEPALIVE_S, self._ask_for_sign_of_life)
@@ -111,6 +119,8 @@ class _Subscription(asyncio.Protocol):
             self._watches = None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.is_set():
+            self._pulse.failed()
         self.close()
 
     def close(self) -> None:
@@ -131,8 +141,8 @@ class _Subscription(asyncio.Protocol):
 class _Channels:
     """Channels and who listens to them, and the task that keeps up the connection."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: ConnectionPool, pulse: Pulse) -> None:
+        self._pool, self._pulse = pool, pulse
         self._callbacks: dict[str, list[Callback]] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -228,6 +238,7 @@ class _Channels:
             try:
                 await self._listen_once()
             except (RedisError, OSError) as error:
+                self._pulse.failed()
                 if failures == 1:
                     logger.warning("listening for messages failed, trying again: %s", error)
                 await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
@@ -253,7 +264,7 @@ class _Channels:
                     "the server does not tell of changes (CLIENT TRACKING): a worker looks for jobs of producers that "
                     "send no wake-ups every 15 s at least; the setting poll_delay makes that more often"
                 )
-            self._subscription = subscription = _Subscription(connection, self._deliver, watches)
+            self._subscription = subscription = _Subscription(connection, self._deliver, watches, self._pulse)
             try:
                 if self._callbacks:
                     subscription.send(b"SUBSCRIBE", list(self._callbacks))
@@ -283,11 +294,13 @@ class Listener:
     The work is another object's: a task that referred to this one would keep it when its pool is dropped.
 
     :param pool: redis-py's pool; it makes the connection
+    :ivar pulse: is told of answers and of their lack
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, pulse: Pulse | None = None) -> None:
         limit_connections(pool)
-        self._channels = _Channels(pool)
+        self.pulse = pulse or Pulse()
+        self._channels = _Channels(pool, self.pulse)
 
     @contextlib.contextmanager
     def listen(self, channel: str, callback: Callback) -> Iterator[None]:

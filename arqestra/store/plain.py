@@ -12,6 +12,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .pulse import Pulse
 from .time_limits import REPLY_LIMIT_S
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ class PlainLink:
     """What `Link` does, one call after the other.
 
     :param connection: redis-py's, connected
+    :param pulse: is told of answers and of their lack
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, pulse: Pulse) -> None:
         self._connection = connection
+        self._pulse = pulse
         self._loop = asyncio.get_running_loop()
         self._sending: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -62,8 +65,10 @@ class PlainLink:
                 replies = [await self._answer(call) for call in calls]
         except Exception as error:
             self.is_open = False
+            self._pulse.failed()
             receive(error)
         else:
+            self._pulse.answered()
             receive(replies)
 
     async def _answer(self, call: "Call") -> Any:

@@ -41,7 +41,8 @@ async def read_workers(store: Store) -> list[WorkerInfo]:
         return seen, found, await redis_time_ms(store.redis)
 
     seen, found, now_ms = await with_retries(lambda _: read())
-    workers, idle = [], []
+    workers: list[WorkerInfo] = []
+    quiet: dict[str, bool] = {}  # who may be away, and whether that is no longer than an idle worker is quiet
     for (worker_id, seen_ms), data in zip(seen, found, strict=True):
         if data is None:
             continue
@@ -51,13 +52,14 @@ async def read_workers(store: Store) -> list[WorkerInfo]:
             continue  # of another version
         silent_s = (now_ms - seen_ms) / 1000
         at = datetime.fromtimestamp(seen_ms / 1000, UTC)
-        worker = WorkerInfo(worker_id.decode(), at, silent_s < ALIVE_S, presence)
-        if not worker.alive and silent_s < presence.every_s + ALIVE_S:
-            idle.append(worker)
-        else:
-            workers.append(worker)
-    listening = await _listening(store, [worker.worker_id for worker in idle])
-    workers += [replace(worker, alive=worker.worker_id in listening) for worker in idle]
+        workers.append(WorkerInfo(worker_id.decode(), at, silent_s < ALIVE_S, presence))
+        if silent_s >= ALIVE_S:
+            quiet[worker_id.decode()] = silent_s < presence.every_s + ALIVE_S
+    listening = await _listening(store, list(quiet))
+    for i, worker in enumerate(workers):
+        if worker.worker_id in quiet:
+            connected = worker.worker_id in listening
+            workers[i] = replace(worker, alive=connected and quiet[worker.worker_id], connected=connected)
     return sorted(workers, key=lambda worker: worker.presence.started_ms)
 
 

@@ -9,6 +9,7 @@ from ..keys import Keys
 from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
+from .pulse import Pulse
 from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Offer, Renewal, Sighting, Verdict
 from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
@@ -30,6 +31,7 @@ class Store:
     :param keys: the namespace
     :param clock: ms since the epoch, for tests; default Redis' own clock
     :param reply_timeout_s: seconds that a script's reply may take before its connection is given up
+    :ivar pulse: whether Redis answers
     """
 
     def __init__(
@@ -38,13 +40,15 @@ class Store:
         keys: Keys | None = None,
         clock: Callable[[], int] | None = None,
         reply_timeout_s: float = REPLY_LIMIT_S,
+        pulse: Pulse | None = None,
     ) -> None:
         self.keys = keys or Keys()
-        links = Links(redis.connection_pool, reply_timeout_s)
+        links = Links(redis.connection_pool, reply_timeout_s, pulse)
         self.redis: Redis = CommandClient(redis, links)  # for what is read outside of scripts
         self._runner = ScriptRunner(links, self.keys, clock)
         self._call, self._run = self._runner.prepare, self._runner.run
         self.call = self._runner.call
+        self.pulse = links.pulse
         # They get the runner, not this store: what refers to itself is not closed when it is dropped.
         self.statistics = StatisticsWriter(self._runner.call, self.keys)
         self.enqueued = EnqueueCounts(self.statistics)

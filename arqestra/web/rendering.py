@@ -22,7 +22,16 @@ _LENGTHS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"
 STATE_MARKS: Mapping[str, str] = {
     **{"queued": "●", "running": "▶", "deferred": "◷", "held": "‖", "waiting": "…", "complete": "✓", "failed": "✕"},
     **{"retried": "↻", "dead": "☠", "aborted": "⊘", "expired": "◴", "unknown": "?", "ended": "■", "busy": "▶"},
-    **{"idle": "●", "draining": "◐", "gone": "✕", "cancelled": "⊘", "skipped": "»", "paused": "‖", "error": "✕"},
+    **{
+        "idle": "●",
+        "draining": "◐",
+        "gone": "✕",
+        "silent": "✕",
+        "cancelled": "⊘",
+        "skipped": "»",
+        "paused": "‖",
+        "error": "✕",
+    },
     **{"warning": "▲", "upstream_failed": "⇡", "dropped": "»", "refused": "⊘", "ok": "✓"},
 }
 

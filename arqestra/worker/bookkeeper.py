@@ -230,7 +230,8 @@ class Bookkeeper:
     def figures(self) -> ProcessFigures:
         """All that this process has counted since it started, and how it is."""
         counters = added([self.accounts.totals(), self._worker.store.enqueued.totals()])
-        return ProcessFigures(counters, msgspec.structs.replace(self._presence(), jobs=[]))
+        cut_off_s = round(self._worker.store.pulse.cut_off_s, 1)
+        return ProcessFigures(counters, msgspec.structs.replace(self._presence(), jobs=[], cut_off_s=cut_off_s))
 
     def _presence(self) -> Presence:
         worker = self._worker

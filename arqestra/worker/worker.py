@@ -264,7 +264,7 @@ class Worker(StoppableWorker):
             return
         pool = self.pool
         self.store = pool.store if isinstance(pool, Pool) else Store(pool)
-        self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool)
+        self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool, self.store.pulse)
         settings = ClaimSettings(
             self.queue_name,
             self.worker_id,

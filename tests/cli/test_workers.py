@@ -129,3 +129,24 @@ async def test_queue_and_those_that_are_gone(arqestra: CommandLine, pool: Pool) 
     (listed,) = (await arqestra("workers", "list", "--json")).document["workers"]
     assert (listed["state"], listed["alive"]) == ("gone", False)
     assert re.search(r" 6\d s ago gone", plain((await arqestra("workers", "list")).out))
+
+
+async def test_a_worker_that_is_not_heard_of(arqestra: CommandLine, pool: Pool) -> None:
+    """When it was heard of last, and what may be the matter."""
+    keys = pool.store.keys
+    for worker_id in ("aa11", "aa22"):
+        await write_presence(pool.store, worker_id, MADE_UP)
+        await pool.zincrby(keys.workers, -40_000, worker_id)
+    async with pool.pubsub() as subscribed:
+        await subscribed.subscribe(keys.worker_channel("aa22"))
+        await subscribed.get_message(timeout=5)
+        listed = await arqestra("workers", "list")
+        states = (await arqestra("workers", "list", "--json")).document["workers"]
+        shown = plain((await arqestra("workers", "show", "aa22")).out)
+
+    text = plain(listed.out + listed.err)
+    assert {each["id"]: each["state"] for each in states} == {"aa11": "gone", "aa22": "silent"}
+    assert re.search(r"elsewhere:7 was last heard of 4\d s ago: it was killed, or is cut off from Redis", text)
+    assert re.search(r"elsewhere:7 was last heard of 4\d s ago, and Redis holds its connection", text)
+    assert "state silent" in shown
+    assert "Redis holds its connection" in shown

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 import arqestra
 from arqestra import Pool, Worker, WorkerInfo
+from arqestra.embedded import EmbeddedRedis
 from arqestra.presence import IDLE_EVERY_S, Presence
+from arqestra.store import listener
 from arqestra.store.presence import write_presence
+from arqestra.worker.metrics_port import MetricsPort
+from tests.chaos.swallowing_proxy import SwallowingProxy
 from tests.integration.engine_worker import until
+from tests.observe.scrape import scrape
 
 
 async def wait(ctx: dict[Any, Any]) -> None:
@@ -96,6 +103,68 @@ async def test_a_killed_worker_is_seen_as_dead_and_then_forgotten(pool: Pool) ->
     await write_presence(pool.store, "another", presence)
     assert [each.worker_id for each in await pool.workers()] == ["another"]
     assert 0 < await pool.pttl(key) <= 600_000
+
+
+async def test_an_idle_worker_that_is_no_more_answered_says_so_at_its_own_port(
+    redis_server: EmbeddedRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections stay open, and nothing comes."""
+    monkeypatch.setattr(listener, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(listener, "ANSWER_S", 0.5)
+    async with SwallowingProxy(redis_server.port) as proxy:
+        worker = Worker([wait], redis_settings=proxy.url, metrics_port=0, handle_signals=False)
+        running = asyncio.ensure_future(worker.async_run())
+
+        async def cut_off_s() -> float:
+            port = worker.metrics
+            assert isinstance(port, MetricsPort)
+            scraped = await scrape(port.url)
+            assert scraped.one("arqestra_worker_up") == 1
+            return scraped.one("arqestra_worker_cut_off_seconds")
+
+        async def is_served() -> bool:
+            with contextlib.suppress(AttributeError, OSError):
+                return await cut_off_s() == 0
+            return False
+
+        async def is_cut_off() -> bool:
+            return await cut_off_s() > 1
+
+        async def is_back() -> bool:
+            return await cut_off_s() == 0
+
+        await until(is_served, "metrics")
+        for _ in range(10):
+            await asyncio.sleep(0.2)  # longer than a keepalive: that an idle worker hears nothing means nothing
+            assert await cut_off_s() == 0
+        proxy.fall_silent("later reply")
+        await until(is_cut_off, "it to be cut off")
+        proxy.heal()
+        await until(is_back, "an answer")
+        await worker.close()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_worker_that_is_silent_is_told_from_one_that_is_gone(pool: Pool) -> None:
+    presence = Presence("h", 1, "0", 0, ["q"], 1, 0, 0, [], 0, 0, 0, 0, 0.0, 0, False)
+    idle = msgspec.structs.replace(presence, every_s=IDLE_EVERY_S)
+    keys = pool.store.keys
+    for worker_id, told, silent_s in (("busy", presence, 11), ("idle", idle, 30), ("lost", idle, 80)):
+        await write_presence(pool.store, worker_id, told)
+        await pool.zincrby(keys.workers, -silent_s * 1000, worker_id)
+
+    async def absences() -> dict[str, str | None]:
+        return {each.worker_id: each.absence for each in await pool.workers()}
+
+    assert await absences() == {"busy": "gone", "idle": "gone", "lost": "gone"}
+    async with pool.pubsub() as subscribed:
+        await subscribed.subscribe(*(keys.worker_channel(each) for each in ("busy", "idle", "lost")))
+        await subscribed.get_message(timeout=5)
+
+        async def are_heard_of() -> bool:
+            return await absences() == {"busy": "silent", "idle": None, "lost": "silent"}
+
+        await until(are_heard_of, "their subscriptions")
 
 
 async def test_what_another_version_told_is_left_out(pool: Pool) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from arqestra import Pool, create_pool
+from arqestra.embedded import EmbeddedRedis
 from arqestra.worker.control_line import ControlLine, decoded
 from arqestra.worker.metrics_port import FiguresLine, told_figures
 from tests.chaos.fleet import until
+from tests.chaos.swallowing_proxy import SwallowingProxy
 from tests.integration.supervised import Supervise, Supervised, supervising
 from tests.integration.supervised_jobs import nap
 from tests.observe.scrape import Scraped, scrape
@@ -121,6 +123,25 @@ async def test_recycled_processes_tell_their_last_counts(supervise: Supervise, p
     assert len(supervised.pids) >= 4
     await until(lambda: len(supervised.alive) == 2, lambda: supervised.output)
     await watched.until("arqestra_jobs_finished_total", 240, outcome="complete", function="nap")
+
+
+async def test_processes_that_are_cut_off_say_so(redis_server: EmbeddedRedis, redis_url: str, tmp_path: Path) -> None:
+    async with SwallowingProxy(redis_server.port) as proxy:
+        with supervising(proxy.url, tmp_path) as start:
+            supervised = start("--processes", "2", "--metrics-port", "0")
+            watched = await Watched.of(supervised)
+            await watched.until("arqestra_worker_up", 2)
+            assert (await watched.look()).sum("arqestra_worker_cut_off_seconds") == 0
+
+            proxy.fall_silent("handshake")  # what there is of connections is cut, and no other is made
+
+            async def told() -> bool:
+                return all(each.value > 1 for each in (await watched.look()).of("arqestra_worker_cut_off_seconds"))
+
+            await until(told, lambda: "both to be cut off")
+            assert (await watched.look()).sum("arqestra_worker_up") == 2
+            proxy.heal()
+            await watched.until("arqestra_worker_cut_off_seconds", 0)
 
 
 async def test_a_vacant_place_is_down(supervise: Supervise, plain_pool: Pool) -> None:

@@ -192,8 +192,13 @@ def _of_workers(workers: Sequence[WorkerInfo], found: Sequence[Tile]) -> list[Pr
         presence = worker.presence
         name = f"{presence.host}, process {presence.pid}"
         if not worker.alive:
-            detail = f"{name} was not heard of for ten seconds, and did not say that it stops"
-            problems.append(Problem("error", "A worker is gone", detail, "/workers"))
+            why = (
+                "it was killed, or is cut off from Redis"
+                if worker.absence == "gone"
+                else "its event loop is blocked, it is frozen, or the network is cut"
+            )
+            detail = f"{name} was last heard of at {worker.seen:%H:%M:%S} UTC, and did not say that it stops: {why}"
+            problems.append(Problem("error", f"A worker is {worker.absence}", detail, "/workers"))
         elif presence.lag_ms >= LATE_LOOP_MS:
             detail = f"{name}: its event loop was {presence.lag_ms:,} ms late; something blocks it"
             problems.append(Problem("warning", "A worker is blocked", detail, "/workers"))

@@ -31,7 +31,8 @@ class RunningJob(Struct, frozen=True):
 class WorkerView(Struct, frozen=True):
     """A worker as it was last heard of.
 
-    :ivar state: "busy", "idle", "draining", or "gone": it has not been heard of for ten seconds
+    :ivar state: "busy", "idle", "draining"; or "gone": it was killed, or is cut off from Redis; or "silent": it tells
+        nothing, and Redis still holds its connection
     :ivar cpu_share: processor time by time, since the reading before; since its start if there was none
     """
 
@@ -73,7 +74,7 @@ async def read_workers(site: Site, query: WorkersQuery) -> WorkerList:
     """All workers, the longest running first."""
     found = await site.readings.get("workers", site.pool.workers)
     views = [_view(site, worker) for worker in found]
-    alive = [view for view in views if view.state != "gone"]
+    alive = [view for view, worker in zip(views, found, strict=True) if worker.alive]
     return WorkerList(site.now_ms(), views, sum(view.slots for view in alive), sum(view.running for view in alive))
 
 
@@ -86,7 +87,7 @@ def _view(site: Site, worker: WorkerInfo) -> WorkerView:
         host=presence.host,
         pid=presence.pid,
         version=presence.version,
-        state=state if worker.alive else "gone",
+        state=worker.absence or state,
         queues=presence.queues,
         slots=presence.slots,
         running=presence.running,
