@@ -1,6 +1,6 @@
 """`python -m tests.import_direction`: the order of the layers, and who may talk to Redis. Exits 1 with what is wrong.
 
-The rules are DESIGN.md's section 5 and STYLE.md's rules 5 and 14:
+The rules, of which ARCHITECTURE.md has the picture:
 
 - a module of arqestra imports from its own layer and the layers before it, also inside functions and for type checkers;
 - inside the package imports are relative;

@@ -21,7 +21,7 @@ SKIPPED_BY_ARQ = 2
 MAX_EXCUSED = 8
 
 _EXPIRY = (
-    "looks at the TTL of the payload's key: ours has none, the deadline stands in the payload (DESIGN.md section 2), "
+    "looks at the TTL of the payload's key: ours has none, the deadline stands in the payload, "
     "so that an expired job ends with a recorded result and does not vanish"
 )
 EXCUSED = {
