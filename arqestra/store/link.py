@@ -329,17 +329,34 @@ async def close_sentinels(pool: ConnectionPool) -> None:
 
 
 async def with_retries(
-    call: Callable[[bool], Awaitable[T]], delays_s: Sequence[float] = (0.0, 0.1, 0.5, 1.0), *, resent: bool = False
+    call: Callable[[bool], Awaitable[T]],
+    delays_s: Sequence[float] = (0.0, 0.1, 0.5, 1.0),
+    *,
+    resent: bool = False,
+    links: Links | None = None,
 ) -> T:
     """Call, and call again after a lost connection; the argument says whether it was sent before.
 
     :param delays_s: seconds to wait before each further try; then the error is raised
     :param resent: it was sent before already
+    :param links: what a hot call goes over: while these are connected, the first try has their limit of a reply and
+        needs no timer of its own
     :raises redis.exceptions.TimeoutError: all of that took longer than `CALL_LIMIT_S`
     """
     last: BaseException | None = None
+    limit_at_s = asyncio.get_running_loop().time() + CALL_LIMIT_S
+    if links is not None and links.open_link is not None:
+        try:
+            return await call(resent)
+        except RETRYABLE as error:
+            if not delays_s:
+                raise
+            last, resent = error, True
     try:
-        async with asyncio.timeout(CALL_LIMIT_S) as limit:
+        async with asyncio.timeout_at(limit_at_s) as limit:
+            if last is not None:
+                await asyncio.sleep(delays_s[0])
+                delays_s = delays_s[1:]
             for delay_s in (*delays_s, None):
                 try:
                     return await call(resent)

@@ -50,4 +50,4 @@ class ScriptRunner:
 
     async def call(self, name: str, key: str, *args: bytes | str | int) -> Any:
         """One script by its name, sent again after a lost connection: for subjects with a file of their own."""
-        return (await with_retries(lambda _: self.run(self.prepare(name, key, *args))))[0]
+        return (await with_retries(lambda _: self.run(self.prepare(name, key, *args)), links=self.links))[0]
