@@ -41,6 +41,11 @@ def settings_of(settings: ArqRedisSettings | str | None) -> ArqRedisSettings:
     if settings is None:
         return RedisSettings()
     if isinstance(settings, ArqRedisSettings):
+        if isinstance(settings.host, str) and "://" in settings.host:  # redis-py would show it, with its password
+            raise SettingsError(
+                "RedisSettings: host: expected the name of a host, got a URL; give the URL in the place of the "
+                "settings, or make them by RedisSettings.from_dsn(url)"
+            )
         return settings
     if isinstance(settings, str):
         try:
@@ -48,6 +53,8 @@ def settings_of(settings: ArqRedisSettings | str | None) -> ArqRedisSettings:
         except (RuntimeError, ValueError):
             scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", settings)  # all else may be a password
             got = "text without a scheme" if scheme is None else f"one of scheme {scheme[1]!r}"
+            if scheme is not None and scheme[1].lower() in ("redis", "rediss", "unix"):
+                got += " whose port or database is no number"
             raise SettingsError(f"Redis: expected a URL redis://, rediss:// or unix://, got {got}") from None
     raise SettingsError(f"Redis: expected RedisSettings or a URL, got {type(settings).__name__}")
 

@@ -28,7 +28,7 @@ from .history import AttemptError, decode_attempt_error
 from .progress import LOG_LINES, LogLine, Progress
 from .rebuild import rebuild_value
 from .serializers import Serializer, serializer_of
-from .store.dead import read_dead_result
+from .store.dead import find_dead_result
 from .store.link import RETRYABLE
 from .store.look import queue_of_job
 from .store.notes import read_log, read_progress
@@ -343,14 +343,14 @@ class Job(arq.jobs.Job, Generic[R]):
         sighting = await self._seen()
         result = sighting.result
         if result is None:
-            result = await read_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
+            result = await find_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
         if result is None:
             raise JobNotRetryable(f"job {self.job_id}: expected a kept result of a failed job, found none")
         await self._requeue(result, sighting.now_ms)
 
     async def retry_dead(self) -> bool:
         """Run the job once more if it is in the dead set of its queue; whether it was."""
-        result = await read_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
+        result = await find_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
         if not result:
             return False
         try:

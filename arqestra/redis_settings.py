@@ -38,6 +38,8 @@ class RedisSettings(ArqRedisSettings):
         for name in _SECRET:
             if shown[name] is not None:
                 shown[name] = "***"
+        if isinstance(self.host, str) and "://" in self.host:
+            shown["host"] = "***"  # a URL by mistake, which may have a password
         for name in ("sentinel_username", "sentinel_password", "sentinel_ssl"):
             if not shown[name]:
                 del shown[name]

@@ -3,8 +3,9 @@
 from redis.asyncio import Redis
 
 from ..keys import Keys
+from .statistics import read_queues
 
-__all__ = ("count_dead", "read_dead", "read_dead_result")
+__all__ = ("count_dead", "find_dead_result", "read_dead", "read_dead_result")
 
 
 async def count_dead(redis: Redis, keys: Keys, queue: str) -> int:
@@ -29,3 +30,15 @@ async def read_dead_result(redis: Redis, keys: Keys, queue: str, job_id: str) ->
     """The result of one dead job."""
     result: bytes | None = await redis.hget(keys.dead_results(queue), job_id)  # type: ignore[misc]
     return result
+
+
+async def find_dead_result(redis: Redis, keys: Keys, likely: str, job_id: str) -> bytes | None:
+    """As `read_dead_result`, of whichever queue: the likely one is asked first, then those of the last 30 days."""
+    result = await read_dead_result(redis, keys, likely, job_id)
+    if result is not None:
+        return result
+    async with redis.pipeline(transaction=False) as pipe:
+        for queue in await read_queues(redis, keys):
+            pipe.hget(keys.dead_results(queue), job_id)
+        replies: list[bytes | None] = await pipe.execute()
+    return next((reply for reply in replies if reply is not None), None)

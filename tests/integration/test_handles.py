@@ -56,6 +56,21 @@ async def test_a_handle_finds_a_queue_that_only_stock_arq_used(pool: Pool) -> No
     assert await Job(made.job_id, pool).status() == JobStatus.queued
 
 
+async def test_a_dead_job_of_another_queue_is_retried(pool: Pool) -> None:
+    """Where its result is not kept any more, too."""
+    made = await enqueued(pool, "no-such-function", _queue_name=ELSEWHERE)
+    async with working(pool, queue_name=ELSEWHERE, unknown_functions="fail", keep_dead=60, keep_result=0):
+        await until(lambda: is_dead(pool, made.job_id), "the job is dead")
+    assert await Job(made.job_id, pool).result_info() is None
+
+    await Job(made.job_id, pool).retry()
+    assert await pool.zscore(ELSEWHERE, made.job_id) is not None
+
+
+async def is_dead(pool: Pool, job_id: str) -> bool:
+    return any(each.job_id == job_id for each in await pool.queue(ELSEWHERE).dead())
+
+
 async def test_where_no_scan_is_allowed_it_is_said_to_be_elsewhere(pool: Pool) -> None:
     stock = ArqRedis(pool.connection_pool, job_serializer=pool.serializer.dumps)
     made = await stock.enqueue_job("double", 2, _queue_name="of-stock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import traceback
 import types
 from collections.abc import Iterator
 from functools import cached_property
@@ -16,7 +17,7 @@ import pytest
 from arq.connections import RedisSettings
 
 import arqestra
-from arqestra import SettingsError, Worker, create_worker, run_worker, worker_settings
+from arqestra import SettingsError, Worker, create_pool, create_worker, run_worker, worker_settings
 from arqestra.settings import WorkerOptions
 from arqestra.worker import settings_source
 from arqestra.worker.command_line import get_kwargs, is_ours
@@ -359,3 +360,22 @@ def _errors() -> Iterator[list[BaseException]]:
         while cause is not None:
             found.append(cause)
             cause = cause.__cause__ if cause.__suppress_context__ else cause.__context__
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("redis://:s3cret@host:port/0", "whose port or database is no number"),
+        ("rediss://:s3cret@host/name", "whose port or database is no number"),
+        ("http://:s3cret@host", "got one of scheme 'http'"),
+        (":s3cret@host", "got text without a scheme"),
+        (RedisSettings(host="redis://:s3cret@host"), "host: expected the name of a host, got a URL"),
+        (arqestra.RedisSettings(host="redis://:s3cret@host"), "host: expected the name of a host, got a URL"),
+    ],
+)
+async def test_a_wrong_address_is_told_without_its_password(given: Any, expected: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        await create_pool(given)
+    assert expected in str(raised.value)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+    assert "s3cret" not in repr(arqestra.RedisSettings(host="redis://:s3cret@host"))
