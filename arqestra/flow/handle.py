@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 from arq.jobs import ResultNotFound
@@ -19,6 +18,7 @@ from ..rebuild import rebuild_value
 from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client
+from .graph_view import STATES, Edge, FlowEvent, FlowGraph, FlowNode, FlowProgress, FlowStatus
 from .rounds import mark_workflows, nodes_to_run_again, read_again, resume_workflow
 from .sending import send_signal
 from .submit import CHILDREN_A_PIECE, child_pieces
@@ -27,114 +27,8 @@ from .values import FlowGone, FlowValues, error_of
 __all__ = ("Edge", "FlowEvent", "FlowGraph", "FlowHandle", "FlowNode", "FlowProgress", "FlowStatus")
 
 R = TypeVar("R")
-FlowStatus = Literal["running", "complete", "failed", "cancelled", "not_found"]
-NodeState = Literal[
-    "waiting", "queued", "running", "complete", "failed", "aborted", "expired", "upstream_failed", "skipped"
-]
-_STATES: dict[str, NodeState] = {
-    **{"": "waiting", "q": "queued", "c": "complete", "f": "failed", "a": "aborted", "x": "expired"},
-    **{"u": "upstream_failed", "s": "skipped", "d": "aborted"},
-}
 POLL_S = 2.0  # only the safety net beside push
 _pack = msgspec.msgpack.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class FlowProgress:
-    """How far a flow is.
-
-    :ivar total: jobs in it
-    :ivar done: jobs that have ended, in whatever way
-    :ivar active: jobs that are queued or run
-    :ivar waiting: jobs that wait for others
-    :ivar states: how many ended in which state
-    :ivar events: of a workflow: length of its history
-    :ivar replays: of a workflow: how many times it was run from the top
-    :ivar blocked: of a workflow that is blocked by code, which does not fit its history: why; "" of any other
-    """
-
-    total: int
-    done: int
-    active: int
-    waiting: int
-    states: Mapping[str, int]
-    events: int = 0
-    replays: int = 0
-    blocked: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowEvent:
-    """A change in a flow.
-
-    :ivar number: of the node; 0 for the flow as a whole
-    :ivar state: the node's new state; "ended" for the flow
-    """
-
-    number: int
-    job_id: str
-    function: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class FlowNode:
-    """A job or a join of a flow's graph.
-
-    :ivar kind: "job" or "join"
-    :ivar fault: of "upstream_failed": the number of the job at fault
-    """
-
-    number: int
-    kind: str
-    job_id: str
-    function: str
-    queue: str
-    state: NodeState
-    fault: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """What comes before what.
-
-    :ivar on_error: the second runs only if the first failed
-    """
-
-    before: int
-    after: int
-    on_error: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FlowGraph:
-    """Nodes and edges with their states."""
-
-    nodes: tuple[FlowNode, ...]
-    edges: tuple[Edge, ...]
-
-    def mermaid(self) -> str:
-        """As Mermaid text, for a picture (https://mermaid.js.org/syntax/flowchart.html)."""
-        lines = ["flowchart TD"]
-        for node in self.nodes:
-            if node.kind == "join":
-                lines.append(f"    n{node.number}(( )):::{node.state}")
-            else:
-                lines.append(f'    n{node.number}["{_mermaid_text(node.function)}"]:::{node.state}')
-        for edge in self.edges:
-            lines.append(f"    n{edge.before} {'-. error .->' if edge.on_error else '-->'} n{edge.after}")
-        lines += [f"    classDef {state} fill:{colour}" for state, colour in _COLOURS.items()]
-        return "\n".join(lines)
-
-
-_COLOURS = {
-    **{"waiting": "#eeeeee", "queued": "#cfe2ff", "running": "#9ec5fe", "complete": "#a3cfbb", "failed": "#f1aeb5"},
-    **{"aborted": "#e9c46a", "expired": "#e9c46a", "upstream_failed": "#f8d7da", "skipped": "#dee2e6"},
-}
-
-
-def _mermaid_text(text: str) -> str:
-    return "".join(char if char.isalnum() or char in " ._-:" else f"#{ord(char)};" for char in text)
 
 
 class FlowHandle(Generic[R]):
@@ -282,7 +176,7 @@ class FlowHandle(Generic[R]):
         states: dict[str, int] = {}
         for letter in "cfaxusd":
             if counts.get(letter):
-                states[_STATES[letter]] = states.get(_STATES[letter], 0) + counts[letter]
+                states[STATES[letter]] = states.get(STATES[letter], 0) + counts[letter]
         done = sum(states.values())
         active = counts.get("q", 0) - sum(counts.get(letter, 0) for letter in "cfax")
         waiting, replays = record.total - done - active, int(record.fields.get("replays", 0))
@@ -314,7 +208,7 @@ class FlowHandle(Generic[R]):
                         known |= {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
                     node = known.get(number)
                     if node is not None and node.kind == "job":
-                        yield FlowEvent(number, node.job_id, node.function, _STATES[state[:1]])
+                        yield FlowEvent(number, node.job_id, node.function, STATES[state[:1]])
 
     async def _changes(self, message: bytes | None, states: dict[int, str]) -> list[tuple[int, str]]:
         if message is not None:
@@ -424,7 +318,7 @@ class FlowHandle(Generic[R]):
                     node.job_id,
                     node.function,
                     node.queue,
-                    "running" if node.running else _STATES[node.state[:1]],
+                    "running" if node.running else STATES[node.state[:1]],
                     int(node.state[1:]) if node.state[:1] == "u" else None,
                 )
                 for node in nodes
