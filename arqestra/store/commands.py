@@ -9,7 +9,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
 
 from .link import Command, Links
 
@@ -62,7 +61,7 @@ class CommandPipeline(Pipeline):
             else await _parsed(self.response_callbacks, args[0], reply, dict(options))
             for (args, options), reply in zip(stack, replies, strict=True)
         ]
-        wrong = [reply for reply in parsed if isinstance(reply, ResponseError)]
+        wrong = [reply for reply in parsed if isinstance(reply, Exception)]
         if wrong and raise_on_error:
             raise wrong[0]
         return parsed

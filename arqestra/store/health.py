@@ -1,10 +1,11 @@
 """arq's health check: a key that a live worker writes, and the depth of the queue in it."""
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from ..clock import timestamp_ms
 from ..keys import Keys
-from .replies import CLUSTER_ADVICE, ServerIsCluster
+from .replies import CLUSTER_ADVICE, ServerIsCluster, reply_error
 
 __all__ = ("clock_offset_ms", "greet", "is_paused", "queue_depth", "read_health", "redis_time_ms", "write_health")
 
@@ -28,6 +29,8 @@ async def greet(redis: Redis) -> int:
         pipe.time()
         pipe.info("cluster")
         answered, cluster = await pipe.execute(raise_on_error=False)
+    if type(answered) is ResponseError:
+        raise reply_error(str(answered))
     if isinstance(answered, Exception):
         raise answered
     if isinstance(cluster, dict) and cluster.get("cluster_enabled"):  # a server that does not tell is believed

@@ -4,13 +4,13 @@ import re
 from typing import cast
 
 from redis._parsers import BaseParser
+from redis.exceptions import BusyLoadingError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
 
 __all__ = ("CLUSTER_ADVICE", "ServerIsCluster", "ServerIsReplica", "ServerNotReady", "reply_error")
 
 # Answers of a server that is alive but cannot carry out the call now: out of memory, a script that runs too long, a
-# full disk, a master without its replicas, a replica.
+# full disk, a master without its replicas, a replica. LOADING has a type of its own.
 _NOT_NOW = ("OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 # As Redis before 7 puts them where a script was refused.
 _NOT_NOW_IN_SCRIPT = re.compile(r"ERR Error running script.* -(OOM|READONLY|MISCONF|NOREPLICAS) ", re.DOTALL)
@@ -23,7 +23,8 @@ CLUSTER_ADVICE = (
 
 class ServerNotReady(RedisConnectionError):
     """The server answers, and cannot carry out the call now: it is out of memory, its disk is full, it has become a
-    replica, or it lacks replicas. Nothing was changed; the call was tried several times.
+    replica, it lacks replicas, it loads its data, or a script keeps it busy. Nothing was changed; the call was
+    tried several times.
 
     A `redis.exceptions.ConnectionError`, like every other trouble that passes.
     """
@@ -31,6 +32,10 @@ class ServerNotReady(RedisConnectionError):
 
 class ServerIsReplica(ServerNotReady, ReadOnlyError):
     """The server is a replica: its master may be another one by now. Also redis-py's `ReadOnlyError`."""
+
+
+class ServerIsLoading(ServerNotReady, BusyLoadingError):
+    """The server reads its data from disk after a start. Also redis-py's `BusyLoadingError`."""
 
 
 class ServerIsCluster(ResponseError):
@@ -42,6 +47,8 @@ def reply_error(message: str) -> Exception:
     refused = _NOT_NOW_IN_SCRIPT.match(message)
     if message.startswith("READONLY") or (refused is not None and refused[1] == "READONLY"):
         return ServerIsReplica(message)
+    if message.startswith("LOADING"):
+        return ServerIsLoading(message)
     if refused is not None or message.startswith(_NOT_NOW):
         return ServerNotReady(message)
     if message.startswith(_OF_CLUSTER):

@@ -21,11 +21,12 @@ from typing import Any, TypeVar
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection, SSLConnection
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..clock import steady_s
+from .replies import ServerNotReady, reply_error
 
 __all__ = ("CONNECT_LIMIT_S", "REPLY_LIMIT_S", "Suspicion", "limit_connections", "suspicion_of")
 
@@ -149,6 +150,12 @@ class _LimitedConnection(AbstractConnection):
         except (RedisConnectionError, RedisTimeoutError) as error:
             await self.disconnect(nowait=True)
             raise type(error)(self._explained(error)) from error
+        except ResponseError as error:  # of SELECT, while a script keeps the server busy
+            await self.disconnect(nowait=True)
+            passing = reply_error(str(error))
+            if isinstance(passing, ServerNotReady):
+                raise passing from error
+            raise
         self._answered_s, self._loop = steady_s(), asyncio.get_running_loop()
 
     async def on_connect(self) -> None:
