@@ -8,6 +8,7 @@ from arq.jobs import SerializationError
 
 from ..errors import ArgumentsError
 from ..identity import new_job_id
+from ..options import is_text
 from ..store.flows import FlowStore, is_workflow_name
 from ..store.look import queue_of_job
 from ..wire import function_of
@@ -24,6 +25,8 @@ async def send_signal(client: Client, flow_id: str, queue: str, event: Any, valu
 
     :param queue: where the workflow is, if that is not known otherwise
     """
+    if not is_text(flow_id):
+        raise ArgumentsError(f"signal: flow id: expected a str of at least one character, got {flow_id!r}")
     if not isinstance(event, str):
         raise ArgumentsError(f"signal: event: expected a str, got {event!r}")
     if key is not None and not (isinstance(key, str) and key):

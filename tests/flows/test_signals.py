@@ -262,3 +262,9 @@ async def test_a_key_counts_once_over_all_rounds_of_a_workflow_and_anew_in_its_n
 async def test_a_key_is_text(pool: Pool, key: Any) -> None:
     with pytest.raises(ArgumentsError, match="signal: key: expected a str of at least one character"):
         await pool.signal("any", "item", key=key)
+
+
+@pytest.mark.parametrize("flow_id", [None, 5, b"a", ""])
+async def test_an_id_that_is_none_is_refused(pool: Pool, flow_id: Any) -> None:
+    with pytest.raises(ArgumentsError, match="signal: flow id: expected a str of at least one character"):
+        await pool.signal(flow_id, "go")
