@@ -41,6 +41,11 @@ async def fleeting(ctx: dict[Any, Any], value: int) -> int:
     return value
 
 
+@job(keep_result=0)
+async def fails_fleetingly(ctx: dict[Any, Any], *_: Any) -> None:
+    raise ValueError("no good")
+
+
 @job
 async def explain(ctx: dict[Any, Any], error: Any) -> str:
     RUNS.append(error)
@@ -108,7 +113,20 @@ async def one_at_a_time(ctx: dict[Any, Any], number: int) -> int:
     return number
 
 
-GRAPH_JOBS = [add, total, fail, fleeting, explain, report_failure, wait_at, third_time, pack, unpack, headers]
+GRAPH_JOBS = [
+    add,
+    total,
+    fail,
+    fleeting,
+    fails_fleetingly,
+    explain,
+    report_failure,
+    wait_at,
+    third_time,
+    pack,
+    unpack,
+    headers,
+]
 GRAPH_JOBS += [one_at_a_time, tries_later]
 
 

@@ -264,6 +264,18 @@ async def _is_gone(pool: Pool, key: str) -> bool:
     return not await pool.exists(key)
 
 
+async def test_an_error_is_kept_where_no_result_is(pool: Pool, working: Working) -> None:
+    """It is what the flow has failed of."""
+    async with working():
+        flow = await pool.enqueue_flow(jobs.fails_fleetingly.s() | add.s(1) | add.s(1), keep_result=500)
+        await flow.wait(timeout=10)
+        key = f"arq:result:{flow.flow_id}~1"
+        await until(lambda: _has_ttl(pool, key), "its result has a TTL")
+        with pytest.raises(ValueError, match="no good"):
+            await flow.result(timeout=10)
+        assert 0 < await pool.ttl(key) <= 500
+
+
 async def test_options_of_single_calls(pool: Pool, working: Working) -> None:
     canvas = jobs.headers.s().set(headers={"tenant": "t"}, job_id="chosen", priority=7) | jobs.headers.s()
     with pytest.raises(GraphError, match="'twice' twice"):

@@ -43,9 +43,10 @@ local function keep_history(id, ttl)
   end
 end
 
--- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then.
+-- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then. An error is
+-- kept with the flow's record, whatever is said of results: it is what the flow failed of.
 local function finish_node(flow, number, kind, ttl, only_child, is_output)
-  local mark = ttl == '-1' and not is_output and '0' or ttl == '0' and '!' or ''
+  local mark = ttl == '-1' and kind == 'end' and not is_output and '0' or ttl == '0' and '!' or ''
   Flow.end_node(flow, number, LETTERS[kind] .. mark, now, due_queues, only_child)
 end
 
