@@ -13,6 +13,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from arqestra import Pool, Worker, chord
+from arqestra.presence import Presence
+from arqestra.store.presence import write_presence
 from arqestra.web import create_app
 from arqestra.web.catalogue import VIEWS
 from arqestra.web.openapi import document
@@ -209,3 +211,25 @@ async def test_what_does_not_exist(web: Client) -> None:
         assert (await web.get(path)).status_code == 404, path
     for path in ("/job", "/jobs?limit=0", "/jobs?state=odd", "/?range=99y", "/confirm?action=jobs/retry"):
         assert (await web.get(path)).status_code == 422, path
+
+
+async def test_a_worker_that_is_not_heard_of(pool: Pool, web: Client) -> None:
+    """When it was heard of last, and whether it is gone or silent."""
+    keys = pool.store.keys
+    told = Presence("elsewhere", 7, "0", 0, ["q"], 3, 1, 0, [], 0, 0, 0, 0, 0.0, 0, False)
+    for worker_id in ("gone", "silent"):
+        await write_presence(pool.store, worker_id, told)
+        await pool.zincrby(keys.workers, -40_000, worker_id)
+    async with pool.pubsub() as subscribed:
+        await subscribed.subscribe(keys.worker_channel("silent"))
+        await subscribed.get_message(timeout=5)
+        found = (await web.get("/api/workers")).json()
+        page, overview = [unescape((await web.get(path)).text) for path in ("/workers", "/")]
+
+    assert {each["id"]: each["state"] for each in found["workers"]} == {"gone": "gone", "silent": "silent"}
+    assert (found["slots"], found["running"]) == (0, 0)
+    assert "It was killed, or is cut off from Redis." in page
+    assert "It tells nothing, and Redis holds its connection" in page
+    assert "A worker is gone" in overview
+    assert "A worker is silent" in overview
+    assert re.search(r"elsewhere, process 7 was last heard of at \d\d:\d\d:\d\d UTC", overview)
