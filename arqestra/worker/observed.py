@@ -151,19 +151,21 @@ def _stand_in(function: Function | CronJob) -> Any:
 
 
 def _bare(coroutine: Any, through: Any, stand_in: Any) -> Any:
-    """A coroutine function without the wrappers that `through` has, if it was given to arq's `create_worker` before."""
+    """A coroutine function without the wrappers that `through` has, if it was given to arq's `create_worker` before.
+    Of wrappers that are no functions (an object, a partial) that is not known.
+    """
     codes = set()
-    while through is not stand_in:
-        codes.add(through.__code__)
+    while through is not None and through is not stand_in:
+        codes.add(getattr(through, "__code__", None))
         through = _wrapped_by(through)
-    while getattr(coroutine, "__code__", None) in codes:
+    while getattr(coroutine, "__code__", None) in codes - {None} and _wrapped_by(coroutine) is not None:
         coroutine = _wrapped_by(coroutine)
     return coroutine
 
 
 def _wrapped_by(wrapper: Any) -> Any:
-    """The coroutine function that a wrapper of one calls."""
-    return next(content for content in contents_of(wrapper) if iscoroutinefunction(content))
+    """The coroutine function that a wrapper of one calls, if that is known."""
+    return next((content for content in contents_of(wrapper) if iscoroutinefunction(content)), None)
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, create_autospec
 
+import arq.worker
 import pytest
 import wrapt
 from arq.connections import ArqRedis
 
-from arqestra import Pool, create_pool
+from arqestra import Pool, Worker, create_pool, func
 from arqestra.instrumentation import PLAIN_ENQUEUE, bottom_of, mention_unknown_wrapper, rewrapped
 
 ARQS = ArqRedis.enqueue_job
@@ -186,3 +187,45 @@ async def test_wrapt_wrappers_are_made_anew(pool: Pool, monkeypatch: pytest.Monk
 
     assert job is not None
     assert seen == [(pool, ("f", 1), {"two": 2})]
+
+
+class Timed:
+    """A tool's wrapper of a job that is no function."""
+
+    def __init__(self, coroutine: Any, seen: list[str]) -> None:
+        self.coroutine = coroutine
+        self.seen = seen
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append("in")
+        return await self.coroutine(*args, **kwargs)
+
+
+async def _timed(coroutine: Any, seen: list[str], *args: Any) -> Any:
+    seen.append("in")
+    return await coroutine(*args)
+
+
+@pytest.mark.parametrize("wrap", [Timed, functools.partial(functools.partial, _timed)])
+async def test_jobs_run_through_wrappers_that_are_no_functions(
+    redis_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, wrap: Any
+) -> None:
+    seen: list[str] = []
+    inner = arq.worker.create_worker
+
+    def create_worker(settings: Any, **keywords: Any) -> Any:
+        for each in settings.functions:
+            each.coroutine = wrap(each.coroutine, seen)
+        return inner(settings, **keywords)
+
+    async def double(ctx: dict[Any, Any], number: int) -> int:
+        return number * 2
+
+    monkeypatch.setattr(arq.worker, "create_worker", create_worker)
+    job = await pool.enqueue_job("double", 4)
+    assert job is not None
+    worker = Worker([func(double, name="double")], redis_settings=redis_url, burst=True, handle_signals=False)
+    await worker.async_run()
+    await worker.close()
+    assert await job.result(timeout=5) == 8
+    assert seen == ["in"]
