@@ -25,7 +25,7 @@ from ..serializers import Serializer
 from ..signature import Signature
 from ..store.flows import History, NodeRecord, Reference
 from .compare import Point, described, digest_of
-from .loop import WorkflowLoop
+from .loop import WorkflowLoop, untie
 from .signals import Signals
 from .step_ends import Faults, read_end, rebuilt
 
@@ -210,6 +210,14 @@ class Execution:
         """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
         self._discarded = self.replaying = True
         self.loop.discard()
+        # What is kept below leads back here, by an error's traceback or a timer: a circle.
+        for step in self._waiting.values():
+            untie(step)
+        self._timers.clear()
+        self._waiting.clear()
+        self._signals, self.faults = Signals(self._serializer, self.flow_id), Faults()
+        self.failure = None
+        del self._task
 
     # -- events ---------------------------------------------------------------------------------------------------
 

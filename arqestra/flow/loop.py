@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, NoReturn
 
-__all__ = ("WorkflowLoop",)
+__all__ = ("WorkflowLoop", "untie")
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -74,7 +74,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _close(task.get_coro())
+        for task in list(self._tasks):
+            untie(task)
         self._ready.clear()
+        self._timers.clear()
+        now_ms = self._clock_ms()
+        # Whose clock and timers they were knows this loop: a circle otherwise.
+        self._clock_ms = lambda: now_ms
+        self._start_timer = _no_timer
 
     # -- what asyncio needs ---------------------------------------------------------------------------------------
 
@@ -147,6 +154,10 @@ def _swap_task(loop: asyncio.AbstractEventLoop | None, task: Any) -> Any:
     return asyncio.tasks._swap_current_task(loop, task)  # as asyncio itself does where it starts a task eagerly
 
 
+def _no_timer(_ms: int, _over: Callable[[], None]) -> Callable[[], None]:
+    return lambda: None
+
+
 def _refuse(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError(
         "a workflow has no I/O, threads or processes of its own: expected them in a job (flow.run) or in "
@@ -160,6 +171,14 @@ for _method in (
     *("add_reader", "add_writer", "add_signal_handler"),
 ):
     setattr(WorkflowLoop, _method, _refuse)
+
+
+def untie(future: Any) -> None:
+    """A future or task that does not end, what it waits for, and who waits for it know each other: a circle."""
+    waited_for: Any = getattr(future, "_fut_waiter", None)
+    for each in (future, waited_for):
+        for callback, _ in getattr(each, "_callbacks", None) or ():
+            each.remove_done_callback(callback)
 
 
 def _close(coroutine: Any) -> None:

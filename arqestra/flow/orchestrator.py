@@ -79,6 +79,8 @@ class Flow:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
+        finally:
+            tasks.clear()  # the traceback of what one raised leads to this frame: a circle
 
     async def map(
         self, function: Any, items: Iterable[Any], *, limit: int | None = None, return_exceptions: bool = False

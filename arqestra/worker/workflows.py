@@ -200,8 +200,10 @@ class WorkflowRun:
         self._worker.workflows.remove(self._id)
         for task in self._effects:
             task.cancel()
-        if self._execution is not None:
-            self._execution.discard()
+        self._attempt.interrupt = None
+        execution, self._execution = self._execution, None
+        if execution is not None:
+            execution.discard()
 
     async def conduct(self) -> Outcome:
         """History in, decisions out, until it ends or nothing happens."""
@@ -238,7 +240,10 @@ class WorkflowRun:
             outcome = await self._blocked(execution.failure, history.events[execution.seen :])
         else:
             outcome = self._outcome(execution)
-        return await self._resumable(execution, outcome)
+        try:
+            return await self._resumable(execution, outcome)
+        finally:
+            del outcome  # the traceback of what it holds leads to this frame
 
     def _begin(self, history: Any) -> Execution:
         attempt, worker = self._attempt, self._worker

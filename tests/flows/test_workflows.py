@@ -359,7 +359,8 @@ async def test_a_worker_that_stops_leaves_workflows_where_they_wait(pool: Pool, 
     """Given back as they were, all of them would be replayed before anything that they wait for."""
 
     async def is_there() -> bool:
-        return bool(worker.slots.resident if moment == "it waits" else worker.slots.leases)
+        found = worker.slots.resident if moment == "it waits" else worker.slots.leases
+        return any(attempt.calling for attempt in found.values())
 
     async with working() as worker:
         job = await started(pool, jobs.collects, [])

@@ -28,7 +28,10 @@ from arqestra import (
     func,
     group,
     job,
+    workflow,
 )
+from arqestra.flow.orchestrator import Flow
+from arqestra.worker import workflows
 
 JOBS = 200
 
@@ -86,6 +89,60 @@ def fails_in_a_thread(ctx: dict[Any, Any], number: int) -> None:
     raise ValueError(number)
 
 
+@workflow
+async def takes_steps(flow: Flow, number: int) -> int:
+    both = await flow.gather(ends.s(number), ends.s(number))
+    await flow.run(group(ends.s(1), ends.s(2)) | ends.s())
+    return await flow.side_effect(lambda: sum(both))
+
+
+@workflow
+async def waits(flow: Flow, number: int) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await flow.wait_for("nothing")
+    await flow.sleep(0.01)
+
+
+@workflow
+async def fails_itself(flow: Flow, number: int) -> None:
+    await flow.run(ends.s(number))
+    raise ValueError(number)
+
+
+@workflow
+async def fails_by_step(flow: Flow, number: int) -> None:
+    with contextlib.suppress(ValueError):
+        await flow.run(fails_limited.s(number))
+    await flow.gather(ends.s(1), fails_limited.s(number), ends.s(2))
+
+
+@workflow
+async def starts_anew(flow: Flow, number: int, again: bool = True) -> None:
+    await flow.run(ends.s(number))
+    if again:
+        flow.continue_as_new(number, again=False)
+
+
+@workflow(timeout=0.05)
+async def is_timed_out(flow: Flow, number: int) -> None:
+    await flow.wait_for("nothing")
+
+
+@workflow
+async def leaves_tasks(flow: Flow, number: int) -> None:
+    tasks = [asyncio.create_task(flow.sleep(3600)), asyncio.create_task(takes_no_end(flow))]
+    await flow.run(ends.s(len(tasks)))
+
+
+async def takes_no_end(flow: Flow) -> None:
+    try:
+        await flow.wait_for("nothing")
+    finally:
+        await flow.wait_for("nothing")
+
+
+WORKFLOWS = [takes_steps, waits, fails_itself, fails_by_step, starts_anew, is_timed_out, leaves_tasks]
 KINDS = [fails_limited, is_warned, is_late, fails_twice, snoozes, fails_in_a_thread]
 KIND_JOBS = 30
 
@@ -106,8 +163,8 @@ def unreachable() -> Iterator[Callable[[], int]]:
     logging.disable(logging.NOTSET)
 
 
-async def burst(redis_url: str, **settings: Any) -> None:
-    functions = [ends, func(fails), func(comes_again), is_limited, *KINDS]
+async def burst(redis_url: str, *others: Any, **settings: Any) -> None:
+    functions = [ends, func(fails), func(comes_again), is_limited, *KINDS, *others]
     worker = Worker(functions, redis_settings=redis_url, burst=True, handle_signals=False, poll_delay=0.01, **settings)
     try:
         await worker.main()
@@ -161,6 +218,26 @@ async def test_no_way_to_fail_leaves_a_circle(
         tracebacks()
         await burst(redis_url, middleware=middleware, max_jobs=KIND_JOBS)
         assert tracebacks() < KIND_JOBS
+
+
+@pytest.mark.parametrize("park_after_s", [5.0, 0.0], ids=["resident", "parked at once"])
+@pytest.mark.parametrize("function", WORKFLOWS, ids=lambda function: str(function.name))
+async def test_a_workflow_leaves_no_circle(
+    redis_url: str,
+    function: Any,
+    park_after_s: float,
+    unreachable: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workflows, "PARK_AFTER_S", park_after_s)
+    async with await create_pool(redis_url) as pool:
+        found = []
+        for count in (KIND_JOBS, KIND_JOBS, 3 * KIND_JOBS):
+            unreachable()
+            await pool.enqueue_many([(function.name, (number,)) for number in range(count)])
+            await burst(redis_url, *WORKFLOWS, max_jobs=KIND_JOBS)
+            found.append(unreachable())
+    assert found[2] - found[1] < 10 * KIND_JOBS  # a circle of one workflow has some fifty; one more connection 150
 
 
 async def test_a_failed_result_leaves_no_circle(
