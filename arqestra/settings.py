@@ -106,7 +106,7 @@ _CHECKS: dict[str, Check] = {
     "an async function of ctx": lambda v: inspect.iscoroutinefunction(v) or callable(v),
     "a callable": callable,
     "RedisSettings or a URL": lambda v: isinstance(v, RedisSettings | str),
-    "an arqestra or arq pool": lambda v: isinstance(v, ArqRedis),
+    "an arqestra or arq pool": lambda v: callable(getattr(v, "enqueue_job", None)),  # or a test's stand-in for one
     'a tzinfo, or the name of a time zone such as "Asia/Seoul"': _is_zone,
     '"pickle", "msgpack" or "json"': _is_serializer,
     '"release", "fail" or seconds, more than 0 (int, float or timedelta)': lambda v: (

@@ -30,10 +30,7 @@ _NOT_CALLED = {
 # What arq's users may name as arq does: its methods, and the attributes that it gives a worker.
 _OF_ARQ = frozenset(dir(arq.worker.Worker)) | frozenset(arq.worker.Worker.__init__.__code__.co_names)
 _steps: dict[str, Any] = {}
-_PARTLY_CALLED = {
-    "run_cron": "it enqueues only the cron jobs that are each worker's own (unique=False, run_at_startup=True); the "
-    "others are fired by the worker's scheduler, which scheduler=False turns off",
-}
+_MAY_BE_REPLACED = frozenset({"run_cron"})  # with an effect on what our worker does besides
 
 
 class Gone:
@@ -57,6 +54,13 @@ class ArqSurface:
     """arq's attributes that ours has not, and what a subclass of a worker is told."""
 
     slots: Any
+
+    @property
+    def has_own_run_cron(self) -> bool:
+        """Whether a subclass or somebody else has put a method in the place of `run_cron`, which decides on cron jobs
+        as in arq. The worker's scheduler then leaves them alone.
+        """
+        return inspect.getattr_static(self, "run_cron") is not _steps["run_cron"]
 
     @property
     def job_counter(self) -> int:
@@ -113,7 +117,7 @@ class ArqSurface:
     def _tell_of_replaced_steps(self) -> None:
         """Say at the start what somebody put into the place of methods that are never called."""
         for name, step in _steps.items():
-            if inspect.getattr_static(self, name) is not step:
+            if name not in _MAY_BE_REPLACED and inspect.getattr_static(self, name) is not step:
                 instead = step.instead if isinstance(step, Gone) else _NOT_CALLED[name]
                 logger.warning("%s of this worker was set, and is never called: %s", name, instead)
 
@@ -124,7 +128,7 @@ def remember_steps(cls: type) -> None:
     :param cls: our worker
     """
     names = [name for name, value in vars(ArqSurface).items() if isinstance(value, Gone)]
-    _steps.update({name: inspect.getattr_static(cls, name) for name in (*names, *_NOT_CALLED)})
+    _steps.update({name: inspect.getattr_static(cls, name) for name in (*names, *_NOT_CALLED, *_MAY_BE_REPLACED)})
 
 
 def _is_ours(cls: type) -> bool:
@@ -150,7 +154,5 @@ def _refuse_overrides(cls: type) -> None:
         if isinstance(inherited, Gone) or name in _NOT_CALLED:
             instead = inherited.instead if isinstance(inherited, Gone) else _NOT_CALLED[name]
             raise SettingsError(f"{cls.__name__} overrides {name}, which would never be called: {instead}")
-        if name in _PARTLY_CALLED:
-            logger.warning("%s overrides %s: %s", cls.__name__, name, _PARTLY_CALLED[name])
-        elif name not in _OF_ARQ and name not in SETTING_NAMES:
+        if name not in _OF_ARQ and name not in SETTING_NAMES:
             raise SettingsError(_clash(cls, name))

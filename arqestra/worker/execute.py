@@ -328,6 +328,8 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
         again = "retry" if state is State.RETRIED else release_of(attempt, asked_for=state is State.SNOOZED)
         attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
         delay_ms, unstarted = outcome.delay_ms, _never_started(attempt)
+        if worker.after_job_end and state is State.RETRIED:  # which may ask what became of it, before it runs again
+            delay_ms = max(delay_ms, int(worker.poll_delay_s * 1000))
         attempts += carried(worker, attempt, due_later=delay_ms != 0)
         return Ending(leased.id, leased.queue, leased.token, again, delay_ms, -1, attempts, error, unstarted)
     if state in (State.FAILED, State.DEAD) and worker.options.keep_dead:

@@ -3,17 +3,18 @@
 A worker's `Scheduler` fires `schedules`, the unique ones of arq's `cron_jobs`, and what was defined at run time: each
 tick once, however many workers there are. What is each worker's own in arq stays so: cron jobs that run at startup, and
 those that are not unique, which every worker enqueues for itself.
+
+A `run_cron` that somebody has put in the place of ours decides on cron jobs as in arq: which there are, and whether one
+runs. The scheduler then fires none of them.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import arq.worker
-from arq.connections import ArqRedis
 from arq.constants import keep_cronjob_progress
 from arq.cron import CronJob, next_cron
 from arq.utils import to_ms, to_unix_ms
@@ -84,7 +85,7 @@ class Firing:
         )
         self.scheduler = Scheduler(
             client,
-            worker.schedules,
+            [each for each in worker.schedules if not (each.of_cron and worker.has_own_run_cron)],
             home=self.home,
             queues=worker.queues,
             zone=worker.zone,
@@ -110,15 +111,15 @@ class Firing:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def enqueue_due_cron_jobs(
-    pool: ArqRedis, cron_jobs: Sequence[CronJob], queue: str, now: datetime, window_s: float
-) -> None:
-    """Enqueue the cron jobs that are this worker's own and whose next run is within the window, deferred to their time.
+async def enqueue_due_cron_jobs(worker: "Worker", now: datetime, window_s: float) -> None:
+    """Enqueue the cron jobs that the scheduler does not fire and whose next run is within the window, deferred to their
+    time.
 
     :param now: with time zone
     :param window_s: seconds; greater than the time between two calls
     """
-    due = [cron_job for cron_job in cron_jobs if _is_own_and_due(cron_job, now, window_s)]
+    pool, queue, of_scheduler = worker.pool, worker.firing.home, not worker.has_own_run_cron
+    due = [cron_job for cron_job in worker.cron_jobs if _is_due(cron_job, now, window_s, of_scheduler=of_scheduler)]
     enqueues = []
     for cron_job in due:
         assert cron_job.next_run is not None
@@ -159,15 +160,20 @@ def _next_run(cron_job: CronJob, after: datetime) -> datetime:
     return next_cron(after, **{field: getattr(cron_job, field) for field in fields})
 
 
-def _is_own_and_due(cron_job: CronJob, now: datetime, window_s: float) -> bool:
-    """Whether this worker has to enqueue it; says of each when it runs next."""
+def _is_due(cron_job: CronJob, now: datetime, window_s: float, *, of_scheduler: bool) -> bool:
+    """Whether this worker has to enqueue it; says of each when it runs next.
+
+    :param of_scheduler: the unique ones are the scheduler's
+    """
     if cron_job.next_run is None:
         if cron_job.run_at_startup:
             cron_job.next_run = now
             return True
         cron_job.calculate_next(now)
-        return False
-    if cron_job.unique:
+        if of_scheduler:
+            return False
+    assert cron_job.next_run is not None
+    if cron_job.unique and of_scheduler:
         if cron_job.next_run < now:
             cron_job.calculate_next(now)  # the scheduler has fired it
         return False

@@ -369,10 +369,11 @@ class Worker(StoppableWorker):
         await self.run_cron(datetime.now(tz=self.timezone), max(self.poll_delay_s, HOUSEKEEPING_S))
 
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
-        """Enqueue the cron jobs that are each worker's own: those that run at startup, and those that are not unique,
-        if they are due within `num_windows` times `delay` seconds of n.
+        """Enqueue the cron jobs that are due within `num_windows` times `delay` seconds of n, and that the worker's
+        scheduler does not fire: those that run at startup, and those that are not unique. All of them, as in arq, where
+        a subclass or somebody else has put a method in this one's place.
         """
-        await enqueue_due_cron_jobs(self.pool, self.cron_jobs, self.firing.home, n, delay * num_windows)
+        await enqueue_due_cron_jobs(self, n, delay * num_windows)
 
     async def record_health(self) -> None:
         """Write the health check key, at each `health_check_interval`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import types
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, patch
@@ -283,14 +282,6 @@ def test_a_subclass_that_overrides_what_is_never_called_is_told(name: str) -> No
         type("Mine", (Worker,), {name: override})
     with pytest.raises(SettingsError, match=f"Child overrides {name}"):
         type("Child", (type("Between", (Worker,), {}),), {name: override})
-
-
-def test_a_subclass_that_overrides_run_cron_is_told_what_it_does(caplog: pytest.LogCaptureFixture) -> None:
-    async def override(self: Any, *args: Any) -> None: ...
-
-    type("Mine", (Worker,), {"run_cron": override})
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "scheduler=False" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["on_startup", "on_job_start", "on_job_end", "after_job_end", "on_shutdown"])
