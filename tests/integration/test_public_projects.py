@@ -81,8 +81,8 @@ async def test_a_run_cron_of_ones_own_decides_on_every_cron_job(
     due = datetime(2040, 1, 1, 0, 0, 30, 123_456, tzinfo=UTC)
     await worker.run_cron(due - timedelta(seconds=0.2), 0.5)
     await worker.run_cron(due, 0.5)
-    names = ["cron:tidy"] if way == "subclass" else ["cron:tidy", "cron:sweep"]
-    assert recorder.sent == [(name, f"{name}:{int(due.timestamp() * 1000)}") for name in names]
+    names = ["cron:tidy"] if way == "subclass" else ["cron:sweep", "cron:tidy"]
+    assert sorted(recorder.sent) == [(name, f"{name}:{int(due.timestamp() * 1000)}") for name in names]
 
 
 async def test_the_scheduler_leaves_cron_jobs_to_a_run_cron_of_ones_own(pool: Pool) -> None:
