@@ -45,8 +45,9 @@ end
 
 -- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then. An error is
 -- kept with the flow's record, whatever is said of results: it is what the flow failed of.
-local function finish_node(flow, number, kind, ttl, only_child, is_output)
-  local mark = ttl == '-1' and kind == 'end' and not is_output and '0' or ttl == '0' and '!' or ''
+local function finish_node(flow, number, kind, ttl, value, only_child, is_output)
+  local is_unkept = value == '' or (kind == 'end' and not is_output)
+  local mark = ttl == '-1' and is_unkept and '0' or ttl == '0' and '!' or ''
   Flow.end_node(flow, number, LETTERS[kind] .. mark, now, due_queues, only_child)
 end
 
@@ -171,7 +172,7 @@ local function end_job(ending, kind, flow, number, only_child, is_output)
   local view = flow and Flow.view_of(flow)
   if view and view.state == 'running' then
     finish_job(id, queue, ending.lease_name, keep_ms, value == '' and '-1' or '0', value)
-    return finish_node(flow, number, kind, ttl, only_child, is_output)
+    return finish_node(flow, number, kind, ttl, value, only_child, is_output)
   end
   if view then  -- the workflow has ended without it: its result is kept as any job's
     Flow.set_state(flow, number, LETTERS[kind])
