@@ -14,7 +14,7 @@ from arq import Retry, func
 from arqestra import Flow, RateLimit, current_job, job, workflow
 from tests.flows.canvases import shown
 
-from .run_log import noted
+from .run_log import note_claim, noted
 
 __all__ = (
     *(
@@ -66,6 +66,7 @@ async def note_tick(ctx: dict[Any, Any], number: int) -> None:
 @job(rate_limit=RateLimit("100/s", burst=5))
 async def rated(ctx: dict[Any, Any]) -> dict[str, int]:
     """A job of which 100 start in a second."""
+    note_claim(ctx)
     with noted(ctx):
         await asyncio.sleep(0.01)
     return _run_of(ctx)

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ("PATH_VARIABLE", "Event", "RunLog", "Summary", "noted")
+from arqestra.current import running_attempt
+from arqestra.worker.attempt import Attempt
+
+__all__ = ("PATH_VARIABLE", "Event", "RunLog", "Summary", "note_claim", "noted")
 
 PATH_VARIABLE = "CHAOS_RUN_LOG"
 
@@ -50,10 +53,17 @@ def noted(ctx: dict[Any, Any]) -> Iterator[None]:
     _note("end", ctx)
 
 
-def _note(kind: str, ctx: dict[Any, Any]) -> None:
+def note_claim(ctx: dict[Any, Any]) -> None:
+    """Write when the running job was claimed, by Redis' clock: what a limit lets start is judged then."""
+    attempt = running_attempt.get()
+    assert isinstance(attempt, Attempt)
+    _note("claim", ctx, attempt.leased.claimed_ms * 1_000_000)
+
+
+def _note(kind: str, ctx: dict[Any, Any], at_ns: int | None = None) -> None:
     log = os.open(os.environ[PATH_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(log, f"{kind} {ctx['job_id']} {ctx['job_try']} {os.getpid()} {time.time_ns()}\n".encode())
+        os.write(log, f"{kind} {ctx['job_id']} {ctx['job_try']} {os.getpid()} {at_ns or time.time_ns()}\n".encode())
     finally:
         os.close(log)
 

@@ -24,7 +24,7 @@ CAP = 8
 SETTINGS = {"max_jobs": 20, "lease": LEASE_S, "max_crashes": 1_000, "max_tries": 1_000}
 
 
-@pytest.mark.alone  # a start that is held up between its claim and its first line counts in a later second
+@pytest.mark.alone  # it is to reach its rate
 @pytest.mark.parametrize(
     "kill_every_s", [pytest.param(None, id="calm", marks=[pytest.mark.slow]), pytest.param(1.5, id="kills")]
 )
@@ -50,7 +50,8 @@ async def test_no_second_has_more_starts_than_the_rate_and_its_burst(
                 await victim.wait()
                 kills += 1
                 fleet.replace_ended()
-        starts = [event.at_ns / 1e9 for event in fleet.log.of("start")]
+        # When Redis let them start: on a busy machine the first line of a job comes some ms later.
+        starts = [event.at_ns / 1e9 for event in fleet.log.of("claim")]
         lost = fleet.log.summary([job.job_id for job in jobs]).lost
     fullest = max(sum(at <= other < at + 1 for other in starts) for at in starts)
     reached = (len(starts) - 1) / (max(starts) - min(starts)) / RATE_PER_S
