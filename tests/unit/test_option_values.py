@@ -135,7 +135,8 @@ async def test_numbers_out_of_data_are_seconds_of_a_call(redis_url: str, seconds
     await pool.enqueue_flow(task.s().set(job_id="c", defer_by=seconds, expires=seconds))
     queued = {each.job_id: each.score for each in await pool.queued_jobs()}
     assert set(queued) == {"a", "b", "c"}
-    assert all(score is not None and 0 <= score - now_ms - 100_000 < 5_000 for score in queued.values())
+    # The clocks of this process and of Redis show other milliseconds.
+    assert all(score is not None and abs(score - now_ms - 100_000) < 5_000 for score in queued.values())
     await pool.aclose()
 
 
