@@ -1,4 +1,7 @@
-"""The version of arqestra, under arq's name for it. The arq that it is a drop-in for is `arq.version.VERSION`."""
+"""The version of arqestra, under arq's name for it. The arq that it is a drop-in for is `arq.version.VERSION`.
+
+This line is the only place that has it: pyproject.toml reads it when the package is built or installed.
+"""
 
 __all__ = ("VERSION",)
 

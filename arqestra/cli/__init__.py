@@ -1,8 +1,11 @@
 """arqestra's command line: processes (`worker`, `scheduler`, `dev`), jobs, queues, workers, schedules, workflows,
 statistics, events, `doctor`."""
 
+from typing import Annotated
+
 import typer
 
+from ..version import VERSION
 from .cron import cron_app
 from .dashboard import dashboard
 from .dev import dev
@@ -43,8 +46,18 @@ add_events(app)
 add_doctor(app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"arqestra {VERSION}")
+        raise typer.Exit()
+
+
 @app.callback()
-def _group() -> None:
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """An asyncio job queue on Redis or Valkey."""
 
 

@@ -14,8 +14,7 @@ import resource
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from ..presence import EVERY_S, IDLE_EVERY_S, JobOnWorker, Presence
 from ..store.link import RETRYABLE
 from ..store.presence import withdraw_presence, write_presence
 from ..store.statistics_writer import NAME_CHARACTERS
+from ..version import VERSION
 from .accounts import Account, Accounts
 from .announcer import Announcer
 from .attempt import Attempt
@@ -241,7 +241,7 @@ class Bookkeeper:
         return Presence(
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=_version(),
+            version=VERSION,
             started_ms=self._started_ms,
             queues=list(worker.queues),
             slots=worker.max_jobs,
@@ -279,11 +279,3 @@ def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:
     said = None if attempt.notes is None else attempt.notes.said
     place = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
     return JobOnWorker(*place) if said is None else JobOnWorker(*place, said.done, said.total, said.message)
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("arqestra")
-    except PackageNotFoundError:  # run from a folder
-        return "?"

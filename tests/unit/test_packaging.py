@@ -4,13 +4,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import requires
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+from typer.testing import CliRunner
+
+import arqestra
+from arqestra.cli import app
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -52,6 +57,29 @@ def test_the_classifiers_name_the_versions_that_are_supported() -> None:
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.11.0")
 
 
+def test_the_classifiers_say_what_a_chooser_asks() -> None:
+    """For whom it is, how far it is, where it runs. The licence is an expression: a classifier beside it is refused."""
+    topics = {text.split(" :: ")[0] for text in PROJECT["classifiers"]}
+    assert topics >= {"Development Status", "Intended Audience", "Operating System", "Topic", "Typing"}
+    assert "License" not in topics
+    assert "Programming Language :: Python :: 3 :: Only" in PROJECT["classifiers"]
+    assert "Programming Language :: Python :: Implementation :: CPython" in PROJECT["classifiers"]
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """In arqestra/version.py. After a change of it `make install` renews the metadata of an editable checkout."""
+    assert "version" not in PROJECT
+    assert "version" in PROJECT["dynamic"]
+    assert arqestra.VERSION == arqestra.__version__ == version("arqestra")
+    assert str(Version(arqestra.VERSION)) == arqestra.VERSION, "expected the form that PEP 440 calls normal"
+
+
+def test_the_command_line_prints_the_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"arqestra {version('arqestra')}\n")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pip_alone_finds_versions_that_go_together(tmp_path: Path) -> None:
@@ -60,6 +88,7 @@ def test_pip_alone_finds_versions_that_go_together(tmp_path: Path) -> None:
     for name in ("README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "arqestra").mkdir()
+    shutil.copy(ROOT / "arqestra" / "version.py", tmp_path / "arqestra")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     reached = subprocess.run(
         [*pip, "--retries", "0", "download", "--no-deps", "--dest", str(tmp_path / "probe"), "six"], capture_output=True
