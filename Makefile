@@ -55,6 +55,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 imports: $(STAMP)
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.import_direction
 
 check: lint types imports test  ## format, lint, types, import direction, tests

@@ -4,6 +4,8 @@
 `RedisSettings`, `cron`, `func`, ...) are arq's.
 """
 
+import sys as _sys
+
 from arq.cron import CronJob
 from arq.jobs import (
     DeserializationError,
@@ -23,11 +25,22 @@ from . import typing as typing
 from . import utils as utils
 from . import version as version
 from . import worker as worker
-from .connect import create_pool
+from .client.connect import create_pool
+from .client.pool import Pool
+from .client.pool import Pool as ArqRedis
+from .client.redis_settings import RedisSettings
 from .cron import cron
-from .current import JobContext, JobLogFilter, RunningJob, current_job
-from .durations import Duration
-from .ended import EndedJob, Failure
+from .definitions.context import JobContext, JobLogFilter, RunningJob, current_job
+from .definitions.durations import Duration
+from .definitions.function import BoundJob, Call, JobFunction, PlainJobFunction, job
+from .definitions.limits import ConcurrencyLimit, RateLimit
+from .definitions.middleware import EnqueuedBatch, EnqueuedCall, Middleware
+from .definitions.options import func
+from .definitions.redact import Redact
+from .definitions.retry import Backoff, Cancel, Snooze
+from .definitions.signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
+from .definitions.unique import Debounce, Unique
+from .drop_in.old_paths import keep_old_paths as _keep_old_paths
 from .errors import (
     ArgumentsError,
     ArqestraError,
@@ -49,39 +62,29 @@ from .errors import (
     SoftTimeLimitExceeded,
     UpstreamFailed,
 )
-from .events import Event
 from .flow.handle import Edge, FlowEvent, FlowGraph, FlowHandle, FlowNode, FlowProgress
 from .flow.orchestrator import Flow
 from .flow.workflow import WorkflowFunction, workflow
-from .function import BoundJob, Call, JobFunction, PlainJobFunction, job
-from .history import AttemptError
-from .job import Job
-from .limits import ConcurrencyLimit, RateLimit
-from .middleware import EnqueuedBatch, EnqueuedCall, Middleware
+from .handles.job import Job
+from .handles.queue import DeadJob, Queue
 from .observe.json_logs import JsonFormatter
-from .options import func
-from .pool import Pool
-from .pool import Pool as ArqRedis
-from .presence import JobOnWorker, Presence, WorkerInfo
-from .progress import LogLine, Progress
-from .queue import DeadJob, Queue
-from .redact import Redact
-from .redis_settings import RedisSettings
-from .retry import Backoff, Cancel, Snooze
+from .protocol.attempt_errors import AttemptError
+from .protocol.events import Event
+from .protocol.presence import JobOnWorker, Presence, WorkerInfo
+from .protocol.progress import LogLine, Progress
+from .protocol.recent_jobs import EndedJob, Failure
+from .protocol.serializers import Serializer
 from .scheduling.crontab import crontab
 from .scheduling.definition import Schedule, schedule
 from .scheduling.scheduler import Scheduler
 from .scheduling.schedules import ScheduleInfo, ScheduleRun, Schedules
 from .scheduling.timetable import Timetable
 from .scheduling.timing import at, every
-from .serializers import Serializer
-from .signature import Canvas, Chain, Group, Signature, chain, chord, group, signature
 from .store.replies import ServerNotReady
-from .unique import Debounce, Unique
 from .version import VERSION
-from .worker.arq_switch import switch_arq_over as _switch_arq_over
 from .worker.command_line import create_worker, run_worker, worker_settings
-from .worker.health_check import check_health
+from .worker.drop_in.arq_switch import switch_arq_over as _switch_arq_over
+from .worker.drop_in.health_check import check_health
 from .worker.worker import Worker
 
 __version__ = VERSION
@@ -197,3 +200,4 @@ __all__ = (
 )
 
 _switch_arq_over()
+_keep_old_paths(_sys.modules[__name__])

@@ -7,11 +7,11 @@ from arq.constants import default_queue_name, expires_extra_ms, job_key_prefix, 
 from arq.jobs import Deserializer, JobDef, JobResult, Serializer, deserialize_job, serialize_job
 from arq.utils import to_ms, to_unix_ms
 
-from .clock import timestamp_ms
-from .connect import create_pool, logger
-from .drop_in import DropInModule
-from .job import Job
-from .pool import Pool as ArqRedis
+from .client.connect import create_pool, logger
+from .client.pool import Pool as ArqRedis
+from .drop_in.modules import DropInModule
+from .handles.job import Job
+from .protocol.clock import timestamp_ms
 
 __all__ = (
     "ArqRedis",

@@ -9,8 +9,8 @@ from arq.cron import cron as arq_cron
 from arq.typing import WEEKDAYS, OptionType, SecondsTimedelta, WeekdayOptionType, WorkerCoroutine
 from arq.utils import import_string, to_seconds
 
-from .function import JobFunction
-from .options import check_options
+from .definitions.function import JobFunction
+from .definitions.options import check_options
 from .scheduling.crontab import checked_cron
 
 __all__ = (
@@ -44,7 +44,7 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
             settings = {key: value for key, value in own.items() if value is not None} | settings
             coroutine = function.coroutine
         made = make(coroutine, name=name, **settings)
-        if isinstance(function, JobFunction):  # arq's CronJob has no such fields; `worker/terms.py` reads them
+        if isinstance(function, JobFunction):  # arq's CronJob has no such fields
             made.control, made.plain = function.control, function.plain  # type: ignore[attr-defined]
         return checked_cron(made)
 

@@ -26,9 +26,9 @@ from arq.jobs import (
 )
 from arq.utils import ms_to_datetime, poll
 
-from .clock import timestamp_ms
-from .drop_in import DropInModule
-from .job import Job, logger
+from .drop_in.modules import DropInModule
+from .handles.job import Job, logger
+from .protocol.clock import timestamp_ms
 
 __all__ = (
     "DeserializationError",

@@ -18,8 +18,8 @@ from arq.utils import (
     truncate,
 )
 
-from .clock import timestamp_ms
-from .drop_in import DropInModule
+from .drop_in.modules import DropInModule
+from .protocol.clock import timestamp_ms
 
 __all__ = (
     "DEFAULT_CURTAIL",

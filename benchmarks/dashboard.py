@@ -28,12 +28,12 @@ import redis
 import uvloop
 
 from arqestra import Pool, create_pool
-from arqestra.clock import timestamp_ms
 from arqestra.embedded import EmbeddedRedis
-from arqestra.ended import Failure, encode_ended
-from arqestra.serializers import SERIALIZERS
+from arqestra.protocol.clock import timestamp_ms
+from arqestra.protocol.recent_jobs import Failure, encode_ended
+from arqestra.protocol.serializers import SERIALIZERS
+from arqestra.protocol.wire import JobEnd, Payload, encode_result
 from arqestra.store.recent import EndedList, write_recent
-from arqestra.wire import JobEnd, Payload, encode_result
 
 QUEUE = "arq:queue"
 FUNCTIONS = [f"shop.tasks.function_{number}" for number in range(20)]

@@ -16,7 +16,7 @@ import uvloop
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
-from arqestra.worker import report
+from arqestra.worker.run import report
 
 JOBS = 40_000
 PAIRS = 12

@@ -1,13 +1,11 @@
-"""`python -m tests.import_direction`: the order of the layers, and who may talk to Redis. Exits 1 with what is wrong.
+"""`python -m tests.import_direction`: what import-linter does not see. Exits 1 with what is wrong.
 
-The rules, of which ARCHITECTURE.md has the picture:
+The contracts of import-linter (pyproject.toml) hold which folder may import which. The rules here:
 
-- a module of arqestra imports from its own layer and the layers before it, also inside functions and for type checkers;
 - inside the package imports are relative;
-- the pure layer does no I/O;
 - the service (jobs/, worker.py, scheduler.py) uses arqestra's public names and arqestra.embedded alone;
-- Redis commands are called in arqestra/store alone, and keys are spelt in arqestra/keys.py alone. Only what cannot be
-  mistaken is looked for: `.zadd(` is a command, `.get(` may be a dict's.
+- Redis commands are called in arqestra/store alone, and keys are spelt in arqestra/protocol/keys.py alone. Only what
+  cannot be mistaken is looked for: `.zadd(` is a command, `.get(` may be a dict's.
 """
 
 from __future__ import annotations
@@ -18,58 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Modules and subpackages of arqestra, in the order in which they may import each other.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    (
-        "errors",
-        "durations",
-        "keys",
-        "clock",
-        "identity",
-        "wire",
-        "history",
-        "ended",
-        "progress",
-        "current",
-        "events",
-        "histogram",
-        "presence",
-        "serializers",
-        "retry",
-        "limits",
-        "unique",
-        "control",
-        "redact",
-        "options",
-        "redis_settings",
-        "rebuild",
-        "middleware",
-        "instrumentation",
-        "signature",
-        "function",
-        "callables",
-        "graph",
-        "outcome",
-        "settings",
-        "drop_in",
-        "constants",
-        "logs",
-        "typing",
-        "utils",
-        "version",
-    ),
-    ("store",),
-    ("job", "jobs"),
-    ("flow", "scheduling"),
-    ("pool", "pool_views", "new_job", "job_spec", "connect", "connections", "queue", "cron"),
-    ("observe",),
-    ("worker",),
-    ("web", "cli", "testing", "embedded"),
-)
-NOT_IN_THE_PURE_LAYER = {"redis", "socket", "subprocess", "http", "urllib.request"}
 SERVICE = ("jobs", "worker.py", "scheduler.py")
 PACKAGE = "arqestra"
 REPOSITORY = Path(__file__).resolve().parents[1]
+INIT = Path(PACKAGE, "__init__.py")
+KEYS = Path(PACKAGE, "protocol", "keys.py")
 
 # Names that are Redis commands and nothing else: as a method, and in capitals as a literal.
 COMMANDS = frozenset(
@@ -102,7 +53,7 @@ def violations(root: Path) -> list[str]:
     for path in sorted((root / PACKAGE).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         place = path.relative_to(root)
-        found += [f"{place}:{line}: {text}" for line, text in _package_violations(root, place, tree)]
+        found += [f"{place}:{line}: {text}" for line, text in _package_violations(place, tree)]
     public = public_names(root)
     for path in _service_files(root):
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -137,52 +88,29 @@ def imports_of(tree: ast.Module, place: Path) -> Iterator[Import]:
                 yield Import(node.lineno, module, alias.name, relative=node.level > 0)
 
 
-def _package_violations(root: Path, place: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    own = _part(place)
-    if own is not None and _layer(own) is None:
-        yield 1, f"{own} is in no layer; add it to LAYERS in tests/import_direction.py"
-        return
+def _package_violations(place: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
     for item in imports_of(tree, place):
-        yield from _import_violations(root, own, item)
-    if own != "store":
+        yield from _import_violations(place, item)
+    if place.parts[1] != "store":
         yield from _command_violations(tree)
-    if own != "keys":
+    if place != KEYS:
         yield from _key_violations(tree)
 
 
-def _import_violations(root: Path, own: str | None, item: Import) -> Iterator[tuple[int, str]]:
-    top = item.module.split(".")[0]
-    if top != PACKAGE:
+def _import_violations(place: Path, item: Import) -> Iterator[tuple[int, str]]:
+    if item.module.split(".")[0] != PACKAGE:
         if item.relative:
             yield item.line, "a relative import leaves the package"
-        if own in LAYERS[0] and (top in NOT_IN_THE_PURE_LAYER or item.module in NOT_IN_THE_PURE_LAYER):
-            yield item.line, f"{own} is in the pure layer (no Redis, no I/O) and imports {item.module}"
-        return
-    if not item.relative:
+    elif not item.relative:
         yield item.line, f"expected a relative import inside the package, got {item.module}"
-    if own is None or item.name is None:
-        return  # arqestra/__init__.py gathers the public names from everywhere
-    target = _target(root, item)
-    if target is None:
-        yield item.line, f"{own} imports {item.name} from the package's own __init__; import it from its module"
-        return
-    target_layer, own_layer = _layer(target), _layer(own)
-    if target_layer is not None and own_layer is not None and target_layer > own_layer:
-        yield (
-            item.line,
-            f"{own} (layer {own_layer + 1}) imports {target} (layer {target_layer + 1}), which comes after it",
-        )
+    elif item.module == PACKAGE and place != INIT and not _is_module(item.name):
+        yield item.line, f"{item.name} is imported from the package's own __init__; import it from its module"
 
 
-def _target(root: Path, item: Import) -> str | None:
-    """The module or subpackage of arqestra that is imported from; None for arqestra/__init__.py."""
-    parts = item.module.split(".")
-    if len(parts) > 1:
-        return parts[1]
-    folder = root / PACKAGE
-    if item.name is not None and ((folder / item.name).is_dir() or (folder / f"{item.name}.py").is_file()):
-        return item.name
-    return None
+def _is_module(name: str | None) -> bool:
+    """Whether arqestra has a module or folder of this name at its top."""
+    folder = REPOSITORY / PACKAGE
+    return name is not None and ((folder / name).is_dir() or (folder / f"{name}.py").is_file())
 
 
 def _command_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -198,7 +126,7 @@ def _command_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def _key_violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for line, text in _literals(tree):
         if text.startswith(KEY_PREFIXES):
-            yield line, f"the Redis key {text!r} outside arqestra/keys.py"
+            yield line, f"the Redis key {text!r} outside arqestra/protocol/keys.py"
 
 
 def _literals(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -233,16 +161,6 @@ def _service_files(root: Path) -> Iterator[Path]:
             yield from sorted(path.rglob("*.py"))
         elif path.is_file():
             yield path
-
-
-def _part(place: Path) -> str | None:
-    """`store` for arqestra/store/scripts.py, `pool` for arqestra/pool.py, None for arqestra/__init__.py."""
-    name = place.parts[1].removesuffix(".py")
-    return None if name == "__init__" else name
-
-
-def _layer(part: str) -> int | None:
-    return next((index for index, layer in enumerate(LAYERS) if part in layer), None)
 
 
 def main(root: Path) -> int:

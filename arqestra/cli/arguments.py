@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ..clock import timestamp_ms
-from ..durations import LONGEST_S, seconds_of
+from ..definitions.durations import LONGEST_S, seconds_of
 from ..errors import SettingsError
+from ..protocol.clock import timestamp_ms
 from ..scheduling.timing import datetime_of_text
 from .output import compact
 from .signatures import masked

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..ended import EndedJob
 from ..errors import SettingsError
+from ..protocol.recent_jobs import EndedJob
 from .arguments import since_ms
 from .confirm import may
 from .search import ENDED, MOST_ENDED, Search, find_ended

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..clock import timestamp_ms
+from ..protocol.clock import timestamp_ms
 from ..scheduling.schedules import ScheduleInfo, ScheduleRun
 from .output import ago, span, when
 from .shell import Shell, command

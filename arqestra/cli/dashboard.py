@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from arq.utils import import_string
 
-from ..connect import settings_of
+from ..client.connect import settings_of
 from ..errors import ArqestraError
 from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, quiet_logging, redis_url_of
 

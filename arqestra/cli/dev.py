@@ -13,8 +13,8 @@ from arq.logs import default_log_config
 
 from ..embedded import EmbeddedRedis
 from ..errors import EmbeddedRedisError
-from ..keys import Keys
-from ..worker.supervisor import Program, Supervisor
+from ..protocol.keys import Keys
+from ..worker.processes.supervisor import Program, Supervisor
 from .shell import USAGE, Stop, errors_as_exit_codes, redacted
 from .worker import supervise
 

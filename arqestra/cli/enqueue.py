@@ -8,9 +8,9 @@ import typer
 from arq.jobs import ResultNotFound
 from redis.exceptions import RedisError
 
+from ..definitions.redact import redacted_value
 from ..errors import SettingsError
-from ..job import Job
-from ..redact import redacted_value
+from ..handles.job import Job
 from .arguments import duration_s, json_arguments, moment
 from .output import compact, printable
 from .shell import FAILED, TIMED_OUT, Shell, Stop, command

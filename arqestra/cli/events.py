@@ -9,7 +9,7 @@ import typer
 from redis.exceptions import RedisError
 
 from ..errors import SettingsError
-from ..events import KINDS, Event
+from ..protocol.events import KINDS, Event
 from .ending import run_until_told
 from .output import span
 from .progress_bar import progress_text

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..clock import timestamp_ms
-from ..ended import EndedJob
-from ..pool import Pool
-from ..presence import JobOnWorker, WorkerInfo
+from ..client.pool import Pool
+from ..protocol.clock import timestamp_ms
+from ..protocol.presence import JobOnWorker, WorkerInfo
+from ..protocol.recent_jobs import EndedJob
 from ..store.look import QueueSurvey
 from ..store.statistics import read_minutes, read_totals
 from .queues import survey_or_none

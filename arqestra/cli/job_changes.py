@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import typer
 from arq.jobs import DeserializationError, JobResult
 
+from ..client.pool import Pool
 from ..errors import ArqestraError
-from ..pool import Pool
+from ..protocol.wire import decode_result
 from ..store.dead import read_dead_result
-from ..wire import decode_result
 from .arguments import duration_s
 from .bulk import Change, Done, Target, change_jobs, chosen_filter
 from .confirm import DryRun, Yes

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from arq.jobs import JobStatus
 
-from ..progress import LOG_LINES, LogLine, Progress
-from ..redact import redacted_value
+from ..definitions.redact import redacted_value
+from ..protocol.progress import LOG_LINES, LogLine, Progress
 from .arguments import in_line
 from .ending import run_until_told
 from .job_view import JobView, locate, view_of

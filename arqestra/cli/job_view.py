@@ -6,13 +6,13 @@ from typing import Any
 
 from arq.jobs import DeserializationError
 
-from ..history import AttemptError, decode_attempt_error
-from ..pool import Pool
-from ..queue import DeadJob
+from ..client.pool import Pool
+from ..handles.queue import DeadJob
+from ..protocol.attempt_errors import AttemptError, decode_attempt_error
+from ..protocol.wire import Payload, decode_payload, decode_result
 from ..store.dead import read_dead_result
 from ..store.look import JobTrace, QueueEntry, find_queues, queue_of, trace_of
 from ..store.records import Sighting
-from ..wire import Payload, decode_payload, decode_result
 from .arguments import ShownArguments, shown
 from .output import iso
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..clock import timestamp_ms
-from ..ended import EndedJob
+from ..protocol.clock import timestamp_ms
+from ..protocol.recent_jobs import EndedJob
 from .arguments import in_line, since_ms
 from .job_changes import add_job_changes
 from .job_show import add_job_show

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..connect import create_pool, settings_of
-from ..keys import Keys
+from ..client.connect import create_pool, settings_of
+from ..client.pool import Pool
 from ..observe.endpoint import Endpoint
-from ..pool import Pool
+from ..protocol.keys import Keys
 from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, redacted, redis_url_of
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from redis.exceptions import ResponseError
 
-from ..pool import Pool
+from ..client.pool import Pool
 from ..store.look import QueueSurvey, find_queues, survey
 from .confirm import DryRun, Yes, may
 from .output import iso, span

@@ -15,18 +15,18 @@ from arq.cron import CronJob
 from arq.utils import import_string
 from redis.exceptions import RedisError
 
-from ..connect import create_pool
+from ..client.connect import create_pool
 from ..errors import ArqestraError, SettingsError
-from ..keys import DEFAULT_QUEUE
 from ..observe.json_logs import LogFormat, log_config
+from ..protocol.keys import DEFAULT_QUEUE
+from ..protocol.serializers import Serializer, serializer_of
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.timetable import Timetable, timezone_of
 from ..scheduling.zone import named_zone, zone_of
-from ..serializers import Serializer, serializer_of
-from ..settings import WorkerOptions
 from ..worker.attributes import schedules_of
 from ..worker.command_line import options_of, use_uvloop
+from ..worker.settings import WorkerOptions
 
 __all__ = ("scheduler",)
 

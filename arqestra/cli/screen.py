@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..presence import JobOnWorker, WorkerInfo
+from ..protocol.presence import JobOnWorker, WorkerInfo
 from ..store.look import QueueSurvey
 from .fleet import Fleet, History
 from .output import ago, megabytes, printable, span, style_of

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from ..ended import EndedJob
-from ..pool import Pool
-from ..queue import DeadJob
+from ..client.pool import Pool
+from ..handles.queue import DeadJob
+from ..protocol.recent_jobs import EndedJob
 from ..store.look import browse, results_kept
 from .job_view import Row
 

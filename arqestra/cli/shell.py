@@ -20,11 +20,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..connect import create_pool, settings_of
+from ..client.connect import create_pool, settings_of
+from ..client.pool import Pool
 from ..errors import ArgumentsError, ArqestraError, SettingsError
-from ..keys import DEFAULT_QUEUE
-from ..pool import Pool
-from ..serializers import serializer_of
+from ..protocol.keys import DEFAULT_QUEUE
+from ..protocol.serializers import serializer_of
 from .output import Output
 from .signatures import learn_signatures
 

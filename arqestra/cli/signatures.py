@@ -11,8 +11,8 @@ from typing import Any
 
 from arq.utils import import_string
 
+from ..definitions.redact import Redactor, redacted, redactor_of
 from ..errors import SettingsError
-from ..redact import Redactor, redacted, redactor_of
 
 __all__ = ("learn_signatures", "masked")
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..clock import timestamp_ms
+from ..client.fleet_views import MINUTES_FOR_HOURS, MOST_HOURS
 from ..errors import SettingsError
-from ..pool_views import MINUTES_FOR_HOURS, MOST_HOURS
+from ..protocol.clock import timestamp_ms
 from ..store.statistics import FIGURES, read_minutes, rows_of
 from .arguments import since_ms
 from .output import span

@@ -11,8 +11,8 @@ import typer
 
 from ..errors import SettingsError
 from ..observe.json_logs import LogFormat, log_config
-from ..settings import WorkerOptions
-from ..worker.supervisor import Program, Supervisor
+from ..worker.processes.supervisor import Program, Supervisor
+from ..worker.settings import WorkerOptions
 
 __all__ = ("supervise", "worker")
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 import typer
 
-from ..clock import timestamp_ms
 from ..errors import SettingsError
-from ..presence import JobOnWorker, WorkerInfo
+from ..protocol.clock import timestamp_ms
+from ..protocol.presence import JobOnWorker, WorkerInfo
 from ..store.presence import steer_worker
 from .arguments import duration_s
 from .confirm import DryRun, Yes, may

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 from arq.jobs import ResultNotFound
 
-from ..clock import timestamp_ms
 from ..flow.handle import FlowProgress
-from ..keys import DEFAULT_QUEUE
+from ..protocol.clock import timestamp_ms
+from ..protocol.keys import DEFAULT_QUEUE
 from ..store.read_flows import FlowRecord, list_flows, read_flow
 from .arguments import json_value
 from .confirm import DryRun, Yes, may

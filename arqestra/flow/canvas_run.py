@@ -10,8 +10,8 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+from ..definitions.graph import Graph, Node, verdict_of
 from ..errors import UpstreamFailed
-from ..graph import Graph, Node, verdict_of
 from ..store.flows import Reference, node_id
 from .execution import Execution
 

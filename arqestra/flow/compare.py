@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..signature import Signature
+from ..definitions.signature import Signature
 from ..store.flows import NodeRecord, Reference
 
 __all__ = ("Point", "described", "digest_of")

@@ -6,18 +6,18 @@ from typing import Any, Protocol
 
 from arq.utils import to_ms, to_unix_ms
 
-from ..clock import timestamp_ms
-from ..control import JobControl
+from ..definitions.job_options import JobControl
+from ..definitions.limits import Entry
+from ..definitions.middleware import EnqueuedCall, Middleware, checked_headers
+from ..definitions.signature import Signature
+from ..drop_in.instrumentation import EnqueueArguments, Stored
 from ..errors import PayloadTooLarge
-from ..instrumentation import EnqueueArguments, Stored
-from ..limits import Entry
-from ..middleware import EnqueuedCall, Middleware, checked_headers
-from ..serializers import Serializer
-from ..signature import Signature
+from ..protocol.clock import timestamp_ms
+from ..protocol.serializers import Serializer
+from ..protocol.wire import Payload, encode_payload
 from ..store.flows import NodeRecord, Reference, node_spec
 from ..store.listener import Listener
 from ..store.store import Store
-from ..wire import Payload, encode_payload
 
 __all__ = ("Client", "NodeEncoder", "arguments_of", "as_seen", "with_arguments", "with_headers")
 

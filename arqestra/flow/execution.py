@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple
 
 from arq.jobs import DeserializationError
 
+from ..definitions.signature import Signature
 from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError
-from ..serializers import Serializer
-from ..signature import Signature
+from ..protocol.serializers import Serializer
 from ..store.flows import History, NodeRecord, Reference
 from .compare import Point, described, digest_of
 from .loop import WorkflowLoop, untie

@@ -10,11 +10,11 @@ import msgspec
 from arq.jobs import ResultNotFound
 from redis.asyncio import Redis
 
+from ..definitions.coerce import rebuild_value
+from ..definitions.graph import Graph
 from ..errors import FlowCancelled, FlowRunning, UpstreamFailed
-from ..graph import Graph
-from ..identity import new_job_id
-from ..job import Job
-from ..rebuild import rebuild_value
+from ..handles.job import Job
+from ..protocol.ids import new_job_id
 from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar, cast
 
-from ..durations import Duration, seconds_of
+from ..definitions.durations import Duration, seconds_of
+from ..definitions.graph import graph_of
+from ..definitions.signature import Canvas, Signature
 from ..errors import ArgumentsError
-from ..graph import graph_of
-from ..signature import Canvas, Signature
 from .canvas_run import run_graph
 from .execution import ContinueAsNew, Execution
 

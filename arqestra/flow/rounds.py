@@ -7,12 +7,12 @@ from typing import Any
 from arq.jobs import ResultNotFound
 
 from ..errors import FlowRunning, JobNotRetryable
-from ..serializers import Serializer
+from ..protocol.serializers import Serializer
+from ..protocol.wire import decode_result, encode_payload, payload_again
 from ..store.dead import read_dead_result
 from ..store.read_flows import StoredNode
 from ..store.resume import Resumed, mark_to_resume, resume_queued
 from ..store.store import Store
-from ..wire import decode_result, encode_payload, payload_again
 
 __all__ = ("Again", "mark_workflows", "nodes_to_run_again", "read_again", "resume_workflow")
 

@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from arq.jobs import SerializationError
 
+from ..definitions.options import is_text
 from ..errors import ArgumentsError
-from ..identity import new_job_id
-from ..options import is_text
+from ..protocol.ids import new_job_id
+from ..protocol.wire import function_of
 from ..store.flows import FlowStore, is_workflow_name
 from ..store.look import queue_of_job
-from ..wire import function_of
 from .encode import Client
 
 __all__ = ("WORKFLOW", "send_signal")

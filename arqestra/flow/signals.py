@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from typing import Any
 from urllib.parse import unquote
 
-from ..serializers import Serializer
+from ..protocol.serializers import Serializer
 
 __all__ = ("Signals",)
 

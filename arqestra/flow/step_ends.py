@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import msgspec
 from arq.jobs import SerializationError
 
+from ..definitions.coerce import rebuild_value
+from ..definitions.signature import Signature
 from ..errors import JobCancelled, RemoteTraceback, UpstreamFailed
-from ..rebuild import rebuild_value
-from ..serializers import Serializer
-from ..signature import Signature
-from ..wire import decode_result
+from ..protocol.serializers import Serializer
+from ..protocol.wire import decode_result
 from .compare import Point
 
 __all__ = ("Faults", "read_end", "rebuilt")

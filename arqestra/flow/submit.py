@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 from arq.utils import to_ms, to_unix_ms
 
+from ..definitions.graph import Graph, Node
+from ..definitions.middleware import enter_batch
+from ..definitions.signature import Signature
+from ..drop_in.instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
 from ..errors import FlowExists
-from ..graph import Graph, Node
-from ..identity import new_job_id
-from ..instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
-from ..keys import checked_queue_name
-from ..middleware import enter_batch
-from ..signature import Signature
+from ..protocol.ids import new_job_id
+from ..protocol.keys import checked_queue_name
 from ..store.flows import FlowStore, NodeRecord, encode_node, node_id
 from .encode import Client, NodeEncoder, arguments_of, as_seen, with_arguments, with_headers
 

@@ -6,9 +6,9 @@ from typing import Any
 from arq.worker import JobExecutionFailed
 
 from ..errors import ArqestraError, FlowCancelled, RemoteTraceback, UpstreamFailed
-from ..serializers import Serializer
+from ..protocol.serializers import Serializer
+from ..protocol.wire import decode_result, decode_value
 from ..store.flows import FlowStore, Reference, Value
-from ..wire import decode_result, decode_value
 
 __all__ = ("FlowGone", "FlowValues", "error_of")
 

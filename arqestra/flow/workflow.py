@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, Typ
 
 from arq.utils import to_seconds
 
-from ..control import JobControl
-from ..durations import Duration, seconds_of
+from ..definitions.durations import Duration, seconds_of
+from ..definitions.function import JobFunction, Seconds
+from ..definitions.job_options import JobControl
+from ..definitions.options import check_options
+from ..definitions.unique import Unique
 from ..errors import SettingsError
-from ..function import JobFunction, Seconds
-from ..options import check_options
-from ..unique import Unique
 from .orchestrator import Flow
 
 __all__ = ("WorkflowFunction", "workflow")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..presence import Presence, WorkerInfo
+from ..protocol.presence import Presence, WorkerInfo
 
 __all__ = (
     "EVERY_S",

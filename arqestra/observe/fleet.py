@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError, ResponseError
 
-from ..pool import Pool
+from ..client.pool import Pool
 from ..store.look import QueueSurvey, survey
 from ..store.schedules import read_overdue
 from .figures import figures_of_worker

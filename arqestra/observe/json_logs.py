@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 from arq.logs import default_log_config
 
-from ..current import current_job
-from ..redact import MASK, is_secret_name, redacted_value
+from ..definitions.context import current_job
+from ..definitions.redact import MASK, is_secret_name, redacted_value
 
 __all__ = ("JsonFormatter", "LogFormat", "log_config")
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from ..histogram import BOUNDS_MS
+from ..protocol.histogram import BOUNDS_MS
 from ..store.look import QueueSurvey
 from ..store.schedules import OverdueSchedules
 from ..store.statistics import totals_of

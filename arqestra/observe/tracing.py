@@ -31,9 +31,9 @@ except ImportError as error:
 from arq.worker import Retry, RetryJob
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from ..current import RunningJob, cancelled_by
-from ..middleware import EnqueuedBatch, EnqueuedCall, Middleware
-from ..retry import Cancel, Snooze
+from ..definitions.context import RunningJob, cancelled_by
+from ..definitions.middleware import EnqueuedBatch, EnqueuedCall, Middleware
+from ..definitions.retry import Cancel, Snooze
 
 __all__ = ("TracingMiddleware",)
 

@@ -10,13 +10,13 @@ from arq.cron import CronJob
 from arq.utils import to_ms
 from arq.worker import Function
 
-from ..callables import check_same_callable, target_of
-from ..control import JobControl, checked_priority
-from ..durations import Duration, seconds_of
+from ..definitions.callables import check_same_callable, target_of
+from ..definitions.durations import Duration, seconds_of
+from ..definitions.function import BoundJob, JobFunction
+from ..definitions.job_options import JobControl, checked_priority
+from ..definitions.redact import shown_value
 from ..errors import ArgumentsError, SettingsError
-from ..function import BoundJob, JobFunction
-from ..identity import new_job_id
-from ..redact import shown_value
+from ..protocol.ids import new_job_id
 from .crontab import cron_of_arq
 from .timing import At, Cron, Every, Timing, moment_of
 from .words import duration_in_words, in_words

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ..definitions.limits import schedule_entry
 from ..errors import PayloadTooLarge, SettingsError
-from ..limits import schedule_entry
-from ..serializers import Serializer
+from ..protocol.serializers import Serializer
+from ..protocol.wire import Payload, decode_payload, encode_payload
 from ..store.codec import encode_extra
 from ..store.schedules import ScheduleRecord, StoredSchedule
-from ..wire import Payload, decode_payload, encode_payload
 from .definition import Schedule
 from .timing import At, Cron, Every, Timing
 from .zone import zone_name, zone_of

@@ -25,11 +25,11 @@ from typing import NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
-from ..middleware import EnqueuedCall, Middleware, enter_call
+from ..definitions.middleware import EnqueuedCall, Middleware, enter_call
 from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore, StoredSchedule
 from ..store.services import note_zone, noted_zones
 from ..store.store import Store
-from .coded import CodedSchedules
+from .code_schedules import CodedSchedules
 from .definition import Schedule
 from .encode import Encoder, NotReadable, payload_of_tick, schedule_of
 from .plan import plan, steps_of

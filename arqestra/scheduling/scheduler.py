@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, tzinfo
 
-from ..keys import DEFAULT_QUEUE
+from ..protocol.keys import DEFAULT_QUEUE
 from ..store.listener import Listener
-from .coded import CodedSchedules
+from .code_schedules import CodedSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
 from .timetable import Timetable, timezone_of

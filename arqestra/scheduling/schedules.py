@@ -8,9 +8,9 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal, Protocol
 
 from ..errors import ScheduleNotFound, SettingsError
-from ..identity import new_job_id
-from ..job import Job
-from ..keys import checked_queue_name
+from ..handles.job import Job
+from ..protocol.ids import new_job_id
+from ..protocol.keys import checked_queue_name
 from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule, schedule_queues
 from ..store.services import Service, note_zone, read_services

@@ -7,10 +7,10 @@ from typing import Any
 
 from arq.connections import RedisSettings
 
+from ..definitions.redact import shown_value
 from ..errors import SettingsError
-from ..keys import Keys, checked_queue_name
-from ..redact import shown_value
-from ..serializers import Serializer, serializer_of
+from ..protocol.keys import Keys, checked_queue_name
+from ..protocol.serializers import Serializer, serializer_of
 from .definition import Schedule, checked_schedules
 from .zone import zone_of
 

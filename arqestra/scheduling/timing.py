@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from cronsim import CronSim, CronSimError
 
-from ..durations import Duration, seconds_of
+from ..definitions.durations import Duration, seconds_of
 from ..errors import SettingsError
 from .zone import EPOCH, first_moment, offset_s, zone_of
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ..limits import Entry, encode_spec
-from ..unique import Lock
+from ..definitions.limits import Entry, encode_spec
+from ..definitions.unique import Lock
 from .records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, NewJob, StandIn, Verdict
 
 __all__ = (

@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from ..keys import Keys
+from ..protocol.keys import Keys
 from .statistics import read_queues
 
 __all__ = ("count_dead", "find_dead_result", "read_dead", "read_dead_result")

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from ..clock import timestamp_ms
+from ..definitions.limits import Entry, encode_spec
 from ..errors import HistoryTooLong
-from ..limits import Entry, encode_spec
+from ..protocol.clock import timestamp_ms
 from .link import with_retries
 from .store import Store
 

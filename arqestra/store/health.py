@@ -3,8 +3,8 @@
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from ..clock import timestamp_ms
-from ..keys import Keys
+from ..protocol.clock import timestamp_ms
+from ..protocol.keys import Keys
 from .replies import CLUSTER_ADVICE, ServerIsCluster, reply_error
 
 __all__ = ("clock_offset_ms", "greet", "is_paused", "queue_depth", "read_health", "redis_time_ms", "write_health")

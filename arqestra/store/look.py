@@ -7,7 +7,7 @@ from arq.constants import health_check_key_suffix
 from redis.exceptions import NoPermissionError
 
 from ..errors import SettingsError
-from ..keys import Keys
+from ..protocol.keys import Keys
 from .codec import due_ms_of
 from .link import with_retries
 from .statistics import read_queues

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
-from ..progress import LOG_LINES, LogLine, Progress, decode_line, decode_progress
+from ..protocol.progress import LOG_LINES, LogLine, Progress, decode_line, decode_progress
 from .link import with_retries
 from .store import Store
 

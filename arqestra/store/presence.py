@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from ..presence import ALIVE_S, Presence, WorkerInfo, decode_presence, encode_presence
+from ..protocol.presence import ALIVE_S, Presence, WorkerInfo, decode_presence, encode_presence
 from .health import redis_time_ms
 from .link import with_retries
 from .store import Store

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..limits import place_in_flow
+from ..definitions.limits import place_in_flow
 from .flows import NodeRecord, decode_node, node_id
 from .store import Store
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..ended import ENDED_STATES, EndedJob, ended_job
+from ..protocol.recent_jobs import ENDED_STATES, EndedJob, ended_job
 from .link import with_retries
 from .store import Store
 

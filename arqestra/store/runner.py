@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..keys import Keys
+from ..protocol.keys import Keys
 from .link import Links, ScriptCall, with_retries
 from .scripts import script
 

@@ -19,7 +19,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from ..keys import Keys
+from ..protocol.keys import Keys
 
 __all__ = ("Script", "script", "self_contained")
 

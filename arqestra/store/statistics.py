@@ -5,8 +5,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from ..histogram import BUCKETS, percentile_ms
-from ..keys import Keys
+from ..protocol.histogram import BUCKETS, percentile_ms
+from ..protocol.keys import Keys
 
 __all__ = (
     "FIGURES",

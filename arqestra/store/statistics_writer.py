@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
-from ..clock import timestamp_ms
-from ..history import storable
-from ..identity import new_worker_id
-from ..keys import Keys
+from ..protocol.attempt_errors import storable
+from ..protocol.clock import timestamp_ms
+from ..protocol.ids import new_worker_id
+from ..protocol.keys import Keys
 
 __all__ = ("EnqueueCounts", "StatisticsWriter", "field_of")
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
 
-from ..keys import Keys
+from ..protocol.keys import Keys
 from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries

@@ -25,7 +25,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..clock import steady_s
+from ..protocol.clock import steady_s
 from .replies import ServerNotReady, reply_error
 
 __all__ = ("CONNECT_LIMIT_S", "REPLY_LIMIT_S", "Suspicion", "limit_connections", "suspicion_of")

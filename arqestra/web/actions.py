@@ -13,9 +13,9 @@ from ..errors import ArqestraError
 from ..store.look import queued_in
 from ..store.presence import steer_worker
 from ..store.run_now import run_now
+from .app_state import Site
 from .retrying import retry_job
 from .schedule_edit import ScheduleEdit, edit_schedule, run_schedule
-from .site import Site
 from .views.job_query import JobFilter, JobRef
 from .views.jobs import matching
 from .views.workflows import cancel_workflow, resume_workflow, retry_workflow

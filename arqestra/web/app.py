@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from ..pool import Pool
+from ..client.pool import Pool
 from ..store.health import redis_time_ms
 from .api import Api, json_problem
+from .app_state import Site
 from .assets import Assets
 from .auth import Auth, Identify, Role, Sessions, checked_auth
 from .catalogue import VIEWS
@@ -25,7 +26,6 @@ from .dashboard import Dashboard, Handler, guarded
 from .pages import Pages
 from .scrape import metrics_handler
 from .security import LOOPBACK_HOSTS, Security, protection
-from .site import Site
 
 __all__ = ("create_app",)
 

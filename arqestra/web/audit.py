@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..store.audit import add_to_audit, read_audit
-from .site import Site
+from .app_state import Site
 
 __all__ = ("AuditEntry", "AuditList", "AuditQuery", "note", "read_entries")
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from . import audit
-from .site import Site
+from .app_state import Site
 from .views import charts, errors, job, job_query, jobs, overview, queues, schedules, search, workers, workflows
 
 __all__ = ("VIEWS", "View")

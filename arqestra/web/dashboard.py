@@ -14,11 +14,11 @@ from starlette.responses import Response
 
 from ..errors import ArqestraError
 from .actions import Action, Done
+from .app_state import Site
 from .audit import AuditEntry, note
 from .auth import Auth, Identity, Role, Sessions, TokenAuth
 from .catalogue import View
 from .live import Hub
-from .site import Site
 from .views.overview import read_live
 
 __all__ = ("SESSION_COOKIE", "Dashboard", "Handler", "NotThere", "Unusable", "cookie_path", "guarded")

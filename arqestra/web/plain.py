@@ -6,7 +6,7 @@ arq's dictionaries are maps of 5 to 13 entries, so what begins otherwise is none
 
 from typing import Any, Literal, NoReturn
 
-from ..serializers import SERIALIZERS, Serializer
+from ..protocol.serializers import SERIALIZERS, Serializer
 
 __all__ = ("PLAIN", "Format", "format_of", "serializer_for")
 

@@ -1,11 +1,11 @@
 """Running an ended job once more, by the serializer that wrote it, and of a pickle without unpickling it."""
 
 from ..errors import JobNotRetryable
-from ..serializers import SERIALIZERS
+from ..protocol.serializers import SERIALIZERS
+from ..protocol.wire import encode_payload
+from ..protocol.wire import payload_again as plain_payload_again
 from ..store.dead import read_dead_result
 from ..store.store import Store
-from ..wire import encode_payload
-from ..wire import payload_again as plain_payload_again
 from .pickles import outline, payload_again
 from .plain import format_of
 

@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from ..client.pool import Pool
+from ..definitions.middleware import Middleware
 from ..errors import ScheduleNotFound, SettingsError
-from ..identity import new_job_id
-from ..job import Job
-from ..middleware import Middleware
-from ..pool import Pool
+from ..handles.job import Job
+from ..protocol.ids import new_job_id
+from ..protocol.serializers import SERIALIZERS, Serializer
 from ..scheduling.definition import Schedule
 from ..scheduling.encode import NotReadable, described, record_due_otherwise
 from ..scheduling.schedules import Schedules
 from ..scheduling.timing import At, Cron, Every, Timing, at, every
 from ..scheduling.words import duration_in_words
 from ..scheduling.zone import zone_of
-from ..serializers import SERIALIZERS, Serializer
 from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, ScheduleStore, StoredSchedule
 from ..store.store import Store

@@ -5,8 +5,8 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from .app_state import Site
 from .dashboard import Handler
-from .site import Site
 
 __all__ = ("metrics_handler",)
 

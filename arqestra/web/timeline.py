@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from .contents import Contents
+from .payload_view import Contents
 
 __all__ = ("FailedAttempt", "Life", "Span", "timeline")
 

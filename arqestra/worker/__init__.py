@@ -1,9 +1,8 @@
 """What runs jobs; and the names of `arq.worker`.
 
-`worker.py` is the life of a worker and arq's API of it; `exchange.py` the one conversation with Redis: outcomes go
-out and claimed jobs come in, in the same round trip; `claim.py` decides when and how much to claim; `execute.py` is
-the life of one job; `heartbeat.py` renews the leases from a thread of its own; `bookkeeper.py` writes once a second
-what was counted and told; `command_line.py` and `arq_switch.py` let arq's command line build our worker.
+`worker.py` is the life of a worker, with arq's API of it. `leasing/` gets jobs and keeps their leases, `run/` runs one
+job, `telemetry/` tells about it, `processes/` is the supervisor over several workers, `drop_in/` puts our worker into
+arq's command line. Start with `run/execute.py`, then `leasing/sync_loop.py`.
 """
 
 import sys
@@ -42,13 +41,13 @@ from arq.utils import (
 )
 from arq.worker import FailedJobs, Function, JobExecutionFailed, Retry, RetryJob, no_result
 
-from ..clock import timestamp_ms
-from ..connect import create_pool
-from ..drop_in import DropInModule
-from ..options import func
-from ..pool import Pool as ArqRedis
+from ..client.connect import create_pool
+from ..client.pool import Pool as ArqRedis
+from ..definitions.options import func
+from ..drop_in.modules import DropInModule
+from ..protocol.clock import timestamp_ms
 from .command_line import create_worker, get_kwargs, run_worker
-from .health_check import async_check_health, check_health
+from .drop_in.health_check import async_check_health, check_health
 from .worker import Worker, logger
 
 __all__ = (

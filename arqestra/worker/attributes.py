@@ -11,17 +11,17 @@ from arq.cron import CronJob
 from arq.utils import to_seconds
 from arq.worker import Function
 
+from ..client.pool import Pool
 from ..errors import SettingsError
-from ..pool import Pool
+from ..protocol.serializers import Serializer, serializer_of
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
 from ..scheduling.zone import named_zone
-from ..serializers import Serializer, serializer_of
-from ..settings import SETTING_NAMES, WorkerOptions
-from .arq_surface import ArqSurface
-from .polling import Polling
+from .drop_in.arq_surface import ArqSurface
+from .leasing.polling import Polling
 from .registry import check_schedules, registered
-from .unknown import unknown_limit_s
+from .run.unknown import unknown_limit_s
+from .settings import SETTING_NAMES, WorkerOptions
 
 __all__ = ("WorkerAttributes", "arq_signature", "current_event_loop", "mention_pickle", "schedules_of")
 

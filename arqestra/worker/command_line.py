@@ -15,9 +15,9 @@ try:
 except ImportError:  # Windows
     uvloop = None  # type: ignore[assignment]
 
-from ..connect import settings_of
-from ..settings import WorkerOptions
-from .settings_source import settings_in, title_of
+from ..client.connect import settings_of
+from .drop_in.settings_source import settings_in, title_of
+from .settings import WorkerOptions
 from .worker import Worker
 
 __all__ = (

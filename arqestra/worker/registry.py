@@ -9,11 +9,11 @@ from arq.cron import CronJob
 from arq.utils import import_string
 from arq.worker import Function, func
 
-from ..callables import check_same_callable, target_of
+from ..definitions.callables import check_same_callable, target_of
+from ..definitions.function import JobFunction, job
+from ..definitions.options import check_options
+from ..definitions.redact import shown_value
 from ..errors import SettingsError
-from ..function import JobFunction, job
-from ..options import check_options
-from ..redact import shown_value
 from ..scheduling.crontab import checked_cron
 from ..scheduling.definition import Schedule
 

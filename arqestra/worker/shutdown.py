@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from ..outcome import CancelReason, Outcome, State
 from ..store.store import Store
 from .attributes import WorkerAttributes
-from .claim import ClaimPolicy
-from .exchange import Exchange
-from .execute import hand_over
-from .slots import Slots
-from .wear import worn_out
+from .leasing.claim import ClaimPolicy
+from .leasing.slots import Slots
+from .leasing.sync_loop import Exchange
+from .processes.recycling import worn_out
+from .run.execute import hand_over
+from .run.outcome import CancelReason, Outcome, State
 
 if TYPE_CHECKING:
     from .worker import Worker

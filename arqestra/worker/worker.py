@@ -18,12 +18,10 @@ from arq.worker import FailedJobs
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..connect import create_pool, settings_of
-from ..identity import new_worker_id
-from ..outcome import CancelReason, Outcome, State
-from ..pool import Pool
-from ..settings import WorkerKeywords, WorkerOptions
-from ..signature import CHUNK_FUNCTION
+from ..client.connect import create_pool, settings_of
+from ..client.pool import Pool
+from ..definitions.signature import CHUNK_FUNCTION
+from ..protocol.ids import new_worker_id
 from ..store.flows import note_workflows
 from ..store.health import queue_depth, write_health
 from ..store.listener import Listener
@@ -31,29 +29,31 @@ from ..store.look import count_queued
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from ..store.watching import Watch
-from .arq_surface import remember_steps
-from .attempt import Attempt
 from .attributes import arq_signature, current_event_loop, mention_pickle
-from .bookkeeper import Bookkeeper
-from .chunk import chunk_function
-from .claim import ClaimPolicy, ClaimSettings
-from .exchange import Exchange
-from .execute import execute, hand_over
-from .executors import Executors
-from .firing import Firing, enqueue_due_cron_jobs
-from .fork import guard_forks
+from .drop_in.arq_surface import remember_steps
 from .greeting import log_server
-from .heartbeat import Heartbeat, HeartbeatSettings
-from .messages import heed
-from .metrics_port import MetricsPort, NoMetrics, WayOut
-from .observed import observe
-from .polling import Push
-from .shares import QueueShares
+from .leasing.chunk import chunk_function
+from .leasing.claim import ClaimPolicy, ClaimSettings
+from .leasing.lease_renewer import Heartbeat, HeartbeatSettings
+from .leasing.messages import heed
+from .leasing.polling import Push
+from .leasing.shares import QueueShares
+from .leasing.slots import Slots
+from .leasing.sync_loop import Exchange
+from .leasing.watchdog import Watchdog
+from .run.attempt import Attempt
+from .run.effective_options import default_terms, terms_of
+from .run.execute import execute, hand_over
+from .run.executors import Executors
+from .run.fork import guard_forks
+from .run.observed import observe
+from .run.outcome import CancelReason, Outcome, State
+from .run.workflows import Residents
+from .schedule_runner import Firing, enqueue_due_cron_jobs
+from .settings import WorkerKeywords, WorkerOptions
 from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
-from .slots import Slots
-from .terms import default_terms, terms_of
-from .watchdog import Watchdog
-from .workflows import Residents
+from .telemetry.metrics_port import MetricsPort, NoMetrics, WayOut
+from .telemetry.reporter import Bookkeeper
 
 __all__ = ("Worker",)
 

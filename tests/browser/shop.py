@@ -16,7 +16,7 @@ from typing import Any
 
 from arqestra import Pool, chord, create_pool, group
 from arqestra.embedded import EmbeddedRedis
-from arqestra.histogram import bucket_of
+from arqestra.protocol.histogram import bucket_of
 from arqestra.store.statistics import RUN_BUCKET, WAIT_BUCKET
 from tests.browser.shop_jobs import announce, fulfil_order, hostile, publish, render_catalogue, resize
 from tests.web.served import REPOSITORY, served

@@ -8,7 +8,7 @@ from typing import Any
 import redis.asyncio
 from arq.jobs import JobResult, deserialize_result
 
-from arqestra.keys import DEFAULT_QUEUE, Keys
+from arqestra.protocol.keys import DEFAULT_QUEUE, Keys
 
 from .fleet import PATIENCE_S, until
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 import hiredis
 
-from arqestra.keys import Keys
+from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 
 __all__ = ("LossyProxy",)

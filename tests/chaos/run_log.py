@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from arqestra.current import running_attempt
-from arqestra.worker.attempt import Attempt
+from arqestra.definitions.context import running_attempt
+from arqestra.worker.run.attempt import Attempt
 
 __all__ = ("PATH_VARIABLE", "Event", "RunLog", "Summary", "note_claim", "noted")
 

@@ -20,7 +20,7 @@ from arqestra import Pool, Worker
 from arqestra.cli import bulk, search
 from arqestra.cli.bulk import AT_ONCE
 from arqestra.cli.job_show import _added
-from arqestra.progress import LogLine
+from arqestra.protocol.progress import LogLine
 from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
 
 Make = Callable[..., Awaitable[None]]

@@ -16,7 +16,7 @@ import pytest
 
 from arqestra import Pool, Worker
 from arqestra.cli.events import EventFilter
-from arqestra.events import Event
+from arqestra.protocol.events import Event
 from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
 
 

@@ -28,8 +28,8 @@ from arqestra.cli.progress_bar import progress_text, sparkline
 from arqestra.cli.screen import Screen, shares
 from arqestra.cli.shell import Shell
 from arqestra.embedded import EmbeddedRedis
-from arqestra.ended import EndedJob, Failure
-from arqestra.presence import JobOnWorker, Presence, WorkerInfo
+from arqestra.protocol.presence import JobOnWorker, Presence, WorkerInfo
+from arqestra.protocol.recent_jobs import EndedJob, Failure
 from arqestra.store.look import QueueSurvey
 from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
 

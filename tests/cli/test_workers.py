@@ -12,7 +12,7 @@ import pytest
 from arq.jobs import JobStatus
 
 from arqestra import Pool, Worker
-from arqestra.presence import Presence, WorkerInfo
+from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.presence import write_presence
 from tests.cli.conftest import CommandLine, plain, until
 

@@ -11,7 +11,7 @@ import pytest
 
 from arqestra import Flow, Job, JobStatus, NondeterminismError, Pool, job, workflow
 from arqestra.store.look import survey
-from arqestra.worker import workflows
+from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, total, wait_at

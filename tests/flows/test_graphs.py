@@ -27,7 +27,7 @@ from arqestra import (
     group,
     signature,
 )
-from arqestra.graph import graph_of
+from arqestra.definitions.graph import graph_of
 from arqestra.store.health import redis_time_ms
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows

@@ -9,7 +9,7 @@ import pytest
 
 from arqestra import Flow, Job, Pool, Worker, workflow
 from arqestra.store.health import redis_time_ms
-from arqestra.worker import workflows
+from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, fail, gate, wait_at

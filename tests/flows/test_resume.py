@@ -8,18 +8,9 @@ from typing import Any
 import pytest
 from arq.jobs import ResultNotFound, SerializationError
 
-from arqestra import (
-    FlowHandle,
-    FlowRunning,
-    JobNotRetryable,
-    NondeterminismError,
-    Pool,
-    UpstreamFailed,
-    job,
-    workflow,
-)
+from arqestra import FlowHandle, FlowRunning, JobNotRetryable, NondeterminismError, Pool, UpstreamFailed, job, workflow
 from arqestra.flow.orchestrator import Flow
-from arqestra.worker import workflows
+from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, in_turn, total, wait_at

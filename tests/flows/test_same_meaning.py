@@ -32,7 +32,7 @@ from arqestra import (
     job,
     workflow,
 )
-from arqestra.worker import workflows
+from arqestra.worker.run import workflows
 from tests.flows.canvases import canvas_of, evaluated, fits, some_shapes
 from tests.integration.engine_worker import until, url_of
 

@@ -21,7 +21,7 @@ from arqestra import (
     Worker,
     workflow,
 )
-from arqestra.worker import workflows
+from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import gate

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from arqestra import Job, Pool, Worker
+from arqestra.protocol.wire import decode_payload
 from arqestra.store.health import redis_time_ms
-from arqestra.wire import decode_payload
 from tests.integration import engine_jobs as jobs
 
 PATIENCE_S = 30.0

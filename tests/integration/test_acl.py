@@ -33,7 +33,7 @@ from arqestra import (
     workflow,
 )
 from arqestra.embedded import EmbeddedRedis
-from arqestra.keys import Keys
+from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 from arqestra.web import create_app
 from arqestra.worker import worker as worker_module

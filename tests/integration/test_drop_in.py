@@ -13,9 +13,10 @@ import arq.worker
 import pytest
 
 import arqestra
-from arqestra import Pool, SettingsError, Worker, drop_in
-from arqestra.worker import health_check
+from arqestra import Pool, SettingsError, Worker
+from arqestra.drop_in import modules
 from arqestra.worker import worker as worker_code
+from arqestra.worker.drop_in import health_check
 
 MODULES = ("connections", "constants", "cron", "jobs", "logs", "typing", "utils", "version", "worker")
 LEFT_OUT = {"TYPE_CHECKING"}
@@ -211,7 +212,7 @@ async def test_patched_methods_are_ours(redis_url: str) -> None:
 
 
 def test_a_patch_of_what_no_code_of_ours_uses_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    drop_in._mention_unused.cache_clear()
+    modules._mention_unused.cache_clear()
     for _ in range(2):
         with patch("arqestra.jobs.serialize_result"):
             pass

@@ -24,7 +24,7 @@ from arqestra import (
     Worker,
     create_pool,
 )
-from arqestra.wire import decode_payload
+from arqestra.protocol.wire import decode_payload
 from tests.integration import control_jobs as jobs
 from tests.integration.engine_worker import until, until_too_late, url_of
 

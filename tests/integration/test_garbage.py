@@ -31,7 +31,7 @@ from arqestra import (
     workflow,
 )
 from arqestra.flow.orchestrator import Flow
-from arqestra.worker import workflows
+from arqestra.worker.run import workflows
 
 JOBS = 200
 

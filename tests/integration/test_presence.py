@@ -16,10 +16,10 @@ import pytest
 import arqestra
 from arqestra import Pool, Worker, WorkerInfo
 from arqestra.embedded import EmbeddedRedis
-from arqestra.presence import IDLE_EVERY_S, Presence
+from arqestra.protocol.presence import IDLE_EVERY_S, Presence
 from arqestra.store import listener
 from arqestra.store.presence import write_presence
-from arqestra.worker.metrics_port import MetricsPort
+from arqestra.worker.telemetry.metrics_port import MetricsPort
 from tests.chaos.swallowing_proxy import SwallowingProxy
 from tests.integration.engine_worker import until
 from tests.observe.scrape import scrape

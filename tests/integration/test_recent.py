@@ -15,12 +15,12 @@ from arq import Retry
 
 import arqestra
 from arqestra import ArgumentsError, JobContext, Pool, SettingsError, Worker, current_job, job
-from arqestra.clock import timestamp_ms
-from arqestra.ended import EndedJob
-from arqestra.events import Event, decode_events, encode_events
+from arqestra.protocol.clock import timestamp_ms
+from arqestra.protocol.events import Event, decode_events, encode_events
+from arqestra.protocol.recent_jobs import EndedJob
+from arqestra.protocol.wire import Payload, encode_payload
 from arqestra.store.presence import steer_worker
 from arqestra.store.records import NewJob
-from arqestra.wire import Payload, encode_payload
 from tests.integration.engine_worker import until
 
 
@@ -483,7 +483,7 @@ async def test_a_listener_that_falls_behind_is_told_how_many_events_it_has_misse
         messages += 1
         return decode_events(data)
 
-    monkeypatch.setattr("arqestra.pool_views.decode_events", count)
+    monkeypatch.setattr("arqestra.client.fleet_views.decode_events", count)
     kinds: list[str] = []
     dropped: list[int] = []
     goes_on, has_begun = asyncio.Event(), asyncio.Event()

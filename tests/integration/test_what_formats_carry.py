@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from arqestra import Flow, SerializationError, Worker, create_pool, group, job, schedule, workflow
-from arqestra.serializers import SERIALIZERS
+from arqestra.protocol.serializers import SERIALIZERS
 from tests.integration.engine_worker import PATIENCE_S
 
 NAN, INF = float("nan"), float("inf")

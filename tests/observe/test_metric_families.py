@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from arqestra.histogram import BOUNDS_MS, BUCKETS
 from arqestra.observe.figures import ProcessSums, figures_of_place, figures_of_worker
 from arqestra.observe.metrics import METRICS, FleetReading, exposition, fleet_families, process_families, silence
-from arqestra.presence import Presence, WorkerInfo
+from arqestra.protocol.histogram import BOUNDS_MS, BUCKETS
+from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.look import QueueSurvey
 from arqestra.store.schedules import OverdueSchedules
 from arqestra.store.statistics import FIGURES, totals_of

@@ -15,9 +15,9 @@ from arqestra import Pool, Worker, create_pool, every, schedule
 from arqestra.embedded import EmbeddedRedis
 from arqestra.observe.fleet import FleetMetrics, read_fleet
 from arqestra.observe.metrics import FleetReading
-from arqestra.presence import Presence
+from arqestra.protocol.presence import Presence
 from arqestra.store.presence import write_presence
-from arqestra.worker.metrics_port import MetricsPort
+from arqestra.worker.telemetry.metrics_port import MetricsPort
 from tests.chaos.fleet import until
 from tests.observe.metrics_jobs import ALL, fail, hand_on, take, twice, work
 from tests.observe.scrape import Scraped, scrape

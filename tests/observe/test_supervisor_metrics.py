@@ -15,8 +15,8 @@ import pytest
 
 from arqestra import Pool, create_pool
 from arqestra.embedded import EmbeddedRedis
-from arqestra.worker.control_line import ControlLine, decoded
-from arqestra.worker.metrics_port import FiguresLine, told_figures
+from arqestra.worker.processes.ipc import ControlLine, decoded
+from arqestra.worker.telemetry.metrics_port import FiguresLine, told_figures
 from tests.chaos.fleet import until
 from tests.chaos.swallowing_proxy import SwallowingProxy
 from tests.integration.supervised import Supervise, Supervised, supervising

@@ -248,7 +248,7 @@ async def test_a_workflow_and_its_steps_are_one_trace(pool: Pool, working: Worki
 async def test_a_workflow_that_is_replayed_elsewhere_goes_on_in_its_trace(
     pool: Pool, working: Working, spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arqestra.worker.workflows.PARK_AFTER_S", 0.0)
+    monkeypatch.setattr("arqestra.worker.run.workflows.PARK_AFTER_S", 0.0)
     async with working():
         assert await (await pool.enqueue(jobs.sum_up, 1)).result(timeout=10) == 7
 

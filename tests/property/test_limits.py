@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.limits import encode_spec
+from arqestra.definitions.limits import encode_spec
 from arqestra.store.records import LeasedJob, NewJob, QueueShare
 from tests.store.scene import KEYS, LEASE_MS, QUEUE, Kind, Scene, StoreWorker, extra
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from arqestra.protocol.serializers import Serializer, serializer_of
 from arqestra.scheduling.definition import Schedule
 from arqestra.scheduling.encode import payload_of_tick, record_of, schedule_of
 from arqestra.scheduling.plan import plan, steps_of
 from arqestra.scheduling.scheduler import Scheduler
-from arqestra.serializers import Serializer, serializer_of
 from arqestra.store.schedules import NewFiring, NotedRun, ScheduleRecord, ScheduleStore, StoredSchedule
 from arqestra.store.store import Store
-from arqestra.worker.firing import WorkersClient
+from arqestra.worker.schedule_runner import WorkersClient
 from tests.store.scene import KEYS, ManualClock, StoreWorker
 
 QUEUE = "arq:queue"

@@ -36,7 +36,7 @@ from arqestra import (
     worker_settings,
 )
 from arqestra.embedded import EmbeddedRedis
-from arqestra.scheduling import coded, queue_scheduler
+from arqestra.scheduling import code_schedules, queue_scheduler
 from arqestra.scheduling.queue_scheduler import AHEAD_MS
 from arqestra.store.schedules import ScheduleStore
 from tests.integration.engine_worker import until, url_of
@@ -733,7 +733,7 @@ async def test_a_queue_whose_workers_fire_nothing_says_so(pool: Pool) -> None:
 async def test_a_process_says_which_of_its_schedules_go_where_nobody_is(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(coded, "KEEP_S", 0.2)
+    monkeypatch.setattr(code_schedules, "KEEP_S", 0.2)
     elsewhere = [schedule(NEVER, jobs.note, name=name, queue="nobodys") for name in ("one", "two")]
     here = schedule(NEVER, jobs.note, name="here")
     expected = "no worker serves queue nobodys: the jobs of the schedules one, two will wait there"

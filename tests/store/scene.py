@@ -11,9 +11,10 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
+from arqestra.definitions.limits import Entry
+from arqestra.definitions.unique import Lock
 from arqestra.flow.submit import child_pieces
-from arqestra.keys import Keys
-from arqestra.limits import Entry
+from arqestra.protocol.keys import Keys
 from arqestra.store.codec import delivered, encode_extra
 from arqestra.store.flows import FlowStore, NodeRecord, encode_node, node_spec
 from arqestra.store.records import (
@@ -28,7 +29,6 @@ from arqestra.store.records import (
     StandIn,
 )
 from arqestra.store.store import Store
-from arqestra.unique import Lock
 
 QUEUE = "arq:queue"
 LEASE_MS = 15_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arqestra.identity import new_job_id
+from arqestra.protocol.ids import new_job_id
 from arqestra.store.records import NewJob
 from tests.store.scene import KEYS, QUEUE, Scene, worker_ear
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
-from arqestra.progress import LOG_LINES, encode_line, encode_progress
+from arqestra.protocol.progress import LOG_LINES, encode_line, encode_progress
 from arqestra.store.notes import JOBS_A_CALL, NewNotes, read_log, read_progress, write_notes
 from tests.store.scene import KEYS, QUEUE, Scene
 

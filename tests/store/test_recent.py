@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.ended import ENDED_STATES, Failure, encode_ended
+from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, encode_ended
 from arqestra.store.recent import EndedList, read_recent, write_recent
 from tests.store.scene import KEYS, QUEUE, Scene
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arqestra.keys import Keys
+from arqestra.protocol.keys import Keys
 from arqestra.store.records import Ending
 from arqestra.store.scripts import script
 from arqestra.store.store import Store

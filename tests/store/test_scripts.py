@@ -10,7 +10,7 @@ from importlib.resources import files
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.keys import Keys
+from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 
 LUA = files("arqestra.store").joinpath("lua")

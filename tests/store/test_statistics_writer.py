@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from arqestra import create_pool
-from arqestra.clock import timestamp_ms
+from arqestra.protocol.clock import timestamp_ms
 from arqestra.store.statistics import read_hours, read_minutes, read_queues, read_totals
 from arqestra.store.statistics_writer import EnqueueCounts, StatisticsWriter, field_of
 from arqestra.store.store import Store

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from arqestra.ended import ENDED_STATES, Failure, ended_job
-from arqestra.histogram import bucket_of
-from arqestra.keys import Keys
-from arqestra.outcome import State
+from arqestra.protocol.histogram import bucket_of
+from arqestra.protocol.keys import Keys
+from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, ended_job
 from arqestra.store.statistics_writer import StatisticsWriter
 from arqestra.store.store import Store
-from arqestra.worker.accounts import Account, Accounts, Entry
+from arqestra.worker.run.outcome import State
+from arqestra.worker.telemetry.counters import Account, Accounts, Entry
 
 
 class NotingStore(Store):

@@ -1,14 +1,14 @@
-"""When a worker claims, and how many: `worker/claim.py` is pure."""
+"""When a worker claims, and how many: `worker/leasing/claim.py` is pure."""
 
 from __future__ import annotations
 
 import pytest
 
-from arqestra.clock import steady_s
+from arqestra.protocol.clock import steady_s
 from arqestra.store.records import Claimed, ClaimRequest, LeasedJob, Offer
 from arqestra.store.store import CHUNK
-from arqestra.worker import claim
-from arqestra.worker.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
+from arqestra.worker.leasing import claim
+from arqestra.worker.leasing.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3, 2_000)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from arqestra import Worker
-from arqestra.outcome import Outcome, State
 from arqestra.store.records import LeasedJob
-from arqestra.worker.attempt import Attempt
-from arqestra.worker.execute import check, decode, ending_of
-from arqestra.worker.terms import default_terms
+from arqestra.worker.run.attempt import Attempt
+from arqestra.worker.run.effective_options import default_terms
+from arqestra.worker.run.execute import check, decode, ending_of
+from arqestra.worker.run.outcome import Outcome, State
 
 PAYLOAD = b'{"t":null,"f":"work","a":[],"k":{},"et":0,"o":{}}'
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from arqestra.store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob
-from arqestra.worker.claim import ClaimPolicy, ClaimSettings
-from arqestra.worker.exchange import Exchange
+from arqestra.worker.leasing.claim import ClaimPolicy, ClaimSettings
+from arqestra.worker.leasing.sync_loop import Exchange
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, False, 3)
 OFFERING = replace(SETTINGS, offer_ms=2_000)
@@ -121,8 +121,8 @@ async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_ag
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("arqestra.worker.claim.steady_s", lambda: clock[0])
-    monkeypatch.setattr("arqestra.worker.exchange.steady_s", lambda: clock[0])
+    monkeypatch.setattr("arqestra.worker.leasing.claim.steady_s", lambda: clock[0])
+    monkeypatch.setattr("arqestra.worker.leasing.sync_loop.steady_s", lambda: clock[0])
     store, started = LateStore(clock), list[tuple[str, int]]()
     policy = ClaimPolicy(SETTINGS, lambda: 1 - len(started), lambda: False)
     policy.active = True

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-import arqestra.graph
+import arqestra.definitions.graph
 from arqestra import ArgumentsError, SettingsError, job
+from arqestra.definitions.graph import Graph, graph_of
+from arqestra.definitions.signature import Canvas, Chain, Group, chain, chord, group, signature
 from arqestra.errors import GraphError
-from arqestra.graph import Graph, graph_of
-from arqestra.signature import Canvas, Chain, Group, chain, chord, group, signature
 
 
 @job

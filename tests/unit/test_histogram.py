@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arqestra.histogram import BOUNDS_MS, BUCKETS, bucket_of, percentile_ms
+from arqestra.protocol.histogram import BOUNDS_MS, BUCKETS, bucket_of, percentile_ms
 
 
 def counts_of(durations_ms: list[int]) -> list[int]:

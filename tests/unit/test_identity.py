@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from arqestra import identity
-from arqestra.identity import new_job_id, new_worker_id
+from arqestra.protocol import ids
+from arqestra.protocol.ids import new_job_id, new_worker_id
 
 
 def test_a_job_id_looks_like_arqs() -> None:
@@ -16,19 +16,19 @@ def test_a_job_id_looks_like_arqs() -> None:
 
 
 def test_ids_made_one_after_the_other_are_in_order() -> None:
-    ids = [new_job_id() for _ in range(20_000)]
+    made = [new_job_id() for _ in range(20_000)]
 
-    assert ids == sorted(ids)
-    assert len(set(ids)) == len(ids)
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
 
 
 def test_ids_of_one_millisecond_are_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity.time, "time", lambda: 1_800_000_000.123)
-    ids = [new_job_id() for _ in range(5_000)]
+    monkeypatch.setattr(ids.time, "time", lambda: 1_800_000_000.123)
+    made = [new_job_id() for _ in range(5_000)]
     monkeypatch.undo()
 
-    assert {job_id[:12] for job_id in ids} == {f"{1_800_000_000_123:012x}"}
-    assert ids == sorted(ids)
+    assert {job_id[:12] for job_id in made} == {f"{1_800_000_000_123:012x}"}
+    assert made == sorted(made)
 
 
 def test_ids_of_several_threads_are_unique_and_in_order_within_each() -> None:

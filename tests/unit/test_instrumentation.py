@@ -14,7 +14,7 @@ import wrapt
 from arq.connections import ArqRedis
 
 from arqestra import Pool, Worker, create_pool, func
-from arqestra.instrumentation import PLAIN_ENQUEUE, bottom_of, mention_unknown_wrapper, rewrapped
+from arqestra.drop_in.instrumentation import PLAIN_ENQUEUE, bottom_of, mention_unknown_wrapper, rewrapped
 
 ARQS = ArqRedis.enqueue_job
 

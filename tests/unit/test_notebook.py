@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from arqestra.keys import Keys
-from arqestra.progress import decode_line
+from arqestra.protocol.keys import Keys
+from arqestra.protocol.progress import decode_line
 from arqestra.store.records import LeasedJob
 from arqestra.store.store import Store
-from arqestra.worker import notebook as notebook_module
-from arqestra.worker.attempt import Attempt
-from arqestra.worker.notebook import Notebook
+from arqestra.worker.run.attempt import Attempt
+from arqestra.worker.telemetry import progress_buffer as notebook_module
+from arqestra.worker.telemetry.progress_buffer import Notebook
 
 
 class NotingStore(Store):

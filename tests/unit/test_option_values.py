@@ -31,8 +31,8 @@ from arqestra import (
     job,
     workflow,
 )
-from arqestra.outcome import State, classify
-from arqestra.settings import WorkerOptions
+from arqestra.worker.run.outcome import State, classify
+from arqestra.worker.settings import WorkerOptions
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from arqestra import Backoff, ConcurrencyLimit, Debounce, RateLimit, SettingsError, Snooze, Unique, cron, job
-from arqestra.durations import seconds_of
+from arqestra.definitions.durations import seconds_of
+from arqestra.definitions.limits import changes_of, encode_spec, key_text, spec_with_limits
 from arqestra.errors import ArgumentsError
-from arqestra.limits import changes_of, encode_spec, key_text, spec_with_limits
-from arqestra.outcome import Outcome, State, retried_by
+from arqestra.worker.run.outcome import Outcome, State, retried_by
 
 
 async def work(ctx: Any, tenant: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arqestra import Cancel, Retry, RetryJob, Snooze
-from arqestra.outcome import CancelReason, State, classify
+from arqestra.worker.run.outcome import CancelReason, State, classify
 
 CANCELLED = asyncio.CancelledError()
 OWN = (None, CancelReason.TIMEOUT)

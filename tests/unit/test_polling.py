@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from arqestra.worker.polling import MOST_DELAY_S, SAFETY_S, UNTOLD_S, Polling, Push
+from arqestra.worker.leasing.polling import MOST_DELAY_S, SAFETY_S, UNTOLD_S, Polling, Push
 
 BLIND = Push(messages=True, can_watch=False, since_s=None)
 

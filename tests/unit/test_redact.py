@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Call, Pool, Redact, job
-from arqestra.new_job import new_job
-from arqestra.rebuild import Rebuilder
-from arqestra.redact import MASK, clipped, is_secret_name, redacted, redacted_value
+from arqestra.client.new_job import new_job
+from arqestra.definitions.coerce import Rebuilder
+from arqestra.definitions.redact import MASK, clipped, is_secret_name, redacted, redacted_value
 
 SECRET = "hunter2"
 

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 
 from arqestra import SerializationError, SettingsError
+from arqestra.definitions.coerce import Rebuilder, rebuild_value
 from arqestra.errors import ArgumentsError
-from arqestra.rebuild import Rebuilder, rebuild_value
-from arqestra.serializers import SERIALIZERS, Serializer, serializer_of
-from arqestra.wire import Payload, decode_payload, encode_payload
+from arqestra.protocol.serializers import SERIALIZERS, Serializer, serializer_of
+from arqestra.protocol.wire import Payload, decode_payload, encode_payload
 from tests.unit.typed_values import Colour, Customer, Order, Point
 
 PLAIN = ("msgpack", "json")

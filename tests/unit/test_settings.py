@@ -12,7 +12,7 @@ import pytest
 from arq.connections import RedisSettings
 
 from arqestra import Middleware, SettingsError, Worker, create_worker, worker_settings
-from arqestra.settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
+from arqestra.worker.settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
 
 
 async def work(ctx: dict[Any, Any]) -> None:

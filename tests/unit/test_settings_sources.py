@@ -18,9 +18,9 @@ from arq.connections import RedisSettings
 
 import arqestra
 from arqestra import SettingsError, Worker, create_pool, create_worker, run_worker, worker_settings
-from arqestra.settings import WorkerOptions
-from arqestra.worker import settings_source
 from arqestra.worker.command_line import get_kwargs, is_ours
+from arqestra.worker.drop_in import settings_source
+from arqestra.worker.settings import WorkerOptions
 
 SECRET = "hunter2"
 

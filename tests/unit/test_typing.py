@@ -110,5 +110,5 @@ def test_results_have_the_type_of_the_function(findings: list[str], marker: str,
     notes = [line for line in findings if line.startswith(f"user.py:{_line_of(marker)}: note: Revealed type")]
 
     assert len(notes) == 1, "\n".join(findings)
-    shown = notes[0].split('"')[1].replace("builtins.", "").replace("arqestra.job.", "")
+    shown = notes[0].split('"')[1].replace("builtins.", "").replace("arqestra.handles.job.", "")
     assert shown == revealed

@@ -10,8 +10,8 @@ import arq.jobs
 import pytest
 
 from arqestra import DeserializationError, JobExecutionFailed, RemoteError, SerializationError
-from arqestra.serializers import SERIALIZERS
-from arqestra.wire import JobEnd, Payload, decode_payload, decode_result, encode_payload, encode_result
+from arqestra.protocol.serializers import SERIALIZERS
+from arqestra.protocol.wire import JobEnd, Payload, decode_payload, decode_result, encode_payload, encode_result
 from tests.unit.typed_values import PlainError, QuietError
 
 NOT_SERIALIZED = "unable to serialize result"
@@ -203,7 +203,7 @@ def test_exception_arguments_without_a_plain_form_become_the_message(name: str) 
         "builtins.eval",
         "builtins.int",
         "antigravity.Error",
-        "arqestra.wire.encode_result",
+        "arqestra.protocol.wire.encode_result",
         "..",
         "",
         "tests.unit.typed_values.PlainError.__init__",

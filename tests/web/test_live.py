@@ -12,9 +12,9 @@ from starlette.applications import Starlette
 from arqestra import Pool, Worker
 from arqestra.web import app as web_app
 from arqestra.web import dashboard
+from arqestra.web.app_state import Site
 from arqestra.web.live import Hub
-from arqestra.web.readings import Readings
-from arqestra.web.site import Site
+from arqestra.web.shared_cache import Readings
 from arqestra.web.views.overview import read_live
 from tests.web.conftest import client_of
 

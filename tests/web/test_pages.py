@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from arqestra import Pool, Worker, chord
-from arqestra.presence import Presence
+from arqestra.protocol.presence import Presence
 from arqestra.store.presence import write_presence
 from arqestra.web import create_app
 from arqestra.web.catalogue import VIEWS

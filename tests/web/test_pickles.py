@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from arqestra import Pool, Worker, create_pool
-from arqestra.serializers import SERIALIZERS
+from arqestra.protocol.serializers import SERIALIZERS
+from arqestra.protocol.wire import JobEnd, Payload, encode_result
 from arqestra.web.pickles import outline, payload_again
 from arqestra.web.plain import PLAIN, format_of
-from arqestra.wire import JobEnd, Payload, encode_result
 from tests.web.conftest import Client, until
 from tests.web.web_jobs import FUNCTIONS
 

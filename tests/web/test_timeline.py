@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arqestra.web.contents import Contents
+from arqestra.web.payload_view import Contents
 from arqestra.web.timeline import FailedAttempt, Life, timeline
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from ...clock import timestamp_ms
-from ..counted import Bucket, Sums, sums_of
-from ..site import Site
+from ...protocol.clock import timestamp_ms
+from ..app_state import Site
+from ..stats_cache import Bucket, Sums, sums_of
 
 __all__ = ("RANGES", "Charts", "ChartsQuery", "FunctionRow", "Range", "functions_of", "latest", "read_charts")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...ended import EndedJob
+from ...protocol.recent_jobs import EndedJob
 from ...store.recent import read_recent
 from ...store.store import Store
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from ...ended import EndedJob
+from ...protocol.recent_jobs import EndedJob
 from ...store.recent import read_recent
-from ..site import Site
+from ..app_state import Site
 from .job_query import WITHIN_MS
 
 __all__ = ("ErrorGroup", "ErrorList", "ErrorsQuery", "read_errors")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from ...history import AttemptError, decode_attempt_error
-from ...progress import Progress
+from ...protocol.attempt_errors import AttemptError, decode_attempt_error
+from ...protocol.progress import Progress
 from ...store.dead import read_dead_result
 from ...store.flows import node_id
 from ...store.look import JobTrace, queue_of, trace_of
@@ -14,8 +14,8 @@ from ...store.notes import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import Sighting
 from ...store.store import Store
-from ..contents import Contents, contents_of
-from ..site import Site
+from ..app_state import Site
+from ..payload_view import Contents, contents_of
 from ..timeline import FailedAttempt, Life, Span, timeline
 
 __all__ = ("JobPage", "JobQuery", "read_job")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
 
-from ...ended import ENDED_STATES
+from ...protocol.recent_jobs import ENDED_STATES
 
 __all__ = ("LIMIT", "STATES", "WITHIN_MS", "JobFilter", "JobRef", "JobsQuery")
 

@@ -2,12 +2,12 @@
 
 from msgspec import Struct
 
-from ...ended import ENDED_STATES, EndedJob
+from ...protocol.recent_jobs import ENDED_STATES, EndedJob
 from ...store.look import QueueEntry
-from ..contents import Contents, contents_of
-from ..site import Site
-from .gather import DeadEntry, Found, gather
+from ..app_state import Site
+from ..payload_view import Contents, contents_of
 from .job_query import STATES, JobFilter, JobRef, JobsQuery
+from .job_search import DeadEntry, Found, gather
 from .queues import tiles
 
 __all__ = ("JobList", "JobRow", "StateCount", "matching", "read_jobs")

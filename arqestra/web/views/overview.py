@@ -7,10 +7,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ...presence import WorkerInfo
+from ...protocol.presence import WorkerInfo
 from ...scheduling.schedules import ScheduleInfo
+from ..app_state import Site
 from ..links import link
-from ..site import Site
 from .charts import Charts, FunctionRow, Range, buckets_of, functions_of, latest
 from .queues import MOST_QUEUES, Tile, is_stuck, tiles
 

@@ -7,13 +7,13 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from redis.exceptions import ResponseError
 
-from ...clock import timestamp_ms
-from ...keys import DEFAULT_QUEUE
-from ...presence import WorkerInfo
+from ...protocol.clock import timestamp_ms
+from ...protocol.keys import DEFAULT_QUEUE
+from ...protocol.presence import WorkerInfo
 from ...store.limits_look import LimitInForce, limits_in_force
 from ...store.look import STUCK_AFTER_MS, QueueSurvey, survey
-from ..counted import Bucket, sums_of
-from ..site import Site
+from ..app_state import Site
+from ..stats_cache import Bucket, sums_of
 
 __all__ = ("QueueList", "QueuePage", "QueueQuery", "QueuesQuery", "Tile", "read_queue", "read_queues", "tiles")
 

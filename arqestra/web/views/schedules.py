@@ -9,9 +9,9 @@ from msgspec import Meta, Struct
 from ...errors import ScheduleNotFound, SettingsError
 from ...scheduling.encode import NotReadable, described
 from ...scheduling.schedules import ScheduleInfo, ScheduleRun
-from ..contents import contents_of
+from ..app_state import Site
+from ..payload_view import contents_of
 from ..schedule_edit import stored_schedule, when_text
-from ..site import Site
 
 __all__ = ("ScheduleList", "SchedulePage", "ScheduleQuery", "SchedulesQuery", "read_schedule", "read_schedules")
 

@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 
 from ...store.look import find_jobs
 from ...store.read_flows import read_flow
+from ..app_state import Site
 from ..links import link
-from ..site import Site
 
 __all__ = ("Hit", "SearchQuery", "SearchResult", "read_search")
 

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from ...presence import WorkerInfo
-from ..site import Site
+from ...protocol.presence import WorkerInfo
+from ..app_state import Site
 
 __all__ = ("RunningJob", "WorkerList", "WorkerView", "WorkersQuery", "read_workers")
 

@@ -10,9 +10,9 @@ from ...errors import JobNotRetryable
 from ...flow.handle import FlowGraph, FlowProgress
 from ...flow.rounds import resume_workflow as resume
 from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
-from ..contents import contents_of
+from ..app_state import Site
+from ..payload_view import contents_of
 from ..retrying import again_of, gets_input, retry_job
-from ..site import Site
 
 __all__ = (
     "FlowList",

@@ -1,0 +1,94 @@
+"""A call made into a job: when it is due, until when it may start, its payload, what it waits for."""
+
+from typing import TYPE_CHECKING, Any
+
+from arq.utils import to_ms, to_unix_ms
+
+from ..definitions.function import Call
+from ..definitions.job_options import JobControl
+from ..definitions.middleware import checked_headers
+from ..definitions.options import check_enqueue, is_text
+from ..errors import ArgumentsError, PayloadTooLarge
+from ..flow.sending import WORKFLOW
+from ..protocol.clock import timestamp_ms
+from ..protocol.ids import new_job_id
+from ..protocol.keys import checked_queue_name
+from ..protocol.wire import Payload, encode_payload
+from ..store.codec import encode_extra
+from ..store.records import NewJob
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+__all__ = ("new_job",)
+
+
+def new_job(pool: "Pool", call: Call[Any], job_try: int | None = None) -> NewJob:
+    """A job ready to be stored; arq's rules for due time and expiry.
+
+    :param job_try: arq's `_job_try`: number of its first attempt
+    :raises ArgumentsError, SettingsError, SerializationError, PayloadTooLarge: as `Pool.enqueue_job`
+    """
+    deferred = call.defer_by is not None or call.defer_until is not None
+    if deferred or call.expires is not None or call.priority or job_try is not None:
+        check_enqueue(call.defer_by, call.defer_until, call.expires, call.priority, job_try)
+    now_ms = timestamp_ms()
+    redis_now_ms = now_ms + pool.clock_offset_ms
+    control = call.control
+    if control is not None and control.debounce is not None and call.defer_until is None and not call.defer_by:
+        call, deferred = call._replace(defer_by=control.debounce.quiet_s), True
+    when, due_in_ms = _when(call, redis_now_ms) if deferred else ("", 0)
+    nonce = ""
+    expires_ms = (to_ms(call.expires) if call.expires else 0) or max(0, due_in_ms) + pool.expires_extra_ms
+    options: dict[str, Any] = {"x": redis_now_ms + expires_ms}
+    if call.job_id:
+        if not is_text(call.job_id):
+            raise ArgumentsError(f"job id: expected a str that UTF-8 can write, got {call.job_id!r}")
+        options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
+    if call.headers:
+        options["h"] = checked_headers(call.headers)
+    if call.priority:
+        options["p"] = call.priority
+    if call.workflow:
+        options[WORKFLOW] = 1
+    kwargs = dict(call.kwargs)
+    if call.added:
+        kwargs.update(call.added)
+        options["w"] = list(call.added)
+    payload = Payload(call.name, tuple(call.args), kwargs, job_try, now_ms, options)
+    data = encode_payload(pool.serializer, payload)
+    if len(data) > pool.max_payload_bytes:
+        raise PayloadTooLarge(
+            f'job "{call.name}": expected at most {pool.max_payload_bytes} bytes of encoded arguments '
+            f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
+        )
+    queue = call.queue or pool.default_queue_name
+    if call.queue and not is_text(queue):
+        raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
+    checked_queue_name(queue, pool.store.keys)
+    attempts = max(0, (job_try or 1) - 1)
+    extra = _extra_of(call, control) if call.priority or control is not None else b""
+    return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
+
+
+def _when(call: Call[Any], redis_now_ms: int) -> tuple[str, int]:
+    """When a deferred job is due, as `enqueue.lua` reads it, and in how many ms that is."""
+    if call.defer_until is not None:
+        due_ms = to_unix_ms(call.defer_until)
+        return f"={due_ms}", due_ms - redis_now_ms
+    if not call.defer_by:
+        return "", 0
+    due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # arq takes times past; none is before 1970
+    return f"+{due_in_ms}", due_in_ms
+
+
+def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
+    """Priority, limits and lock of a job, as `enqueue.lua` reads them; b"" for a job without any."""
+    priority = call.priority
+    entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
+    lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
+    if lock is not None and lock.until:
+        entries.append(("u", lock.name, lock.until))
+    if not (priority or entries or lock):
+        return b""
+    return encode_extra(priority, lock, entries)

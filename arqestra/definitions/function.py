@@ -1,0 +1,407 @@
+"""Job functions: what a worker runs and what a producer enqueues.
+
+`@job(...)` makes a `JobFunction` out of a coroutine function or a plain one. It is an `arq.worker.Function`, so a stock
+arq worker runs it, and calling it calls the function itself. Raw functions, `arq.worker.func(...)` and import strings
+work wherever arq takes them.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property, update_wrapper, wraps
+from typing import Any, ClassVar, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+
+from arq.utils import import_string, to_seconds
+from arq.worker import Function
+
+from ..errors import ArgumentsError, SettingsError
+from .coerce import type_hints
+from .durations import Duration
+from .job_options import Hook, JobControl
+from .limits import ConcurrencyLimit, RateLimit
+from .options import check_options
+from .redact import Redactor, call_text, redactor_of
+from .retry import Backoff
+from .signature import CHUNK_FUNCTION, Group, Signature, group
+from .unique import Debounce, Unique
+
+__all__ = ("BoundJob", "Call", "JobFunction", "PlainJobFunction", "Seconds", "job")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Seconds = int | float | timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class BoundJob(Generic[P, R]):
+    """A job function with options for one enqueue; made by `JobFunction.options`."""
+
+    function: "JobFunction[P, R]"
+    queue: str | None = None
+    defer_by: Seconds | None = None
+    defer_until: datetime | None = None
+    expires: Seconds | None = None
+    job_id: str | None = None
+    priority: int | None = None
+    headers: Mapping[str, str] | None = None
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
+        """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
+        function = self.function
+        function.check_arguments(args, kwargs)
+        control = function.control
+        return Call(
+            function.name,
+            args,
+            kwargs,
+            self.queue or function.queue,
+            self.defer_by,
+            self.defer_until,
+            self.expires or control.expires_s,
+            self.job_id,
+            function.result_type,
+            control.priority if self.priority is None else self.priority,
+            self.headers,
+            control if function.asks_at_enqueue else None,
+            workflow=function.is_workflow,
+        )
+
+
+class Call(NamedTuple, Generic[R]):
+    """A call of a job function that is ready to be enqueued: the function's name, the arguments, the options.
+
+    :ivar added: keywords that others have put beside the caller's: see `instrumentation.py`
+    """
+
+    name: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    queue: str | None = None
+    defer_by: Seconds | None = None
+    defer_until: datetime | None = None
+    expires: Seconds | None = None
+    job_id: str | None = None
+    result_type: Any = Any
+    priority: int = 0
+    headers: Mapping[str, str] | None = None
+    control: JobControl | None = None
+    added: Mapping[str, Any] | None = None
+    workflow: bool = False
+
+
+@dataclass(eq=False)
+class JobFunction(Function, Generic[P, R]):
+    """A coroutine function with the settings it runs under. Made by `@job`; see there for the fields.
+
+    :ivar control: the options that arq's `Function` does not know
+    :ivar plain: the function itself, if it is a plain one; `coroutine` then runs it in a thread, for stock arq
+    """
+
+    is_workflow: ClassVar[bool] = False
+    queue: str | None = None
+    control: JobControl = field(default_factory=JobControl)
+    plain: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        update_wrapper(self, self.plain or self.coroutine, updated=())
+
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the coroutine function itself, as a test does."""
+        return self.coroutine(ctx, *args, **kwargs)
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        defer_by: Seconds | None = None,
+        defer_until: datetime | None = None,
+        expires: Seconds | None = None,
+        job_id: str | None = None,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> BoundJob[P, R]:
+        """A copy bound to options for one enqueue.
+
+        :param queue: queue name; default the function's, then the pool's
+        :param defer_by: start that much later; seconds or timedelta
+        :param defer_until: start at that time; a datetime with time zone
+        :param expires: do not start later than that after now; seconds or timedelta
+        :param job_id: id of the job; an id that exists is refused
+        :param priority: from 0 to 9, the most urgent; default the function's
+        :param headers: text that travels with the job, for middleware and `current_job().headers`
+        :raises SettingsError: both defer_by and defer_until, or an impossible value
+        """
+        check_options(
+            "options",
+            {
+                **{"queue": queue, "defer_by": defer_by, "defer_until": defer_until, "expires": expires},
+                **{"job_id": job_id, "priority": priority, "headers": headers},
+            },
+        )
+        return BoundJob(self, queue, defer_by, defer_until, expires, job_id, priority, headers)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
+        return BoundJob(self).bind(*args, **kwargs)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call of it for a flow: where something comes before it, that result is its first argument."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """A call of it for a flow that does not get the result of what comes before it."""
+        return Signature(self, args, kwargs, immutable=True)
+
+    def map(self, items: Iterable[Any]) -> Group[R]:
+        """A group of a call for each item."""
+        return group(self.s(item) for item in items)
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Group[R]:
+        """A group of a call for each tuple of arguments."""
+        return group(self.s(*_arguments_of_a_call(arguments)) for arguments in items)
+
+    def chunks(self, items: Iterable[Sequence[Any]], size: int) -> Group[list[R]]:
+        """A group of jobs that make `size` calls each, one after the other, and give the list of their results.
+
+        Behind something in a flow each call gets its result as its first argument, as those of `starmap` do.
+
+        :param items: tuples of arguments
+        """
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise SettingsError(f"chunks: size: expected an int of at least 1, got {size!r}")
+        calls = [_arguments_of_a_call(arguments) for arguments in items]
+        pieces = [calls[first : first + size] for first in range(0, len(calls), size)]
+        chunk = ChunkOf(self)
+        return group(Signature(chunk, (self.name, piece)) for piece in pieces)
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The function that was decorated."""
+        return self.plain or self.coroutine
+
+    @cached_property
+    def asks_at_enqueue(self) -> bool:
+        """Whether an enqueue has to say more than name and arguments."""
+        control = self.control
+        return any((control.rate_limit, control.concurrency, control.unique, control.debounce))
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.target)
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """How its arguments are shown."""
+        return redactor_of(self.target)
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise `ArgumentsError` unless the function can be called with these: a mistake fails in the producer."""
+        try:
+            self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            given = call_text(*self.redactor.redacted(args, kwargs))
+            raise ArgumentsError(
+                f"{self.name}{self.redactor.signature_text(self.signature)} (ctx is given by the worker): {error}; "
+                f"got ({given})"
+            ) from None
+
+    @cached_property
+    def result_type(self) -> Any:
+        """What the function is annotated to return, or Any."""
+        return type_hints(self.target).get("return", Any)
+
+
+@dataclass(frozen=True)
+class ChunkOf:
+    """The function of every worker that makes several calls of one job function, as a signature has it.
+
+    :ivar function: that is called
+    """
+
+    function: JobFunction[..., Any]
+
+    @property
+    def name(self) -> str:
+        return CHUNK_FUNCTION
+
+    @property
+    def queue(self) -> str | None:
+        return self.function.queue
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise `ArgumentsError` unless each call fits the function."""
+        *before, _, calls = args
+        for call in calls:
+            self.function.check_arguments((*before, *call), kwargs)
+
+    @property
+    def result_type(self) -> Any:
+        """The list of what the calls return."""
+        return list[self.function.result_type]  # type: ignore[name-defined]
+
+
+def _arguments_of_a_call(arguments: Any) -> list[Any]:
+    if isinstance(arguments, str | bytes | Mapping) or not isinstance(arguments, Iterable):
+        raise ArgumentsError(f"starmap, chunks: expected tuples of arguments, got {type(arguments).__name__}")
+    return list(arguments)
+
+
+class PlainJobFunction(JobFunction[P, R]):
+    """A plain function as a job: calling it gives its value, not a coroutine."""
+
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        """Call the function itself, as a test does."""
+        assert self.plain is not None
+        value: R = self.plain(ctx, *args, **kwargs)
+        return value
+
+
+class _Decorator(Protocol):
+    """What `@job(...)` with options is."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # a coroutine function fits both; the first counts
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> JobFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> PlainJobFunction[P, R]: ...
+
+
+@overload
+def job(  # type: ignore[overload-overlap]
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+) -> JobFunction[P, R]: ...
+@overload
+def job(function: Callable[Concatenate[Any, P], R], /) -> PlainJobFunction[P, R]: ...
+@overload
+def job(
+    *,
+    name: str | None = ...,
+    queue: str | None = ...,
+    timeout: Seconds | None = ...,
+    keep_result: Seconds | None = ...,
+    keep_result_forever: bool | None = ...,
+    max_tries: int | None = ...,
+    soft_timeout: Duration | None = ...,
+    retry: Backoff | None = ...,
+    rate_limit: str | RateLimit | None = ...,
+    concurrency: int | ConcurrencyLimit | None = ...,
+    unique: Unique | bool | None = ...,
+    debounce: Duration | Debounce | None = ...,
+    priority: int = ...,
+    expires: Duration | None = ...,
+    acks: Literal["late", "early"] = ...,
+    executor: Literal["thread", "process"] | None = ...,
+    on_exhausted: Hook | None = ...,
+    on_expired: Hook | None = ...,
+) -> _Decorator: ...
+
+
+def job(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    timeout: Seconds | None = None,
+    keep_result: Seconds | None = None,
+    keep_result_forever: bool | None = None,
+    max_tries: int | None = None,
+    soft_timeout: Duration | None = None,
+    retry: Backoff | None = None,
+    rate_limit: str | RateLimit | None = None,
+    concurrency: int | ConcurrencyLimit | None = None,
+    unique: Unique | bool | None = None,
+    debounce: Duration | Debounce | None = None,
+    priority: int = 0,
+    expires: Duration | None = None,
+    acks: Literal["late", "early"] = "late",
+    executor: Literal["thread", "process"] | None = None,
+    on_exhausted: Hook | None = None,
+    on_expired: Hook | None = None,
+) -> Any:
+    """Make a job function out of a function, with or without options. The defaults are the worker's.
+
+    :param name: name in payloads; default the function's `__qualname__`, as in arq
+    :param queue: queue that `Pool.enqueue` puts it in; default the pool's
+    :param timeout: seconds that one attempt may run; then it is cancelled, and fails with `TimeoutError`
+    :param keep_result: seconds that the result is kept, a century at most; 0 keeps none
+    :param keep_result_forever: keep the result until it is deleted; wins over keep_result
+    :param max_tries: attempts, the first included
+    :param soft_timeout: seconds after which `SoftTimeLimitExceeded` is raised inside the function, at its current await
+    :param retry: which errors are tried again, and when; default none but what the job asks for (`Retry`)
+    :param rate_limit: how often its jobs start, in the whole fleet: "10/m" or `RateLimit`
+    :param concurrency: how many of its jobs run at once, in the whole fleet: a number or `ConcurrencyLimit`
+    :param unique: `Unique(...)`, or True for one job of the same arguments until it has finished
+    :param debounce: seconds of quiet, or `Debounce(...)`: enqueues in quick succession become one run
+    :param priority: from 0 to 9, the most urgent, within its queue
+    :param expires: seconds after the enqueue after which it is not started any more; then it ends as expired
+    :param acks: "late" (default: a job whose worker dies runs again) or "early" (at most once: it fails instead)
+    :param executor: of a plain function: "thread" (default), or "process" that a hard time limit can kill
+    :param on_exhausted: async function of (ctx, error), called when the last attempt has failed that `retry` (or
+        `max_tries`, for a job that raises `Retry`) allows; an error that is not tried again does not call it
+    :param on_expired: async function of ctx, called when the job expired
+    :raises SettingsError: an impossible value
+    """
+    check_options(
+        "@job",
+        {
+            **{"name": name, "queue": queue, "timeout": timeout, "keep_result": keep_result},
+            **{"keep_result_forever": keep_result_forever, "max_tries": max_tries},
+        },
+    )
+    options = {
+        "soft_timeout": soft_timeout,
+        "retry": retry,
+        "rate_limit": rate_limit,
+        "concurrency": concurrency,
+        "unique": unique or None,
+        "debounce": debounce,
+        "priority": priority,
+        "expires": expires,
+        "acks": acks,
+        "executor": executor,
+        "on_exhausted": on_exhausted,
+        "on_expired": on_expired,
+    }
+
+    def wrap(given: Any) -> JobFunction[..., Any]:
+        target = import_string(given) if isinstance(given, str) else given
+        if not inspect.isroutine(target):
+            raise SettingsError(f"@job: expected a function (async def or def), got {target!r}")
+        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+            raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")
+        is_async = inspect.iscoroutinefunction(target)
+        control = JobControl.of(
+            is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
+        )
+        make: Any = JobFunction if is_async else PlainJobFunction
+        made: JobFunction[..., Any] = make(
+            name or target.__qualname__,
+            target if is_async else _in_a_thread(target),
+            to_seconds(timeout),
+            to_seconds(keep_result),
+            keep_result_forever,
+            max_tries if retry is None or retry.tries is None else retry.tries,
+            queue,
+            control,
+            None if is_async else target,
+        )
+        return made
+
+    return wrap if function is None else wrap(function)
+
+
+def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """A plain function as a stock arq worker can run it. Our worker has bounded executors instead."""
+
+    @wraps(function)
+    async def run(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        value = await asyncio.to_thread(function, ctx, *args, **kwargs)
+        while inspect.isawaitable(value):  # a coroutine function behind a plain decorator
+            value = await value
+        return value
+
+    return run

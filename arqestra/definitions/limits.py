@@ -1,0 +1,203 @@
+"""Limits that hold for the whole fleet: how often jobs start, and how many run at once.
+
+Here is what a limit is and which limits one job falls under, as pure values. They are judged in Redis, when a worker
+claims the job (`store/lua/_limits.lua` explains how).
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ..errors import ArgumentsError, SettingsError
+
+__all__ = (
+    "ConcurrencyLimit",
+    "Entry",
+    "KeyFunction",
+    "RateLimit",
+    "changes_of",
+    "concurrency_entry",
+    "concurrency_of",
+    "encode_spec",
+    "is_place_only",
+    "key_text",
+    "place_in_flow",
+    "queue_entry",
+    "rate_entry",
+    "rate_of",
+    "schedule_entry",
+    "spec_with_limits",
+)
+
+# Called with the job's arguments (without ctx), it gives what the limit is counted by.
+KeyFunction = Callable[..., Any]
+
+_PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h|d)", re.ASCII)
+_MOST = 1_000_000
+_KEY_CHARACTERS = 80
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most so many starts in a period, by all workers together.
+
+    Starts are spread evenly over the period, and up to `burst` of them may come at once after a quiet time (GCRA, the
+    generic cell rate algorithm of ITU-T I.371, with a bucket of `burst`). In no window of a period do more than the
+    limit and the burst start.
+
+    :param rate: such as "10/m": a count, and the period s, m, h or d, also "10/5m"
+    :param burst: how many may start at once
+    :param key: a function of the job's arguments: the limit holds for each of its values; default one for all
+    :param name: jobs of several functions share the limit of one name; default the function's
+    :raises SettingsError: an impossible value
+    """
+
+    rate: str
+    burst: int = 1
+    key: KeyFunction | None = None
+    name: str | None = None
+    interval_ms: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        match = _RATE.fullmatch(self.rate) if isinstance(self.rate, str) else None
+        if match is None or not 1 <= int(match[1]) <= _MOST or (match[2] and not 1 <= int(match[2]) <= _MOST):
+            raise SettingsError(
+                f"rate limit: expected a count and a period, such as '10/m' (periods s, m, h, d, also '10/5m'), "
+                f"got {self.rate!r}"
+            )
+        if not _is_count(self.burst):
+            raise SettingsError(f"rate limit: burst: expected an int of at least 1, got {self.burst!r}")
+        _check_key_and_name("rate limit", self.key, self.name)
+        period_s = int(match[2] or 1) * _PERIODS_S[match[3]]
+        object.__setattr__(self, "interval_ms", period_s * 1000 / int(match[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyLimit:
+    """At most so many jobs at once, on all workers together.
+
+    :param jobs: how many
+    :param key: a function of the job's arguments: the limit holds for each of its values; default one for all
+    :param name: jobs of several functions share the limit of one name; default the function's
+    :raises SettingsError: an impossible value
+    """
+
+    jobs: int
+    key: KeyFunction | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_count(self.jobs):
+            raise SettingsError(f"concurrency limit: expected an int of at least 1, got {self.jobs!r}")
+        _check_key_and_name("concurrency limit", self.key, self.name)
+
+
+def _check_key_and_name(what: str, key: Any, name: Any) -> None:
+    if key is not None and not callable(key):
+        raise SettingsError(f"{what}: key: expected a function of the job's arguments, got {key!r}")
+    if name is not None and not (isinstance(name, str) and name):
+        raise SettingsError(f"{what}: name: expected a str, got {name!r}")
+
+
+def rate_of(value: Any) -> RateLimit | None:
+    """The limit that an option means: None, a `RateLimit`, or text such as "10/m"."""
+    return value if value is None or isinstance(value, RateLimit) else RateLimit(value)
+
+
+def concurrency_of(value: Any) -> ConcurrencyLimit | None:
+    """The limit that an option means: None, a `ConcurrencyLimit`, or a number of jobs."""
+    return value if value is None or isinstance(value, ConcurrencyLimit) else ConcurrencyLimit(value)
+
+
+def key_text(key: KeyFunction | None, args: Sequence[Any], kwargs: Mapping[str, Any], what: str) -> str:
+    """What a limit or lock is counted by, for one job; '' without a key function.
+
+    :raises ArgumentsError: the key function does not take these arguments, or failed
+    """
+    if key is None:
+        return ""
+    try:
+        text = str(key(*args, **kwargs))
+    except Exception as error:
+        raise ArgumentsError(f"{what}: its key function failed: {type(error).__name__}: {error}") from error
+    if len(text) > _KEY_CHARACTERS:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{text[: _KEY_CHARACTERS - 33]}~{digest[:32]}"
+    return text
+
+
+Entry = tuple[Any, ...]
+_OF_SCHEDULES = "s:"
+
+
+def rate_entry(limit: RateLimit, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Entry:
+    """One rate limit of one job, as the scripts read it."""
+    key = key_text(limit.key, args, kwargs, f"rate limit of {function}")
+    return ("r", f"r:{limit.name or function}:{key}", limit.interval_ms, limit.burst)
+
+
+def concurrency_entry(limit: ConcurrencyLimit, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Entry:
+    """One concurrency limit of one job, as the scripts read it."""
+    key = key_text(limit.key, args, kwargs, f"concurrency limit of {function}")
+    return ("c", f"c:{limit.name or function}:{key}", limit.jobs)
+
+
+def schedule_entry(name: str) -> Entry:
+    """The limit of a schedule whose runs wait for each other; workers do not take it for one of the function."""
+    return ("c", f"{_OF_SCHEDULES}{name}", 1)
+
+
+def queue_entry(queue: str, jobs: int) -> Entry:
+    """The concurrency limit of a whole queue."""
+    return ("c", f"q:{queue}", jobs)
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_spec(entries: Sequence[Entry]) -> bytes:
+    """The limits and locks of one job as the scripts read them; b'' for none. Equal entries give equal bytes."""
+    return _encoder.encode(entries) if entries else b""
+
+
+def is_place_only(spec: bytes) -> bool:
+    """Whether a spec has no limits or locks: it is empty, `[["n", ...]]` or `[["s", ...]]`."""
+    return not spec or (spec[0] == 0x91 and spec[3:4] in (b"n", b"s"))
+
+
+def place_in_flow(spec: bytes) -> tuple[str, int] | None:
+    """The flow and the number of the node that a job is, if its spec says so."""
+    for entry in msgspec.msgpack.decode(spec) if spec else ():
+        if entry[0] == "n":
+            return entry[1], entry[2]
+    return None
+
+
+def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
+    """A job's spec with these limits in the place of its own; its locks and its place in a flow stay,
+    and the count of such changes goes up.
+
+    :returns: the same bytes if these are the limits that it has
+    """
+    known = msgspec.msgpack.decode(spec) if spec else []
+    others = [entry for entry in known if entry[0] not in ("r", "c") or entry[1].startswith(_OF_SCHEDULES)]
+    if encode_spec([*limits, *others]) == spec:
+        return spec
+    kept = [entry for entry in others if entry[0] != "v"]
+    changes = [("v", changes_of(spec) + 1)] if limits else []
+    return encode_spec([*limits, *changes, *kept])
+
+
+def changes_of(spec: bytes) -> int:
+    """How many times workers have changed the limits in a spec."""
+    known = msgspec.msgpack.decode(spec) if spec else []
+    return next((entry[1] for entry in known if entry[0] == "v"), 0)

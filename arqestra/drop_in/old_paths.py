@@ -1,0 +1,44 @@
+"""Import paths of arqestra 0.1 that moved: `arqestra.retry` is `arqestra.definitions.retry`, and so on.
+
+Code that was written for them, and pickles that name their classes, go on working. `import arqestra` has loaded all of
+these modules already, so a second name for each costs nothing.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+__all__ = ("FOLDER_OF", "keep_old_paths")
+
+_FOLDERS = {
+    "definitions": "callables durations function graph limits middleware options redact retry signature unique",
+    "protocol": "clock events histogram keys presence progress serializers wire",
+    "handles": "job queue",
+    "client": "connect job_spec new_job pool redis_settings",
+    "worker": "settings",
+    "worker.run": "outcome",
+    "drop_in": "instrumentation",
+}
+_RENAMED = {
+    "control": "definitions.job_options",
+    "current": "definitions.context",
+    "rebuild": "definitions.coerce",
+    "ended": "protocol.recent_jobs",
+    "history": "protocol.attempt_errors",
+    "identity": "protocol.ids",
+    "pool_views": "client.fleet_views",
+}
+# The old name of a module below `arqestra`, and where it is.
+FOLDER_OF = {name: f"{folder}.{name}" for folder, names in _FOLDERS.items() for name in names.split()} | _RENAMED
+
+
+def keep_old_paths(package: ModuleType) -> None:
+    """Let `import arqestra.retry` find the module that moved.
+
+    :param package: arqestra. A public name that is spelt like a module (`arqestra.job`) stays that name
+    """
+    for old, path in FOLDER_OF.items():
+        module = import_module(f"{package.__name__}.{path}")
+        sys.modules.setdefault(f"{package.__name__}.{old}", module)
+        if not hasattr(package, old):
+            setattr(package, old, module)

@@ -1,0 +1,85 @@
+"""The history of a job's attempts: the error of each that failed, as msgpack, whatever the pool's serializer is."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from ..errors import RemoteError
+
+__all__ = ("AttemptError", "decode_attempt_error", "described", "encode_attempt_error", "storable", "text_of")
+
+TRACEBACK_CHARACTERS = 4_000
+MESSAGE_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """Why an attempt failed.
+
+    :ivar job_try: number of the attempt, from 1
+    :ivar type: qualified name of the exception's class
+    :ivar message: what `str()` of it gave
+    :ivar traceback: as text, its end where it is long
+    :ivar worker: id of the worker
+    :ivar started, ended: on the worker's clock
+    """
+
+    job_try: int
+    type: str
+    message: str
+    traceback: str
+    worker: str
+    started: datetime
+    ended: datetime
+
+
+def encode_attempt_error(
+    error: BaseException, traceback: str, *, job_try: int, worker: str, started_ms: int, ended_ms: int
+) -> bytes:
+    """Bytes of one entry."""
+    type_name, message = described(error)
+    return msgspec.msgpack.encode(
+        {
+            "try": job_try,
+            "type": type_name,
+            "message": message[:MESSAGE_CHARACTERS],
+            "traceback": storable(traceback[-TRACEBACK_CHARACTERS:]),
+            "worker": worker,
+            "started": started_ms,
+            "ended": ended_ms,
+        }
+    )
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """Qualified name of an error's type, and its text; of a `RemoteError` those of the error that it stands for."""
+    if isinstance(error, RemoteError):
+        return error.type_name, error.message
+    return f"{type(error).__module__}.{type(error).__qualname__}", text_of(error)
+
+
+def text_of(error: BaseException) -> str:
+    """What `str()` of an error gives, as text that can be stored."""
+    try:
+        return storable(str(error))
+    except Exception as failure:
+        return storable(f"(its str() failed: {failure!r})")
+
+
+def storable(text: str) -> str:
+    """The text with escapes for what UTF-8 has no bytes for, such as the name of a file in another encoding."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def decode_attempt_error(data: bytes) -> AttemptError:
+    """One entry; an unreadable one says so."""
+    try:
+        entry = msgspec.msgpack.decode(data)
+        started, ended = (datetime.fromtimestamp(entry[name] / 1000, tz=UTC) for name in ("started", "ended"))
+        return AttemptError(
+            entry["try"], entry["type"], entry["message"], entry["traceback"], entry["worker"], started, ended
+        )
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowError) as error:
+        epoch = datetime.fromtimestamp(0, tz=UTC)
+        return AttemptError(0, "unreadable", str(error), "", "", epoch, epoch)

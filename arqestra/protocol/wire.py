@@ -1,0 +1,328 @@
+"""Payloads and results as arq writes them, with ours beside.
+
+arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key,
+`o`, a dictionary of options; a result has `n`, the nonce of a chosen id, and a failed one `tb`, the traceback as text,
+and the payload's `o`. Stock arq ignores them.
+"""
+
+import io
+import logging
+import pickle
+import traceback
+from typing import Any, NamedTuple
+
+from arq.jobs import DeserializationError, JobDef, JobResult, SerializationError
+from arq.utils import ms_to_datetime
+from arq.worker import JobExecutionFailed
+
+from ..errors import RemoteError, loaded_class
+from .attempt_errors import storable, text_of
+from .serializers import Serializer
+
+__all__ = (
+    "JobEnd",
+    "Payload",
+    "decode_payload",
+    "decode_result",
+    "decode_value",
+    "encode_payload",
+    "encode_result",
+    "function_of",
+    "job_def",
+    "payload_again",
+    "traceback_of",
+)
+
+logger = logging.getLogger("arq.jobs")
+
+TRACEBACK_LIMIT_CHARS = 20_000
+_EXCEPTION = "__exception__"
+
+
+class Payload(NamedTuple):
+    """What is stored of a job that has not ended.
+
+    :ivar job_try: arq's `_job_try`: the number of the first attempt, or None
+    :ivar enqueued_ms: when it was enqueued, on the producer's clock
+    :ivar options: ours: `x` deadline in ms, `n` nonce, `h` headers, `p` priority; of a node of a flow `xr` ms from its
+        release to its deadline, `in` what its first argument is made of, `er` that this is an `UpstreamFailed`
+    """
+
+    function: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    job_try: int | None
+    enqueued_ms: int
+    options: dict[str, Any]
+
+
+class JobEnd(NamedTuple):
+    """What is known of an attempt that ended the job."""
+
+    payload: Payload
+    job_id: str
+    queue: str
+    attempt: int
+    success: bool
+    value: Any
+    started_ms: int
+    finished_ms: int
+
+
+def encode_payload(serializer: Serializer, payload: Payload) -> bytes:
+    """Bytes of a payload.
+
+    :raises SerializationError: the arguments do not fit the serializer; its cause says which
+    """
+    data = {
+        "t": payload.job_try,
+        "f": payload.function,
+        "a": payload.args,
+        "k": payload.kwargs,
+        "et": payload.enqueued_ms,
+        "o": payload.options,
+    }
+    try:
+        return serializer.dumps(data)
+    except Exception as error:
+        raise SerializationError(f'unable to serialize job "{payload.function}"') from error
+
+
+def decode_payload(serializer: Serializer, data: bytes) -> Payload:
+    """A payload of ours or of stock arq.
+
+    :raises DeserializationError: the bytes are not a payload of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        return Payload(d["f"], tuple(d["a"]), d["k"], d["t"], d["et"], d.get("o") or {})
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job") from error
+
+
+class _Stub:
+    """What a pickle of any class becomes where only the plain parts are looked at."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Stub":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __call__(self, *_: Any, **__: Any) -> "_Stub":
+        return self
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, _: Any, __: Any) -> None: ...
+
+    def append(self, _: Any) -> None: ...
+
+    def extend(self, _: Any) -> None: ...
+
+    def add(self, _: Any) -> None: ...
+
+
+class _PlainParts(pickle.Unpickler):
+    """Reads a pickle without any code of its own: arguments may be of classes that this process does not have."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        return _Stub
+
+    def persistent_load(self, _: Any) -> Any:
+        return _Stub()
+
+
+def function_of(serializer: Serializer, data: bytes) -> tuple[str, dict[str, Any]]:
+    """Name of the function and options of ours in a payload; arguments of a pickle are not made.
+
+    :raises DeserializationError: the bytes are not a payload of this serializer
+    """
+    try:
+        d = _PlainParts(io.BytesIO(data)).load() if serializer.name == "pickle" else serializer.loads(data)
+        return str(d["f"]), dict(d.get("o") or {})
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job") from error
+
+
+def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:
+    """arq's view of a payload."""
+    enqueued = ms_to_datetime(payload.enqueued_ms)
+    job_try: Any = payload.job_try  # arq types it int, and gives None all the same
+    return JobDef(payload.function, payload.args, payload.kwargs, job_try, enqueued, score, job_id)
+
+
+def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
+    """Bytes of a result. Arguments that do not serialize any more (the job changed them) are left out.
+
+    :returns: None if not even a failure without its error can be written
+    :raises SerializationError: the value of a success does not serialize: the job has failed
+    """
+    value = end.value
+    data = {
+        "t": end.attempt,
+        "f": end.payload.function,
+        "a": end.payload.args,
+        "k": end.payload.kwargs,
+        "et": end.payload.enqueued_ms,
+        "s": end.success,
+        "r": value,
+        "st": end.started_ms,
+        "ft": end.finished_ms,
+        "q": end.queue,
+        "id": end.job_id,
+    }
+    if "n" in end.payload.options:
+        data["n"] = end.payload.options["n"]
+    if not end.success and end.payload.options:
+        data["o"] = end.payload.options  # for `payload_again`
+    if not end.success and isinstance(value, BaseException):
+        data["tb"] = storable(traceback_of(value))
+        data |= _portable(serializer, value)
+    ref = f"{end.job_id}:{end.payload.function}"
+    try:
+        return serializer.dumps(data)
+    except Exception as error:
+        refusal = error
+    without_arguments: dict[str, Any] = {"a": (), "k": {}}
+    try:
+        encoded = serializer.dumps(data | without_arguments)
+    except Exception as error:
+        if end.success:
+            logger.warning("error serializing result of %s", ref)  # arq's line; the job's failure says more
+            raise SerializationError(
+                f"unable to serialize result of {ref}: {type(value).__name__}: {text_of(error)}"
+            ) from error
+    else:
+        logger.warning("result of %s is stored without its arguments, which do not serialize: %s", ref, refusal)
+        return encoded
+    try:
+        return serializer.dumps(data | without_arguments | {"r": "unable to serialize result"})
+    except Exception:
+        logger.critical("error serializing result of %s even after replacing result", ref, exc_info=True)
+        return None
+
+
+def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str | None]:
+    """A result of ours or of stock arq, and the traceback of the worker if there is one.
+
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        result = JobResult(
+            job_try=d["t"],
+            function=d["f"],
+            args=tuple(d["a"]),
+            kwargs=d["k"],
+            enqueue_time=ms_to_datetime(d["et"]),
+            score=None,
+            success=d["s"],
+            result=d["r"] if d["s"] else _error_in(d),
+            start_time=ms_to_datetime(d["st"]),
+            finish_time=ms_to_datetime(d["ft"]),
+            queue_name=d.get("q", "<unknown>"),
+            job_id=d.get("id", "<unknown>"),
+        )
+        return result, d.get("tb")
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | None]:
+    """Of a result nothing but whether it is a success, the value or what failed, and the traceback of the worker.
+
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        success = d["s"]
+        return success, d["r"] if success else _error_in(d), d.get("tb")
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def payload_again(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
+    """The payload that runs a job once more that ended without success, made of its result.
+
+    Headers and priority stay, and it has as long as it had when it was enqueued.
+
+    :param now_ms: on Redis' clock
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        d = serializer.loads(data)
+        before = d.get("o") or {}
+        options = {name: before[name] for name in ("h", "p", "wf") if name in before}
+        if "xr" in before:  # a node of a flow: so long from its release on
+            options["x"] = now_ms + before["xr"]
+        elif "x" in before:
+            options["x"] = now_ms + max(0, before["x"] - d["et"])
+        return Payload(d["f"], tuple(d["a"]), d["k"], None, now_ms, options)
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback as text, its middle left out where it is long."""
+    text = "".join(traceback.format_exception(error))
+    if len(text) > TRACEBACK_LIMIT_CHARS:
+        half = TRACEBACK_LIMIT_CHARS // 2
+        text = f"{text[:half]}\n  [... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    return text
+
+
+def _portable(serializer: Serializer, error: BaseException) -> dict[str, Any]:
+    """The entries of a result that hold the exception in a form that the reader can rebuild: `r`, and, where it cannot
+    be written and read again as itself, `e` beside what stock arq is to read.
+    """
+    if serializer.plain:
+        return {"r": {_EXCEPTION: _described(serializer, error)}}
+    try:
+        serializer.loads(serializer.dumps(error))
+    except Exception:
+        stand_in = JobExecutionFailed(f"{_type_name(error)}: {text_of(error)}")
+        return {"r": stand_in, "e": _described(serializer, error)}
+    return {"r": error}
+
+
+def _described(serializer: Serializer, error: BaseException) -> dict[str, Any]:
+    return {"type": _type_name(error), "args": _plain_args(serializer, error), "message": text_of(error)}
+
+
+def _type_name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _plain_args(serializer: Serializer, error: BaseException) -> list[Any]:
+    try:
+        serializer.loads(serializer.dumps(error.args))
+    except Exception:
+        return [text_of(error)]
+    return list(error.args)
+
+
+def _error_in(data: dict[str, Any]) -> Any:
+    """The error of a result that is no success."""
+    described = data.get("e")
+    return _revived(data["r"] if described is None else {_EXCEPTION: described})
+
+
+def _revived(value: Any) -> Any:
+    """The exception that `_portable` wrote as plain data; anything else unchanged.
+
+    Only a class that is loaded in this process already is used, and only if it is an exception: data from Redis
+    imports nothing and calls nothing else (compare CVE-2021-23727 of Celery).
+    """
+    if not (isinstance(value, dict) and isinstance(value.get(_EXCEPTION), dict)):
+        return value
+    data = value[_EXCEPTION]
+    type_name, message = data["type"], data["message"]
+    found = loaded_class(type_name)
+    if found is not None:
+        try:
+            error = found(*data["args"])
+        except Exception:
+            error = None
+        if error is not None and text_of(error) == message:
+            return error
+    return RemoteError(type_name, message)

@@ -1,0 +1,1 @@
+"""What makes our worker arq's: its settings forms, its command line, its `--watch` and `--check`."""

@@ -1,0 +1,59 @@
+"""The function that every worker has: several calls of one job function in one job, for `JobFunction.chunks`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from arq.worker import JobExecutionFailed
+
+from ...definitions.function import JobFunction
+from ...definitions.redact import Redactor
+from ...definitions.signature import CHUNK_FUNCTION
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+__all__ = ("chunk_function",)
+
+
+def chunk_function(worker: "Worker") -> JobFunction[..., list[Any]]:
+    """It calls one after the other, each with arguments as the function's type hints want them."""
+
+    async def chunk(ctx: dict[Any, Any], *given: Any) -> list[Any]:
+        *before, name, calls = given  # in a flow the result of what comes before is the first argument of each call
+        terms = worker.terms.get(name)
+        if terms is None or terms.function is None:
+            raise JobExecutionFailed(f"function {name!r} not found")
+        results = []
+        for call in calls:
+            args: tuple[Any, ...] = (*before, *call)
+            kwargs: dict[str, Any] = {}
+            if terms.rebuilder is not None:
+                args, kwargs = terms.rebuilder.rebuild(args, kwargs)
+            results.append(await terms.function.coroutine(ctx, *args, **kwargs))
+        return results
+
+    made: JobFunction[..., list[Any]] = JobFunction(CHUNK_FUNCTION, chunk, None, None, None, None)
+    made.redactor = ChunkRedactor(worker)
+    return made
+
+
+class ChunkRedactor(Redactor):
+    """Masks the arguments of the calls in a chunk, as their function's are."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(None)
+        self._worker = worker
+
+    def redacted(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], skipped: int = 0
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The name and the calls for showing them."""
+        if kwargs or len(args) != 2 or not isinstance(args[1], list | tuple):
+            return super().redacted(args, kwargs, skipped)
+        name, calls = args
+        terms = self._worker.terms.get(name)
+        if terms is None or terms.redactor is None:
+            return super().redacted(args, kwargs)
+        return (name, [list(terms.redactor.redacted(call, {}, skipped)[0]) for call in calls]), {}

@@ -1,0 +1,168 @@
+"""What a worker holds: the attempts that occupy its slots, and the leases whose outcome Redis has not taken yet.
+
+The two differ for a moment: an attempt frees its slot when its outcome is handed over, and its lease is held (and
+renewed) until the outcome is written.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ...store.records import Ending, HeldLease, Renewal
+from ..run.attempt import Attempt
+from ..run.outcome import CancelReason
+
+__all__ = ("Slots",)
+
+logger = logging.getLogger("arq.worker")
+
+
+class Slots:
+    """The attempts and leases of one worker.
+
+    :param execute: the life of an attempt
+    :param suspect_from: crashes from which on a job is a suspect
+    :param ended: told of each attempt with an outcome that Redis has taken
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[Attempt], Coroutine[Any, Any, None]],
+        suspect_from: int,
+        ended: Callable[[Attempt], None] = lambda attempt: None,
+    ) -> None:
+        self.execute = execute
+        self.context: contextvars.Context | None = None  # of jobs, where somebody has set something in it
+        self._suspect_from = suspect_from
+        self._ended = ended
+        self.running: dict[str, Attempt] = {}
+        self.resident: dict[str, Attempt] = {}  # workflows that wait: they have a lease and a task, and hold no slot
+        self.tasks: dict[str, asyncio.Task[Any]] = {}
+        self.leases: dict[str, Attempt] = {}  # by job id: their outcomes Redis has not taken
+        self.concluding: set[asyncio.Task[None]] = set()
+        self._awaited: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
+        self._suspects = 0
+
+    @property
+    def holds_suspect(self) -> bool:
+        """A job runs here that has ended several workers."""
+        return self._suspects > 0
+
+    def holds_none(self) -> bool:
+        """No job is here, not even a workflow that waits."""
+        return not self.running and not self.resident
+
+    def running_of(self, queue: str) -> int:
+        """How many jobs of a queue occupy slots."""
+        return sum(attempt.leased.queue == queue for attempt in self.running.values())
+
+    def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
+        """Let an attempt run in a slot."""
+        leased = attempt.leased
+        before = self.held_attempt(leased.id)
+        if before is not None:  # its lease ran out while it was still running here
+            before.settled = False
+            before.cancel(CancelReason.LEASE_LOST)
+            self.free(before)
+        self.leases[leased.id] = attempt
+        self.running[leased.id] = attempt
+        if leased.crashes >= self._suspect_from:
+            self._suspects += 1
+        self.tasks[leased.id] = attempt.task = loop.create_task(
+            self.execute(attempt), context=None if self.context is None else self.context.copy()
+        )
+
+    def held_attempt(self, job_id: str) -> Attempt | None:
+        """The attempt at a job, in a slot or not."""
+        return self.running.get(job_id) or self.resident.get(job_id)
+
+    def suspend(self, attempt: Attempt) -> None:
+        """A workflow waits: its slot is free for the jobs that it waits for."""
+        job_id = attempt.leased.id
+        if self.running.get(job_id) is attempt:
+            del self.running[job_id]
+            self.resident[job_id] = attempt
+            if attempt.leased.crashes >= self._suspect_from:
+                self._suspects -= 1
+
+    def free(self, attempt: Attempt) -> None:
+        """The attempt no longer occupies a slot; its outcome may still be on its way."""
+        job_id = attempt.leased.id
+        if self.resident.get(job_id) is attempt:
+            del self.resident[job_id]
+            self._forget_task(attempt)
+        if self.running.get(job_id) is attempt:
+            del self.running[job_id]
+            self._forget_task(attempt)
+            if attempt.leased.crashes >= self._suspect_from:
+                self._suspects -= 1
+        if attempt.written is not None:
+            self._awaited[attempt.leased.token + job_id] = attempt
+
+    def _forget_task(self, attempt: Attempt) -> None:
+        if attempt.task is self.tasks.get(attempt.leased.id):
+            del self.tasks[attempt.leased.id]
+
+    def settle(self, ending: Ending, written: bool | None) -> None:
+        """Redis has taken an outcome, or refused it as the lease was lost; None: a reply was lost, it was either."""
+        if ending.kind == "early":
+            return self._acknowledge(ending, bool(written))
+        attempt = self.leases.get(ending.id)
+        if attempt is not None and attempt.leased.token == ending.token:
+            del self.leases[ending.id]
+            attempt.settled = bool(written)
+            if not attempt.calling:  # a stuck one is still to be found by its task
+                # The task's context knows the attempt: a circle that only the garbage collector would open.
+                attempt.task = None
+            if written and attempt.ended is not None:
+                self._ended(attempt)
+        if written is None:
+            logger.info(
+                "job %s: a reply of Redis was lost; the outcome was written then, or its lease was lost", ending.id
+            )
+        elif not written:
+            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
+        if self._awaited:
+            awaited = self._awaited.pop(ending.token + ending.id, None)
+            if awaited is not None and awaited.written is not None and not awaited.written.done():
+                awaited.written.set_result(bool(written))
+
+    def _acknowledge(self, ending: Ending, written: bool) -> None:
+        attempt = self.running.get(ending.id)
+        if attempt is not None and attempt.acknowledged is not None and not attempt.acknowledged.done():
+            attempt.acknowledged.set_result(written)
+
+    def conclude(self, task: "asyncio.Task[None]") -> None:
+        """A task that hands an outcome over with its hooks; a shutdown waits for it."""
+        self.concluding.add(task)
+        task.add_done_callback(self.concluding.discard)
+
+    def held(self) -> list[HeldLease]:
+        """The leases to renew. Called in the heartbeat's thread: `list` of a dict's values is one step of CPython."""
+        held = [attempt.leased for attempt in list(self.leases.values())]
+        return [HeldLease(leased.id, leased.queue, leased.token) for leased in held]
+
+    def take_in(self, renewal: Renewal) -> None:
+        """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
+        for lease in renewal.lost:
+            attempt = self.leases.get(lease.id)
+            if attempt is not None and attempt.leased.token == lease.token:
+                if attempt.submitted and not attempt.calling:
+                    continue  # its outcome is on its way or written: the reply to that tells
+                self.leases.pop(lease.id).settled = False
+            self._cancel(lease, CancelReason.LEASE_LOST)
+        for lease in renewal.aborted:
+            self._cancel(lease, CancelReason.ABORT)
+
+    def _cancel(self, lease: HeldLease, reason: CancelReason) -> None:
+        attempt = self.held_attempt(lease.id)
+        if attempt is not None and attempt.leased.token == lease.token:
+            attempt.cancel(reason)
+
+    def abort(self, job_id: str) -> None:
+        """Cancel a job because somebody asked for its abort."""
+        attempt = self.held_attempt(job_id)
+        if attempt is not None:
+            attempt.cancel(CancelReason.ABORT)

@@ -1,0 +1,109 @@
+"""What a supervised worker does about a job that blocks its event loop past its time limit.
+
+The heartbeat's thread asks. The culprit is the job whose task the loop is running, or the one longest past its limit.
+It fails, outcomes that wait to be sent are sent, all other jobs are given back, without an attempt counted; then the
+process ends, and the supervisor starts another.
+"""
+
+import asyncio
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from arq.utils import to_seconds
+
+from ...protocol.clock import timestamp_ms
+from ...store.records import Ending
+from ...store.store import CHUNK, Store
+from ..run.attempt import Attempt
+from ..run.execute import ending_of, release_of
+from ..run.outcome import Outcome, State
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+__all__ = ("Watchdog",)
+
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
+
+
+class Watchdog:
+    """Watches one worker's loop.
+
+    :param worker: the worker
+    :param end_process: ends the process, with a reason
+    """
+
+    def __init__(self, worker: "Worker", end_process: Callable[[str], None]) -> None:
+        self._worker = worker
+        self._end_process = end_process
+
+    async def check(self, store: Store, thread_id: int, blocked_s: float) -> None:
+        """Called in the heartbeat's thread while the loop does not answer; does not return if a job is to blame.
+
+        :param store: the heartbeat's
+        :param thread_id: of the loop that does not answer
+        :param blocked_s: seconds since it last did
+        """
+        culprit = self._culprit()
+        if culprit is not None:
+            reason = f"job {culprit.ref} blocks the event loop past its time limit of {culprit.terms.timeout_s} s"
+        elif blocked_s > self._worker.options.stuck_after_s:
+            reason = f"the event loop has been blocked for {blocked_s:.0f} s"
+        else:
+            return
+        frame = sys._current_frames().get(thread_id)
+        faults.critical("%s:\n%s", reason, "".join(traceback.format_stack(frame)) if frame else "(no stack)")
+        endings = self._endings(culprit)
+        try:
+            for first in range(0, len(endings), CHUNK):
+                await store.turn(endings[first : first + CHUNK], None)
+        finally:
+            self._end_process(reason)
+
+    def _culprit(self) -> Attempt | None:
+        now_ms = timestamp_ms()
+        grace_ms = to_seconds(self._worker.options.cancel_grace) * 1000
+        late: list[tuple[float, Attempt]] = []
+        for attempt in list(self._worker.slots.running.values()):
+            if attempt.calling and attempt.terms.timeout_s is not None:
+                over_ms = now_ms - attempt.started_ms - attempt.terms.timeout_s * 1000 - grace_ms
+                if over_ms > 0:
+                    late.append((over_ms, attempt))
+        running = self._running()
+        if running is not None:  # within its limit: it is not to blame, and its neighbours cannot help being late
+            return running if any(attempt is running for _, attempt in late) else None
+        return max(late, key=lambda entry: entry[0])[1] if late else None
+
+    def _running(self) -> Attempt | None:
+        """The job that the loop is in; None if it is in a task that a job started, or in none."""
+        task = asyncio.current_task(self._worker.loop)
+        return next((attempt for attempt in list(self._worker.slots.running.values()) if attempt.task is task), None)
+
+    def _endings(self, culprit: Attempt | None) -> list[Ending]:
+        """The culprit's end, and what is given back. A job that blocks and has no time limit is left to its lease: that
+        counts a crash, so that it does not go round for ever.
+        """
+        worker = self._worker
+        endings = worker.exchange.unwritten()
+        # An early acknowledgement ends nothing; and an outcome is of one lease, not of the job's next one.
+        settled = {(ending.id, ending.token) for ending in endings if ending.kind != "early"}
+        if culprit is not None and _lease(culprit) not in settled:
+            error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.terms.timeout_s} s")
+            failed = ending_of(worker, culprit, Outcome(State.FAILED, error))
+            if failed is not None:
+                endings.append(failed)
+                settled.add(_lease(culprit))
+        elif culprit is None and (running := self._running()) is not None:
+            settled.add(_lease(running))
+        for attempt in list(worker.slots.leases.values()):
+            if _lease(attempt) not in settled:
+                leased = attempt.leased
+                endings.append(Ending(leased.id, leased.queue, leased.token, release_of(attempt)))
+        return endings
+
+
+def _lease(attempt: Attempt) -> tuple[str, str]:
+    return attempt.leased.id, attempt.leased.token

@@ -1,0 +1,58 @@
+"""Whether a job was admitted under the limits that this worker knows for it.
+
+Limits are judged in the claim (`store/lua/_limits.lua`), by the spec that came with the job. A producer that enqueued
+by name, or an older deployment, did not know them: then the job goes back with the right spec, without having run and
+without an attempt counted, and waits for its turn under it. A key function that gives another value at each call would
+send it back for ever: then the job fails.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from ...definitions.limits import Entry, changes_of, is_place_only, queue_entry, spec_with_limits
+from ...errors import ArgumentsError, SettingsError
+from .attempt import Attempt
+from .outcome import Outcome, State
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+__all__ = ("admit",)
+
+logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
+MOST_CHANGES = 100  # of the limits of one job: far more than deployments that differ can make of it
+
+
+def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
+    """An outcome that sends the job back to wait for its limits, if it was not admitted under them."""
+    leased, terms = attempt.leased, attempt.terms
+    if not terms.limited and not worker.options.queue_concurrency and is_place_only(leased.spec):
+        return None
+    try:
+        limits = _limits(worker, attempt)
+        wanted = spec_with_limits(leased.spec, limits)
+        if wanted == leased.spec:
+            return None
+        if limits != _limits(worker, attempt) or changes_of(wanted) > MOST_CHANGES:
+            raise SettingsError(
+                f"limits of {attempt.payload.function}: expected key functions that give the same for the same "
+                "arguments, got another value at each call"
+            )
+    except (ArgumentsError, SettingsError) as error:
+        # No wrapper of the function sees this failure.
+        log = faults.error if worker.observed else logger.warning
+        log("job %s: %s", attempt.ref, error)
+        return Outcome(State.FAILED, error)
+    return Outcome(State.LIMITED, wanted)
+
+
+def _limits(worker: "Worker", attempt: Attempt) -> list[Entry]:
+    leased, control = attempt.leased, attempt.terms.control
+    entries: list[Entry] = []
+    if control is not None:
+        entries = control.limits(attempt.payload.function, attempt.args, attempt.own_kwargs)
+    jobs = (worker.options.queue_concurrency or {}).get(leased.queue)
+    if jobs is not None:
+        entries.append(queue_entry(leased.queue, jobs))
+    return entries

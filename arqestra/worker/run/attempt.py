@@ -1,0 +1,238 @@
+"""One attempt at a job on this worker: what is known of it while it lasts."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from arq.utils import ms_to_datetime
+
+from ...definitions.context import RunningJob
+from ...definitions.limits import place_in_flow
+from ...protocol.clock import timestamp_ms
+from ...protocol.progress import LOG_LINES, checked_progress, encode_line, line_text
+from ...protocol.recent_jobs import Failure
+from ...protocol.wire import Payload
+from ...store.records import LeasedJob
+from .effective_options import Terms
+from .outcome import CancelReason, State
+
+__all__ = ("UNKNOWN", "Attempt", "Notes", "Said")
+
+UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
+
+
+class Said(NamedTuple):
+    """Progress that a job told."""
+
+    done: float
+    total: float | None
+    message: str
+    at_ms: int
+
+
+class Notes:
+    """What a job has told of itself and was not written yet.
+
+    :ivar said: its latest progress
+    :ivar unwritten: of `said`
+    :ivar listed: the notebook is about to look at it
+    :ivar lines: encoded
+    :ivar writes: so far
+    """
+
+    __slots__ = ("lines", "listed", "said", "unwritten", "writes")
+
+    def __init__(self) -> None:
+        self.said: Said | None = None
+        self.unwritten = self.listed = False
+        self.lines: deque[bytes] = deque(maxlen=LOG_LINES)
+        self.writes = 0
+
+
+class Attempt:
+    """An attempt, from its lease to its outcome.
+
+    :ivar leased: the job and its lease
+    :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
+    :ivar args, kwargs: what the function is called with: the payload's, rebuilt where the serializer leaves plain data
+    :ivar input: the parent's value, if the node gets one
+    :ivar terms: what runs it, and within which limits
+    :ivar noted: called when the job has told something of itself
+    :ivar job_try: number of the attempt, from 1
+    :ivar ref: how the log names it
+    :ivar started_ms: when the function was called; 0 if it was not
+    :ivar ended_ms: when it returned
+    :ivar ctx: the function's first argument
+    :ivar carry: headers for the next attempt; None where no middleware runs
+    :ivar task: the task that it runs in
+    :ivar reason: why it was cancelled by the worker
+    :ivar interrupt: called in place of cancelling its task; of workflows
+    :ivar calling: the function is running, so a cancellation reaches it and nothing else
+    :ivar submitted: its outcome was handed over
+    :ivar warning: its soft limit is over, and its coroutine has not been told yet
+    :ivar postponed: the soft limit and another cancellation came at once, and the coroutine got the other one
+    :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
+    :ivar ended: how it ended, for the accounts, which take it in when Redis has taken the outcome; None if they do not
+    :ivar notes: what it told of itself
+    :ivar settled: whether Redis has taken its outcome; False: its lease is lost; None: neither is known yet
+    :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
+    :ivar result: the encoded result of a job that is complete, until it is handed over
+    :ivar unheard: the abort of another job that a task of this one awaited, and that its `TaskGroup` passed over
+    """
+
+    __slots__ = (
+        "acknowledged",
+        "args",
+        "calling",
+        "carry",
+        "ctx",
+        "ended",
+        "ended_ms",
+        "input",
+        "interrupt",
+        "job_try",
+        "kwargs",
+        "leased",
+        "noted",
+        "notes",
+        "payload",
+        "postponed",
+        "reason",
+        "ref",
+        "result",
+        "settled",
+        "started_ms",
+        "submitted",
+        "task",
+        "terms",
+        "unheard",
+        "warning",
+        "written",
+    )
+
+    def __init__(
+        self, leased: LeasedJob, terms: Terms, noted: "Callable[[Attempt], None]" = lambda attempt: None
+    ) -> None:
+        self.leased = leased
+        self.noted = noted
+        self.terms = terms
+        self.payload = UNKNOWN
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.input: tuple[Any, ...] = ()
+        self.job_try = leased.attempt
+        self.ref = leased.id
+        self.started_ms = self.ended_ms = 0
+        self.ctx: dict[Any, Any] = {}  # a `JobContext`, once the job is about to run
+        self.carry: dict[str, str] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.interrupt: Callable[[CancelReason], None] | None = None
+        self.reason: CancelReason | None = None
+        self.calling = False
+        self.submitted = False
+        self.ended: tuple[State, Failure | None] | None = None
+        self.notes: Notes | None = None
+        self.settled: bool | None = None
+        self.warning = self.postponed = False
+        self.written: asyncio.Future[bool] | None = None
+        self.acknowledged: asyncio.Future[bool] | None = None
+        self.result: bytes | None = None
+        self.unheard: asyncio.CancelledError | None = None
+
+    @property
+    def node(self) -> tuple[str, int] | None:
+        """The flow and the number of the node that it is, if it is one."""
+        return place_in_flow(self.leased.spec)
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When it must not start any more. A node of a flow has so long from its release on, where it was due first: an
+        attempt that is due later finds the deadline in its payload.
+        """
+        options = self.payload.options
+        deadline_ms: int | None = options.get("x")
+        return self.leased.due_ms + options["xr"] if deadline_ms is None and "xr" in options else deadline_ms
+
+    @property
+    def own_kwargs(self) -> dict[str, Any]:
+        """The keywords that its caller gave, without those that others have put beside them at the enqueue."""
+        added = self.payload.options.get("w")
+        return {name: self.kwargs[name] for name in self.kwargs if name not in added} if added else self.kwargs
+
+    @property
+    def is_too_late(self) -> bool:
+        """Whether this attempt must not start any more: after its deadline."""
+        deadline_ms = self.payload.options.get("x") or self.deadline_ms
+        return deadline_ms is not None and self.leased.claimed_ms > deadline_ms
+
+    @property
+    def lets_go(self) -> bool:
+        """It is a workflow that is under way: told to, it leaves at a place from which it goes on."""
+        return self.interrupt is not None and self.calling
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
+        if self.reason is None and self.calling and self.task is not None:
+            self.reason = reason
+            if self.interrupt is not None:
+                self.interrupt(reason)
+            else:
+                self.task.cancel()
+
+    def warn(self) -> None:
+        """The soft limit is over: interrupt the coroutine, unless it is being cancelled anyhow."""
+        if self.reason is None and self.calling and self.task is not None:
+            self.warning = True
+            self.task.cancel()
+
+    def take_warning(self) -> bool:
+        """Whether a cancellation that arrived is that of the soft limit; if so, it is none any more."""
+        warned, self.warning = self.warning, False
+        if not warned or self.reason is not None or self.task is None:
+            return False
+        # Otherwise somebody cancelled the task as well: maybe an `asyncio.timeout` in the function, which it outlives.
+        self.postponed = self.task.uncancel() > 0
+        return not self.postponed
+
+    def warn_again(self) -> None:
+        """Interrupt the coroutine at its next await, if it has outlived what cancelled it along with the soft limit."""
+        if self.task is not None and self.task.cancelling() == 0:
+            self.postponed = False
+            self.warn()
+
+    def take_unheard(self) -> BaseException:
+        """The abort that nobody has heard. It is not kept: its traceback holds the frames that hold this."""
+        unheard, self.unheard = self.unheard, None
+        assert unheard is not None
+        return unheard
+
+    def tell_progress(self, done: float, total: float | None, message: str) -> None:
+        """How far the job is; called by it, maybe in a thread."""
+        notes = self._noting()
+        notes.said = Said(*checked_progress(done, total, message), timestamp_ms())
+        notes.unwritten = True
+        self.noted(self)
+
+    def tell_line(self, text: object) -> None:
+        """A line of the job's log; called by it, maybe in a thread."""
+        self._noting().lines.append(encode_line(timestamp_ms(), self.job_try, line_text(text)))
+        self.noted(self)
+
+    def _noting(self) -> Notes:
+        if self.notes is None:
+            self.notes = Notes()
+        return self.notes
+
+    def view(self) -> RunningJob:
+        """What `current_job()` tells of it."""
+        return RunningJob(
+            self.leased.id,
+            self.payload.function,
+            self.leased.queue,
+            self.job_try,
+            ms_to_datetime(self.payload.enqueued_ms),
+            self.ctx,
+            self.payload.options.get("h") or {},
+            {} if self.carry is None else self.carry,
+        )

@@ -1,0 +1,102 @@
+"""The terms on which a worker runs one function: the function's own settings, else the worker's."""
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from arq.cron import CronJob
+from arq.worker import Function
+
+from ...definitions.coerce import Rebuilder
+from ...definitions.durations import keep_ms
+from ...definitions.job_options import JobControl
+from ...definitions.redact import Redactor, redactor_of
+from ...definitions.retry import Backoff
+from ...flow.workflow import WorkflowFunction
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+__all__ = ("KEEP_NO_RESULT", "Observed", "Terms", "default_terms", "terms_of")
+
+KEEP_NO_RESULT = -1
+
+
+class Observed(NamedTuple):
+    """A function that others observe: see `observed.py`.
+
+    :ivar through: what they have put around a run of it
+    :ivar bare: the coroutine function itself, without that
+    """
+
+    through: Callable[..., Coroutine[Any, Any, Any]]
+    bare: Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Terms(NamedTuple):
+    """:ivar function: what runs the job; None where the job is only recorded
+    :ivar timeout_s: limit of one attempt, or None
+    :ivar max_tries: attempts
+    :ivar result_ttl_ms: ms to keep the result; 0 for ever, `KEEP_NO_RESULT`
+    :ivar is_cron: an arq cron job
+    :ivar control: the options that arq's `Function` does not have
+    :ivar limited: it falls under limits of the fleet
+    :ivar invoked: calling it takes more than awaiting its coroutine
+    :ivar early: it is acknowledged before it starts
+    :ivar retry: policy for failed attempts
+    :ivar workflow: the function, if it is a durable workflow
+    :ivar redactor: masks what the log must not show of its arguments; None where the job is only recorded
+    :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
+    :ivar observed: set while somebody observes arq's functions
+    """
+
+    function: Function | CronJob | None
+    timeout_s: float | None
+    max_tries: int
+    result_ttl_ms: int
+    is_cron: bool
+    rebuilder: Rebuilder | None
+    control: JobControl | None = None
+    limited: bool = False
+    invoked: bool = False
+    early: bool = False
+    retry: Backoff | None = None
+    workflow: WorkflowFunction[..., Any] | None = None
+    redactor: Redactor | None = None
+    observed: Observed | None = None
+
+
+def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
+    """The terms of a function on this worker."""
+    forever, keep_s = function.keep_result_forever, function.keep_result_s
+    control: JobControl | None = getattr(function, "control", None)
+    target = getattr(function, "plain", None) or function.coroutine
+    rebuilder = Rebuilder(target) if worker.serializer.plain else None
+    return Terms(
+        function,
+        worker.job_timeout_s if function.timeout_s is None else function.timeout_s,
+        worker.max_tries if function.max_tries is None else function.max_tries,
+        _ttl_ms(
+            worker.keep_result_forever if forever is None else forever,
+            worker.keep_result_s if keep_s is None else keep_s,
+        ),
+        hasattr(function, "next_run"),
+        rebuilder if rebuilder is not None and rebuilder.needed else None,
+        control,
+        control is not None and bool(control.rate_limit or control.concurrency),
+        bool(worker.options.middleware)
+        or (control is not None and (control.executor != "loop" or control.soft_timeout_s is not None)),
+        control is not None and control.acks == "early",
+        None if control is None else control.retry,
+        function if isinstance(function, WorkflowFunction) else None,
+        getattr(function, "redactor", None) or redactor_of(target),
+    )
+
+
+def default_terms(worker: "Worker") -> Terms:
+    """The terms of jobs whose function is not known: they are only recorded."""
+    ttl_ms = _ttl_ms(worker.keep_result_forever, worker.keep_result_s)
+    return Terms(None, None, worker.max_tries, ttl_ms, is_cron=False, rebuilder=None)
+
+
+def _ttl_ms(forever: bool, keep_s: float) -> int:
+    return 0 if forever else keep_ms(keep_s) or KEEP_NO_RESULT

@@ -1,0 +1,165 @@
+"""What is told of an attempt: arq's log lines, the worker's counters, and how it ended for the worker's accounts."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from arq.utils import args_to_string, truncate
+from arq.worker import Retry, RetryJob
+
+from ...definitions.redact import clipped, redacted_value
+from ...protocol.attempt_errors import text_of
+from ...protocol.clock import timestamp_ms
+from ...protocol.recent_jobs import Failure, failure_of
+from .attempt import Attempt
+from .observed import faults, was_shown
+from .outcome import Outcome, State
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+__all__ = ("report", "report_refusal", "report_start")
+
+logger = logging.getLogger("arq.worker")
+DELAY_WORTH_SAYING_MS = 1200
+UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.RENEWED)
+COMPLETE = State.COMPLETE  # an `Enum` finds its members in Python
+AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
+INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
+
+
+def report_start(worker: "Worker", attempt: Attempt) -> None:
+    """Tell of the start of a job; arq's log line."""
+    if attempt.leased.crashes or worker.books.announcer.listened:
+        worker.books.begun(attempt)
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    payload, started_ms = attempt.payload, attempt.started_ms
+    extra = f" try={attempt.job_try}" if attempt.job_try > 1 else ""
+    delay_ms = started_ms - attempt.leased.due_ms
+    if delay_ms > DELAY_WORTH_SAYING_MS:
+        extra += f" delayed={delay_ms / 1000:0.2f}s"
+    args, kwargs = payload.args, payload.kwargs
+    try:
+        if (args or kwargs) and attempt.terms.redactor is not None:
+            args, kwargs = clipped(args), {name: clipped(value) for name, value in kwargs.items()}
+            args, kwargs = attempt.terms.redactor.redacted(args, kwargs, len(attempt.input))
+        shown = args_to_string(args, kwargs)
+    except Exception as error:  # a repr is the user's code
+        shown = f"(their repr() failed: {type(error).__name__}: {text_of(error)})"
+    logger.info("%6.2fs → %s(%s)%s", (started_ms - payload.enqueued_ms) / 1000, attempt.ref, shown, extra)
+
+
+def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    """Count and log the outcome of a job that was called."""
+    run_ms = attempt.ended_ms - attempt.started_ms
+    state = outcome.state
+    _count(worker, attempt, outcome)
+    if attempt.notes is not None:
+        worker.books.write_notes_soon()
+    if state is COMPLETE:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
+    elif state is State.FAILED:
+        unseen = worker.observed and not was_shown(attempt, outcome.value)
+        _log_failure(faults if unseen else logger, attempt, outcome.value, run_ms / 1000)
+    elif state is State.RETRIED and isinstance(outcome.value, Retry):
+        logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
+    elif state is State.RETRIED and not isinstance(outcome.value, RetryJob | asyncio.CancelledError):
+        logger.warning(
+            "%6.2fs ↻ %s failed, %s: %s; retrying job in %0.2fs",
+            run_ms / 1000,
+            attempt.ref,
+            type(outcome.value).__name__,
+            text_of(outcome.value),
+            outcome.delay_ms / 1000,
+        )
+    elif state is State.SNOOZED:
+        logger.info("%6.2fs ↻ %s snoozed for %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
+    elif state is State.RETRIED or state is State.RELEASED:
+        logger.info("%6.2fs ↻ %s cancelled, will be run again", run_ms / 1000, attempt.ref)
+    elif state is State.ABORTED:
+        logger.info("%6.2fs ⊘ %s aborted", run_ms / 1000, attempt.ref)
+    elif state is State.LOST:
+        logger.warning("%6.2fs ! %s lost its lease; another worker has the job", run_ms / 1000, attempt.ref)
+    if state in INTERRUPTED:
+        _log_interruption(attempt, outcome)
+
+
+def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    """Count and log the outcome of a job that was not called; `decode` and `check` have logged the other reasons."""
+    _count(worker, attempt, outcome)
+    if outcome.state is State.ABORTED:
+        age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
+        logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
+    elif outcome.state is State.DEAD:
+        faults.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
+
+
+def _count(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+    state = outcome.state
+    if state is COMPLETE:
+        worker.jobs_complete += 1
+    elif state in AGAIN:
+        worker.jobs_retried += 1
+    elif state not in UNCOUNTED:
+        worker.jobs_failed += 1
+    else:
+        return
+    attempt.ended = (state, None if state is COMPLETE else _failure_of(outcome))
+
+
+def _failure_of(outcome: Outcome) -> Failure | None:
+    """What an attempt failed with; None if it did not fail."""
+    error = outcome.value
+    if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
+        error = error.__cause__ or error.__context__
+    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
+    return failure_of(error) if failed else None
+
+
+def _shown(worker: "Worker", value: Any) -> str:
+    if value is None or not worker.log_results:
+        return ""
+    try:
+        return truncate(repr(redacted_value(clipped(value))))
+    except Exception as error:
+        return f"(its repr() failed: {type(error).__name__}: {text_of(error)})"
+
+
+def _log_interruption(attempt: Attempt, outcome: Outcome) -> None:
+    """What arq's lines do not say: that nobody had cancelled the job but itself, and what its clean-up raised."""
+    error, state = outcome.value, outcome.state
+    is_cancelled = isinstance(error, asyncio.CancelledError)
+    if state is State.RETRIED:
+        if is_cancelled:
+            what = "nobody had cancelled it, and it raised"
+        else:
+            return
+    else:
+        what = "it was cancelled, and its clean-up raised"
+        if state is State.ABORTED:
+            error = error.__cause__ if is_cancelled else None
+        elif is_cancelled:
+            error = None
+    if isinstance(error, BaseException):
+        name, text = type(error).__name__, text_of(error)
+        logger.warning("job %s: %s %s: %s", attempt.ref, what, name, text, exc_info=error)
+
+
+def _log_failure(log: logging.Logger, attempt: Attempt, error: BaseException, run_s: float) -> None:
+    extra = getattr(error, "extra", None)
+    if callable(extra):
+        try:
+            extra = extra()
+        except Exception as extra_error:
+            extra = f"(its extra() failed: {type(extra_error).__name__}: {text_of(extra_error)})"
+    log.error(
+        "%6.2fs ! %s failed, %s: %s",
+        run_s,
+        attempt.ref,
+        type(error).__name__,
+        text_of(error),
+        exc_info=error,
+        extra={"extra": extra},
+    )

@@ -1,0 +1,281 @@
+"""What a worker writes once a second beside its jobs: what it has counted, what its jobs tell, and that it lives.
+
+While it has nothing to tell it says once a minute that it lives: commands are billed in some places.
+
+A task of its own on the worker's loop, so that how late it wakes up tells how late the loop is.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import resource
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from ...observe.figures import ProcessFigures, added
+from ...protocol.attempt_errors import storable
+from ...protocol.clock import timestamp_ms
+from ...protocol.events import Event
+from ...protocol.presence import EVERY_S, IDLE_EVERY_S, JobOnWorker, Presence
+from ...store.link import RETRYABLE
+from ...store.presence import withdraw_presence, write_presence
+from ...store.statistics_writer import NAME_CHARACTERS
+from ...version import VERSION
+from ..processes.recycling import memory_bytes
+from ..run.attempt import Attempt
+from ..run.outcome import State
+from .counters import Account, Accounts
+from .events import Announcer
+from .progress_buffer import Notebook
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+__all__ = ("Bookkeeper",)
+
+logger = logging.getLogger("arq.worker")
+faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
+
+MOST_JOBS_TOLD = 100
+LIMIT_S = 10.0
+STOP_WAIT_S = 2.0
+OUTCOME_WAIT_S = 0.01  # for the reply to an outcome, before the last notes of that job are sent again
+UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics have a row for each function
+
+
+class Bookkeeper:
+    """The accounts of a worker.
+
+    :param worker: not connected yet
+    """
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+        self.accounts = Accounts(worker.worker_id)
+        self._accounts: dict[tuple[str, str, State], Account] = {}  # by the name of the function that was enqueued
+        self.notebook = Notebook(self._tell_progress)
+        self.announcer = Announcer(worker.worker_id)
+        self._started_ms = timestamp_ms()
+        self._lag_s = 0.0  # at most, since the latest presence
+        self._told: Presence | None = None
+        self._told_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._last_notes: asyncio.Task[None] | None = None
+        self._has_last_notes = False
+        self._known = False
+        self._stopped = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to write. A burst worker is in no registry, and one that ends within a second writes at its end."""
+        self.announcer.start(self._worker.store)
+        self._stopped = asyncio.Event()
+        self._task = self._worker.loop.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Write no more; `close` writes the last counts."""
+        task, self._task = self._task, None
+        self._stopped.set()
+        if task is not None:  # what is being written is not broken off: nobody would know whether it was counted
+            await asyncio.wait([task], timeout=STOP_WAIT_S)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Write the last counts, and withdraw.
+
+        :raises redis.exceptions.RedisError: Redis does not answer
+        """
+        async with asyncio.timeout(STOP_WAIT_S):
+            await self._write_accounts()
+            if self._last_notes is not None:
+                await self._last_notes
+            if self._known:
+                self._known, self._told = False, None
+                self._tell_of_worker("worker-stopped")
+                await self.announcer.drain()
+                await withdraw_presence(self._worker.store, self._worker.worker_id)
+
+    async def write_once(self) -> None:
+        """Write what there is: of its presence what is new.
+
+        :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept
+        """
+        await _one_after_another(self._write_accounts, self._write_presence)
+
+    async def _write_presence(self) -> None:
+        begun, self._known = not self._known, True
+        worker, presence, now_s = self._worker, self._presence(), time.monotonic()
+        idle = self._told is not None and not presence.jobs and presence.activity == self._told.activity
+        if idle and self._told is not None and now_s - self._told_s < self._told.every_s - EVERY_S / 2:
+            return
+        presence = msgspec.structs.replace(presence, every_s=IDLE_EVERY_S if idle else EVERY_S)
+        listeners = await write_presence(worker.store, worker.worker_id, presence)
+        self._told, self._told_s, self._lag_s = presence, now_s, 0.0
+        self.announcer.listened = listeners > 0
+        if begun:
+            self._tell_of_worker("worker-started")
+
+    async def _write_accounts(self) -> None:
+        store = self._worker.store
+        await _one_after_another(partial(self.accounts.flush, store), partial(self.notebook.flush, store))
+
+    # -- what happens to jobs -------------------------------------------------------------------------------------
+
+    def begun(self, attempt: Attempt) -> None:
+        """A job was started."""
+        if attempt.leased.crashes:
+            self.accounts.count_event(attempt.leased.queue, attempt.payload.function, "recovered")
+        if self.announcer.listened:
+            self._tell("started", attempt)
+
+    def ended(self, attempt: Attempt) -> None:
+        """Redis has taken the outcome of an attempt."""
+        assert attempt.ended is not None
+        state, failure = attempt.ended
+        leased, payload, started_ms = attempt.leased, attempt.payload, attempt.started_ms
+        ended_ms = attempt.ended_ms or timestamp_ms()
+        run_ms = ended_ms - started_ms if started_ms else 0
+        wait_ms = leased.claimed_ms - leased.due_ms
+        if wait_ms < 0:
+            wait_ms = 0
+        function = payload.function
+        account = self._accounts.get((leased.queue, function, state))
+        if account is None:
+            function = storable(function[:NAME_CHARACTERS])
+            account = self._account_of(leased.queue, function, state)
+        entry = (ended_ms, leased.id, attempt.job_try, payload.enqueued_ms, started_ms, function, failure)
+        account.take(run_ms, wait_ms, entry)
+        if self.announcer.listened:
+            error = "" if failure is None else f"{failure.type}: {failure.message}"
+            self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
+
+    def _account_of(self, queue: str, function: str, state: State) -> Account:
+        if function not in self._worker.terms:
+            return self.accounts.of(queue, UNKNOWN_FUNCTION, state)
+        account = self._accounts[queue, function, state] = self.accounts.of(queue, function, state)
+        return account
+
+    def _tell_progress(self, attempt: Attempt) -> None:
+        notes = attempt.notes
+        if self.announcer.listened and notes is not None and notes.said is not None:
+            done, total, message, _ = notes.said
+            self._tell("progress", attempt, done=done, total=total, message=message)
+
+    def write_notes_soon(self) -> None:
+        """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
+        self._has_last_notes = True
+        if self._last_notes is None or self._last_notes.done():
+            self._last_notes = self._worker.loop.create_task(self._write_last_notes(), context=contextvars.Context())
+
+    async def _write_last_notes(self) -> None:
+        try:
+            while self._has_last_notes or self.notebook.waits_for_outcomes:
+                self._has_last_notes = False
+                async with asyncio.timeout(LIMIT_S):
+                    await self.notebook.flush(self._worker.store)
+                if self.notebook.waits_for_outcomes:
+                    await asyncio.sleep(OUTCOME_WAIT_S)
+        except (RedisError, OSError) as error:  # kept for the next second
+            logger.debug("notes are put off: %s", error)
+
+    def _tell(self, kind: str, attempt: Attempt, **facts: Any) -> None:
+        self.announcer.tell(
+            Event(
+                kind,
+                timestamp_ms(),
+                self._worker.worker_id,
+                job_id=attempt.leased.id,
+                function=storable(attempt.payload.function[:NAME_CHARACTERS]),
+                queue=attempt.leased.queue,
+                attempt=attempt.job_try,
+                **facts,
+            )
+        )
+
+    def _tell_of_worker(self, kind: str) -> None:
+        if self.announcer.listened:
+            self.announcer.tell(Event(kind, timestamp_ms(), self._worker.worker_id))
+
+    # -- once a second --------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop, burst = self._worker.loop, self._worker.burst
+        if burst:
+            await self._pause()
+        while not self._stopped.is_set():
+            try:
+                async with asyncio.timeout(LIMIT_S):
+                    await (self._write_accounts() if burst else self.write_once())
+            except (RedisError, OSError) as error:  # TimeoutError is an OSError
+                logger.warning("statistics are put off: %s", error)
+            except Exception:  # a worker that is not heard of any more seems dead
+                faults.exception("writing statistics went wrong")
+            slept_from_s = loop.time()
+            await self._pause()
+            self._lag_s = max(self._lag_s, loop.time() - slept_from_s - EVERY_S)
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), EVERY_S)
+
+    def figures(self) -> ProcessFigures:
+        """All that this process has counted since it started, and how it is."""
+        counters = added([self.accounts.totals(), self._worker.store.enqueued.totals()])
+        cut_off_s = round(self._worker.store.pulse.cut_off_s, 1)
+        return ProcessFigures(counters, msgspec.structs.replace(self._presence(), jobs=[], cut_off_s=cut_off_s))
+
+    def _presence(self) -> Presence:
+        worker = self._worker
+        running = worker.slots.running
+        jobs = [_on_worker(job_id, attempt) for job_id, attempt in islice(list(running.items()), MOST_JOBS_TOLD)]
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return Presence(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=VERSION,
+            started_ms=self._started_ms,
+            queues=list(worker.queues),
+            slots=worker.max_jobs,
+            running=len(running),
+            waiting=len(worker.slots.resident),
+            jobs=jobs,
+            complete=worker.jobs_complete,
+            failed=worker.jobs_failed,
+            retried=worker.jobs_retried,
+            rss_bytes=memory_bytes(),
+            cpu_s=round(used.ru_utime + used.ru_stime, 2),
+            lag_ms=round(self._lag_s * 1000),
+            draining=worker.draining,
+            redis_errors=worker.exchange.errors,
+            fires=worker.options.scheduler,
+            timezone=worker.firing.zone_told,
+        )
+
+
+async def _one_after_another(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Take steps that do not depend on each other: what Redis refuses of one keeps nothing else back."""
+    refused: Exception | None = None
+    for step in steps:
+        try:
+            await step()
+        except RETRYABLE:
+            raise
+        except Exception as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+
+
+def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:
+    said = None if attempt.notes is None else attempt.notes.said
+    place = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
+    return JobOnWorker(*place) if said is None else JobOnWorker(*place, said.done, said.total, said.message)
