@@ -1,4 +1,4 @@
-"""The transitions in plain Python: what Redis must hold after each of them, by DESIGN sections 1 to 3."""
+"""The transitions in plain Python: what Redis must hold after each of them, by docs/concepts.md and data-model.md."""
 
 from __future__ import annotations
 

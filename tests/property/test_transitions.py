@@ -1,7 +1,7 @@
 """A state machine over the Lua scripts, against a plain Python model, with the time passed in.
 
 After each step all that Redis holds is compared with the model, the workers that were woken with those that should
-have been, and the promises of DESIGN section 1 with a ledger that is kept apart from the model. At the end of each
+have been, and the promises of docs/concepts.md with a ledger that is kept apart from the model. At the end of each
 example the queue is worked off: everything accepted must end, and nothing of ours may stay.
 """
 

@@ -1,0 +1,165 @@
+"""What pages, comments and docstrings name is in the repository: files, folders, make targets, papers.
+
+A name without its folder stands for any file of that name. What a page tells its reader to write (a block marked with
+`<!-- file ... -->`) is no file of ours.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GENERATED = frozenset({".git", ".venv", "data", "build", ".envs", "out", "__pycache__"})
+# What commands make, a program, a place in a traceback, a file of arq.
+NOT_OURS = frozenset({"benchmarks/out/results.json", "results.json", "Node.js", "file.py", "arq_conftest.py"})
+MADE_FOLDERS = frozenset({"data/"})
+
+_FILE = re.compile(
+    r"(?<![\w./*<{-])"
+    r"((?:\.{1,2}/)*(?:[\w.-]+/)*\.?[\w-]+\.(?:py|lua|md|toml|txt|ya?ml|html|js|css|webp|png|json))"
+    r"\b(?!\.?[\w/*(])"
+)
+_FOLDER = re.compile(r"`((?:[\w-]+/)+)`")
+_TARGET = re.compile(r"(?:`|^ {4,}(?:\$ )?)make ([a-z-]+)", re.M)
+_SECTION = re.compile(r"\b([A-Z]{3,}) sections? \d")
+_WRITTEN_BY_THE_READER = re.compile(r"^<!-- (?:file|run) (\S+) -->", re.M)
+
+
+@cache
+def files() -> frozenset[str]:
+    """Every file of the repository, as its path from the root."""
+    found = (path.relative_to(REPOSITORY) for path in REPOSITORY.rglob("*") if path.is_file())
+    return frozenset(path.as_posix() for path in found if not GENERATED.intersection(path.parts))
+
+
+@cache
+def names() -> frozenset[str]:
+    """What a file or folder may be called: its path from the root, and each end of that."""
+    ends = set()
+    for path in map(Path, files()):
+        for place in (path, *path.parents):
+            ends |= {"/".join(place.parts[start:]) for start in range(len(place.parts))}
+    return frozenset(ends)
+
+
+@cache
+def targets() -> frozenset[str]:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^([a-z-]+):", makefile, re.M))
+
+
+@cache
+def written_by_readers() -> frozenset[str]:
+    pages = (REPOSITORY / name for name in files() if name.endswith(".md"))
+    return frozenset(name for page in pages for name in _WRITTEN_BY_THE_READER.findall(page.read_text("utf-8")))
+
+
+def remarks_of_python(text: str) -> str:
+    """Comments and docstrings."""
+    comments = [line.partition("#")[2] for line in text.splitlines()]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, documented)]
+    return "\n".join(comments + docstrings)
+
+
+def remarks_of_lua(text: str) -> str:
+    return "\n".join(line.partition("--")[2] for line in text.splitlines())
+
+
+READ: dict[str, Callable[[str], str]] = {
+    ".py": remarks_of_python,
+    ".lua": remarks_of_lua,
+    ".md": str,
+    ".toml": str,
+    ".yaml": str,
+    ".yml": str,
+}
+READ_AS_IT_IS = frozenset({"Makefile", ".ci/run"})
+
+
+@cache
+def remarks() -> dict[str, str]:
+    """What each file says to a reader, by its name."""
+    found = {}
+    for name in sorted(files()):
+        path = REPOSITORY / name
+        reading = str if name in READ_AS_IT_IS else READ.get(path.suffix)
+        if reading is not None and "vendor" not in path.parts:
+            found[name] = reading(path.read_text(encoding="utf-8"))
+    return found
+
+
+def exists(name: str) -> bool:
+    while name.startswith(("./", "../")):
+        name = name.partition("/")[2]
+    return name.rstrip("/") in names()
+
+
+def unknown(text: str) -> Iterator[str]:
+    """What a text names that a reader of the repository would not find."""
+    for name in _FILE.findall(text):
+        if not exists(name) and name not in NOT_OURS | written_by_readers():
+            yield f"no file {name}"
+    for name in _FOLDER.findall(text):
+        if not exists(name) and name not in MADE_FOLDERS:
+            yield f"no folder {name}"
+    for name in _TARGET.findall(text):
+        if name not in targets():
+            yield f"no target {name} in the Makefile"
+    for name in _SECTION.findall(text):
+        if not exists(f"{name}.md"):
+            yield f"no paper {name}"
+
+
+def test_all_that_is_named_is_there() -> None:
+    assert [f"{place}: {what}" for place, text in remarks().items() for what in unknown(text)] == []
+
+
+def test_everything_a_reader_may_open_is_read() -> None:
+    read = remarks().keys()
+
+    assert read >= {"README.md", "ARCHITECTURE.md", "docs/concepts.md", "Makefile", "pyproject.toml", ".ci/run"}
+    assert read >= {"arqestra/store/lua/claim.lua", "arqestra/errors.py", "tests/conftest.py", "worker.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("`store/nothing.py` decides", "no file store/nothing.py"),
+        ("told at the head of `lua/_nothing.lua`.", "no file lua/_nothing.lua"),
+        ("as NOWHERE.md has it", "no file NOWHERE.md"),
+        ("([page](../docs/nothing.md))", "no file ../docs/nothing.md"),
+        ("by NOWHERE sections 1 to 3", "no paper NOWHERE"),
+        ("all of `tests/nothing/`", "no folder tests/nothing/"),
+        ("run `make nothing`", "no target nothing in the Makefile"),
+        ("    make nothing-at-all  # this", "no target nothing-at-all in the Makefile"),
+    ],
+)
+def test_a_name_of_nothing_is_found(text: str, message: str) -> None:
+    assert list(unknown(text)) == [message]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`store/lua/claim.lua`, `claim.lua`, `ARCHITECTURE.md` and `./README.md`",
+        "`lua/`, `arqestra/store/` and `docs/dashboard/*.webp`",
+        "`make check` and make sure",
+        "redis.asyncio, asyncio.run, 12.5, `Pool.statistics()`, user@example.org, <name>.py",
+    ],
+)
+def test_other_words_are_no_names_of_files(text: str) -> None:
+    assert list(unknown(text)) == []
+
+
+def test_comments_and_docstrings_are_read_and_code_is_not() -> None:
+    python = '"""Module."""\n\n\ndef f():  # why\n    """What."""\n    return "code"\n'
+
+    assert remarks_of_python(python).split() == ["why", "Module.", "What."]
+    assert remarks_of_lua("-- head\nlocal a = 1 -- why\n").split() == ["head", "why"]
