@@ -10,7 +10,7 @@ PROCESSES ?= 3
 # The tests start hundreds of processes; without bytecode each of them would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run send test test-browser check lint types imports bench bench-schedules bench-observation
+.PHONY: help install run send test test-browser check format lint types imports bench bench-schedules bench-observation
 .PHONY: bench-dashboard chaos long metrics-check conformance clean
 
 help:  ## list the targets
@@ -47,6 +47,9 @@ long: $(STAMP)  ## the tests that are too long for `make test`, but for those of
 
 metrics-check: $(STAMP)  ## the real promtool and Prometheus against deploy/ and live processes
 	$(BIN)/python -m pytest -q tests/observe/test_prometheus.py -m slow
+
+format: $(STAMP)  ## put the code into form, and mend what the linter can mend
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

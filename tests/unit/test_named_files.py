@@ -128,6 +128,13 @@ def test_everything_a_reader_may_open_is_read() -> None:
     assert read >= {"arqestra/store/lua/claim.lua", "arqestra/errors.py", "tests/conftest.py", "worker.py"}
 
 
+def test_the_map_of_the_tests_has_every_folder() -> None:
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {f"{Path(name).parent}/" for name in files() if re.match(r"tests/\w+/test_\w+\.py$", name)}
+
+    assert set(re.findall(r"^\| `(tests/\w+/)`", contributing, re.M)) == folders
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
