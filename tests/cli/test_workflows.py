@@ -7,6 +7,7 @@ import pytest
 from arqestra import Pool, Worker, group
 from tests.cli.cli_jobs import double, fail, nap, order, unlucky
 from tests.cli.conftest import CommandLine, plain, until
+from tests.support.replies import reply_of
 
 
 async def test_flows_that_run_and_flows_that_ended(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
@@ -77,7 +78,7 @@ async def test_an_event_is_sent_to_a_workflow_and_to_nothing_else(arqestra: Comm
     for _ in range(2):
         sent = await arqestra("workflows", "signal", "order-8", "paid", "--value", '{"amount": 12}', "--key", "31")
         assert (sent.code, sent.out) == (0, "workflow order-8: paid sent\n")
-    assert await pool.llen(pool.store.keys.flow_log("order-8")) == 1
+    assert await reply_of(pool.llen(pool.store.keys.flow_log("order-8"))) == 1
     for flow_id in ("job-1", "x"):
         refused = await arqestra("workflows", "signal", flow_id, "paid")
         assert refused.code == 1

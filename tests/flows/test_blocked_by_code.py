@@ -17,6 +17,7 @@ from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, total, wait_at
 from tests.flows.test_workflows import is_parked, started
 from tests.integration.engine_worker import until
+from tests.support.replies import reply_of
 
 Deploy = Callable[..., Any]
 
@@ -180,7 +181,7 @@ async def under_way(pool: Pool, working: Working) -> Job[Any]:
 
 async def _waits(pool: Pool, order: Job[Any]) -> bool:
     """Its sleep is over, and it is parked."""
-    events = await pool.lrange(pool.store.keys.flow_log(order.job_id), 0, -1)
+    events = await reply_of(pool.lrange(pool.store.keys.flow_log(order.job_id), 0, -1))
     return len(events) == 4 and await is_parked(pool, order)
 
 

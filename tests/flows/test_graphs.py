@@ -33,6 +33,7 @@ from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import add, explain, fail, gate, total, wait_at
 from tests.integration.engine_worker import until
+from tests.support.replies import reply_of
 
 NOON_OF_2099 = datetime(2099, 1, 1, 12, tzinfo=UTC)
 
@@ -396,7 +397,7 @@ async def test_a_flow_that_was_deferred_runs_to_its_end_and_is_retried_at_once(p
 async def test_a_flow_has_the_name_of_its_last_job_and_not_of_a_callbacks(pool: Pool) -> None:
     canvas = (add.s(1) | explain.s()).link(total.s()).link_error(total.s() | add.s())
     flow = await pool.enqueue_flow(canvas)
-    assert await pool.hget(f"arqestra:flow:{flow.flow_id}", "name") == b"explain"
+    assert await reply_of(pool.hget(f"arqestra:flow:{flow.flow_id}", "name")) == b"explain"
 
 
 async def test_a_start_that_cannot_be_is_refused(pool: Pool) -> None:

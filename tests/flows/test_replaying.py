@@ -15,6 +15,7 @@ from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, fail, gate, wait_at
 from tests.flows.test_workflows import is_parked, started
 from tests.integration.engine_worker import until
+from tests.support.replies import reply_of
 
 SAID: list[str] = []  # what guarded code has said
 
@@ -209,8 +210,8 @@ async def test_a_history_of_an_older_version_goes_on(
         await until(lambda: said("after a failure"), "it waits for a word")
         await until(lambda: is_parked(pool, job), "it is parked")
     flow, nodes = pool.store.keys.flow(job.job_id), pool.store.keys.flow_nodes(job.job_id)
-    assert await pool.hdel(flow, "ran") == 1
-    assert await pool.hdel(nodes, "1w") == 1
+    assert await reply_of(pool.hdel(flow, "ran")) == 1
+    assert await reply_of(pool.hdel(nodes, "1w")) == 1
     await pool.signal(job.job_id, "word", "one")
     async with working(TALKATIVE):
         await until(lambda: said("after a side effect"), "it waits for the next word")

@@ -11,6 +11,7 @@ from arq.connections import ArqRedis
 
 from arqestra import ArgumentsError, Flow, FlowHandle, Pool, Worker, job, workflow
 from tests.integration.engine_worker import PATIENCE_S, until, until_too_late, url_of
+from tests.support.replies import reply_of
 
 QUEUE = "orders"
 
@@ -212,7 +213,7 @@ async def test_with_a_key_an_event_counts_once(pool: Pool) -> None:
         assert await pool.signal(job_id, "item", "a", key="1")
         assert await pool.flow(job_id).signal("item", "b", key="2")
     assert await pool.signal(job_id, "other", key="2")  # a key is one of its event
-    assert await pool.llen(pool.store.keys.flow_log(job_id)) == 3
+    assert await reply_of(pool.llen(pool.store.keys.flow_log(job_id))) == 3
     assert await pool.signal(job_id, "end")
 
     assert await pool.job(job_id).result(timeout=PATIENCE_S) == ["a", "b"]
@@ -228,7 +229,7 @@ async def test_many_senders_of_one_key_count_once(pool: Pool) -> None:
     sent = await asyncio.gather(*(pool.signal(job_id, "item", number, key="k") for number in range(50)))
 
     assert sent == [True] * 50
-    assert await pool.llen(pool.store.keys.flow_log(job_id)) == 1
+    assert await reply_of(pool.llen(pool.store.keys.flow_log(job_id))) == 1
 
 
 async def test_a_key_counts_once_over_all_rounds_of_a_workflow_and_anew_in_its_next_life(pool: Pool) -> None:

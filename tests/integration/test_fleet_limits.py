@@ -25,6 +25,7 @@ from arqestra import (
     job,
 )
 from tests.integration.engine_worker import until, until_too_late, url_of
+from tests.support.replies import reply_of
 
 STARTS: list[tuple[str, float]] = []
 RUNNING: dict[str, int] = {}
@@ -252,7 +253,7 @@ async def test_a_lock_until_the_start_is_kept_while_the_job_waits_for_the_limit_
         keys = pool.store.keys
 
         async def knows_its_limit() -> bool:
-            return b"q:arq:queue" in (await pool.hget(keys.specs("arq:queue"), waiting.job_id) or b"")
+            return b"q:arq:queue" in (await reply_of(pool.hget(keys.specs("arq:queue"), waiting.job_id)) or b"")
 
         await until(knows_its_limit, "the worker has sent the job back with the limit of the queue")
         assert await pool.enqueue(until_started, 2) is None

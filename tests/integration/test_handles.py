@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from arqestra import ArgumentsError, Job, JobStatus, Pool, create_pool
 from tests.integration.engine_worker import PATIENCE_S, until, working
+from tests.support.replies import reply_of
 
 ELSEWHERE = "orders"
 
@@ -224,11 +225,11 @@ async def test_lists_pass_over_what_cannot_be_read(pool: Pool, caplog: pytest.Lo
         await made.result(timeout=PATIENCE_S)
     await pool.set("arq:result:alien", b"\xc1")
     await pool.set(b"arq:result:\xff", b"\xc1")
-    await pool.lpush("arq:result:list", b"x")
+    await reply_of(pool.lpush("arq:result:list", b"x"))
     queued = await enqueued(pool, "double", 2)
     await pool.zadd("arq:queue", {b"\xff\xfe": 1, b"without-payload": 2, b"other": 3, b"typed": 4})
     await pool.set("arq:job:other", b"\xc1")
-    await pool.lpush("arq:job:typed", b"x")
+    await reply_of(pool.lpush("arq:job:typed", b"x"))
 
     with caplog.at_level(logging.WARNING, "arq.connections"):
         assert [info.job_id for info in await pool.all_job_results()] == [made.job_id]

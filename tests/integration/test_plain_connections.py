@@ -20,6 +20,7 @@ from arqestra import Flow, Pool, Unique, Worker, create_pool, every, job, schedu
 from arqestra.store.plain import PlainLink, PlainSubscription
 from arqestra.store.scripts import Script, self_contained
 from tests.integration.engine_worker import until
+from tests.support.replies import reply_of
 
 
 class HiddenTransport:
@@ -194,7 +195,7 @@ async def test_the_scripts_messagepack_is_everybodys(value: Any) -> None:
     fake = FakeRedis()
     text, _ = self_contained(Script("echo", "return cmsgpack.pack(cmsgpack.unpack(ARGV[1]))", "", False))
 
-    echoed = await fake.eval(text, 0, msgspec.msgpack.encode(value))
+    echoed = await reply_of(fake.eval(text, 0, msgspec.msgpack.encode(value)))
 
     assert msgspec.msgpack.decode(echoed) == value
     await fake.aclose()

@@ -12,6 +12,7 @@ from arqestra import Unique, at, cron, every, job, schedule
 from arqestra.scheduling.definition import Schedule, schedule_of_cron
 from arqestra.store.schedules import NewFiring
 from tests.schedule.stage import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, Process, Stage
+from tests.support.replies import reply_of
 
 
 def minutely(function: Any = "report", **options: Any) -> Schedule:
@@ -149,7 +150,7 @@ async def test_any_number_of_schedulers_fire_each_tick_once(stage: Stage, seed: 
 
 
 async def ticks_since_start(stage: Stage) -> int:
-    changed = int(await stage.redis.hget(KEYS.schedule("report"), "changed"))
+    changed = int(await reply_of(stage.redis.hget(KEYS.schedule("report"), "changed")))
     return (stage.clock() - changed) // MINUTE_MS
 
 
@@ -683,7 +684,7 @@ async def test_only_the_latest_twenty_runs_are_kept(stage: Stage) -> None:
     runs = await stage.runs()
     assert [run.tick for run in runs] == [stage.clock() - i * MINUTE_MS for i in range(20)]
     assert {run.outcome for run in runs} == {"c"}
-    assert await stage.redis.hlen(KEYS.schedule_runs("report")) == 20
+    assert await reply_of(stage.redis.hlen(KEYS.schedule_runs("report"))) == 20
 
 
 async def test_the_end_of_a_run_that_is_no_longer_kept_is_noted_nowhere_else(stage: Stage) -> None:
@@ -875,7 +876,7 @@ async def test_what_a_stock_worker_left_of_a_job_goes_with_its_place_among_the_r
         await stage.redis.delete(KEYS.job(job_id))  # as a stock worker ends a job
         await stage.redis.zrem(stage.queue, job_id)
 
-    assert await stage.redis.hlen(KEYS.specs(stage.queue)) <= 20
+    assert await reply_of(stage.redis.hlen(KEYS.specs(stage.queue))) <= 20
 
 
 async def test_a_clock_that_was_wrong_for_a_moment_silences_nothing(stage: Stage) -> None:

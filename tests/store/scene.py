@@ -29,6 +29,7 @@ from arqestra.store.records import (
     StandIn,
 )
 from arqestra.store.store import Store
+from tests.support.replies import reply_of
 
 QUEUE = "arq:queue"
 LEASE_MS = 15_000
@@ -325,16 +326,16 @@ class Scene:
 
     async def states(self, flow_id: str = "f") -> dict[int, str]:
         """Of the nodes that have one; the source is left out."""
-        states = await self.redis.hgetall(KEYS.flow_states(flow_id))
+        states = await reply_of(self.redis.hgetall(KEYS.flow_states(flow_id)))
         return {int(number): state.decode() for number, state in states.items() if number != b"0"}
 
     async def flow_field(self, name: str, flow_id: str = "f") -> str | None:
-        value = await self.redis.hget(KEYS.flow(flow_id), name)
+        value = await reply_of(self.redis.hget(KEYS.flow(flow_id), name))
         return None if value is None else value.decode()
 
     async def chores(self) -> int:
         """How many chores flows have left."""
-        return await self.redis.llen(KEYS.chores)
+        return await reply_of(self.redis.llen(KEYS.chores))
 
     async def without_ttl(self) -> set[str]:
         return {key for key in await self.keys() if await self.redis.pttl(key) == -1}

@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from arqestra.store.records import Ending
 from tests.store.scene import ENDS, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, extra
+from tests.support.replies import reply_of
 
 KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
 
@@ -104,20 +105,20 @@ async def test_a_dead_job_is_kept_in_the_dead_set(scene: Scene) -> None:
 
     assert await scene.keys() == {"arq:result:a", KEYS.dead(QUEUE), KEYS.dead_results(QUEUE)}
     assert await scene.redis.zrange(KEYS.dead(QUEUE), 0, -1, withscores=True) == [(b"a", float(scene.clock.now_ms))]
-    assert await scene.redis.hgetall(KEYS.dead_results(QUEUE)) == {b"a": b"the result"}
+    assert await reply_of(scene.redis.hgetall(KEYS.dead_results(QUEUE))) == {b"a": b"the result"}
 
 
 async def test_the_dead_set_has_a_cap(scene: Scene) -> None:
     old = {f"old{number:05}": scene.clock() - 20_000 + number for number in range(10_000)}
     await scene.redis.zadd(KEYS.dead(QUEUE), old)
-    await scene.redis.hset(KEYS.dead_results(QUEUE), mapping=dict.fromkeys(old, b""))
+    await reply_of(scene.redis.hset(KEYS.dead_results(QUEUE), mapping=dict.fromkeys(old, b"")))
     await scene.enqueue("a")
     worker = scene.worker()
 
     await worker.finish(await worker.claim_one(), "dead")
 
     assert await scene.redis.zcard(KEYS.dead(QUEUE)) == 10_000
-    assert await scene.redis.hlen(KEYS.dead_results(QUEUE)) == 10_000
+    assert await reply_of(scene.redis.hlen(KEYS.dead_results(QUEUE))) == 10_000
     assert await scene.redis.zscore(KEYS.dead(QUEUE), "old00000") is None
     assert await scene.redis.zscore(KEYS.dead(QUEUE), "a") is not None
 
@@ -291,9 +292,9 @@ async def _everything(scene: Scene) -> dict[str, object]:
         elif kind == "zset":
             found[key] = await scene.redis.zrange(key, 0, -1, withscores=True)
         elif kind == "hash":
-            found[key] = await scene.redis.hgetall(key)
+            found[key] = await reply_of(scene.redis.hgetall(key))
         else:
-            found[key] = await scene.redis.smembers(key)
+            found[key] = await reply_of(scene.redis.smembers(key))
     return found
 
 
@@ -318,7 +319,7 @@ async def test_outcomes_of_several_queues_and_kinds_go_each_to_its_own(scene: Sc
     assert [await scene.redis.get(KEYS.result(job_id)) for job_id in ("a1", "b1", "a3")] == [b"1", b"2", b"5"]
     assert [await scene.queued(queue) for queue in queues] == [["a2"], ["b3", "b2"]]
     assert [await scene.attempts(job_id) for job_id in ("a2", "b3")] == [1, 0]
-    assert {job_id.decode() for job_id in await scene.redis.hkeys(KEYS.specs("q1"))} == {"a2"}
+    assert {job_id.decode() for job_id in await reply_of(scene.redis.hkeys(KEYS.specs("q1")))} == {"a2"}
     assert await scene.redis.zcard(KEYS.holders("limit")) == 0
 
 

@@ -7,6 +7,7 @@ import pytest
 from arqestra.store.records import Ending
 from tests.store.flows import chain_of, chord_of, do_chores, run_flow
 from tests.store.scene import KEYS, LEASE_MS, QUEUE, Plan, Scene, worker_ear
+from tests.support.replies import reply_of
 
 # -- cancel -------------------------------------------------------------------------------------------------------
 
@@ -175,7 +176,7 @@ async def test_results_that_are_not_to_be_kept_stay_if_they_are_the_flows_own_as
 async def test_the_history_of_attempts_is_kept_as_long_as_the_result(scene: Scene) -> None:
     await scene.start_flow(chain_of(2))
     for number in (1, 2):
-        await scene.redis.rpush(KEYS.errors(f"f~{number}"), "an error")
+        await reply_of(scene.redis.rpush(KEYS.errors(f"f~{number}"), "an error"))
     worker = scene.worker()
     await worker.finish(await worker.claim_one(), ttl_ms=-1)
     assert await scene.redis.exists(KEYS.errors("f~1")) == 1

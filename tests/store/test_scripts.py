@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
+from tests.support.replies import reply_of
 
 LUA = files("arqestra.store").joinpath("lua")
 SCRIPTS = sorted(
@@ -61,7 +62,7 @@ def test_modules_return_what_is_used_of_them(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 async def test_it_uses_no_global_that_is_none_of_redis(redis: Redis, name: str) -> None:
     """A local that is used before it is declared is a global to Lua, and an error when that line is run."""
-    compiled = await redis.eval("return string.dump(loadstring(ARGV[1]))", 0, script(name, Keys()).text)
+    compiled = await reply_of(redis.eval("return string.dump(loadstring(ARGV[1]))", 0, script(name, Keys()).text))
 
     read, written = Bytecode(compiled).globals()
 

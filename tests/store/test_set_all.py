@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.store.test_scripts import source
+from tests.support.replies import reply_of
 
 OF_AN_OLDER_SERVER = "local redis = { call = redis.call }"  # one that does not tell its version, as before 7.0
 OF_THIS_SERVER = ""
@@ -18,7 +19,7 @@ async def test_each_key_has_its_value_and_the_ttl(redis: Redis, server: str, cou
     script = f"{server}\nlocal call = redis.call\n{source('_set_all')}\nset_all(ARGV, KEYS[1])"
     await redis.set("key 0", "old")
 
-    await redis.eval(script, 1, "60000", *names_and_values)
+    await reply_of(redis.eval(script, 1, "60000", *names_and_values))
 
     for i in {0, count // 2, count - 1}:
         assert await redis.get(f"key {i}") == f"value {i}".encode()
@@ -41,5 +42,5 @@ async def test_the_command_is_used_by_servers_that_have_it(redis: Redis, version
     versions = f"pcall = function(name) names[#names + 1] = name end, {versions}"
     script = f"{names}\nlocal redis = {{ {versions} }}\n{source('_set_all')}\nset_all(ARGV, '9')\nreturn names"
 
-    assert await redis.eval(script, 0, *"a1b2") == ([b"MSETEX"] if takes_msetex else [b"PSETEX"] * 2)
-    assert await redis.eval(script, 0, *"a1") == [b"PSETEX"]
+    assert await reply_of(redis.eval(script, 0, *"a1b2")) == ([b"MSETEX"] if takes_msetex else [b"PSETEX"] * 2)
+    assert await reply_of(redis.eval(script, 0, *"a1")) == [b"PSETEX"]
