@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+HUSHED = "hunter2"  # a password among the arguments
+
 ORDERS = (
     ("add", (1, 2), {"_job_id": "one"}),
     ("fail", ("asked",), {"_queue_name": "arq:queue"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from sentry_sdk.integrations.arq import ArqIntegration
 import arqestra
 from arqestra import Backoff, Cancel, Flow, Middleware, RunningJob, Snooze, chain, cron, group, job, workflow
 from tests.observe.sentry_jobs import ToFile
+from tests.observe.sentry_orders import HUSHED
 
 
 @job
@@ -29,14 +31,14 @@ async def fail(ctx: dict[Any, Any], why: str = "") -> None:
 
 
 @job
-def in_thread(ctx: dict[Any, Any]) -> None:
+def in_thread(ctx: dict[Any, Any], password: str) -> None:
     assert threading.current_thread() is not threading.main_thread()
     sentry_sdk.add_breadcrumb(message="in a thread")
     raise ValueError("in a thread")
 
 
 @job(executor="process")
-def in_process(ctx: dict[Any, Any]) -> None:
+def in_process(ctx: dict[Any, Any], password: str) -> None:
     raise ValueError("in a process")
 
 
@@ -46,7 +48,7 @@ async def too_slow_softly(ctx: dict[Any, Any]) -> None:
 
 
 @job(retry=Backoff(on=(ConnectionError,), base=0.01, jitter="none", tries=3))
-async def flaky(ctx: dict[Any, Any]) -> None:
+async def flaky(ctx: dict[Any, Any], password: str) -> None:
     raise ConnectionError(f"attempt {ctx['job_try']}")
 
 
@@ -59,7 +61,7 @@ async def later(ctx: dict[Any, Any]) -> None:
 
 
 @job
-async def unstorable(ctx: dict[Any, Any]) -> Any:
+async def unstorable(ctx: dict[Any, Any], password: str) -> Any:
     return threading.Lock()
 
 
@@ -69,7 +71,7 @@ async def typed(ctx: dict[Any, Any], when: datetime) -> None:
 
 
 @job
-async def guarded(ctx: dict[Any, Any]) -> None:
+async def guarded(ctx: dict[Any, Any], password: str) -> None:
     """Its middleware fails."""
 
 
@@ -81,7 +83,7 @@ async def steps(flow: Flow) -> int:
 
 
 @workflow
-async def breaks(flow: Flow) -> None:
+async def breaks(flow: Flow, password: str) -> None:
     await flow.run(add.s(1))
     raise ValueError("in a workflow")
 
@@ -132,7 +134,8 @@ async def main() -> None:
     )
     with sentry_sdk.start_transaction(name="request"):
         for each in ALONE:
-            await pool.enqueue(each)
+            secret = (HUSHED,) if "password" in inspect.signature(each).parameters else ()
+            await pool.enqueue(each, *secret)
         await pool.enqueue(steps.options(job_id="steps"))
         await pool.enqueue_job("typed", "not a number")
         await pool.enqueue_job("add", _job_id="hooked")

@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from arqestra import create_pool
-from tests.observe.sentry_orders import ORDERS, order
+from tests.observe.sentry_orders import HUSHED, ORDERS, order
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = "tests.observe.sentry_jobs.Settings"
@@ -147,8 +147,8 @@ def _of(item: dict[str, Any]) -> dict[str, Any]:
             (error["type"], error["value"], error["mechanism"]["type"], error["mechanism"]["handled"])
             for error in item.get("exception", {}).get("values", ())
         ],
-        "last frame": [
-            error["stacktrace"]["frames"][-1]["function"]
+        "frames": [
+            [(frame["function"], sorted(frame["vars"])) for frame in error["stacktrace"]["frames"]]
             for error in item.get("exception", {}).get("values", ())
             if "stacktrace" in error  # a process' error is told as text
         ],
@@ -233,6 +233,13 @@ def test_what_stock_arq_does_not_have_is_told_in_the_same_way(sentry: Sentry) ->
     ]
     assert all(e["extra"]["arq-job"]["task"] == e["transaction"] for e in by_arq)
     assert [_of(e)["breadcrumbs"] for e in by_arq if e["transaction"] == "in_thread"] == [["in a thread"]]
+    # A frame's variables are told, and masked by their names: in a frame of ours the password is one of `args`.
+    assert HUSHED not in json.dumps(events)
+    assert {e["transaction"]: [name for name, _ in _of(e)["frames"][-1]] for e in by_arq if _of(e)["frames"]} == {
+        **{name: [name] for name in ("breaks", "fail", "flaky", "in_thread")},
+        **{"cron:hourly": ["hourly"], "guarded": ["around_run"]},
+        "too_slow_softly": ["too_slow_softly", "sleep"],
+    }
 
     logged = [e for e in events if e not in by_arq]
     assert {e["logger"] for e in logged} == {"arq.worker.faults"}

@@ -60,6 +60,7 @@ class Executors:
         :raises pebble.ProcessExpired: the process died
         :raises RemoteError: what the function raised cannot be pickled
         """
+        __tracebackhide__ = True  # Sentry would tell the arguments, which are variables here
         ctx, args, kwargs = call
         run = partial(_run_in_child, function.__module__, function.__qualname__, soft_timeout_s)
         pool = self._process_pool()

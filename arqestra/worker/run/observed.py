@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial, wraps
 from inspect import getattr_static, iscoroutinefunction
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import arq.worker
@@ -45,6 +45,9 @@ faults = logging.getLogger("arq.worker.faults")
 
 # What arqestra's own switch, which `worker_settings` puts in its place, would cover up.
 _create_worker_before = arq.worker.create_worker
+# Packages whose frames are between a function's wrapper and the function.
+_BETWEEN = frozenset({__name__.partition(".")[0], "asyncio", "concurrent", "contextlib"})
+
 _inside: ContextVar[Callable[[], Awaitable[Any]]] = ContextVar("arqestra_inside")
 _shown: ContextVar[bool] = ContextVar("arqestra_failure_shown", default=False)
 
@@ -145,9 +148,43 @@ def _stand_in(function: Function | CronJob) -> Any:
         attempt = running_attempt.get()
         assert isinstance(attempt, Attempt)
         attempt.args, attempt.kwargs = args, kwargs  # without what the wrappers have taken out of them
-        return await _inside.get()()
+        try:
+            return await _inside.get()()
+        except Exception as error:
+            _cut_tracebacks(error)
+            raise
 
     return run
+
+
+def _cut_tracebacks(error: BaseException) -> None:
+    """Let a job's traceback begin in the job's code, as below a wrapper in a stock worker.
+
+    Sentry tells the variables of each frame, and masks them by their names. In our frames a job's arguments have other
+    names than in the job's. An error that arose in our frames alone keeps none, nor do those that caused it.
+    """
+    error.__traceback__ = _foreign(error.__traceback__)
+    ours = error.__traceback__ is None
+    seen: set[int] = set()
+    chained: list[BaseException | None] = [error]
+    while chained:
+        each = chained.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = _foreign(each.__traceback__) or (None if ours else each.__traceback__)
+        chained += [each.__cause__, each.__context__]
+
+
+def _foreign(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback from its first frame that is not ours, nor of what we call jobs through; None if it has none."""
+    while traceback is not None and _root_of(traceback.tb_frame) in _BETWEEN:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _root_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def _bare(coroutine: Any, through: Any, stand_in: Any) -> Any:
