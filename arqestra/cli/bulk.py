@@ -15,14 +15,14 @@ from ..errors import SettingsError
 from ..protocol.recent_jobs import EndedJob
 from .arguments import since_ms
 from .confirm import may
-from .search import ENDED, MOST_ENDED, Search, find_ended
+from .search import ENDED, MAX_ENDED, Search, find_ended
 from .shell import Shell
 
 __all__ = ("Change", "Done", "Filter", "Target", "change_jobs", "chosen_filter")
 
 AT_ONCE = 100
 SHOWN_FROM = 500  # jobs from which on the progress is shown
-MOST_NAMED = 100  # jobs that were not changed and are named
+MAX_NAMED = 100  # jobs that were not changed and are named
 
 
 class Target(NamedTuple):
@@ -154,7 +154,7 @@ async def _change_chosen(shell: Shell, change: Change, wanted: Filter, *, dry_ru
             **facts,
             "count": len(well),
             "outcome": change.past,
-            "not_done": [{"id": each.id, "outcome": each.outcome} for each in others[:MOST_NAMED]],
+            "not_done": [{"id": each.id, "outcome": each.outcome} for each in others[:MAX_NAMED]],
         }
     )
     for outcome, number in Counter(each.outcome for each in well).most_common():
@@ -174,10 +174,10 @@ async def _chosen(shell: Shell, wanted: Filter) -> Chosen:
             queue=shell.chosen_queue,
             function=wanted.function,
             oldest_ms=oldest_ms,
-            limit=MOST_ENDED,
+            limit=MAX_ENDED,
         )
         if more:
-            shell.out.note(f"these are the newest {MOST_ENDED:,}; there may be more")
+            shell.out.note(f"these are the newest {MAX_ENDED:,}; there may be more")
         latest: dict[str, tuple[EndedJob, bool]] = {}
         for job, kept in found:  # of a job that failed twice: the latest
             latest.setdefault(job.job_id, (job, kept))

@@ -9,7 +9,7 @@ from .output import span
 __all__ = ("Finding", "Level", "check_queue", "check_server")
 
 Level = Literal["ok", "warning", "problem"]
-LEAST_VERSION = (6, 2)
+MIN_VERSION = (6, 2)
 CLOCK_OFF_MS = 1_000
 SLOW_PING_MS = 5.0
 VERY_SLOW_PING_MS = 50.0
@@ -51,7 +51,7 @@ def _version(facts: ServerFacts) -> Finding:
     numbers = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdigit())
     if len(numbers) < 2:
         return Finding("version", "warning", "the server does not tell its version", "6.2 is the least that will do")
-    if numbers < LEAST_VERSION:
+    if numbers < MIN_VERSION:
         return Finding("version", "problem", f"{text}: at least 6.2 is expected", "upgrade the server")
     return Finding("version", "ok", text)
 

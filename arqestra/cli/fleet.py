@@ -16,7 +16,7 @@ from .queues import survey_or_none
 __all__ = ("FIGURES", "Fleet", "History", "Rates", "read_fleet")
 
 FIGURES = ("enqueued", "complete", "failed", "retried")
-MOST_QUEUES = 50
+MAX_QUEUES = 50
 FAILURES = 50
 SPAN_S = 300.0  # that is shown
 RECENT_S = 5.0  # over which "per second" is meant: workers write what they counted once a second
@@ -61,7 +61,7 @@ async def read_fleet(pool: Pool, chosen_queue: str | None) -> Fleet:
         names = [chosen_queue]
         workers = [worker for worker in workers if chosen_queue in worker.presence.queues]
     queues, failures, totals = await asyncio.gather(
-        asyncio.gather(*(survey_or_none(pool, name) for name in names[:MOST_QUEUES])),
+        asyncio.gather(*(survey_or_none(pool, name) for name in names[:MAX_QUEUES])),
         pool.recent(state="failed", queue=chosen_queue, limit=FAILURES),
         read_totals(pool.store.redis, pool.store.keys),
     )

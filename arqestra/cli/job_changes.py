@@ -14,7 +14,7 @@ from .arguments import duration_s
 from .bulk import Change, Done, Target, change_jobs, chosen_filter
 from .confirm import DryRun, Yes
 from .job_view import locate
-from .search import MOST_ENDED, Queued
+from .search import MAX_ENDED, Queued
 from .shell import FAILED, TIMED_OUT, Shell, command
 
 __all__ = ("add_job_changes",)
@@ -25,7 +25,7 @@ Since = Annotated[
     str | None,
     typer.Option("--since", help="with --state: ended (or died, or enqueued) since: 2h ago, or a time", metavar="TIME"),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, max=MOST_ENDED, help="with --state: so many at most")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, max=MAX_ENDED, help="with --state: so many at most")]
 AllDead = Annotated[bool, typer.Option("--all-dead", help="the same as --state dead")]
 NOT_KEPT = "its result is not kept any more"
 

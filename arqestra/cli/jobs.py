@@ -12,7 +12,7 @@ from .job_changes import add_job_changes
 from .job_show import add_job_show
 from .job_view import Row
 from .output import ago, first_line, span
-from .search import ENDED, MOST_ENDED, Search, State, find_ended
+from .search import ENDED, MAX_ENDED, Search, State, find_ended
 from .shell import Shell, command
 
 __all__ = ("jobs_app",)
@@ -27,7 +27,7 @@ async def list_jobs(
     since: Annotated[
         str | None, typer.Option(help="enqueued (or died, or ended) since: 2h ago, or a time", metavar="TIME")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST_ENDED, help="jobs to list at most")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ENDED, help="jobs to list at most")] = 50,
 ) -> None:
     """List jobs: those that have not ended, dead ones, or the latest attempts that ended in a state.
 

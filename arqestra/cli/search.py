@@ -10,15 +10,15 @@ from ..protocol.recent_jobs import EndedJob
 from ..store.look import browse, results_kept
 from .job_view import Row
 
-__all__ = ("ENDED", "MOST_ENDED", "Ended", "Queued", "Search", "State", "find_ended")
+__all__ = ("ENDED", "MAX_ENDED", "Ended", "Queued", "Search", "State", "find_ended")
 
 Queued = Literal["queued", "deferred", "running", "held", "waiting"]
 Ended = Literal["complete", "failed", "aborted", "expired", "retried"]
 State = Literal[Queued, "dead", Ended]
 ENDED = ("complete", "failed", "aborted", "expired", "retried")
-MOST_LOOKED_AT = 10_000
-MOST_ENDED = 10_000
-DEAD_A_READ = 200
+MAX_LOOKED_AT = 10_000
+MAX_ENDED = 10_000
+DEAD_PER_READ = 200
 PAGE = 500
 
 
@@ -38,14 +38,14 @@ class Search:
         self.looked_at = self.entries = 0
         self.cut = False
 
-    async def queued(self, state: str, limit: int, most: int | None = MOST_LOOKED_AT) -> AsyncIterator[Row]:
+    async def queued(self, state: str, limit: int, most: int | None = MAX_LOOKED_AT) -> AsyncIterator[Row]:
         """Of the queue itself.
 
         :param limit: rows that are wanted
         :param most: entries to look at; None for all, however many there are
         """
         seen: set[str] = set()
-        payloads = limit + 1 if self._function is None and self._oldest_ms is None else MOST_LOOKED_AT
+        payloads = limit + 1 if self._function is None and self._oldest_ms is None else MAX_LOOKED_AT
         # Running jobs of ours are the first that are not due, since leases are short; those of stock workers are the
         # first in the queue. -1 is where a state begins.
         for start in (-1, 0) if state == "running" else (-1 if state else 0,):
@@ -71,7 +71,7 @@ class Search:
         """Of its dead set, the latest first."""
         queue = self._pool.queue(self._queue)
         self.entries = await queue.dead_count()
-        while jobs := await queue.dead(offset=self.looked_at, limit=DEAD_A_READ):
+        while jobs := await queue.dead(offset=self.looked_at, limit=DEAD_PER_READ):
             for job in jobs:
                 self.looked_at += 1
                 if self._oldest_ms is not None and job.died.timestamp() * 1000 < self._oldest_ms:
@@ -106,9 +106,7 @@ async def find_ended(
     :param queue: None for all queues
     """
     since = None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC)
-    found = await pool.recent(
-        state=state, function=function, queue=queue, since=since, limit=min(limit + 1, MOST_ENDED)
-    )
+    found = await pool.recent(state=state, function=function, queue=queue, since=since, limit=min(limit + 1, MAX_ENDED))
     jobs = found[:limit]
     kept = await results_kept(pool.store, [(job.queue, job.job_id) for job in jobs])
-    return EndedFound(list(zip(jobs, kept, strict=True)), len(found) in (limit + 1, MOST_ENDED))
+    return EndedFound(list(zip(jobs, kept, strict=True)), len(found) in (limit + 1, MAX_ENDED))

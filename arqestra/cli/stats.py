@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..client.fleet_views import MINUTES_FOR_HOURS, MOST_HOURS
+from ..client.fleet_views import MAX_HOURS, MINUTES_FOR_HOURS
 from ..errors import SettingsError
 from ..protocol.clock import timestamp_ms
 from ..store.statistics import FIGURES, read_minutes, rows_of
@@ -27,7 +27,7 @@ def add_stats(app: typer.Typer) -> None:
 
 async def stats(
     shell: Shell,
-    hours: Annotated[int | None, typer.Option(min=1, max=MOST_HOURS, help="how far back (default: 24)")] = None,
+    hours: Annotated[int | None, typer.Option(min=1, max=MAX_HOURS, help="how far back (default: 24)")] = None,
     since: Annotated[str | None, typer.Option(help="the same: 15m, 2h, or a time in ISO 8601", metavar="TIME")] = None,
     function: Annotated[str | None, typer.Option(help="name of the function")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="a live view; Ctrl-C or q ends it")] = False,
@@ -68,14 +68,14 @@ def _minutes(since: str) -> int:
     moment_ms = since_ms(since)
     assert moment_ms is not None
     minutes = timestamp_ms() // 60_000 - moment_ms // 60_000 + 1
-    if not 0 < minutes <= MOST_HOURS * 60 + 1:
-        raise SettingsError(f"--since: expected a time within the last {MOST_HOURS // 24} days, got {since!r}")
+    if not 0 < minutes <= MAX_HOURS * 60 + 1:
+        raise SettingsError(f"--since: expected a time within the last {MAX_HOURS // 24} days, got {since!r}")
     return minutes
 
 
 async def _rows(shell: Shell, minutes: int) -> list[dict[str, Any]]:
     if minutes > MINUTES_FOR_HOURS * 60:
-        return await shell.pool.statistics(min(MOST_HOURS, -(-minutes // 60)))
+        return await shell.pool.statistics(min(MAX_HOURS, -(-minutes // 60)))
     return rows_of(await read_minutes(shell.pool.store.redis, shell.pool.store.keys, timestamp_ms() // 60_000, minutes))
 
 

@@ -33,9 +33,9 @@ __all__ = ("PoolViews",)
 
 logger = logging.getLogger("arq.connections")
 
-MINUTES_FOR_HOURS, MOST_HOURS = 25, 720  # how long what was counted is kept, to the minute and in hours
-MOST_RECENT = 10_000
-MOST_EVENTS_WAITING = 10_000
+MINUTES_FOR_HOURS, MAX_HOURS = 25, 720  # how long what was counted is kept, to the minute and in hours
+MAX_RECENT = 10_000
+MAX_EVENTS_WAITING = 10_000
 
 
 class PoolViews(ArqRedis):
@@ -109,8 +109,8 @@ class PoolViews(ArqRedis):
             the percentiles `run_ms_p50`, `_p95`, `_p99`, `wait_ms_p50`, ... (None where nothing was counted)
         :raises SettingsError: hours out of range
         """
-        if isinstance(hours, bool) or not 0 < hours <= MOST_HOURS:
-            raise SettingsError(f"statistics: hours: expected 1 to {MOST_HOURS}, got {hours!r}")
+        if isinstance(hours, bool) or not 0 < hours <= MAX_HOURS:
+            raise SettingsError(f"statistics: hours: expected 1 to {MAX_HOURS}, got {hours!r}")
         last_minute, keys = timestamp_ms() // 60_000, self.store.keys
         if hours > MINUTES_FOR_HOURS:
             counted = await read_hours(self.store.redis, keys, last_minute // 60, hours)
@@ -162,8 +162,8 @@ class PoolViews(ArqRedis):
         """
         if state is not None and state not in ENDED_STATES:
             raise SettingsError(f"recent: state: expected one of {', '.join(ENDED_STATES)}, got {state!r}")
-        if isinstance(limit, bool) or not 0 < limit <= MOST_RECENT:
-            raise SettingsError(f"recent: limit: expected 1 to {MOST_RECENT}, got {limit!r}")
+        if isinstance(limit, bool) or not 0 < limit <= MAX_RECENT:
+            raise SettingsError(f"recent: limit: expected 1 to {MAX_RECENT}, got {limit!r}")
         return await read_recent(
             self.store,
             await self.used_queues() if queue is None else [queue],
@@ -194,7 +194,7 @@ class PoolViews(ArqRedis):
                 events = decode_events(data)
             except msgspec.MsgspecError:
                 return  # of another version
-            room = max(0, MOST_EVENTS_WAITING - len(heard))
+            room = max(0, MAX_EVENTS_WAITING - len(heard))
             heard.extend(events[:room])
             missed += len(events[room:])
 

@@ -14,7 +14,7 @@ from .signature import Canvas, Chain, Group, Signature
 
 __all__ = ("Graph", "Node", "graph_of", "verdict_of", "wish_of")
 
-MOST_NODES = 1_000_000
+MAX_NODES = 1_000_000
 
 
 @dataclass(slots=True)
@@ -146,8 +146,8 @@ class _Builder:
         return self._new(node)
 
     def _new(self, node: Node) -> int:
-        if len(self.nodes) > MOST_NODES:
-            raise GraphError(f"expected at most {MOST_NODES} nodes in a flow, got more")
+        if len(self.nodes) > MAX_NODES:
+            raise GraphError(f"expected at most {MAX_NODES} nodes in a flow, got more")
         node.number = len(self.nodes)
         node.is_callback = self._in_callback > 0
         self.nodes.append(node)

@@ -11,9 +11,9 @@ from .limits import ConcurrencyLimit, Entry, RateLimit, concurrency_entry, concu
 from .retry import Backoff
 from .unique import Debounce, Lock, Unique
 
-__all__ = ("MOST_URGENT", "JobControl", "checked_priority")
+__all__ = ("MAX_PRIORITY", "JobControl", "checked_priority")
 
-MOST_URGENT = 9
+MAX_PRIORITY = 9
 Acks = Literal["late", "early"]
 Executor = Literal["loop", "thread", "process"]
 Hook = Callable[..., Any]
@@ -102,9 +102,9 @@ class JobControl:
 
 def checked_priority(value: Any, what: str) -> int:
     """The priority, from 0 (default) to 9 (most urgent)."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_URGENT:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PRIORITY:
         return value
-    raise SettingsError(f"{what}: expected an int from 0 (default) to {MOST_URGENT} (most urgent), got {value!r}")
+    raise SettingsError(f"{what}: expected an int from 0 (default) to {MAX_PRIORITY} (most urgent), got {value!r}")
 
 
 def _seconds(value: Duration | None, what: str) -> float | None:

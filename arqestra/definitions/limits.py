@@ -38,12 +38,12 @@ KeyFunction = Callable[..., Any]
 
 _PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h|d)", re.ASCII)
-_MOST = 1_000_000
+_MAX_COUNT = 1_000_000
 _KEY_CHARACTERS = 80
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         match = _RATE.fullmatch(self.rate) if isinstance(self.rate, str) else None
-        if match is None or not 1 <= int(match[1]) <= _MOST or (match[2] and not 1 <= int(match[2]) <= _MOST):
+        if match is None or not 1 <= int(match[1]) <= _MAX_COUNT or (match[2] and not 1 <= int(match[2]) <= _MAX_COUNT):
             raise SettingsError(
                 f"rate limit: expected a count and a period, such as '10/m' (periods s, m, h, d, also '10/5m'), "
                 f"got {self.rate!r}"

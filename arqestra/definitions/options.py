@@ -15,7 +15,7 @@ from arq.worker import func as arq_func
 
 from ..errors import SettingsError
 from .durations import LONGEST_S, is_seconds, is_seconds_type, plain_number
-from .job_options import MOST_URGENT
+from .job_options import MAX_PRIORITY
 from .middleware import is_middleware
 from .redact import shown_value
 
@@ -65,7 +65,7 @@ def _is_headers(value: Any) -> bool:
 
 
 def _is_priority(value: Any) -> bool:
-    return is_count(value, 0) and value <= MOST_URGENT
+    return is_count(value, 0) and value <= MAX_PRIORITY
 
 
 _TEXT = _Rule("a str of at least one character that UTF-8 can carry", is_text)
@@ -88,7 +88,7 @@ _RULES: dict[str, _Rule] = {
     "keep_result": _KEPT,
     "defer_until": _Rule("a datetime, from 1970 to 2186", _is_due_time),
     "job_try": _Rule("an int of at least 0", lambda value: is_count(value, 0), " (below 2**31)"),
-    "priority": _Rule(f"an int from 0 (default) to {MOST_URGENT} (most urgent)", _is_priority),
+    "priority": _Rule(f"an int from 0 (default) to {MAX_PRIORITY} (most urgent)", _is_priority),
     "middleware": _Rule("a sequence of Middleware objects", is_middleware),
     "headers": _Rule("a dict of str to str", _is_headers),
     "expires_extra_ms": _Rule(

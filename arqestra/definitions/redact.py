@@ -68,7 +68,7 @@ def is_secret_name(name: str) -> bool:
     )
 
 
-_MOST_BITS = 1024
+_MAX_BITS = 1024
 
 
 def redacted_value(value: Any) -> Any:
@@ -92,7 +92,7 @@ def _plain_text(value: Any, depth: int) -> str:
     if isinstance(value, str | bytes):
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         return f"{type(value).__name__} {MASK}" if "@" in text or is_secret_name(text) else repr(value)
-    if type(value) is int and value.bit_length() > _MOST_BITS:
+    if type(value) is int and value.bit_length() > _MAX_BITS:
         return f"<int of {value.bit_length()} bits>"  # Python writes none of more than 4,300 digits
     if type(value) in _PLAIN or isinstance(value, timedelta | tzinfo | date | type) or inspect.isroutine(value):
         return repr(value)

@@ -20,7 +20,7 @@ __all__ = ("Backoff", "Cancel", "Snooze", "leaves_of")
 Jitter = Literal["full", "equal", "none"]
 _JITTERS = ("full", "equal", "none")
 ErrorTypes = type[BaseException] | Collection[type[BaseException]]
-_MOST_S = 30 * 86_400.0  # a power of the factor that nobody meant; also keeps the arithmetic finite
+_MAX_S = 30 * 86_400.0  # a power of the factor that nobody meant; also keeps the arithmetic finite
 _random = random.Random()
 
 
@@ -83,7 +83,7 @@ class Backoff:
         if self.jitter not in _JITTERS:
             raise SettingsError(f"Backoff: jitter: expected one of {', '.join(_JITTERS)}, got {self.jitter!r}")
         object.__setattr__(self, "base_s", seconds_of(self.base, "Backoff: base", zero=True))
-        object.__setattr__(self, "max_s", min(seconds_of(self.max, "Backoff: max", zero=True), _MOST_S))
+        object.__setattr__(self, "max_s", min(seconds_of(self.max, "Backoff: max", zero=True), _MAX_S))
 
     def retries(self, error: BaseException) -> bool:
         """Whether the policy is about this error. A cancellation never is: it is somebody's wish.

@@ -29,12 +29,12 @@ from .loop import WorkflowLoop, untie
 from .signals import Signals
 from .step_ends import Faults, read_end, rebuilt
 
-__all__ = ("MOST_NODES", "ContinueAsNew", "Execution")
+__all__ = ("MAX_NODES", "ContinueAsNew", "Execution")
 
 logger = logging.getLogger("arq.worker")
 
-MOST_NODES = 10_000
-MOST_WAITS = 30_000  # of which the names are written down; as many events as a history holds
+MAX_NODES = 10_000
+MAX_WAITS = 30_000  # of which the names are written down; as many events as a history holds
 Encode = Callable[[Signature[Any], int, Reference | None, bool], NodeRecord]
 
 
@@ -278,9 +278,9 @@ class Execution:
         if self.failure is not None or self._discarded:
             return 0, True
         number = self._number + 1
-        if number - self._base > MOST_NODES:
+        if number - self._base > MAX_NODES:
             raise HistoryTooLong(
-                f"workflow {self.flow_id}: expected at most {MOST_NODES} steps and timers, got more; "
+                f"workflow {self.flow_id}: expected at most {MAX_NODES} steps and timers, got more; "
                 "flow.continue_as_new(...) starts it anew with an empty history"
             )
         remembered = self._remembered.get(number)
@@ -382,7 +382,7 @@ class Execution:
             self._fail(f"a wait for event {remembered!r}", f"one for {name!r}")
         else:
             self._waits = number
-            if remembered is None and number <= MOST_WAITS:
+            if remembered is None and number <= MAX_WAITS:
                 self._new_waits.append((number, name))
         return self.failure is None
 

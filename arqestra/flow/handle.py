@@ -21,7 +21,7 @@ from .encode import Client
 from .graph_view import STATES, Edge, FlowEvent, FlowGraph, FlowNode, FlowProgress, FlowStatus
 from .rounds import mark_workflows, nodes_to_run_again, read_again, resume_workflow
 from .sending import send_signal
-from .submit import CHILDREN_A_PIECE, child_pieces
+from .submit import CHILDREN_PER_PIECE, child_pieces
 from .values import FlowGone, FlowValues, error_of
 
 __all__ = ("Edge", "FlowEvent", "FlowGraph", "FlowHandle", "FlowNode", "FlowProgress", "FlowStatus")
@@ -291,10 +291,10 @@ class FlowHandle(Generic[R]):
         resets = [(number, sum(parent in again for parent in nodes[number].parents) or 1) for number in sorted(again)]
         first = [number for number, _ in resets if not any(parent in again for parent in nodes[number].parents)]
         fields: list[tuple[str, bytes | str]] = [(str(source), encode_node(NodeRecord("source")))]
-        for at in range(0, len(resets), CHILDREN_A_PIECE):
-            more = int(at + CHILDREN_A_PIECE < len(resets))
-            flat = [field for reset in resets[at : at + CHILDREN_A_PIECE] for field in reset]
-            fields.append((f"{source}r{at // CHILDREN_A_PIECE}", _pack([more, *flat])))
+        for at in range(0, len(resets), CHILDREN_PER_PIECE):
+            more = int(at + CHILDREN_PER_PIECE < len(resets))
+            flat = [field for reset in resets[at : at + CHILDREN_PER_PIECE] for field in reset]
+            fields.append((f"{source}r{at // CHILDREN_PER_PIECE}", _pack([more, *flat])))
         fields += child_pieces(source, first)
         nonce = new_job_id()
         left = sum(nodes[number].kind == "job" for number in again)

@@ -15,7 +15,7 @@ from .compare import Point
 
 __all__ = ("Faults", "read_end", "rebuilt")
 
-MOST_LINKS = 20  # from an error to the one that it was raised from, and so on
+MAX_LINKS = 20  # from an error to the one that it was raised from, and so on
 
 
 class Fault(NamedTuple):
@@ -47,7 +47,7 @@ class Faults:
         error = task.exception()
         return None if error is None else self.resume_point(error)
 
-    def resume_point(self, error: BaseException, links: int = MOST_LINKS) -> Point | None:
+    def resume_point(self, error: BaseException, links: int = MAX_LINKS) -> Point | None:
         """The place before the failed step, or the cancellation, that led to an error; None if the code itself did."""
         known = self._faults.get(id(error))
         if known is not None:

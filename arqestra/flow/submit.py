@@ -24,9 +24,9 @@ from ..protocol.keys import checked_queue_name
 from ..store.flows import FlowStore, NodeRecord, encode_node, node_id
 from .encode import Client, NodeEncoder, arguments_of, as_seen, with_arguments, with_headers
 
-__all__ = ("CHILDREN_A_PIECE", "child_pieces", "start_flow")
+__all__ = ("CHILDREN_PER_PIECE", "child_pieces", "start_flow")
 
-CHILDREN_A_PIECE = 250  # a script settles whole pieces
+CHILDREN_PER_PIECE = 250  # a script settles whole pieces
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -144,8 +144,8 @@ def child_pieces(number: int, children: list[int]) -> list[tuple[str, bytes]]:
     """The children of a node as they are stored: pieces, each of which says whether another follows."""
     return [
         (
-            f"{number}c{first // CHILDREN_A_PIECE}",
-            _pack([int(first + CHILDREN_A_PIECE < len(children)), *children[first : first + CHILDREN_A_PIECE]]),
+            f"{number}c{first // CHILDREN_PER_PIECE}",
+            _pack([int(first + CHILDREN_PER_PIECE < len(children)), *children[first : first + CHILDREN_PER_PIECE]]),
         )
-        for first in range(0, len(children), CHILDREN_A_PIECE)
+        for first in range(0, len(children), CHILDREN_PER_PIECE)
     ]

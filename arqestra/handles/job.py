@@ -51,7 +51,7 @@ __all__ = ("Job",)
 
 logger = logging.getLogger("arq.jobs")
 
-LEAST_POLL_S = 0.05  # polling is only the safety net beside push
+MIN_POLL_S = 0.05  # polling is only the safety net beside push
 WATCH_POLL_S = 0.5  # workers write progress once a second
 
 
@@ -115,7 +115,7 @@ class Job(arq.jobs.Job, Generic[R]):
             return cast(R, await super().result(timeout, poll_delay=poll_delay))
         data = await self._stored_result()
         if data is None:
-            data = await self._await_result(listener, timeout, max(poll_delay, LEAST_POLL_S))
+            data = await self._await_result(listener, timeout, max(poll_delay, MIN_POLL_S))
         return self._value_of(data)
 
     async def _seen(self, *, payload: bool = False, result: bool = True) -> "Sighting":
@@ -257,7 +257,7 @@ class Job(arq.jobs.Job, Generic[R]):
                 if ended:
                     return
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(poll_delay, LEAST_POLL_S)):
+                    async with asyncio.timeout(max(poll_delay, MIN_POLL_S)):
                         await changed.wait()
                 changed.clear()
 
@@ -266,7 +266,7 @@ class Job(arq.jobs.Job, Generic[R]):
         try:
             ended = await self.status() in (JobStatus.complete, JobStatus.not_found)
             if ended:
-                await asyncio.sleep(LEAST_POLL_S)  # what it told last travels beside its end
+                await asyncio.sleep(MIN_POLL_S)  # what it told last travels beside its end
             return ended, await self.progress()
         except RETRYABLE as error:
             logger.warning("watching job %s: Redis does not answer: %s", self.job_id, error)

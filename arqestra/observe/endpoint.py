@@ -18,12 +18,12 @@ __all__ = ("Answer", "Endpoint", "serve_when_free")
 logger = logging.getLogger("arq.metrics")
 
 LOOPBACK = "127.0.0.1"
-MOST_CONNECTIONS = 32
-MOST_HEAD_BYTES = 16_384
+MAX_CONNECTIONS = 32
+MAX_HEAD_BYTES = 16_384
 REQUEST_WAIT_S = 5.0
 ANSWER_WAIT_S = 15.0
 LINGER_S = 1.0
-MOST_DISCARDED_BYTES = 1024 * 1024
+MAX_DISCARDED_BYTES = 1024 * 1024
 TRY_AGAIN_S = 2.0
 PLAIN = "text/plain; charset=utf-8"
 
@@ -79,7 +79,7 @@ class Endpoint:
         :raises OSError: the address is in use, or none of this machine
         """
         try:
-            self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=MOST_HEAD_BYTES)
+            self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=MAX_HEAD_BYTES)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise OSError(f"cannot listen at {self._host} port {self._port}: {why}") from None
@@ -94,10 +94,10 @@ class Endpoint:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= 2 * MOST_CONNECTIONS:
+        if len(self._open) >= 2 * MAX_CONNECTIONS:
             writer.transport.abort()
             return
-        if len(self._open) >= MOST_CONNECTIONS and self._silent:
+        if len(self._open) >= MAX_CONNECTIONS and self._silent:
             oldest = next(iter(self._silent))
             del self._silent[oldest]
             oldest.cancel()
@@ -140,7 +140,7 @@ class Endpoint:
         request = _parsed(head)
         if request is None:
             return _refusal(HTTPStatus.BAD_REQUEST), True
-        if len(self._open) > MOST_CONNECTIONS:
+        if len(self._open) > MAX_CONNECTIONS:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE), True
         return await self._answer_to(request), request.method != "HEAD"
 
@@ -166,8 +166,8 @@ async def _discard(reader: asyncio.StreamReader) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            for _ in range(MOST_DISCARDED_BYTES // MOST_HEAD_BYTES):
-                if not await reader.read(MOST_HEAD_BYTES):
+            for _ in range(MAX_DISCARDED_BYTES // MAX_HEAD_BYTES):
+                if not await reader.read(MAX_HEAD_BYTES):
                     return
 
 

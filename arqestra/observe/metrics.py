@@ -24,7 +24,7 @@ __all__ = ("METRICS", "Exposition", "FleetReading", "exposition", "fleet_familie
 
 OUTCOMES = ("complete", "failed", "aborted", "expired")
 OF_WORKERS = (*OUTCOMES, "retried", "recovered")  # figures that only a worker counts, which knows its functions
-MOST_UNKNOWN = 1_000  # functions that are shown of which no attempt has ended: a producer may name them as it likes
+MAX_UNKNOWN = 1_000  # functions that are shown of which no attempt has ended: a producer may name them as it likes
 BOUNDS = (*(str(bound_ms / 1000) for bound_ms in BOUNDS_MS), "+Inf")
 JOB = ("queue", "function")
 QUEUE = ("queue",)
@@ -193,7 +193,7 @@ def _add_jobs(families: _Families, rows: Iterable[Row]) -> None:
         labels = row["queue"], row["function"]
         is_known = any(row[figure] for figure in OF_WORKERS)
         unknown += not is_known
-        if not is_known and unknown > MOST_UNKNOWN:
+        if not is_known and unknown > MAX_UNKNOWN:
             continue
         families.add("arqestra_jobs_enqueued_total", row["enqueued"], *labels)
         for outcome in OUTCOMES:

@@ -25,7 +25,7 @@ __all__ = (
 LOG_LINES = 500  # that are kept of a job
 LINE_CHARACTERS = 2_000
 MESSAGE_CHARACTERS = 500
-MOST_INT = 2**53  # beyond it a reader in another language has no exact number either
+MAX_INT = 2**53  # beyond it a reader in another language has no exact number either
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -82,7 +82,7 @@ def _plain_number(value: Any) -> float | None:
         return None
     try:
         number = int(value) if isinstance(value, Integral) else float(value)
-        if abs(number) > MOST_INT:
+        if abs(number) > MAX_INT:
             number = float(number)
     except OverflowError:
         return None

@@ -21,7 +21,7 @@ logger = logging.getLogger("arq.scheduler")
 
 KEEP_S = 15.0
 SWEEP_S = 600.0  # without schedules in code: what is long over is forgotten all the same
-MOST_PAUSE_S = 30.0  # after that others may have taken over, and everything is compared
+MAX_PAUSE_S = 30.0  # after that others may have taken over, and everything is compared
 PUTS_AT_ONCE = 100
 
 
@@ -64,7 +64,7 @@ class CodedSchedules:
             since_s = None if self._kept_s is None else time.monotonic() - self._kept_s
             if not now and since_s is not None and since_s < self._every_s:
                 return
-            compare = now or since_s is None or since_s > MOST_PAUSE_S
+            compare = now or since_s is None or since_s > MAX_PAUSE_S
             await self._keep("" if compare else self._rev)
             if self._kept_s is not None and not self._has_looked_for_workers:
                 await self._look_for_workers()  # by the second time those that started together have told of themselves

@@ -25,7 +25,7 @@ from .zone import named_zone, zone_name, zone_of
 __all__ = ("Schedule", "checked_schedules", "schedule")
 
 GRACE_S = 3600.0
-MOST_MISSED = 100
+MAX_MISSED = 100
 Missed = Literal["skip", "last", "all"]
 Overlap = Literal["allow", "skip", "queue"]
 
@@ -54,7 +54,7 @@ class Schedule:
     end_ms: int | None = None
     missed: Missed = "skip"
     grace_ms: int = int(GRACE_S * 1000)
-    most_missed: int = MOST_MISSED
+    most_missed: int = MAX_MISSED
     overlap: Overlap = "allow"
     expires_ms: int | None = None
     priority: int = 0
@@ -142,7 +142,7 @@ def schedule(
     end: datetime | str | None = None,
     missed: Missed = "skip",
     grace: Duration = GRACE_S,
-    most_missed: int = MOST_MISSED,
+    most_missed: int = MAX_MISSED,
     overlap: Overlap = "allow",
     expires: Duration | None = None,
     priority: int | None = None,

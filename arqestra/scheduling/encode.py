@@ -24,7 +24,7 @@ from .zone import zone_name, zone_of
 
 __all__ = ("Encoder", "NotReadable", "described", "payload_of_tick", "record_due_otherwise", "record_of", "schedule_of")
 
-MOST_AHEAD_OF_UTC_MS = 86_400_000  # no clock is further ahead: Python refuses one that is
+MAX_AHEAD_OF_UTC_MS = 86_400_000  # no clock is further ahead: Python refuses one that is
 _json = msgspec.json.Encoder(order="deterministic")
 _LASTING = ("jitter_ms", "start_ms", "end_ms", "missed", "grace_ms", "most_missed", "overlap", "expires_ms", "defer_ms")
 
@@ -98,7 +98,7 @@ def _first_mark(schedule: Schedule) -> int | None:
     if not isinstance(schedule.timing, At):
         return None
     if schedule.zone is None:
-        return schedule.timing.moment_ms(UTC) - MOST_AHEAD_OF_UTC_MS
+        return schedule.timing.moment_ms(UTC) - MAX_AHEAD_OF_UTC_MS
     return schedule.timing.moment_ms(schedule.zone) - 1
 
 

@@ -8,7 +8,7 @@ Redis' clock; a scheduler's own clock is never looked at, only how long it has w
 
 What there is to do costs by the ticks that are due, not by the schedules that are defined. Between looks the scheduler
 sleeps until the next tick. A message tells it what was changed at run time; in case one is lost it sleeps no longer
-than `MOST_SLEEP_S`, and where nobody listens for messages no longer than `UNTOLD_SLEEP_S`.
+than `MAX_SLEEP_S`, and where nobody listens for messages no longer than `UNTOLD_SLEEP_S`.
 
 What a scheduler cannot fire (its arguments do not decode here, a middleware raises) it leaves alone for a while, longer
 each time, and notes why; another one may fire it, and the others' ticks are not delayed.
@@ -40,17 +40,17 @@ __all__ = ("FiringClient", "QueueScheduler", "within_middleware")
 logger = logging.getLogger("arq.scheduler")
 
 AHEAD_MS = 400  # ticks are prepared so long before they are due
-LEAST_SLEEP_S = 0.001
+MIN_SLEEP_S = 0.001
 UNTOLD_SLEEP_S = 0.5  # what is changed at run time is in effect after that
-MOST_SLEEP_S = 60.0
+MAX_SLEEP_S = 60.0
 GATHER_S = 0.02  # changes come in numbers, when a process puts its schedules
 PAGE = 1000  # schedules a look
-MOST_AT_ONCE = 20_000
-FIRE_A_CALL = 200  # bounds the time of one script call
-BYTES_A_CALL = 4 * 1024 * 1024
+MAX_AT_ONCE = 20_000
+TICKS_PER_CALL = 200  # bounds the time of one script call
+BYTES_PER_CALL = 4 * 1024 * 1024
 PIECES_AHEAD = 4
 BREATH_S = 0.005  # other tasks of the loop wait no longer than that
-MOST_BACKOFF_S = 60.0
+MAX_BACKOFF_S = 60.0
 FORGET_S = 600.0  # definitions that were not used for so long are read again
 CLOCK_JUMP_MS = 5_000
 RETRY_S = 1.0
@@ -157,12 +157,12 @@ class QueueScheduler:
         if due:
             await self._definitions(due)
             await self._fire_all(due)
-            return LEAST_SLEEP_S
-        most_s = min(MOST_SLEEP_S, self._coded.next_in_s) if self._is_told else UNTOLD_SLEEP_S
+            return MIN_SLEEP_S
+        most_s = min(MAX_SLEEP_S, self._coded.next_in_s) if self._is_told else UNTOLD_SLEEP_S
         if self._left_alone:
             most_s = min(most_s, UNTOLD_SLEEP_S)
         next_in_s = most_s if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
-        return max(LEAST_SLEEP_S, min(most_s, next_in_s))
+        return max(MIN_SLEEP_S, min(most_s, next_in_s))
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class QueueScheduler:
                 found = []
                 continue
             found += look.due
-            if len(look.due) < PAGE or len(found) >= MOST_AT_ONCE:
+            if len(look.due) < PAGE or len(found) >= MAX_AT_ONCE:
                 return found, look.next_in_ms
 
     def _clock_has_jumped(self, redis_now_ms: int, at_s: float) -> bool:
@@ -245,7 +245,7 @@ class QueueScheduler:
     async def _leave_alone(self, due: DueSchedule, problem: str) -> None:
         """Leave a schedule to others for a while, and note why."""
         before = self._left_alone.get(due.name)
-        backoff_s = 1.0 if before is None or before.rev != due.rev else min(MOST_BACKOFF_S, before.backoff_s * 2)
+        backoff_s = 1.0 if before is None or before.rev != due.rev else min(MAX_BACKOFF_S, before.backoff_s * 2)
         self._left_alone[due.name] = LeftAlone(due.rev, time.monotonic() + backoff_s, backoff_s)
         logger.error("schedule %s cannot be fired here, it is tried again in %.0f s: %s", due.name, backoff_s, problem)
         note = NewFiring(*due, due.mark, None, "!", "", 0, payload=problem.encode("utf-8", "replace"))
@@ -272,7 +272,7 @@ class QueueScheduler:
                 if self._stopped.is_set():
                     break
                 piece += await self._prepare(each)
-                if sum(len(prepared.steps) for prepared in piece) >= FIRE_A_CALL:
+                if sum(len(prepared.steps) for prepared in piece) >= TICKS_PER_CALL:
                     await pieces.put(piece)
                     piece = []
                 if time.monotonic() - breath_s > BREATH_S:
@@ -326,7 +326,7 @@ class QueueScheduler:
                     break
                 batch.append((due, with_job))
                 size_bytes += len(with_job.payload)
-                if len(batch) == FIRE_A_CALL or size_bytes > BYTES_A_CALL:
+                if len(batch) == TICKS_PER_CALL or size_bytes > BYTES_PER_CALL:
                     await self._fire(batch)
                     batch, size_bytes = [], 0
                     if self._stopped.is_set():

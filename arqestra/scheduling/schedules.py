@@ -42,7 +42,7 @@ _OUTCOMES: dict[str, Outcome] = {
     **{"s": "skipped", "d": "dropped", "r": "refused"},
 }
 _STATES: dict[str, Outcome] = {"queued": "queued", "running": "running"}
-MOST_RUNS_AHEAD = 10_000
+MAX_RUNS_AHEAD = 10_000
 FIRST_LOOK_MS = 5_000
 LAST_MOMENT_MS = 253_370_764_800_000  # the year 9999
 
@@ -226,8 +226,8 @@ class Schedules:
         :param count: how many, at most 10,000
         :raises ScheduleNotFound: there is none of this name
         """
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_RUNS_AHEAD:
-            raise SettingsError(f"next_runs: count: expected an int from 0 to {MOST_RUNS_AHEAD}, got {count!r}")
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_RUNS_AHEAD:
+            raise SettingsError(f"next_runs: count: expected an int from 0 to {MAX_RUNS_AHEAD}, got {count!r}")
         stored = await self._stored(name)
         schedule = _readable(stored, lambda: described(stored)).in_zone(UTC)
         tick: int | None = max(stored.mark, await redis_time_ms(self._pool.store.redis))

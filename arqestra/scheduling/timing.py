@@ -26,8 +26,8 @@ __all__ = ("At", "Cron", "Every", "Timing", "at", "datetime_of_text", "every", "
 
 DAY_S = 86_400
 FIRST_YEAR, LAST_YEAR = 1970, 9000  # any moment of which can be told in any zone
-LEAST_PERIOD_MS = 100
-MOST_PERIOD_MS = 36_525 * 86_400_000  # a century: what is due beyond the year 9999 cannot be told as a time
+MIN_PERIOD_MS = 100
+MAX_PERIOD_MS = 36_525 * 86_400_000  # a century: what is due beyond the year 9999 cannot be told as a time
 _FIELDS = (
     *("second (0-59)", "minute (0-59)", "hour (0-23)", "day of month (1-31, L, LW)"),
     *("month (1-12 or JAN-DEC)", "day of week (0-7 or SUN-SAT, 5L, MON#2)"),
@@ -124,10 +124,10 @@ def every(period: Duration, *, anchor: datetime | None = None) -> Every:
     :raises SettingsError: an impossible value
     """
     period_ms = round(seconds_of(period, "every", most_s=float("inf")) * 1000)
-    if period_ms < LEAST_PERIOD_MS:
-        raise SettingsError(f"every: expected at least {LEAST_PERIOD_MS / 1000:g} seconds, got {period!r}")
-    if period_ms > MOST_PERIOD_MS:
-        raise SettingsError(f"every: expected at most {MOST_PERIOD_MS // 86_400_000:,} days, got {period!r}")
+    if period_ms < MIN_PERIOD_MS:
+        raise SettingsError(f"every: expected at least {MIN_PERIOD_MS / 1000:g} seconds, got {period!r}")
+    if period_ms > MAX_PERIOD_MS:
+        raise SettingsError(f"every: expected at most {MAX_PERIOD_MS // 86_400_000:,} days, got {period!r}")
     return Every(period_ms, None if anchor is None else moment_of(anchor, "every: anchor"))
 
 

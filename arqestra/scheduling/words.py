@@ -21,7 +21,7 @@ _MONTHS = (
     *("November", "December"),
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
-MOST_TIMES = 6  # of a day that are told one by one
+MAX_TIMES = 6  # of a day that are told one by one
 
 
 def in_words(timing: Timing, zone: str) -> str:
@@ -84,7 +84,7 @@ def _steps_of_the_day(seconds: Collection[int], minutes: Collection[int], hours:
         found = f"{steps}, {'on the hour' if set(minutes) == {0} and not sharp else past}"
     else:
         found = None
-    if found is None and len(seconds) * len(minutes) * len(hours) > MOST_TIMES:
+    if found is None and len(seconds) * len(minutes) * len(hours) > MAX_TIMES:
         return _general(seconds, minutes, hours)
     return found
 

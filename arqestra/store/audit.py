@@ -3,9 +3,9 @@
 from .link import with_retries
 from .store import Store
 
-__all__ = ("MOST_ENTRIES", "add_to_audit", "read_audit")
+__all__ = ("MAX_ENTRIES", "add_to_audit", "read_audit")
 
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 
 
 async def add_to_audit(store: Store, entry: bytes) -> None:
@@ -14,7 +14,7 @@ async def add_to_audit(store: Store, entry: bytes) -> None:
     async def write(_: bool) -> None:
         async with store.redis.pipeline(transaction=True) as pipe:
             pipe.lpush(store.keys.audit, entry)
-            pipe.ltrim(store.keys.audit, 0, MOST_ENTRIES - 1)
+            pipe.ltrim(store.keys.audit, 0, MAX_ENTRIES - 1)
             await pipe.execute()
 
     await with_retries(write)

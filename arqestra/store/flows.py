@@ -31,12 +31,12 @@ __all__ = (
 # fault (the `UpstreamFailed` of what did not run because of it), or a list of such.
 Reference = int | str | list["Reference"]
 
-FIELDS_A_CALL = 2_000
-BYTES_A_CALL = 4 * 1024 * 1024
-VALUES_A_CALL = 500
-EVENTS_A_CALL = 500
-FORGET_A_CALL = 500
-MOST_NAMES, NAMES_TTL_MS = 10_000, 30 * 86_400_000
+FIELDS_PER_CALL = 2_000
+BYTES_PER_CALL = 4 * 1024 * 1024
+VALUES_PER_CALL = 500
+EVENTS_PER_CALL = 500
+JOBS_PER_CALL = 500
+MAX_NAMES, NAMES_TTL_MS = 10_000, 30 * 86_400_000
 
 
 class NodeRecord(NamedTuple):
@@ -173,8 +173,8 @@ class FlowStore:
             if verdict != "stored":
                 return verdict
             first = []
-        for at in range(0, len(pending), FIELDS_A_CALL):
-            verdict = await self._store_piece(flow_id, nonce, first, (), pending[at : at + FIELDS_A_CALL])
+        for at in range(0, len(pending), FIELDS_PER_CALL):
+            verdict = await self._store_piece(flow_id, nonce, first, (), pending[at : at + FIELDS_PER_CALL])
             if verdict != "stored":
                 return verdict
         return "stored"
@@ -207,9 +207,9 @@ class FlowStore:
 
     async def forget(self, flow_id: str, jobs: Sequence[tuple[str, str]]) -> bool:
         """Remove a flow that has ended, with its jobs' (id, queue) results; False if it runs."""
-        for first in range(0, max(1, len(jobs)), FORGET_A_CALL):
-            piece = jobs[first : first + FORGET_A_CALL]
-            last = first + FORGET_A_CALL >= len(jobs)
+        for first in range(0, max(1, len(jobs)), JOBS_PER_CALL):
+            piece = jobs[first : first + JOBS_PER_CALL]
+            last = first + JOBS_PER_CALL >= len(jobs)
             flat = [field for job in piece for field in job]
             if await self._call("flow_forget", flow_id, "1" if last else "0", *flat) == b"running":
                 return False
@@ -218,12 +218,12 @@ class FlowStore:
     async def values(self, flow_id: str, numbers: Sequence[int]) -> list[Value] | None:
         """What nodes ended with; None if there is no such flow."""
         found: list[Value] = []
-        for first in range(0, len(numbers), VALUES_A_CALL):
-            reply = await self._call("flow_values", flow_id, *numbers[first : first + VALUES_A_CALL])
+        for first in range(0, len(numbers), VALUES_PER_CALL):
+            reply = await self._call("flow_values", flow_id, *numbers[first : first + VALUES_PER_CALL])
             if reply[0] == b"0":
                 return None
             fields = iter(reply[1:])
-            for number, state, held, what in zip(numbers[first : first + VALUES_A_CALL], *[fields] * 3, strict=True):
+            for number, state, held, what in zip(numbers[first : first + VALUES_PER_CALL], *[fields] * 3, strict=True):
                 if what == b"join":
                     found.append(Value(state.decode(), tuple(msgspec.msgpack.decode(held)), None, ""))
                 else:
@@ -235,11 +235,11 @@ class FlowStore:
 
     async def history(self, flow_id: str, queue: str, *, after: int = 0, nodes: bool = False) -> History:
         """The events of a workflow after the first so many; with its nodes, for a replay."""
-        reply = await self._store.call("history", queue, flow_id, after, EVENTS_A_CALL, "1" if nodes else "0")
+        reply = await self._store.call("history", queue, flow_id, after, EVENTS_PER_CALL, "1" if nodes else "0")
         now_ms, count, record, fields, *flat = reply
         events = list(zip(flat[::2], flat[1::2], strict=True))
         while after + len(events) < count:
-            more = await self._store.call("history", queue, flow_id, after + len(events), EVENTS_A_CALL, "0")
+            more = await self._store.call("history", queue, flow_id, after + len(events), EVENTS_PER_CALL, "0")
             if not more[4:]:
                 break
             events += zip(more[4::2], more[5::2], strict=True)
@@ -289,7 +289,7 @@ async def note_workflows(store: Store, names: Sequence[str]) -> None:
     async def write(_: bool) -> None:
         async with store.redis.pipeline(transaction=False) as pipe:
             pipe.zadd(store.keys.workflow_names, dict.fromkeys(names, timestamp_ms()))
-            pipe.zremrangebyrank(store.keys.workflow_names, 0, -MOST_NAMES - 1)
+            pipe.zremrangebyrank(store.keys.workflow_names, 0, -MAX_NAMES - 1)
             pipe.pexpire(store.keys.workflow_names, NAMES_TTL_MS)
             await pipe.execute()
 
@@ -306,7 +306,7 @@ def _pieces(nodes: Sequence[tuple[str, bytes | str]]) -> Iterator[Sequence[tuple
     first = size_bytes = 0
     for at, (_, data) in enumerate(nodes):
         size_bytes += len(data)
-        if at > first and (at - first == FIELDS_A_CALL or size_bytes > BYTES_A_CALL):
+        if at > first and (at - first == FIELDS_PER_CALL or size_bytes > BYTES_PER_CALL):
             yield nodes[first:at]
             first, size_bytes = at, len(data)
     yield nodes[first:]

@@ -8,8 +8,8 @@ from .store import Store
 
 __all__ = ("LimitInForce", "limits_in_force")
 
-MOST_LIMITS = 100
-MOST_LANES = 20
+MAX_LIMITS = 100
+MAX_LANES = 20
 
 
 class LimitInForce(NamedTuple):
@@ -37,14 +37,14 @@ async def limits_in_force(store: Store, queue: str) -> list[LimitInForce]:
 
 async def _read(store: Store, queue: str) -> list[LimitInForce]:
     redis, keys = store.redis, store.keys
-    gates: list[tuple[bytes, float]] = await redis.zrange(keys.gates(queue), 0, MOST_LIMITS - 1, withscores=True)
+    gates: list[tuple[bytes, float]] = await redis.zrange(keys.gates(queue), 0, MAX_LIMITS - 1, withscores=True)
     if not gates:
         return []
     names = [name.decode(errors="replace") for name, _ in gates]
     async with redis.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.zcard(keys.turns(queue, name))
-            pipe.zrange(keys.turns(queue, name), 0, MOST_LANES - 1)
+            pipe.zrange(keys.turns(queue, name), 0, MAX_LANES - 1)
             pipe.zcard(keys.holders(name))
             pipe.exists(keys.rate(name))
         replies: list[Any] = await pipe.execute()

@@ -30,7 +30,7 @@ logger = logging.getLogger("arq.connections")
 KEEPALIVE_S = 10.0  # a silent connection is asked for a sign of life this often
 ANSWER_S = 3.0  # and has to answer within that
 DOUBT_S = 1.0  # of a server that is slower it is not known whether messages come
-MOST_TRACKING_FAILURES = 3
+MAX_TRACKING_FAILURES = 3
 RECONNECT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 Callback = Callable[[bytes | None], None]
@@ -254,7 +254,7 @@ class _Channels:
             if not has_transport(connection):
                 return await self._listen_plainly()
             watches = None
-            if self._watches and self._tracking_failures < MOST_TRACKING_FAILURES:
+            if self._watches and self._tracking_failures < MAX_TRACKING_FAILURES:
                 self._tracking_failures += 1  # a proxy may end the connection in the place of an answer
                 watches = self._watches if await begin_tracking(connection) else None
                 self._tracking_failures = 0

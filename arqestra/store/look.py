@@ -33,11 +33,11 @@ __all__ = (
 
 PAGE = 500
 STUCK_AFTER_MS = 60_000
-KEYS_A_SCAN = 1_000
-MOST_SCANS = 100
-MOST_QUEUES = 1_000
+KEYS_PER_SCAN = 1_000
+MAX_SCANS = 100
+MAX_QUEUES = 1_000
 MEMBERS_TRIED = 3
-RESULTS_A_CALL = 1_000
+RESULTS_PER_CALL = 1_000
 
 
 class QueueEntry(NamedTuple):
@@ -197,19 +197,19 @@ async def find_queues(store: Store) -> tuple[list[str], bool]:
     cursor, scans = 0, 0
     while True:
         try:
-            cursor, names = await redis.scan(cursor, keys.prefix + "*", count=KEYS_A_SCAN, _type="zset")
+            cursor, names = await redis.scan(cursor, keys.prefix + "*", count=KEYS_PER_SCAN, _type="zset")
         except NoPermissionError:  # those that nothing of ours has used are not found then
             cursor = -1
             break
         for name in names:
             _sort_in(keys, name.decode(errors="replace"), found, maybe)
         scans += 1
-        if cursor == 0 or scans == MOST_SCANS:
+        if cursor == 0 or scans == MAX_SCANS:
             break
-    for name in sorted(maybe - found)[:MOST_QUEUES]:
+    for name in sorted(maybe - found)[:MAX_QUEUES]:
         if await _holds_jobs(store, name):
             found.add(name)
-    return sorted(found)[:MOST_QUEUES], cursor != 0
+    return sorted(found)[:MAX_QUEUES], cursor != 0
 
 
 def _sort_in(keys: Keys, name: str, found: set[str], maybe: set[str]) -> None:
@@ -303,8 +303,8 @@ async def results_kept(store: Store, jobs: Sequence[tuple[str, str]]) -> list[bo
     :param jobs: queues and ids
     """
     kept: list[bool] = []
-    for first in range(0, len(jobs), RESULTS_A_CALL):
-        kept += await _results_kept(store, jobs[first : first + RESULTS_A_CALL])
+    for first in range(0, len(jobs), RESULTS_PER_CALL):
+        kept += await _results_kept(store, jobs[first : first + RESULTS_PER_CALL])
     return kept
 
 

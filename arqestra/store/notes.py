@@ -7,10 +7,10 @@ from ..protocol.progress import LOG_LINES, LogLine, Progress, decode_line, decod
 from .link import with_retries
 from .store import Store
 
-__all__ = ("JOBS_A_CALL", "NewNotes", "Taken", "read_log", "read_progress", "write_notes")
+__all__ = ("JOBS_PER_CALL", "NewNotes", "Taken", "read_log", "read_progress", "write_notes")
 
 TTL_MS = 86_400_000
-JOBS_A_CALL = 50
+JOBS_PER_CALL = 50
 
 
 Taken = Literal["written", "held", "free"]
@@ -39,7 +39,7 @@ class NewNotes(NamedTuple):
 async def write_notes(store: Store, notes: Sequence[NewNotes]) -> list[Taken]:
     """Add to what jobs have told.
 
-    :param notes: of `JOBS_A_CALL` jobs at most
+    :param notes: of `JOBS_PER_CALL` jobs at most
     :returns: for each "written", "held": somebody else holds the job or has run it since, or "free": nobody holds it,
         and this attempt is not known to have ended by itself. Nothing was written then
     """

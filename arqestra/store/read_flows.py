@@ -20,7 +20,7 @@ __all__ = (
     "read_nodes",
 )
 
-NODES_A_READ = 2_000
+NODES_PER_READ = 2_000
 
 
 class FlowRecord(NamedTuple):
@@ -105,8 +105,8 @@ async def read_nodes(store: Store, flow_id: str, *, running: bool = False) -> li
     parents = await _parents(store, flow_id)
     found: list[StoredNode] = []
     sources = {0}
-    for first in range(1, last + 1, NODES_A_READ):
-        numbers = range(first, min(first + NODES_A_READ, last + 1))
+    for first in range(1, last + 1, NODES_PER_READ):
+        numbers = range(first, min(first + NODES_PER_READ, last + 1))
         async with redis.pipeline(transaction=False) as pipe:
             pipe.hmget(keys.flow_nodes(flow_id), [str(number) for number in numbers])
             pipe.hmget(keys.flow_nodes(flow_id), [f"{number}i" for number in numbers])
@@ -154,8 +154,8 @@ async def _parents(store: Store, flow_id: str) -> dict[int, tuple[int, ...]]:
 async def _with_running(store: Store, nodes: list[StoredNode]) -> list[StoredNode]:
     queued = [node.job_id for node in nodes if node.state == "q"]
     held: set[str] = set()
-    for first in range(0, len(queued), NODES_A_READ):
-        piece = queued[first : first + NODES_A_READ]
+    for first in range(0, len(queued), NODES_PER_READ):
+        piece = queued[first : first + NODES_PER_READ]
         leases = await store.redis.mget([store.keys.lease(job_id) for job_id in piece])
         held |= {job_id for job_id, lease in zip(piece, leases, strict=True) if lease is not None}
     return [node._replace(running=node.state == "q" and node.job_id in held) for node in nodes]

@@ -16,7 +16,7 @@ from .store import Store
 __all__ = ("EndedList", "read_recent", "write_recent")
 
 TTL_MS = 30 * 86_400_000
-ENTRIES_A_CALL = 1_000
+ENTRIES_PER_CALL = 1_000
 
 
 class EndedList(NamedTuple):
@@ -32,13 +32,13 @@ async def write_recent(store: Store, queue: str, lists: Iterable[EndedList]) -> 
     flat: list[str | int | bytes] = []
     count = 0
     for each in lists:
-        for first in range(0, len(each.entries), ENTRIES_A_CALL):
-            piece = each.entries[first : first + ENTRIES_A_CALL]
+        for first in range(0, len(each.entries), ENTRIES_PER_CALL):
+            piece = each.entries[first : first + ENTRIES_PER_CALL]
             flat += (f"{each.state}|{each.function}", ENDED_STATES[each.state], len(piece))
             for entry in piece:
                 flat += entry
             count += len(piece)
-            if count >= ENTRIES_A_CALL:
+            if count >= ENTRIES_PER_CALL:
                 await store.call("recent", store.keys.recent_index(queue), TTL_MS, queue, *flat)
                 flat, count = [], 0
     if flat:

@@ -23,8 +23,8 @@ __all__ = (
     "schedule_queues",
 )
 
-NAMES_A_CALL = 500
-READ_A_CALL = 500
+NAMES_PER_CALL = 500
+RECORDS_PER_CALL = 500
 _RECORD = [
     "home",
     "rev",
@@ -249,8 +249,8 @@ class ScheduleStore:
             since, nothing is compared
         """
         verdicts, first_rev = "", ""
-        for first in range(0, max(1, len(digests)), NAMES_A_CALL):
-            flat = [field for pair in digests[first : first + NAMES_A_CALL] for field in pair]
+        for first in range(0, max(1, len(digests)), NAMES_PER_CALL):
+            flat = [field for pair in digests[first : first + NAMES_PER_CALL] for field in pair]
             before = "" if started_ms is None else started_ms
             reply = await self._store.call("schedule_keep", self._route, age_ms, before, rev, *flat)
             started_ms, new_rev, of_piece = reply[0], reply[1].decode(), reply[2].decode()
@@ -317,8 +317,8 @@ class ScheduleStore:
     async def rewind(self) -> None:
         """The clock was wrong, and was put back: draw what was noted of a time to come back to the present."""
         names = [name for name, _ in await self.names()]
-        for first in range(0, len(names), NAMES_A_CALL):
-            await self._store.call("schedule_rewind", self.home, *names[first : first + NAMES_A_CALL])
+        for first in range(0, len(names), NAMES_PER_CALL):
+            await self._store.call("schedule_rewind", self.home, *names[first : first + NAMES_PER_CALL])
         await self._store.call("schedule_rewind", self.home)
 
     async def names(self) -> list[tuple[str, float]]:
@@ -330,9 +330,9 @@ class ScheduleStore:
     async def read(self, names: Sequence[str]) -> dict[str, StoredSchedule]:
         """What is stored of schedules; those that do not exist are left out."""
         found: dict[str, StoredSchedule] = {}
-        for first in range(0, len(names), READ_A_CALL):
-            for stored in await with_retries(lambda _, first=first: self._read(names[first : first + READ_A_CALL])):  # type: ignore[misc]
-                found[stored.name] = stored
+        for first in range(0, len(names), RECORDS_PER_CALL):
+            batch = names[first : first + RECORDS_PER_CALL]
+            found |= {stored.name: stored for stored in await with_retries(lambda _, batch=batch: self._read(batch))}  # type: ignore[misc]
         return found
 
     async def _read(self, names: Sequence[str]) -> list[StoredSchedule]:

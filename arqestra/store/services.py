@@ -13,7 +13,7 @@ from .store import Store
 
 __all__ = ("Service", "note_zone", "noted_zones", "read_services")
 
-NAMES_A_CALL = 500
+NAMES_PER_CALL = 500
 LOOKED_LATELY_MS = 150_000  # a scheduler looks at least once a minute
 
 
@@ -66,8 +66,8 @@ async def noted_zones(store: Store, home: str) -> dict[str, str]:
     """The zones that were noted of the schedules of a queue."""
     names = [name.decode() for name in await store.redis.zrange(store.keys.schedules(home), 0, -1)]
     found: dict[str, str] = {}
-    for first in range(0, len(names), NAMES_A_CALL):
-        piece = names[first : first + NAMES_A_CALL]
+    for first in range(0, len(names), NAMES_PER_CALL):
+        piece = names[first : first + NAMES_PER_CALL]
         async with store.redis.pipeline(transaction=False) as pipeline:
             for name in piece:
                 pipeline.hget(store.keys.schedule(name), "zone")

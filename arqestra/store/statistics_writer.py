@@ -29,11 +29,11 @@ MINUTES_TTL_S = 25 * 3600
 HOURS_TTL_S = TOTALS_TTL_S = 30 * 86_400
 EVERY_S = 1.0
 CERTAIN_S = 540.0  # `record.lua` remembers the number of a call for 600 s
-FIELDS_A_CALL = 1_000  # a script must not keep others waiting
-MOST_FIELDS = 20_000  # that a process keeps for its metrics
+FIELDS_PER_CALL = 1_000  # a script must not keep others waiting
+MAX_FIELDS = 20_000  # that a process keeps for its metrics
 CLOSE_WAIT_S = 2.0
 NAME_CHARACTERS = 200  # of a function
-MOST_UNSENT = 60  # minutes of counts, while Redis cannot be reached
+MAX_UNSENT = 60  # minutes of counts, while Redis cannot be reached
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -119,7 +119,7 @@ class StatisticsWriter:
             logger.warning("counts that may have been written are not written again: %d", batch.number)
             self._forget(batch)
             return None
-        if len(batch.sums) + len(batch.maxima) > FIELDS_A_CALL:
+        if len(batch.sums) + len(batch.maxima) > FIELDS_PER_CALL:
             self._number += 1
             batch, rest = _split(batch, self._number)
             self._unsent.insert(1, rest)
@@ -139,7 +139,7 @@ class StatisticsWriter:
             maxima = {field: max(before.maxima.get(field, 0), maxima.get(field, 0)) for field in before.maxima | maxima}
         self._number += 1
         self._unsent.append(_Batch(self._number, minute, sums, maxima))
-        del self._unsent[:-MOST_UNSENT]
+        del self._unsent[:-MAX_UNSENT]
 
     async def _send(self, batch: _Batch) -> None:
         minute, keys = batch.minute, self._keys
@@ -155,7 +155,7 @@ class StatisticsWriter:
 
 def _split(batch: _Batch, number: int) -> tuple[_Batch, _Batch]:
     """As many fields as fit into a call, and the rest under a number of its own."""
-    here = set([*batch.sums, *batch.maxima][:FIELDS_A_CALL])
+    here = set([*batch.sums, *batch.maxima][:FIELDS_PER_CALL])
     sums, maxima = batch.sums, batch.maxima
     return batch._replace(
         sums={field: sums[field] for field in sums if field in here},
@@ -229,7 +229,7 @@ class EnqueueCounts:
         self._look_for_fork()
         counts, self._counts = self._counts, {}
         sums = _fields(counts)
-        if len(self._settled) < MOST_FIELDS:  # names of functions and queues may be anything
+        if len(self._settled) < MAX_FIELDS:  # names of functions and queues may be anything
             self._settled = _plus(self._settled, sums)
         await self._writer.write(sums, {})
 

@@ -20,15 +20,15 @@ from .views.job_query import JobFilter, JobRef
 from .views.jobs import matching
 from .views.workflows import cancel_workflow, resume_workflow, retry_workflow
 
-__all__ = ("ACTIONS", "MOST_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
+__all__ = ("ACTIONS", "MAX_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
 
 logger = logging.getLogger("arq.dashboard")
 
-MOST_JOBS = 10_000
+MAX_JOBS = 10_000
 LOOK_AT = 200_000  # entries of a queue, for the jobs of a filter
 AT_ONCE = 50
 PROBLEMS_SHOWN = 20
-MOST_OTHER_QUEUES = 200
+MAX_OTHER_QUEUES = 200
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
@@ -39,7 +39,7 @@ class JobsTarget(Struct, frozen=True, forbid_unknown_fields=True):
         state in which jobs have ended says so by itself
     """
 
-    jobs: Annotated[list[JobRef], Meta(max_length=MOST_JOBS)] = []
+    jobs: Annotated[list[JobRef], Meta(max_length=MAX_JOBS)] = []
     filter: JobFilter | None = None
     ended: bool = False
 
@@ -115,14 +115,14 @@ class Action:
 ChangeJob = Callable[[Site, JobRef, JobsTarget], Awaitable[None]]
 
 
-async def chosen_jobs(site: Site, target: JobsTarget, look_at: int = MOST_JOBS) -> tuple[list[JobRef], bool]:
+async def chosen_jobs(site: Site, target: JobsTarget, look_at: int = MAX_JOBS) -> tuple[list[JobRef], bool]:
     """The jobs of a target, and whether there may be more.
 
     :param look_at: entries of a queue that are looked at for a filter; so many for a count
     """
     if target.filter is None:
         return list(dict.fromkeys(target.jobs)), False
-    return await matching(site, target.filter, MOST_JOBS, look_at)
+    return await matching(site, target.filter, MAX_JOBS, look_at)
 
 
 def _for_jobs(past: str, change: ChangeJob) -> Callable[[Site, Any], Awaitable[Done]]:
@@ -191,7 +191,7 @@ async def _abort(site: Site, job: JobRef, target: JobsTarget) -> None:
 
 async def _delete(site: Site, job: JobRef, target: JobsTarget) -> None:
     # A running job of another queue has to be told from one of none: its name helps whoever asks.
-    others = [queue for queue in (await site.queues())[:MOST_OTHER_QUEUES] if queue != job.queue]
+    others = [queue for queue in (await site.queues())[:MAX_OTHER_QUEUES] if queue != job.queue]
     home = await queued_in(site.store, job.id, [job.queue, *others])
     if home not in (None, job.queue):
         raise CannotBeDone(f"it is in another queue, {home}")

@@ -35,7 +35,7 @@ __all__ = (
 Role = Literal["viewer", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "operator")
 SESSION_S = 12 * 3600
-LEAST_TOKEN_CHARACTERS = 16
+MIN_TOKEN_CHARACTERS = 16
 
 
 class Identity(NamedTuple):
@@ -128,7 +128,7 @@ class TokenAuth:
         if not tokens:
             raise SettingsError("dashboard: tokens: expected at least one, got none")
         self._tokens = {
-            _digest(_checked_secret(token, f"token of {name}", LEAST_TOKEN_CHARACTERS)): Identity(
+            _digest(_checked_secret(token, f"token of {name}", MIN_TOKEN_CHARACTERS)): Identity(
                 name, _checked_role(role, name)
             )
             for token, (name, role) in tokens.items()
@@ -181,7 +181,7 @@ class Sessions:
 
     def __init__(self, secret: str = "") -> None:
         if secret:
-            _checked_secret(secret, "secret", LEAST_TOKEN_CHARACTERS)  # who guesses it makes cookies of an operator
+            _checked_secret(secret, "secret", MIN_TOKEN_CHARACTERS)  # who guesses it makes cookies of an operator
         self._secret = (secret or secrets.token_hex(32)).encode()
 
     def cookie_of(self, identity: Identity) -> str:

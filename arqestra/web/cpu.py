@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 __all__ = ("ProcessorShares",)
 
-LEAST_MS = 1_500  # between two readings
-MOST_WORKERS = 10_000
+MIN_INTERVAL_MS = 1_500  # between two readings
+MAX_WORKERS = 10_000
 
 
 class _Reading(NamedTuple):
@@ -25,12 +25,12 @@ class ProcessorShares:
 
         :param seen_ms: when the worker told that it had used `cpu_s`
         """
-        if len(self._known) > MOST_WORKERS:
+        if len(self._known) > MAX_WORKERS:
             self._known.clear()
         before = self._known.get(worker_id)
         if before is None:
             before = _Reading(started_ms, 0.0, 0.0)
-        elif seen_ms - before.at_ms < LEAST_MS:
+        elif seen_ms - before.at_ms < MIN_INTERVAL_MS:
             return before.share
         share = max(0.0, (cpu_s - before.cpu_s) / max(0.001, (seen_ms - before.at_ms) / 1000))
         self._known[worker_id] = _Reading(seen_ms, cpu_s, share)

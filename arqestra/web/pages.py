@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from .actions import ACTIONS, MOST_JOBS, Action, Done, JobsTarget, chosen_jobs
+from .actions import ACTIONS, MAX_JOBS, Action, Done, JobsTarget, chosen_jobs
 from .auth import Identity
 from .catalogue import VIEWS, View
 from .dashboard import SESSION_COOKIE, Dashboard, Handler, Unusable, converted, cookie_path
@@ -71,7 +71,7 @@ class Pages:
             count=len(jobs) if isinstance(target, JobsTarget) else 1,
             by_job=isinstance(target, JobsTarget),
             targets=action.targets(target),
-            most=MOST_JOBS if more else None,
+            most=MAX_JOBS if more else None,
             next=_local(request.query_params.get("next", "/")),
         )
 

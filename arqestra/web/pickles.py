@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 __all__ = ("Outline", "function_of", "outline", "payload_again")
 
-MOST_INSTRUCTIONS = 5_000
+MAX_INSTRUCTIONS = 5_000
 FIRST_INSTRUCTIONS = 20
 LARGEST_BYTES = 1024 * 1024
 _SCALARS = (str, int, float, bool, type(None))
@@ -109,7 +109,7 @@ def outline(data: bytes) -> Outline | None:
     try:
         last = 0
         for count, (code, argument, place) in enumerate(pickletools.genops(data)):
-            if count == MOST_INSTRUCTIONS:
+            if count == MAX_INSTRUCTIONS:
                 return None
             last = place or 0
             machine.step(code.name, argument, code.stack_before, code.stack_after)

@@ -9,7 +9,7 @@ __all__ = ("Readings",)
 
 T = TypeVar("T")
 FRESH_S = 1.0
-MOST = 500
+MAX_ENTRIES = 500
 LONGEST_S = 30.0  # that a reading may take: then the next one tries again
 
 
@@ -42,8 +42,8 @@ class Readings:
         self._known.clear()
 
     def _drop_oldest(self) -> None:
-        if len(self._known) >= MOST:
-            for key in sorted(self._known, key=lambda each: self._known[each][0])[: MOST // 2]:
+        if len(self._known) >= MAX_ENTRIES:
+            for key in sorted(self._known, key=lambda each: self._known[each][0])[: MAX_ENTRIES // 2]:
                 del self._known[key]
 
 

@@ -13,7 +13,7 @@ from ..store.store import Store
 
 __all__ = ("Bucket", "Counted", "Sums", "sums_of")
 
-MOST_MINUTES, MOST_HOURS = 360, 720
+MAX_MINUTES, MAX_HOURS = 360, 720
 SETTLED_AFTER = 3  # a minute or an hour that has been over for so many may still be written to
 READ_AT_ONCE = 15  # so that other pages are answered in between
 Place = tuple[str, str]  # queue and function
@@ -61,8 +61,8 @@ class Counted:
 
     async def warm_up(self) -> None:
         """Read all of it once, so that no page has to wait for that."""
-        await self.minutes(MOST_MINUTES)
-        await self.hours(MOST_HOURS)
+        await self.minutes(MAX_MINUTES)
+        await self.hours(MAX_HOURS)
 
     async def _times(self, unit: str, last: int, count: int, read: Read) -> dict[int, Bucket]:
         known = self._known[unit]
@@ -72,7 +72,7 @@ class Counted:
             found = await read(self._store.redis, self._store.keys, newest, length)
             for time in range(newest - length + 1, newest + 1):
                 known[time] = _bucket(found.get(time, {}))
-        for time in [time for time in known if time <= last - MOST_HOURS - 1]:
+        for time in [time for time in known if time <= last - MAX_HOURS - 1]:
             del known[time]
         return {time: known[time] for time in wanted}
 

@@ -10,7 +10,7 @@ from .payload_view import Contents
 __all__ = ("FailedAttempt", "Life", "Span", "timeline")
 
 LENGTH = 1000
-LEAST = 4  # a piece that took no time at all is still seen
+MIN_WIDTH = 4  # a piece that took no time at all is still seen
 
 
 class Span(Struct, frozen=True):
@@ -88,10 +88,10 @@ def _drawn(pieces: Sequence[tuple[str, str, int, int, bool]]) -> list[Span]:
     if not pieces:
         return []
     first_ms, last_ms = pieces[0][2], max(piece[3] for piece in pieces)
-    scale = (LENGTH - LEAST * len(pieces)) / max(1, last_ms - first_ms)
+    scale = (LENGTH - MIN_WIDTH * len(pieces)) / max(1, last_ms - first_ms)
     spans, x = [], 0.0
     for kind, label, start_ms, end_ms, is_open in pieces:
-        width = LEAST + (end_ms - start_ms) * scale
+        width = MIN_WIDTH + (end_ms - start_ms) * scale
         spans.append(Span(kind, label, start_ms, end_ms, round(x, 1), round(width, 1), is_open))
         x += width
     return spans

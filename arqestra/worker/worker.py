@@ -62,7 +62,7 @@ logger = logging.getLogger("arq.worker")
 HOUSEKEEPING_S = 0.5  # cron and health check; arq's least cron window
 HOUSEKEEPING_LIMIT_S = 10.0
 OFFER_MARGIN_MS = 1000
-MOST_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
+MAX_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 
 
 class Worker(StoppableWorker):
@@ -323,7 +323,7 @@ class Worker(StoppableWorker):
                     self.exchange.poll()
                 if self.exchange.is_quiet and self.options.chosen_poll_delay is None:
                     self.listener.look_at(watch)
-                await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MOST_POLL_S))
+                await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MAX_POLL_S))
 
     async def _burst(self) -> None:
         """Work until the queue is empty, or `max_burst_jobs` were run."""

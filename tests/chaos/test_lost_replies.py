@@ -23,8 +23,8 @@ from .lossy_proxy import LossyProxy
 PRODUCERS = 10
 LEASE_S = 2
 RENEW_CHANCE = 0.8  # renewals are few
-LEAST_SWALLOWED = 2
-LEAST_LOST = {"enqueue": 10, "claim": 10, "finish": 10, "renew": 2}
+MIN_SWALLOWED = 2
+MIN_LOST = {"enqueue": 10, "claim": 10, "finish": 10, "renew": 2}
 ALL = ("enqueue", "claim", "finish", "renew")
 # What each producer enqueues in turn: function, arguments, whether it chooses the id.
 SPECS: tuple[tuple[str, tuple[float, ...], bool], ...] = (
@@ -70,7 +70,7 @@ async def test_each_job_runs_once_when_replies_are_cut_off(
         with Fleet(tmp_path, proxy.url, max_jobs=10, lease=LEASE_S) as fleet:
             fleet.start(2)
             attempts = await produce(proxy, size.jobs)
-            while any(proxy.lost[script] < LEAST_LOST[script] for script in size.scripts):
+            while any(proxy.lost[script] < MIN_LOST[script] for script in size.scripts):
                 attempts |= await produce(proxy, size.jobs, batch=len(attempts))
             await ledger.until_empty()
             await settle(fleet)
@@ -208,7 +208,7 @@ async def test_a_swallowed_reply_is_given_up_and_the_call_repeated(
             async with await arqestra.create_pool(server.url) as pool:
                 for job_id in attempts:
                     assert await pool.enqueue_job("nap", 25, _job_id=job_id)
-            while proxy.lost[script] < LEAST_SWALLOWED:
+            while proxy.lost[script] < MIN_SWALLOWED:
                 attempts |= await produce(proxy, 200, batch=len(attempts))
             await ledger.until_empty()
             await settle(fleet)

@@ -135,7 +135,7 @@ async def test_so_many_that_there_may_be_more(
 ) -> None:
     """No more than so many are read, so a full reading cannot tell that there are no more."""
     for module in (bulk, search):
-        monkeypatch.setattr(module, "MOST_ENDED", 2)
+        monkeypatch.setattr(module, "MAX_ENDED", 2)
     await failed("a", "b", "c")
 
     listed = (await arqestra("jobs", "list", "--state", "failed", "--limit", "2", "--json")).document

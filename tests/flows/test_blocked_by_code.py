@@ -26,7 +26,7 @@ Deploy = Callable[..., Any]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows, "PARK_AFTER_S", 0.0)
     monkeypatch.setattr(workflows, "NONDETERMINISM_PAUSE_MS", 30)
-    monkeypatch.setattr(workflows, "MOST_PAUSE_MS", 30)
+    monkeypatch.setattr(workflows, "MAX_PAUSE_MS", 30)
     monkeypatch.setattr(workflows, "NONDETERMINISM_TRIES", 1_000)
 
 
@@ -251,7 +251,7 @@ async def test_events_that_come_meanwhile_cost_no_try(
     """Each wakes the workflow, long before its pause is over."""
     monkeypatch.setattr(workflows, "NONDETERMINISM_TRIES", 3)
     monkeypatch.setattr(workflows, "NONDETERMINISM_PAUSE_MS", 600_000)
-    monkeypatch.setattr(workflows, "MOST_PAUSE_MS", 600_000)
+    monkeypatch.setattr(workflows, "MAX_PAUSE_MS", 600_000)
     order = await under_way(pool, working)
     async with working(deployed(raises)):
         for number in range(8):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from arqestra.observe import endpoint as module
-from arqestra.observe.endpoint import MOST_CONNECTIONS, MOST_HEAD_BYTES, Endpoint, serve_when_free
+from arqestra.observe.endpoint import MAX_CONNECTIONS, MAX_HEAD_BYTES, Endpoint, serve_when_free
 from tests.chaos.fleet import until
 from tests.observe.scrape import fetch, say
 
@@ -54,7 +54,7 @@ async def test_metrics_and_health(served: Endpoint) -> None:
         ("GET /metrics\r\n\r\n", 400),
         ("nonsense\r\n\r\n", 400),
         ("\x16\x03\x01 \x01\r\n\r\n", 400),
-        (f"GET /metrics HTTP/1.1\r\nX: {'x' * MOST_HEAD_BYTES}\r\n\r\n", 431),
+        (f"GET /metrics HTTP/1.1\r\nX: {'x' * MAX_HEAD_BYTES}\r\n\r\n", 431),
     ],
 )
 async def test_what_else_is_asked_is_refused(served: Endpoint, text: str, status: int) -> None:
@@ -89,8 +89,8 @@ async def test_who_reads_no_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_who_asks_nothing_keeps_nobody_from_an_answer(served: Endpoint) -> None:
-    idle = [await asyncio.open_connection(*address_of(served)) for _ in range(MOST_CONNECTIONS)]
-    await until(lambda: served.connections == MOST_CONNECTIONS, lambda: "as many connections")
+    idle = [await asyncio.open_connection(*address_of(served)) for _ in range(MAX_CONNECTIONS)]
+    await until(lambda: served.connections == MAX_CONNECTIONS, lambda: "as many connections")
     for reader, _ in idle[:2]:
         idle.append(await asyncio.open_connection(*address_of(served)))
         assert await reader.read() == b""  # the one that has been silent for the longest
@@ -108,8 +108,8 @@ async def test_more_scrapes_than_scrapers_make_are_turned_away() -> None:
 
     endpoint = Endpoint(slow, 0)
     await endpoint.start()
-    asking = [asyncio.create_task(fetch(endpoint.url)) for _ in range(MOST_CONNECTIONS)]
-    await until(lambda: endpoint.connections == MOST_CONNECTIONS, lambda: "as many connections")
+    asking = [asyncio.create_task(fetch(endpoint.url)) for _ in range(MAX_CONNECTIONS)]
+    await until(lambda: endpoint.connections == MAX_CONNECTIONS, lambda: "as many connections")
     await until(lambda: not endpoint._silent, lambda: "all of them to have asked")
     assert (await fetch(endpoint.url)).status == 503
     go.set()

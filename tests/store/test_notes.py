@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis.asyncio import Redis
 
 from arqestra.protocol.progress import LOG_LINES, encode_line, encode_progress
-from arqestra.store.notes import JOBS_A_CALL, NewNotes, read_log, read_progress, write_notes
+from arqestra.store.notes import JOBS_PER_CALL, NewNotes, read_log, read_progress, write_notes
 from tests.store.scene import KEYS, QUEUE, Scene
 
 
@@ -120,8 +120,8 @@ async def test_a_new_job_of_the_id_begins_anew(scene: Scene) -> None:
 
 async def test_a_log_is_bounded_and_forgotten_and_many_jobs_go_together(scene: Scene, redis: Redis) -> None:
     many = [notes("w.1", *(f"{n}" for n in range(LOG_LINES)), done=1, job_id=f"j{i}") for i in range(120)]
-    for first in range(0, 120, JOBS_A_CALL):
-        await write_notes(scene.store, many[first : first + JOBS_A_CALL])
+    for first in range(0, 120, JOBS_PER_CALL):
+        await write_notes(scene.store, many[first : first + JOBS_PER_CALL])
     await write_notes(scene.store, [notes("w.1", "more", number=2, job_id="j0")])
 
     assert len(await texts(scene, "j0")) == LOG_LINES

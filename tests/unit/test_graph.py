@@ -444,7 +444,7 @@ def test_arguments_of_a_function_known_by_its_name_are_not_checked() -> None:
 
 
 def test_too_many_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arqestra.graph, "MOST_NODES", 10)
+    monkeypatch.setattr(arqestra.graph, "MAX_NODES", 10)
     graph_of(group(load.s(1) for _ in range(9)))
     with pytest.raises(GraphError, match="at most 10 nodes"):
         graph_of(group(load.s(1) for _ in range(10)))

@@ -70,7 +70,7 @@ async def test_lines_whose_reply_was_lost_are_written_once_and_before_newer_ones
 
 
 async def test_jobs_that_tell_by_turns_are_each_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebook_module, "MOST_ATTEMPTS", 10)
+    monkeypatch.setattr(notebook_module, "MAX_ATTEMPTS", 10)
     notes, store = book(), NotingStore()
     store.loses_call = True
     attempts = [attempt_at(f"j{number}", notes) for number in range(5)]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from arqestra.worker.leasing.polling import MOST_DELAY_S, SAFETY_S, UNTOLD_S, Polling, Push
+from arqestra.worker.leasing.polling import MAX_DELAY_S, SAFETY_S, UNTOLD_S, Polling, Push
 
 BLIND = Push(messages=True, can_watch=False, since_s=None)
 
@@ -41,7 +41,7 @@ def test_what_is_watched_is_looked_at_once_more_and_then_once_a_minute() -> None
 def test_without_watching_looks_get_rarer() -> None:
     times = looks(Polling(None), BLIND, 0, 120)
     assert times[:5] == [0, 1, 3, 7, 15]
-    assert {after - before for before, after in pairwise(times[5:])} == {MOST_DELAY_S}
+    assert {after - before for before, after in pairwise(times[5:])} == {MAX_DELAY_S}
 
 
 @pytest.mark.parametrize(("told", "within_s"), [(True, 5), (False, UNTOLD_S)])

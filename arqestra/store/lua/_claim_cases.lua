@@ -98,7 +98,7 @@ local function take_abort(id, score)
 end
 
 local function take_aborts()
-  local goal = #ids + ABORTS_A_CLAIM
+  local goal = #ids + ABORTS_PER_CLAIM
   for first = 0, SCAN_LIMIT - 1, PAGE do
     local requested = call('ZREVRANGE', ABORTS, first, first + PAGE - 1)
     if #requested == 0 then

@@ -9,7 +9,7 @@
 
 -- @include _wake
 
-local MOST_BYTES = 65536  -- larger jobs are fetched: messages wait in the server's memory
+local MAX_BYTES = 65536  -- larger jobs are fetched: messages wait in the server's memory
 
 -- Whether the job may go ahead: nothing else waits for its turn.
 local function is_next(queue, id)
@@ -37,7 +37,7 @@ end
 
 -- Wake one worker for a queue; the first job that was added to it goes along if it can.
 local function wake_with(queue, id, payload)
-  local goes = #payload <= MOST_BYTES and is_next(queue, id)
+  local goes = #payload <= MAX_BYTES and is_next(queue, id)
   for _ = 1, 100 do
     local worker = call('ZPOPMIN', WAITING .. queue)[1]
     if not worker then

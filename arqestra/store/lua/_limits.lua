@@ -29,7 +29,7 @@
 
 local HOLDERS_TTL_MS = 30 * 86400000
 local RECHECK_MS = 1000
-local MOST_HOLDERS_LOOKED_AT = 1000
+local MAX_HOLDERS_LOOKED_AT = 1000
 local LONGEST_LANE = 200
 local REMEMBERED_CLAIMS = 8
 local NOBODY = '-'           -- in the place of a token
@@ -74,7 +74,7 @@ end
 -- very script have no lease yet.
 local function drop_dead_holders(limit, now)
   local earliest
-  local holders = call('ZRANGE', HOLDERS .. limit, 0, MOST_HOLDERS_LOOKED_AT - 1, 'WITHSCORES')
+  local holders = call('ZRANGE', HOLDERS .. limit, 0, MAX_HOLDERS_LOOKED_AT - 1, 'WITHSCORES')
   for i = 1, #holders, 2 do
     local id, since = holders[i], tonumber(holders[i + 1])
     local lease = call('GET', LEASE .. id)

@@ -36,9 +36,9 @@ local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time 
 local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
 local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
-local ABORTS_A_CLAIM = 100
-local CHORES_A_CLAIM = 300    -- nodes of flows that are settled in one claim
-local SPECS_SWEPT, CLAIMS_A_SWEEP = 20, 16
+local ABORTS_PER_CLAIM = 100
+local CHORES_PER_CLAIM = 300    -- nodes of flows that are settled in one claim
+local SPECS_SWEPT, CLAIMS_PER_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 180000  -- workers register anew at least once a minute
@@ -182,7 +182,7 @@ local offers = wait and #ARGV < first_id and withdraw_offer(worker, number, ARGV
 local chores_left = false
 if call('EXISTS', CHORES) == 1 then
   local due_queues = {}
-  Flow.do_chores(CHORES_A_CLAIM, true, now, due_queues)
+  Flow.do_chores(CHORES_PER_CLAIM, true, now, due_queues)
   chores_left = call('EXISTS', CHORES) == 1
   for due_queue in pairs(due_queues) do
     local own = false
@@ -240,7 +240,7 @@ end
 local delay
 for _, q in ipairs(queues) do
   enter(q)
-  if q.extras and number % CLAIMS_A_SWEEP == 0 then
+  if q.extras and number % CLAIMS_PER_SWEEP == 0 then
     Cases.sweep_specs(q.name)
   end
   if q.others > 0 and q.due_count > (#queues == 1 and found or q.taken) then

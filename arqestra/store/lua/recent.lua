@@ -8,7 +8,7 @@
 --
 -- Repeating the call is harmless: an entry is in a list once.
 
-local MOST_LISTS = 500  -- functions that nobody has may be enqueued by any name
+local MAX_LISTS = 500  -- functions that nobody has may be enqueued by any name
 
 local ttl_ms, i = ARGV[2], 4
 local prefix = RECENT .. ARGV[3] .. '|'
@@ -28,7 +28,7 @@ while i <= #ARGV do
   call('PEXPIRE', key, ttl_ms)
   call('ZADD', KEYS[1], 'GT', string.format('%.0f', latest), name)
 end
-for _, name in ipairs(call('ZRANGE', KEYS[1], 0, -MOST_LISTS - 1)) do
+for _, name in ipairs(call('ZRANGE', KEYS[1], 0, -MAX_LISTS - 1)) do
   call('DEL', prefix .. name)
   call('ZREM', KEYS[1], name)
 end

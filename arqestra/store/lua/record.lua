@@ -13,7 +13,7 @@
 
 local WRITER_TTL_S = 600
 local QUEUE_KEPT_MS = 2592000000  -- 30 days
-local MOST_FIELDS = 50000
+local MAX_FIELDS = 50000
 
 if call('GET', RECORDED .. ARGV[7]) == ARGV[8] then
   return 0
@@ -30,7 +30,7 @@ if queues > 0 then
 end
 
 local function add_to(key, ttl, with_maxima)
-  local is_full = call('HLEN', key) >= MOST_FIELDS
+  local is_full = call('HLEN', key) >= MAX_FIELDS
   for i = 10 + queues, #ARGV, 3 do
     local field, number = ARGV[i], tonumber(ARGV[i + 1])
     if is_full and call('HEXISTS', key, field) == 0 then

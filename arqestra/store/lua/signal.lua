@@ -17,8 +17,8 @@
 -- @module Limits _limits
 -- @module Flow _flow
 
-local MOST_EVENTS = 30000    -- of a history: 10,000 steps and as many timers have their ends in it too
-local MOST_KEYS, KEYS_TTL_MS = 10000, 30 * 86400000  -- of a workflow: the newest nonces that callers chose
+local MAX_EVENTS = 30000    -- of a history: 10,000 steps and as many timers have their ends in it too
+local MAX_KEYS, KEYS_TTL_MS = 10000, 30 * 86400000  -- of a workflow: the newest nonces that callers chose
 
 local queue, flow = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
@@ -38,7 +38,7 @@ if ARGV[5] == '1' then
     return 'sent'
   end
 end
-if call('LLEN', LOG .. flow) >= MOST_EVENTS then
+if call('LLEN', LOG .. flow) >= MAX_EVENTS then
   return 'full'
 end
 if call('HSETNX', FLOW .. flow, 'kind', 'w') == 1 then
@@ -47,7 +47,7 @@ if call('HSETNX', FLOW .. flow, 'kind', 'w') == 1 then
 end
 if ARGV[5] == '1' then
   call('ZADD', SENT .. flow, now, nonce)
-  call('ZREMRANGEBYRANK', SENT .. flow, 0, -MOST_KEYS - 1)
+  call('ZREMRANGEBYRANK', SENT .. flow, 0, -MAX_KEYS - 1)
   call('PEXPIRE', SENT .. flow, KEYS_TTL_MS)
 end
 call('RPUSH', LOG .. flow, 'g 0 ' .. string.format('%.0f', now) .. ' ' .. ARGV[3])

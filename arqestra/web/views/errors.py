@@ -12,9 +12,9 @@ from .job_query import WITHIN_MS
 
 __all__ = ("ErrorGroup", "ErrorList", "ErrorsQuery", "read_errors")
 
-MOST_LOOKED_AT = 3_000
+MAX_LOOKED_AT = 3_000
 TREND_POINTS = 24
-MOST_GROUPS = 200
+MAX_GROUPS = 200
 EXAMPLES = 5
 
 
@@ -75,10 +75,10 @@ async def read_errors(site: Site, query: ErrorsQuery) -> ErrorList:
         state=query.state,
         function=query.function or None,
         since_ms=since_ms,
-        limit=MOST_LOOKED_AT,
+        limit=MAX_LOOKED_AT,
     )
     groups = grouped(found, since_ms, now_ms)
-    return ErrorList(now_ms, query, groups[:MOST_GROUPS], len(found), len(found) == MOST_LOOKED_AT, names)
+    return ErrorList(now_ms, query, groups[:MAX_GROUPS], len(found), len(found) == MAX_LOOKED_AT, names)
 
 
 def grouped(found: Sequence[EndedJob], since_ms: int, now_ms: int) -> list[ErrorGroup]:

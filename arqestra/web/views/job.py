@@ -21,7 +21,7 @@ from ..timeline import FailedAttempt, Life, Span, timeline
 __all__ = ("JobPage", "JobQuery", "read_job")
 
 LOG_LINES_SHOWN = 500
-MOST_RELATIVES = 100
+MAX_RELATIVES = 100
 
 
 class JobQuery(Struct, frozen=True):
@@ -273,7 +273,7 @@ async def _relatives(site: Site, job_id: str, queue: str) -> tuple[str, list[Rel
 
     def relatives(numbers: list[int]) -> list[Relative]:
         found = [nodes[each] for each in numbers if each in nodes and nodes[each].kind == "job"]
-        return [Relative(node.job_id, node.queue, node.function, node.state[:1]) for node in found[:MOST_RELATIVES]]
+        return [Relative(node.job_id, node.queue, node.function, node.state[:1]) for node in found[:MAX_RELATIVES]]
 
     children = [node.number for node in nodes.values() if number in node.parents]
     return flow, relatives(list(own.parents)), relatives(children)

@@ -14,7 +14,7 @@ from .job_query import JobFilter
 
 __all__ = ("DeadEntry", "Found", "Gathered", "gather")
 
-DEAD_A_READ = 200
+DEAD_PER_READ = 200
 PIECE = 500  # entries of a queue that are looked at at once
 
 
@@ -149,7 +149,7 @@ async def _dead(look: _Look, start: _Cursor) -> _Rows:
     """Jobs in the dead set of a queue."""
     redis, keys = look.store.redis, look.store.keys
     place = max(0, start.place)
-    while entries := await read_dead(redis, keys, start.queue, place, DEAD_A_READ):
+    while entries := await read_dead(redis, keys, start.queue, place, DEAD_PER_READ):
         for entry in (DeadEntry(*each) for each in entries):
             fits = look.chosen.id in entry.id
             if fits and look.chosen.needs_payloads:

@@ -12,8 +12,8 @@ from .queues import tiles
 
 __all__ = ("JobList", "JobRow", "StateCount", "matching", "read_jobs")
 
-MOST_LOOKED_AT = 10_000
-MOST_ENDED_LOOKED_AT = 2_000  # they come from a list for each function, so many from each
+MAX_LOOKED_AT = 10_000
+MAX_ENDED_LOOKED_AT = 2_000  # they come from a list for each function, so many from each
 
 
 class JobRow(Struct, frozen=True):
@@ -66,7 +66,7 @@ async def read_jobs(site: Site, query: JobsQuery) -> JobList:
     """Jobs of a state, the first due or the latest ended first."""
     names = await site.queues()
     chosen = [query.queue] if query.queue else names
-    look_at = MOST_ENDED_LOOKED_AT if query.state in ENDED_STATES else MOST_LOOKED_AT
+    look_at = MAX_ENDED_LOOKED_AT if query.state in ENDED_STATES else MAX_LOOKED_AT
     found = await gather(
         *(site.store, chosen, query), now_ms=site.now_ms(), after=query.after, limit=query.limit, look_at=look_at
     )

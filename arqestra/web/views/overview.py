@@ -12,14 +12,14 @@ from ...scheduling.schedules import ScheduleInfo
 from ..app_state import Site
 from ..links import link
 from .charts import Charts, FunctionRow, Range, buckets_of, functions_of, latest
-from .queues import MOST_QUEUES, Tile, is_stuck, tiles
+from .queues import MAX_QUEUES, Tile, is_stuck, tiles
 
 __all__ = ("Live", "Overview", "OverviewQuery", "Problem", "Totals", "read_live", "read_overview")
 
-FAILING_SHARE, FAILING_LEAST = 0.05, 3
+FAILING_SHARE, MIN_FAILED = 0.05, 3
 LATE_LOOP_MS = 1_000
 COUNTING_WAIT_S = 0.1
-MOST_FUNCTIONS = 50
+MAX_FUNCTIONS = 50
 
 
 class Problem(Struct, frozen=True):
@@ -87,7 +87,7 @@ async def read_overview(site: Site, query: OverviewQuery) -> Overview:
     counting = True
     with contextlib.suppress(TimeoutError):  # right after the start a month takes longer to be read
         async with asyncio.timeout(COUNTING_WAIT_S):
-            functions = functions_of(await buckets_of(site, query.range_))[:MOST_FUNCTIONS]
+            functions = functions_of(await buckets_of(site, query.range_))[:MAX_FUNCTIONS]
             counting = False
     return Overview(site.now_ms(), query.range_, problems, totals, _urgent(found), functions, counting)
 
@@ -101,7 +101,7 @@ async def read_live(site: Site) -> Live:
 
 async def _tiles(site: Site) -> list[Tile]:
     async def read() -> list[Tile]:
-        return await tiles(site, (await site.queues())[:MOST_QUEUES])
+        return await tiles(site, (await site.queues())[:MAX_QUEUES])
 
     return await site.readings.get("tiles", read, fresh_s=0.7)
 
@@ -182,7 +182,7 @@ def _of_functions(rows: Sequence[FunctionRow]) -> list[Problem]:
             link("/errors", function=row.name),
         )
         for row in rows
-        if row.failed >= FAILING_LEAST and row.failure_share >= FAILING_SHARE
+        if row.failed >= MIN_FAILED and row.failure_share >= FAILING_SHARE
     ]
 
 

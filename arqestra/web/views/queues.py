@@ -17,7 +17,7 @@ from ..stats_cache import Bucket, sums_of
 
 __all__ = ("QueueList", "QueuePage", "QueueQuery", "QueuesQuery", "Tile", "read_queue", "read_queues", "tiles")
 
-MOST_QUEUES = 200
+MAX_QUEUES = 200
 AT_ONCE = 20
 
 
@@ -104,7 +104,7 @@ class QueuePage(Struct, frozen=True):
 async def read_queues(site: Site, query: QueuesQuery) -> QueueList:
     """All queues, the first by name."""
     names = await site.queues()
-    return QueueList(site.now_ms(), await tiles(site, names[:MOST_QUEUES]), max(0, len(names) - MOST_QUEUES))
+    return QueueList(site.now_ms(), await tiles(site, names[:MAX_QUEUES]), max(0, len(names) - MAX_QUEUES))
 
 
 async def read_queue(site: Site, query: QueueQuery) -> QueuePage | None:

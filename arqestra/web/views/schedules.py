@@ -15,7 +15,7 @@ from ..schedule_edit import stored_schedule, when_text
 
 __all__ = ("ScheduleList", "SchedulePage", "ScheduleQuery", "SchedulesQuery", "read_schedule", "read_schedules")
 
-MOST_SCHEDULES = 500
+MAX_SCHEDULES = 500
 RUNS_AHEAD = 5
 
 
@@ -99,10 +99,10 @@ async def read_schedules(site: Site, query: SchedulesQuery) -> ScheduleList:
     schedules = site.pool.schedules
     found = await schedules.list(queue=query.queue or None)
     views = []
-    for info in found[:MOST_SCHEDULES]:
+    for info in found[:MAX_SCHEDULES]:
         last = await site.readings.get(("last run", info.name), lambda info=info: _last(site, info.name), fresh_s=2.0)  # type: ignore[misc]
         views.append(_view(info, last))
-    return ScheduleList(site.now_ms(), views, max(0, len(found) - MOST_SCHEDULES))
+    return ScheduleList(site.now_ms(), views, max(0, len(found) - MAX_SCHEDULES))
 
 
 async def _last(site: Site, name: str) -> RunView | None:

@@ -14,8 +14,8 @@ from ..links import link
 
 __all__ = ("Hit", "SearchQuery", "SearchResult", "read_search")
 
-MOST_WORDS = 12
-MOST_HITS = 50
+MAX_WORDS = 12
+MAX_HITS = 50
 _WORD = re.compile(r"[^\s'\"`,;()\[\]{}<>]+")
 
 
@@ -53,7 +53,7 @@ async def read_search(site: Site, query: SearchQuery) -> SearchResult:
     words = _words(text)
     hits = [*await _jobs(site, words), *await _flows(site, words), *await _named(site, words)]
     unique = {(hit.kind, hit.href): hit for hit in sorted(hits, key=lambda hit: hit.exact)}
-    return SearchResult(query.q, sorted(unique.values(), key=lambda hit: not hit.exact)[:MOST_HITS])
+    return SearchResult(query.q, sorted(unique.values(), key=lambda hit: not hit.exact)[:MAX_HITS])
 
 
 def _words(text: str) -> list[str]:
@@ -68,7 +68,7 @@ def _words(text: str) -> list[str]:
     for word in _WORD.findall(text):
         words.append(word)
         words += [piece for piece in re.split(r"[:=→]", word) if piece]
-    return list(dict.fromkeys(words))[:MOST_WORDS]
+    return list(dict.fromkeys(words))[:MAX_WORDS]
 
 
 async def _jobs(site: Site, words: list[str]) -> list[Hit]:

@@ -27,8 +27,8 @@ __all__ = (
     "retry_workflow",
 )
 
-MOST_NODES = 1_000
-EVENTS_A_PAGE = 200
+MAX_NODES = 1_000
+EVENTS_PER_PAGE = 200
 EVENT_KINDS = {"s": "step ended", "t": "timer", "g": "signal", "e": "value", "x": "cancelled", "d": "time is over"}
 STATES = {"c": "complete", "f": "failed", "a": "aborted", "x": "expired", "u": "upstream failed", "s": "skipped"}
 
@@ -153,15 +153,15 @@ async def read_workflow(site: Site, query: WorkflowQuery) -> FlowPage | None:
     history: list[EventView] = []
     if flow.kind == "workflow":
         names = {node.number: node.function for node in graph.nodes}
-        events = await read_events(site.store, query.id, query.offset, EVENTS_A_PAGE)
+        events = await read_events(site.store, query.id, query.offset, EVENTS_PER_PAGE)
         history = [_event(place, data, names) for place, data in enumerate(events, query.offset + 1)]
-    following = query.offset + EVENTS_A_PAGE
+    following = query.offset + EVENTS_PER_PAGE
     return FlowPage(
         site.now_ms(),
         flow,
-        [_node(node) for node in graph.nodes[:MOST_NODES]],
+        [_node(node) for node in graph.nodes[:MAX_NODES]],
         _edges(graph),
-        max(0, len(graph.nodes) - MOST_NODES),
+        max(0, len(graph.nodes) - MAX_NODES),
         history,
         following if flow.events > following else None,
         cancellable=flow.status == "running",
@@ -176,7 +176,7 @@ def _node(node: object) -> NodeView:
 
 
 def _edges(graph: FlowGraph) -> list[EdgeView]:
-    shown = {node.number for node in graph.nodes[:MOST_NODES]}
+    shown = {node.number for node in graph.nodes[:MAX_NODES]}
     return [
         EdgeView(edge.before, edge.after, edge.on_error)
         for edge in graph.edges

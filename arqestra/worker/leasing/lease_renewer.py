@@ -37,7 +37,7 @@ logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
 WATCH_S = 1.0
-LEAST_REPLY_S = 1.0
+MIN_REPLY_S = 1.0
 STOP_WAIT_S = 5.0
 WARN_EVERY = 20  # failures
 
@@ -119,7 +119,7 @@ class Heartbeat:
         pool = sibling(self._redis.connection_pool)
         client: Redis = Redis(connection_pool=pool)
         # A renewal that is not answered in time is sent again, on another connection, before the lease runs out.
-        store = Store(client, self._keys, reply_timeout_s=max(LEAST_REPLY_S, self._settings.interval_s))
+        store = Store(client, self._keys, reply_timeout_s=max(MIN_REPLY_S, self._settings.interval_s))
         pause_s = self._settings.interval_s
         watching = asyncio.ensure_future(self._watch(store)) if self.watchdog is not None else None
         stopped = asyncio.ensure_future(self._stop.wait())

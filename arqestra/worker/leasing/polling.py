@@ -19,7 +19,7 @@ __all__ = ("SAFETY_S", "Polling", "Push")
 
 DEFAULT_DELAY_S = 0.5  # arq's
 SAFETY_S = 60.0
-MOST_DELAY_S = 15.0
+MAX_DELAY_S = 15.0
 UNTOLD_S = 600.0
 
 
@@ -69,7 +69,7 @@ class Polling:
     def looked(self, now_s: float) -> None:
         """A look begins. The next is later, unless `found` says otherwise."""
         self._looked_s = now_s
-        self._interval_s = min(MOST_DELAY_S, self._interval_s * 2)
+        self._interval_s = min(MAX_DELAY_S, self._interval_s * 2)
 
     def found(self, now_s: float, *, told: bool) -> None:
         """Jobs were found.

@@ -30,11 +30,11 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 RAN_WELL_S = 60.0  # a process that ran for that long has not failed to start
-MOST_STARTS = 5  # of a post in a row whose process ended before it claimed
+MAX_STARTS = 5  # of a post in a row whose process ended before it claimed
 REPLACEMENT_WAIT_S = 30.0  # that jobs of a replaced process have at least
 MERCY_S = 20.0  # beyond the time that jobs have to end, until a process is killed
 LAST_WORDS_WAIT_S = 1.0
-MOST_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Process:
             raise
         finally:
             theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_LINE_BYTES)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         lines = program.logging if isinstance(program.logging, str) else dict(program.logging)
         order = {"run": program.settings, "with": dict(program.overrides), "logging": lines}
         writer.write(encoded({**order, "since": since_s}))
@@ -239,7 +239,7 @@ class Supervisor:
             if self._stopping or ((self._burst or process.is_burst) and code == 0):
                 return True
             failed_starts = 0 if process.was_ready else failed_starts + 1
-            if code == CANNOT_START or failed_starts >= MOST_STARTS:
+            if code == CANNOT_START or failed_starts >= MAX_STARTS:
                 faults.error("supervisor: %s cannot be started", program.settings)
                 self._failed = True
                 if not self._stopping:

@@ -21,7 +21,7 @@ __all__ = ("admit",)
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
-MOST_CHANGES = 100  # of the limits of one job: far more than deployments that differ can make of it
+MAX_CHANGES = 100  # of the limits of one job: far more than deployments that differ can make of it
 
 
 def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
@@ -34,7 +34,7 @@ def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
         wanted = spec_with_limits(leased.spec, limits)
         if wanted == leased.spec:
             return None
-        if limits != _limits(worker, attempt) or changes_of(wanted) > MOST_CHANGES:
+        if limits != _limits(worker, attempt) or changes_of(wanted) > MAX_CHANGES:
             raise SettingsError(
                 f"limits of {attempt.payload.function}: expected key functions that give the same for the same "
                 "arguments, got another value at each call"

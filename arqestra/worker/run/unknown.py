@@ -36,7 +36,7 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 
 UNKNOWN_LIMIT_S = 2700.0
 FIRST_DELAY_S = 1.0
-MOST_DELAY_S = 60.0
+MAX_DELAY_S = 60.0
 KEPT_LONGER_MS = 600_000
 ABORT_DELAY_MS = 1_000  # for the next worker to take it
 
@@ -102,7 +102,7 @@ async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Out
     if left_s <= 0:
         faults.error("job %s, %s; it was given back for %.0f s, now it fails", leased.id, unknown.value, age_ms / 1000)
         return Outcome(State.FAILED, _nobody_knows(unknown.value, age_ms / 1000, count))
-    delay_s = min(FIRST_DELAY_S * 2 ** min(count - 1, 10), MOST_DELAY_S, max(left_s, 0.001))
+    delay_s = min(FIRST_DELAY_S * 2 ** min(count - 1, 10), MAX_DELAY_S, max(left_s, 0.001))
     logger.warning(
         "job %s, %s; given back to other workers for %.1f s, it fails in %.0f s if none knows it",
         leased.id,
@@ -122,7 +122,7 @@ async def _is_under_way(worker: "Worker", attempt: Attempt, unknown: Outcome) ->
         worker.store,
         *(leased.id, leased.queue, leased.token, str(unknown.value)),
         pause_ms=round(FIRST_DELAY_S * 1000),
-        most_ms=round(MOST_DELAY_S * 1000),
+        most_ms=round(MAX_DELAY_S * 1000),
     )
     if isinstance(noted, Blocked):
         return True

@@ -45,11 +45,11 @@ __all__ = ("Residents", "patience", "run_workflow")
 logger = logging.getLogger("arq.worker")
 
 PARK_AFTER_S = 5.0
-MOST_RESIDENT = 200  # workflows in a worker that wait in memory
+MAX_RESIDENT = 200  # workflows in a worker that wait in memory
 KEEP_FOREVER_MS = 366 * 86_400_000
-KEEP_LEAST_MS = 60_000  # of the history of a workflow whose result is not kept
-NODES_A_CALL = 200
-NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS = 10_000, 300_000  # doubled with each try
+MIN_KEEP_MS = 60_000  # of the history of a workflow whose result is not kept
+NODES_PER_CALL = 200
+NONDETERMINISM_PAUSE_MS, MAX_PAUSE_MS = 10_000, 300_000  # doubled with each try
 NONDETERMINISM_TRIES = 14  # three quarters of an hour in all to roll a deployment back
 ENDED_BADLY = (State.FAILED, State.RETRIED, State.ABORTED)
 OF_FIRST_ROUND = ("in", "er", "xr", "x")  # options of a payload that mean nothing once it has started
@@ -57,7 +57,7 @@ OF_FIRST_ROUND = ("in", "er", "xr", "x")  # options of a payload that mean nothi
 
 def patience() -> Patience:
     """How long a workflow that is blocked by code is tried again."""
-    return Patience(NONDETERMINISM_PAUSE_MS, MOST_PAUSE_MS, NONDETERMINISM_TRIES)
+    return Patience(NONDETERMINISM_PAUSE_MS, MAX_PAUSE_MS, NONDETERMINISM_TRIES)
 
 
 class Residents:
@@ -313,10 +313,10 @@ class WorkflowRun:
         async with AsyncExitStack() as stack:
             if self._asked:
                 new = await self._steps_within_middleware(stack, new)
-            for first in range(0, max(1, len(new)), NODES_A_CALL):
-                piece = new[first : first + NODES_A_CALL]
+            for first in range(0, max(1, len(new)), NODES_PER_CALL):
+                piece = new[first : first + NODES_PER_CALL]
                 nodes = [(number, encode_node(record)) for number, record in piece]
-                decided = last._replace(nodes=nodes) if first + NODES_A_CALL >= len(new) else Advance(nodes)
+                decided = last._replace(nodes=nodes) if first + NODES_PER_CALL >= len(new) else Advance(nodes)
                 if not await self._write(execution, piece, decided):
                     return False
         return True
@@ -366,7 +366,7 @@ class WorkflowRun:
 
     def _keep_ms(self) -> int:
         ttl_ms = self._attempt.terms.result_ttl_ms
-        return KEEP_FOREVER_MS if ttl_ms == 0 else max(ttl_ms, KEEP_LEAST_MS)
+        return KEEP_FOREVER_MS if ttl_ms == 0 else max(ttl_ms, MIN_KEEP_MS)
 
     def _start_effects(self, execution: Execution) -> None:
         for effect in execution.take_effects():
@@ -387,7 +387,7 @@ class WorkflowRun:
             if self._leaving:
                 return False
             now_s = self._worker.loop.time()
-            patience_s = 0.0 if len(self._worker.slots.resident) > MOST_RESIDENT else PARK_AFTER_S
+            patience_s = 0.0 if len(self._worker.slots.resident) > MAX_RESIDENT else PARK_AFTER_S
             park_at_s = self._idle_since_s + patience_s
             due_ms = self._next_due_ms(execution)
             due_at_s = None if due_ms is None else now_s + max(0.0, due_ms - self._redis_ms()) / 1000

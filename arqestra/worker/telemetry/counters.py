@@ -18,7 +18,7 @@ from ..run.outcome import State
 
 __all__ = ("Account", "Accounts")
 
-MOST_COMPLETE = 100  # that are listed of a function and a second
+MAX_COMPLETE = 100  # that are listed of a function and a second
 
 # The figure that a state counts for.
 _COUNTS_AS = {
@@ -45,7 +45,7 @@ class Account:
     def __init__(self, queue: str, function: str, state: State) -> None:
         self.queue, self.function = queue, function
         self.figure = _COUNTS_AS[state]
-        listed = MOST_COMPLETE if state is State.COMPLETE else ENDED_STATES[self.figure]
+        listed = MAX_COMPLETE if state is State.COMPLETE else ENDED_STATES[self.figure]
         self.newest: deque[Entry] = deque(maxlen=0 if state in _NOT_LISTED else listed)
         self.runs_ms: list[int] = []
         self.waits_ms: list[int] = []

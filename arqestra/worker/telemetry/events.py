@@ -18,8 +18,8 @@ __all__ = ("Announcer",)
 
 logger = logging.getLogger("arq.worker")
 
-EVENTS_A_MESSAGE = 500
-MOST_WAITING = 5_000  # a listener that wants more is told how many it has missed
+EVENTS_PER_MESSAGE = 500
+MAX_WAITING = 5_000  # a listener that wants more is told how many it has missed
 
 
 class Announcer:
@@ -43,7 +43,7 @@ class Announcer:
 
     def tell(self, event: Event) -> None:
         """Tell of an event, with those of this moment in one message."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             self._dropped += 1
             return
         self._waiting.append(event)
@@ -58,8 +58,8 @@ class Announcer:
     async def _send(self) -> None:
         try:
             while self._waiting and self._store is not None:
-                events = self._waiting[:EVENTS_A_MESSAGE]
-                del self._waiting[:EVENTS_A_MESSAGE]
+                events = self._waiting[:EVENTS_PER_MESSAGE]
+                del self._waiting[:EVENTS_PER_MESSAGE]
                 if self._dropped and not self._waiting:
                     events.append(Event("dropped", timestamp_ms(), self._worker_id, count=self._dropped))
                     self._dropped = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ("FiguresLine", "MetricsPort", "NoMetrics", "WayOut", "exposed", "require_prometheus", "told_figures")
 
-COUNTERS_A_MESSAGE = 200  # a message is to fit into what the line has room for
+COUNTERS_PER_MESSAGE = 200  # a message is to fit into what the line has room for
 
 
 class WayOut(Protocol):
@@ -119,10 +119,10 @@ class FiguresLine:
         """
         counters, presence = self._worker.books.figures()
         changed = [(field, number) for field, number in counters.items() if self._told.get(field) != number]
-        for first in range(0, max(1, len(changed)), COUNTERS_A_MESSAGE):
+        for first in range(0, max(1, len(changed)), COUNTERS_PER_MESSAGE):
             if not patiently and not self._line.has_room():
                 return
-            piece = dict(changed[first : first + COUNTERS_A_MESSAGE])
+            piece = dict(changed[first : first + COUNTERS_PER_MESSAGE])
             self._line.send({"figures": piece, "presence": msgspec.to_builtins(presence)})
             self._told.update(piece)
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from itertools import islice
 
 from ...protocol.progress import encode_progress
-from ...store.notes import JOBS_A_CALL, NewNotes, Taken, write_notes
+from ...store.notes import JOBS_PER_CALL, NewNotes, Taken, write_notes
 from ...store.store import Store
 from ..run.attempt import Attempt
 
 __all__ = ("Notebook",)
 
-MOST_ATTEMPTS = 10_000  # whose notes are kept while Redis does not take them
+MAX_ATTEMPTS = 10_000  # whose notes are kept while Redis does not take them
 
 
 class Notebook:
@@ -28,7 +28,7 @@ class Notebook:
 
     def __init__(self, told: Callable[[Attempt], None]) -> None:
         self._told = told
-        self._noted: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS)  # jobs in threads add to it as well
+        self._noted: deque[Attempt] = deque(maxlen=MAX_ATTEMPTS)  # jobs in threads add to it as well
         self._unwritten: dict[Attempt, NewNotes] = {}
         self._writing = asyncio.Lock()
 
@@ -64,7 +64,7 @@ class Notebook:
                 self.noted(attempt)
             elif attempt.settled is not False and (new := self._taken(attempt)) is not None:
                 self._unwritten[attempt] = new
-        for attempt in list(islice(self._unwritten, max(0, len(self._unwritten) - MOST_ATTEMPTS))):
+        for attempt in list(islice(self._unwritten, max(0, len(self._unwritten) - MAX_ATTEMPTS))):
             del self._unwritten[attempt]
 
     def _taken(self, attempt: Attempt) -> NewNotes | None:
@@ -84,7 +84,7 @@ class Notebook:
 
 
 def _pieces(attempts: list[Attempt]) -> list[list[Attempt]]:
-    return [attempts[first : first + JOBS_A_CALL] for first in range(0, len(attempts), JOBS_A_CALL)]
+    return [attempts[first : first + JOBS_PER_CALL] for first in range(0, len(attempts), JOBS_PER_CALL)]
 
 
 def _is_for_later(attempt: Attempt, taken: Taken) -> bool:

@@ -45,7 +45,7 @@ __all__ = ("Bookkeeper",)
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
-MOST_JOBS_TOLD = 100
+MAX_JOBS_TOLD = 100
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
 OUTCOME_WAIT_S = 0.01  # for the reply to an outcome, before the last notes of that job are sent again
@@ -236,7 +236,7 @@ class Bookkeeper:
     def _presence(self) -> Presence:
         worker = self._worker
         running = worker.slots.running
-        jobs = [_on_worker(job_id, attempt) for job_id, attempt in islice(list(running.items()), MOST_JOBS_TOLD)]
+        jobs = [_on_worker(job_id, attempt) for job_id, attempt in islice(list(running.items()), MAX_JOBS_TOLD)]
         used = resource.getrusage(resource.RUSAGE_SELF)
         return Presence(
             host=socket.gethostname(),
