@@ -17,8 +17,8 @@ import psutil
 import pytest
 import redis
 
-from arqestra import embedded
 from arqestra.embedded import EmbeddedRedis
+from arqestra.embedded import server as embedded_server
 from arqestra.errors import EmbeddedRedisError
 
 PATIENCE_S = 20.0
@@ -145,7 +145,7 @@ class TestWhichServer:
     def test_a_server_on_path_goes_before_the_wheel(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        binary, _ = embedded._find_binary()
+        binary, _ = embedded_server.find_binary()
         (tmp_path / name).symlink_to(binary)
         monkeypatch.setenv("PATH", str(tmp_path))
         with EmbeddedRedis(use_environment=False) as server:
@@ -166,9 +166,9 @@ class TestFailedStart:
     def test_a_free_port_that_somebody_takes_first_is_replaced(
         self, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        free_port = embedded._free_port
+        free_port = embedded_server._free_port
         ports = iter([redis_server.port, free_port()])
-        monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
+        monkeypatch.setattr(embedded_server, "_free_port", lambda: next(ports))
         with EmbeddedRedis(use_environment=False) as server:
             assert server.port != redis_server.port
             with client_of(server) as client:
