@@ -25,14 +25,14 @@ from . import typing as typing
 from . import utils as utils
 from . import version as version
 from . import worker as worker
-from .client.connect import create_pool
+from .client.connect import RedisSettings, create_pool
 from .client.pool import Pool
 from .client.pool import Pool as ArqRedis
-from .client.redis_settings import RedisSettings
 from .cron import cron
 from .definitions.context import JobContext, JobLogFilter, RunningJob, current_job
+from .definitions.decorator import job
 from .definitions.durations import Duration
-from .definitions.function import BoundJob, Call, JobFunction, PlainJobFunction, job
+from .definitions.function import BoundJob, Call, JobFunction, PlainJobFunction
 from .definitions.limits import ConcurrencyLimit, RateLimit
 from .definitions.middleware import EnqueuedBatch, EnqueuedCall, Middleware
 from .definitions.options import func

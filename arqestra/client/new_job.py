@@ -1,29 +1,95 @@
-"""A call made into a job: when it is due, until when it may start, its payload, what it waits for."""
+"""From what a caller passes to a job that can be stored.
 
-from typing import TYPE_CHECKING, Any
+`call_of` reads one entry of `enqueue_many`. `new_job` makes a `NewJob` of a call: its due time, its deadline, its
+payload, its limits and its lock.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from arq.utils import to_ms, to_unix_ms
+from arq.worker import Function
 
-from ..definitions.function import Call
+from ..definitions.function import BoundJob, Call, JobFunction
 from ..definitions.job_options import JobControl
 from ..definitions.middleware import checked_headers
 from ..definitions.options import check_enqueue, is_text
 from ..errors import ArgumentsError, PayloadTooLarge
-from ..flow.sending import WORKFLOW
+from ..flow.signals import WORKFLOW
 from ..protocol.clock import timestamp_ms
 from ..protocol.ids import new_job_id
 from ..protocol.keys import checked_queue_name
+from ..protocol.serializers import Serializer
 from ..protocol.wire import Payload, encode_payload
 from ..store.codec import encode_extra
 from ..store.records import NewJob
+from ..store.store import Store
 
-if TYPE_CHECKING:
-    from .pool import Pool
+__all__ = ("JobSpec", "Producer", "call_of", "name_of_function", "new_job")
 
-__all__ = ("new_job",)
+# What `enqueue_many` takes for one job: a bound call, or a name or function with its arguments.
+JobSpec = (
+    Call[Any]
+    | tuple[str | Function | BoundJob[..., Any]]
+    | tuple[str | Function | BoundJob[..., Any], Sequence[Any]]
+    | tuple[str | Function | BoundJob[..., Any], Sequence[Any], Mapping[str, Any]]
+)
 
 
-def new_job(pool: "Pool", call: Call[Any], job_try: int | None = None) -> NewJob:
+def name_of_function(function: Any) -> str:
+    """What a job function is enqueued by.
+
+    :raises ArgumentsError: it is neither a name nor a function of arq's or ours
+    """
+    if isinstance(function, str):
+        return function
+    if isinstance(function, Function):
+        return function.name
+    raise ArgumentsError(f"expected the name of a job function (str), got {function!r}")
+
+
+def _types_of(spec: Any) -> str:
+    """What an impossible spec is, without its values: they may be secret."""
+    if isinstance(spec, tuple):
+        return f"({', '.join(type(part).__name__ for part in spec)})"
+    return type(spec).__name__
+
+
+def call_of(spec: Any) -> Call[Any]:
+    """The call that one entry of `enqueue_many` says.
+
+    :raises ArgumentsError: it says none
+    """
+    if isinstance(spec, Call):
+        return spec
+    if not (isinstance(spec, tuple) and 1 <= len(spec) <= 3):
+        raise ArgumentsError(
+            f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {_types_of(spec)}"
+        )
+    target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
+    # Asked first, for it is nearly always so: `isinstance` of an abstract class costs as much as all else here.
+    plain = type(args) in (tuple, list) and type(kwargs) is dict
+    if not plain and (isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping)):
+        raise ArgumentsError(
+            f"enqueue_many: expected (function, list of arguments, dict of keywords), got {_types_of(spec)}"
+        )
+    if isinstance(target, JobFunction | BoundJob):
+        return target.bind(*args, **kwargs)
+    return Call(name_of_function(target), args, kwargs)
+
+
+class Producer(Protocol):
+    """The parts of a `Pool` that decide how a job is stored."""
+
+    store: Store
+    serializer: Serializer
+    default_queue_name: str
+    max_payload_bytes: int
+    expires_extra_ms: int
+    clock_offset_ms: int
+
+
+def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJob:
     """A job ready to be stored; arq's rules for due time and expiry.
 
     :param job_try: arq's `_job_try`: number of its first attempt

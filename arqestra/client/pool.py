@@ -23,7 +23,7 @@ from ..definitions.signature import Canvas
 from ..drop_in.instrumentation import PLAIN_ENQUEUE, EnqueueArguments, Stored, enqueue_batch_through, enqueue_through
 from ..errors import ArgumentsError
 from ..flow.handle import FlowHandle
-from ..flow.sending import send_signal
+from ..flow.signals import send_signal
 from ..flow.submit import start_flow
 from ..handles.job import Job
 from ..handles.queue import Queue
@@ -38,8 +38,7 @@ from ..store.listener import Listener
 from ..store.records import NewJob, StandIn, Verdict
 from ..store.store import Store
 from .fleet_views import PoolViews
-from .job_spec import JobSpec, call_of, name_of_function
-from .new_job import new_job
+from .new_job import JobSpec, call_of, name_of_function, new_job
 
 __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 

@@ -1,33 +1,26 @@
 """Job functions: what a worker runs and what a producer enqueues.
 
-`@job(...)` makes a `JobFunction` out of a coroutine function or a plain one. It is an `arq.worker.Function`, so a stock
-arq worker runs it, and calling it calls the function itself. Raw functions, `arq.worker.func(...)` and import strings
-work wherever arq takes them.
+A `JobFunction` is an `arq.worker.Function`, so a stock arq worker runs it too. Calling it calls the function itself.
+`decorator.py` makes it (`@job`). Raw functions, `arq.worker.func(...)` and import strings work wherever arq takes them.
 """
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property, update_wrapper, wraps
-from typing import Any, ClassVar, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from functools import cached_property, update_wrapper
+from typing import Any, ClassVar, Generic, NamedTuple, ParamSpec, TypeVar
 
-from arq.utils import import_string, to_seconds
 from arq.worker import Function
 
 from ..errors import ArgumentsError, SettingsError
 from .coerce import type_hints
-from .durations import Duration
-from .job_options import Hook, JobControl
-from .limits import ConcurrencyLimit, RateLimit
+from .job_options import JobControl
 from .options import check_options
 from .redact import Redactor, call_text, redactor_of
-from .retry import Backoff
 from .signature import CHUNK_FUNCTION, Group, Signature, group
-from .unique import Debounce, Unique
 
-__all__ = ("BoundJob", "Call", "JobFunction", "PlainJobFunction", "Seconds", "job")
+__all__ = ("BoundJob", "Call", "JobFunction", "PlainJobFunction", "Seconds", "check_same_callable", "target_of")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -258,150 +251,37 @@ class PlainJobFunction(JobFunction[P, R]):
         return value
 
 
-class _Decorator(Protocol):
-    """What `@job(...)` with options is."""
-
-    @overload
-    def __call__(  # type: ignore[overload-overlap] # a coroutine function fits both; the first counts
-        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
-    ) -> JobFunction[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> PlainJobFunction[P, R]: ...
-
-
-@overload
-def job(  # type: ignore[overload-overlap]
-    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
-) -> JobFunction[P, R]: ...
-@overload
-def job(function: Callable[Concatenate[Any, P], R], /) -> PlainJobFunction[P, R]: ...
-@overload
-def job(
-    *,
-    name: str | None = ...,
-    queue: str | None = ...,
-    timeout: Seconds | None = ...,
-    keep_result: Seconds | None = ...,
-    keep_result_forever: bool | None = ...,
-    max_tries: int | None = ...,
-    soft_timeout: Duration | None = ...,
-    retry: Backoff | None = ...,
-    rate_limit: str | RateLimit | None = ...,
-    concurrency: int | ConcurrencyLimit | None = ...,
-    unique: Unique | bool | None = ...,
-    debounce: Duration | Debounce | None = ...,
-    priority: int = ...,
-    expires: Duration | None = ...,
-    acks: Literal["late", "early"] = ...,
-    executor: Literal["thread", "process"] | None = ...,
-    on_exhausted: Hook | None = ...,
-    on_expired: Hook | None = ...,
-) -> _Decorator: ...
+def target_of(function: Any) -> Callable[..., Any] | None:
+    """The callable that a job function, arq's `Function` or `CronJob`, or a raw function stands for; None of a name."""
+    if isinstance(function, str):
+        return None
+    if isinstance(function, BoundJob):
+        return function.function.target
+    target: Callable[..., Any] | None = getattr(function, "plain", None) or getattr(function, "coroutine", function)
+    return target
 
 
-def job(
-    function: Any = None,
-    /,
-    *,
-    name: str | None = None,
-    queue: str | None = None,
-    timeout: Seconds | None = None,
-    keep_result: Seconds | None = None,
-    keep_result_forever: bool | None = None,
-    max_tries: int | None = None,
-    soft_timeout: Duration | None = None,
-    retry: Backoff | None = None,
-    rate_limit: str | RateLimit | None = None,
-    concurrency: int | ConcurrencyLimit | None = None,
-    unique: Unique | bool | None = None,
-    debounce: Duration | Debounce | None = None,
-    priority: int = 0,
-    expires: Duration | None = None,
-    acks: Literal["late", "early"] = "late",
-    executor: Literal["thread", "process"] | None = None,
-    on_exhausted: Hook | None = None,
-    on_expired: Hook | None = None,
-) -> Any:
-    """Make a job function out of a function, with or without options. The defaults are the worker's.
+def check_same_callable(where: str, name: str, one: Callable[..., Any], other: Callable[..., Any]) -> None:
+    """Refuse two callables of one name; the same one may be there twice.
 
-    :param name: name in payloads; default the function's `__qualname__`, as in arq
-    :param queue: queue that `Pool.enqueue` puts it in; default the pool's
-    :param timeout: seconds that one attempt may run; then it is cancelled, and fails with `TimeoutError`
-    :param keep_result: seconds that the result is kept, a century at most; 0 keeps none
-    :param keep_result_forever: keep the result until it is deleted; wins over keep_result
-    :param max_tries: attempts, the first included
-    :param soft_timeout: seconds after which `SoftTimeLimitExceeded` is raised inside the function, at its current await
-    :param retry: which errors are tried again, and when; default none but what the job asks for (`Retry`)
-    :param rate_limit: how often its jobs start, in the whole fleet: "10/m" or `RateLimit`
-    :param concurrency: how many of its jobs run at once, in the whole fleet: a number or `ConcurrencyLimit`
-    :param unique: `Unique(...)`, or True for one job of the same arguments until it has finished
-    :param debounce: seconds of quiet, or `Debounce(...)`: enqueues in quick succession become one run
-    :param priority: from 0 to 9, the most urgent, within its queue
-    :param expires: seconds after the enqueue after which it is not started any more; then it ends as expired
-    :param acks: "late" (default: a job whose worker dies runs again) or "early" (at most once: it fails instead)
-    :param executor: of a plain function: "thread" (default), or "process" that a hard time limit can kill
-    :param on_exhausted: async function of (ctx, error), called when the last attempt has failed that `retry` (or
-        `max_tries`, for a job that raises `Retry`) allows; an error that is not tried again does not call it
-    :param on_expired: async function of ctx, called when the job expired
-    :raises SettingsError: an impossible value
+    :param where: the setting, for the message
+    :raises SettingsError: they are not the same
     """
-    check_options(
-        "@job",
-        {
-            **{"name": name, "queue": queue, "timeout": timeout, "keep_result": keep_result},
-            **{"keep_result_forever": keep_result_forever, "max_tries": max_tries},
-        },
+    if one is other or one == other:
+        return
+    first, second = _location_of(one), _location_of(other)
+    if first == second:
+        second = f"{second}, made a second time"
+    raise SettingsError(
+        f"{where}: expected one callable of the name {name!r}, got {first} and {second}; give one of them another "
+        "name: @job(name=...), func(..., name=...), cron(..., name=...)"
     )
-    options = {
-        "soft_timeout": soft_timeout,
-        "retry": retry,
-        "rate_limit": rate_limit,
-        "concurrency": concurrency,
-        "unique": unique or None,
-        "debounce": debounce,
-        "priority": priority,
-        "expires": expires,
-        "acks": acks,
-        "executor": executor,
-        "on_exhausted": on_exhausted,
-        "on_expired": on_expired,
-    }
-
-    def wrap(given: Any) -> JobFunction[..., Any]:
-        target = import_string(given) if isinstance(given, str) else given
-        if not inspect.isroutine(target):
-            raise SettingsError(f"@job: expected a function (async def or def), got {target!r}")
-        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-            raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")
-        is_async = inspect.iscoroutinefunction(target)
-        control = JobControl.of(
-            is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
-        )
-        make: Any = JobFunction if is_async else PlainJobFunction
-        made: JobFunction[..., Any] = make(
-            name or target.__qualname__,
-            target if is_async else _in_a_thread(target),
-            to_seconds(timeout),
-            to_seconds(keep_result),
-            keep_result_forever,
-            max_tries if retry is None or retry.tries is None else retry.tries,
-            queue,
-            control,
-            None if is_async else target,
-        )
-        return made
-
-    return wrap if function is None else wrap(function)
 
 
-def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """A plain function as a stock arq worker can run it. Our worker has bounded executors instead."""
-
-    @wraps(function)
-    async def run(ctx: Any, *args: Any, **kwargs: Any) -> Any:
-        value = await asyncio.to_thread(function, ctx, *args, **kwargs)
-        while inspect.isawaitable(value):  # a coroutine function behind a plain decorator
-            value = await value
-        return value
-
-    return run
+def _location_of(target: Callable[..., Any]) -> str:
+    """Its name, and where it is defined."""
+    name = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', type(target).__qualname__)}"
+    code = getattr(inspect.unwrap(target), "__code__", None)
+    if code is None:
+        code = getattr(getattr(target, "__func__", None), "__code__", None)
+    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"

@@ -11,21 +11,25 @@ from types import ModuleType
 __all__ = ("FOLDER_OF", "keep_old_paths")
 
 _FOLDERS = {
-    "definitions": "callables durations function graph limits middleware options redact retry signature unique",
+    "definitions": "durations graph limits middleware options redact retry signature unique",
     "protocol": "clock events histogram keys presence progress serializers wire",
     "handles": "job queue",
-    "client": "connect job_spec new_job pool redis_settings",
+    "client": "connect new_job pool",
     "worker": "settings",
     "worker.run": "outcome",
     "drop_in": "instrumentation",
 }
 _RENAMED = {
+    "callables": "definitions.function",
     "control": "definitions.job_options",
     "current": "definitions.context",
     "rebuild": "definitions.coerce",
+    "redis_settings": "client.connect",
     "ended": "protocol.recent_jobs",
     "history": "protocol.attempt_errors",
+    "function": "definitions.decorator",
     "identity": "protocol.ids",
+    "job_spec": "client.new_job",
     "pool_views": "client.fleet_views",
 }
 # The old name of a module below `arqestra`, and where it is.

@@ -20,7 +20,7 @@ from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, 
 from .encode import Client
 from .graph_view import STATES, Edge, FlowEvent, FlowGraph, FlowNode, FlowProgress, FlowStatus
 from .rounds import mark_workflows, nodes_to_run_again, read_again, resume_workflow
-from .sending import send_signal
+from .signals import send_signal
 from .submit import CHILDREN_PER_PIECE, child_pieces
 from .values import FlowGone, FlowValues, error_of
 

@@ -1,16 +1,67 @@
-"""Events that people send to a workflow, and the function's waits for them."""
+"""Events that people send to a workflow: sending them, and giving them to the waits of its function."""
 
 import asyncio
+import hashlib
 import logging
 from collections import defaultdict, deque
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+from arq.jobs import SerializationError
+
+from ..definitions.options import is_text
+from ..errors import ArgumentsError
+from ..protocol.ids import new_job_id
 from ..protocol.serializers import Serializer
+from ..protocol.wire import function_of
+from ..store.flows import FlowStore, is_workflow_name
+from ..store.look import queue_of_job
+from .encode import Client
 
-__all__ = ("Signals",)
+__all__ = ("WORKFLOW", "Signals", "send_signal")
 
 logger = logging.getLogger("arq.worker")
+
+WORKFLOW = "wf"  # among the options of a payload: the producer knows that its function is a workflow
+TRIES = 5
+
+
+async def send_signal(client: Client, flow_id: str, queue: str, event: Any, value: Any, key: Any) -> bool:
+    """Send an event; see `Pool.signal`.
+
+    :param queue: where the workflow is, if that is not known otherwise
+    """
+    if not is_text(flow_id):
+        raise ArgumentsError(f"signal: flow id: expected a str of at least one character, got {flow_id!r}")
+    if not isinstance(event, str):
+        raise ArgumentsError(f"signal: event: expected a str, got {event!r}")
+    if key is not None and not (isinstance(key, str) and key):
+        raise ArgumentsError(f"signal: key: expected a str of at least one character, got {key!r}")
+    try:
+        data = client.serializer.dumps({"v": value})
+        name = quote(event, safe="")
+    except Exception as error:
+        raise SerializationError(f"unable to serialize the value of event {event!r}") from error
+    nonce = (
+        new_job_id() if key is None else hashlib.sha256(f"{name} {key}".encode("utf-8", "surrogatepass")).hexdigest()
+    )
+    text = f"{nonce} {name} ".encode() + data
+    flows, shown = FlowStore(client.store), ""
+    for _ in range(TRIES):
+        reply = await flows.signal(flow_id, queue, text, shown=shown, once=key is not None)
+        if isinstance(reply, bool):
+            return reply
+        if not await _is_workflow(client, reply):
+            return False
+        shown = hashlib.sha1(reply, usedforsecurity=False).hexdigest()
+        queue = (await queue_of_job(client.store, flow_id, [queue, client.default_queue_name]))[0] or queue
+    return False  # another job each time
+
+
+async def _is_workflow(client: Client, payload: bytes) -> bool:
+    """Whether a job that has not begun is a workflow: its producer said so, or a worker that has its function."""
+    function, options = function_of(client.serializer, payload)
+    return WORKFLOW in options or await is_workflow_name(client.store, function)
 
 
 class Signals:

@@ -10,16 +10,15 @@ from arq.cron import CronJob
 from arq.utils import to_ms
 from arq.worker import Function
 
-from ..definitions.callables import check_same_callable, target_of
 from ..definitions.durations import Duration, seconds_of
-from ..definitions.function import BoundJob, JobFunction
+from ..definitions.function import BoundJob, JobFunction, check_same_callable, target_of
 from ..definitions.job_options import JobControl, checked_priority
 from ..definitions.redact import shown_value
 from ..errors import ArgumentsError, SettingsError
 from ..protocol.ids import new_job_id
 from .crontab import cron_of_arq
+from .describe import describe_duration, describe_timing
 from .timing import At, Cron, Every, Timing, moment_of
-from .words import duration_in_words, in_words
 from .zone import named_zone, zone_name, zone_of
 
 __all__ = ("Schedule", "checked_schedules", "schedule")
@@ -117,9 +116,9 @@ class Schedule:
         timing = self.timing
         if isinstance(timing, Every) and timing.anchor_ms == self.start_ms:
             timing = Every(timing.period_ms)  # its start is told anyhow
-        words = in_words(timing, "UTC or the worker's time zone" if self.zone is None else zone_name(self.zone))
+        words = describe_timing(timing, "UTC or the worker's time zone" if self.zone is None else zone_name(self.zone))
         if self.jitter_ms:
-            words += f", up to {duration_in_words(self.jitter_ms)} later"
+            words += f", up to {describe_duration(self.jitter_ms)} later"
         if self.start_ms is not None:
             words += f", from {_utc(self.start_ms)}"
         return words if self.end_ms is None else f"{words}, until {_utc(self.end_ms)}"

@@ -9,8 +9,8 @@ from arq.cron import CronJob
 from arq.utils import import_string
 from arq.worker import Function, func
 
-from ..definitions.callables import check_same_callable, target_of
-from ..definitions.function import JobFunction, job
+from ..definitions.decorator import job
+from ..definitions.function import JobFunction, check_same_callable, target_of
 from ..definitions.options import check_options
 from ..definitions.redact import shown_value
 from ..errors import SettingsError
