@@ -13,10 +13,10 @@ from ..handles.job import Job
 from ..protocol.ids import new_job_id
 from ..protocol.serializers import SERIALIZERS, Serializer
 from ..scheduling.definition import Schedule
+from ..scheduling.describe import describe_duration
 from ..scheduling.encode import NotReadable, described, record_due_otherwise
 from ..scheduling.schedules import Schedules
 from ..scheduling.timing import At, Cron, Every, Timing, at, every
-from ..scheduling.words import duration_in_words
 from ..scheduling.zone import zone_of
 from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, ScheduleStore, StoredSchedule
@@ -100,7 +100,7 @@ def when_text(schedule: Schedule) -> str:
             return f"every {period_ms / 1000:g}s"
         case At(time=time):
             return time.isoformat()
-    return duration_in_words(0)
+    return describe_duration(0)
 
 
 @dataclass(frozen=True)

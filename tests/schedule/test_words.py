@@ -13,8 +13,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from arqestra import SettingsError, at, crontab, every, schedule
+from arqestra.scheduling.describe import describe_duration, describe_timing
 from arqestra.scheduling.timing import Cron, Timing
-from arqestra.scheduling.words import duration_in_words, in_words
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ from arqestra.scheduling.words import duration_in_words, in_words
     ids=str,
 )  # fmt: skip
 def test_when_it_is_due_in_words(timing: Timing, words: str) -> None:
-    assert in_words(timing, "Asia/Seoul") == words
+    assert describe_timing(timing, "Asia/Seoul") == words
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_when_it_is_due_in_words(timing: Timing, words: str) -> None:
     ],
 )
 def test_a_duration_in_words(duration_ms: int, words: str) -> None:
-    assert duration_in_words(duration_ms) == words
+    assert describe_duration(duration_ms) == words
 
 
 def test_a_schedule_says_all_that_decides_when_it_is_fired() -> None:
@@ -270,5 +270,5 @@ def test_words_say_when_the_timing_is_due(
         due.append(datetime.fromtimestamp(next_ms / 1000, UTC).replace(tzinfo=None))
         moment_ms = next_ms
 
-    words = in_words(timing, "UTC").removesuffix(", UTC")
+    words = describe_timing(timing, "UTC").removesuffix(", UTC")
     assert list(islice(said_by(words, after), len(due))) == due, words

@@ -12,7 +12,7 @@ from cronsim import CronSim
 
 from .timing import At, Cron, Every, Timing, simulation
 
-__all__ = ("duration_in_words", "in_words")
+__all__ = ("describe_duration", "describe_timing")
 
 _UNITS = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1000), ("ms", 1))
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
@@ -24,25 +24,25 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth")
 MAX_TIMES = 6  # of a day that are told one by one
 
 
-def in_words(timing: Timing, zone: str) -> str:
+def describe_timing(timing: Timing, zone: str) -> str:
     """When it is due.
 
     :param zone: name of the time zone
     """
     match timing:
         case Every(period_ms=period_ms, anchor_ms=anchor_ms):
-            words = f"every {duration_in_words(period_ms)}"
+            words = f"every {describe_duration(period_ms)}"
             return words if not anchor_ms or anchor_ms % period_ms == 0 else f"{words}, counted from {_utc(anchor_ms)}"
         case At(time=time) if time.tzinfo is not None:
             return f"once, at {time.isoformat(' ', 'seconds')}"
         case At(time=time):
             return f"once, at {time.isoformat(' ', 'seconds')}, {zone}"
         case Cron():
-            return f"{_cron_in_words(timing)}, {zone}"
+            return f"{_describe_cron(timing)}, {zone}"
     return f"{timing}, {zone}"
 
 
-def duration_in_words(duration_ms: int) -> str:
+def describe_duration(duration_ms: int) -> str:
     """A length of time: "90 seconds" as "1 minute 30 seconds", one of one unit without its number: "minute"."""
     parts = []
     for unit, unit_ms in _UNITS:
@@ -58,10 +58,10 @@ def _utc(moment_ms: int) -> str:
     return (datetime(1970, 1, 1) + timedelta(milliseconds=moment_ms)).isoformat(" ") + " UTC"
 
 
-def _cron_in_words(cron: Cron) -> str:
+def _describe_cron(cron: Cron) -> str:
     simulated = simulation(cron)
     times = _steps_of_the_day(simulated.seconds, simulated.minutes, simulated.hours)
-    days, months = _days_in_words(simulated), simulated.months
+    days, months = _describe_days(simulated), simulated.months
     only_in = "" if len(months) == 12 else f", only in {_list(_runs(months), lambda month: _MONTHS[month - 1])}"
     if times is not None:
         return times + (f", {days}" if days else "") + only_in
@@ -136,9 +136,9 @@ def _numbers(numbers: Collection[int], cycle: int, unit: str) -> str:
 # -- days ---------------------------------------------------------------------------------------------------------
 
 
-def _days_in_words(simulated: CronSim) -> str:
+def _describe_days(simulated: CronSim) -> str:
     """ "on the 13th of the month or on Friday"; "" for every day."""
-    dates, weekdays = _dates_in_words(simulated.days), _weekdays_in_words(simulated.weekdays)
+    dates, weekdays = _describe_dates(simulated.days), _describe_weekdays(simulated.weekdays)
     if not simulated.day_and:  # one of them is enough
         return f"on {dates} or on {weekdays}" if dates and weekdays else ""
     if dates and weekdays:
@@ -146,23 +146,23 @@ def _days_in_words(simulated: CronSim) -> str:
     return f"on {dates or weekdays}" if dates or weekdays else ""
 
 
-def _dates_in_words(days: Collection[int]) -> str:
+def _describe_dates(days: Collection[int]) -> str:
     """ "the 1st and 15th of the month"; "" for all."""
     numbers = [day for day in days if day > 0]
     if len(numbers) == 31:
         return ""
-    items = [_run_in_words(run, _ordinal) for run in _runs(numbers)]
+    items = [_describe_run(run, _ordinal) for run in _runs(numbers)]
     items += ["last weekday"] * (CronSim.LAST_WEEKDAY in days) + ["last day"] * (CronSim.LAST in days)
     return f"the {_joined(items)} of the month"
 
 
-def _weekdays_in_words(weekdays: Collection[int | tuple[int, int]]) -> str:
+def _describe_weekdays(weekdays: Collection[int | tuple[int, int]]) -> str:
     """ "Monday through Friday", "the second Monday of the month"; "" for all."""
     plain = {day % 7 for day in weekdays if isinstance(day, int)}
     if len(plain) == 7:
         return ""
     from_monday = [(day - 1) % 7 for day in plain]
-    items = [_run_in_words(run, lambda day: _DAYS[(day + 1) % 7]) for run in _runs(from_monday)]
+    items = [_describe_run(run, lambda day: _DAYS[(day + 1) % 7]) for run in _runs(from_monday)]
     counted = sorted({(day[0] % 7, day[1]) for day in weekdays if isinstance(day, tuple)})
     items += [
         f"the {'last' if nth == CronSim.LAST else _ORDINALS[nth - 1]} {_DAYS[day]} of the month" for day, nth in counted
@@ -189,12 +189,12 @@ def _runs(numbers: Iterable[int]) -> list[list[int]]:
     return [piece for run in runs for piece in ([run] if len(run) > 2 else [[number] for number in run])]
 
 
-def _run_in_words(run: list[int], name: Callable[[int], str]) -> str:
+def _describe_run(run: list[int], name: Callable[[int], str]) -> str:
     return name(run[0]) if len(run) == 1 else f"{name(run[0])} through {name(run[-1])}"
 
 
 def _list(runs: Iterable[list[int]], name: Callable[[int], str]) -> str:
-    return _joined(_run_in_words(run, name) for run in runs)
+    return _joined(_describe_run(run, name) for run in runs)
 
 
 def _joined(items: Iterable[str]) -> str:
