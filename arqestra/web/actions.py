@@ -13,11 +13,11 @@ from ..errors import ArqestraError
 from ..store.look import queued_in
 from ..store.presence import steer_worker
 from ..store.run_now import run_now
-from .app_state import Site
+from .app_state import AppState
 from .retrying import retry_job
 from .schedule_edit import ScheduleEdit, edit_schedule, run_schedule
 from .views.job_query import JobFilter, JobRef
-from .views.jobs import matching
+from .views.jobs import matching_jobs
 from .views.workflows import cancel_workflow, resume_workflow, retry_workflow
 
 __all__ = ("ACTIONS", "MAX_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
@@ -25,7 +25,7 @@ __all__ = ("ACTIONS", "MAX_JOBS", "Action", "Done", "JobsTarget", "chosen_jobs")
 logger = logging.getLogger("arq.dashboard")
 
 MAX_JOBS = 10_000
-LOOK_AT = 200_000  # entries of a queue, for the jobs of a filter
+MAX_INSPECTED = 200_000  # entries of a queue, for the jobs of a filter
 AT_ONCE = 50
 PROBLEMS_SHOWN = 20
 MAX_OTHER_QUEUES = 200
@@ -105,41 +105,41 @@ class Action:
     label: str
     summary: str
     target: type[Any]
-    run: Callable[[Site, Any], Awaitable[Done]]
+    run: Callable[[AppState, Any], Awaitable[Done]]
     targets: Callable[[Any], list[str]]
     asks: str = ""
     danger: bool = False
 
 
 # Changes one of the jobs of a target; raises `ArqestraError` if it cannot be done.
-ChangeJob = Callable[[Site, JobRef, JobsTarget], Awaitable[None]]
+ChangeJob = Callable[[AppState, JobRef, JobsTarget], Awaitable[None]]
 
 
-async def chosen_jobs(site: Site, target: JobsTarget, look_at: int = MAX_JOBS) -> tuple[list[JobRef], bool]:
+async def chosen_jobs(app_state: AppState, target: JobsTarget, look_at: int = MAX_JOBS) -> tuple[list[JobRef], bool]:
     """The jobs of a target, and whether there may be more.
 
     :param look_at: entries of a queue that are looked at for a filter; so many for a count
     """
     if target.filter is None:
         return list(dict.fromkeys(target.jobs)), False
-    return await matching(site, target.filter, MAX_JOBS, look_at)
+    return await matching_jobs(app_state, target.filter, MAX_JOBS, look_at)
 
 
-def _for_jobs(past: str, change: ChangeJob) -> Callable[[Site, Any], Awaitable[Done]]:
+def _for_jobs(past: str, change: ChangeJob) -> Callable[[AppState, Any], Awaitable[Done]]:
     """Makes what changes one job an action on many.
 
     :param past: "queued again"
     :param change: is done to each of them
     """
 
-    async def run(site: Site, target: JobsTarget) -> Done:
-        jobs, more = await chosen_jobs(site, target, LOOK_AT)
+    async def run(app_state: AppState, target: JobsTarget) -> Done:
+        jobs, more = await chosen_jobs(app_state, target, MAX_INSPECTED)
         problems: list[str] = []
         done = 0
         stopped = ""
         for first in range(0, len(jobs), AT_ONCE):
             chunk = jobs[first : first + AT_ONCE]
-            errors = await asyncio.gather(*(_tried(site, job, target, change) for job in chunk))
+            errors = await asyncio.gather(*(_tried(app_state, job, target, change) for job in chunk))
             done += errors.count(None)
             found = [
                 f"{job.id}: {_words(error)}" for job, error in zip(chunk, errors, strict=True) if error is not None
@@ -155,10 +155,10 @@ def _for_jobs(past: str, change: ChangeJob) -> Callable[[Site, Any], Awaitable[D
     return run
 
 
-async def _tried(site: Site, job: JobRef, target: JobsTarget, change: ChangeJob) -> Exception | None:
+async def _tried(app_state: AppState, job: JobRef, target: JobsTarget, change: ChangeJob) -> Exception | None:
     """Why it could not be done. Whatever one job is like, the others have their turn, and what was done is counted."""
     try:
-        await change(site, job, target)
+        await change(app_state, job, target)
     except Exception as error:
         if not isinstance(error, ArqestraError):
             logger.warning("dashboard: job %s of queue %s", job.id, job.queue, exc_info=True)
@@ -179,36 +179,36 @@ class CannotBeDone(ArqestraError):
     """An action does not fit the state of what it was to be done to."""
 
 
-async def _retry(site: Site, job: JobRef, target: JobsTarget) -> None:
-    await retry_job(site.store, job.id, job.queue)
+async def _retry(app_state: AppState, job: JobRef, target: JobsTarget) -> None:
+    await retry_job(app_state.store, job.id, job.queue)
 
 
-async def _abort(site: Site, job: JobRef, target: JobsTarget) -> None:
-    state = await site.store.abort(job.id, job.queue)
+async def _abort(app_state: AppState, job: JobRef, target: JobsTarget) -> None:
+    state = await app_state.store.abort(job.id, job.queue)
     if state in ("ended", "missing"):
         raise CannotBeDone("it had ended" if state == "ended" else "there is no such job in this queue")
 
 
-async def _delete(site: Site, job: JobRef, target: JobsTarget) -> None:
+async def _delete(app_state: AppState, job: JobRef, target: JobsTarget) -> None:
     # A running job of another queue has to be told from one of none: its name helps whoever asks.
-    others = [queue for queue in (await site.queues())[:MAX_OTHER_QUEUES] if queue != job.queue]
-    home = await queued_in(site.store, job.id, [job.queue, *others])
+    others = [queue for queue in (await app_state.queues())[:MAX_OTHER_QUEUES] if queue != job.queue]
+    home = await queued_in(app_state.store, job.id, [job.queue, *others])
     if home not in (None, job.queue):
         raise CannotBeDone(f"it is in another queue, {home}")
-    state = await site.store.delete(job.id, job.queue, ended=target.only_ended)
+    state = await app_state.store.delete(job.id, job.queue, ended=target.only_ended)
     if state == "running":
         raise CannotBeDone("it is running: abort it first")
     if state == "elsewhere":
         raise CannotBeDone("it is in another queue")
-    dead = await site.store.discard(job.queue, [job.id])
+    dead = await app_state.store.discard(job.queue, [job.id])
     if state == "again" and not dead:
         raise CannotBeDone("it is in its queue again")
     if state == "missing" and not dead:
         raise CannotBeDone("there is no such job in this queue")
 
 
-async def _run_now(site: Site, job: JobRef, target: JobsTarget) -> None:
-    state = await run_now(site.store, job.id, job.queue)
+async def _run_now(app_state: AppState, job: JobRef, target: JobsTarget) -> None:
+    state = await run_now(app_state.store, job.id, job.queue)
     if state != "queued":
         reasons = {
             "running": "it is running",
@@ -218,28 +218,28 @@ async def _run_now(site: Site, job: JobRef, target: JobsTarget) -> None:
         raise CannotBeDone(reasons[state])
 
 
-async def _pause(site: Site, target: QueueTarget) -> Done:
-    changed = await site.pool.queue(target.name).pause()
+async def _pause(app_state: AppState, target: QueueTarget) -> Done:
+    changed = await app_state.pool.queue(target.name).pause()
     return Done(int(changed), 0, f"Queue {target.name} is paused" + ("" if changed else " already"))
 
 
-async def _resume(site: Site, target: QueueTarget) -> Done:
-    changed = await site.pool.queue(target.name).resume()
+async def _resume(app_state: AppState, target: QueueTarget) -> Done:
+    changed = await app_state.pool.queue(target.name).resume()
     return Done(int(changed), 0, f"Queue {target.name} is served" + ("" if changed else " already"))
 
 
-async def _purge(site: Site, target: QueueTarget) -> Done:
-    count = await site.pool.queue(target.name).purge()
+async def _purge(app_state: AppState, target: QueueTarget) -> Done:
+    count = await app_state.pool.queue(target.name).purge()
     return Done(count, 0, f"{_jobs(count)} of queue {target.name} deleted")
 
 
-async def _drain(site: Site, target: WorkerTarget) -> Done:
-    heard = await steer_worker(site.store, target.id, "drain")
+async def _drain(app_state: AppState, target: WorkerTarget) -> Done:
+    heard = await steer_worker(app_state.store, target.id, "drain")
     return _steered(target, heard, "takes no more jobs")
 
 
-async def _undrain(site: Site, target: WorkerTarget) -> Done:
-    heard = await steer_worker(site.store, target.id, "resume")
+async def _undrain(app_state: AppState, target: WorkerTarget) -> Done:
+    heard = await steer_worker(app_state.store, target.id, "resume")
     return _steered(target, heard, "takes jobs again")
 
 
@@ -249,39 +249,39 @@ def _steered(target: WorkerTarget, heard: bool, what: str) -> Done:
     return Done(0, 1, f"Worker {target.id} did not hear", ["it is gone, or was not started by arqestra"])
 
 
-async def _pause_schedule(site: Site, target: ScheduleTarget) -> Done:
-    changed = await site.pool.schedules.pause(target.name)
+async def _pause_schedule(app_state: AppState, target: ScheduleTarget) -> Done:
+    changed = await app_state.pool.schedules.pause(target.name)
     return Done(int(changed), 0, f"Schedule {target.name} is paused" + ("" if changed else " already"))
 
 
-async def _resume_schedule(site: Site, target: ScheduleTarget) -> Done:
-    changed = await site.pool.schedules.resume(target.name)
+async def _resume_schedule(app_state: AppState, target: ScheduleTarget) -> Done:
+    changed = await app_state.pool.schedules.resume(target.name)
     return Done(int(changed), 0, f"Schedule {target.name} is fired" + ("" if changed else " already"))
 
 
-async def _run_schedule(site: Site, target: ScheduleTarget) -> Done:
-    job_id = await run_schedule(site.pool, target.name)
+async def _run_schedule(app_state: AppState, target: ScheduleTarget) -> Done:
+    job_id = await run_schedule(app_state.pool, target.name)
     return Done(1, 0, f"Schedule {target.name}: job {job_id} is queued")
 
 
-async def _edit_schedule(site: Site, target: ScheduleEdit) -> Done:
-    before, after = await edit_schedule(site.pool, target)
+async def _edit_schedule(app_state: AppState, target: ScheduleEdit) -> Done:
+    before, after = await edit_schedule(app_state.pool, target)
     return Done(1, 0, f"Schedule {target.name} is due {after}; before, it was due {before}")
 
 
-async def _cancel_workflow(site: Site, target: WorkflowTarget) -> Done:
-    if await cancel_workflow(site, target.id):
+async def _cancel_workflow(app_state: AppState, target: WorkflowTarget) -> Done:
+    if await cancel_workflow(app_state, target.id):
         return Done(1, 0, f"Flow {target.id} is being cancelled")
     return Done(0, 1, f"Flow {target.id} had ended", ["it had ended, or is not there"])
 
 
-async def _retry_workflow(site: Site, target: WorkflowTarget) -> Done:
-    count = await retry_workflow(site, target.id)
+async def _retry_workflow(app_state: AppState, target: WorkflowTarget) -> Done:
+    count = await retry_workflow(app_state, target.id)
     return Done(count, 0, f"Flow {target.id}: {_jobs(count)} run again")
 
 
-async def _resume_workflow(site: Site, target: WorkflowTarget) -> Done:
-    count = await resume_workflow(site, target.id)
+async def _resume_workflow(app_state: AppState, target: WorkflowTarget) -> Done:
+    count = await resume_workflow(app_state, target.id)
     steps = f"{count:,} step{'' if count == 1 else 's'}"
     return Done(1, 0, f"Flow {target.id} is resumed: {steps} tried anew")
 

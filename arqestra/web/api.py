@@ -1,4 +1,4 @@
-"""The API: every reading and every action as JSON. `/api/openapi.json` describes it."""
+"""The API: every view and every action as JSON. `/api/openapi.json` describes it."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ __all__ = ("Api", "json_problem")
 
 
 class Api:
-    """Handlers of JSON.
+    """The handlers that answer with JSON.
 
-    :param dashboard: what they tell
+    :param dashboard: reads and acts for them
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
         self._dashboard = dashboard
 
-    def reading(self, view: View) -> Handler:
-        """The handler of a reading."""
+    def view(self, view: View) -> Handler:
+        """The handler of a view."""
 
         async def handler(request: Request) -> Response:
             return _json(await self._dashboard.read(view, dict(request.query_params)))
@@ -33,9 +33,9 @@ class Api:
         return handler
 
     async def matching(self, request: Request) -> Response:
-        """How many jobs an action would be done to."""
+        """How many jobs an action would change."""
         target = await self._body(request, JobsTarget)
-        jobs, more = await chosen_jobs(self._dashboard.site, target)
+        jobs, more = await chosen_jobs(self._dashboard.app_state, target)
         return _json(MatchingAnswer(len(jobs), more, jobs[:100]))
 
     async def act(self, request: Request) -> Response:
@@ -53,7 +53,7 @@ class Api:
         return _json(document(request.scope.get("root_path", ""), self._dashboard.auth.challenge))
 
     async def _body(self, request: Request, wanted: type[Any]) -> Any:
-        """A JSON body. A form of another site cannot send that type without being asked for permission first."""
+        """A JSON body. A form on another site cannot send this content type: browsers ask us for permission first."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise HTTPException(415, f"expected application/json, got {kind or 'no type'}")
@@ -65,7 +65,7 @@ class Api:
 
 
 def json_problem(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """What is wrong."""
+    """An answer that says what is wrong."""
     return _json({"error": text}, status, headers)
 
 

@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from ..client.pool import Pool
 from ..store.health import redis_time_ms
 from .api import Api, json_problem
-from .app_state import Site
+from .app_state import AppState
 from .assets import Assets
 from .auth import Auth, Identify, Role, Sessions, checked_auth
 from .catalogue import VIEWS
@@ -29,7 +29,7 @@ from .security import LOOPBACK_HOSTS, Security, protection
 
 __all__ = ("create_app",)
 
-LONGEST_PING_S = 3.0
+MAX_PING_S = 3.0
 
 
 def create_app(
@@ -57,17 +57,17 @@ def create_app(
     :param key_prefix: of the application whose jobs it shows, see `create_pool`; default the pool's
     :raises SettingsError: a value that is impossible
     """
-    site = Site(source, functions, key_prefix)
-    dashboard = Dashboard(site, checked_auth(auth), Sessions(secret), title=title, read_only=read_only)
+    app_state = AppState(source, functions, key_prefix)
+    dashboard = Dashboard(app_state, checked_auth(auth), Sessions(secret), title=title, read_only=read_only)
     allowed = hosts if hosts is not None else () if auth is not None else LOOPBACK_HOSTS
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with contextlib.suppress(RedisError, OSError):  # pages say so, and try again
-            await site.open()
+            await app_state.open()
         yield
         await dashboard.hub.close()
-        await site.close()
+        await app_state.close()
 
     pages = Pages(dashboard)
     app = Starlette(
@@ -92,9 +92,9 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
 
     async def healthz(request: Request) -> Response:
         try:
-            async with asyncio.timeout(LONGEST_PING_S):
-                await dashboard.site.open()
-                await redis_time_ms(dashboard.site.pool)
+            async with asyncio.timeout(MAX_PING_S):
+                await dashboard.app_state.open()
+                await redis_time_ms(dashboard.app_state.pool)
         except (RedisError, OSError):
             return PlainTextResponse("Redis does not answer\n", 503)
         return PlainTextResponse("ok\n")
@@ -103,12 +103,12 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
         *(html(view.path, pages.page(view)) for view in VIEWS if view.template),
         html("/confirm", pages.confirm, "operator"),
         html("/actions/{action:path}", pages.act, "operator", "POST"),
-        *(data(f"/api/{view.name}", api.reading(view)) for view in VIEWS),
+        *(data(f"/api/{view.name}", api.view(view)) for view in VIEWS),
         data("/api/openapi.json", api.describe),
         data("/api/matching", api.matching, "operator", "POST"),
         data("/api/actions/{action:path}", api.act, "operator", "POST"),
         data("/live", live),
-        data("/metrics", metrics_handler(dashboard.site)),
+        data("/metrics", metrics_handler(dashboard.app_state)),
         Route("/login", pages.login, methods=["GET", "POST"]),
         Route("/logout", pages.logout, methods=["POST"]),
         Route("/healthz", healthz),
@@ -138,7 +138,7 @@ def _problems(pages: Pages) -> Callable[[Request, Exception], Response]:
 
 
 def _failure(problem: Callable[[Request, Exception], Response]) -> Callable[[Request, Exception], Response]:
-    """The answer to a failure of ours, which Starlette sends past all middleware."""
+    """The answer to an error in our code. Starlette sends it past all middleware, so we add the security headers."""
 
     def handler(request: Request, error: Exception) -> Response:
         answer = problem(request, error)

@@ -1,4 +1,4 @@
-"""What the pages of one dashboard work with: a pool that decodes plain data alone, and what was read for all."""
+"""What all pages of one dashboard share: a pool that never unpickles, and caches."""
 
 import asyncio
 import contextlib
@@ -17,25 +17,25 @@ from ..protocol.keys import Keys
 from ..store.health import clock_offset_ms
 from ..store.look import find_queues
 from ..store.store import Store
-from .cpu import ProcessorShares
+from .cpu import CpuShares
 from .payload_view import Signatures
 from .plain import PLAIN
-from .shared_cache import Readings
-from .stats_cache import Counted
+from .shared_cache import SharedCache
+from .stats_cache import StatsCache
 
-__all__ = ("Site",)
+__all__ = ("AppState",)
 
-SCAN_EVERY_S = 60.0  # for queues that nothing of ours has used: at most 100,000 keys are looked at
+SCAN_EVERY_S = 60.0  # for queues that only stock arq uses; a scan reads at most 100,000 keys
 SCAN_WAIT_S = 0.02
 
 
-class Site:
-    """One dashboard over one Redis. Its pool is its own, made when it is first needed: a mounted app has no lifespan.
+class AppState:
+    """The pool and the caches of one dashboard. Each request calls `open`: an app that is mounted has no lifespan.
 
     :param source: a pool, whose Redis is used, or settings of one
     :param functions: job functions, whose signatures say which arguments are secret
     :param key_prefix: of the application; default the pool's
-    :raises SettingsError: the prefix is none, or another one than the pool's
+    :raises SettingsError: the prefix is not valid, or is not the pool's
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Site:
         self._pool: Pool | None = None
         self._warming: asyncio.Future[None] | None = None
         self.signatures: Signatures = dict(map(_named, functions))
-        self.readings = Readings()
-        self.cpu = ProcessorShares()
+        self.cache = SharedCache()
+        self.cpu = CpuShares()
 
     async def open(self) -> None:
-        """Connect, if that was not done.
+        """Connect, unless that is done already.
 
         :raises redis.exceptions.ConnectionError: no Redis answers
         """
@@ -65,9 +65,9 @@ class Site:
             self._making = asyncio.ensure_future(self._connect())
         pool = await asyncio.shield(self._making)
         if self._pool is not None:
-            return  # somebody else has waited for the same
+            return  # another request waited for the same connection
         self._pool = pool
-        self.counted = Counted(self._pool.store)
+        self.stats = StatsCache(self._pool.store)
         self._warming = asyncio.ensure_future(self._warm_up())
 
     async def _connect(self) -> Pool:
@@ -77,12 +77,12 @@ class Site:
             pool.clock_offset_ms = await clock_offset_ms(pool)
             return pool
         settings = settings_of(self._source)
-        # Without tries of its own: a page says at once that Redis does not answer, and the next one tries again.
+        # No retries: a page says at once that Redis does not answer, and the next request tries again.
         return await create_pool(settings, retry=settings.conn_retries, serializer=PLAIN, key_prefix=self._key_prefix)
 
     async def _warm_up(self) -> None:
-        with contextlib.suppress(RedisError, OSError):  # pages read it then, and say so
-            await self.counted.warm_up()
+        with contextlib.suppress(RedisError, OSError):  # then pages read it themselves, and report the error
+            await self.stats.warm_up()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -95,9 +95,9 @@ class Site:
 
     @property
     def pool(self) -> Pool:
-        """The pool; `open` has made it."""
+        """The pool that `open` has made."""
         if self._pool is None:
-            raise RuntimeError("expected an open site")
+            raise RuntimeError("expected the dashboard to be open")
         return self._pool
 
     @property
@@ -110,8 +110,8 @@ class Site:
 
     async def queues(self) -> list[str]:
         """Queues that were used in the last 30 days, and those that only stock arq uses; at least the default one."""
-        used = await self.readings.get("queues", self.pool.used_queues)
-        scanning = self.readings.get("scan", self._scanned, fresh_s=SCAN_EVERY_S)
+        used = await self.cache.get("queues", self.pool.used_queues)
+        scanning = self.cache.get("scan", self._scanned, fresh_s=SCAN_EVERY_S)
         with contextlib.suppress(TimeoutError):  # what takes longer is known the next time
             async with asyncio.timeout(SCAN_WAIT_S):
                 used = sorted({*used, *await scanning})

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..store.audit import add_to_audit, read_audit
-from .app_state import Site
+from .app_state import AppState
 
 __all__ = ("AuditEntry", "AuditList", "AuditQuery", "note", "read_entries")
 
@@ -56,19 +56,19 @@ class AuditList(Struct, frozen=True):
     next: int | None
 
 
-async def read_entries(site: Site, query: AuditQuery) -> AuditList:
+async def read_entries(app_state: AppState, query: AuditQuery) -> AuditList:
     """A page of the audit log."""
-    found = await read_audit(site.store, query.offset, query.limit + 1)
+    found = await read_audit(app_state.store, query.offset, query.limit + 1)
     entries = []
     for data in found[: query.limit]:
         try:
             entries.append(msgspec.json.decode(data, type=AuditEntry))
         except msgspec.MsgspecError:
             continue  # of another version
-    return AuditList(site.now_ms(), entries, query.offset + query.limit if len(found) > query.limit else None)
+    return AuditList(app_state.now_ms(), entries, query.offset + query.limit if len(found) > query.limit else None)
 
 
-async def note(site: Site, entry: AuditEntry) -> None:
+async def note(app_state: AppState, entry: AuditEntry) -> None:
     """Add an entry."""
     short = msgspec.structs.replace(entry, targets=[target[:200] for target in entry.targets[:TARGETS_SHOWN]])
-    await add_to_audit(site.store, msgspec.json.encode(short))
+    await add_to_audit(app_state.store, msgspec.json.encode(short))

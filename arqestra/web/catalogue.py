@@ -1,21 +1,21 @@
-"""All pages: each is one reading, shown as HTML below its path and as JSON below `/api`."""
+"""The table of all views: each is shown as an HTML page at its path, and as JSON below `/api`."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from . import audit
-from .app_state import Site
+from .app_state import AppState
 from .views import charts, errors, job, job_query, jobs, overview, queues, schedules, search, workers, workflows
 
 __all__ = ("VIEWS", "View")
 
 
 class View(NamedTuple):
-    """A page.
+    """A view: what is read, and how it is shown.
 
-    :ivar read: from a site and a query to the answer; None if what was asked for is not there
-    :ivar section: of the navigation, to which it belongs
+    :ivar section: of the navigation
     :ivar template: "" if there is no HTML of it
+    :ivar read: answers a query; None if there is no such thing
     """
 
     name: str
@@ -26,7 +26,7 @@ class View(NamedTuple):
     template: str
     query: type[Any]
     answer: type[Any]
-    read: Callable[[Site, Any], Awaitable[Any]]
+    read: Callable[[AppState, Any], Awaitable[Any]]
 
 
 def _view(name: str, title: str, summary: str, section: str, *parts: Any, path: str = "", template: str = "") -> View:

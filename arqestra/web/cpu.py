@@ -1,37 +1,40 @@
-"""How much of a processor each worker uses, out of the processor time that it tells."""
+"""How much of a processor each worker uses, computed from the processor time that it reports."""
 
 from typing import NamedTuple
 
-__all__ = ("ProcessorShares",)
+__all__ = ("CpuShares",)
 
-MIN_INTERVAL_MS = 1_500  # between two readings
+MIN_INTERVAL_MS = 1_500  # a shorter time between two reports gives no useful share
 MAX_WORKERS = 10_000
 
 
-class _Reading(NamedTuple):
+class _Report(NamedTuple):
     at_ms: int
     cpu_s: float
     share: float
 
 
-class ProcessorShares:
-    """Remembers the reading before."""
+class CpuShares:
+    """The last report of each worker, to compute the share from the difference."""
 
     def __init__(self) -> None:
-        self._known: dict[str, _Reading] = {}
+        self._known: dict[str, _Report] = {}
 
     def share(self, worker_id: str, started_ms: int, seen_ms: int, cpu_s: float) -> float:
-        """Processor time by time since the reading before; since the start of the process if there was none.
+        """The share of a processor since the last report; since the start of the process for the first one.
 
-        :param seen_ms: when the worker told that it had used `cpu_s`
+        :param started_ms: when the process started
+        :param seen_ms: when the worker reported `cpu_s`
+        :param cpu_s: processor time that it has used since its start
+        :returns: 1.0 is one whole processor
         """
         if len(self._known) > MAX_WORKERS:
             self._known.clear()
         before = self._known.get(worker_id)
         if before is None:
-            before = _Reading(started_ms, 0.0, 0.0)
+            before = _Report(started_ms, 0.0, 0.0)
         elif seen_ms - before.at_ms < MIN_INTERVAL_MS:
             return before.share
         share = max(0.0, (cpu_s - before.cpu_s) / max(0.001, (seen_ms - before.at_ms) / 1000))
-        self._known[worker_id] = _Reading(seen_ms, cpu_s, share)
+        self._known[worker_id] = _Report(seen_ms, cpu_s, share)
         return share

@@ -1,4 +1,4 @@
-"""What all handlers of one dashboard share, and the gate that each request passes: who asks, and may they do that."""
+"""What all handlers of one dashboard share, and the check that each request passes: who asks, and may they do this."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from ..errors import ArqestraError
 from .actions import Action, Done
-from .app_state import Site
+from .app_state import AppState
 from .audit import AuditEntry, note
 from .auth import Auth, Identity, Role, Sessions, TokenAuth
 from .catalogue import View
@@ -25,30 +25,30 @@ __all__ = ("SESSION_COOKIE", "Dashboard", "Handler", "NotThere", "Unusable", "co
 
 logger = logging.getLogger("arq.dashboard")
 
-LONGEST_READING_S = 15.0
+MAX_READ_S = 15.0
 SESSION_COOKIE = "arqestra-session"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class NotThere(Exception):
-    """What was asked for does not exist."""
+    """The request asks for something that does not exist."""
 
 
 class Unusable(Exception):
-    """A query or a body is none that can be used."""
+    """The query or the body of a request does not fit."""
 
 
 class Dashboard:
     """One dashboard.
 
-    :param site: what its pages read
+    :param app_state: the connection and the caches of its pages
     :param auth: who may ask
     :param sessions: signs cookies and form tokens
     :param read_only: nobody may act
     """
 
-    def __init__(self, site: Site, auth: Auth, sessions: Sessions, *, title: str, read_only: bool) -> None:
-        self.site = site
+    def __init__(self, app_state: AppState, auth: Auth, sessions: Sessions, *, title: str, read_only: bool) -> None:
+        self.app_state = app_state
         self.auth = auth
         self.sessions = sessions
         self.title = title
@@ -56,7 +56,7 @@ class Dashboard:
         self.hub = Hub(self._live)
 
     async def _live(self) -> bytes:
-        return msgspec.json.encode(await read_live(self.site))
+        return msgspec.json.encode(await read_live(self.app_state))
 
     async def who(self, request: Request) -> Identity | None:
         """Who asks; None if that is not known."""
@@ -70,47 +70,47 @@ class Dashboard:
         return identity
 
     async def read(self, view: View, given: dict[str, Any]) -> Any:
-        """What a view shows.
+        """What a view shows, at most a second old.
 
-        :raises Unusable: the query is none
-        :raises NotThere: what was asked for does not exist
+        :raises Unusable: the query does not fit
+        :raises NotThere: there is no such thing to show
         """
         query = converted(given, view.query)
-        found = await self.site.readings.get((view.name, query), lambda: view.read(self.site, query))
+        found = await self.app_state.cache.get((view.name, query), lambda: view.read(self.app_state, query))
         if found is None:
             raise NotThere(f"there is no such {view.name}; it may not be kept any more")
         return found
 
     async def act(self, request: Request, action: Action, target: Any) -> Done:
-        """Do it, and note who did it."""
+        """Run an action, and write to the audit log who ran it and what came of it."""
         identity: Identity = request.state.identity
         outcome = Done(0, 0, "it did not end")
         try:
-            outcome = await action.run(self.site, target)
+            outcome = await action.run(self.app_state, target)
         except (ArqestraError, ResultNotFound) as error:
             outcome = Done(0, 1, str(error), [str(error)])
         except Exception as error:
             outcome = Done(0, 0, f"{type(error).__name__}: {error}")
             raise
         finally:
-            self.site.readings.forget()
+            self.app_state.cache.forget()
             chosen = getattr(target, "filter", None)
             entry = AuditEntry(
-                *(self.site.now_ms(), identity.name, identity.role, _address(request), action.name),
+                *(self.app_state.now_ms(), identity.name, identity.role, _address(request), action.name),
                 targets=action.targets(target),
                 filter="" if chosen is None else msgspec.json.encode(chosen).decode(),
                 done=outcome.done,
                 failed=outcome.failed,
                 outcome=outcome.message,
             )
-            told = " ".join(outcome.message.split())  # names are in it, and a name must not make a line of its own
-            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, told)
-            await note(self.site, entry)
+            line = " ".join(outcome.message.split())  # a name in it must not add a line to the log
+            logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, line)
+            await note(self.app_state, entry)
         return outcome
 
 
 def converted(given: Any, wanted: type[Any]) -> Any:
-    """A query or a body as its type.
+    """A query or a body, converted to its type.
 
     :raises Unusable: it does not fit
     """
@@ -121,9 +121,10 @@ def converted(given: Any, wanted: type[Any]) -> Any:
 
 
 def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callable[[Request], Response]) -> Handler:
-    """A handler that is called only for those who may.
+    """A handler behind the check of who asks. It also turns errors into answers.
 
-    :param denied: the answer to those who are not known
+    :param needs: the role that the handler is for
+    :param denied: the answer to somebody unknown
     """
 
     async def endpoint(request: Request) -> Response:
@@ -134,11 +135,11 @@ def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callabl
             raise HTTPException(403, f"{identity.name} is a viewer here: only operators may do this")
         request.state.identity = identity
         try:
-            # What only reads is given up where Redis hangs; of an action the person is told when it has ended.
-            async with asyncio.timeout(LONGEST_READING_S if request.method in ("GET", "HEAD") else None):
-                await dashboard.site.open()
+            # A page that hangs in Redis is given up. An action goes on: its outcome must be known.
+            async with asyncio.timeout(MAX_READ_S if request.method in ("GET", "HEAD") else None):
+                await dashboard.app_state.open()
                 return await handler(request)
-        except ResponseError as error:  # a name of a key that is none of a queue
+        except ResponseError as error:  # the key of that name is no queue
             raise HTTPException(422, f"Redis refused: {error}") from None
         except (RedisError, ConnectionError, TimeoutError) as error:
             logger.warning("dashboard: Redis: %s: %s", type(error).__name__, error)
@@ -152,7 +153,7 @@ def guarded(dashboard: Dashboard, needs: Role, handler: Handler, denied: Callabl
 
 
 def cookie_path(request: Request) -> str:
-    """The dashboard's root: cookies are for it alone."""
+    """The dashboard's root: its cookies are for no other path."""
     return request.scope.get("root_path", "") or "/"
 
 

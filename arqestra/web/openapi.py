@@ -1,6 +1,6 @@
-"""The OpenAPI document, made of the same types that the handlers read and write."""
+"""The OpenAPI document, made from the types that the handlers read and write."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from .views.job_query import JobRef
 __all__ = ("MatchingAnswer", "document")
 
 REFERENCE = "#/components/schemas/{name}"
+# Clients are generated from the document, and have a class of this name.
+API_NAMES = {"PayloadView": "Contents"}
 _PROBLEMS = {
     "401": "nobody is logged in",
     "403": "the request comes from another site, or from a viewer",
@@ -47,21 +49,21 @@ def document(root: str, challenge: str) -> dict[str, Any]:
     """The document.
 
     :param root: path below which the dashboard is mounted
-    :param challenge: how one says who one is
+    :param challenge: of the header WWW-Authenticate: how a client logs in
     """
     types: list[type[Any]] = [Problem, MatchingAnswer, Done, JobsTarget]
     types += [view.answer for view in VIEWS] + [view.query for view in VIEWS]
     types += [action.target for action in ACTIONS.values()]
-    _, components = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=REFERENCE)
-    paths: dict[str, Any] = {_api_path(view): {"get": _reading(view, components)} for view in VIEWS}
+    components = _components(types)
+    paths: dict[str, Any] = {_api_path(view): {"get": _get_operation(view, components)} for view in VIEWS}
     paths["/api/matching"] = {
-        "post": _posting(
+        "post": _post_operation(
             "matching", "How many jobs an action would be done to; changes nothing", JobsTarget, "MatchingAnswer"
         )
     }
     for name, action in ACTIONS.items():
         paths[f"/api/actions/{name}"] = {
-            "post": _posting(name.replace("/", "_"), action.summary, action.target, "Done")
+            "post": _post_operation(name.replace("/", "_"), action.summary, action.target, "Done")
         }
     scheme = {"Bearer": {"type": "http", "scheme": "bearer"}, "Basic": {"type": "http", "scheme": "basic"}}
     chosen = challenge.partition(" ")[0]
@@ -82,32 +84,42 @@ def document(root: str, challenge: str) -> dict[str, Any]:
     }
 
 
+def _components(types: Iterable[type[Any]]) -> dict[str, Any]:
+    """The schemas of some types and of all that are in them, by their names in the API."""
+    _, found = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=REFERENCE)
+    text = msgspec.json.encode(found).decode()
+    for name, api_name in API_NAMES.items():
+        text = text.replace(name, api_name)
+    components: dict[str, Any] = msgspec.json.decode(text)
+    return components
+
+
 def _api_path(view: View) -> str:
     return f"/api/{view.name}"
 
 
-def _reading(view: View, components: Mapping[str, Any]) -> dict[str, Any]:
+def _get_operation(view: View, components: Mapping[str, Any]) -> dict[str, Any]:
     schema = components[view.query.__name__]
     required = schema.get("required", [])
     return {
         "operationId": f"read_{view.name}",
         "summary": view.summary,
         "parameters": [
-            {"name": name, "in": "query", "required": name in required, "schema": _of_query(each)}
+            {"name": name, "in": "query", "required": name in required, "schema": _query_schema(each)}
             for name, each in schema["properties"].items()
         ],
         "responses": _responses(view.answer.__name__),
     }
 
 
-def _of_query(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A query cannot say null: it leaves the parameter out."""
+def _query_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema without null: a query has no null, it leaves the parameter out."""
     choices = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
     found = dict(choices[0]) if choices else dict(schema)
     return {name: each for name, each in found.items() if not (name == "default" and each is None)}
 
 
-def _posting(name: str, summary: str, body: type[Any], answer: str) -> dict[str, Any]:
+def _post_operation(name: str, summary: str, body: type[Any], answer: str) -> dict[str, Any]:
     return {
         "operationId": f"do_{name.replace('-', '_')}",
         "summary": summary,

@@ -1,4 +1,4 @@
-"""The pages: one handler for all readings, the confirmation before an action, the forms that act, and the login."""
+"""The pages: one handler for all views, the confirmation before an action, the forms that act, and the login."""
 
 import base64
 import hmac
@@ -24,14 +24,14 @@ __all__ = ("Pages",)
 VISIT_COOKIE, FLASH_COOKIE = "arqestra-visit", "arqestra-flash"
 FRAGMENT_HEADER = "x-arqestra-fragment"
 SAMPLE = 10
-LONGEST_FLASH = 3_500  # browsers drop a cookie of more than 4,096 bytes without a word
+MAX_FLASH_BYTES = 3_500  # browsers silently drop a cookie of more than 4,096 bytes
 NAVIGATION = tuple((view.section, view.path, view.title) for view in VIEWS if view.section == view.name)
 
 
 class Pages:
-    """Handlers of HTML.
+    """The handlers that answer with HTML.
 
-    :param dashboard: what they show
+    :param dashboard: reads and acts for them
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
@@ -39,25 +39,25 @@ class Pages:
         self._templates = environment()
 
     def page(self, view: View) -> Handler:
-        """The handler of a reading; a script may ask for the part that changes alone."""
+        """The handler of a view. A script of the page may ask for only the part that changes."""
 
         async def handler(request: Request) -> Response:
             given = _given(request)
             value = await self._dashboard.read(view, given)
-            if view.name == "search" and (away := _only_exact(value)) is not None:
+            if view.name == "search" and (away := _exact_hit(value)) is not None:
                 return RedirectResponse(_url(request, away), 303)
             return self.render(request, view.template, title=view.title, section=view.section, value=value)
 
         return handler
 
     async def confirm(self, request: Request) -> Response:
-        """What an action would be done to, before it is done."""
+        """The page that asks before an action: it shows what the action would change."""
         action = self._action(request.query_params.get("action", ""))
         target = converted(_target_of(request.query_params.multi_items(), action), action.target)
         jobs: list[JobRef] = []
         more = False
         if isinstance(target, JobsTarget):
-            jobs, more = await chosen_jobs(self._dashboard.site, target)
+            jobs, more = await chosen_jobs(self._dashboard.app_state, target)
         return self.render(
             request,
             "confirm.html",
@@ -76,7 +76,7 @@ class Pages:
         )
 
     async def act(self, request: Request) -> Response:
-        """What a form asks for."""
+        """Does what a form asks for, and goes back to its page."""
         form = await request.form()
         fields = [(name, text) for name, text in form.multi_items() if isinstance(text, str)]
         self._check_token(request, dict(fields).get("csrf", ""))
@@ -103,7 +103,7 @@ class Pages:
         return answer
 
     async def logout(self, request: Request) -> Response:
-        """Forget who this is."""
+        """Ends the session."""
         answer = RedirectResponse(_url(request, "/login"), 303)
         answer.delete_cookie(SESSION_COOKIE, path=cookie_path(request))
         return answer
@@ -128,7 +128,7 @@ class Pages:
         return HTMLResponse(template.render(common, title=str(status), section="", text=text), status, headers)
 
     def render(self, request: Request, template: str, **values: Any) -> Response:
-        """A page; only its part that changes, if a script asks for that."""
+        """A page, or only the part of it that changes if a script asks for that."""
         visit = request.cookies.get(VISIT_COOKIE) or secrets.token_urlsafe(24)
         identity: Identity = request.state.identity
         flash = self._flash(request)
@@ -184,13 +184,13 @@ class Pages:
     def _set_flash(self, request: Request, answer: Response, done: Done) -> None:
         problems = [problem[:300] for problem in done.problems[:5]]
         encoded = _encoded([done.message[:500], problems, done.failed])
-        while len(encoded) > LONGEST_FLASH and problems:
+        while len(encoded) > MAX_FLASH_BYTES and problems:
             problems.pop()
             encoded = _encoded([done.message[:500], problems, done.failed])
         self._set_cookie(request, answer, FLASH_COOKIE, f"{encoded}.{self._dashboard.sessions.sign_flash(encoded)}")
 
     def _flash(self, request: Request) -> list[Any] | None:
-        """What came of the action before; only what we have signed is shown."""
+        """The outcome of the last action, from its cookie. Only an outcome that we signed is shown."""
         encoded, _, signature = request.cookies.get(FLASH_COOKIE, "").partition(".")
         if not encoded or not hmac.compare_digest(
             self._dashboard.sessions.sign_flash(encoded).encode(), signature.encode()
@@ -205,13 +205,13 @@ def _encoded(value: list[Any]) -> str:
 
 
 def _given(request: Request) -> dict[str, Any]:
-    """The query; what is left empty in a form is not given."""
+    """The query without the fields that a form left empty."""
     return {name: text for name, text in request.query_params.items() if text != ""}
 
 
 def _target_of(fields: list[tuple[str, str]], action: Action) -> dict[str, Any]:
     """The target that a form's fields name: `job` and `filter` are JSON."""
-    known = action.target.__struct_fields__  # a form has its token, too, and where to go on
+    known = action.target.__struct_fields__  # a form also has its token and the page to go back to
     given: dict[str, Any] = {name: text for name, text in fields if name in known and (text or name == "timezone")}
     if action.target is JobsTarget:
         try:
@@ -225,14 +225,14 @@ def _target_of(fields: list[tuple[str, str]], action: Action) -> dict[str, Any]:
     return given
 
 
-def _only_exact(value: Any) -> str | None:
-    """The address of the one thing that is called just so."""
+def _exact_hit(value: Any) -> str | None:
+    """The address of the hit, if exactly one has the very name that was searched for."""
     exact = [hit for hit in value.hits if hit.exact]
     return exact[0].href if len(exact) == 1 else None
 
 
 def _local(path: str) -> str:
-    """A path of ours to go back to; anything else is the overview."""
+    """The path to go back to. Anything but a path of ours becomes the overview."""
     if not path.startswith("/") or path.startswith("//") or "\\" in path or any(char < " " for char in path):
         return "/"
     return path
@@ -243,7 +243,7 @@ def _url(request: Request, path: str) -> str:
 
 
 def _path_of(request: Request) -> str:
-    """Below the dashboard's root."""
+    """The path of a request below the dashboard's root."""
     path = request.scope["path"]
     root = request.scope.get("root_path", "")
     below = path.removeprefix(root) if root and path.startswith(root) else path

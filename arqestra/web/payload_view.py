@@ -1,4 +1,4 @@
-"""What is in a payload or a result, fit to be shown: plain data with what is secret masked, of a pickle its outline."""
+"""What a page may show of a payload or a result: its data with secrets masked, or the outline of a pickle."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from ..definitions.redact import Redactor, redacted, redacted_value
 from .pickles import function_of, outline
 from .plain import Format, format_of, serializer_for
 
-__all__ = ("Contents", "Failed", "Signatures", "contents_of", "glance", "shown_text")
+__all__ = ("Failed", "PayloadView", "Signatures", "peek", "shown_text", "view_payload")
 
-# By name of the function: what its signature says of which arguments are secret.
+# Name of a function -> which of its arguments are secret.
 Signatures = Mapping[str, Redactor]
 
 NOT_SHOWN = {"pickle": "pickle: not shown", "unknown": "unknown serializer: not shown"}
-LARGEST_SHOWN_BYTES = 256 * 1024
-LONGEST_TEXT = 20_000
+MAX_SHOWN_BYTES = 256 * 1024
+MAX_TEXT_CHARACTERS = 20_000
 _EXCEPTION = "__exception__"
 
 
@@ -27,7 +27,7 @@ class Failed(msgspec.Struct, frozen=True):
     message: str
 
 
-class Contents(msgspec.Struct, frozen=True):
+class PayloadView(msgspec.Struct, frozen=True):
     """A payload or a result.
 
     :ivar format: the serializer that wrote it
@@ -57,24 +57,24 @@ class Contents(msgspec.Struct, frozen=True):
     queue: str | None = None
 
 
-def contents_of(data: bytes, signatures: Signatures) -> Contents:
-    """What may be shown of a payload or a result."""
+def view_payload(data: bytes, signatures: Signatures) -> PayloadView:
+    """What a page may show of a payload or a result."""
     found = format_of(data)
     if found in NOT_SHOWN:
         known = outline(data) if found == "pickle" else None
         fields = {} if known is None else {**known.fields, "o": dict(known.options)}
-        return _contents(found, fields, NOT_SHOWN[found])
-    if len(data) > LARGEST_SHOWN_BYTES:
-        return Contents(found, f"{len(data):,} bytes: too large to be shown")
+        return _view_of_fields(found, fields, NOT_SHOWN[found])
+    if len(data) > MAX_SHOWN_BYTES:
+        return PayloadView(found, f"{len(data):,} bytes: too large to be shown")
     serializer = serializer_for(data)
     assert serializer is not None
     try:
         fields = serializer.loads(data)
     except Exception as error:
-        return Contents("unknown", f"not shown: it does not decode ({type(error).__name__})")
+        return PayloadView("unknown", f"not shown: it does not decode ({type(error).__name__})")
     if not isinstance(fields, dict):
-        return Contents("unknown", NOT_SHOWN["unknown"])
-    made = _contents(found, fields, "")
+        return PayloadView("unknown", NOT_SHOWN["unknown"])
+    made = _view_of_fields(found, fields, "")
     args, kwargs = fields.get("a"), fields.get("k")
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         return msgspec.structs.replace(made, note="not shown: it has no arguments as arq writes them")
@@ -90,10 +90,8 @@ def contents_of(data: bytes, signatures: Signatures) -> Contents:
     )
 
 
-def glance(data: bytes) -> tuple[str | None, int | None]:
-    """Function and time of enqueue (ms) of a payload, for those who look at thousands of them; of a pickle the function
-    alone.
-    """
+def peek(data: bytes) -> tuple[str | None, int | None]:
+    """The function and the enqueue time (ms) of a payload; only the function of a pickle. Fast, for long searches."""
     if format_of(data) == "pickle":
         return function_of(data), None
     serializer = serializer_for(data)
@@ -103,50 +101,50 @@ def glance(data: bytes) -> tuple[str | None, int | None]:
         fields = {}
     if not isinstance(fields, dict):
         return None, None
-    return _of(str, fields.get("f")), _of(int, fields.get("et"))
+    return _typed(str, fields.get("f")), _typed(int, fields.get("et"))
 
 
-def _contents(found: Format, fields: Mapping[str, Any], note: str) -> Contents:
-    """The entries whose types are as they should be: anybody may have written them."""
+def _view_of_fields(found: Format, fields: Mapping[str, Any], note: str) -> PayloadView:
+    """The fields that have the expected types. Anybody may have written the payload."""
     options = fields.get("o")
     options = options if isinstance(options, dict) else {}
     headers = redacted_value(options.get("h"))
-    traceback = _of(str, fields.get("tb"))
-    return Contents(
+    traceback = _typed(str, fields.get("tb"))
+    return PayloadView(
         format=found,
         note=note,
-        function=_of(str, fields.get("f")),
-        enqueued_ms=_of(int, fields.get("et")),
-        attempt=_of(int, fields.get("t")),
+        function=_typed(str, fields.get("f")),
+        enqueued_ms=_typed(int, fields.get("et")),
+        attempt=_typed(int, fields.get("t")),
         headers={str(key): str(each) for key, each in headers.items()} if isinstance(headers, dict) else {},
-        priority=_of(int, options.get("p")) or 0,
-        deadline_ms=_of(int, options.get("x")),
-        success=_of(bool, fields.get("s")),
-        traceback=None if traceback is None else traceback[-LONGEST_TEXT:],
-        started_ms=_of(int, fields.get("st")),
-        ended_ms=_of(int, fields.get("ft")),
-        queue=_of(str, fields.get("q")),
+        priority=_typed(int, options.get("p")) or 0,
+        deadline_ms=_typed(int, options.get("x")),
+        success=_typed(bool, fields.get("s")),
+        traceback=None if traceback is None else traceback[-MAX_TEXT_CHARACTERS:],
+        started_ms=_typed(int, fields.get("st")),
+        ended_ms=_typed(int, fields.get("ft")),
+        queue=_typed(str, fields.get("q")),
     )
 
 
-def _of(kind: type, value: Any) -> Any:
+def _typed(kind: type, value: Any) -> Any:
     if kind is int and type(value) is int and abs(value) > 2**53:
-        return None  # no time of ours, and more than JavaScript can hold
+        return None  # no valid time, and JavaScript cannot represent it
     return value if type(value) is kind else None
 
 
 def _failed(value: Any) -> Failed:
-    """What a plain result says of its error (wire.py): type and message, never an object made of it."""
+    """Type and message of the error in a result (wire.py). It never builds the exception."""
     if isinstance(value, dict) and isinstance(value.get(_EXCEPTION), dict):
         data = value[_EXCEPTION]
-        return Failed(str(data.get("type", "?")), str(data.get("message", ""))[:LONGEST_TEXT])
+        return Failed(str(data.get("type", "?")), str(data.get("message", ""))[:MAX_TEXT_CHARACTERS])
     return Failed("error", shown_text(redacted_value(value)))
 
 
 def shown_text(value: Any) -> str:
-    """A value as JSON text, where it is longer than a page its beginning."""
+    """A value as JSON text; only the beginning of a very long one."""
     try:
         text = msgspec.json.format(msgspec.json.encode(value, enc_hook=repr), indent=2).decode()
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         text = repr(value)
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text):,} characters)"
+    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}… ({len(text):,} characters)"

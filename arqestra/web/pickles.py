@@ -20,7 +20,7 @@ __all__ = ("Outline", "function_of", "outline", "payload_again")
 
 MAX_INSTRUCTIONS = 5_000
 FIRST_INSTRUCTIONS = 20
-LARGEST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -103,7 +103,7 @@ class _Machine:
 
 def outline(data: bytes) -> Outline | None:
     """What a pickled dictionary of arq says at its top; None if that cannot be told."""
-    if len(data) > LARGEST_BYTES:
+    if len(data) > MAX_BYTES:
         return None
     machine = _Machine()
     try:

@@ -5,7 +5,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from .app_state import Site
+from .app_state import AppState
 from .dashboard import Handler
 
 __all__ = ("metrics_handler",)
@@ -13,7 +13,7 @@ __all__ = ("metrics_handler",)
 HOW = "Metrics need the package prometheus-client: pip install 'arqestra[metrics]'\n"
 
 
-def metrics_handler(site: Site) -> Handler:
+def metrics_handler(app_state: AppState) -> Handler:
     """The handler; without the package it says how to get it."""
     try:
         from ..observe.fleet import FleetMetrics, read_fleet
@@ -27,7 +27,7 @@ def metrics_handler(site: Site) -> Handler:
 
     async def handler(request: Request) -> Response:
         if not metrics:
-            metrics.append(FleetMetrics(partial(read_fleet, site.pool)))
+            metrics.append(FleetMetrics(partial(read_fleet, app_state.pool)))
         found = await metrics[0].exposition(request.headers.get("accept", ""))
         return Response(found.body, headers={"content-type": found.content_type})
 

@@ -17,7 +17,7 @@ __all__ = ("LOOPBACK_HOSTS", "Security", "protection")
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-LARGEST_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 _FIXED = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -72,8 +72,8 @@ class Security:
         if origin is not None and _netloc(origin) != host.lower():
             return 403, "Refused: this request comes from another origin.\n"
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > LARGEST_BODY_BYTES:
-            return 413, f"Expected at most {LARGEST_BODY_BYTES:,} bytes.\n"
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return 413, f"Expected at most {MAX_BODY_BYTES:,} bytes.\n"
         return None
 
 
@@ -117,7 +117,7 @@ def _bounded(receive: Receive) -> Receive:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > LARGEST_BODY_BYTES:
+        if received > MAX_BODY_BYTES:
             return {"type": "http.disconnect"}
         return message
 

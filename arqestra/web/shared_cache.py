@@ -1,22 +1,22 @@
-"""Readings that are shared: however many pages are open, Redis is asked once a second for what they have in common."""
+"""A cache that open pages share: Redis is read once a second for all of them, not once for each."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-__all__ = ("Readings",)
+__all__ = ("SharedCache",)
 
 T = TypeVar("T")
 FRESH_S = 1.0
 MAX_ENTRIES = 500
-LONGEST_S = 30.0  # that a reading may take: then the next one tries again
+MAX_READ_S = 30.0  # a read that takes longer has failed, and the next request tries again
 
 
-class Readings:
-    """Values by key, each at most a second old. Who asks while one is being read waits for it.
+class SharedCache:
+    """Values by key, each at most a second old. Requests for a value that is being read wait for that one read.
 
-    :param clock: seconds, for tests
+    :param clock: the time in seconds, for tests
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,13 +24,13 @@ class Readings:
         self._known: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], fresh_s: float = FRESH_S) -> T:
-        """The value of a key, read if there is none that is fresh.
+        """The value of a key; reads it if there is no fresh one.
 
-        :param fresh_s: for how long it is
+        :param fresh_s: the age in seconds up to which a value is fresh
         """
         now_s = self._clock()
         known = self._known.get(key)
-        # One that still runs is waited for, however long it has: a Redis that hangs is not asked again and again.
+        # Wait for a read that still runs, however long it takes: do not ask a Redis that hangs again and again.
         if known is None or (known[1].done() and (now_s - known[0] > fresh_s or _failed(known[1]))):
             self._drop_oldest()
             known = self._known[key] = (now_s, asyncio.ensure_future(_bounded(read)))
@@ -38,7 +38,7 @@ class Readings:
         return value
 
     def forget(self) -> None:
-        """An action has changed something: what was read is old."""
+        """Forget all values: an action has changed something."""
         self._known.clear()
 
     def _drop_oldest(self) -> None:
@@ -48,7 +48,7 @@ class Readings:
 
 
 async def _bounded(read: Callable[[], Awaitable[T]]) -> T:
-    async with asyncio.timeout(LONGEST_S):
+    async with asyncio.timeout(MAX_READ_S):
         return await read()
 
 

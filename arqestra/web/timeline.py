@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from .payload_view import Contents
+from .payload_view import PayloadView
 
 __all__ = ("FailedAttempt", "Life", "Span", "timeline")
 
@@ -51,25 +51,25 @@ class Life(NamedTuple):
     since_ms: int | None = None
 
 
-def timeline(life: Life, contents: Contents | None, failed: Sequence[FailedAttempt], now_ms: int) -> list[Span]:
+def timeline(life: Life, payload_view: PayloadView | None, failed: Sequence[FailedAttempt], now_ms: int) -> list[Span]:
     """The pieces of a job's life, in order.
 
     :param failed: the attempts that failed, also those before it was retried by hand
     """
     state, due_ms = life.state, life.due_ms
-    if contents is None or contents.enqueued_ms is None:
+    if payload_view is None or payload_view.enqueued_ms is None:
         return []
     pieces: list[tuple[str, str, int, int, bool]] = []
-    at_ms = contents.enqueued_ms
+    at_ms = payload_view.enqueued_ms
     for number, start_ms, end_ms in failed:
         pieces.append(("queued", "waited" if number == 1 else "waited to be retried", at_ms, start_ms, False))
         pieces.append(("failed", f"attempt {number} failed", start_ms, end_ms, False))
         at_ms = end_ms
-    if contents.started_ms is not None and contents.ended_ms is not None:
-        known = failed and contents.success is False and abs(failed[-1].end_ms - contents.ended_ms) < 1000
+    if payload_view.started_ms is not None and payload_view.ended_ms is not None:
+        known = failed and payload_view.success is False and abs(failed[-1].end_ms - payload_view.ended_ms) < 1000
         if not known:
-            pieces.append(("queued", "waited", at_ms, contents.started_ms, False))
-            pieces.append((state, f"ran: {state}", contents.started_ms, contents.ended_ms, False))
+            pieces.append(("queued", "waited", at_ms, payload_view.started_ms, False))
+            pieces.append((state, f"ran: {state}", payload_view.started_ms, payload_view.ended_ms, False))
     elif state == "deferred" and due_ms is not None:
         pieces.append(("deferred", "deferred", at_ms, now_ms, True))
         pieces.append(("deferred", "until it is due", now_ms, due_ms, True))

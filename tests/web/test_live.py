@@ -12,9 +12,9 @@ from starlette.applications import Starlette
 from arqestra import Pool, Worker
 from arqestra.web import app as web_app
 from arqestra.web import dashboard
-from arqestra.web.app_state import Site
+from arqestra.web.app_state import AppState
 from arqestra.web.live import Hub
-from arqestra.web.shared_cache import Readings
+from arqestra.web.shared_cache import SharedCache
 from arqestra.web.views.overview import read_live
 from tests.web.conftest import client_of
 
@@ -31,12 +31,12 @@ async def test_one_reading_for_all_and_none_for_nobody() -> None:
     assert len(set(seen)) < 10, "not one for each"
     for stream in streams:
         await stream.aclose()
-    readings = hub.readings
+    reads = hub.reads
     await asyncio.sleep(0.05)
-    assert hub.readings == readings, "nobody follows, and nothing is read"
+    assert hub.reads == reads, "nobody follows, and nothing is read"
     again = hub.follow()
     await anext(again)
-    assert int((await anext(again)).split()[1]) > readings, "nothing old is told"
+    assert int((await anext(again)).split()[1]) > reads, "nothing old is told"
     await hub.close()
     rest = [event async for event in again]
     assert len(rest) <= 1, "the end ends the streams"
@@ -65,24 +65,24 @@ async def test_a_reading_that_fails_is_tried_again() -> None:
 
 async def test_readings_are_shared_and_get_old() -> None:
     now_s = [0.0]
-    readings = Readings(lambda: now_s[0])
+    cache = SharedCache(lambda: now_s[0])
     count = itertools.count(1)
 
     async def read() -> int:
         await asyncio.sleep(0)
         return next(count)
 
-    assert await asyncio.gather(*(readings.get("key", read) for _ in range(5))) == [1] * 5
+    assert await asyncio.gather(*(cache.get("key", read) for _ in range(5))) == [1] * 5
     now_s[0] = 2.0
-    assert await readings.get("key", read) == 2
-    readings.forget()
-    assert await readings.get("key", read) == 3
+    assert await cache.get("key", read) == 2
+    cache.forget()
+    assert await cache.get("key", read) == 3
 
 
 async def test_what_happens_is_told(redis_url: str, pool: Pool, working: Worker) -> None:
-    site = Site(redis_url)
-    await site.open()
-    hub = Hub(lambda: _encoded(site))
+    app_state = AppState(redis_url)
+    await app_state.open()
+    hub = Hub(lambda: _encoded(app_state))
     stream = hub.follow()
     await anext(stream)
     await anext(stream)
@@ -94,16 +94,16 @@ async def test_what_happens_is_told(redis_url: str, pool: Pool, working: Worker)
                 break
     await stream.aclose()
     await hub.close()
-    await site.close()
+    await app_state.close()
 
 
-async def _encoded(site: Site) -> bytes:
-    return msgspec.json.encode(await read_live(site))
+async def _encoded(app_state: AppState) -> bytes:
+    return msgspec.json.encode(await read_live(app_state))
 
 
 async def test_a_reading_that_hangs_is_not_begun_again_and_again() -> None:
     now_s = [0.0]
-    readings = Readings(lambda: now_s[0])
+    cache = SharedCache(lambda: now_s[0])
     ended = asyncio.Event()
     asked = itertools.count(1)
 
@@ -112,14 +112,14 @@ async def test_a_reading_that_hangs_is_not_begun_again_and_again() -> None:
         await ended.wait()
         return number
 
-    first = asyncio.ensure_future(readings.get("key", read))
+    first = asyncio.ensure_future(cache.get("key", read))
     await asyncio.sleep(0)
     now_s[0] = 10.0
-    second = asyncio.ensure_future(readings.get("key", read))
+    second = asyncio.ensure_future(cache.get("key", read))
     await asyncio.sleep(0)
     ended.set()
     assert await asyncio.gather(first, second) == [1, 1]
-    assert await readings.get("key", read) == 2, "it is not fresh any more"
+    assert await cache.get("key", read) == 2, "it is not fresh any more"
 
 
 async def test_a_redis_that_hangs_is_told(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +128,8 @@ async def test_a_redis_that_hangs_is_told(app: Starlette, monkeypatch: pytest.Mo
 
     async with client_of(app) as client:
         assert (await client.get("/healthz")).status_code == 200
-        monkeypatch.setattr(web_app, "LONGEST_PING_S", 0.02)
-        monkeypatch.setattr(dashboard, "LONGEST_READING_S", 0.02)
+        monkeypatch.setattr(web_app, "MAX_PING_S", 0.02)
+        monkeypatch.setattr(dashboard, "MAX_READ_S", 0.02)
         monkeypatch.setattr(web_app, "redis_time_ms", hang)
         monkeypatch.setattr(Pool, "workers", hang)
         async with asyncio.timeout(20):

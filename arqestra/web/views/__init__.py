@@ -1,1 +1,4 @@
-"""What is read for pages and API alike: functions from a site and a query to frozen values, which change nothing."""
+"""What pages and API show: each module has functions that take the app state and a query, and return frozen values.
+
+They only read. `catalogue.py` lists them. Start with `workers.py`, the shortest.
+"""

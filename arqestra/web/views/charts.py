@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from ...protocol.clock import timestamp_ms
-from ..app_state import Site
+from ..app_state import AppState
 from ..stats_cache import Bucket, Sums, sums_of
 
 __all__ = ("RANGES", "Charts", "ChartsQuery", "FunctionRow", "Range", "functions_of", "latest", "read_charts")
@@ -75,10 +75,10 @@ class FunctionRow(Struct, frozen=True):
         return self.failed / self.ended if self.ended else 0.0
 
 
-async def read_charts(site: Site, query: ChartsQuery) -> Charts:
+async def read_charts(app_state: AppState, query: ChartsQuery) -> Charts:
     """The series of a range."""
     unit, _, step = RANGES[query.range_]
-    buckets = await buckets_of(site, query.range_)
+    buckets = await buckets_of(app_state, query.range_)
     points: dict[int, list[Bucket]] = {}
     for time, bucket in buckets.items():
         points.setdefault(time - time % step, []).append(bucket)
@@ -88,11 +88,11 @@ async def read_charts(site: Site, query: ChartsQuery) -> Charts:
     return _charts(query.range_, step_s, sums, now_s)
 
 
-async def buckets_of(site: Site, chosen: Range) -> dict[int, Bucket]:
+async def buckets_of(app_state: AppState, chosen: Range) -> dict[int, Bucket]:
     """What was counted in a range."""
     unit, count, _ = RANGES[chosen]
-    read = site.counted.minutes if unit == "minute" else site.counted.hours
-    return await site.readings.get(("buckets", chosen), lambda: read(count))
+    read = app_state.stats.minutes if unit == "minute" else app_state.stats.hours
+    return await app_state.cache.get(("buckets", chosen), lambda: read(count))
 
 
 def _charts(chosen: Range, step_s: int, sums: Mapping[int, Sums], now_s: float) -> Charts:
@@ -119,9 +119,9 @@ def _charts(chosen: Range, step_s: int, sums: Mapping[int, Sums], now_s: float) 
     )
 
 
-async def latest(site: Site) -> Charts:
+async def latest(app_state: AppState) -> Charts:
     """The last two minutes of all: what a live chart gets once a second."""
-    minutes = await site.counted.minutes(2)
+    minutes = await app_state.stats.minutes(2)
     sums = {minute * 60: sums_of([bucket]) for minute, bucket in minutes.items()}
     return _charts("15m", 60, sums, timestamp_ms() / 1000)
 

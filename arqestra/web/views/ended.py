@@ -1,4 +1,4 @@
-"""Attempts that have ended, in pages, out of the capped lists that the workers write."""
+"""Pages of ended attempts, read from the capped lists that workers write."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from ...store.store import Store
 
 __all__ = ("EndedFilter", "EndedPage", "ended_page")
 
-READ_AT_ONCE = 1_000
+READ_PER_CALL = 1_000
 
 
 class EndedFilter(NamedTuple):
-    """Which attempts: "" and None do not choose."""
+    """Which attempts. "" and None choose nothing."""
 
     state: str
     function: str = ""
@@ -24,7 +24,7 @@ class EndedFilter(NamedTuple):
     before_ms: int | None = None
 
     def fits(self, job: EndedJob) -> bool:
-        """Whether an attempt is one of those, by what the lists are not sorted by."""
+        """Whether an attempt passes the parts of the filter that Redis does not apply."""
         if self.id and self.id not in job.job_id:
             return False
         if not (self.error or self.place):
@@ -33,32 +33,33 @@ class EndedFilter(NamedTuple):
 
 
 class EndedPage(NamedTuple):
-    """A page of them.
+    """A page of ended attempts.
 
-    :ivar next: cursor of the next page, "" if there is none: the time of the last one that was looked at, and how many
-        of that time have been
+    :ivar next: cursor of the next page, "" if there is none: the time of the last attempt read, and how many attempts
+        of that time the pages so far have shown
+    :ivar inspected: how many attempts were read
     """
 
     jobs: list[EndedJob]
     next: str
-    looked_at: int
+    inspected: int
 
 
 async def ended_page(
-    store: Store, queues: Sequence[str], chosen: EndedFilter, after: str, limit: int, look_at: int
+    store: Store, queues: Sequence[str], chosen: EndedFilter, *, after: str, limit: int, max_inspected: int
 ) -> EndedPage:
-    """The latest attempts that fit, after those of the pages before.
+    """The latest attempts that fit the filter, from a cursor on.
 
-    :param after: cursor, "" for the first page
-    :param look_at: attempts to look at, at most
+    :param after: `next` of the page before; "" for the first page
+    :param max_inspected: attempts to read at most
     """
     cursor = _cursor(after)
-    plain = not (chosen.id or chosen.error or chosen.place)
+    by_redis_alone = not (chosen.id or chosen.error or chosen.place)
     jobs: list[EndedJob] = []
-    looked_at = 0
+    inspected = 0
     while True:
         before_ms, skip = cursor or (chosen.before_ms, 0)
-        wanted = limit - len(jobs) + 1 + skip if plain else max(READ_AT_ONCE, limit) + skip
+        wanted = limit - len(jobs) + 1 + skip if by_redis_alone else max(READ_PER_CALL, limit) + skip
         found = await read_recent(
             store,
             queues,
@@ -69,33 +70,33 @@ async def ended_page(
             limit=wanted,
         )
         for at, job in enumerate(found[skip:], skip):
-            if len(jobs) == limit or looked_at == look_at:
-                return EndedPage(jobs, _place_after(found[:at], before_ms, skip), looked_at)
-            looked_at += 1
+            if len(jobs) == limit or inspected == max_inspected:
+                return EndedPage(jobs, _cursor_text_after(found[:at], before_ms, skip), inspected)
+            inspected += 1
             if chosen.fits(job):
                 jobs.append(job)
         if len(found) < wanted:
-            return EndedPage(jobs, "", looked_at)
-        cursor = _place_of(found, before_ms, skip)
+            return EndedPage(jobs, "", inspected)
+        cursor = _cursor_after(found, before_ms, skip)
 
 
 def _cursor(after: str) -> tuple[int | None, int] | None:
-    """Time and number of `before.skip`; anything else is the beginning."""
+    """The time and number of a cursor `before.skip`; None, which is the beginning, for any other text."""
     before, found, skip = after.partition(".")
     if not (found and before.isdigit() and skip.isdigit() and len(before) < 15 and len(skip) < 6):
         return None
     return int(before), int(skip)
 
 
-def _place_of(seen: Sequence[EndedJob], before_ms: int | None, skip: int) -> tuple[int | None, int]:
+def _cursor_after(seen: Sequence[EndedJob], before_ms: int | None, skip: int) -> tuple[int | None, int]:
     if not seen:
         return before_ms, skip
     last_ms = _ms(seen[-1])
     return last_ms + 1, sum(_ms(job) == last_ms for job in seen)
 
 
-def _place_after(seen: Sequence[EndedJob], before_ms: int | None, skip: int) -> str:
-    before, passed = _place_of(seen, before_ms, skip)
+def _cursor_text_after(seen: Sequence[EndedJob], before_ms: int | None, skip: int) -> str:
+    before, passed = _cursor_after(seen, before_ms, skip)
     return f"{before}.{passed}"
 
 

@@ -7,12 +7,12 @@ from msgspec import Meta, Struct
 
 from ...protocol.recent_jobs import EndedJob
 from ...store.recent import read_recent
-from ..app_state import Site
+from ..app_state import AppState
 from .job_query import WITHIN_MS
 
 __all__ = ("ErrorGroup", "ErrorList", "ErrorsQuery", "read_errors")
 
-MAX_LOOKED_AT = 3_000
+MAX_INSPECTED = 3_000
 TREND_POINTS = 24
 MAX_GROUPS = 200
 EXAMPLES = 5
@@ -64,21 +64,21 @@ class ErrorList(Struct, frozen=True):
     queues: list[str]
 
 
-async def read_errors(site: Site, query: ErrorsQuery) -> ErrorList:
+async def read_errors(app_state: AppState, query: ErrorsQuery) -> ErrorList:
     """Errors of a time, grouped."""
-    now_ms = site.now_ms()
+    now_ms = app_state.now_ms()
     since_ms = now_ms - WITHIN_MS[query.within]
-    names = await site.queues()
+    names = await app_state.queues()
     found = await read_recent(
-        site.store,
+        app_state.store,
         [query.queue] if query.queue else names,
         state=query.state,
         function=query.function or None,
         since_ms=since_ms,
-        limit=MAX_LOOKED_AT,
+        limit=MAX_INSPECTED,
     )
     groups = grouped(found, since_ms, now_ms)
-    return ErrorList(now_ms, query, groups[:MAX_GROUPS], len(found), len(found) == MAX_LOOKED_AT, names)
+    return ErrorList(now_ms, query, groups[:MAX_GROUPS], len(found), len(found) == MAX_INSPECTED, names)
 
 
 def grouped(found: Sequence[EndedJob], since_ms: int, now_ms: int) -> list[ErrorGroup]:

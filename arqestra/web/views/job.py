@@ -14,8 +14,8 @@ from ...store.notes import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import Sighting
 from ...store.store import Store
-from ..app_state import Site
-from ..payload_view import Contents, contents_of
+from ..app_state import AppState
+from ..payload_view import PayloadView, view_payload
 from ..timeline import FailedAttempt, Life, Span, timeline
 
 __all__ = ("JobPage", "JobQuery", "read_job")
@@ -92,7 +92,7 @@ class JobPage(Struct, frozen=True):
     id: str
     queue: str
     state: str
-    contents: Contents | None
+    contents: PayloadView | None
     due_ms: int | None
     attempts: int
     worker: str
@@ -115,10 +115,10 @@ class JobPage(Struct, frozen=True):
     not_retryable: str
 
 
-async def read_job(site: Site, query: JobQuery) -> JobPage | None:
+async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     """What is known of a job; None if nothing is."""
-    store = site.store
-    queue = query.queue or await _located(site, query.id)
+    store = app_state.store
+    queue = query.queue or await _located(app_state, query.id)
     sighting = await store.peek(query.id, queue, payload=True)
     trace, progress, log = await asyncio.gather(
         trace_of(store, queue, query.id), read_progress(store, query.id), read_log(store, query.id, LOG_LINES_SHOWN)
@@ -126,26 +126,26 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
     data = await _data_of(store, queue, query.id, sighting, trace)
     if data is None and sighting.score is None:
         return None
-    contents = None if data is None else contents_of(data, site.signatures)
-    if contents is not None and contents.queue and contents.queue != queue:
-        queue = contents.queue
+    payload_view = None if data is None else view_payload(data, app_state.signatures)
+    if payload_view is not None and payload_view.queue and payload_view.queue != queue:
+        queue = payload_view.queue
         trace = await trace_of(store, queue, query.id)
     errors = [_attempt(decode_attempt_error(entry)) for entry in sighting.errors]
-    state = _state(sighting, trace, contents)
+    state = _state(sighting, trace, payload_view)
     worker, lease_ends_ms, due_ms, crashes = _lease(sighting)
     if due_ms is None and state in ("queued", "deferred"):
         due_ms = sighting.score
-    flow, parents, children = await _relatives(site, query.id, queue)
-    ended = contents is not None and contents.success is not None
-    retryable = ended and contents is not None and contents.success is False
+    flow, parents, children = await _relatives(app_state, query.id, queue)
+    ended = payload_view is not None and payload_view.success is not None
+    retryable = ended and payload_view is not None and payload_view.success is False
     return JobPage(
         now_ms=sighting.now_ms,
         id=query.id,
         queue=queue,
         state=state,
-        contents=contents,
+        contents=payload_view,
         due_ms=due_ms,
-        attempts=trace.attempts or (contents.attempt if ended and contents else 0) or 0,
+        attempts=trace.attempts or (payload_view.attempt if ended and payload_view else 0) or 0,
         worker=worker,
         lease_ends_ms=lease_ends_ms,
         crashes=crashes,
@@ -156,8 +156,8 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
         log=[Note(_ms(line.at), line.attempt, line.text) for line in log],
         progress=_progress_view(progress),
         spans=timeline(
-            Life(state, due_ms, await _running_since(site, query.id) if state == "running" else None),
-            contents,
+            Life(state, due_ms, await _running_since(app_state, query.id) if state == "running" else None),
+            payload_view,
             [FailedAttempt(each.number, each.started_ms, each.ended_ms) for each in errors],
             sighting.now_ms,
         ),
@@ -168,7 +168,7 @@ async def read_job(site: Site, query: JobQuery) -> JobPage | None:
         abortable=state in ("queued", "deferred", "running", "held", "waiting"),
         deletable=state != "running",
         runnable=state == "deferred",
-        not_retryable=_why_not(state, contents),
+        not_retryable=_why_not(state, payload_view),
     )
 
 
@@ -187,27 +187,27 @@ def _progress_view(progress: Progress | None) -> ProgressView | None:
     return ProgressView(progress.done, progress.total, progress.message, told_ms, progress.attempt, progress.share)
 
 
-async def _running_since(site: Site, job_id: str) -> int | None:
+async def _running_since(app_state: AppState, job_id: str) -> int | None:
     """When this attempt started, as its worker tells of its first hundred jobs."""
-    for worker in await site.readings.get("workers", site.pool.workers):
+    for worker in await app_state.cache.get("workers", app_state.pool.workers):
         for job in worker.presence.jobs:
             if job.id == job_id:
                 return job.since_ms
     return None
 
 
-def _why_not(state: str, contents: Contents | None) -> str:
+def _why_not(state: str, payload_view: PayloadView | None) -> str:
     """Why a job that has ended cannot be run again here."""
-    if contents is None or state in ("queued", "deferred", "running", "held", "waiting"):
+    if payload_view is None or state in ("queued", "deferred", "running", "held", "waiting"):
         return ""
-    if contents.success is None:
-        return f"The dashboard cannot tell how it ended ({contents.note}), so it does not offer to retry it."
+    if payload_view.success is None:
+        return f"The dashboard cannot tell how it ended ({payload_view.note}), so it does not offer to retry it."
     return ""
 
 
-async def _located(site: Site, job_id: str) -> str:
+async def _located(app_state: AppState, job_id: str) -> str:
     """The queue that has the job; the default one if none is found."""
-    return await queue_of(site.store, job_id, await site.queues()) or site.pool.default_queue_name
+    return await queue_of(app_state.store, job_id, await app_state.queues()) or app_state.pool.default_queue_name
 
 
 def _attempt(error: AttemptError) -> Attempt:
@@ -217,11 +217,11 @@ def _attempt(error: AttemptError) -> Attempt:
     )
 
 
-def _state(sighting: Sighting, trace: JobTrace, contents: Contents | None) -> str:
-    if contents is not None and contents.success is not None:
-        if contents.success:
+def _state(sighting: Sighting, trace: JobTrace, payload_view: PayloadView | None) -> str:
+    if payload_view is not None and payload_view.success is not None:
+        if payload_view.success:
             return "complete"
-        return "dead" if trace.died_ms is not None else _failed_state(contents)
+        return "dead" if trace.died_ms is not None else _failed_state(payload_view)
     if trace.died_ms is not None and sighting.payload is None:
         return "dead"
     if sighting.result is not None:
@@ -240,10 +240,10 @@ def _state(sighting: Sighting, trace: JobTrace, contents: Contents | None) -> st
 FAR_FUTURE, HELD_SCORE = 8_640_000_000_000_000, 8_639_999_999_999_000  # store/lua/_score.lua
 
 
-def _failed_state(contents: Contents) -> str:
+def _failed_state(payload_view: PayloadView) -> str:
     """How a job ended that did not complete, by the type of its error."""
-    kind = "" if contents.error is None else contents.error.type.rpartition(".")[2]
-    message = "" if contents.error is None else contents.error.message
+    kind = "" if payload_view.error is None else payload_view.error.type.rpartition(".")[2]
+    message = "" if payload_view.error is None else payload_view.error.message
     if kind in ("CancelledError", "JobCancelled"):
         return "aborted"
     return "expired" if kind == "JobExecutionFailed" and "expired" in message else "failed"
@@ -258,15 +258,15 @@ def _lease(sighting: Sighting) -> tuple[str, int | None, int | None, int]:
     return parts[0].rpartition(".")[0], int(parts[1]), int(due if due >= 0 else due % 10**13), int(parts[3])
 
 
-async def _relatives(site: Site, job_id: str, queue: str) -> tuple[str, list[Relative], list[Relative]]:
+async def _relatives(app_state: AppState, job_id: str, queue: str) -> tuple[str, list[Relative], list[Relative]]:
     """The flow of a job, and the jobs before and after it."""
-    place = await node_of_job(site.store, queue, job_id)
+    place = await node_of_job(app_state.store, queue, job_id)
     if place is None:
         return "", [], []
     flow, number = place
     if number == 0:
         return flow, [], []
-    nodes = {node.number: node for node in await read_nodes(site.store, flow)}
+    nodes = {node.number: node for node in await read_nodes(app_state.store, flow)}
     own = nodes.get(number)
     if own is None or own.job_id not in (job_id, node_id(flow, number)):
         return "", [], []

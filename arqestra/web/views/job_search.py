@@ -1,4 +1,7 @@
-"""Gathering the jobs of a state, queue after queue, a bounded piece at a time. What is shown of each is made later."""
+"""Finds the jobs that a filter chooses: queue after queue, a bounded number of entries at a time.
+
+It returns raw entries; `jobs.py` makes rows of them.
+"""
 
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -8,14 +11,14 @@ from ...protocol.recent_jobs import ENDED_STATES, EndedJob
 from ...store.dead import read_dead
 from ...store.look import QueueEntry, browse
 from ...store.store import Store
-from ..payload_view import glance
+from ..payload_view import peek
 from .ended import EndedFilter, ended_page
 from .job_query import JobFilter
 
-__all__ = ("DeadEntry", "Found", "Gathered", "gather")
+__all__ = ("DeadEntry", "FoundJob", "FoundJobs", "search_jobs")
 
 DEAD_PER_READ = 200
-PIECE = 500  # entries of a queue that are looked at at once
+ENTRIES_PER_READ = 500
 
 
 class DeadEntry(NamedTuple):
@@ -26,41 +29,45 @@ class DeadEntry(NamedTuple):
     data: bytes
 
 
-class Found(NamedTuple):
-    """A job that fits, as it was found."""
+class FoundJob(NamedTuple):
+    """A job that fits the filter, with its raw entry."""
 
     id: str
     queue: str
     entry: QueueEntry | DeadEntry | EndedJob
 
 
-class Gathered(NamedTuple):
-    """Jobs that fit.
+class FoundJobs(NamedTuple):
+    """Jobs that fit the filter.
 
-    :ivar next: where to go on; "" if these were the last
-    :ivar looked_at: entries that were looked at
+    :ivar next: cursor of the next page; "" if these were the last
+    :ivar inspected: how many entries the search has read
     """
 
-    jobs: list[Found]
+    jobs: list[FoundJob]
     next: str
-    looked_at: int
+    inspected: int
 
 
 class _Cursor(NamedTuple):
-    """Where a page begins: a queue, a place in it (-1 for where the state begins), entries to pass over."""
+    """Where a page begins.
+
+    :ivar position: in the queue; -1 for where the state begins
+    :ivar skip: entries to pass over from there
+    """
 
     queue: str
-    place: int
+    position: int
     skip: int
 
     def __str__(self) -> str:
-        return f"{self.place}.{self.skip}@{self.queue}"
+        return f"{self.position}.{self.skip}@{self.queue}"
 
 
-class _Look(NamedTuple):
-    """What is looked for.
+class _Search(NamedTuple):
+    """What to search for, and where.
 
-    :ivar payloads: whether they are wanted of jobs in queues
+    :ivar payloads: whether to read the payloads of jobs in queues
     """
 
     store: Store
@@ -69,11 +76,11 @@ class _Look(NamedTuple):
     payloads: bool
 
 
-# Of each entry that was looked at, the job if it fits, and the cursor at which it is the first.
-_Rows = AsyncIterator[tuple[Found | None, _Cursor]]
+# For each entry: the job if it fits, and the cursor of the page that begins with it.
+_Rows = AsyncIterator[tuple[FoundJob | None, _Cursor]]
 
 
-async def gather(
+async def search_jobs(
     store: Store,
     queues: Sequence[str],
     chosen: JobFilter,
@@ -81,79 +88,84 @@ async def gather(
     now_ms: int,
     after: str = "",
     limit: int,
-    look_at: int,
+    max_inspected: int,
     payloads: bool = True,
-) -> Gathered:
-    """Jobs that fit, the first due or the latest ended first.
+) -> FoundJobs:
+    """The jobs that fit a filter: the first due or the latest ended first.
 
-    :param after: `next` of the jobs before
+    :param after: `next` of the page before
     :param limit: jobs to return at most
-    :param look_at: entries to look at, about
-    :param payloads: whether they are wanted of jobs in queues; a filter that needs them has them anyway
+    :param max_inspected: entries to read, about
+    :param payloads: whether to read the payloads of jobs in queues; a filter that needs them gets them anyway
     """
     since_ms = chosen.since(now_ms)
     if chosen.state in ENDED_STATES:
         ended = EndedFilter(
-            *(chosen.state, chosen.function, chosen.id, chosen.error, chosen.place),
-            *(since_ms, chosen.before_ms),
+            state=chosen.state,
+            function=chosen.function,
+            id=chosen.id,
+            error=chosen.error,
+            place=chosen.place,
+            since_ms=since_ms,
+            before_ms=chosen.before_ms,
         )
-        page = await ended_page(store, queues, ended, after, limit, look_at)
-        return Gathered([Found(job.job_id, job.queue, job) for job in page.jobs], page.next, page.looked_at)
-    look = _Look(store, chosen, since_ms, payloads or chosen.needs_payloads)
+        page = await ended_page(store, queues, ended, after=after, limit=limit, max_inspected=max_inspected)
+        return FoundJobs([FoundJob(job.job_id, job.queue, job) for job in page.jobs], page.next, page.inspected)
+    search = _Search(store, chosen, since_ms, payloads or chosen.needs_payloads)
     start = _cursor(after)
-    jobs: list[Found] = []
-    looked_at = 0
+    jobs: list[FoundJob] = []
+    inspected = 0
     for queue in queues:
         if start is not None and queue < start.queue:
             continue
         first = start if start is not None and queue == start.queue else _Cursor(queue, -1, 0)
-        async for job, following in _dead(look, first) if chosen.state == "dead" else _queued(look, first):
-            if len(jobs) == limit or looked_at >= look_at:
-                return Gathered(jobs, str(following), looked_at)
-            looked_at += 1
+        async for job, following in _dead(search, first) if chosen.state == "dead" else _queued(search, first):
+            if len(jobs) == limit or inspected >= max_inspected:
+                return FoundJobs(jobs, str(following), inspected)
+            inspected += 1
             if job is not None:
                 jobs.append(job)
-    return Gathered(jobs, "", looked_at)
+    return FoundJobs(jobs, "", inspected)
 
 
 def _cursor(after: str) -> _Cursor | None:
-    """Anything else than a cursor is the beginning."""
+    """The cursor in a text; None, which is the beginning, if there is none."""
     match = re.fullmatch(r"(-1|\d{1,12})\.(\d{1,6})@(.+)", after, re.DOTALL)
     return None if match is None else _Cursor(match[3], int(match[1]), int(match[2]))
 
 
-async def _queued(look: _Look, start: _Cursor) -> _Rows:
-    """Jobs in a queue."""
+async def _queued(search: _Search, start: _Cursor) -> _Rows:
+    """The jobs in one queue."""
     at = start
     while True:
-        payloads = PIECE if look.payloads else 0
-        found = await browse(look.store, at.queue, state=look.chosen.state, place=at.place, payloads=payloads)
+        payloads = ENTRIES_PER_READ if search.payloads else 0
+        found = await browse(search.store, at.queue, state=search.chosen.state, place=at.position, payloads=payloads)
         for number, entry in enumerate(found.entries[at.skip :], at.skip):
-            fits = _entry_fits(entry, look)
-            yield Found(entry.id, at.queue, entry) if fits else None, at._replace(skip=number)
+            fits = _entry_fits(entry, search)
+            yield FoundJob(entry.id, at.queue, entry) if fits else None, at._replace(skip=number)
         if found.next_place < 0:
             return
         at = _Cursor(at.queue, found.next_place, 0)
 
 
-def _entry_fits(entry: QueueEntry, look: _Look) -> bool:
-    if look.chosen.id and look.chosen.id not in entry.id:
+def _entry_fits(entry: QueueEntry, search: _Search) -> bool:
+    if search.chosen.id and search.chosen.id not in entry.id:
         return False
-    if not look.chosen.needs_payloads:
+    if not search.chosen.needs_payloads:
         return True
-    function, enqueued_ms = (None, None) if entry.payload is None else glance(entry.payload)
-    return look.chosen.fits(function, enqueued_ms, look.since_ms)
+    function, enqueued_ms = (None, None) if entry.payload is None else peek(entry.payload)
+    return search.chosen.fits(function, enqueued_ms, search.since_ms)
 
 
-async def _dead(look: _Look, start: _Cursor) -> _Rows:
-    """Jobs in the dead set of a queue."""
-    redis, keys = look.store.redis, look.store.keys
-    place = max(0, start.place)
-    while entries := await read_dead(redis, keys, start.queue, place, DEAD_PER_READ):
+async def _dead(search: _Search, start: _Cursor) -> _Rows:
+    """The jobs in the dead set of one queue."""
+    redis, keys = search.store.redis, search.store.keys
+    position = max(0, start.position)
+    while entries := await read_dead(redis, keys, start.queue, position, DEAD_PER_READ):
         for entry in (DeadEntry(*each) for each in entries):
-            fits = look.chosen.id in entry.id
-            if fits and look.chosen.needs_payloads:
-                function = glance(entry.data)[0] if look.chosen.function else None
-                fits = look.chosen.fits(function, entry.died_ms, look.since_ms)
-            yield Found(entry.id, start.queue, entry) if fits else None, _Cursor(start.queue, place, 0)
-            place += 1
+            fits = search.chosen.id in entry.id
+            if fits and search.chosen.needs_payloads:
+                function = peek(entry.data)[0] if search.chosen.function else None
+                fits = search.chosen.fits(function, entry.died_ms, search.since_ms)
+            yield FoundJob(entry.id, start.queue, entry) if fits else None, _Cursor(start.queue, position, 0)
+            position += 1

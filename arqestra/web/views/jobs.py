@@ -1,19 +1,19 @@
-"""Jobs by state, with filters, in pages. Every look is bounded: of a long queue it says how much was looked at."""
+"""Pages of jobs in a state, with filters. Each page reads a bounded number of entries and says how many that were."""
 
 from msgspec import Struct
 
 from ...protocol.recent_jobs import ENDED_STATES, EndedJob
 from ...store.look import QueueEntry
-from ..app_state import Site
-from ..payload_view import Contents, contents_of
+from ..app_state import AppState
+from ..payload_view import PayloadView, view_payload
 from .job_query import STATES, JobFilter, JobRef, JobsQuery
-from .job_search import DeadEntry, Found, gather
+from .job_search import DeadEntry, FoundJob, search_jobs
 from .queues import tiles
 
-__all__ = ("JobList", "JobRow", "StateCount", "matching", "read_jobs")
+__all__ = ("JobList", "JobRow", "StateCount", "matching_jobs", "read_jobs")
 
-MAX_LOOKED_AT = 10_000
-MAX_ENDED_LOOKED_AT = 2_000  # they come from a list for each function, so many from each
+MAX_INSPECTED = 10_000
+MAX_ENDED_INSPECTED = 2_000  # the workers keep one list for each function, and this many come from each
 
 
 class JobRow(Struct, frozen=True):
@@ -62,71 +62,93 @@ class JobList(Struct, frozen=True):
     cut: bool
 
 
-async def read_jobs(site: Site, query: JobsQuery) -> JobList:
+async def read_jobs(app_state: AppState, query: JobsQuery) -> JobList:
     """Jobs of a state, the first due or the latest ended first."""
-    names = await site.queues()
+    names = await app_state.queues()
     chosen = [query.queue] if query.queue else names
-    look_at = MAX_ENDED_LOOKED_AT if query.state in ENDED_STATES else MAX_LOOKED_AT
-    found = await gather(
-        *(site.store, chosen, query), now_ms=site.now_ms(), after=query.after, limit=query.limit, look_at=look_at
+    max_inspected = MAX_ENDED_INSPECTED if query.state in ENDED_STATES else MAX_INSPECTED
+    found = await search_jobs(
+        app_state.store,
+        chosen,
+        query,
+        now_ms=app_state.now_ms(),
+        after=query.after,
+        limit=query.limit,
+        max_inspected=max_inspected,
     )
-    functions = sorted({place[1] for bucket in (await site.counted.hours(24)).values() for place in bucket})
+    functions = sorted({place[1] for bucket in (await app_state.stats.hours(24)).values() for place in bucket})
     return JobList(
-        now_ms=site.now_ms(),
+        now_ms=app_state.now_ms(),
         filter=query,
-        counts=await _counts(site, chosen),
+        counts=await _counts(app_state, chosen),
         queues=names,
         functions=functions,
-        jobs=[_row_of(site, job) for job in found.jobs],
+        jobs=[_row_of(app_state, job) for job in found.jobs],
         next=found.next,
-        looked_at=found.looked_at,
+        looked_at=found.inspected,
         cut=bool(found.next) and len(found.jobs) < query.limit,
     )
 
 
-async def matching(site: Site, chosen: JobFilter, most: int, look_at: int) -> tuple[list[JobRef], bool]:
+async def matching_jobs(
+    app_state: AppState, chosen: JobFilter, limit: int, max_inspected: int
+) -> tuple[list[JobRef], bool]:
     """The jobs that match a filter, and whether there may be more.
 
-    :param most: that are returned
-    :param look_at: entries to look at
+    :param limit: jobs to return at most
+    :param max_inspected: entries to read, about
     """
-    names = [chosen.queue] if chosen.queue else await site.queues()
-    found = await gather(
-        *(site.store, names, chosen), now_ms=site.now_ms(), limit=most, look_at=look_at, payloads=False
+    names = [chosen.queue] if chosen.queue else await app_state.queues()
+    found = await search_jobs(
+        app_state.store,
+        names,
+        chosen,
+        now_ms=app_state.now_ms(),
+        limit=limit,
+        max_inspected=max_inspected,
+        payloads=False,
     )
     jobs = dict.fromkeys(JobRef(job.id, job.queue) for job in found.jobs)
     return list(jobs), bool(found.next)
 
 
-def _row_of(site: Site, job: Found) -> JobRow:
+def _row_of(app_state: AppState, job: FoundJob) -> JobRow:
     match job.entry:
         case QueueEntry():
-            return _row_of_entry(site, job.queue, job.entry)
+            return _row_of_entry(app_state, job.queue, job.entry)
         case DeadEntry():
-            return _row_of_dead(site, job.queue, job.entry)
+            return _row_of_dead(app_state, job.queue, job.entry)
     return _row_of_ended(job.entry)
 
 
-def _row_of_entry(site: Site, queue: str, entry: QueueEntry) -> JobRow:
+def _row_of_entry(app_state: AppState, queue: str, entry: QueueEntry) -> JobRow:
     if entry.payload is None:
         return JobRow(entry.id, queue, entry.state, None, "", None, entry.due_ms, note="its payload is gone")
-    contents = contents_of(entry.payload, site.signatures)
+    payload_view = view_payload(entry.payload, app_state.signatures)
     worker = (entry.lease or b"").decode(errors="replace").partition("|")[0].rpartition(".")[0]
     return JobRow(
-        *(entry.id, queue, entry.state, contents.function, one_line(contents)),
-        *(contents.enqueued_ms, entry.due_ms),
+        *(entry.id, queue, entry.state, payload_view.function, one_line(payload_view)),
+        *(payload_view.enqueued_ms, entry.due_ms),
         worker=worker if entry.state == "running" else "",
-        note=contents.note,
+        note=payload_view.note,
     )
 
 
-def _row_of_dead(site: Site, queue: str, entry: DeadEntry) -> JobRow:
-    contents = contents_of(entry.data, site.signatures)
-    error = contents.error
+def _row_of_dead(app_state: AppState, queue: str, entry: DeadEntry) -> JobRow:
+    payload_view = view_payload(entry.data, app_state.signatures)
+    error = payload_view.error
     return JobRow(
-        *(entry.id, queue, "dead", contents.function, one_line(contents), contents.enqueued_ms, entry.died_ms),
-        attempt=contents.attempt,
-        note=contents.note if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"[:300],
+        *(
+            entry.id,
+            queue,
+            "dead",
+            payload_view.function,
+            one_line(payload_view),
+            payload_view.enqueued_ms,
+            entry.died_ms,
+        ),
+        attempt=payload_view.attempt,
+        note=payload_view.note if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"[:300],
     )
 
 
@@ -142,17 +164,17 @@ def _row_of_ended(job: EndedJob) -> JobRow:
     )
 
 
-def one_line(contents: Contents, limit: int = 120) -> str:
+def one_line(payload_view: PayloadView, limit: int = 120) -> str:
     """Arguments as a call has them, at most so many characters."""
-    parts = [" ".join(text.split()) for text in contents.args or ()]
-    parts += [f"{name}={' '.join(text.split())}" for name, text in (contents.kwargs or {}).items()]
+    parts = [" ".join(text.split()) for text in payload_view.args or ()]
+    parts += [f"{name}={' '.join(text.split())}" for name, text in (payload_view.kwargs or {}).items()]
     text = ", ".join(parts)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-async def _counts(site: Site, names: list[str]) -> list[StateCount]:
+async def _counts(app_state: AppState, names: list[str]) -> list[StateCount]:
     """Of jobs in queues how many there are; of ended ones that is what the statistics tell."""
-    found = await tiles(site, names[:200])
+    found = await tiles(app_state, names[:200])
     sums = {
         "queued": sum(tile.due for tile in found),
         "running": sum(tile.running for tile in found),

@@ -9,14 +9,14 @@ from msgspec import Struct
 
 from ...protocol.presence import WorkerInfo
 from ...scheduling.schedules import ScheduleInfo
-from ..app_state import Site
+from ..app_state import AppState
 from ..links import link
 from .charts import Charts, FunctionRow, Range, buckets_of, functions_of, latest
 from .queues import MAX_QUEUES, Tile, is_stuck, tiles
 
 __all__ = ("Live", "Overview", "OverviewQuery", "Problem", "Totals", "read_live", "read_overview")
 
-FAILING_SHARE, MIN_FAILED = 0.05, 3
+FAILING_SHARE, MIN_FAILURES = 0.05, 3
 LATE_LOOP_MS = 1_000
 COUNTING_WAIT_S = 0.1
 MAX_FUNCTIONS = 50
@@ -78,32 +78,32 @@ class Live(Struct, frozen=True):
     latest: Charts
 
 
-async def read_overview(site: Site, query: OverviewQuery) -> Overview:
+async def read_overview(app_state: AppState, query: OverviewQuery) -> Overview:
     """Everything at a glance."""
-    found = await _tiles(site)
-    problems = await _problems(site, found)
-    totals = await _totals(site, found)
+    found = await _tiles(app_state)
+    problems = await _problems(app_state, found)
+    totals = await _totals(app_state, found)
     functions: list[FunctionRow] = []
     counting = True
     with contextlib.suppress(TimeoutError):  # right after the start a month takes longer to be read
         async with asyncio.timeout(COUNTING_WAIT_S):
-            functions = functions_of(await buckets_of(site, query.range_))[:MAX_FUNCTIONS]
+            functions = functions_of(await buckets_of(app_state, query.range_))[:MAX_FUNCTIONS]
             counting = False
-    return Overview(site.now_ms(), query.range_, problems, totals, _urgent(found), functions, counting)
+    return Overview(app_state.now_ms(), query.range_, problems, totals, _urgent(found), functions, counting)
 
 
-async def read_live(site: Site) -> Live:
+async def read_live(app_state: AppState) -> Live:
     """The little that changes every second."""
-    found = await _tiles(site)
-    problems = await _problems(site, found)
-    return Live(site.now_ms(), len(problems), await _totals(site, found), await latest(site))
+    found = await _tiles(app_state)
+    problems = await _problems(app_state, found)
+    return Live(app_state.now_ms(), len(problems), await _totals(app_state, found), await latest(app_state))
 
 
-async def _tiles(site: Site) -> list[Tile]:
+async def _tiles(app_state: AppState) -> list[Tile]:
     async def read() -> list[Tile]:
-        return await tiles(site, (await site.queues())[:MAX_QUEUES])
+        return await tiles(app_state, (await app_state.queues())[:MAX_QUEUES])
 
-    return await site.readings.get("tiles", read, fresh_s=0.7)
+    return await app_state.cache.get("tiles", read, fresh_s=0.7)
 
 
 def _urgent(found: Sequence[Tile]) -> list[Tile]:
@@ -111,8 +111,10 @@ def _urgent(found: Sequence[Tile]) -> list[Tile]:
     return sorted(found, key=lambda tile: (not is_stuck(tile), -tile.oldest_s, -tile.depth, tile.name))
 
 
-async def _totals(site: Site, found: Sequence[Tile]) -> Totals:
-    workers = [worker.presence for worker in await site.readings.get("workers", site.pool.workers) if worker.alive]
+async def _totals(app_state: AppState, found: Sequence[Tile]) -> Totals:
+    workers = [
+        worker.presence for worker in await app_state.cache.get("workers", app_state.pool.workers) if worker.alive
+    ]
     return Totals(
         due=sum(tile.due for tile in found),
         running=sum(tile.running for tile in found),
@@ -126,11 +128,11 @@ async def _totals(site: Site, found: Sequence[Tile]) -> Totals:
     )
 
 
-async def _problems(site: Site, found: Sequence[Tile]) -> list[Problem]:
+async def _problems(app_state: AppState, found: Sequence[Tile]) -> list[Problem]:
     workers, schedules, functions = await asyncio.gather(
-        site.readings.get("workers", site.pool.workers),
-        site.readings.get("schedules", site.pool.schedules.list, fresh_s=5.0),
-        _recent_functions(site),
+        app_state.cache.get("workers", app_state.pool.workers),
+        app_state.cache.get("schedules", app_state.pool.schedules.list, fresh_s=5.0),
+        _recent_functions(app_state),
     )
     problems = [
         *_of_queues(found),
@@ -141,8 +143,8 @@ async def _problems(site: Site, found: Sequence[Tile]) -> list[Problem]:
     return sorted(problems, key=lambda problem: problem.severity)
 
 
-async def _recent_functions(site: Site) -> list[FunctionRow]:
-    return functions_of(await buckets_of(site, "15m"))
+async def _recent_functions(app_state: AppState) -> list[FunctionRow]:
+    return functions_of(await buckets_of(app_state, "15m"))
 
 
 def _of_queues(found: Sequence[Tile]) -> list[Problem]:
@@ -182,7 +184,7 @@ def _of_functions(rows: Sequence[FunctionRow]) -> list[Problem]:
             link("/errors", function=row.name),
         )
         for row in rows
-        if row.failed >= MIN_FAILED and row.failure_share >= FAILING_SHARE
+        if row.failed >= MIN_FAILURES and row.failure_share >= FAILING_SHARE
     ]
 
 

@@ -12,7 +12,7 @@ from ...protocol.keys import DEFAULT_QUEUE
 from ...protocol.presence import WorkerInfo
 from ...store.limits_look import LimitInForce, limits_in_force
 from ...store.look import STUCK_AFTER_MS, QueueSurvey, survey
-from ..app_state import Site
+from ..app_state import AppState
 from ..stats_cache import Bucket, sums_of
 
 __all__ = ("QueueList", "QueuePage", "QueueQuery", "QueuesQuery", "Tile", "read_queue", "read_queues", "tiles")
@@ -101,50 +101,50 @@ class QueuePage(Struct, frozen=True):
     workers: list[str]
 
 
-async def read_queues(site: Site, query: QueuesQuery) -> QueueList:
+async def read_queues(app_state: AppState, query: QueuesQuery) -> QueueList:
     """All queues, the first by name."""
-    names = await site.queues()
-    return QueueList(site.now_ms(), await tiles(site, names[:MAX_QUEUES]), max(0, len(names) - MAX_QUEUES))
+    names = await app_state.queues()
+    return QueueList(app_state.now_ms(), await tiles(app_state, names[:MAX_QUEUES]), max(0, len(names) - MAX_QUEUES))
 
 
-async def read_queue(site: Site, query: QueueQuery) -> QueuePage | None:
+async def read_queue(app_state: AppState, query: QueueQuery) -> QueuePage | None:
     """One queue, with the limits that its jobs wait for; None if a key of that name is none."""
-    found = await tiles(site, [query.name])
+    found = await tiles(app_state, [query.name])
     if not found:
         return None
     (tile,) = found
-    workers = await site.readings.get("workers", site.pool.workers)
-    limits = await limits_in_force(site.store, query.name)
+    workers = await app_state.cache.get("workers", app_state.pool.workers)
+    limits = await limits_in_force(app_state.store, query.name)
     serving = [worker.worker_id for worker in workers if worker.alive and query.name in worker.presence.queues]
-    return QueuePage(site.now_ms(), tile, [_limit(limit) for limit in limits], serving)
+    return QueuePage(app_state.now_ms(), tile, [_limit(limit) for limit in limits], serving)
 
 
 def _limit(limit: LimitInForce) -> QueueLimit:
     return QueueLimit(limit.name, limit.kind, limit.jobs, limit.lanes, limit.holders, limit.opens_in_ms / 1000)
 
 
-async def tiles(site: Site, names: Sequence[str]) -> list[Tile]:
+async def tiles(app_state: AppState, names: Sequence[str]) -> list[Tile]:
     """The tiles of some queues."""
-    workers = await site.readings.get("workers", site.pool.workers)
-    recent = await site.counted.minutes(2)
+    workers = await app_state.cache.get("workers", app_state.pool.workers)
+    recent = await app_state.stats.minutes(2)
     elapsed_s = 60 + timestamp_ms() % 60_000 / 1000
     surveys: list[QueueSurvey] = []
     for first in range(0, len(names), AT_ONCE):
-        found = await asyncio.gather(*(_survey(site, name) for name in names[first : first + AT_ONCE]))
+        found = await asyncio.gather(*(_survey(app_state, name) for name in names[first : first + AT_ONCE]))
         surveys += [each for each in found if each is not None]
     return [_tile(each, workers, list(recent.values()), elapsed_s) for each in surveys]
 
 
-async def _survey(site: Site, name: str) -> QueueSurvey | None:
+async def _survey(app_state: AppState, name: str) -> QueueSurvey | None:
     try:
-        return await site.readings.get(("survey", name), lambda: survey(site.store, name))
+        return await app_state.cache.get(("survey", name), lambda: survey(app_state.store, name))
     except ResponseError:  # a key of that name is another program's
         return None
 
 
 def _tile(found: QueueSurvey, workers: Sequence[WorkerInfo], recent: Sequence[Bucket], elapsed_s: float) -> Tile:
-    counted = sums_of(recent, queue=found.name)
-    in_per_s, out_per_s = counted.enqueued / elapsed_s, counted.ended / elapsed_s
+    sums = sums_of(recent, queue=found.name)
+    in_per_s, out_per_s = sums.enqueued / elapsed_s, sums.ended / elapsed_s
     serving = sum(worker.alive and found.name in worker.presence.queues for worker in workers)
     gain_per_s = out_per_s - in_per_s
     drain_s = 0.0 if found.due == 0 else found.due / gain_per_s if gain_per_s > 0 else None

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -9,8 +10,8 @@ from msgspec import Meta, Struct
 from ...errors import ScheduleNotFound, SettingsError
 from ...scheduling.encode import NotReadable, described
 from ...scheduling.schedules import ScheduleInfo, ScheduleRun
-from ..app_state import Site
-from ..payload_view import contents_of
+from ..app_state import AppState
+from ..payload_view import view_payload
 from ..schedule_edit import stored_schedule, when_text
 
 __all__ = ("ScheduleList", "SchedulePage", "ScheduleQuery", "SchedulesQuery", "read_schedule", "read_schedules")
@@ -94,31 +95,31 @@ class SchedulePage(Struct, frozen=True):
     runs: list[RunView]
 
 
-async def read_schedules(site: Site, query: SchedulesQuery) -> ScheduleList:
+async def read_schedules(app_state: AppState, query: SchedulesQuery) -> ScheduleList:
     """Schedules, the next due first."""
-    schedules = site.pool.schedules
+    schedules = app_state.pool.schedules
     found = await schedules.list(queue=query.queue or None)
     views = []
     for info in found[:MAX_SCHEDULES]:
-        last = await site.readings.get(("last run", info.name), lambda info=info: _last(site, info.name), fresh_s=2.0)  # type: ignore[misc]
-        views.append(_view(info, last))
-    return ScheduleList(site.now_ms(), views, max(0, len(found) - MAX_SCHEDULES))
+        read_last = partial(_last, app_state, info.name)
+        views.append(_view(info, await app_state.cache.get(("last run", info.name), read_last, fresh_s=2.0)))
+    return ScheduleList(app_state.now_ms(), views, max(0, len(found) - MAX_SCHEDULES))
 
 
-async def _last(site: Site, name: str) -> RunView | None:
+async def _last(app_state: AppState, name: str) -> RunView | None:
     try:
-        runs = await site.pool.schedules.history(name)
+        runs = await app_state.pool.schedules.history(name)
     except ScheduleNotFound:
         return None
     return _run(runs[0]) if runs else None
 
 
-async def read_schedule(site: Site, query: ScheduleQuery) -> SchedulePage | None:
+async def read_schedule(app_state: AppState, query: ScheduleQuery) -> SchedulePage | None:
     """One schedule; None if there is none of this name."""
-    schedules = site.pool.schedules
+    schedules = app_state.pool.schedules
     try:
         info = await schedules.get(query.name)
-        stored = await stored_schedule(site.store, query.name)
+        stored = await stored_schedule(app_state.store, query.name)
         runs = [_run(run) for run in await schedules.history(query.name)]
     except ScheduleNotFound:
         return None
@@ -126,10 +127,10 @@ async def read_schedule(site: Site, query: ScheduleQuery) -> SchedulePage | None
         ahead = await schedules.next_runs(query.name, RUNS_AHEAD)
     except SettingsError:
         ahead = []
-    contents = contents_of(stored.payload, site.signatures)
+    payload_view = view_payload(stored.payload, app_state.signatures)
     arguments = None
-    if contents.args is not None:
-        arguments = [*contents.args, *(f"{name} = {text}" for name, text in (contents.kwargs or {}).items())]
+    if payload_view.args is not None:
+        arguments = [*payload_view.args, *(f"{name} = {text}" for name, text in (payload_view.kwargs or {}).items())]
     when, jitter_s = "", 0.0
     with suppress(NotReadable):
         schedule = described(stored)
@@ -137,7 +138,7 @@ async def read_schedule(site: Site, query: ScheduleQuery) -> SchedulePage | None
         when = "" if schedule.of_cron else when_text(schedule)
     view = _view(info, runs[0] if runs else None)
     return SchedulePage(
-        site.now_ms(), view, when, jitter_s, arguments, contents.note, [_ms(time) for time in ahead], runs
+        app_state.now_ms(), view, when, jitter_s, arguments, payload_view.note, [_ms(time) for time in ahead], runs
     )
 
 

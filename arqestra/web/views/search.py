@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from ...store.look import find_jobs
 from ...store.read_flows import read_flow
-from ..app_state import Site
+from ..app_state import AppState
 from ..links import link
 
 __all__ = ("Hit", "SearchQuery", "SearchResult", "read_search")
@@ -47,11 +47,11 @@ class SearchResult(Struct, frozen=True):
     hits: list[Hit]
 
 
-async def read_search(site: Site, query: SearchQuery) -> SearchResult:
+async def read_search(app_state: AppState, query: SearchQuery) -> SearchResult:
     """Everything that is called like what was pasted: an id, a name, a line of a log, an address of a page of ours."""
     text = query.q.strip()
     words = _words(text)
-    hits = [*await _jobs(site, words), *await _flows(site, words), *await _named(site, words)]
+    hits = [*await _jobs(app_state, words), *await _flows(app_state, words), *await _named(app_state, words)]
     unique = {(hit.kind, hit.href): hit for hit in sorted(hits, key=lambda hit: hit.exact)}
     return SearchResult(query.q, sorted(unique.values(), key=lambda hit: not hit.exact)[:MAX_HITS])
 
@@ -71,27 +71,27 @@ def _words(text: str) -> list[str]:
     return list(dict.fromkeys(words))[:MAX_WORDS]
 
 
-async def _jobs(site: Site, words: list[str]) -> list[Hit]:
-    found = await find_jobs(site.store, words, (await site.queues())[:200])
+async def _jobs(app_state: AppState, words: list[str]) -> list[Hit]:
+    found = await find_jobs(app_state.store, words, (await app_state.queues())[:200])
     return [Hit("job", job_id, queue, link("/job", id=job_id, queue=queue), True) for job_id, queue in found]
 
 
-async def _flows(site: Site, words: list[str]) -> list[Hit]:
+async def _flows(app_state: AppState, words: list[str]) -> list[Hit]:
     hits = []
     for word in words:
-        record = await read_flow(site.store, word)
+        record = await read_flow(app_state.store, word)
         if record is not None:
             hits.append(Hit("flow", word, record.name, link("/workflow", id=word), True))
     return hits
 
 
-async def _named(site: Site, words: list[str]) -> list[Hit]:
-    hours = await site.counted.hours(24)
+async def _named(app_state: AppState, words: list[str]) -> list[Hit]:
+    hours = await app_state.stats.hours(24)
     functions = sorted({place[1] for bucket in hours.values() for place in bucket})
-    schedules = await site.readings.get("schedules", site.pool.schedules.list, fresh_s=5.0)
-    workers = await site.readings.get("workers", site.pool.workers)
+    schedules = await app_state.cache.get("schedules", app_state.pool.schedules.list, fresh_s=5.0)
+    workers = await app_state.cache.get("workers", app_state.pool.workers)
     candidates = [
-        *(("queue", name, "", link("/queue", name=name)) for name in await site.queues()),
+        *(("queue", name, "", link("/queue", name=name)) for name in await app_state.queues()),
         *(("function", name, "", link("/jobs", state="complete", function=name)) for name in functions),
         *(("schedule", info.name, info.words, link("/schedule", name=info.name)) for info in schedules),
         *(("worker", each.worker_id, f"{each.presence.host} {each.presence.pid}", "/workers") for each in workers),

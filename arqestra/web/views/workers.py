@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from ...protocol.presence import WorkerInfo
-from ..app_state import Site
+from ..app_state import AppState
 
 __all__ = ("RunningJob", "WorkerList", "WorkerView", "WorkersQuery", "read_workers")
 
@@ -70,15 +70,15 @@ class WorkerList(Struct, frozen=True):
     running: int
 
 
-async def read_workers(site: Site, query: WorkersQuery) -> WorkerList:
+async def read_workers(app_state: AppState, query: WorkersQuery) -> WorkerList:
     """All workers, the longest running first."""
-    found = await site.readings.get("workers", site.pool.workers)
-    views = [_view(site, worker) for worker in found]
+    found = await app_state.cache.get("workers", app_state.pool.workers)
+    views = [_view(app_state, worker) for worker in found]
     alive = [view for view, worker in zip(views, found, strict=True) if worker.alive]
-    return WorkerList(site.now_ms(), views, sum(view.slots for view in alive), sum(view.running for view in alive))
+    return WorkerList(app_state.now_ms(), views, sum(view.slots for view in alive), sum(view.running for view in alive))
 
 
-def _view(site: Site, worker: WorkerInfo) -> WorkerView:
+def _view(app_state: AppState, worker: WorkerInfo) -> WorkerView:
     presence = worker.presence
     seen_ms = int(worker.seen.timestamp() * 1000)
     state = "draining" if presence.draining else "busy" if presence.running else "idle"
@@ -100,7 +100,7 @@ def _view(site: Site, worker: WorkerInfo) -> WorkerView:
         failed=presence.failed,
         retried=presence.retried,
         rss_bytes=presence.rss_bytes,
-        cpu_share=site.cpu.share(worker.worker_id, presence.started_ms, seen_ms, presence.cpu_s),
+        cpu_share=app_state.cpu.share(worker.worker_id, presence.started_ms, seen_ms, presence.cpu_s),
         lag_ms=presence.lag_ms,
         redis_errors=presence.redis_errors,
         started_ms=presence.started_ms,

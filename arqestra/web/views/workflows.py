@@ -10,8 +10,8 @@ from ...errors import JobNotRetryable
 from ...flow.handle import FlowGraph, FlowProgress
 from ...flow.rounds import resume_workflow as resume
 from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
-from ..app_state import Site
-from ..payload_view import contents_of
+from ..app_state import AppState
+from ..payload_view import view_payload
 from ..retrying import again_of, gets_input, retry_job
 
 __all__ = (
@@ -137,27 +137,27 @@ class FlowPage(Struct, frozen=True):
     resumable: bool
 
 
-async def read_workflows(site: Site, query: WorkflowsQuery) -> FlowList:
+async def read_workflows(app_state: AppState, query: WorkflowsQuery) -> FlowList:
     """Flows that run, or those that have ended."""
-    ids = await list_flows(site.store, ended=query.ended, limit=query.limit)
-    found = await asyncio.gather(*(_flow(site, flow_id) for flow_id in ids))
-    return FlowList(site.now_ms(), query.ended, [flow for flow in found if flow is not None])
+    ids = await list_flows(app_state.store, ended=query.ended, limit=query.limit)
+    found = await asyncio.gather(*(_flow(app_state, flow_id) for flow_id in ids))
+    return FlowList(app_state.now_ms(), query.ended, [flow for flow in found if flow is not None])
 
 
-async def read_workflow(site: Site, query: WorkflowQuery) -> FlowPage | None:
+async def read_workflow(app_state: AppState, query: WorkflowQuery) -> FlowPage | None:
     """One flow; None if it is not there."""
-    flow = await _flow(site, query.id)
+    flow = await _flow(app_state, query.id)
     if flow is None:
         return None
-    graph = await site.pool.flow(query.id).graph()
+    graph = await app_state.pool.flow(query.id).graph()
     history: list[EventView] = []
     if flow.kind == "workflow":
         names = {node.number: node.function for node in graph.nodes}
-        events = await read_events(site.store, query.id, query.offset, EVENTS_PER_PAGE)
+        events = await read_events(app_state.store, query.id, query.offset, EVENTS_PER_PAGE)
         history = [_event(place, data, names) for place, data in enumerate(events, query.offset + 1)]
     following = query.offset + EVENTS_PER_PAGE
     return FlowPage(
-        site.now_ms(),
+        app_state.now_ms(),
         flow,
         [_node(node) for node in graph.nodes[:MAX_NODES]],
         _edges(graph),
@@ -197,19 +197,19 @@ def _event(place: int, data: bytes, names: dict[int, str]) -> EventView:
     return EventView(place, EVENT_KINDS.get(kind, kind), number, at_ms, names.get(number, ""), detail)
 
 
-async def _flow(site: Site, flow_id: str) -> FlowView | None:
-    record = await read_flow(site.store, flow_id)
+async def _flow(app_state: AppState, flow_id: str) -> FlowView | None:
+    record = await read_flow(app_state.store, flow_id)
     if record is None:
         return None
     try:
-        progress = await site.pool.flow(flow_id).progress()
+        progress = await app_state.pool.flow(flow_id).progress()
     except ResultNotFound:
         progress = FlowProgress(0, 0, 0, 0, {})
     return FlowView(
         id=flow_id,
         kind="workflow" if record.kind == "w" else "graph",
         name=record.name,
-        status=await _status(site, flow_id, record),
+        status=await _status(app_state, flow_id, record),
         total=progress.total,
         done=progress.done,
         active=progress.active,
@@ -224,7 +224,7 @@ async def _flow(site: Site, flow_id: str) -> FlowView | None:
     )
 
 
-async def _status(site: Site, flow_id: str, record: FlowRecord) -> str:
+async def _status(app_state: AppState, flow_id: str, record: FlowRecord) -> str:
     """As `FlowHandle.status`, which would decode the result of a workflow."""
     if record.state != "ended":
         return "running"
@@ -232,16 +232,16 @@ async def _status(site: Site, flow_id: str, record: FlowRecord) -> str:
         if record.output_state[:1] == "c":
             return "complete"
         return "failed" if record.cancelled is None else "cancelled"
-    sighting = await site.store.peek(flow_id, _queue_of(site, record))
-    contents = None if sighting.result is None else contents_of(sighting.result, site.signatures)
-    if contents is None or contents.success is not False:
+    sighting = await app_state.store.peek(flow_id, _queue_of(app_state, record))
+    payload_view = None if sighting.result is None else view_payload(sighting.result, app_state.signatures)
+    if payload_view is None or payload_view.success is not False:
         return "complete"
-    kind = "" if contents.error is None else contents.error.type.rpartition(".")[2]
+    kind = "" if payload_view.error is None else payload_view.error.type.rpartition(".")[2]
     return "cancelled" if kind in ("CancelledError", "JobCancelled") or record.cancelled is not None else "failed"
 
 
-def _queue_of(site: Site, record: FlowRecord) -> str:
-    return record.fields.get("queue", site.pool.default_queue_name)
+def _queue_of(app_state: AppState, record: FlowRecord) -> str:
+    return record.fields.get("queue", app_state.pool.default_queue_name)
 
 
 def _moment(record: FlowRecord, name: str) -> int | None:
@@ -249,33 +249,33 @@ def _moment(record: FlowRecord, name: str) -> int | None:
     return int(float(text)) if text else None
 
 
-async def cancel_workflow(site: Site, flow_id: str) -> bool:
+async def cancel_workflow(app_state: AppState, flow_id: str) -> bool:
     """Abort what runs of a flow and drop what waits; False if it had ended or is not there."""
-    return await site.pool.flow(flow_id).cancel("cancelled by the dashboard")
+    return await app_state.pool.flow(flow_id).cancel("cancelled by the dashboard")
 
 
-async def retry_workflow(site: Site, flow_id: str) -> int:
+async def retry_workflow(app_state: AppState, flow_id: str) -> int:
     """Run the jobs of a flow that did not complete once more; a failed workflow from its start.
 
     :returns: how many jobs run again
     """
-    record = await read_flow(site.store, flow_id)
+    record = await read_flow(app_state.store, flow_id)
     if record is not None and record.kind == "w":
-        await retry_job(site.store, flow_id, _queue_of(site, record))
+        await retry_job(app_state.store, flow_id, _queue_of(app_state, record))
         return 1
-    return await site.pool.flow(flow_id).retry()
+    return await app_state.pool.flow(flow_id).retry()
 
 
-async def resume_workflow(site: Site, flow_id: str) -> int:
+async def resume_workflow(app_state: AppState, flow_id: str) -> int:
     """Go on with a workflow that failed or was aborted at its failed step; of a graph, what did not complete of it.
 
     :returns: how many steps or jobs are tried anew
     """
-    record = await read_flow(site.store, flow_id)
+    record = await read_flow(app_state.store, flow_id)
     if record is not None and record.kind == "w":
-        queue = _queue_of(site, record)
-        again = await again_of(site.store, flow_id, queue)
+        queue = _queue_of(app_state, record)
+        again = await again_of(app_state.store, flow_id, queue)
         if gets_input(again[0]):
             raise JobNotRetryable("its first argument is of the flow that it is a job of: resume that")
-        return await resume(site.store, flow_id, queue, again)
-    return await site.pool.flow(flow_id).resume()
+        return await resume(app_state.store, flow_id, queue, again)
+    return await app_state.pool.flow(flow_id).resume()
