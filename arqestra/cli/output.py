@@ -14,7 +14,7 @@ from rich.text import Text
 
 __all__ = ("Output", "ago", "compact", "first_line", "iso", "megabytes", "printable", "span", "style_of", "when")
 
-LONGEST_WORD = 20  # from which on words are broken
+MAX_WORD = 20  # from which on words are broken
 BETWEEN_COLUMNS = 3
 WIDTH_OF_A_FILE = 200  # where no terminal says how wide it is: ids must not be broken
 _COLOURS = {
@@ -116,7 +116,7 @@ def least_width(texts: Iterable[str], *, whole: bool) -> int:
     """
     if whole:
         return max(map(cell_len, texts))
-    return max(min(cell_len(word), LONGEST_WORD) for text in texts for word in (text.split() or [""]))
+    return max(min(cell_len(word), MAX_WORD) for text in texts for word in (text.split() or [""]))
 
 
 def _cell(value: Any) -> Text:

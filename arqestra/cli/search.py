@@ -16,7 +16,7 @@ Queued = Literal["queued", "deferred", "running", "held", "waiting"]
 Ended = Literal["complete", "failed", "aborted", "expired", "retried"]
 State = Literal[Queued, "dead", Ended]
 ENDED = ("complete", "failed", "aborted", "expired", "retried")
-MAX_LOOKED_AT = 10_000
+MAX_INSPECTED = 10_000
 MAX_ENDED = 10_000
 DEAD_PER_READ = 200
 PAGE = 500
@@ -38,14 +38,14 @@ class Search:
         self.looked_at = self.entries = 0
         self.cut = False
 
-    async def queued(self, state: str, limit: int, most: int | None = MAX_LOOKED_AT) -> AsyncIterator[Row]:
+    async def queued(self, state: str, limit: int, most: int | None = MAX_INSPECTED) -> AsyncIterator[Row]:
         """Of the queue itself.
 
         :param limit: rows that are wanted
         :param most: entries to look at; None for all, however many there are
         """
         seen: set[str] = set()
-        payloads = limit + 1 if self._function is None and self._oldest_ms is None else MAX_LOOKED_AT
+        payloads = limit + 1 if self._function is None and self._oldest_ms is None else MAX_INSPECTED
         # Running jobs of ours are the first that are not due, since leases are short; those of stock workers are the
         # first in the queue. -1 is where a state begins.
         for start in (-1, 0) if state == "running" else (-1 if state else 0,):

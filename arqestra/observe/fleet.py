@@ -25,7 +25,7 @@ logger = logging.getLogger("arq.metrics")
 KEPT_S = 1.0
 LIMIT_S = 5.0  # half of Prometheus' default for a scrape
 QUEUES_AT_ONCE = 50
-MAX_WRITTEN = 8  # Accept headers for which the text is kept: there are two or three kinds of scrapers
+MAX_EXPOSITIONS = 8  # Accept headers for which the text is kept: there are two or three kinds of scrapers
 
 
 async def read_fleet(pool: Pool) -> FleetReading:
@@ -92,7 +92,7 @@ class FleetMetrics:
         written = self._written.get(accept)
         if written is None or reading is not self._reading:
             written = exposition(silence() if read is None else fleet_families(read), accept)
-            if reading is self._reading and len(self._written) < MAX_WRITTEN:
+            if reading is self._reading and len(self._written) < MAX_EXPOSITIONS:
                 self._written[accept] = written
         return written
 
