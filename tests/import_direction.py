@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.repository import REPOSITORY
+
 SERVICE = ("jobs", "worker.py", "scheduler.py")
 PACKAGE = "arqestra"
-REPOSITORY = Path(__file__).resolve().parents[1]
 INIT = Path(PACKAGE, "__init__.py")
 KEYS = Path(PACKAGE, "protocol", "keys.py")
 

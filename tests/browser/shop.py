@@ -19,7 +19,9 @@ from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.histogram import bucket_of
 from arqestra.store.statistics import RUN_BUCKET, WAIT_BUCKET
 from tests.browser.shop_jobs import announce, fulfil_order, hostile, publish, render_catalogue, resize
-from tests.web.served import REPOSITORY, served
+from tests.support.dashboard_process import served
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 from tests.web.web_jobs import EVIL
 
 CHECKOUT, MEDIA = "shop:checkout", "shop:media"
@@ -115,7 +117,7 @@ async def stock(pool: Pool) -> None:
     await pool.enqueue(fulfil_order.options(job_id=DURABLE), 1047)
     await flow.wait(30)
     await other.wait(30)
-    await until(lambda: _told(pool))
+    await wait_until(lambda: _told(pool))
 
 
 async def _told(pool: Pool) -> bool:
@@ -148,10 +150,3 @@ async def _history(pool: Pool) -> None:
 
 def _add(figures: dict[str, int], name: str, number: int) -> None:
     figures[name] = figures.get(name, 0) + number
-
-
-async def until(condition: Callable[[], Any], timeout_s: float = 30) -> None:
-    """Wait until a coroutine of it gives something true."""
-    async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is in Redis
-            await asyncio.sleep(0.05)

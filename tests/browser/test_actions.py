@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from arqestra import Pool, ResultNotFound
 from tests.browser.places import PLACES, at
-from tests.browser.shop import BROKEN_FLOW, CHECKOUT, MEDIA, Shop, until
-from tests.web.served import served
+from tests.browser.shop import BROKEN_FLOW, CHECKOUT, MEDIA, Shop
+from tests.support.dashboard_process import served
+from tests.support.wait import wait_until
 from tests.web.web_jobs import EVIL
 
 FLASH = ".flash.good"
@@ -144,7 +145,7 @@ def test_workflows(page: Page, shop: Shop) -> None:
     expect(page.locator("h1 .s-failed")).to_be_visible()
 
     shop.do(lambda pool: pool.enqueue_job("fulfil_order", 7, _job_id="order-7"))
-    shop.do(lambda pool: until(lambda: _begun(pool)))
+    shop.do(lambda pool: wait_until(lambda: _begun(pool)))
     page.goto(at("/workflow", id="order-7"))
     expect(page.locator(".graph [data-node]")).to_have_count(2)
     expect(page.locator("[data-region=nodes]")).to_contain_text("step ended")

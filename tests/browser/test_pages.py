@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import LOOKS, Watched
 from tests.browser.places import PLACES
 from tests.browser.shop import Shop
-from tests.web.served import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 SERIOUS = ("serious", "critical")
 LARGEST_BYTES = 150_000

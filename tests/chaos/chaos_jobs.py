@@ -12,9 +12,8 @@ from typing import Any
 from arq import Retry, func
 
 from arqestra import Flow, RateLimit, current_job, job, workflow
-from tests.flows.canvases import shown
-
-from .run_log import note_claim, noted
+from tests.support.canvases import shown
+from tests.support.run_log import note_claim, noted
 
 __all__ = (
     *(

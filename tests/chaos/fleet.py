@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import os
 import queue
@@ -11,38 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from .run_log import PATH_VARIABLE, RunLog
+from tests.support.repository import REPOSITORY
+from tests.support.run_log import PATH_VARIABLE, RunLog
+from tests.support.wait import PATIENCE_S, wait_until
 
-__all__ = ("PATIENCE_S", "Fleet", "WorkerProcess", "until")
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-# How long a condition may take on a busy machine before the test fails; nothing sleeps this long.
-PATIENCE_S = 60.0
-POLL_S = 0.02
-
-
-async def until(
-    condition: Callable[[], bool | Awaitable[bool]],
-    expected: Callable[[], str],
-    *,
-    timeout_s: float = PATIENCE_S,
-    poll_s: float = POLL_S,
-) -> None:
-    """Wait for the condition; `expected` says what was waited for and what is there instead."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        holds = condition()
-        if inspect.isawaitable(holds):
-            holds = await holds
-        if holds:
-            return
-        assert time.monotonic() < deadline, f"within {timeout_s} s: {expected()}"
-        await asyncio.sleep(poll_s)
+__all__ = ("PATIENCE_S", "Fleet", "WorkerProcess")
 
 
 class WorkerProcess:
@@ -79,7 +54,7 @@ class WorkerProcess:
     async def freeze(self) -> None:
         """SIGSTOP, and wait until it stands still: the signal goes by way of another process."""
         self.signal(signal.SIGSTOP)
-        await until(self._stands_still, lambda: f"expected worker {self.pid} to stand still")
+        await wait_until(self._stands_still, lambda: f"worker {self.pid} to stand still")
 
     def _stands_still(self) -> bool:
         """All of its threads are stopped."""
@@ -92,7 +67,7 @@ class WorkerProcess:
 
     async def wait(self) -> int:
         """Wait for its end; returns the exit code."""
-        await until(lambda: not self.is_running, lambda: f"expected worker {self.pid} to end:\n{self.output}")
+        await wait_until(lambda: not self.is_running, lambda: f"worker {self.pid} to end:\n{self.output}")
         assert self.status is not None
         return self.status
 
@@ -113,8 +88,8 @@ class Fleet:
         self._started: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.nursery", str(os.getpid())],
+        self._fork_server = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.fork_server", str(os.getpid())],
             cwd=REPOSITORY,
             env={**os.environ, PATH_VARIABLE: str(self.log.path)},
             stdin=subprocess.PIPE,
@@ -125,16 +100,16 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._nursery.stdin.close()
+        assert self._fork_server.stdin is not None
+        assert self._fork_server.stdout is not None
+        self._fork_server.stdin.close()
         try:
-            self._nursery.wait(PATIENCE_S)
+            self._fork_server.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            self._nursery.kill()  # its workers go with it
-            self._nursery.wait()
+            self._fork_server.kill()  # its workers go with it
+            self._fork_server.wait()
         self._reader.join()
-        self._nursery.stdout.close()
+        self._fork_server.stdout.close()
 
     @property
     def running(self) -> list[WorkerProcess]:
@@ -164,13 +139,13 @@ class Fleet:
         return len(ended)
 
     def _order(self, order: dict[str, Any]) -> None:
-        assert self._nursery.stdin is not None
-        self._nursery.stdin.write(json.dumps(order).encode() + b"\n")
-        self._nursery.stdin.flush()
+        assert self._fork_server.stdin is not None
+        self._fork_server.stdin.write(json.dumps(order).encode() + b"\n")
+        self._fork_server.stdin.flush()
 
     def _read_reports(self) -> None:
-        assert self._nursery.stdout is not None
-        for line in self._nursery.stdout:
+        assert self._fork_server.stdout is not None
+        for line in self._fork_server.stdout:
             report = json.loads(line)
             if "started" in report:
                 member = WorkerProcess(report["started"], Path(report["log"]), self._signal)

@@ -9,8 +9,7 @@ import redis.asyncio
 from arq.jobs import JobResult, deserialize_result
 
 from arqestra.protocol.keys import DEFAULT_QUEUE, Keys
-
-from .fleet import PATIENCE_S, until
+from tests.support.wait import PATIENCE_S, wait_until
 
 __all__ = ("Ledger",)
 
@@ -63,7 +62,7 @@ class Ledger:
         async def is_empty() -> bool:
             return await self.queued() == 0
 
-        await until(is_empty, lambda: "expected an empty queue, but jobs are queued", timeout_s=timeout_s, poll_s=0.05)
+        await wait_until(is_empty, "an empty queue, but jobs are queued", timeout_s=timeout_s, poll_s=0.05)
 
     async def leftovers(self) -> set[str]:
         """Keys of jobs that must be gone once all have ended."""

@@ -8,9 +8,10 @@ import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import Ledger
 
 LEASE_S = 1.0
@@ -26,12 +27,12 @@ async def test_a_blocked_loop_keeps_its_leases(
         [blocked] = fleet.start()
         for job_id in NEIGHBOURS:
             assert await pool.enqueue_job("nap", LEASE_S / 2, _job_id=job_id)
-        await until(lambda: fleet.log.started() == set(NEIGHBOURS), lambda: "expected the neighbours to start")
+        await wait_until(lambda: fleet.log.started() == set(NEIGHBOURS), "the neighbours to start")
         assert await pool.enqueue_job("block", leases * LEASE_S, _job_id="blocker")
-        await until(lambda: "blocker" in fleet.log.started(), lambda: "expected the blocking job to start")
+        await wait_until(lambda: "blocker" in fleet.log.started(), "the blocking job to start")
         holders = {job_id: await ledger.lease_holder(job_id) for job_id in (*NEIGHBOURS, "blocker")}
         fleet.start()  # would take what it can
-        await until(lambda: bool(fleet.log.of("end")), lambda: "expected the loop to come back")
+        await wait_until(lambda: bool(fleet.log.of("end")), "the loop to come back")
         starts_while_blocked = len(fleet.log.of("start"))
         await ledger.until_empty()
         results = await ledger.assert_all_complete([*NEIGHBOURS, "blocker"])
@@ -65,18 +66,18 @@ async def assert_jobs_of_a_stuck_worker_run_elsewhere(
     [stuck] = fleet.start()
     for job_id in neighbours:
         assert await pool.enqueue_job("nap", LEASE_S / 2, _job_id=job_id)
-    await until(lambda: fleet.log.started(stuck.pid) >= set(neighbours), lambda: "expected all to start")
+    await wait_until(lambda: fleet.log.started(stuck.pid) >= set(neighbours), "all to start")
     assert await pool.enqueue_job("block", STUCK_FOR_S, True, _job_id=blocker)
-    await until(lambda: blocker in fleet.log.started(stuck.pid), lambda: "expected the blocker to start")
+    await wait_until(lambda: blocker in fleet.log.started(stuck.pid), "the blocker to start")
     [heir] = fleet.start()
     await ledger.until_empty()
     assert not fleet.log.of("end", pid=stuck.pid), "expected the stuck worker to be stuck still"
     before = await ledger.raw_results(ids)
     results = await ledger.assert_all_complete(ids)
     assert {(result.result["pid"], result.job_try) for result in results.values()} == {(heir.pid, 2)}
-    await until(
+    await wait_until(
         lambda: stuck.output.count("lost its lease") + stuck.output.count("its lease was lost") >= len(ids),
-        lambda: f"expected the stuck worker to find its leases lost:\n{stuck.output}",
+        lambda: f"the stuck worker to find its leases lost:\n{stuck.output}",
     )
     assert "event loop has been blocked" in stuck.output
     assert await ledger.raw_results(ids) == before

@@ -11,9 +11,10 @@ from arq.worker import JobExecutionFailed
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import Ledger
 
 LEASE_S = 1.0
@@ -74,7 +75,7 @@ async def supervise_until_empty(fleet: Fleet, ledger: Ledger) -> int:
         replaced += fleet.replace_ended()
         return await ledger.queued() == 0
 
-    await until(is_empty, lambda: f"expected all jobs to end; {replaced} workers were replaced", timeout_s=90)
+    await wait_until(is_empty, lambda: f"all jobs to end; {replaced} workers were replaced", timeout_s=90)
     return replaced + fleet.replace_ended()
 
 
@@ -93,7 +94,7 @@ async def test_a_neighbour_that_was_hit_twice_survives_another_deadly_job(
             fleet.replace_ended()
             return sum(event.job_id == neighbour for event in fleet.log.of("start"))
 
-        await until(lambda: neighbours_starts() == MAX_CRASHES, lambda: "expected the neighbour to be hit twice")
+        await wait_until(lambda: neighbours_starts() == MAX_CRASHES, "the neighbour to be hit twice")
         assert await pool.enqueue_job("die", 0.2, _job_id=deadly[1])
         await supervise_until_empty(fleet, ledger)
     tell(f"the neighbour started {neighbours_starts()}x among two deadly jobs, dead: {sorted(await ledger.dead())}")

@@ -16,9 +16,10 @@ import redis.asyncio
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import KEYS, Ledger
 
 # Long, so that a job that waited for its lease to run out would be told from one that came back at once.
@@ -162,7 +163,7 @@ async def test_a_frozen_worker_keeps_one_job_for_one_lease_and_does_not_run_it_l
             return any([b"|" in (await ledger.client.get(key) or b"") for key in keys])
 
         while True:  # until the offer was not over before the worker was stopped
-            await until(offers, lambda: "expected an offer")
+            await wait_until(offers, "an offer")
             before = deliveries.count
             await frozen.freeze()
             job = await pool.enqueue_job("nap", 0)
@@ -170,7 +171,7 @@ async def test_a_frozen_worker_keeps_one_job_for_one_lease_and_does_not_run_it_l
             # A message of ours comes behind it.
             await ledger.client.publish(KEYS.worker_channel("nobody"), b"mark")
             marks += 1
-            await until(lambda marks=marks: deliveries.marks == marks, lambda: "expected what was published")
+            await wait_until(lambda marks=marks: deliveries.marks == marks, "what was published")
             if deliveries.count > before:
                 break
             frozen.signal(signal.SIGCONT)

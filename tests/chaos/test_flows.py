@@ -13,11 +13,11 @@ import pytest
 import arqestra
 from arqestra import FlowHandle
 from arqestra.embedded import EmbeddedRedis
-from tests.flows.canvases import Failed, canvas_of, evaluated, fits, shown, some_shapes
+from tests.chaos.fleet import Fleet
+from tests.support.canvases import Failed, canvas_of, evaluated, fits, shown, some_shapes
 
 from .chaos_jobs import STEPS_QUEUE, flow_node, twenty_steps
 from .conftest import Tell
-from .fleet import Fleet
 from .ledger import Ledger
 
 LEASE_S = 2

@@ -11,12 +11,13 @@ import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.run_log import Event
+from tests.support.wait import wait_until
 
 from .chaos_jobs import capped, rated
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import Ledger
-from .run_log import Event
 
 LEASE_S = 2
 RATE_PER_S, BURST = 100, 5
@@ -117,11 +118,11 @@ async def test_the_places_of_a_killed_worker_are_free_within_a_lease(
     await pool.enqueue_many([capped.bind(0.01)] * 20)
     with Fleet(tmp_path, server.url, **SETTINGS) as fleet:
         [victim] = fleet.start(1)
-        await until(lambda: len(fleet.log.started()) == CAP, lambda: "expected the cap to be taken")
+        await wait_until(lambda: len(fleet.log.started()) == CAP, "the cap to be taken")
         fleet.start(1)
         killed_ns = time.time_ns()
         victim.kill()
-        await until(lambda: len(fleet.log.of("start")) > CAP, lambda: "expected a place to become free")
+        await wait_until(lambda: len(fleet.log.of("start")) > CAP, "a place to become free")
         regained_s = (fleet.log.of("start")[CAP].at_ns - killed_ns) / 1e9
     tell(f"a place was free {regained_s:.1f} s after the kill, lease {LEASE_S} s")
     assert regained_s <= 3 * LEASE_S  # a lease, and the patience of a busy machine

@@ -14,11 +14,12 @@ from arq.jobs import JobStatus
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.proxies.script_lossy import LossyProxy
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import Ledger
-from .lossy_proxy import LossyProxy
 
 PRODUCERS = 10
 LEASE_S = 2
@@ -162,7 +163,7 @@ async def test_an_aborted_job_does_not_run_when_the_reply_to_its_claim_is_lost(
     async with LossyProxy(server.port, {"claim": 1}, rng, spare=1) as proxy:
         with Fleet(tmp_path, proxy.url, max_jobs=10, allow_abort_jobs=True) as fleet:
             fleet.start()
-            await until(lambda: proxy.lost["claim"] > 0, lambda: "expected the worker to claim")
+            await wait_until(lambda: proxy.lost["claim"] > 0, "the worker to claim")
             for job in jobs:
                 assert job is not None
                 assert await job.abort(timeout=60)
@@ -187,7 +188,7 @@ async def test_a_dead_job_does_not_run_again_when_the_reply_to_its_claim_is_lost
                 fleet.replace_ended()
                 return await ledger.queued() == 0
 
-            await until(is_empty, lambda: "expected all jobs to end")
+            await wait_until(is_empty, "all jobs to end")
     tell(f"replies lost {dict(proxy.lost)}, starts {len(fleet.log.of('start'))} of {len(ids)} jobs")
     assert await ledger.dead() == set(ids)
     assert len(fleet.log.of("start")) == len(ids)

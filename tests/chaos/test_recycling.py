@@ -7,12 +7,12 @@ import time
 import pytest
 
 from arqestra import Pool
-from tests.integration.supervised import Supervise
-from tests.integration.supervised_jobs import nap
 from tests.integration.test_supervisor import pool, supervise  # noqa: F401 - fixtures
+from tests.support.supervised import Supervise
+from tests.support.supervised_jobs import nap
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import until
 
 NAP_S = 0.02
 
@@ -36,9 +36,9 @@ async def test_recycling_under_load(
     for options in ((), ("--max-jobs-per-child", str(most))):
         jobs = [job for job in await pool.enqueue_many([nap.bind(NAP_S)] * count) if job is not None]
         supervised = supervise("--processes", "2", "--concurrency", "50", "--shutdown-timeout", "10", *options)
-        await until(lambda: bool(supervised.log.of("start")), lambda: supervised.output)  # noqa: B023
+        await wait_until(lambda: bool(supervised.log.of("start")), lambda: supervised.output)  # noqa: B023
         started = time.monotonic()
-        await until(lambda: len(supervised.log.of("end")) >= count, lambda: supervised.output, timeout_s=300)  # noqa: B023
+        await wait_until(lambda: len(supervised.log.of("end")) >= count, lambda: supervised.output, timeout_s=300)  # noqa: B023
         rates.append(count / (time.monotonic() - started))
         summary = supervised.log.summary([job.job_id for job in jobs])
         assert (summary.lost, summary.duplicated) == ((), ())

@@ -16,11 +16,12 @@ from redis.exceptions import RedisError
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.run_log import RunLog
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import Ledger
-from .run_log import RunLog
 
 WORKERS = 2
 CONCURRENCY = 10
@@ -76,9 +77,7 @@ async def test_nothing_is_lost_when_redis_is_killed(
         producing = asyncio.create_task(producer.produce(fleet.log))
         for _ in range(size.rounds):
             seen = len(fleet.log.of("end"))
-            await until(
-                lambda seen=seen: len(fleet.log.of("end")) > seen + size.ends_between, lambda: "expected jobs to end"
-            )
+            await wait_until(lambda seen=seen: len(fleet.log.of("end")) > seen + size.ends_between, "jobs to end")
             server.kill()
             await asyncio.sleep(rng.uniform(*size.outage_s))
             await asyncio.to_thread(server.restart)
@@ -121,7 +120,7 @@ class Producer:
         for number in itertools.count():
             if self.enough:
                 return
-            await until(lambda n=number: n - len(log.started()) < BACKLOG, lambda: "expected jobs to start")
+            await wait_until(lambda n=number: n - len(log.started()) < BACKLOG, "jobs to start")
             await self._enqueue(f"job-{number}")
             self._ids.append(f"job-{number}")
 
@@ -149,5 +148,5 @@ async def until_all_work(fleet: Fleet) -> list[float]:
                 first_s[pid] = (later[0].at_ns - ready_ns) / 1e9
         return len(first_s) == len(held)
 
-    await until(all_work, lambda: f"expected all of {sorted(held)} to work again, got {first_s}")
+    await wait_until(all_work, lambda: f"all of {sorted(held)} to work again, got {first_s}")
     return list(first_s.values())

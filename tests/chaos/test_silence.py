@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,10 +22,11 @@ import arqestra
 from arqestra import RedisSettings, every, schedule
 from arqestra.embedded import EmbeddedRedis
 from arqestra.web import create_app
+from tests.support.proxies.swallowing import STAGES, Stage, SwallowingProxy, deaf_port
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import until
-from .swallowing_proxy import STAGES, Stage, SwallowingProxy, deaf_port
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,7 +36,6 @@ CALL_LIMIT_S = 20.0
 RECOVERY_LIMIT_S = 15.0
 STOP_LIMIT_S = 30.0
 SLACK_S = 3.0  # of a machine that is busy with other things
-REPOSITORY = Path(__file__).parents[2]
 IMPATIENT = {"conn_retries": 0, "conn_timeout": 1}
 
 LONG = [pytest.mark.slow]
@@ -133,7 +132,7 @@ class Participants:
         """Everybody has a connection and has used it."""
         assert await (await self.note("first")).result(timeout=10) == "first"
         assert await self.sees_a_page()
-        await until(lambda: self.ticks > 0, lambda: "expected a tick")
+        await wait_until(lambda: self.ticks > 0, "a tick")
 
     async def note(self, name: str, **options: Any) -> arqestra.Job[Any]:
         job = await self.producer.enqueue_job("note", name, **options)
@@ -179,7 +178,7 @@ async def test_nobody_hangs_and_all_go_on(
         assert holding is not None
         later = await all_of_them.note("later", _defer_by=outage_s + 1)
         waiting = asyncio.create_task(later.result(outage_s + 60))
-        await until(lambda: _somebody_listens(pool, later), lambda: "expected somebody to wait for the result")
+        await wait_until(lambda: _somebody_listens(pool, later), "somebody to wait for the result")
 
         proxy.fall_silent(stage)
         silent_at = time.monotonic()
@@ -195,7 +194,7 @@ async def test_nobody_hangs_and_all_go_on(
         figures: dict[str, float] = {}
 
         async def goes_on(who: str, condition: Callable[[], bool | Awaitable[bool]]) -> None:
-            await until(condition, lambda: f"expected the {who} to go on", timeout_s=RECOVERY_LIMIT_S + 30)
+            await wait_until(condition, lambda: f"the {who} to go on", timeout_s=RECOVERY_LIMIT_S + 30)
             figures[who] = time.monotonic() - healed_at
 
         directly = await pool.enqueue_job("note", "directly")  # past the proxy: only the worker has to recover
@@ -258,9 +257,9 @@ async def test_sigterm_ends_a_worker_in_its_documented_time(
         if busy:
             job = await pool.enqueue_job("wait")
             assert job is not None
-            await until(lambda: _is_running(job), lambda: "expected the job to run")
+            await wait_until(lambda: _is_running(job), "the job to run")
         else:
-            await until(lambda: _there_is_a_worker(pool), lambda: "expected a worker")
+            await wait_until(lambda: _there_is_a_worker(pool), "a worker")
         proxy.fall_silent(stage)
         await asyncio.sleep(1)  # it may notice, or not yet
         started = time.monotonic()

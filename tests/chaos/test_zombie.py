@@ -11,9 +11,10 @@ import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
+from tests.chaos.fleet import Fleet, WorkerProcess
+from tests.support.wait import wait_until
 
 from .conftest import Tell
-from .fleet import Fleet, WorkerProcess, until
 from .ledger import Ledger
 
 LEASE_S = 1.0
@@ -43,7 +44,7 @@ class Stage:
             lines = [line for line in zombie.output.splitlines() if any(text in line for text in LOST)]
             return {job_id for job_id in self.ids if any(job_id in line for line in lines)}
 
-        await until(lambda: lost() == set(self.ids), lambda: f"expected lost leases in the log:\n{zombie.output}")
+        await wait_until(lambda: lost() == set(self.ids), lambda: f"lost leases in the log:\n{zombie.output}")
 
 
 @pytest.fixture(params=[2, pytest.param(20, marks=[pytest.mark.slow])], ids=["short", "long"])
@@ -58,10 +59,10 @@ async def stage(
         ids = {f"{ending}-{number}": ending for number, ending in enumerate(kinds)}
         for job_id, ending in ids.items():
             assert await pool.enqueue_job("pass_gate", str(gates), ending, _job_id=job_id)
-        await until(lambda: fleet.log.started(zombie.pid) == set(ids), lambda: "expected all jobs to start")
+        await wait_until(lambda: fleet.log.started(zombie.pid) == set(ids), "all jobs to start")
         await zombie.freeze()
         [heir] = fleet.start()
-        await until(lambda: fleet.log.started(heir.pid) == set(ids), lambda: f"expected a takeover:\n{heir.output}")
+        await wait_until(lambda: fleet.log.started(heir.pid) == set(ids), lambda: f"a takeover:\n{heir.output}")
         yield Stage(fleet, pool, gates, zombie, heir, ids)
 
 

@@ -9,8 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,8 +18,8 @@ from typer.testing import CliRunner
 from arqestra import Pool, Worker, create_pool
 from arqestra.cli import app
 from tests.cli.cli_jobs import WorkerSettings
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 
 class Ran(NamedTuple):
@@ -90,19 +89,12 @@ async def working(redis_url: str, pool: Pool) -> AsyncIterator[Worker]:
     worker = Worker(**{**options, "redis_settings": redis_url, "handle_signals": False})
     running = asyncio.ensure_future(worker.async_run())
     try:
-        await until(lambda: pool.zscore(pool.store.keys.waiting(worker.queue_name), worker.worker_id))
+        await wait_until(lambda: pool.zscore(pool.store.keys.waiting(worker.queue_name), worker.worker_id))
         yield worker
     finally:
         await worker.close()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until a coroutine of it gives something true."""
-    async with asyncio.timeout(20):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is in Redis
-            await asyncio.sleep(0.01)
 
 
 def plain(text: str) -> str:

@@ -21,7 +21,9 @@ from arqestra.cli import bulk, search
 from arqestra.cli.bulk import AT_ONCE
 from arqestra.cli.job_show import _added
 from arqestra.protocol.progress import LogLine
-from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 Make = Callable[..., Awaitable[None]]
 
@@ -34,7 +36,7 @@ async def failed(pool: Pool, working: Worker) -> Make:
         before = len(await pool.recent(state="failed"))
         for job_id in ids:
             await pool.enqueue_job("fail", {"password": "s3cret"}, _job_id=job_id)
-        await until(lambda: _listed(pool, before + len(ids)))
+        await wait_until(lambda: _listed(pool, before + len(ids)))
 
     return make
 
@@ -47,7 +49,7 @@ async def test_lists_by_state(arqestra: CommandLine, pool: Pool, failed: Make) -
     await failed("a", "b")
     done = await pool.enqueue_job("double", 4, _job_id="done")
     assert done is not None
-    await until(lambda: pool.recent(state="complete"))
+    await wait_until(lambda: pool.recent(state="complete"))
 
     listed = (await arqestra("jobs", "list", "--state", "failed", "--json")).document
     table = plain((await arqestra("jobs", "list", "--state", "failed")).out)
@@ -114,7 +116,7 @@ async def test_retry_by_filter_asks_and_counts(arqestra: CommandLine, pool: Pool
 
     done = await arqestra("jobs", "retry", "--state", "failed", "--function", "fail", "--since", "1h", "-y")
     assert (done.code, done.out) == (0, "3 queued\n")
-    await until(lambda: _listed(pool, 6))
+    await wait_until(lambda: _listed(pool, 6))
 
 
 async def test_a_limit_takes_those_that_are_listed_first(arqestra: CommandLine, pool: Pool, failed: Make) -> None:
@@ -206,7 +208,7 @@ async def test_a_job_that_failed_anew_since_it_was_listed(arqestra: CommandLine,
 
 async def failed_again(pool: Pool) -> None:
     await pool.job("a").retry()
-    await until(lambda: _listed(pool, 2))
+    await wait_until(lambda: _listed(pool, 2))
 
 
 async def test_many_are_changed_in_pieces(arqestra: CommandLine, pool: Pool) -> None:
@@ -257,7 +259,7 @@ async def test_ids_or_a_filter(arqestra: CommandLine, words: tuple[str, ...], me
 async def test_progress_and_log_are_shown(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
     job = await pool.enqueue_job("count_to", 4, _job_id="counts")
     assert job is not None
-    await until(job.progress)
+    await wait_until(job.progress)
 
     document = (await arqestra("jobs", "show", "counts", "--json")).document
     text = plain((await arqestra("jobs", "show", "counts")).out)
@@ -273,7 +275,7 @@ async def test_progress_and_log_are_shown(arqestra: CommandLine, pool: Pool, wor
 async def test_following_a_log_to_its_end(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
     job = await pool.enqueue_job("log_lines", "go", _job_id="logs")
     assert job is not None
-    await until(job.log)
+    await wait_until(job.log)
 
     following = asyncio.ensure_future(arqestra("jobs", "log", "logs", "--follow", "--json"))
     await pool.set("go", b"1")
@@ -294,7 +296,7 @@ async def test_following_the_last_lines_of_a_log_tells_none_twice(
     async def all_written() -> bool:
         return len(await job.log()) == 2
 
-    await until(all_written)
+    await wait_until(all_written)
 
     ran = await arqestra("jobs", "log", "logs", "--follow", "--limit", "1", "--json")
 

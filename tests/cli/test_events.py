@@ -17,7 +17,9 @@ import pytest
 from arqestra import Pool, Worker
 from arqestra.cli.events import EventFilter
 from arqestra.protocol.events import Event
-from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def listening(pool: Pool) -> Callable[[], Any]:
             ((_, number),) = await pool.pubsub_numsub(pool.store.keys.events)
             return int(number) == listeners
 
-        await until(listened)
+        await wait_until(listened)
 
     return wait
 
@@ -42,9 +44,9 @@ async def test_what_happens_is_told(
         _process(arqestra, "--kind", "complete", "--kind", "failed", "--json", "--count", "2") as as_json,
     ):
         await listening(2)
-        await until(lambda: _told(working))
+        await wait_until(lambda: _told(working))
         await pool.enqueue_job("fail", _job_id="bad")
-        await until(pool.job("bad").result_info)
+        await wait_until(pool.job("bad").result_info)
         await pool.enqueue_job("double", 1, _job_id="good")
         lines, documents = [(await asyncio.to_thread(each.communicate, None, 20))[0] for each in (for_people, as_json)]
 
@@ -137,7 +139,7 @@ async def test_lines_come_at_once_and_the_connection_is_made_again(
     async with _process(arqestra, "--kind", "complete") as process:
         for number in range(2):
             await listening()
-            await until(lambda: _told(working))
+            await wait_until(lambda: _told(working))
             await pool.enqueue_job("double", 1, _job_id=f"job{number}")
             assert process.stdout is not None
             line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 20)

@@ -13,7 +13,8 @@ from arqestra.cli.output import first_line
 from arqestra.cli.shell import redacted
 from arqestra.store.look import browse, survey
 from arqestra.store.records import ClaimRequest, NewJob
-from tests.cli.conftest import CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.wait import wait_until
 
 QUEUE = "arq:queue"
 
@@ -25,7 +26,7 @@ async def dead(pool: Pool, working: Worker) -> Callable[..., Awaitable[None]]:
     async def make(*ids: str) -> None:
         for job_id in ids:
             await pool.enqueue_job("fail", _job_id=job_id)
-        await until(lambda: _counts(pool, len(ids)))
+        await wait_until(lambda: _counts(pool, len(ids)))
 
     return make
 
@@ -172,7 +173,7 @@ async def test_retry_and_delete_dead_jobs_by_filter(
 
     retried = await arqestra("jobs", "retry", "--all-dead", "--function", "fail", "--since", "1h", "-y", "--json")
     assert retried.document["count"] == 3
-    await until(lambda: _counts(pool, 3))
+    await wait_until(lambda: _counts(pool, 3))
     deleted = await arqestra("jobs", "delete", "--all-dead", "-y")
     assert (deleted.code, deleted.out) == (0, "3 deleted\n")
     assert await pool.queue().dead_count() == 0
@@ -193,7 +194,7 @@ async def test_abort(arqestra: CommandLine, pool: Pool, working: Worker) -> None
     await pool.enqueue_job("nap", _job_id="runs")
     await pool.enqueue_job("nap", _job_id="later", _defer_by=60)
     await pool.enqueue_job("nap", _job_id="nobodys", _queue_name="other")
-    await until(lambda: pool.exists(pool.store.keys.lease("runs")))
+    await wait_until(lambda: pool.exists(pool.store.keys.lease("runs")))
 
     done = await arqestra("jobs", "abort", "runs", "later", "-y")
     late = await arqestra("jobs", "abort", "nobodys", "-y", "--timeout", "0.1")

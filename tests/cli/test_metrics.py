@@ -15,8 +15,10 @@ from pathlib import Path
 
 from arqestra import Pool, Worker
 from arqestra.embedded import EmbeddedRedis
-from tests.cli.conftest import REPOSITORY, CommandLine, until
-from tests.observe.scrape import Scraped, fetch, scrape
+from tests.cli.conftest import CommandLine
+from tests.support.repository import REPOSITORY
+from tests.support.scrape import Scraped, fetch, scrape
+from tests.support.wait import wait_until
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +37,7 @@ async def exporting(url: str, output: Path) -> AsyncIterator[tuple[str, subproce
         async def told() -> bool:
             return " at http" in output.read_text()  # noqa: ASYNC240 - a process writes it
 
-        await until(told)
+        await wait_until(told)
         match = re.search(r"http://\S+", output.read_text())  # noqa: ASYNC240
         assert match is not None
         yield match[0], process
@@ -70,8 +72,8 @@ async def test_it_finds_a_redis_that_comes_later(tmp_path: Path) -> None:
 
         assert await up(0)
         with EmbeddedRedis(use_environment=False, port=port):
-            await until(lambda: up(1))
-        await until(lambda: up(0))
+            await wait_until(lambda: up(1))
+        await wait_until(lambda: up(0))
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 20) == 0
 
@@ -86,7 +88,7 @@ async def test_once(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
         assert (ran.code, ran.err) == (0, "")
         return Scraped(ran.out).sum("arqestra_jobs_finished_total", function="double", outcome="complete") == 1
 
-    await until(counted)
+    await wait_until(counted)
 
 
 async def test_what_cannot_be_served_ends_with_one_line(arqestra: CommandLine, redis_url: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from arqestra import Pool, Worker
 from arqestra.cli.fleet import read_fleet
-from tests.cli.conftest import CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.wait import wait_until
 
 
 async def test_queues_are_found_and_counted(arqestra: CommandLine, pool: Pool) -> None:
@@ -39,7 +40,7 @@ async def test_a_key_that_is_no_queue_hides_no_other(arqestra: CommandLine, pool
     async def both_used() -> bool:
         return {"taken", "arq:queue"} <= set(await pool.used_queues())
 
-    await until(both_used)
+    await wait_until(both_used)
     await pool.set("taken", "by another program")
 
     listed = await arqestra("queues", "list", "--json")
@@ -90,7 +91,7 @@ async def test_purge_asks_first(arqestra: CommandLine, pool: Pool) -> None:
 async def test_a_queue_that_was_used_is_listed_without_a_trace_of_jobs(arqestra: CommandLine, pool: Pool) -> None:
     job = await pool.enqueue_job("double", _queue_name="mail")
     assert job is not None
-    await until(lambda: _is_known(pool, "mail"))
+    await wait_until(lambda: _is_known(pool, "mail"))
     await job.delete()
     await pool.zadd("stock", {"job": 1})
     await pool.set(pool.store.keys.job("job"), b"of stock arq")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from arqestra import Pool, Worker, schedule
-from tests.cli.conftest import CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.wait import wait_until
 
 
 async def test_a_schedule_in_code(arqestra: CommandLine, working: Worker, pool: Pool) -> None:
@@ -34,7 +35,7 @@ async def test_run_by_hand_and_its_history(arqestra: CommandLine, working: Worke
     async def has_ended() -> bool:
         return (await pool.schedules.history("nightly"))[0].outcome == "complete"
 
-    await until(has_ended)
+    await wait_until(has_ended)
     (run,) = (await arqestra("cron", "history", "nightly", "--json")).document["history"]
     assert (run["how"], run["outcome"], run["job_id"]) == ("by hand", "complete", job_id)
     table = plain((await arqestra("cron", "history", "nightly")).out)

@@ -31,7 +31,9 @@ from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.presence import JobOnWorker, Presence, WorkerInfo
 from arqestra.protocol.recent_jobs import EndedJob, Failure
 from arqestra.store.look import QueueSurvey
-from tests.cli.conftest import REPOSITORY, CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 NOW_MS = 1_800_000_000_000
 NOTHING = dict.fromkeys(FIGURES, 0)
@@ -47,7 +49,7 @@ async def counted(pool: Pool, working: Worker) -> None:
         rows = await pool.statistics()
         return sum(row["complete"] + row["failed"] for row in rows) == 3
 
-    await until(all_counted)
+    await wait_until(all_counted)
 
 
 async def test_a_table(arqestra: CommandLine, counted: None) -> None:

@@ -14,7 +14,8 @@ from arq.jobs import JobStatus
 from arqestra import Pool, Worker
 from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.presence import write_presence
-from tests.cli.conftest import CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
+from tests.support.wait import wait_until
 
 PROCESS = f"{socket.gethostname()}:{os.getpid()}"
 MADE_UP = Presence(
@@ -26,14 +27,14 @@ MADE_UP = Presence(
 @pytest.fixture
 async def seen(pool: Pool, working: Worker) -> WorkerInfo:
     """The worker, when it has told of itself."""
-    await until(pool.workers)
+    await wait_until(pool.workers)
     (worker,) = await pool.workers()
     return worker
 
 
 async def test_a_worker_and_what_it_runs(arqestra: CommandLine, pool: Pool, seen: WorkerInfo) -> None:
     await pool.enqueue_job("count_to", 3, _job_id="counts")
-    await until(lambda: _progress_is_told(pool))
+    await wait_until(lambda: _progress_is_told(pool))
 
     (listed,) = (await arqestra("workers", "list", "--json")).document["workers"]
     table = plain((await arqestra("workers", "list")).out)
@@ -70,7 +71,7 @@ async def test_drain_and_resume(arqestra: CommandLine, pool: Pool, seen: WorkerI
     left = await pool.enqueue_job("double", 4)
     assert left is not None
     told = (await pool.workers())[0].seen
-    await until(lambda: _told_since(pool, told))
+    await wait_until(lambda: _told_since(pool, told))
     assert await left.status() == JobStatus.queued
 
     resumed = await arqestra("workers", "resume", seen.worker_id[:4])
@@ -84,7 +85,7 @@ async def _told_since(pool: Pool, moment: datetime) -> bool:
 
 async def test_wait_until_nothing_runs(arqestra: CommandLine, pool: Pool, seen: WorkerInfo) -> None:
     await pool.enqueue_job("wait_for_key", "go", _job_id="waits")
-    await until(lambda: pool.exists(pool.store.keys.lease("waits")))
+    await wait_until(lambda: pool.exists(pool.store.keys.lease("waits")))
 
     late = await arqestra("workers", "drain", "--all", "-y", "--wait", "0.1")
     assert (late.code, late.out) == (3, f"{seen.worker_id}  {PROCESS}  draining, 1 job still runs\n")

@@ -6,8 +6,9 @@ import pytest
 
 from arqestra import Pool, Worker, group
 from tests.cli.cli_jobs import double, fail, nap, order, unlucky
-from tests.cli.conftest import CommandLine, plain, until
+from tests.cli.conftest import CommandLine, plain
 from tests.support.replies import reply_of
+from tests.support.wait import wait_until
 
 
 async def test_flows_that_run_and_flows_that_ended(arqestra: CommandLine, pool: Pool, working: Worker) -> None:
@@ -49,7 +50,7 @@ async def test_a_durable_workflow(arqestra: CommandLine, pool: Pool, working: Wo
     async def has_ended() -> bool:
         return await pool.flow("order-7").status() == "complete"
 
-    await until(has_ended)
+    await wait_until(has_ended)
     shown = (await arqestra("workflows", "show", "order-7", "--json")).document
     assert (shown["kind"], shown["name"], shown["status"], shown["done"]) == ("workflow", "order", "complete", 1)
     assert (await arqestra("workflows", "retry", "order-7")).code == 1

@@ -16,8 +16,8 @@ from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, total, wait_at
 from tests.flows.test_workflows import is_parked, started
-from tests.integration.engine_worker import until
 from tests.support.replies import reply_of
+from tests.support.wait import wait_until
 
 Deploy = Callable[..., Any]
 
@@ -175,7 +175,7 @@ async def under_way(pool: Pool, working: Working) -> Job[Any]:
     async with working(deployed(before)):
         order = await pool.enqueue_job("order", 2)
         assert order is not None
-        await until(lambda: _waits(pool, order), "it waits for go")
+        await wait_until(lambda: _waits(pool, order), "it waits for go")
     return order
 
 
@@ -196,7 +196,7 @@ async def test_a_bad_deploy_does_no_harm(pool: Pool, working: Working, after: De
 
     async with working(deployed(after)):
         assert await pool.signal(order.job_id, "go", 4)
-        await until(lambda: is_blocked(pool, order), "it is blocked by code")
+        await wait_until(lambda: is_blocked(pool, order), "it is blocked by code")
         assert (await survey(pool.store, "arq:queue")).blocked == 1
         assert await order.status() is not JobStatus.complete
         assert await pool.flow(order.job_id).status() == "running"
@@ -218,7 +218,7 @@ async def test_a_workflow_that_waits_in_memory_is_not_touched_by_the_deploy_of_o
         orders = [await pool.enqueue_job("order", 2) for _ in range(6)]
         for order in orders:
             assert order is not None
-            await until(lambda order=order: _has_begun(pool, order), "it has begun")  # type: ignore[misc]
+            await wait_until(lambda order=order: _has_begun(pool, order), "it has begun")  # type: ignore[misc]
 
 
 async def _has_begun(pool: Pool, order: Job[Any]) -> bool:
@@ -257,7 +257,7 @@ async def test_events_that_come_meanwhile_cost_no_try(
         for number in range(8):
             before_it = (await pool.flow(order.job_id).progress()).replays
             assert await pool.signal(order.job_id, "go" if number == 0 else "more", 4)
-            await until(lambda seen=before_it: _was_replayed(pool, order, seen), "it was tried")  # type: ignore[misc]
+            await wait_until(lambda seen=before_it: _was_replayed(pool, order, seen), "it was tried")  # type: ignore[misc]
         assert await is_blocked(pool, order)
     assert len(await order.errors()) == 1
 
@@ -283,7 +283,7 @@ async def test_a_worker_that_does_not_know_it_gives_it_back(pool: Pool, working:
     order = await under_way(pool, working)
     await pool.signal(order.job_id, "go", 4)
     async with working(jobs.GRAPH_JOBS, burst=burst):
-        await until(lambda: is_blocked(pool, order), "it is blocked by code")
+        await wait_until(lambda: is_blocked(pool, order), "it is blocked by code")
     assert "not found" in (await pool.flow(order.job_id).progress()).blocked
     assert await order.result_info() is None
 
@@ -302,10 +302,10 @@ async def test_a_step_that_a_worker_does_not_know_is_given_back(
         return "given back to other workers" in caplog.text
 
     async with working([jobs.waits_for_gate]):
-        await until(was_given_back, "its step was given back")
+        await wait_until(was_given_back, "its step was given back")
     caplog.clear()
     async with working([jobs.waits_for_gate], burst=burst):
-        await until(was_given_back, "its step was given back")
+        await wait_until(was_given_back, "its step was given back")
     async with working([jobs.waits_for_gate, wait_at]):
         assert await order.result(timeout=20) == "later"
 
@@ -327,7 +327,7 @@ async def test_an_abort_is_remembered_until_the_code_can_hear_it(
     async with working(deployed(compensates)):
         order = await pool.enqueue_job("order", 2)
         assert order is not None
-        await until(lambda: _waits(pool, order), "it waits for go")
+        await wait_until(lambda: _waits(pool, order), "it waits for go")
     async with working(deployed(after) if after else jobs.GRAPH_JOBS, allow_abort_jobs=True):
         with pytest.raises(TimeoutError):
             await order.abort(timeout=0.5)
@@ -357,7 +357,7 @@ async def test_it_is_told_in_the_log_and_in_the_handle(
     order = await under_way(pool, working)
     async with working(deployed(raises)):
         await pool.signal(order.job_id, "go", 4)
-        await until(lambda: is_blocked(pool, order), "it is blocked by code")
+        await wait_until(lambda: is_blocked(pool, order), "it is blocked by code")
 
     [line] = [record for record in caplog.records if "is blocked by code" in record.getMessage()][:1]
     assert line.levelno == logging.CRITICAL

@@ -32,8 +32,8 @@ from arqestra.store.health import redis_time_ms
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import add, explain, fail, gate, total, wait_at
-from tests.integration.engine_worker import until
 from tests.support.replies import reply_of
+from tests.support.wait import wait_until
 
 NOON_OF_2099 = datetime(2099, 1, 1, 12, tzinfo=UTC)
 
@@ -133,7 +133,7 @@ async def test_an_expired_an_aborted_and_a_deleted_parent_resolve_their_children
     await asyncio.sleep(0.01)
     async with working(allow_abort_jobs=True):
         aborted = await pool.enqueue_flow(wait_at.s("aborted") | add.s(1))
-        await until(lambda: _ran("at aborted"), "the job runs")
+        await wait_until(lambda: _ran("at aborted"), "the job runs")
         assert await pool.job(f"{aborted.flow_id}~1").abort(timeout=10)
         for flow, state in ((expired, "expired"), (aborted, "aborted"), (deleted, "aborted")):
             assert await flow.wait(timeout=10) == "failed"
@@ -149,7 +149,7 @@ async def _ran(what: Any) -> bool:
 async def test_cancel_aborts_what_runs_and_drops_what_waits(pool: Pool, working: Working) -> None:
     async with working(max_jobs=1):
         flow = await pool.enqueue_flow(group(wait_at.s("a"), add.s(1).set(defer_by=60)) | total.s() | add.s(1))
-        await until(lambda: _ran("at a"), "the job runs")
+        await wait_until(lambda: _ran("at a"), "the job runs")
         assert await flow.cancel("no longer wanted")
         assert await flow.wait(timeout=10) == "cancelled"
         with pytest.raises(FlowCancelled, match="no longer wanted"):
@@ -190,7 +190,7 @@ async def test_events_tell_each_change(pool: Pool, working: Working) -> None:
 
     watching = asyncio.ensure_future(watch())
     async with working():
-        await until(lambda: _ran("at start"), "the job runs")
+        await wait_until(lambda: _ran("at start"), "the job runs")
         gate("start").set()
         await asyncio.wait_for(watching, 20)
 
@@ -228,7 +228,7 @@ async def test_results_are_kept_as_long_as_the_flow(pool: Pool, working: Working
         flow = await pool.enqueue_flow(jobs.fleeting.s(1) | add.s(1) | add.s(1), keep_result=500)
         await flow.wait(timeout=10)
         keys = [f"arq:result:{flow.flow_id}~{number}" for number in (1, 2, 3)]
-        await until(lambda: _has_ttl(pool, keys[1]), "the results have a TTL")
+        await wait_until(lambda: _has_ttl(pool, keys[1]), "the results have a TTL")
         assert [await pool.exists(key) for key in keys] == [0, 1, 1]
         assert 0 < await pool.ttl(f"arqestra:flow:{flow.flow_id}") <= 500
 
@@ -240,8 +240,8 @@ async def _has_ttl(pool: Pool, key: str) -> bool:
 async def test_a_result_that_is_gone_fails_who_needs_it(pool: Pool, working: Working) -> None:
     flow = await pool.enqueue_flow(add.s(1) | add.s(1).set(defer_by=0.2))
     async with working():
-        await until(lambda: _ran((1,)), "the first one ran")
-        await until(lambda: _exists(pool, f"arq:result:{flow.flow_id}~1"), "its result is there")
+        await wait_until(lambda: _ran((1,)), "the first one ran")
+        await wait_until(lambda: _exists(pool, f"arq:result:{flow.flow_id}~1"), "its result is there")
         await pool.delete(f"arq:result:{flow.flow_id}~1")
         with pytest.raises(Exception, match="its result is gone"):
             await flow.result(timeout=10)
@@ -255,7 +255,7 @@ async def test_a_retry_makes_results_again_that_were_not_kept(pool: Pool, workin
     async with working():
         flow = await pool.enqueue_flow(jobs.fleeting.s(4) | fail.s() | add.si(1))
         await flow.wait(timeout=10)
-        await until(lambda: _is_gone(pool, f"arq:result:{flow.flow_id}~1"), "the result is gone")
+        await wait_until(lambda: _is_gone(pool, f"arq:result:{flow.flow_id}~1"), "the result is gone")
         jobs.SWITCHES.add("fail")
         assert await flow.retry() == 3
         assert await flow.result(timeout=10) == 1
@@ -271,7 +271,7 @@ async def test_an_error_is_kept_where_no_result_is(pool: Pool, working: Working)
         flow = await pool.enqueue_flow(jobs.fails_fleetingly.s() | add.s(1) | add.s(1), keep_result=500)
         await flow.wait(timeout=10)
         key = f"arq:result:{flow.flow_id}~1"
-        await until(lambda: _has_ttl(pool, key), "its result has a TTL")
+        await wait_until(lambda: _has_ttl(pool, key), "its result has a TTL")
         with pytest.raises(ValueError, match="no good"):
             await flow.result(timeout=10)
         assert 0 < await pool.ttl(key) <= 500
@@ -415,7 +415,7 @@ async def test_an_abort_of_a_job_that_waits_for_others_is_carried_out(
     second = add.s(2).set(job_id=chosen).link_error(callback)
     async with working():
         flow = await pool.enqueue_flow(wait_at.si("first") | second | explain.s().set(on_failure="continue"))
-        await until(lambda: _ran("at first"), "the first one runs")
+        await wait_until(lambda: _ran("at first"), "the first one runs")
         job = pool.job(chosen or f"{flow.flow_id}~2")
         assert await job.abort(timeout=10)
         assert chosen is not None or await job.abort(timeout=10), "asked again, it says the same"

@@ -15,7 +15,7 @@ from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, in_turn, total, wait_at
 from tests.flows.test_workflows import is_parked, started
-from tests.integration.engine_worker import until
+from tests.support.wait import wait_until
 
 
 @pytest.fixture(autouse=True, params=[5.0, 0.0], ids=["resident", "parked at once"])
@@ -263,7 +263,7 @@ async def test_a_side_effect(pool: Pool, working: Working) -> None:
 async def test_a_workflow_among_its_steps_is_resumed_in_its_turn(pool: Pool, working: Working) -> None:
     async with working(ALL):
         begun = await started(pool, outer)
-        await until(lambda: _signalled(pool, f"{begun.job_id}~2"), "the inner one listens")
+        await wait_until(lambda: _signalled(pool, f"{begun.job_id}~2"), "the inner one listens")
         with pytest.raises(ValueError, match="pay failed"):
             await begun.result(timeout=20)
         flow = pool.flow(begun.job_id)
@@ -326,7 +326,7 @@ async def test_one_that_was_blocked_by_code_for_too_long(
     monkeypatch.setattr(workflows, "PARK_AFTER_S", 0.0)
     async with working(ALL):
         begun = await started(pool, order)
-        await until(lambda: is_parked(pool, begun), "it waits")
+        await wait_until(lambda: is_parked(pool, begun), "it waits")
     renamed = workflow(name="order")(another_way.coroutine)
     async with working([each for each in ALL if each is not order] + [renamed, total]):
         await pool.signal(begun.job_id, "go", "event")
@@ -340,7 +340,7 @@ async def test_one_that_was_blocked_by_code_for_too_long(
 async def test_one_that_was_aborted_goes_on_where_it_was(pool: Pool, working: Working) -> None:
     async with working(ALL, allow_abort_jobs=True):
         begun = await started(pool, compensated)
-        await until(lambda: _ran("at booking"), "the step runs")
+        await wait_until(lambda: _ran("at booking"), "the step runs")
         assert await begun.abort(timeout=20)
         gate("booking").set()
         assert await resumed(pool.flow(begun.job_id), 1) == "booking"
@@ -401,7 +401,7 @@ async def test_one_that_gets_its_argument_of_a_graph_is_resumed_with_that(pool: 
 async def test_one_that_runs_is_left_alone(pool: Pool, working: Working) -> None:
     async with working(ALL):
         begun = await started(pool, order)
-        await until(lambda: _ran("side effect"), "it waits for go")
+        await wait_until(lambda: _ran("side effect"), "it waits for go")
         with pytest.raises(FlowRunning, match="expected it to have ended"):
             await pool.flow(begun.job_id).resume()
 

@@ -33,8 +33,9 @@ from arqestra import (
     workflow,
 )
 from arqestra.worker.run import workflows
-from tests.flows.canvases import canvas_of, evaluated, fits, some_shapes
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import url_of
+from tests.support.canvases import canvas_of, evaluated, fits, some_shapes
+from tests.support.wait import wait_until
 
 RAN: defaultdict[str, list[str]] = defaultdict(list)
 OUTCOMES: dict[str, Any] = {}
@@ -262,7 +263,7 @@ async def _by_workflow(pool: Pool, names: list[str], has_ended: Callable[[str], 
             return has_ended(name)
 
         try:
-            await until(ended, f"{name!r} has ended")
+            await wait_until(ended, f"{name!r} has ended")
         finally:
             await pool.signal(handle.job_id, "end")
         await handle.result(timeout=30)
@@ -415,7 +416,7 @@ async def test_a_chord_that_is_given_up_aborts_what_runs_and_starts_nothing_more
             nodes = (await pool.flow(handle.job_id).graph()).nodes
             return [node.state for node in nodes if node.kind == "job"] == ["aborted", "aborted"]
 
-        await until(are_aborted, "both members are aborted")
+        await wait_until(are_aborted, "both members are aborted")
         await pool.signal(handle.job_id, "end", "gave up")
         assert await handle.result(timeout=20) == "gave up"
         let_go.set()

@@ -10,8 +10,9 @@ import pytest
 from arq.connections import ArqRedis
 
 from arqestra import ArgumentsError, Flow, FlowHandle, Pool, Worker, job, workflow
-from tests.integration.engine_worker import PATIENCE_S, until, until_too_late, url_of
+from tests.integration.engine_worker import until_too_late, url_of
 from tests.support.replies import reply_of
+from tests.support.wait import PATIENCE_S, wait_until
 
 QUEUE = "orders"
 
@@ -86,7 +87,7 @@ async def made_of(pool: Pool, function: Any, *args: Any, **options: Any) -> str:
 async def test_a_waiting_job_gets_no_signal_and_nothing_is_written(pool: Pool, way: str) -> None:
     worker = worker_of(pool)
     running = asyncio.ensure_future(worker.async_run())
-    await until(lambda: pool.exists(pool.store.keys.workflow_names), "the worker has said which are workflows")
+    await wait_until(lambda: pool.exists(pool.store.keys.workflow_names), "the worker has said which are workflows")
     await stop(worker, running)
     if way == "stock arq":
         stock = ArqRedis(pool.connection_pool, job_serializer=pool.serializer.dumps)
@@ -158,7 +159,7 @@ async def test_one_that_was_enqueued_by_name_is_known_once_a_worker_was_there(po
     assert await pool.signal(early.job_id, "item", 1) is False
     worker = worker_of(pool)
     running = asyncio.ensure_future(worker.async_run())
-    await until(lambda: pool.exists(pool.store.keys.workflow_names), "the worker has said which are workflows")
+    await wait_until(lambda: pool.exists(pool.store.keys.workflow_names), "the worker has said which are workflows")
 
     assert await pool.signal(early.job_id, "item", 1) is True
     assert 0 < await pool.pttl(pool.store.keys.workflow_names) <= 30 * 86_400_000
@@ -174,7 +175,7 @@ async def test_a_workflow_in_a_workflow_gets_it_too(pool: Pool) -> None:
     async def is_asked_for() -> bool:
         return bool(await pool.exists(pool.store.keys.job(child)))
 
-    await until(is_asked_for, "the step is queued")
+    await wait_until(is_asked_for, "the step is queued")
     await pool.delete(pool.store.keys.workflow_names)  # its payload says what it is
     assert await pool.signal(child, "item", 5)
     assert await pool.signal(child, "end")
@@ -242,7 +243,7 @@ async def test_a_key_counts_once_over_all_rounds_of_a_workflow_and_anew_in_its_n
     async def is_in_round_two() -> bool:
         return await pool.hget(pool.store.keys.flow(job_id), "rounds") == b"1"  # type: ignore[misc]
 
-    await until(is_in_round_two, "it has begun anew")
+    await wait_until(is_in_round_two, "it has begun anew")
     assert await pool.signal(job_id, "item", "again", key="k")  # counts no more
     assert await pool.signal(job_id, "item", "second")
     assert await pool.signal(job_id, "end")

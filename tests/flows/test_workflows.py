@@ -25,7 +25,8 @@ from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import gate
-from tests.integration.engine_worker import until, until_too_late
+from tests.integration.engine_worker import until_too_late
+from tests.support.wait import wait_until
 
 PARKED_SCORE = 8640000000000000
 
@@ -96,11 +97,11 @@ async def test_all_that_a_flow_can_do(pool: Pool, working: Working) -> None:
 async def test_first_takes_one_and_aborts_the_others(pool: Pool, working: Working) -> None:
     async with working():
         job = await started(pool, jobs.race)
-        await until(lambda: ran("at slow"), "both run")
+        await wait_until(lambda: ran("at slow"), "both run")
         gate("quick").set()
         assert await job.result(timeout=20) == "quick"
         flow = pool.flow(job.job_id)
-        await until(lambda: _state_of(flow, 1, "aborted"), "the slow one is aborted")
+        await wait_until(lambda: _state_of(flow, 1, "aborted"), "the slow one is aborted")
 
 
 async def _state_of(flow: Any, number: int, state: str) -> bool:
@@ -122,7 +123,7 @@ async def test_signals_come_in_order_also_before_somebody_waits(pool: Pool, work
 async def test_compensation_runs_durably_when_it_is_aborted(pool: Pool, working: Working) -> None:
     async with working(allow_abort_jobs=True):
         job = await started(pool, jobs.compensates)
-        await until(lambda: ran("at booking"), "the step runs")
+        await wait_until(lambda: ran("at booking"), "the step runs")
         assert await job.abort(timeout=20)
         assert jobs.RUNS == [(1,), "at booking", (-1,)]
         assert await _state_of(pool.flow(job.job_id), 2, "aborted")
@@ -132,7 +133,7 @@ async def test_compensation_runs_durably_when_it_is_aborted(pool: Pool, working:
 async def test_a_workflow_may_decide_otherwise_when_it_is_aborted(pool: Pool, working: Working) -> None:
     async with working(allow_abort_jobs=True):
         job = await started(pool, jobs.undone)
-        await until(lambda: ran("at never opened"), "the step runs")
+        await wait_until(lambda: ran("at never opened"), "the step runs")
         assert await job.abort(timeout=20) is False
         assert await job.result(timeout=20) == "rescued"
 
@@ -154,7 +155,7 @@ async def test_a_failure_aborts_the_steps_beside_it(pool: Pool, working: Working
         with pytest.raises(ValueError, match="no good"):
             await job.result(timeout=20)
         flow = pool.flow(job.job_id)
-        await until(lambda: _state_of(flow, 1, "aborted"), "its neighbour is aborted")
+        await wait_until(lambda: _state_of(flow, 1, "aborted"), "its neighbour is aborted")
 
 
 @pytest.mark.usefixtures("patience")
@@ -175,10 +176,10 @@ async def test_a_parked_workflow_holds_nothing_and_goes_on_with_another_worker(
 
     async with working() as worker:
         job = await started(pool, jobs.listens, 2)
-        await until(lambda: is_parked(pool, job), "it is parked")
-        await until(holds_nothing, "the worker has heard that it is parked")
+        await wait_until(lambda: is_parked(pool, job), "it is parked")
+        await wait_until(holds_nothing, "the worker has heard that it is parked")
         assert await pool.signal(job.job_id, "word", 1)
-        await until(lambda: is_parked(pool, job), "it is parked again")
+        await wait_until(lambda: is_parked(pool, job), "it is parked again")
     assert await pool.signal(job.job_id, "word", 2)
     async with working():
         assert await job.result(timeout=20) == [1, 2, "nothing"]
@@ -189,7 +190,7 @@ async def test_a_parked_workflow_holds_nothing_and_goes_on_with_another_worker(
 async def test_a_worker_that_stops_hands_its_workflows_on(pool: Pool, working: Working) -> None:
     async with working() as worker:
         job = await started(pool, jobs.listens, 1)
-        await until(lambda: _is_known(pool, job), "it has begun")
+        await wait_until(lambda: _is_known(pool, job), "it has begun")
         await worker.close()
         assert worker.slots.leases == {}
     async with working():
@@ -214,7 +215,7 @@ async def test_another_way_through_the_function_is_caught(
     monkeypatch.setattr(workflows, "NONDETERMINISM_TRIES", 3)
     async with working():
         job = await started(pool, jobs.changes)
-        await until(lambda: is_parked(pool, job), "it waits")
+        await wait_until(lambda: is_parked(pool, job), "it waits")
         jobs.SWITCHES.add("without patch")
         await pool.signal(job.job_id, "go", "now")
         with pytest.raises(NondeterminismError, match=r"expected a call of add as number 1, .* got a call of total"):
@@ -228,10 +229,10 @@ async def test_a_change_that_is_rolled_back_in_time_does_no_harm(
     monkeypatch.setattr(workflows, "NONDETERMINISM_PAUSE_MS", 50)
     async with working():
         job = await started(pool, jobs.changes)
-        await until(lambda: is_parked(pool, job), "it waits")
+        await wait_until(lambda: is_parked(pool, job), "it waits")
         jobs.SWITCHES.add("without patch")
         await pool.signal(job.job_id, "go", "now")
-        await until(lambda: _has_failed_once(job), "the change was noticed")
+        await wait_until(lambda: _has_failed_once(job), "the change was noticed")
         jobs.SWITCHES.clear()
         assert await job.result(timeout=20) == [1, "now"]
 
@@ -243,10 +244,10 @@ async def _has_failed_once(job: Job[Any]) -> bool:
 async def test_patched_keeps_old_runs_to_the_old_way(pool: Pool, working: Working, impatience: None) -> None:
     async with working():
         old = await started(pool, jobs.changes)
-        await until(lambda: is_parked(pool, old), "the old one waits")
+        await wait_until(lambda: is_parked(pool, old), "the old one waits")
         jobs.SWITCHES.add("with patch")
         new = await started(pool, jobs.changes)
-        await until(lambda: is_parked(pool, new), "the new one waits")
+        await wait_until(lambda: is_parked(pool, new), "the new one waits")
         for job in (old, new):
             await pool.signal(job.job_id, "go", "now")
         assert await old.result(timeout=20) == [1, "now"]
@@ -262,7 +263,7 @@ async def test_it_has_no_io_of_its_own(pool: Pool, working: Working) -> None:
 async def test_a_step_that_somebody_aborts_fails_in_the_workflow(pool: Pool, working: Working) -> None:
     async with working(allow_abort_jobs=True):
         job = await started(pool, jobs.awaits_an_aborted_step)
-        await until(lambda: ran("at aborted"), "the step runs")
+        await wait_until(lambda: ran("at aborted"), "the step runs")
         assert await pool.job(f"{job.job_id}~1").abort(timeout=20)
         assert "was aborted" in await job.result(timeout=20)
 
@@ -289,10 +290,10 @@ async def test_nothing_is_left_of_a_forgotten_workflow(pool: Pool, working: Work
 async def test_a_deleted_workflow_aborts_its_steps(pool: Pool, working: Working, impatience: None) -> None:
     async with working():
         job = await started(pool, jobs.waits_for_gate, "deleted")
-        await until(lambda: ran("at deleted"), "the step runs")
-        await until(lambda: is_parked(pool, job), "it is parked")
+        await wait_until(lambda: ran("at deleted"), "the step runs")
+        await wait_until(lambda: is_parked(pool, job), "it is parked")
         assert await job.delete()
-        await until(lambda: _state_of(pool.flow(job.job_id), 1, "aborted"), "the step is aborted")
+        await wait_until(lambda: _state_of(pool.flow(job.job_id), 1, "aborted"), "the step is aborted")
 
 
 async def test_an_id_can_be_used_again(pool: Pool, working: Working) -> None:
@@ -309,7 +310,7 @@ async def test_an_id_can_be_used_again(pool: Pool, working: Working) -> None:
 async def test_its_steps_are_seen_as_those_of_any_flow(pool: Pool, working: Working) -> None:
     async with working():
         job = await started(pool, jobs.waits_for_gate, "seen")
-        await until(lambda: ran("at seen"), "the step runs")
+        await wait_until(lambda: ran("at seen"), "the step runs")
         [node] = (await pool.flow(job.job_id).graph()).nodes
         assert (node.function, node.state) == ("wait_at", "running")
         assert await pool.flow(job.job_id).status() == "running"
@@ -330,7 +331,7 @@ async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, work
             async def is_at_work(worker: Worker = worker) -> bool:
                 return ends.done() or bool(worker.slots.leases)
 
-            await until(is_at_work, "the worker has begun, however slow this machine is")
+            await wait_until(is_at_work, "the worker has begun, however slow this machine is")
             await asyncio.wait([ends], timeout=next(moments_s))
     assert ends.result() == [number + 6 for number in range(0, 300, 10)]
 
@@ -346,7 +347,7 @@ async def test_a_worker_that_stops_at_the_moment_of_news_waits_for_no_workflow(
 
     async with working() as worker:
         job = await started(pool, jobs.sleeps, 3600)
-        await until(waits, "the workflow waits in memory")
+        await wait_until(waits, "the workflow waits in memory")
         worker.workflows.look()
         for _ in range(turns):
             await asyncio.sleep(0)  # a turn of the loop each, on the way of the news to the workflow
@@ -364,7 +365,7 @@ async def test_a_worker_that_stops_leaves_workflows_where_they_wait(pool: Pool, 
 
     async with working() as worker:
         job = await started(pool, jobs.collects, [])
-        await until(is_there, moment)
+        await wait_until(is_there, moment)
     assert await is_parked(pool, job)
     async with working():
         for number in range(4):
@@ -422,11 +423,11 @@ async def test_a_workflow_that_caught_a_cancellation_can_be_aborted_again(pool: 
     async with working(allow_abort_jobs=True):
         job = await started(pool, jobs.stubborn)
         for number in range(2):
-            await until(lambda number=number: ran(f"at never {number}"), "the step runs")  # type: ignore[misc]
+            await wait_until(lambda number=number: ran(f"at never {number}"), "the step runs")  # type: ignore[misc]
             with pytest.raises(TimeoutError):
                 await job.abort(timeout=0.01)
-            await until(lambda number=number: ran(("caught", number)), "it was caught")  # type: ignore[misc]
-        await until(lambda: ran("at never at all"), "the last step runs")
+            await wait_until(lambda number=number: ran(("caught", number)), "it was caught")  # type: ignore[misc]
+        await wait_until(lambda: ran("at never at all"), "the last step runs")
         assert await job.abort(timeout=20)
 
 
@@ -435,7 +436,7 @@ async def test_a_workflow_that_caught_a_cancellation_can_be_aborted_again(pool: 
 async def test_a_bare_except_does_not_hang_the_worker(pool: Pool, working: Working, impatience: None) -> None:
     async with working():
         job = await started(pool, jobs.bare_except)
-        await until(lambda: is_parked(pool, job), "it is parked")
+        await wait_until(lambda: is_parked(pool, job), "it is parked")
         gate("bare").set()
         assert await job.result(timeout=20) == "bare"
     gc.collect()
@@ -468,7 +469,7 @@ async def test_a_workflow_that_waits_is_cancelled_with_its_graph_whatever_the_wo
 ) -> None:
     async with working():
         flow = await pool.enqueue_flow(jobs.waits_for_gate.s("cancelled"))
-        await until(lambda: ran("at cancelled"), "its step runs")
+        await wait_until(lambda: ran("at cancelled"), "its step runs")
         assert await flow.cancel()
         assert await flow.wait(timeout=20) == "cancelled"
 

@@ -6,22 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-# How long a condition may take on a busy machine before the test fails; nothing sleeps this long.
-PATIENCE_S = 30.0
-POLL_S = 0.02
-
-
-def wait_until(condition: Callable[[], bool], expected: Callable[[], str]) -> None:
-    """Wait for the condition; `expected` says what was waited for and what is there instead."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, expected()
-        time.sleep(POLL_S)
+from tests.support.wait import PATIENCE_S, block_until
 
 
 class ArqProcess:
@@ -53,9 +42,9 @@ class ArqProcess:
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until the output has the text, this many times."""
-        wait_until(
+        block_until(
             lambda: self.output.count(text) >= times or not self.is_running,
-            lambda: f"expected {text!r} {times}x in the output within {PATIENCE_S} s, got:\n{self.output}",
+            lambda: f"{text!r} {times}x in the output within {PATIENCE_S} s, got:\n{self.output}",
         )
         assert self.output.count(text) >= times, f"the process ended without {text!r}:\n{self.output}"
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from arqestra import Job, Pool, Worker
 from arqestra.protocol.wire import decode_payload
 from arqestra.store.health import redis_time_ms
 from tests.integration import engine_jobs as jobs
-
-PATIENCE_S = 30.0
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Wait for a condition."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is in Redis
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"expected within {PATIENCE_S} s: {what}") from None
+from tests.support.wait import wait_until
 
 
 async def until_too_late(pool: Pool, job: Job[Any]) -> None:
@@ -32,7 +21,7 @@ async def until_too_late(pool: Pool, job: Job[Any]) -> None:
     async def is_too_late() -> bool:
         return await redis_time_ms(pool) > deadline_ms
 
-    await until(is_too_late, "Redis' clock is past the deadline")
+    await wait_until(is_too_late, "Redis' clock is past the deadline")
 
 
 def fresh_ctx() -> dict[Any, Any]:
@@ -58,7 +47,7 @@ async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
             assert not running.done(), running.exception()
             return await pool.zscore(waiting, worker.worker_id) is not None or bool(worker.tasks)
 
-        await until(is_ready, "the worker waits for jobs or has some")
+        await wait_until(is_ready, "the worker waits for jobs or has some")
         yield worker
     finally:
         await worker.close()

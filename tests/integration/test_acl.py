@@ -38,9 +38,10 @@ from arqestra.store.scripts import script
 from arqestra.web import create_app
 from arqestra.worker import worker as worker_module
 from tests.cli.conftest import CommandLine
-from tests.integration.engine_worker import until
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
-PAGE = Path(__file__).parents[2] / "docs" / "deploying.md"
+PAGE = REPOSITORY / "docs" / "deploying.md"
 _USER = re.compile(r"^<!-- acl (\w+) -->\n```\n(.*?)^```$", re.M | re.S)
 NICE_TO_KNOW = {"info", "dbsize", "config|get", "client|setinfo", "msetex", "client|tracking"}
 SCRIPTS = sorted(
@@ -197,7 +198,7 @@ async def run_schedules(pool: Pool) -> None:
     async def have_run() -> bool:
         return bool(await pool.schedules.history("coded")) and bool(await pool.schedules.history("made"))
 
-    await until(have_run, "both schedules have run")
+    await wait_until(have_run, "both schedules have run")
     assert await (await pool.schedules.run_now("made")).result(timeout=10) == 1
     assert await pool.schedules.pause("made")
     assert await pool.schedules.remove("made")

@@ -12,7 +12,8 @@ from redis.exceptions import ResponseError
 
 from arqestra import Pool, Worker, create_pool
 from tests.integration import engine_jobs as jobs
-from tests.integration.engine_worker import PATIENCE_S, fresh_ctx, until, working
+from tests.integration.engine_worker import fresh_ctx, working
+from tests.support.wait import PATIENCE_S, wait_until
 
 QUEUE = "arq:queue"
 
@@ -79,7 +80,7 @@ async def test_a_worker_that_goes_on_runs_the_jobs_beside_it(pool: Pool, caplog:
         async def is_empty() -> bool:
             return await pool.zcard(QUEUE) == 0
 
-        await until(is_empty, "what is no job id is out of the queue")
+        await wait_until(is_empty, "what is no job id is out of the queue")
     assert [record.levelno for record in caplog.records if "is no job id" in record.message] == [logging.ERROR]
     assert await pool.keys(b"arq:*\xff*") == []
 

@@ -22,8 +22,9 @@ import pytest
 import redis
 
 from arqestra import Pool, RedisSettings, create_pool
+from tests.support.wait import PATIENCE_S, block_until
 
-from .arq_process import PATIENCE_S, ArqProcess, wait_until
+from .arq_process import ArqProcess
 
 SETTINGS = """
 import logging
@@ -218,7 +219,7 @@ async def test_check_tells_whether_a_worker_lives(arq_command: CommandLine, pool
     with arq_command("worker.WorkerSettings") as run:
         await assert_ours(pool, "healthy")
         with redis.Redis.from_url(redis_url) as client:
-            wait_until(lambda: client.exists("arq:queue:health-check") == 1, lambda: "expected the health check key")
+            block_until(lambda: client.exists("arq:queue:health-check") == 1, "the health check key")
         with arq_command("worker.WorkerSettings", "--check") as check:
             assert await asyncio.to_thread(check.wait) == 0
             assert "Health check successful: " in check.output
@@ -250,7 +251,7 @@ def change_until(run: ArqProcess, folder: Path, code: str, text: str) -> None:
             (folder / "worker.py").write_text(f"{code}\n# {look}\n", encoding="utf-8")
         return text in run.output
 
-    wait_until(seen, lambda: f"expected {text!r}, got:\n{run.output}")
+    block_until(seen, lambda: f"{text!r}, got:\n{run.output}")
 
 
 async def test_watch_runs_the_new_code_and_goes_on_with_the_old_while_the_new_does_not_run(
@@ -306,7 +307,7 @@ async def test_whose_worker_runs_is_decided_by_the_decorator_and_said_if_it_is_a
 async def test_check_knows_the_key_of_a_worker_of_several_queues(arq_command: CommandLine, redis_url: str) -> None:
     with arq_command("worker.SEVERAL") as run:
         with redis.Redis.from_url(redis_url) as client:
-            wait_until(lambda: client.exists("mail:health-check") == 1, lambda: f"expected the key:\n{run.output}")
+            block_until(lambda: client.exists("mail:health-check") == 1, lambda: f"the key:\n{run.output}")
         with arq_command("worker.SEVERAL", "--check") as check:
             assert await asyncio.to_thread(check.wait) == 0
             assert "Health check successful: " in check.output

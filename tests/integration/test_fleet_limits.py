@@ -24,8 +24,9 @@ from arqestra import (
     create_pool,
     job,
 )
-from tests.integration.engine_worker import until, until_too_late, url_of
+from tests.integration.engine_worker import until_too_late, url_of
 from tests.support.replies import reply_of
+from tests.support.wait import wait_until
 
 STARTS: list[tuple[str, float]] = []
 RUNNING: dict[str, int] = {}
@@ -247,7 +248,7 @@ async def test_the_handle_of_a_job_that_stands_for_another_is_of_its_own_queue(p
 async def test_a_lock_until_the_start_is_kept_while_the_job_waits_for_the_limit_of_the_queue(pool: Pool) -> None:
     async with working(pool, queue_concurrency={"arq:queue": 1}) as worker:
         blocking = await pool.enqueue(once, 1)
-        await until(lambda: _started(1), "the job that fills the queue runs")
+        await wait_until(lambda: _started(1), "the job that fills the queue runs")
         waiting = await pool.enqueue(until_started, 1)
         assert waiting is not None
         keys = pool.store.keys
@@ -255,7 +256,7 @@ async def test_a_lock_until_the_start_is_kept_while_the_job_waits_for_the_limit_
         async def knows_its_limit() -> bool:
             return b"q:arq:queue" in (await reply_of(pool.hget(keys.specs("arq:queue"), waiting.job_id)) or b"")
 
-        await until(knows_its_limit, "the worker has sent the job back with the limit of the queue")
+        await wait_until(knows_its_limit, "the worker has sent the job back with the limit of the queue")
         assert await pool.enqueue(until_started, 2) is None
         worker.ctx["let_go"].set()
         assert blocking is not None
@@ -285,7 +286,7 @@ async def test_urgent_jobs_come_before_a_backlog(pool: Pool) -> None:
 async def test_a_critical_job_starts_before_any_low_job_that_was_not_claimed(pool: Pool) -> None:
     await pool.enqueue_many([free.options(queue="low").bind(f"low{n}") for n in range(10_000)])
     async with working(pool, queues=["critical", "low"], max_jobs=10):
-        await until(lambda: _started(50), "the backlog is being worked on")
+        await wait_until(lambda: _started(50), "the backlog is being worked on")
         job = await pool.enqueue(free.options(queue="critical"), "critical")
         claimed = len(STARTS)
         assert job is not None
@@ -336,7 +337,7 @@ async def test_a_job_in_a_paused_queue_is_aborted_at_once(pool: Pool) -> None:
         async def rests() -> bool:
             return await pool.zscore(keys.resting("arq:queue"), worker.worker_id) is not None
 
-        await until(rests, "the worker rests while the queue is paused")
+        await wait_until(rests, "the worker rests while the queue is paused")
         assert job is not None
         assert await job.abort(timeout=10)
 
@@ -352,7 +353,7 @@ async def test_weights_share_the_slots(pool: Pool) -> None:
     for queue in weights:
         await pool.enqueue_many([free.options(queue=queue).bind(queue) for _ in range(4_000)])
     async with working(pool, queues=weights, max_jobs=10):
-        await until(lambda: _started(3_000), "3,000 jobs have started")
+        await wait_until(lambda: _started(3_000), "3,000 jobs have started")
 
     first = [what for what, _ in STARTS[:3_000]]
     for queue, weight in weights.items():

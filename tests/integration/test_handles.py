@@ -15,8 +15,9 @@ from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from arqestra import ArgumentsError, Job, JobStatus, Pool, create_pool
-from tests.integration.engine_worker import PATIENCE_S, until, working
+from tests.integration.engine_worker import working
 from tests.support.replies import reply_of
+from tests.support.wait import PATIENCE_S, wait_until
 
 ELSEWHERE = "orders"
 
@@ -61,7 +62,7 @@ async def test_a_dead_job_of_another_queue_is_retried(pool: Pool) -> None:
     """Where its result is not kept any more, too."""
     made = await enqueued(pool, "no-such-function", _queue_name=ELSEWHERE)
     async with working(pool, queue_name=ELSEWHERE, unknown_functions="fail", keep_dead=60, keep_result=0):
-        await until(lambda: is_dead(pool, made.job_id), "the job is dead")
+        await wait_until(lambda: is_dead(pool, made.job_id), "the job is dead")
     assert await Job(made.job_id, pool).result_info() is None
 
     await Job(made.job_id, pool).retry()
@@ -203,7 +204,7 @@ async def test_handles_and_lists_work_on_any_pool(redis_url: str, options: dict[
         async def is_counted() -> bool:
             return len(await pool.recent()) == 21 and len(await pool.workers()) == 1
 
-        await until(is_counted, "the worker has told")
+        await wait_until(is_counted, "the worker has told")
         assert {row["function"] for row in await pool.statistics()} == {"double", "fail"}
         assert await pool.totals()
     assert len(await pool.all_job_results()) == 21

@@ -7,7 +7,6 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import arq
@@ -16,9 +15,11 @@ import pytest
 
 import arqestra
 from arqestra import Pool, create_pool
-from tests.integration.engine_worker import until, until_too_late
+from tests.integration.engine_worker import until_too_late
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
-MIGRATING = Path(__file__).parents[2] / "docs" / "migrating-from-arq.md"
+MIGRATING = REPOSITORY / "docs" / "migrating-from-arq.md"
 HOOKS = ("on_startup", "on_job_start", "on_job_end", "after_job_end", "on_shutdown")
 OURS_ALONE = ("on_expired", "on_retries_exhausted")
 
@@ -160,7 +161,7 @@ class TestHere:
         async def closed() -> bool:
             return len(await pool.client_list()) <= before + 2  # the pool's own for scripts and messages
 
-        await until(closed, "the worker's connections are closed")
+        await wait_until(closed, "the worker's connections are closed")
 
     @pytest.mark.parametrize("hook", OURS_ALONE)
     async def test_hooks_of_ours_are_logged(self, pool: Pool, hook: str, caplog: pytest.LogCaptureFixture) -> None:

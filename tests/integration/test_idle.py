@@ -14,7 +14,8 @@ from arq.jobs import Job as StockJob
 from redis.asyncio import Redis
 
 from arqestra import Job, Pool, Worker, create_pool, every, schedule
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import url_of
+from tests.support.wait import wait_until
 
 PINGS_A_MINUTE = 6
 WITHOUT_TRACKING = ("nowatch", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
@@ -41,7 +42,7 @@ async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
     async def waits() -> bool:
         return await pool.zscore(pool.store.keys.waiting(worker.queue_name), worker.worker_id) is not None
 
-    await until(waits, "the worker waits for jobs")
+    await wait_until(waits, "the worker waits for jobs")
     try:
         yield worker
         assert not running.done(), "the worker ended"
@@ -127,7 +128,7 @@ async def test_a_deferred_job_starts_although_the_lookout_died(pool: Pool) -> No
         async def both_wait() -> bool:
             return await pool.zcard(pool.store.keys.waiting("arq:queue")) == 2
 
-        await until(both_wait, "both workers wait")
+        await wait_until(both_wait, "both workers wait")
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {lookout.worker_id: 1})
         await until_silent(pool)
         assert lookout.exchange._timer is not None
@@ -148,7 +149,7 @@ async def test_a_schedule_that_is_defined_while_all_sleep_is_fired_in_time(pool:
         async def has_run() -> bool:
             return bool(await pool.schedules.history("sudden"))
 
-        await until(has_run, "the schedule has run")
+        await wait_until(has_run, "the schedule has run")
         assert time.monotonic() - began_s < 4
 
 
@@ -158,7 +159,7 @@ async def test_an_explicit_delay_is_honoured(pool: Pool) -> None:
         async def has_looked() -> bool:
             return worker.exchange.turns > 40
 
-        await until(has_looked, "forty looks")
+        await wait_until(has_looked, "forty looks")
         assert not worker.listener.can_watch
 
 
@@ -178,7 +179,7 @@ async def test_where_nobody_tells_of_changes_a_stock_producer_is_found_by_lookin
             async def looks_seldom() -> bool:
                 return worker.polling._interval_s >= 4
 
-            await until(looks_seldom, "looks every four seconds")
+            await wait_until(looks_seldom, "looks every four seconds")
             first = await stock.enqueue_job("noop")
             assert first is not None
             await Job(first.job_id, pool).result(timeout=10)

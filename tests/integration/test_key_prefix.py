@@ -43,10 +43,11 @@ from arqestra.store.scripts import script
 from arqestra.web import create_app
 from arqestra.worker import async_check_health
 from tests.cli.conftest import CommandLine
-from tests.integration.engine_worker import until
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
 APPS = ("app1", "app2")
-LUA = Path(__file__).parents[2] / "arqestra" / "store" / "lua"
+LUA = REPOSITORY / "arqestra" / "store" / "lua"
 RAN: list[tuple[str, str]] = []  # who ran what
 
 
@@ -174,7 +175,7 @@ async def use_everything(pool: Pool, app: str) -> None:
     async def have_run() -> bool:
         return bool(await pool.schedules.history("coded")) and bool(await pool.schedules.history("made"))
 
-    await until(have_run, "both schedules have run")
+    await wait_until(have_run, "both schedules have run")
     assert await pool.queue("bulk").pause()
     assert await pool.queue("bulk").resume()
 
@@ -192,7 +193,7 @@ async def test_two_applications_side_by_side_share_nothing(shared: Shared) -> No
             assert {f"{app}:arq:result:one", f"{app}:arqestra:flow:flow", f"{app}:arq:queue:health-check"} <= names
         for pool in (one, two):
             assert await pool.used_queues() == ["arq:queue", "bulk"]
-            await until(lambda pool=pool: pool.workers(), "the worker has told of itself")  # type: ignore[misc]
+            await wait_until(lambda pool=pool: pool.workers(), "the worker has told of itself")  # type: ignore[misc]
             assert len(await pool.workers()) == 1
             assert {result.queue_name for result in await pool.all_job_results()} == {"arq:queue", "bulk"}
             assert {result.job_id for result in await pool.all_job_results()} >= {"one", "failed", "order"}
@@ -243,7 +244,7 @@ async def test_messages_of_the_one_reach_nobody_of_the_other(shared: Shared) -> 
             await done.result(timeout=10)
             return bool(heard["app1"])
 
-        await until(tells, "an event was heard")
+        await wait_until(tells, "an event was heard")
         assert set(heard["app2"]) <= {""}  # its worker tells of itself
         for task in hearing:
             task.cancel()
@@ -337,7 +338,7 @@ async def test_settings_classes_have_a_prefix(shared: Shared, tmp_path: Path, ho
                     return any(run.job_id for run in await pool.schedules.history("fired"))
                 return False
 
-            await until(has_fired, "the scheduler has fired")
+            await wait_until(has_fired, "the scheduler has fired")
             words = [bin_ / "arq", "--check", "prefixed.WorkerSettings"]
             checked = await asyncio.create_subprocess_exec(*words, cwd=tmp_path, env=environment)
             assert await checked.wait() == 0

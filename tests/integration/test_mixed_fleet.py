@@ -21,11 +21,12 @@ import pytest
 import redis.asyncio
 
 import arqestra
+from tests.support.repository import REPOSITORY
+from tests.support.wait import PATIENCE_S, wait_until
 
-from .arq_process import PATIENCE_S, ArqProcess, wait_until
+from .arq_process import ArqProcess
 from .fleet_jobs import LOG_VARIABLE, URL_VARIABLE
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PLAIN, DEFERRED, RETRIED, FAILING = 1_688, 160, 100, 28
 # More than either kind of worker has slots, so that both kinds run some.
 ABORTED = 24
@@ -141,9 +142,7 @@ async def start_fleet(stack: ExitStack, redis_url: str, tmp_path: Path, log: Pat
     ]
     for worker in fleet:
         await asyncio.to_thread(worker.wait_for, "redis_version=")
-    await asyncio.to_thread(
-        wait_until, lambda: len(Record.read(log).kinds) == len(fleet), lambda: f"got {Record.read(log).kinds}"
-    )
+    await wait_until(lambda: len(Record.read(log).kinds) == len(fleet), lambda: f"got {Record.read(log).kinds}")
     assert Counter(Record.read(log).kinds.values()) == {"arq": WORKERS_OF_A_KIND, "arqestra": WORKERS_OF_A_KIND}
     return fleet
 
@@ -162,10 +161,9 @@ async def test_two_thousand_jobs_in_a_mixed_fleet(clients: Clients, redis_url: s
         fleet = await start_fleet(stack, redis_url, tmp_path, log)
         for number in range(ABORTED):
             assert await clients.producer(number).enqueue_job("endless", number, _job_id=f"endless-{number}")
-        await asyncio.to_thread(
-            wait_until,
+        await wait_until(
             lambda: sum(job_id.startswith("endless") for job_id in Record.read(log).running) == ABORTED,
-            lambda: f"expected {ABORTED} endless jobs to run, got {Record.read(log).running}",
+            lambda: f"{ABORTED} endless jobs to run, got {Record.read(log).running}",
         )
         aborted, _ = await asyncio.gather(abort_crosswise(clients, Record.read(log)), enqueue_all(clients))
         assert aborted == [True] * ABORTED

@@ -28,8 +28,9 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import outcome_jobs as jobs
-from tests.integration.engine_worker import PATIENCE_S, until, url_of
-from tests.store.lossy_proxy import LossyProxy
+from tests.integration.engine_worker import url_of
+from tests.support.proxies.lossy import LossyProxy
+from tests.support.wait import PATIENCE_S, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +110,7 @@ async def test_a_chain_does_not_go_on_behind_a_value_that_does_not_serialize(poo
         async def told() -> bool:
             return bool(jobs.TOLD)
 
-        await until(told, "the errback has run")
+        await wait_until(told, "the errback has run")
     assert jobs.TOLD == [("errback", "UpstreamFailed")]
 
 
@@ -127,7 +128,7 @@ async def test_a_value_that_nobody_keeps_need_not_serialize(pickling: Pool) -> N
         async def complete() -> bool:
             return worker.jobs_complete == 1
 
-        await until(complete, "the job is complete")
+        await wait_until(complete, "the job is complete")
         assert worker.jobs_failed == 0
 
 
@@ -176,7 +177,7 @@ async def test_a_shutdown_ends_no_workflow_whatever_its_middleware_does(pickling
         async def has_begun() -> bool:
             return bool(jobs.TOLD)
 
-        await until(has_begun, "the workflow has begun")
+        await wait_until(has_begun, "the workflow has begun")
         worker.tasks[waiting.job_id].cancel()  # as a shutdown does in the middle of a call
         worker.stopping = True
     assert await waiting.result_info() is None
@@ -226,7 +227,7 @@ async def test_aborts_are_heard_while_a_worker_waits_for_its_jobs_to_complete(pi
         async def has_left() -> bool:
             return await pickling.zscore(waiting, worker.worker_id) is None
 
-        await until(has_left, "no wake-up is spent on the worker")
+        await wait_until(has_left, "no wake-up is spent on the worker")
         assert await job.abort(timeout=PATIENCE_S / 2)
         await flow.cancel()
         with pytest.raises(FlowCancelled):
@@ -235,7 +236,7 @@ async def test_aborts_are_heard_while_a_worker_waits_for_its_jobs_to_complete(pi
         async def is_done() -> bool:
             return not worker.tasks
 
-        await until(is_done, "both jobs have ended")
+        await wait_until(is_done, "both jobs have ended")
 
 
 # -- awaitables ---------------------------------------------------------------------------------------------------
@@ -266,7 +267,7 @@ async def test_a_generator_that_comes_back_is_a_failure(pickling: Pool, name: st
         async def over() -> bool:
             return worker.jobs_complete + worker.jobs_failed == 1
 
-        await until(over, "the job has ended")
+        await wait_until(over, "the job has ended")
         assert worker.jobs_failed == 1
     assert jobs.TOLD == []
 
@@ -431,7 +432,7 @@ async def test_a_lost_reply_is_not_taken_for_a_lost_lease(
             async def is_settled() -> bool:
                 return not worker.slots.leases
 
-            await until(is_settled, "the worker knows of the outcome")
+            await wait_until(is_settled, "the worker knows of the outcome")
         assert proxy.lost == 1
 
     assert "lease was lost" not in caplog.text

@@ -19,8 +19,8 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 from arqestra import Flow, Pool, Unique, Worker, create_pool, every, job, schedule, workflow
 from arqestra.store.plain import PlainLink, PlainSubscription
 from arqestra.store.scripts import Script, self_contained
-from tests.integration.engine_worker import until
 from tests.support.replies import reply_of
+from tests.support.wait import wait_until
 
 
 class HiddenTransport:
@@ -91,7 +91,7 @@ async def working(pool: ArqRedis) -> AsyncIterator[Worker]:
     async def waits() -> bool:
         return await pool.zcard("arqestra:waiting:arq:queue") > 0
 
-    await until(waits, "the worker waits for jobs")
+    await wait_until(waits, "the worker waits for jobs")
     try:
         yield worker
         assert not running.done(), "the worker ended"
@@ -128,7 +128,7 @@ async def test_everything_works(connections: Any) -> None:
         async def has_run() -> bool:
             return bool(await pool.schedules.history("made"))
 
-        await until(has_run, "the schedule has run")
+        await wait_until(has_run, "the schedule has run")
         assert len(await pool.all_job_results()) >= 5
         assert [each.alive for each in await pool.workers()] == [True]
     await pool.aclose()

@@ -20,9 +20,9 @@ from arqestra.protocol.presence import IDLE_EVERY_S, Presence
 from arqestra.store import listener
 from arqestra.store.presence import write_presence
 from arqestra.worker.telemetry.metrics_port import MetricsPort
-from tests.chaos.swallowing_proxy import SwallowingProxy
-from tests.integration.engine_worker import until
-from tests.observe.scrape import scrape
+from tests.support.proxies.swallowing import SwallowingProxy
+from tests.support.scrape import scrape
+from tests.support.wait import wait_until
 
 
 async def wait(ctx: dict[Any, Any]) -> None:
@@ -43,7 +43,7 @@ async def told(pool: Pool, *, running: int) -> WorkerInfo:
         found[:] = [each for each in await pool.workers() if each.presence.running == running]
         return bool(found)
 
-    await until(tells, f"a worker that tells of {running} running jobs")
+    await wait_until(tells, f"a worker that tells of {running} running jobs")
     return found[0]
 
 
@@ -85,7 +85,7 @@ async def test_how_late_the_loop_is_is_told(pool: Pool, redis_url: str) -> None:
     async def tells() -> bool:
         return any(each.presence.lag_ms >= 200 for each in await pool.workers())
 
-    await until(tells, "a late loop")
+    await wait_until(tells, "a late loop")
     await worker.close()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -133,14 +133,14 @@ async def test_an_idle_worker_that_is_no_more_answered_says_so_at_its_own_port(
         async def is_back() -> bool:
             return await cut_off_s() == 0
 
-        await until(is_served, "metrics")
+        await wait_until(is_served, "metrics")
         for _ in range(10):
             await asyncio.sleep(0.2)  # longer than a keepalive: that an idle worker hears nothing means nothing
             assert await cut_off_s() == 0
         proxy.fall_silent("later reply")
-        await until(is_cut_off, "it to be cut off")
+        await wait_until(is_cut_off, "it to be cut off")
         proxy.heal()
-        await until(is_back, "an answer")
+        await wait_until(is_back, "an answer")
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -164,7 +164,7 @@ async def test_a_worker_that_is_silent_is_told_from_one_that_is_gone(pool: Pool)
         async def are_heard_of() -> bool:
             return await absences() == {"busy": "silent", "idle": None, "lost": "silent"}
 
-        await until(are_heard_of, "their subscriptions")
+        await wait_until(are_heard_of, "their subscriptions")
 
 
 async def test_what_another_version_told_is_left_out(pool: Pool) -> None:
@@ -182,7 +182,7 @@ async def test_an_idle_worker_is_seldom_heard_of_and_alive_as_long_as_it_listens
     async def is_idle() -> bool:
         return any(each.presence.every_s == IDLE_EVERY_S for each in await pool.workers())
 
-    await until(is_idle, "an idle worker")
+    await wait_until(is_idle, "an idle worker")
     written = await pool.get(keys.presence(worker.worker_id))
     await pool.zincrby(keys.workers, -30_000, worker.worker_id)
     ghost = "ghost"

@@ -14,7 +14,7 @@ import pytest
 import arqestra
 from arqestra import ArqRedis, Pool, Retry, SettingsError, Worker, create_pool, cron
 from arqestra.jobs import Job, JobStatus
-from tests.integration.engine_worker import until
+from tests.support.wait import wait_until
 
 
 async def tidy(ctx: dict[Any, Any]) -> None: ...
@@ -113,7 +113,7 @@ async def test_the_scheduler_leaves_cron_jobs_to_a_run_cron_of_ones_own(pool: Po
         return ran.count("kept") >= 2
 
     try:
-        await until(kept_ran_twice, "two runs of the cron job that is not paused")
+        await wait_until(kept_ran_twice, "two runs of the cron job that is not paused")
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

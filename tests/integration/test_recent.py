@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from typing import Any
@@ -21,7 +21,7 @@ from arqestra.protocol.recent_jobs import EndedJob
 from arqestra.protocol.wire import Payload, encode_payload
 from arqestra.store.presence import steer_worker
 from arqestra.store.records import NewJob
-from tests.integration.engine_worker import until
+from tests.support.wait import wait_until
 
 
 @job
@@ -82,20 +82,13 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)
     running = asyncio.create_task(worker.async_run())
     try:
-        await until_true(
+        await wait_until(
             lambda: getattr(worker, "exchange", None) is not None and worker.exchange.turns > 0, "a worker"
         )
         yield worker
     finally:
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
-
-
-async def until_true(condition: Callable[[], bool], what: str) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await until(holds, what)
 
 
 async def recent(pool: Pool, count: int, **wanted: Any) -> list[EndedJob]:
@@ -105,7 +98,7 @@ async def recent(pool: Pool, count: int, **wanted: Any) -> list[EndedJob]:
         found[:] = await pool.recent(**wanted)
         return len(found) >= count
 
-    await until(are_there, f"{count} recent jobs")
+    await wait_until(are_there, f"{count} recent jobs")
     return found
 
 
@@ -160,7 +153,7 @@ async def test_progress_and_log_are_read_while_the_job_runs_and_after(pool: Pool
                     told = [each for worker in await pool.workers() for each in worker.presence.jobs]
                     return [(each.done, each.total) for each in told] == [(2, 4)]
 
-                await until(is_told_of, "progress in the registry of workers")
+                await wait_until(is_told_of, "progress in the registry of workers")
             gate.set()
         assert seen[0] == (2, 4, "", 0.5)
 
@@ -168,7 +161,7 @@ async def test_progress_and_log_are_read_while_the_job_runs_and_after(pool: Pool
             last = await running.progress()
             return last is not None and last.message == "done"
 
-        await until(has_ended, "the last progress")
+        await wait_until(has_ended, "the last progress")
     last = await running.progress()
     assert last is not None
     assert last.share == 1
@@ -216,15 +209,15 @@ async def test_events_are_told_to_whoever_listens(pool: Pool, redis_url: str) ->
     async with working(redis_url) as worker:
         assert not worker.books.announcer.listened
         listening = asyncio.create_task(listen())
-        await until_true(lambda: worker.books.announcer.listened, "that somebody listens")
+        await wait_until(lambda: worker.books.announcer.listened, "that somebody listens")
         told, retried = await pool.enqueue(tell), await pool.enqueue(fail_twice)
         assert told is not None
         assert retried is not None
-        await until_true(lambda: any(e.kind == "progress" for e in heard), "progress")
-        await until_true(lambda: sum(e.kind == "complete" for e in heard) == 2, "both ends")
+        await wait_until(lambda: any(e.kind == "progress" for e in heard), "progress")
+        await wait_until(lambda: sum(e.kind == "complete" for e in heard) == 2, "both ends")
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        await until_true(lambda: not worker.books.announcer.listened, "that nobody listens any more")
+        await wait_until(lambda: not worker.books.announcer.listened, "that nobody listens any more")
 
     kinds = [event.kind for event in heard if event.job_id == retried.job_id]
     assert kinds == ["started", "retried", "started", "retried", "started", "complete"]
@@ -247,7 +240,7 @@ async def test_enqueues_are_counted_with_their_ends(pool: Pool, redis_url: str) 
             (row,) = await pool.totals() or [{}]
             return (row.get("enqueued"), row.get("complete")) == (57, 57)
 
-        await until(are_counted, "that all are counted")
+        await wait_until(are_counted, "that all are counted")
     (row,) = await pool.statistics(1)
     assert (row["enqueued"], row["complete"]) == (57, 57)
     (row,) = await pool.totals()
@@ -269,19 +262,19 @@ async def test_a_draining_worker_takes_no_jobs_until_it_is_told_to(pool: Pool, r
     async with working(redis_url, ctx={"gate": gate}, max_jobs=2) as worker:
         running = await pool.enqueue(tell, until_gate=True)
         assert running is not None
-        await until_true(lambda: "tell" in [a.payload.function for a in worker.slots.running.values()], "a running job")
+        await wait_until(lambda: "tell" in [a.payload.function for a in worker.slots.running.values()], "a running job")
         assert await steer_worker(pool.store, worker.worker_id, "drain")
 
         async def is_draining() -> bool:
             return [each.presence.draining for each in await pool.workers()] == [True]
 
-        await until(is_draining, "that the worker says so")
+        await wait_until(is_draining, "that the worker says so")
         waiting = await pool.enqueue(double, 2)
         assert waiting is not None
         gate.set()
         await running.result(timeout=30)
         turns = worker.exchange.turns
-        await until_true(lambda: worker.exchange.turns > turns + 3, "looks at the queue")
+        await wait_until(lambda: worker.exchange.turns > turns + 3, "looks at the queue")
         assert await waiting.status() == "queued"
         assert await pool.zcard(pool.store.keys.waiting("arq:queue")) == 0
         assert await steer_worker(pool.store, worker.worker_id, "resume")
@@ -292,7 +285,7 @@ async def test_a_draining_worker_takes_no_jobs_until_it_is_told_to(pool: Pool, r
 async def test_a_draining_worker_leaves_new_jobs_to_the_others_at_once(pool: Pool, redis_url: str) -> None:
     async with working(redis_url) as drained, working(redis_url) as other:
         assert await steer_worker(pool.store, drained.worker_id, "drain")
-        await until_true(lambda: drained._claims.quiet, "that it drains")
+        await wait_until(lambda: drained._claims.quiet, "that it drains")
         made = [await pool.enqueue(double, number) for number in range(20)]
         for each in made:
             assert each is not None
@@ -312,7 +305,7 @@ async def two_that_wait(redis_url: str, pool: Pool) -> list[Worker]:
         async def waits(count: int = count) -> bool:
             return bool(await pool.zcard(pool.store.keys.waiting("arq:queue")) == count)
 
-        await until(waits, "a worker that waits to be woken")
+        await wait_until(waits, "a worker that waits to be woken")
     return workers
 
 
@@ -334,13 +327,13 @@ async def test_a_wake_up_that_comes_with_the_order_to_stop_is_passed_on(pool: Po
         stopped.grant_completion_wait(wait)
         running = await pool.enqueue(tell, until_gate=True)
         assert running is not None
-        await until_true(lambda: bool(stopped.slots.running), "a running job")
+        await wait_until(lambda: bool(stopped.slots.running), "a running job")
         await asyncio.sleep(0)
 
         async def both_wait() -> bool:
             return bool(await pool.zcard(pool.store.keys.waiting("arq:queue")) == 2)
 
-        await until(both_wait, "that both wait")
+        await wait_until(both_wait, "that both wait")
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {stopped.worker_id: 1})
     # It is woken, and does not act on it: as if the message had come when it had just stopped to listen.
     stopped.exchange.look = lambda: None  # type: ignore[method-assign]
@@ -369,7 +362,7 @@ async def test_whatever_counts_as_a_number_is_progress(pool: Pool, redis_url: st
             progress = await told.progress()
             return progress is not None and progress.done == stored
 
-        await until(is_written, "the progress")
+        await wait_until(is_written, "the progress")
         assert worker.books._task is not None
         assert not worker.books._task.done()
 
@@ -385,19 +378,19 @@ async def test_a_function_name_that_cannot_be_stored_is_told_in_escapes_and_stop
 
     async with working(redis_url, unknown_functions="fail") as worker:
         listening = asyncio.create_task(listen())
-        await until_true(lambda: worker.books.announcer.listened, "that somebody listens")
+        await wait_until(lambda: worker.books.announcer.listened, "that somebody listens")
         await pool.enqueue_job("f\udcff|g" + 300 * "h")
         (ended,) = await recent(pool, 1)
         assert ended.function.startswith("f\\udcff|ghh")
         assert len(ended.function) < 250
-        await until_true(lambda: "failed" in [event.kind for event in heard], "its end")
+        await wait_until(lambda: "failed" in [event.kind for event in heard], "its end")
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
         async def is_counted() -> bool:
             return sum(row["enqueued"] for row in await pool.totals()) == 1
 
-        await until(is_counted, "that it is counted")
+        await wait_until(is_counted, "that it is counted")
 
 
 async def test_what_redis_refuses_of_the_statistics_keeps_nothing_else_back(pool: Pool, redis_url: str) -> None:
@@ -411,12 +404,12 @@ async def test_what_redis_refuses_of_the_statistics_keeps_nothing_else_back(pool
             progress = await told.progress()
             return progress is not None and progress.done == 4
 
-        await until(is_written, "the progress")
+        await wait_until(is_written, "the progress")
 
         async def is_seen() -> bool:
             return [each.presence.complete for each in await pool.workers()] == [1]
 
-        await until(is_seen, "the worker")
+        await wait_until(is_seen, "the worker")
         assert not worker.draining
         await pool.delete(pool.store.keys.recent_index("arq:queue"))
         await recent(pool, 1)
@@ -442,7 +435,7 @@ async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_tha
             told = await pool.enqueue(tell)
             assert told is not None
             await told.result(timeout=30)
-        await until_true(lambda: worker.books.notebook.waits_for_outcomes, "notes that found no lease")
+        await wait_until(lambda: worker.books.notebook.waits_for_outcomes, "notes that found no lease")
         assert await told.progress() is None
         for reply in replies:
             settled(*reply)
@@ -451,7 +444,7 @@ async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_tha
             progress = await told.progress()
             return progress is not None and progress.done == 4
 
-        await until(is_written, "the progress")
+        await wait_until(is_written, "the progress")
 
 
 async def test_a_burst_worker_tells_while_it_works(pool: Pool, redis_url: str) -> None:
@@ -466,7 +459,7 @@ async def test_a_burst_worker_tells_while_it_works(pool: Pool, redis_url: str) -
         found = [await each.progress() for each in (told, *short) if each is not None]
         return [each.done if each else None for each in found] == [2, *[4] * 20]
 
-    await until(are_written, "the progress of all")
+    await wait_until(are_written, "the progress of all")
     await recent(pool, 20)
     gate.set()
     await working
@@ -501,13 +494,13 @@ async def test_a_listener_that_falls_behind_is_told_how_many_events_it_has_misse
     async def is_listening() -> bool:
         return bool(await pool.publish(pool.store.keys.events, message))
 
-    await until(is_listening, "a listener")
+    await wait_until(is_listening, "a listener")
     await has_begun.wait()
     for _ in range(40):
         await pool.publish(pool.store.keys.events, message)
-    await until_true(lambda: messages == 41, "all messages")
+    await wait_until(lambda: messages == 41, "all messages")
     goes_on.set()
-    await until_true(lambda: "dropped" in kinds, "what was missed")
+    await wait_until(lambda: "dropped" in kinds, "what was missed")
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
 

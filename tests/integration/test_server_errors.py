@@ -15,7 +15,7 @@ import arqestra
 from arqestra import RedisSettings, Worker
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.replies import ServerNotReady, reply_error
-from tests.integration.engine_worker import until
+from tests.support.wait import wait_until
 
 DATABASE = 3  # of another than 0 a connection begins with a SELECT, which a busy server refuses
 
@@ -39,7 +39,7 @@ async def busy(url: str) -> AsyncIterator[None]:
                 return "BUSY" in str(error)
             return False
 
-        await until(refuses, "a busy server")
+        await wait_until(refuses, "a busy server")
         try:
             yield
         finally:
@@ -103,12 +103,12 @@ async def test_an_outcome_is_kept_while_the_server_is_busy_and_the_connection_ne
     async def has_failed_to_send() -> bool:
         return worker.exchange.errors > errors + 1
 
-    await until(runs_now, "a running job")
+    await wait_until(runs_now, "a running job")
     errors = worker.exchange.errors
     await pool.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     async with busy(busy_url):
         may_end.set()
-        await until(has_failed_to_send, "tries to send the outcome")
+        await wait_until(has_failed_to_send, "tries to send the outcome")
     assert await job.result(timeout=20) == "done"
     assert (runs, worker.jobs_complete) == (1, 1)
     await worker.close()

@@ -16,9 +16,9 @@ import pytest
 from arqestra import Pool, create_pool
 from arqestra.cli.worker import parse_queues
 from arqestra.errors import SettingsError
-from tests.chaos.fleet import until
-from tests.integration.supervised import Supervise, supervising
-from tests.integration.supervised_jobs import hoard, nap, spin, swallow, until_file, whereabouts
+from tests.support.supervised import Supervise, supervising
+from tests.support.supervised_jobs import hoard, nap, spin, swallow, until_file, whereabouts
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ async def results(pool: Pool, calls: list[Any], timeout_s: float = 60) -> list[A
 
 async def test_processes_share_a_queue_and_end_on_sigterm(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "2", "--concurrency", "5", "--shutdown-timeout", "10")
-    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
     assert {run["pid"] for run in await results(pool, [nap.bind(0.3)] * 20)} == set(supervised.pids)
 
     last = await pool.enqueue(nap, 1.0)
     assert last is not None
-    await until(lambda: last.job_id in supervised.log.started(), lambda: "expected the job to start")
+    await wait_until(lambda: last.job_id in supervised.log.started(), "the job to start")
     supervised.process.terminate()
 
     assert await supervised.ended() == 0
@@ -58,11 +58,11 @@ async def test_a_second_signal_gives_the_jobs_back_at_once(supervise: Supervise,
     supervised = supervise("--shutdown-timeout", "60")
     job = await pool.enqueue(nap, 50.0)
     assert job is not None
-    await until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
+    await wait_until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
     started = time.monotonic()
 
     supervised.process.send_signal(signal.SIGINT)
-    await until(lambda: "processes drain" in supervised.output, lambda: supervised.output)
+    await wait_until(lambda: "processes drain" in supervised.output, lambda: supervised.output)
     supervised.process.send_signal(signal.SIGINT)
 
     assert await supervised.ended() == 0
@@ -85,14 +85,14 @@ async def test_recycling_by_jobs_loses_and_doubles_nothing(supervise: Supervise,
 async def test_recycling_by_memory(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--max-memory-per-child", "200MB")
     first = (await results(pool, [hoard.bind(200)]))[0]
-    await until(lambda: len(supervised.pids) == 2 and first not in supervised.alive, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 2 and first not in supervised.alive, lambda: supervised.output)
     assert "max_memory_per_child 200 MB" in supervised.output
     assert (await results(pool, [nap.bind(0)]))[0]["pid"] == supervised.pids[1]
 
 
 async def test_a_killed_process_is_replaced(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise()
-    await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
     await results(pool, [nap.bind(0)])
 
     os.kill(supervised.pids[0], signal.SIGKILL)
@@ -105,7 +105,7 @@ async def test_processes_end_when_their_supervisor_is_killed(supervise: Supervis
     await results(pool, [nap.bind(0.1)] * 10)
     supervised.process.kill()
 
-    await until(lambda: supervised.alive == [], lambda: f"expected {supervised.alive} to end")
+    await wait_until(lambda: supervised.alive == [], lambda: f"{supervised.alive} to end")
 
 
 async def test_a_job_that_blocks_the_loop_is_failed_and_its_neighbours_run_elsewhere(
@@ -114,7 +114,7 @@ async def test_a_job_that_blocks_the_loop_is_failed_and_its_neighbours_run_elsew
     supervised = supervise("--shutdown-timeout", "1")
     gate = tmp_path / "gate"
     neighbours = [await pool.enqueue(until_file, str(gate)) for _ in range(5)]
-    await until(lambda: len(supervised.log.started()) == 5, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.log.started()) == 5, lambda: supervised.output)
     culprit = await pool.enqueue(spin)
     assert culprit is not None
 
@@ -138,9 +138,9 @@ async def test_a_job_that_swallows_its_cancellation_has_its_process_replaced(sup
     with pytest.raises(TimeoutError, match="did not end after its time limit"):
         await culprit.result(timeout=30)
 
-    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
     assert (await results(pool, [nap.bind(0)]))[0]["job_try"] == 1
-    await until(lambda: supervised.pids[0] not in supervised.alive, lambda: supervised.output)
+    await wait_until(lambda: supervised.pids[0] not in supervised.alive, lambda: supervised.output)
 
 
 async def test_a_burst_ends_by_itself(supervise: Supervise, pool: Pool) -> None:
@@ -166,7 +166,7 @@ async def test_a_burst_of_the_settings_ends_by_itself(
     supervise: Supervise, pool: Pool, settings: str, processes: str
 ) -> None:
     await pool.enqueue_many([nap.bind(0)] * 20)
-    supervised = supervise("--processes", processes, settings=f"tests.integration.supervised_jobs.{settings}")
+    supervised = supervise("--processes", processes, settings=f"tests.support.supervised_jobs.{settings}")
 
     assert await supervised.ended() == 0
     assert await pool.queue().depth() == 0
@@ -210,7 +210,7 @@ async def test_settings_that_do_not_import_end_the_supervisor_with_the_error(
 
 @pytest.mark.slow
 async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Supervise) -> None:
-    supervised = supervise(settings="tests.integration.supervised_jobs.Broken")
+    supervised = supervise(settings="tests.support.supervised_jobs.Broken")
 
     assert await supervised.ended() == 1
     assert "no database" in supervised.output
@@ -219,7 +219,7 @@ async def test_a_startup_that_always_fails_ends_the_supervisor(supervise: Superv
 
 @pytest.mark.slow
 async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(supervise: Supervise, pool: Pool) -> None:
-    supervised = supervise(settings="tests.integration.supervised_jobs.Hasty")
+    supervised = supervise(settings="tests.support.supervised_jobs.Hasty")
     jobs = [job for job in await pool.enqueue_many([nap.bind(0.3)] * 200) if job is not None]
     assert {(await job.result(timeout=60))["job_try"] for job in jobs} == {1}
 
@@ -229,39 +229,39 @@ async def test_jobs_of_a_replaced_process_end_also_without_a_shutdown_timeout(su
 
 async def test_sighup_replaces_every_process(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "2")
-    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
     await results(pool, [nap.bind(0)])
     before = set(supervised.pids)
 
     supervised.process.send_signal(signal.SIGHUP)
 
-    await until(lambda: len(supervised.pids) == 4, lambda: supervised.output)
-    await until(lambda: not before & set(supervised.alive), lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 4, lambda: supervised.output)
+    await wait_until(lambda: not before & set(supervised.alive), lambda: supervised.output)
     assert (await results(pool, [nap.bind(0)]))[0]["pid"] in supervised.pids[2:]
 
 
 async def test_a_restart_during_a_replacement_is_not_forgotten(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise()
-    await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
     await results(pool, [nap.bind(0)])
 
     supervised.process.send_signal(signal.SIGHUP)
-    await until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 2, lambda: supervised.output)
     supervised.process.send_signal(signal.SIGHUP)  # the second process has started with the code of before
 
-    await until(lambda: len(supervised.pids) == 3, lambda: supervised.output)
-    await until(lambda: supervised.alive == supervised.pids[2:], lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 3, lambda: supervised.output)
+    await wait_until(lambda: supervised.alive == supervised.pids[2:], lambda: supervised.output)
 
 
 async def test_processes_for_jobs_end_when_their_worker_is_killed(supervise: Supervise, pool: Pool) -> None:
     supervised = supervise("--processes", "1")
-    await until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.pids) == 1, lambda: supervised.output)
     first = (await results(pool, [whereabouts.bind()]))[0]
     assert psutil.pid_exists(first)
 
     os.kill(supervised.pids[0], signal.SIGKILL)
 
-    await until(lambda: not psutil.pid_exists(first), lambda: f"expected process {first} to end")
+    await wait_until(lambda: not psutil.pid_exists(first), lambda: f"process {first} to end")
 
 
 def test_queues_in_order_and_with_weights() -> None:

@@ -15,7 +15,8 @@ from arq.connections import ArqRedis
 from arqestra import Job, JobExecutionFailed, Pool, Worker, create_pool, cron, every, func, job, schedule
 from arqestra.store.unknown import note_unknown
 from tests.integration import unknown_arguments
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import url_of
+from tests.support.wait import wait_until
 
 
 @job
@@ -56,7 +57,7 @@ async def until_given_back(pool: Pool, *job_ids: str) -> None:
                 return False
         return True
 
-    await until(is_given_back, f"{job_ids} were given back")
+    await wait_until(is_given_back, f"{job_ids} were given back")
 
 
 async def test_an_old_worker_gives_back_what_a_new_one_knows(

@@ -13,7 +13,7 @@ import pytest
 
 from arqestra import Flow, SerializationError, Worker, create_pool, group, job, schedule, workflow
 from arqestra.protocol.serializers import SERIALIZERS
-from tests.integration.engine_worker import PATIENCE_S
+from tests.support.wait import PATIENCE_S
 
 NAN, INF = float("nan"), float("inf")
 

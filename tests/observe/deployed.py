@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from arqestra.observe.metrics import METRICS
+from tests.support.repository import REPOSITORY
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 SCRAPING = DEPLOY / "prometheus" / "prometheus.yml"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 ALERTS_TEST = DEPLOY / "prometheus" / "alerts_test.yml"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from arqestra import worker_settings
-from tests.integration.supervised_jobs import Settings
 from tests.observe.metrics_jobs import ALL
+from tests.support.supervised_jobs import Settings
 
 
 @worker_settings

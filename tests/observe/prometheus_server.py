@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.chaos.fleet import until
+from tests.support.wait import wait_until
 
 
 class Tools:
@@ -119,7 +119,7 @@ async def running(tools: Tools, config: Path, folder: Path) -> AsyncIterator[Pro
             assert process.poll() is None, log.read_text()
             return await prometheus.ready()
 
-        await until(up, log.read_text)
+        await wait_until(up, log.read_text)
         yield prometheus
     finally:
         process.terminate()

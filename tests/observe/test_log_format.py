@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 
 from arqestra import create_pool
-from tests.chaos.run_log import PATH_VARIABLE
-from tests.integration.supervised_jobs import nap
-
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import REPOSITORY
+from tests.support.run_log import PATH_VARIABLE
+from tests.support.supervised_jobs import nap
 
 
 def said(redis_url: str, tmp_path: Path, *arguments: str) -> list[str]:
     ended = subprocess.run(
         [sys.executable, "-m", "arqestra.cli", *arguments],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         env={**os.environ, "REDIS_URL": redis_url, PATH_VARIABLE: str(tmp_path / "runs.log"), "NO_COLOR": "1"},
         capture_output=True,
         text=True,
@@ -37,7 +36,7 @@ async def test_a_worker_and_its_processes_write_json(redis_url: str, tmp_path: P
     assert handle is not None
 
     lines = said(
-        redis_url, tmp_path, "worker", "tests.integration.supervised_jobs.Settings", "--burst", "--log-format", "json"
+        redis_url, tmp_path, "worker", "tests.support.supervised_jobs.Settings", "--burst", "--log-format", "json"
     )
 
     records = [json.loads(line) for line in lines]

@@ -16,7 +16,7 @@ from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.look import QueueSurvey
 from arqestra.store.schedules import OverdueSchedules
 from arqestra.store.statistics import FIGURES, totals_of
-from tests.observe.scrape import OPEN_METRICS, Scraped
+from tests.support.scrape import OPEN_METRICS, Scraped
 
 PRESENCE = Presence("h", 7, "0.1.0", 5_000, ["q"], 10, 3, 1, [], 0, 0, 0, 1_000_000, 2.5, 40, False, 6)
 COUNTERS = {

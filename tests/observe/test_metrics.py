@@ -18,9 +18,9 @@ from arqestra.observe.metrics import FleetReading
 from arqestra.protocol.presence import Presence
 from arqestra.store.presence import write_presence
 from arqestra.worker.telemetry.metrics_port import MetricsPort
-from tests.chaos.fleet import until
 from tests.observe.metrics_jobs import ALL, fail, hand_on, take, twice, work
-from tests.observe.scrape import Scraped, scrape
+from tests.support.scrape import Scraped, scrape
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ async def test_a_worker_without_a_supervisor_serves_its_own(redis_url: str, plai
             found[:] = [await scrape(url)]
             return all_counted(found[0])
 
-        await until(counted, lambda: f"{url} to tell of 21 jobs")
+        await wait_until(counted, lambda: f"{url} to tell of 21 jobs")
         (scraped,) = found
 
         check_counts(scraped)
@@ -123,7 +123,7 @@ async def test_the_fleet_as_redis_has_it(redis_url: str, plain_pool: Pool) -> No
                 and found[0].sum("arqestra_workers") == 1
             )
 
-        await until(counted, lambda: "the fleet to tell of 21 jobs")
+        await wait_until(counted, "the fleet to tell of 21 jobs")
         (scraped,) = found
 
         check_counts(scraped)
@@ -136,7 +136,7 @@ async def test_the_fleet_as_redis_has_it(redis_url: str, plain_pool: Pool) -> No
 async def test_queues_by_state_and_age(plain_pool: Pool) -> None:
     await plain_pool.enqueue_many([work.bind()] * 3 + [work.options(defer_by=3600).bind()] * 2)
     await plain_pool.queue().pause()
-    await until(lambda: plain_pool.used_queues(), lambda: "the queue to be known")
+    await wait_until(lambda: plain_pool.used_queues(), "the queue to be known")
     first = await fleet_of(plain_pool)
     states = {sample.labels["state"]: sample.value for sample in first.of("arqestra_queue_jobs", queue="arq:queue")}
     assert states == {"queued": 3, "deferred": 2, "running": 0, "held": 0, "waiting": 0, "dead": 0}
@@ -148,7 +148,7 @@ async def test_queues_by_state_and_age(plain_pool: Pool) -> None:
         return (await fleet_of(plain_pool)).one("arqestra_queue_oldest_age_seconds") > age_s
 
     age_s = first.one("arqestra_queue_oldest_age_seconds")
-    await until(older, lambda: f"the oldest job to be older than {age_s} s")
+    await wait_until(older, lambda: f"the oldest job to be older than {age_s} s")
 
 
 async def test_schedules_that_nobody_fires_are_late(plain_pool: Pool) -> None:
@@ -189,7 +189,7 @@ async def test_a_key_of_another_program_costs_its_queue_alone(plain_pool: Pool) 
     async def known() -> bool:
         return len(await plain_pool.used_queues()) == 2
 
-    await until(known, lambda: "two queues to be known")
+    await wait_until(known, "two queues to be known")
     await plain_pool.delete("other")
     await plain_pool.set("other", "a string")
 
@@ -220,7 +220,7 @@ async def test_scrapes_that_come_together_share_one_reading() -> None:
     reader = Reader()
     fleet = FleetMetrics(reader, kept_s=0)
     scrapes = [asyncio.create_task(fleet.exposition()) for _ in range(20)]
-    await until(lambda: reader.begun > 0, lambda: "a reading")
+    await wait_until(lambda: reader.begun > 0, "a reading")
     scrapes[0].cancel()  # whoever began it hangs up
     reader.gate.set()
     bodies = {each.body for each in await asyncio.gather(*scrapes[1:])}
@@ -260,6 +260,6 @@ async def test_redis_goes_away_and_comes_back() -> None:
         async def back() -> bool:
             return Scraped((await fleet.exposition()).body.decode()).one("arqestra_up") == 1
 
-        await until(back, lambda: "the fleet to be read again")
+        await wait_until(back, "the fleet to be read again")
         await fleet.close()
         await pool.aclose()

@@ -9,8 +9,8 @@ import pytest
 
 from arqestra.observe import endpoint as module
 from arqestra.observe.endpoint import MAX_CONNECTIONS, MAX_HEAD_BYTES, Endpoint, serve_when_free
-from tests.chaos.fleet import until
-from tests.observe.scrape import fetch, say
+from tests.support.scrape import fetch, say
+from tests.support.wait import wait_until
 
 BODY = b"arqestra_up 1\n"
 
@@ -82,15 +82,15 @@ async def test_who_reads_no_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch
     await endpoint.start()
     _, writer = await asyncio.open_connection(*address_of(endpoint), limit=1)
     writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
-    await until(lambda: endpoint.connections == 1, lambda: "a connection")
-    await until(lambda: endpoint.connections == 0, lambda: "it to be hung up on")
+    await wait_until(lambda: endpoint.connections == 1, "a connection")
+    await wait_until(lambda: endpoint.connections == 0, "it to be hung up on")
     writer.transport.abort()
     await endpoint.stop()
 
 
 async def test_who_asks_nothing_keeps_nobody_from_an_answer(served: Endpoint) -> None:
     idle = [await asyncio.open_connection(*address_of(served)) for _ in range(MAX_CONNECTIONS)]
-    await until(lambda: served.connections == MAX_CONNECTIONS, lambda: "as many connections")
+    await wait_until(lambda: served.connections == MAX_CONNECTIONS, "as many connections")
     for reader, _ in idle[:2]:
         idle.append(await asyncio.open_connection(*address_of(served)))
         assert await reader.read() == b""  # the one that has been silent for the longest
@@ -109,8 +109,8 @@ async def test_more_scrapes_than_scrapers_make_are_turned_away() -> None:
     endpoint = Endpoint(slow, 0)
     await endpoint.start()
     asking = [asyncio.create_task(fetch(endpoint.url)) for _ in range(MAX_CONNECTIONS)]
-    await until(lambda: endpoint.connections == MAX_CONNECTIONS, lambda: "as many connections")
-    await until(lambda: not endpoint._silent, lambda: "all of them to have asked")
+    await wait_until(lambda: endpoint.connections == MAX_CONNECTIONS, "as many connections")
+    await wait_until(lambda: not endpoint._silent, "all of them to have asked")
     assert (await fetch(endpoint.url)).status == 503
     go.set()
     assert {(await each).status for each in asking} == {200}
@@ -150,7 +150,7 @@ async def test_a_port_that_is_in_use(
 
     monkeypatch.setattr(second, "start", counted)
     waiting = asyncio.create_task(serve_when_free(second))
-    await until(lambda: tries >= 5, lambda: "it to be tried again")
+    await wait_until(lambda: tries >= 5, "it to be tried again")
     assert caplog.text.count("Address already in use") == 1
     await served.stop()
     async with asyncio.timeout(20):
@@ -167,7 +167,7 @@ async def test_stopping_waits_for_nobody() -> None:
     endpoint = Endpoint(never, 0)
     await endpoint.start()
     asked = asyncio.create_task(fetch(endpoint.url))
-    await until(lambda: endpoint.connections == 1, lambda: "a request")
+    await wait_until(lambda: endpoint.connections == 1, "a request")
     async with asyncio.timeout(10):
         await endpoint.stop()
     await asyncio.gather(asked, return_exceptions=True)

@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.repository import REPOSITORY
 
 
 def run(redis_url: str, engine: str, when: str) -> dict[str, Any]:

@@ -18,8 +18,6 @@ import yaml
 
 from arqestra import Pool, create_pool, every, schedule
 from arqestra.observe.metrics import METRICS
-from tests.chaos.fleet import until
-from tests.integration.supervised import REPOSITORY, Supervise, supervising
 from tests.observe.deployed import (
     ALERTS,
     ALERTS_TEST,
@@ -32,7 +30,10 @@ from tests.observe.deployed import (
 )
 from tests.observe.metrics_jobs import fail, hand_on, take, twice, work
 from tests.observe.prometheus_server import Prometheus, Tools, find_tools, running
-from tests.observe.scrape import fetch
+from tests.support.repository import REPOSITORY
+from tests.support.scrape import fetch
+from tests.support.supervised import Supervise, supervising
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.slow  # it downloads a package, and waits for some scrapes: make metrics-check
 
@@ -83,7 +84,7 @@ async def url_in(output: Path) -> str:
         found[:] = re.findall(r"http://\S+/metrics", output.read_text())
         return bool(found)
 
-    await until(told, output.read_text)
+    await wait_until(told, output.read_text)
     return found[0]
 
 
@@ -146,7 +147,7 @@ async def test_every_query_of_dashboard_and_rules_is_answered(
             supervised.process.terminate()
             await supervised.ended()
             for name in ("ArqestraNoWorkers", "ArqestraWorkerPortDown"):
-                await until(partial(is_pending, prometheus, name), lambda: "alerts of missing workers to be pending")
+                await wait_until(partial(is_pending, prometheus, name), "alerts of missing workers to be pending")
     finally:
         busy.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -164,7 +165,7 @@ async def scraped_enough(prometheus: Prometheus) -> None:
                     return False
         return bool(await prometheus.query('count_over_time(up{job="arqestra"}[10s]) > 8'))
 
-    await until(enough, lambda: "rates of what was scraped")
+    await wait_until(enough, "rates of what was scraped")
 
 
 async def check_metrics(prometheus: Prometheus) -> None:
@@ -199,7 +200,7 @@ async def check_rules(prometheus: Prometheus) -> None:
         assert all(rule["health"] != "err" for rule in found), found
         return len(found) == len(rules()) and all(rule["health"] == "ok" for rule in found)
 
-    await until(evaluated, lambda: "all rules to be evaluated")
+    await wait_until(evaluated, "all rules to be evaluated")
     quiet = {alert["labels"]["alertname"] for alert in (await prometheus.ask("alerts"))["alerts"]}
     assert quiet == {"ArqestraJobsFailing"}  # one function of the load does
 

@@ -21,8 +21,8 @@ import redis
 
 from arqestra import create_pool
 from tests.observe.sentry_orders import HUSHED, ORDERS, order
+from tests.support.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 SETTINGS = "tests.observe.sentry_jobs.Settings"
 PATIENCE_S = 60.0
 

@@ -17,12 +17,12 @@ from arqestra import Pool, create_pool
 from arqestra.embedded import EmbeddedRedis
 from arqestra.worker.processes.ipc import ControlLine, decoded
 from arqestra.worker.telemetry.metrics_port import FiguresLine, told_figures
-from tests.chaos.fleet import until
-from tests.chaos.swallowing_proxy import SwallowingProxy
-from tests.integration.supervised import Supervise, Supervised, supervising
-from tests.integration.supervised_jobs import nap
-from tests.observe.scrape import Scraped, scrape
 from tests.observe.test_metric_families import PRESENCE
+from tests.support.proxies.swallowing import SwallowingProxy
+from tests.support.scrape import Scraped, scrape
+from tests.support.supervised import Supervise, Supervised, supervising
+from tests.support.supervised_jobs import nap
+from tests.support.wait import wait_until
 
 SETTINGS = "tests.observe.metered_settings"
 
@@ -56,7 +56,7 @@ class Watched:
             found[:] = re.findall(r"metrics at (http\S+)", supervised.output)
             return bool(found)
 
-        await until(said, lambda: supervised.output)
+        await wait_until(said, lambda: supervised.output)
         return cls(supervised, found[0])
 
     async def look(self) -> Scraped:
@@ -74,7 +74,7 @@ class Watched:
             found[:] = [await self.look()]
             return found[0].sum(name, **labels) == value
 
-        await until(
+        await wait_until(
             there, lambda: f"{name} {value}, got {found and found[0].of(name)}:\n{self._supervised.output[-3000:]}"
         )
         return found[0]
@@ -104,7 +104,7 @@ async def test_processes_add_up_and_a_killed_one_takes_nothing_along(supervise: 
         now = {sample.labels["pid"] for sample in (await watched.look()).of("arqestra_worker_info")}
         return len(now) == 3 and str(victim) not in now
 
-    await until(replaced, lambda: supervised.output)
+    await wait_until(replaced, lambda: supervised.output)
     await run(plain_pool, 40)
     after = await watched.until("arqestra_jobs_finished_total", 100, outcome="complete", function="nap")
     assert after.one("arqestra_job_duration_seconds_count") == 100
@@ -121,7 +121,7 @@ async def test_recycled_processes_tell_their_last_counts(supervise: Supervise, p
 
     await watched.until("arqestra_jobs_finished_total", 240, outcome="complete", function="nap")
     assert len(supervised.pids) >= 4
-    await until(lambda: len(supervised.alive) == 2, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.alive) == 2, lambda: supervised.output)
     await watched.until("arqestra_jobs_finished_total", 240, outcome="complete", function="nap")
 
 
@@ -138,7 +138,7 @@ async def test_processes_that_are_cut_off_say_so(redis_server: EmbeddedRedis, re
             async def told() -> bool:
                 return all(each.value > 1 for each in (await watched.look()).of("arqestra_worker_cut_off_seconds"))
 
-            await until(told, lambda: "both to be cut off")
+            await wait_until(told, "both to be cut off")
             assert (await watched.look()).sum("arqestra_worker_up") == 2
             proxy.heal()
             await watched.until("arqestra_worker_cut_off_seconds", 0)
@@ -153,7 +153,7 @@ async def test_a_vacant_place_is_down(supervise: Supervise, plain_pool: Pool) ->
     async def late() -> bool:
         return (await watched.look()).one("arqestra_worker_loop_lag_seconds") > 0.5
 
-    await until(late, lambda: "a late loop")
+    await wait_until(late, "a late loop")
     os.kill(supervised.pids[0], signal.SIGKILL)
     await watched.until("arqestra_worker_up", 0)
     await watched.until("arqestra_worker_up", 1)
@@ -181,7 +181,7 @@ async def test_the_supervisor_tells_until_its_processes_have_ended(supervise: Su
     watched = await Watched.of(supervised)
     job = await plain_pool.enqueue(nap, 2.0)
     assert job is not None
-    await until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
+    await wait_until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
     supervised.process.terminate()
 
     await watched.until("arqestra_worker_draining", 1)
@@ -198,15 +198,15 @@ async def test_a_process_that_ends_before_the_others_in_a_stop_is_not_down(
     await watched.until("arqestra_worker_up", 2)
     job = await plain_pool.enqueue(nap, 6.0)
     assert job is not None
-    await until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
+    await wait_until(lambda: job.job_id in supervised.log.started(), lambda: supervised.output)
     supervised.process.terminate()
-    await until(lambda: len(supervised.alive) == 1, lambda: supervised.output)
+    await wait_until(lambda: len(supervised.alive) == 1, lambda: supervised.output)
 
     async def one_is_left() -> bool:
         scraped = await watched.look()
         return len(scraped.of("arqestra_worker_info")) == 1
 
-    await until(one_is_left, lambda: supervised.output)
+    await wait_until(one_is_left, lambda: supervised.output)
     left = await watched.look()
     assert [sample.value for sample in left.of("arqestra_worker_up")] == [1]
     assert await supervised.ended() == 0

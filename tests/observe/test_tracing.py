@@ -17,9 +17,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from arqestra import JobExecutionFailed, Middleware, Pool, RunningJob, Worker, chain, every, group, schedule
 from arqestra.observe.tracing import TracingMiddleware
-from tests.integration.engine_worker import until
 from tests.observe import traced_jobs as jobs
 from tests.observe.conftest import Spans, Working, is_child
+from tests.support.wait import wait_until
 
 QUEUE = "arq:queue"
 
@@ -124,7 +124,7 @@ async def test_each_attempt_links_to_the_one_before_also_in_another_worker(
                 async def has_run(worker: Worker = worker) -> bool:
                     return worker.jobs_retried + worker.jobs_complete > 0
 
-                await until(has_run, "an attempt has ended")
+                await wait_until(has_run, "an attempt has ended")
     else:
         async with working():
             await handle.result(timeout=10)
@@ -288,7 +288,7 @@ async def test_the_jobs_of_a_schedule_are_traced_from_its_tick(pool: Pool, worki
         async def has_run() -> bool:
             return bool(spans.of("process", function="add"))
 
-        await until(has_run, "the schedule's job has run")
+        await wait_until(has_run, "the schedule's job has run")
         await pool.schedules.remove("sums")
 
     sent, ran = spans.of("send")[0], spans.of("process")[0]

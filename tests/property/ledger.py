@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from arqestra.store.records import LeasedJob
-from tests.store.scene import KEYS, LEASE_MS, QUEUE
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from arqestra.store.records import ClaimRequest, Ending, NewJob
-from tests.store.scene import KEYS, QUEUE, Lease
+from tests.support.store_harness import KEYS, QUEUE, Lease
 
 STOCK_RECORD = "1"  # what a stock worker writes in the place of a lease
 STOCK_ABORT_SCORE = 1

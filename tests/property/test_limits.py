@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from arqestra.definitions.limits import encode_spec
 from arqestra.store.records import LeasedJob, NewJob, QueueShare
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Kind, Scene, StoreWorker, extra
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, Scene, StoreWorker, extra
 
 QUEUES = (QUEUE, "other")
 LIMITS: tuple[tuple[object, ...], ...] = (

@@ -25,10 +25,10 @@ from hypothesis.stateful import (
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.codec import delivered
 from arqestra.store.records import ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
-from tests.property.ground import Ground
+from tests.property.harness import Ground
 from tests.property.ledger import Ledger
 from tests.property.model import STOCK_ABORT_SCORE, STOCK_RECORD, Model, Sent
-from tests.store.scene import KEYS, LEASE_MS, MARGIN_MS, OFFER_MS, QUEUE, Kind, Lease
+from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, OFFER_MS, QUEUE, Kind, Lease
 
 WORKERS = ("w1", "w2", "w3")
 CHOSEN = ("c1", "c2", "c3")

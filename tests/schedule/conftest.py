@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tests.schedule.stage import Stage
+from tests.schedule.harness import Stage
 
 
 @pytest.fixture

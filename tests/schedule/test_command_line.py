@@ -15,9 +15,9 @@ import pytest
 
 from arqestra import Pool, create_pool, every, schedule
 from arqestra.cli import main
-from tests.integration.engine_worker import until
+from tests.support.repository import REPOSITORY
+from tests.support.wait import wait_until
 
-ROOT = Path(__file__).parents[2]
 TARGETS = "tests.schedule.timetables"
 
 
@@ -29,14 +29,14 @@ def environment(redis_url: str | None) -> dict[str, str]:
     """Without a REDIS_URL of the machine that runs the tests."""
     kept = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     given = {} if redis_url is None else {"REDIS_URL": redis_url, "TEST_REDIS_URL": redis_url}
-    return {**kept, **given, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    return {**kept, **given, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @contextmanager
 def scheduler(log: Path, redis_url: str | None, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(*arguments), cwd=ROOT, env=environment(redis_url), stdout=output, stderr=subprocess.STDOUT
+            command(*arguments), cwd=REPOSITORY, env=environment(redis_url), stdout=output, stderr=subprocess.STDOUT
         )
     try:
         yield process
@@ -62,7 +62,7 @@ async def fired(pool: Pool, process: subprocess.Popen[bytes], log: Path, *, queu
         assert process.poll() is None, said(log)
         return await pool.exists(pool.store.keys.schedule_runs(name)) == 1
 
-    await until(has_runs, f"a run of {name}")
+    await wait_until(has_runs, f"a run of {name}")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_bad_target_is_told_in_words(
 
 def test_a_bad_target_ends_the_process_with_2_and_without_traceback() -> None:
     ended = subprocess.run(
-        command(f"{TARGETS}.NUMBER"), cwd=ROOT, env=environment(None), capture_output=True, text=True, timeout=30
+        command(f"{TARGETS}.NUMBER"), cwd=REPOSITORY, env=environment(None), capture_output=True, text=True, timeout=30
     )
 
     assert ended.returncode == 2

@@ -39,9 +39,10 @@ from arqestra.embedded import EmbeddedRedis
 from arqestra.scheduling import code_schedules, queue_scheduler
 from arqestra.scheduling.queue_scheduler import AHEAD_MS
 from arqestra.store.schedules import ScheduleStore
-from tests.integration.engine_worker import until, url_of
+from tests.integration.engine_worker import url_of
 from tests.schedule import scheduled_jobs as jobs
 from tests.support.replies import reply_of
+from tests.support.wait import wait_until
 
 FAST = every(0.1)
 NEVER = "0 0 1 1 *"
@@ -99,7 +100,7 @@ async def seen(condition: Callable[[], bool], what: str) -> None:
     async def holds() -> bool:
         return condition()
 
-    await until(holds, what)
+    await wait_until(holds, what)
 
 
 async def fired(pool: Pool, name: str, count: int, *, outcome: str | None = None) -> None:
@@ -111,7 +112,7 @@ async def fired(pool: Pool, name: str, count: int, *, outcome: str | None = None
             return sum(outcome is None or run.outcome == outcome for run in runs) >= count
         return False
 
-    await until(has_runs, f"{count} runs of {name}" + (f" that are {outcome}" if outcome else ""))
+    await wait_until(has_runs, f"{count} runs of {name}" + (f" that are {outcome}" if outcome else ""))
 
 
 # -- code -------------------------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ async def pool_is_idle(pool: Pool) -> None:
     async def is_empty() -> bool:
         return await pool.zcard(pool.default_queue_name) == 0
 
-    await until(is_empty, "an empty queue")
+    await wait_until(is_empty, "an empty queue")
 
 
 async def test_settings_classes_take_schedules_and_cron_jobs(pool: Pool) -> None:
@@ -450,7 +451,7 @@ async def test_an_aborted_job_is_in_the_history(pool: Pool) -> None:
 async def test_an_expired_job_is_in_the_history(pool: Pool) -> None:
     await pool.schedules.upsert(schedule(NEVER, jobs.note, expires=0.05))
     job = await pool.schedules.run_now("note")
-    await until(lambda: _is_past(pool, job.job_id, 0.06), "the job has expired")
+    await wait_until(lambda: _is_past(pool, job.job_id, 0.06), "the job has expired")
     async with working(pool):
         await fired(pool, "note", 1, outcome="expired")
 
@@ -556,7 +557,7 @@ async def next_hour(pool: Pool, name: str = "note") -> tuple[int, str]:
         [due] = await pool.zmscore("arqestra:schedules:arq:queue", [name])
         return bool(due)
 
-    await until(is_planned, "a scheduler has planned it")
+    await wait_until(is_planned, "a scheduler has planned it")
     info = await pool.schedules.get(name)
     assert info.next_run is not None
     assert await pool.schedules.next_runs(name, 1) == [info.next_run]
@@ -605,7 +606,7 @@ async def fired_or_planned(pool: Pool, name: str) -> None:
             return bool(await pool.schedules.get(name))
         return False
 
-    await until(is_known, f"{name} is known")
+    await wait_until(is_known, f"{name} is known")
 
 
 async def test_who_must_not_see_the_workers_says_nothing_of_them(pool: Pool, redis_url: str) -> None:
@@ -629,7 +630,7 @@ async def test_a_scheduler_process_reads_them_in_its_zone_and_a_changed_one_plan
         async def is_in_the_new_zone() -> bool:
             return (await pool.schedules.get("note")).timezone == "Asia/Kolkata"
 
-        await until(is_in_the_new_zone, "it is read in the new zone")
+        await wait_until(is_in_the_new_zone, "it is read in the new zone")
         assert await next_hour(pool) == (3, "Asia/Kolkata")
     await pool.schedules.upsert(schedule("0 9 * * *", jobs.note, timezone="Asia/Seoul"))
     async with firing(pool, zone=ZoneInfo("Asia/Kolkata")):
@@ -693,7 +694,7 @@ async def test_a_schedule_on_a_queue_that_nobody_serves_says_so(pool: Pool, capl
         async def is_known() -> bool:
             return any(worker.alive for worker in await pool.workers())
 
-        await until(is_known, "the worker has told of itself")
+        await wait_until(is_known, "the worker has told of itself")
         with caplog.at_level("WARNING", "arq.scheduler"):
             info = await pool.schedules.upsert(lost)
             fine = await pool.schedules.upsert(schedule(NEVER, jobs.note, name="fine"))
@@ -707,7 +708,7 @@ async def test_a_schedule_on_a_queue_that_nobody_serves_says_so(pool: Pool, capl
             async def is_served() -> bool:
                 return (await pool.schedules.get("lost")).problem == ""
 
-            await until(is_served, "it is served")
+            await wait_until(is_served, "it is served")
             assert await problem("lost") == ""
         await pool.schedules.pause("lost")
         assert await problem("lost") == "", "nobody wants it to be fired"
@@ -722,13 +723,13 @@ async def test_a_queue_whose_workers_fire_nothing_says_so(pool: Pool) -> None:
         return (await pool.schedules.get("note")).problem == "nobody fires the schedules of queue 'arq:queue'"
 
     async with working(pool, scheduler=False):
-        await until(says_so, "it says so")
+        await wait_until(says_so, "it says so")
         async with firing(pool):
 
             async def is_fired() -> bool:
                 return (await pool.schedules.get("note")).problem == ""
 
-            await until(is_fired, "somebody fires it")
+            await wait_until(is_fired, "somebody fires it")
 
 
 async def test_a_process_says_which_of_its_schedules_go_where_nobody_is(
@@ -760,7 +761,7 @@ async def test_a_schedule_that_one_scheduler_cannot_read_is_fired_by_one_that_ca
             async def is_named() -> bool:
                 return "serializer 'msgpack'" in (await pool.schedules.get("note")).problem
 
-            await until(is_named, "the problem is named")
+            await wait_until(is_named, "the problem is named")
             assert await pool.schedules.history("note") == []
             with pytest.raises(SettingsError, match="serializer 'msgpack'"):
                 await pool.schedules.run_now("note")
@@ -793,7 +794,7 @@ async def test_a_schedule_that_is_broken_stops_no_other(pool: Pool) -> None:
         async def is_named() -> bool:
             return (await pool.schedules.get("fail")).problem == "RuntimeError: no luck"
 
-        await until(is_named, "the problem is named")
+        await wait_until(is_named, "the problem is named")
     assert jobs.runs_of("fail") == []
 
 
@@ -936,7 +937,7 @@ async def seen_in_redis(pool: Pool, name: str) -> None:
             return bool(await pool.schedules.get(name))
         return False
 
-    await until(is_there, f"schedule {name}")
+    await wait_until(is_there, f"schedule {name}")
 
 
 def test_equal_arguments_give_the_same_digest_in_every_process() -> None:
@@ -983,7 +984,7 @@ async def test_a_schedule_that_cannot_be_fired_is_tried_again_less_and_less_ofte
         async def has_problem() -> bool:
             return "msgpack" in (await pool.schedules.get("note")).problem
 
-        await until(has_problem, "the problem is noted")
+        await wait_until(has_problem, "the problem is noted")
         before = looks
         await asyncio.sleep(1.5)
         assert looks - before < 20  # it does not spin

@@ -11,7 +11,7 @@ import pytest
 from arqestra import Unique, at, cron, every, job, schedule
 from arqestra.scheduling.definition import Schedule, schedule_of_cron
 from arqestra.store.schedules import NewFiring
-from tests.schedule.stage import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, Process, Stage
+from tests.schedule.harness import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, Process, Stage
 from tests.support.replies import reply_of
 
 

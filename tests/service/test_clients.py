@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from jobs import clients as clients_module
 from jobs.clients import CLIENTS, clients_of, on_shutdown, on_startup
 from jobs.development_servers import MailSink
 from jobs.settings import ServiceSettings
+from tests.support.repository import REPOSITORY
 
 
 async def test_shutdown_closes_what_startup_opened(settings: ServiceSettings, sink: MailSink) -> None:
@@ -46,7 +46,7 @@ async def test_a_start_that_fails_closes_what_it_had_opened(
 def test_libvips_is_told_its_threads_before_it_starts() -> None:
     code = "import worker, pyvips; print(pyvips.concurrency_get())"
     environment = {name: value for name, value in os.environ.items() if name != "VIPS_CONCURRENCY"}
-    project = Path(__file__).parents[2]
+    project = REPOSITORY
     output = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True, check=True
     )

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from jobs.errors import InvalidSettings
 from jobs.settings import ENVIRONMENT_PREFIX, ServiceSettings, load_settings
+from tests.support.repository import REPOSITORY
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "service.md"
+DOCUMENTATION = REPOSITORY / "docs" / "service.md"
 
 
 @pytest.fixture(autouse=True)

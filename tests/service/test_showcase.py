@@ -15,7 +15,8 @@ import matplotlib
 import psutil
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+from tests.support.repository import REPOSITORY
+
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 CHILDREN = 7  # Redis, S3, a scheduler, a dashboard, a supervisor and its two worker processes
 PATIENCE_S = 40.0
@@ -58,7 +59,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 async def run(module: str, folder: Path, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
-        cwd=PROJECT,
+        cwd=REPOSITORY,
         env=environment(folder, **variables),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

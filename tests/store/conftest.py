@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tests.store.scene import Scene
+from tests.support.store_harness import Scene
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from arqestra.flow.handle import FlowHandle
-from tests.store.scene import Kind, Plan, Scene, StoreWorker
+from tests.support.store_harness import Kind, Plan, Scene, StoreWorker
 
 HOUR_MS = 3_600_000
 FAILURES: tuple[tuple[Kind, str], ...] = (("fail", "f"), ("dead", "f"), ("abort", "a"), ("expire", "x"))

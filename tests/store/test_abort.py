@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
 
 
 async def test_the_worker_that_runs_the_job_is_told_at_once(scene: Scene) -> None:

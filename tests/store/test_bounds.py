@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from arqestra.store.records import HeldLease, NewJob
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Scene
 
 
 async def _script_calls(redis: Redis) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.scene import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene, worker_ear
 
 
 async def test_a_due_job_becomes_a_lease(scene: Scene) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Ear, Scene
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Ear, Scene
 
 
 async def test_a_queued_job_leaves_no_trace(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arqestra.store.records import LeasedJob, NewJob, Offer, QueueShare
-from tests.store.scene import (
+from tests.support.store_harness import (
     KEYS,
     LEASE_MS,
     MARGIN_MS,

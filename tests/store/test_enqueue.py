@@ -6,7 +6,7 @@ import pytest
 
 from arqestra.protocol.ids import new_job_id
 from arqestra.store.records import NewJob
-from tests.store.scene import KEYS, QUEUE, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Scene, worker_ear
 
 
 async def test_a_job_is_stored_as_arq_stores_it(scene: Scene) -> None:

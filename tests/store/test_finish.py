@@ -8,8 +8,8 @@ import pytest
 from redis.exceptions import ResponseError
 
 from arqestra.store.records import Ending
-from tests.store.scene import ENDS, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, extra
 from tests.support.replies import reply_of
+from tests.support.store_harness import ENDS, KEYS, LEASE_MS, QUEUE, Ear, Kind, Scene, extra
 
 KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
 

@@ -6,8 +6,8 @@ import pytest
 
 from arqestra.store.records import Ending
 from tests.store.flows import chain_of, chord_of, do_chores, run_flow
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Plan, Scene, worker_ear
 from tests.support.replies import reply_of
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Plan, Scene, worker_ear
 
 # -- cancel -------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.flows import FAILURES, chain_of, chord_of, do_chores, fan_out, run_flow
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Ear, Kind, Plan, Scene, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Ear, Kind, Plan, Scene, worker_ear
 
 # -- failures -----------------------------------------------------------------------------------------------------
 

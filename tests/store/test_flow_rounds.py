@@ -9,7 +9,7 @@ import pytest
 from arqestra.errors import FlowRunning
 from arqestra.store.read_flows import read_nodes
 from tests.store.flows import chain_of, chord_of, do_chores, fan_out, retry_of, run_flow
-from tests.store.scene import KEYS, QUEUE, Kind, Plan, Scene
+from tests.support.store_harness import KEYS, QUEUE, Kind, Plan, Scene
 
 # -- another round ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.flows import HOUR_MS, chain_of, chord_of, run_flow
-from tests.store.scene import KEYS, LEASE_MS, Ear, Kind, Plan, Scene, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, Ear, Kind, Plan, Scene, worker_ear
 
 # -- storing and starting -----------------------------------------------------------------------------------------
 

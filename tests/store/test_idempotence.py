@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.records import Ending, NewJob
 from arqestra.store.store import Store
-from tests.store.lossy_proxy import LossyProxy
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Kind, Scene
+from tests.support.proxies.lossy import LossyProxy
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, Scene
 
 
 @pytest.fixture

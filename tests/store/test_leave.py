@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import KEYS, QUEUE, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Scene, worker_ear
 
 
 async def test_a_worker_that_left_is_not_woken(scene: Scene) -> None:

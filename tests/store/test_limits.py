@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from arqestra.definitions.limits import encode_spec
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
 
 RATE = ("r", "r:f:", 1000.0, 1)
 BURSTY = ("r", "r:f:", 1000.0, 5)

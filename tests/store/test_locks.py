@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arqestra.store.records import Ending
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Scene, extra
 
 
 def lock(until: str = "finished", on_conflict: str = "reject", ttl_ms: int = 0, max_wait_ms: int = 0) -> bytes:

@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from arqestra.protocol.progress import LOG_LINES, encode_line, encode_progress
 from arqestra.store.notes import JOBS_PER_CALL, NewNotes, read_log, read_progress, write_notes
-from tests.store.scene import KEYS, QUEUE, Scene
+from tests.support.store_harness import KEYS, QUEUE, Scene
 
 
 def notes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Scene, extra
 
 
 async def test_the_most_urgent_comes_first_and_equals_are_first_in_first_out(scene: Scene) -> None:

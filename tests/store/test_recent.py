@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, encode_ended
 from arqestra.store.recent import EndedList, read_recent, write_recent
-from tests.store.scene import KEYS, QUEUE, Scene
+from tests.support.store_harness import KEYS, QUEUE, Scene
 
 
 def entry(job_id: str, ended_ms: int, function: str = "f", *, attempt: int = 1) -> tuple[int, bytes]:

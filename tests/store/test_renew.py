@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.scene import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene
+from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, Scene
 
 
 async def test_a_renewed_lease_lasts_from_now_on(scene: Scene) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.scene import KEYS, QUEUE, Kind, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Kind, Scene, worker_ear
 
 
 @pytest.mark.parametrize("kind", ["end", "dead"])

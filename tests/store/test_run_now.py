@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arqestra.store.run_now import run_now
-from tests.store.scene import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Scene, extra, worker_ear
 
 
 async def test_a_deferred_job_becomes_due_and_a_waiting_worker_is_woken(scene: Scene) -> None:

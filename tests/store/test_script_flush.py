@@ -6,7 +6,7 @@ from arqestra.protocol.keys import Keys
 from arqestra.store.records import Ending
 from arqestra.store.scripts import script
 from arqestra.store.store import Store
-from tests.store.scene import QUEUE, Scene
+from tests.support.store_harness import QUEUE, Scene
 
 
 async def test_every_transition_works_on_a_server_that_knows_no_script(scene: Scene) -> None:

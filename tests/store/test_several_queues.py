@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arqestra.store.records import QueueShare
-from tests.store.scene import KEYS, QUEUE, Scene, extra, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Scene, extra, worker_ear
 
 
 def strict(*queues: str, slots: int) -> tuple[QueueShare, ...]:

@@ -16,8 +16,8 @@ from arqestra.protocol.clock import timestamp_ms
 from arqestra.store.statistics import read_hours, read_minutes, read_queues, read_totals
 from arqestra.store.statistics_writer import EnqueueCounts, StatisticsWriter, field_of
 from arqestra.store.store import Store
-from tests.store.lossy_proxy import LossyProxy
-from tests.store.scene import KEYS, Scene
+from tests.support.proxies.lossy import LossyProxy
+from tests.support.store_harness import KEYS, Scene
 
 FIELD = field_of("q|1", "f|g", "complete")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.scene import KEYS, QUEUE, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Scene, worker_ear
 
 W1, W2, W3 = (KEYS.worker_channel(worker) for worker in ("w1", "w2", "w3"))
 

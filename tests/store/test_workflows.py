@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arqestra.store.flows import Advance
-from tests.store.scene import KEYS, QUEUE, Kind, Plan, Scene, StoreWorker
+from tests.support.store_harness import KEYS, QUEUE, Kind, Plan, Scene, StoreWorker
 
 KEEP_MS = 60_000
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.repository import REPOSITORY
+
 SAMPLE = Path(__file__).with_name("arq_sample.py")
-REPOSITORY = Path(__file__).parents[2]
 Complaints = set[tuple[int, str]]  # line and text
 
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-CONFIGURATION = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+from tests.support.repository import REPOSITORY
+
+CONFIGURATION = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
 HOOKS: list[dict[str, Any]] = [hook for source in CONFIGURATION["repos"] for hook in source["hooks"]]
 
 
 def steps_of_check() -> list[str]:
     """The targets that `make check` consists of."""
-    line = re.search(r"^check: ([a-z ]+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    line = re.search(r"^check: ([a-z ]+)", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.M)
     assert line is not None
     return line[1].split()
 
 
 def commands(target: str) -> str:
     """What make would run for it."""
-    return subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_hooks_are_the_steps_of_make_check_before_the_tests() -> None:
@@ -43,7 +43,7 @@ def test_make_check_runs(command: str) -> None:
 
 
 def test_continuous_integration_runs_make_check_and_nothing_else() -> None:
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
     assert [line for line in script if line and line[0] != "#"] == [
         "set -euo pipefail",

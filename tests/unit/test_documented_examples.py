@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support.repository import REPOSITORY
+
 PAGES = (
     "README.md",
     "docs/quickstart.md",

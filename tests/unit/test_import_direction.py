@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.import_direction import REPOSITORY, main, violations
+from tests.import_direction import main, violations
+from tests.support.repository import REPOSITORY
 
 
 @pytest.fixture

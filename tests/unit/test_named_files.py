@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support.repository import REPOSITORY
+
 GENERATED = frozenset({".git", ".venv", "data", "build", ".envs", "out", "__pycache__"})
 # What commands make, a program, a place in a traceback, a file of arq.
 NOT_OURS = frozenset({"benchmarks/out/results.json", "results.json", "Node.js", "file.py", "arq_conftest.py"})

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import arqestra
 from arqestra.cli import app
+from tests.support.repository import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 # Debian's and CI's are no older; they are the versions that README says the suite was run on.
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 
@@ -35,7 +35,7 @@ def range_of(requirements: list[Requirement], name: str) -> SpecifierSet:
 
 
 def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().split()
+    lines = (REPOSITORY / "constraints.txt").read_text().split()
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
@@ -84,11 +84,11 @@ def test_the_command_line_prints_the_version() -> None:
 @pytest.mark.timeout(900)
 def test_pip_alone_finds_versions_that_go_together(tmp_path: Path) -> None:
     """Needs a package registry. The metadata of a hundred packages are read; nothing is installed."""
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # a folder of its own: nothing is built in the repository
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)  # a folder of its own: nothing is built in the repository
     for name in ("README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(REPOSITORY / name, tmp_path)
     (tmp_path / "arqestra").mkdir()
-    shutil.copy(ROOT / "arqestra" / "version.py", tmp_path / "arqestra")
+    shutil.copy(REPOSITORY / "arqestra" / "version.py", tmp_path / "arqestra")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     reached = subprocess.run(
         [*pip, "--retries", "0", "download", "--no-deps", "--dest", str(tmp_path / "probe"), "six"], capture_output=True

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.support.repository import REPOSITORY
 
 USER_FILE = """
 from typing import Any
@@ -70,7 +71,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What mypy says of the user's file."""
     folder = tmp_path_factory.mktemp("typing")
     (folder / "user.py").write_text(USER_FILE, encoding="utf-8")
-    repository = Path(__file__).parents[2]
+    repository = REPOSITORY
     run = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "user.py"],
         cwd=folder,

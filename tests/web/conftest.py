@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from arqestra import Pool, Worker, create_pool
 from arqestra.web import TokenAuth, create_app
+from tests.support.wait import wait_until
 from tests.web.web_jobs import FUNCTIONS, SCHEDULES
 
 VIEWER, OPERATOR = "a-token-of-a-viewer", "a-token-of-an-operator"
@@ -56,7 +57,7 @@ async def working(redis_url: str, pool: Pool) -> AsyncIterator[Worker]:
     )
     running = asyncio.ensure_future(worker.async_run())
     try:
-        await until(lambda: pool.workers())
+        await wait_until(lambda: pool.workers())
         yield worker
     finally:
         await worker.close()
@@ -94,14 +95,6 @@ def guarded_app(redis_url: str) -> Starlette:
 async def viewer(guarded_app: Starlette) -> AsyncIterator[Client]:
     async with client_of(guarded_app, headers={"Authorization": f"Bearer {VIEWER}"}) as client:
         yield client
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    """Wait until a coroutine of it gives something true."""
-    async with asyncio.timeout(20):
-        while not (found := await condition()):  # noqa: ASYNC110 - what is waited for is in Redis
-            await asyncio.sleep(0.02)
-    return found
 
 
 @pytest.fixture

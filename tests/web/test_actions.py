@@ -10,7 +10,8 @@ import pytest
 
 from arqestra import Pool, Worker, chord
 from arqestra.store.store import Store
-from tests.web.conftest import Client, until
+from tests.support.wait import wait_until
+from tests.web.conftest import Client
 from tests.web.web_jobs import add, fail, nap, order, total, unlucky
 
 
@@ -34,20 +35,20 @@ async def test_run_now(pool: Pool, web: Client, working: Worker) -> None:
     await pool.enqueue_job("add", 1, _job_id="later", _defer_by=3600, _priority=3)
     assert await state_of(web, "later") == "deferred"
     assert (await do(web, "jobs/run-now", **one("later")))["done"] == 1
-    await until(lambda: pool.job("later").result_info())
+    await wait_until(lambda: pool.job("later").result_info())
     assert (await do(web, "jobs/run-now", **one("later")))["failed"] == 1
 
 
 async def test_abort_delete_and_retry(pool: Pool, web: Client, working: Worker) -> None:
     await pool.enqueue(nap.options(job_id="long"))
-    await until(lambda: _is(web, "long", "running"))
+    await wait_until(lambda: _is(web, "long", "running"))
     assert (await do(web, "jobs/delete", **one("long")))["problems"] == ["long: it is running: abort it first"]
     assert (await do(web, "jobs/abort", **one("long")))["done"] == 1
-    await until(lambda: _is(web, "long", "aborted"))
+    await wait_until(lambda: _is(web, "long", "aborted"))
     assert (await do(web, "jobs/retry", **one("long")))["done"] == 1
-    await until(lambda: _is(web, "long", "running"))
+    await wait_until(lambda: _is(web, "long", "running"))
     await do(web, "jobs/abort", **one("long"))
-    await until(lambda: _is(web, "long", "aborted"))
+    await wait_until(lambda: _is(web, "long", "aborted"))
     assert (await do(web, "jobs/delete", **one("long")))["done"] == 1
     assert await state_of(web, "long") is None
     assert (await do(web, "jobs/delete", **one("long")))["failed"] == 1
@@ -62,14 +63,14 @@ async def test_all_that_match_a_filter(pool: Pool, web: Client, working: Worker)
     for number in range(30):
         await pool.enqueue(fail.options(job_id=f"bad-{number}"), f"reason {number % 2}")
         await pool.enqueue(add.options(job_id=f"good-{number}"), number)
-    await until(lambda: _counted(web, 30, state="failed"))
+    await wait_until(lambda: _counted(web, 30, state="failed"))
     chosen = {"state": "failed", "id": "bad-1"}  # 1, 10 to 19
     found = (await web.post("/api/matching", json={"filter": chosen})).json()
     assert (found["count"], found["more"]) == (11, False)
     page = (await web.get("/confirm", params={"action": "jobs/retry", "filter": json.dumps(chosen)})).text
     assert "Retry 11 jobs" in page
     assert (await do(web, "jobs/retry", filter=chosen))["done"] == 11
-    await until(lambda: _counted(web, 41, state="failed"))
+    await wait_until(lambda: _counted(web, 41, state="failed"))
     (entry, *_) = (await web.get("/api/audit")).json()["entries"]
     assert (entry["action"], entry["done"]) == ("jobs/retry", 11)
     assert json.loads(entry["filter"])["id"] == "bad-1"
@@ -133,9 +134,9 @@ async def test_queues(pool: Pool, web: Client) -> None:
 
 async def test_workers(pool: Pool, web: Client, working: Worker) -> None:
     await do(web, "workers/drain", id=working.worker_id)
-    await until(lambda: _worker_is(web, "draining"))
+    await wait_until(lambda: _worker_is(web, "draining"))
     await do(web, "workers/resume", id=working.worker_id)
-    await until(lambda: _worker_is(web, "idle"))
+    await wait_until(lambda: _worker_is(web, "idle"))
     assert (await do(web, "workers/drain", id="nobody"))["failed"] == 1
 
 
@@ -145,12 +146,12 @@ async def _worker_is(web: Client, state: str) -> bool:
 
 
 async def test_schedules(pool: Pool, web: Client, working: Worker) -> None:
-    await until(lambda: pool.schedules.list())
+    await wait_until(lambda: pool.schedules.list())
     await do(web, "schedules/pause", name="nightly")
     assert (await pool.schedules.get("nightly")).paused
     await do(web, "schedules/resume", name="nightly")
     assert (await do(web, "schedules/run", name="nightly"))["done"] == 1
-    await until(lambda: _has_run(web))
+    await wait_until(lambda: _has_run(web))
     for when, words in (
         ("*/10 * * * *", "every 10 minutes"),
         ("every 2h", "every 2 hours"),
@@ -250,7 +251,7 @@ async def test_deleting_ended_jobs_leaves_alone_those_that_were_enqueued_again(
 ) -> None:
     await pool.enqueue_job("add", 1, _job_id="nightly-sum")
     await pool.job("nightly-sum").result(timeout=20)
-    await until(lambda: _counted(web, 1, state="complete"))
+    await wait_until(lambda: _counted(web, 1, state="complete"))
     page = await web.get("/jobs", params={"state": "complete"})
     assert 'name="ended" value="true"' in page.text, "those selected by hand go the same way"
     assert 'name="ended" value="true"' in (await web.get("/job", params={"id": "nightly-sum"})).text
@@ -298,7 +299,7 @@ async def test_deleting_by_another_queue_takes_nothing_from_the_one_that_has_the
 ) -> None:
     await pool.enqueue_job("add", 1, _job_id="waits", _queue_name="mail")
     await pool.enqueue(nap.options(job_id="runs"))
-    await until(lambda: _is(web, "runs", "running"))
+    await wait_until(lambda: _is(web, "runs", "running"))
     jobs = [{"id": "waits", "queue": "arq:queue"}, {"id": "waits", "queue": "nowhere"}, {"id": "runs", "queue": "mail"}]
     done = await do(web, "jobs/delete", jobs=jobs)
     assert (done["done"], done["failed"]) == (0, 3)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.served import REPOSITORY, served
+from tests.support.dashboard_process import served
+from tests.support.repository import REPOSITORY
 
 
 def refused(*options: str) -> str:

@@ -18,7 +18,8 @@ from arqestra.store.presence import write_presence
 from arqestra.web import create_app
 from arqestra.web.catalogue import VIEWS
 from arqestra.web.openapi import document
-from tests.web.conftest import BASE, Client, client_of, until
+from tests.support.wait import wait_until
+from tests.web.conftest import BASE, Client, client_of
 from tests.web.web_jobs import EVIL, add, fail, login, total
 
 
@@ -31,7 +32,7 @@ async def hostile(pool: Pool, working: Worker, web: Client) -> None:
     await pool.enqueue_job(EVIL, EVIL, _job_id=f"{EVIL}2", _defer_by=3600)
     flow = await pool.enqueue_flow(chord([add.s(1), fail.s(EVIL)], total.s()), flow_id=EVIL, name=EVIL)
     await flow.wait(20)
-    await until(lambda: _failed(web))
+    await wait_until(lambda: _failed(web))
 
 
 async def _failed(web: Client) -> bool:
@@ -100,8 +101,8 @@ async def test_search(pool: Pool, web: Client, working: Worker) -> None:
     await pool.enqueue_job("add", 1, _job_id="job-4711", _queue_name="mail")
     flow = await pool.enqueue_flow(add.s(1) | add.s(2), flow_id="flow-1")
     await flow.wait(20)
-    await until(lambda: pool.schedules.list())
-    await until(lambda: _has_function(web, "add"))
+    await wait_until(lambda: pool.schedules.list())
+    await wait_until(lambda: _has_function(web, "add"))
     for text, kind, name in (
         ("job-4711", "job", "job-4711"),
         ("  'job-4711' ", "job", "job-4711"),
@@ -130,7 +131,7 @@ async def _has_function(web: Client, name: str) -> bool:
 async def test_errors_are_grouped(pool: Pool, web: Client, working: Worker) -> None:
     for number in range(5):
         await pool.enqueue(fail.options(job_id=f"bad-{number}"), "one reason")
-    await until(lambda: _group_has(web, 5))
+    await wait_until(lambda: _group_has(web, 5))
     (group,) = (await web.get("/api/errors")).json()["groups"]
     assert (group["type"], group["message"], group["functions"]) == ("ValueError", "one reason", ["fail"])
     assert group["place"].startswith("web/web_jobs.py:")
@@ -191,7 +192,7 @@ async def test_the_description_names_every_route(app: Starlette) -> None:
 
 async def test_metrics(pool: Pool, web: Client) -> None:
     await pool.enqueue_job("add", 1)
-    await until(pool.used_queues)
+    await wait_until(pool.used_queues)
     answer = await web.get("/metrics")
     assert 'arqestra_queue_jobs{queue="arq:queue",state="queued"}' in answer.text
     assert answer.headers["content-type"].startswith("text/plain")

@@ -13,7 +13,8 @@ from arqestra.protocol.serializers import SERIALIZERS
 from arqestra.protocol.wire import JobEnd, Payload, encode_result
 from arqestra.web.pickles import outline, payload_again
 from arqestra.web.plain import PLAIN, format_of
-from tests.web.conftest import Client, until
+from tests.support.wait import wait_until
+from tests.web.conftest import Client
 from tests.web.web_jobs import FUNCTIONS
 
 CALLED: list[str] = []
@@ -184,4 +185,4 @@ async def test_a_pickled_schedule_is_run_and_edited(redis_url: str, web: Client)
     assert again is not None
     assert again.args == (20, 1), "its arguments stayed as they were"
     await pickled.aclose()
-    await until(lambda: web.get("/schedules"))
+    await wait_until(lambda: web.get("/schedules"))

@@ -15,7 +15,7 @@ from schemathesis.checks import not_a_server_error
 
 from arqestra import create_pool
 from arqestra.embedded import EmbeddedRedis
-from tests.web.served import served
+from tests.support.dashboard_process import served
 from tests.web.web_jobs import EVIL
 
 EXAMPLES = 12

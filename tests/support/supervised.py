@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.fleet import until
-from tests.chaos.run_log import PATH_VARIABLE, RunLog
+from tests.support.repository import REPOSITORY
+from tests.support.run_log import PATH_VARIABLE, RunLog
+from tests.support.wait import wait_until
 
-REPOSITORY = Path(__file__).parents[2]
-SETTINGS = "tests.integration.supervised_jobs.Settings"
+SETTINGS = "tests.support.supervised_jobs.Settings"
 Supervise = Callable[..., "Supervised"]
 
 
@@ -43,7 +43,7 @@ class Supervised:
         return [pid for pid in self.pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
 
     async def ended(self) -> int:
-        await until(lambda: self.process.poll() is not None, lambda: f"expected it to end:\n{self.output}")
+        await wait_until(lambda: self.process.poll() is not None, lambda: f"it to end:\n{self.output}")
         return self.process.returncode
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arqestra import job, worker_settings
-from tests.chaos.run_log import noted
+from tests.support.run_log import noted
 
 HOARD: list[bytes] = []
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from tests.store.scene import KEYS, QUEUE, Ear, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Ear, Scene, worker_ear
 
 T = TypeVar("T")
 

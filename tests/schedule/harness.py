@@ -19,7 +19,7 @@ from arqestra.scheduling.scheduler import Scheduler
 from arqestra.store.schedules import NewFiring, NotedRun, ScheduleRecord, ScheduleStore, StoredSchedule
 from arqestra.store.store import Store
 from arqestra.worker.schedule_runner import WorkersClient
-from tests.store.scene import KEYS, ManualClock, StoreWorker
+from tests.support.store_harness import KEYS, ManualClock, StoreWorker
 
 QUEUE = "arq:queue"
 MINUTE_MS = 60_000

@@ -25,8 +25,7 @@ import uvloop  # noqa: F401 - imported before the forks
 from arq.logs import default_log_config
 
 import arqestra
-
-from .chaos_jobs import FUNCTIONS
+from tests.chaos.chaos_jobs import FUNCTIONS
 
 REAP_EVERY_S = 0.01
 PR_SET_PDEATHSIG = 1
@@ -57,10 +56,10 @@ def main() -> None:
 
 def _obey(order: dict[str, Any], children: set[int]) -> None:
     if "start" in order:
-        nursery = os.getpid()
+        fork_server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_worker(nursery, order["start"], order["log"])
+            _become_worker(fork_server, order["start"], order["log"])
         children.add(pid)
         _report({"started": pid, "log": order["log"]})
     elif order["pid"] in children:
@@ -80,10 +79,10 @@ def _report(report: dict[str, Any]) -> None:
         os.write(1, json.dumps(report).encode() + b"\n")
 
 
-def _become_worker(nursery: int, settings: dict[str, Any], log_path: str) -> NoReturn:
+def _become_worker(fork_server: int, settings: dict[str, Any], log_path: str) -> NoReturn:
     code = 1
     try:
-        _die_with(nursery)
+        _die_with(fork_server)
         log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
