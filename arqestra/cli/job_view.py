@@ -9,6 +9,7 @@ from arq.jobs import DeserializationError
 from ..client.pool import Pool
 from ..handles.queue import DeadJob
 from ..protocol.attempt_errors import AttemptError, decode_attempt_error
+from ..protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ..protocol.wire import Payload, decode_payload, decode_result
 from ..store.dead import read_dead_result
 from ..store.look import JobTrace, QueueEntry, find_queues, queue_of, trace_of
@@ -121,7 +122,7 @@ class JobView:
         if not self.sighting.in_progress or len(parts) != 4:
             return None
         due = float(parts[2])
-        return parts[0].split(".")[0], int(parts[1]), int(due if due >= 0 else due % 10**13), int(parts[3])
+        return parts[0].split(".")[0], int(parts[1]), int(due if due >= 0 else due % SPAN_MS), int(parts[3])
 
 
 def _other_serializer(pool: Pool) -> str:
@@ -175,9 +176,9 @@ def _status(sighting: Sighting, trace: JobTrace, result: Any) -> str:
         return "running"
     if sighting.score is None:
         return "unknown"  # its payload is there and no queue has it
-    if sighting.score >= 8640000000000000:
+    if sighting.score >= PARKED_SCORE:
         return "waiting"
-    if sighting.score >= 8639999999999000:
+    if sighting.score >= THROTTLED_SCORE:
         return "held"
     return "deferred" if sighting.score > sighting.now_ms else "queued"
 

@@ -22,6 +22,7 @@ from arq.jobs import DeserializationError
 
 from ..definitions.signature import Signature
 from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError
+from ..protocol.constants import MAX_EVENTS
 from ..protocol.serializers import Serializer
 from ..store.flows import History, NodeRecord, Reference
 from .compare import Point, described, digest_of
@@ -34,7 +35,7 @@ __all__ = ("MAX_NODES", "ContinueAsNew", "Execution")
 logger = logging.getLogger("arq.worker")
 
 MAX_NODES = 10_000
-MAX_WAITS = 30_000  # of which the names are written down; as many events as a history holds
+MAX_WAITS = MAX_EVENTS  # of which the names are written down
 Encode = Callable[[Signature[Any], int, Reference | None, bool], NodeRecord]
 
 

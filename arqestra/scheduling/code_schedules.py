@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 
 from ..errors import SettingsError
+from ..protocol.constants import TAKE_OVER_MS
 from ..store.schedules import ScheduleRecord, ScheduleStore
 from ..store.services import read_services
 from ..store.store import Store
@@ -21,7 +22,7 @@ logger = logging.getLogger("arq.scheduler")
 
 KEEP_S = 15.0
 SWEEP_S = 600.0  # without schedules in code: what is long over is forgotten all the same
-MAX_PAUSE_S = 30.0  # after that others may have taken over, and everything is compared
+MAX_PAUSE_S = TAKE_OVER_MS / 1000 - KEEP_S  # after that others may have taken over, and everything is compared
 PUTS_AT_ONCE = 100
 
 

@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol
 from redis.exceptions import RedisError
 
 from ..definitions.middleware import EnqueuedCall, Middleware, enter_call
+from ..protocol.constants import CLOCK_TOLERANCE_MS
 from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore, StoredSchedule
 from ..store.services import note_zone, noted_zones
 from ..store.store import Store
@@ -52,7 +53,6 @@ PIECES_AHEAD = 4
 BREATH_S = 0.005  # other tasks of the loop wait no longer than that
 MAX_BACKOFF_S = 60.0
 FORGET_S = 600.0  # definitions that were not used for so long are read again
-CLOCK_JUMP_MS = 5_000
 RETRY_S = 1.0
 
 
@@ -186,7 +186,7 @@ class QueueScheduler:
 
     def _clock_has_jumped(self, redis_now_ms: int, at_s: float) -> bool:
         before_ms, self._clock_lead_ms = self._clock_lead_ms, redis_now_ms - at_s * 1000
-        return before_ms is not None and abs(self._clock_lead_ms - before_ms) > CLOCK_JUMP_MS
+        return before_ms is not None and abs(self._clock_lead_ms - before_ms) > CLOCK_TOLERANCE_MS
 
     def _redis_now_ms(self) -> int:
         assert self._clock_lead_ms is not None

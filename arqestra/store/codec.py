@@ -8,10 +8,10 @@ import msgspec
 
 from ..definitions.limits import Entry, encode_spec
 from ..definitions.unique import Lock
+from ..protocol.constants import BATCH, SPAN_MS, THROTTLED_SCORE
 from .records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, NewJob, StandIn, Verdict
 
 __all__ = (
-    "CHUNK",
     "claim_args",
     "claimed",
     "delivered",
@@ -22,11 +22,6 @@ __all__ = (
     "flat_jobs",
     "verdicts",
 )
-
-_SPAN_MS = 10**13
-_WAITING_SCORE = 8639999999999000  # and above: it waits for its turn, or is a workflow that waits for news
-CHUNK = 1000  # jobs a script call: bounds its time, and Lua's unpack
-
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -40,7 +35,7 @@ def encode_extra(priority: int, lock: Lock | None, entries: Sequence[Entry]) -> 
 
 def due_ms_of(score: float) -> int:
     """When a job is due, from its score: `lua/_score.lua` tells how priorities are in it."""
-    return int(score if score >= _WAITING_SCORE else score % _SPAN_MS)
+    return int(score if score >= THROTTLED_SCORE else score % SPAN_MS)
 
 
 def enqueued(reply: bytes | list[bytes]) -> list[Verdict]:
@@ -111,7 +106,7 @@ def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, 
     return (
         request.worker_id,
         request.number,
-        min(request.slots, CHUNK),
+        min(request.slots, BATCH),
         request.lease_ms,
         request.margin_ms,
         "1" if request.wait else "0",
@@ -127,7 +122,7 @@ def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, 
 
 
 def _shares(request: ClaimRequest) -> tuple[str | int, ...]:
-    slots = min(request.slots, CHUNK)
+    slots = min(request.slots, BATCH)
     if not request.shares:
         return (1, request.queue, slots, slots)
     fields: list[tuple[str | int, ...]] = [

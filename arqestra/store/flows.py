@@ -9,6 +9,7 @@ import msgspec
 from ..definitions.limits import Entry, encode_spec
 from ..errors import HistoryTooLong
 from ..protocol.clock import timestamp_ms
+from ..protocol.constants import MAX_EVENTS, NODE_SEPARATOR
 from .link import with_retries
 from .store import Store
 
@@ -69,7 +70,7 @@ _HEADER_FIELDS = 9
 
 def node_id(flow_id: str, number: int) -> str:
     """The job id of a node, unless one was chosen for it."""
-    return f"{flow_id}~{number}"
+    return f"{flow_id}{NODE_SEPARATOR}{number}"
 
 
 def encode_node(node: NodeRecord) -> bytes:
@@ -279,7 +280,9 @@ class FlowStore:
         """
         reply = await self._store.call("signal", queue, flow_id, event, shown, "1" if once else "0")
         if reply == b"full":
-            raise HistoryTooLong(f"workflow {flow_id}: expected at most 30,000 events in its history, it has them")
+            raise HistoryTooLong(
+                f"workflow {flow_id}: expected at most {MAX_EVENTS:,} events in its history, it has them"
+            )
         return cast(bytes, reply[0]) if isinstance(reply, list) else bool(reply == b"sent")
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..definitions.limits import place_in_flow
+from ..protocol.constants import NODE_SEPARATOR
 from .flows import NodeRecord, decode_node, node_id
 from .store import Store
 
@@ -189,7 +190,7 @@ async def node_of_job(store: Store, queue: str, job_id: str) -> tuple[str, int] 
     place = place_in_flow(spec) if spec else None
     if place is not None:
         return place
-    flow_id, _, number = job_id.rpartition("~")
+    flow_id, _, number = job_id.rpartition(NODE_SEPARATOR)
     if flow_id and number.isdigit() and len(number) < 10 and await redis.exists(keys.flow(flow_id)):
         return flow_id, int(number)
     return (job_id, 0) if await redis.exists(keys.flow(job_id)) else None

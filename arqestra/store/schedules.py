@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 
+from ..protocol.constants import NEVER_DUE_MS
 from .health import redis_time_ms
 from .link import with_retries
 from .records import StandIn
@@ -399,7 +400,7 @@ def _stored(
             continue
         yield StoredSchedule(
             name,
-            None if score >= PARKED else int(score),
+            None if score >= NEVER_DUE_MS else int(score),
             (home or b"").decode(),
             (rev or b"").decode(),
             (source or b"").decode(),
@@ -412,6 +413,3 @@ def _stored(
             (problem or b"").decode(errors="replace"),
             (zone or b"").decode(),
         )
-
-
-PARKED = 9e15

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from ..protocol.attempt_errors import storable
 from ..protocol.clock import timestamp_ms
+from ..protocol.constants import WRITER_TTL_S
 from ..protocol.ids import new_worker_id
 from ..protocol.keys import Keys
 
@@ -28,7 +29,7 @@ logger = logging.getLogger("arq.connections")
 MINUTES_TTL_S = 25 * 3600
 HOURS_TTL_S = TOTALS_TTL_S = 30 * 86_400
 EVERY_S = 1.0
-CERTAIN_S = 540.0  # `record.lua` remembers the number of a call for 600 s
+CERTAIN_S = WRITER_TTL_S - 60.0  # `record.lua` remembers the number of a call for WRITER_TTL_S
 FIELDS_PER_CALL = 1_000  # a script must not keep others waiting
 MAX_FIELDS = 20_000  # that a process keeps for its metrics
 CLOSE_WAIT_S = 2.0

@@ -5,8 +5,9 @@ from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
 
+from ..protocol.constants import BATCH
 from ..protocol.keys import Keys
-from .codec import CHUNK, claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
+from .codec import claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
 from .pulse import Pulse
@@ -15,13 +16,13 @@ from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
 
-__all__ = ("CHUNK", "MARGIN_MS", "Store", "chunks")
+__all__ = ("MARGIN_MS", "Store", "chunks")
 
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
 KEEP_DEAD_MS = 7 * 86_400_000
-PURGE_CHUNK = 200
-CHUNK_BYTES = 8 * 1024 * 1024
+PURGE_BATCH = 200
+BATCH_BYTES = 8 * 1024 * 1024
 
 
 class Store:
@@ -117,7 +118,7 @@ class Store:
     ) -> tuple[list[bool | None], Claimed | None]:
         """Finish and claim in one round trip: what ended makes room for what is claimed.
 
-        :param endings: at most `CHUNK`
+        :param endings: at most `BATCH`
         :param offer: after them, of a worker that does not claim now
         :param resent: the same call was sent before and its reply was lost
         :param keep_dead_ms: how long the dead set keeps a job
@@ -141,8 +142,8 @@ class Store:
         """Extend leases; says which are lost and which jobs are to be aborted."""
         lost: list[HeldLease] = []
         aborted: list[HeldLease] = []
-        for first in range(0, len(leases), CHUNK):
-            chunk = leases[first : first + CHUNK]
+        for first in range(0, len(leases), BATCH):
+            chunk = leases[first : first + BATCH]
             flat = [field for lease in chunk for field in lease]
             call = self._call("renew", chunk[0].queue, lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
             chunk_lost, chunk_aborted = (await self._run(call))[0]
@@ -205,7 +206,7 @@ class Store:
         """Remove the jobs of a queue that no worker holds; how many."""
         removed = skip = 0
         while True:
-            call = self._call("purge", queue, skip, PURGE_CHUNK)
+            call = self._call("purge", queue, skip, PURGE_BATCH)
             count, skip, ended = (await with_retries(lambda _, call=call: self._run(call)))[0]  # type: ignore[misc]
             removed += count
             if ended == b"1":
@@ -232,7 +233,7 @@ def chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """Pieces that bound the time of one script call and the size of one request."""
     first, size_bytes = 0, 0
     for i, job in enumerate(jobs):
-        if i > first and (i - first == CHUNK or size_bytes + len(job.payload) > CHUNK_BYTES):
+        if i > first and (i - first == BATCH or size_bytes + len(job.payload) > BATCH_BYTES):
             yield jobs[first:i]
             first, size_bytes = i, 0
         size_bytes += len(job.payload)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from arqestra.protocol.clock import steady_s
+from arqestra.protocol.constants import BATCH
 from arqestra.store.records import Claimed, ClaimRequest, LeasedJob, Offer
-from arqestra.store.store import CHUNK
 from arqestra.worker.leasing import claim
 from arqestra.worker.leasing.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
 
@@ -116,7 +116,7 @@ def test_a_worker_asks_for_no_more_than_its_read_limit_and_a_chunk() -> None:
     assert many.asked().slots == 100
     unlimited = Desk(ClaimSettings("q", "w1", 1, 1, 100_000, True, True, 3), slots=50_000)
     unlimited.policy.look()
-    assert unlimited.asked().slots == CHUNK
+    assert unlimited.asked().slots == BATCH
 
 
 def test_negative_slots_are_none() -> None:

@@ -64,7 +64,7 @@ local function judge(id, score, lease, packed)
     return
   end
   if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
-    return move(id, HELD_SCORE)
+    return move(id, THROTTLED_SCORE)
   end
   if not lease then
     return take_within_limits(id, score == STOCK_ABORT_SCORE and now or promoted(score), 0, packed)
@@ -126,9 +126,9 @@ local function take_again()
   for i = 1, math.floor(#leased / 2) do
     leased[i], leased[#leased + 1 - i] = leased[#leased + 1 - i], leased[i]
   end
-  for first = 1, #leased, 1000 do
+  for first = 1, #leased, BATCH do
     local names = {}
-    for i = first, math.min(first + 999, #leased) do
+    for i = first, math.min(first + BATCH - 1, #leased) do
       names[#names + 1] = LEASE .. leased[i]
     end
     for i, lease in ipairs(call('MGET', unpack(names))) do
@@ -150,7 +150,7 @@ local function take_given(given, most)
   end
   local leases, packed = call('MGET', unpack(names)), specs_of(given, 1, 1)
   for i, id in ipairs(given) do
-    local score = tonumber(call('ZSCORE', QUEUE .. queue, id) or FAR_FUTURE)
+    local score = tonumber(call('ZSCORE', QUEUE .. queue, id) or PARKED_SCORE)
     if score <= now and #ids < most then
       judge(id, score, leases[i], packed[i])
     end

@@ -4,7 +4,6 @@ local DEAD_SET_LIMIT = 10000
 local HISTORY_LIMIT = 20
 local FREE_INTERRUPTS = 20           -- of one job; a job that ends its worker each time must not go round for ever
 local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
-local EARLY = 1000           -- crashes of a job that may run at most once: more than any limit
 local keep_dead_ms = tonumber(argv[2])
 
 -- @include _run_end
@@ -63,9 +62,9 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
     score = in_order(now, priority)  -- it has news already
     due_queues[queue] = true
   elseif kind == 'park' and delay_ms == '-1' then
-    score = FAR_FUTURE + priority
+    score = PARKED_SCORE + priority
   elseif delay_ms == '0' then
-    if score >= FAR_FUTURE then
+    if score >= PARKED_SCORE then
       score = in_order(now, priority)  -- a workflow that was leased only to record its abort
     end
     due_queues[queue] = true
@@ -94,10 +93,10 @@ local function interrupted(id)
   return count > FREE_INTERRUPTS and 'retry' or 'release'
 end
 
--- The lease stays; its record now says that the job must not run again.
+-- The lease stays. A crash count of EARLY_CRASHES or more says that the job must not run again.
 local function acknowledge_early(id, lease)
   local head, crashes = string.match(lease, '^(.*|)(%d+)$')
-  call('SET', LEASE .. id, head .. math.max(tonumber(crashes), EARLY), 'KEEPTTL')
+  call('SET', LEASE .. id, head .. math.max(tonumber(crashes), EARLY_CRASHES), 'KEEPTTL')
 end
 
 -- A workflow starts anew: what it had begun is aborted, its history is forgotten, but for events that nobody took. Its
@@ -120,8 +119,8 @@ local function begin_anew(id, value)
   end
   local base, nodes = unpack(call('HMGET', FLOW .. id, 'base', 'nodes'))
   call('UNLINK', NODES .. id, STATES .. id, LOG .. id)
-  for first = 1, #kept, 1000 do
-    call('RPUSH', LOG .. id, unpack(kept, first, math.min(first + 999, #kept)))
+  for first = 1, #kept, BATCH do
+    call('RPUSH', LOG .. id, unpack(kept, first, math.min(first + BATCH - 1, #kept)))
   end
   Flow.unblock(id, call('HGET', FLOW .. id, 'queue') or '')
   Flow.forget_view(id)

@@ -26,7 +26,6 @@
 -- worker that ran the parent, or on a message. A child that has a state already is left alone.
 
 local INLINE = 200           -- children settled in the script that ended their parent
-local SEPARATOR = '~'        -- between a flow's id and a node's number in job ids: not usual in ids that people choose
 local FORCED = 0.5           -- in the score of an abort: a worker obeys whether or not it allows aborts
 local RESERVED_TTL_MS = 30 * 86400000
 local PASS = 100             -- nodes looked at in one step of a pass over all of them

@@ -4,8 +4,8 @@
 local function write_view(flow, view, now, due_queues)
   local changed = view.changed
   view.changed = {}
-  for first = 1, #changed, 1000 do
-    call('HSET', STATES .. flow, unpack(changed, first, math.min(first + 999, #changed)))
+  for first = 1, #changed, BATCH do
+    call('HSET', STATES .. flow, unpack(changed, first, math.min(first + BATCH - 1, #changed)))
   end
   local joins, counts = view.joins, view.counts
   view.joins, view.counts = {}, {}
@@ -50,8 +50,8 @@ local function publish_news()
   for flow, view in pairs(touched) do
     local news = view and view.news or {}
     if #news > 0 then
-      for first = 1, #news, 1000 do
-        call('PUBLISH', FLOW_NEWS .. flow, table.concat(news, '\n', first, math.min(first + 999, #news)))
+      for first = 1, #news, BATCH do
+        call('PUBLISH', FLOW_NEWS .. flow, table.concat(news, '\n', first, math.min(first + BATCH - 1, #news)))
       end
     end
   end
@@ -107,8 +107,8 @@ function do_chores(budget, older, now, due_queues)
   end
   agenda = {}
   write_released(now)
-  for first = 1, #rest, 1000 do
-    call('RPUSH', CHORES, unpack(rest, first, math.min(first + 999, #rest)))
+  for first = 1, #rest, BATCH do
+    call('RPUSH', CHORES, unpack(rest, first, math.min(first + BATCH - 1, #rest)))
   end
   publish_news()
   touched = {}

@@ -54,7 +54,7 @@ end
 
 local function node_id(flow, number)
   local chosen = view_of(flow).chosen_ids and call('HGET', NODES .. flow, number .. 'i')
-  return chosen or flow .. SEPARATOR .. number
+  return chosen or flow .. NODE_SEPARATOR .. number
 end
 
 local function count(view, field, by)
@@ -151,7 +151,7 @@ function notify(flow, now, due_queues)
     return
   end
   local score = queue and tonumber(call('ZSCORE', QUEUE .. queue, flow) or 0) or 0
-  if score > now and score ~= HELD_SCORE then
+  if score > now and score ~= THROTTLED_SCORE then
     call('ZREM', PROMOTE .. queue, flow)
     call('ZADD', QUEUE .. queue, 'XX', in_order(now, priority_of(score)), flow)
     due_queues[queue] = true

@@ -1,11 +1,11 @@
 -- Part of _flow: work on all nodes of a flow, a piece at a time. Needs _flow_nodes.
 
 local function in_pieces(command, key, list)
-  for first = 1, #list, 1000 do
+  for first = 1, #list, BATCH do
     if key then
-      call(command, key, unpack(list, first, math.min(first + 999, #list)))
+      call(command, key, unpack(list, first, math.min(first + BATCH - 1, #list)))
     else
-      call(command, unpack(list, first, math.min(first + 999, #list)))
+      call(command, unpack(list, first, math.min(first + BATCH - 1, #list)))
     end
   end
 end
@@ -53,7 +53,7 @@ end
 function abort_unreleased(id, now, due_queues)
   local number, flow = string.match(call('GET', RESERVED .. id) or '', '^%S+ (%d+) (.+)$')
   if not flow then
-    flow, number = string.match(id, '^(.+)' .. SEPARATOR .. '(%d+)$')
+    flow, number = string.match(id, '^(.+)' .. NODE_SEPARATOR .. '(%d+)$')
   end
   local view = flow and flow_exists(flow) and view_of(flow)
   if not view or view.kind ~= 'g' or view.state ~= 'running' then
@@ -189,8 +189,8 @@ end
 local function delete_pass(first, last, flow)
   local names = {}
   for number = first, math.min(last, first + PASS - 1) do
-    names[#names + 1] = RESULT .. flow .. SEPARATOR .. number
-    names[#names + 1] = ERRORS .. flow .. SEPARATOR .. number
+    names[#names + 1] = RESULT .. flow .. NODE_SEPARATOR .. number
+    names[#names + 1] = ERRORS .. flow .. NODE_SEPARATOR .. number
   end
   if #names > 0 then
     call('DEL', unpack(names))

@@ -11,7 +11,7 @@
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
 -- A due job under limits does not stand in the queue's order: it waits in a lane, and in the queue its score is
--- HELD_SCORE. There is one lane for each combination of limits and queue (LANE: jobs in the order of their scores), so
+-- THROTTLED_SCORE. There is one lane for each combination of limits and queue (LANE: jobs in the order of their scores), so
 -- what keeps the first job of a lane from starting keeps all of it. A lane with jobs stands in the line of one of its
 -- limits (TURNS: lane -> its turn), and each line has a gate (GATES: limit -> when its first lane may be tried). A
 -- claim visits the gates that are open, and tries the first job of the first lane. If all its limits have room the job
@@ -208,7 +208,7 @@ local function park(queue, id, limits, order, limit, at)
   end
   call('ZADD', jobs_of(queue, lane), order, id)
   call('HSET', HELD .. queue, id, lane)
-  call('ZADD', QUEUE .. queue, HELD_SCORE, id)
+  call('ZADD', QUEUE .. queue, THROTTLED_SCORE, id)
 end
 
 local function unpark(queue, id, lane, limits)

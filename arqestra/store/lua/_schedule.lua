@@ -1,7 +1,7 @@
 -- Schedules. Each has a name that is its own in this Redis, and belongs to the queue that its jobs go to, its home.
 --
 --   SCHEDULE_QUEUES       set: queues that have schedules
---   SCHEDULES .. home     sorted set: name -> when its next tick is fired (ms); 0: somebody has to find that out; PARKED: it is
+--   SCHEDULES .. home     sorted set: name -> when its next tick is fired (ms); 0: somebody has to find that out; NEVER_DUE_MS: it is
 --                         paused, over, or code that nobody runs any more
 --   SCHEDULE .. name      hash, the record of a schedule
 --       home                   the queue that it belongs to
@@ -34,11 +34,8 @@
 -- CODE AND RUN TIME: what is changed or removed at run time stays so until a process starts that defines the schedule in
 -- code. Of two processes that define it differently the one that started later wins, as long as it lives.
 
-local PARKED = 9e15
-local TAKE_OVER_MS = 45000         -- without a word from a process, another may define its schedules differently
-local STALE_MS = 90000             -- and after that they are nobody's; by then the other has had the time to
+local STALE_MS = 2 * TAKE_OVER_MS  -- silent for so long: the schedules are nobody's. Another process has had the time to take over
 local KEPT_MS = 7 * 86400000       -- how long records are kept of schedules that nobody defines, and of those that are over
-local CLOCK_TOLERANCE_MS = 5000    -- a clock that is put back further was wrong before
 local RUNS_KEPT = 20
 
 local function count_change()

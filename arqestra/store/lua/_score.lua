@@ -1,28 +1,26 @@
--- Scores of the queue. A due job's score is when it became due, less SPAN for each step of its priority: so the queue's
+-- Scores of the queue. A due job's score is when it became due, less SPAN_MS for each step of its priority: so the queue's
 -- order is by priority, then first in, first out, and every due job has a past score, as stock arq expects. A deferred
 -- job has its due time for a score, with the priority in sixteenths of a ms behind the point; the few that have one are
--- also listed by due time (PROMOTE), and a claim moves them to the front when they become due.
+-- also listed by due time (PROMOTE), and a claim moves them to the front when they become due. A job that waits for its turn
+-- under a limit has THROTTLED_SCORE, a workflow that waits for news PARKED_SCORE plus its priority.
 
-local SPAN = 1e13                    -- longer than any time of day in ms
-local FAR_FUTURE = 8640000000000000  -- as arq's datetime range; plus the priority: a workflow that waits for news
-local HELD_SCORE = 8639999999999000  -- a job that waits for its turn under a limit
 local STOCK_ABORT_SCORE = 1          -- what stock arq's abort() writes
 local PROMOTE_PAGE, PROMOTE_PAGES = 500, 10
 
 local function in_order(due, priority)
-  return due - priority * SPAN
+  return due - priority * SPAN_MS
 end
 
 -- When a job became due, from its score or from the score that its lease record keeps.
 local function due_of(score)
-  return score >= HELD_SCORE and score or math.floor(score % SPAN)
+  return score >= THROTTLED_SCORE and score or math.floor(score % SPAN_MS)
 end
 
 local function priority_of(score)
   if score < 0 then
-    return -math.floor(score / SPAN)
+    return -math.floor(score / SPAN_MS)
   end
-  return score >= FAR_FUTURE and score - FAR_FUTURE or (score % 1) * 16
+  return score >= PARKED_SCORE and score - PARKED_SCORE or (score % 1) * 16
 end
 
 -- The score of a job that is due at a time; a deferred one with a priority is listed for its promotion.

@@ -15,15 +15,15 @@ end
 local function state_of(score, record, now)
   if is_held_by_worker(record, now) then
     return 'running'
-  elseif score >= FAR_FUTURE then
+  elseif score >= PARKED_SCORE then
     return 'waiting'
-  elseif score >= HELD_SCORE then
+  elseif score >= THROTTLED_SCORE then
     return 'held'
   end
   return score > now and 'deferred' or 'queued'
 end
 
--- Lease records of entries of a sorted set (id, score, id, score, ...), at most 1,000.
+-- Lease records of entries of a sorted set (id, score, id, score, ...), at most BATCH.
 local function leases_of(entries)
   local names = {}
   for i = 1, #entries, 2 do

@@ -56,7 +56,7 @@ local function add(queue, id, score)
   end
   list[#list + 1] = score
   list[#list + 1] = id
-  if #list == 1000 then
+  if #list == BATCH then
     call('ZADD', QUEUE .. queue, unpack(list))
     additions[queue] = nil
   end

@@ -15,7 +15,7 @@ local queue, wanted, first = name_of(KEYS[1]), ARGV[2], tonumber(ARGV[3])
 local size, payloads = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = clock(ARGV[1])
 if first < 0 then
-  local least = { queued = '-inf', held = HELD_SCORE, waiting = FAR_FUTURE }
+  local least = { queued = '-inf', held = THROTTLED_SCORE, waiting = PARKED_SCORE }
   local below = least[wanted] or now + 1  -- a leased job is among the first that are not due
   first = below == '-inf' and 0 or call('ZCOUNT', QUEUE .. queue, '-inf', string.format('(%.0f', below))
 end

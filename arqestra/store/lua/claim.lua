@@ -232,8 +232,8 @@ local found = #ids
 local jobs, runs = { 0, -1, '0', now, '' }, {}
 lease_taken(jobs, runs, not again)
 for owner, list in pairs(moves) do
-  for first = 1, #list, 1000 do
-    call('ZADD', QUEUE .. owner, 'XX', unpack(list, first, math.min(first + 999, #list)))
+  for first = 1, #list, BATCH do
+    call('ZADD', QUEUE .. owner, 'XX', unpack(list, first, math.min(first + BATCH - 1, #list)))
   end
 end
 

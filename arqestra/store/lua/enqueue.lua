@@ -78,12 +78,12 @@ while argv[at] do
   end
   at = last + 1
 end
-for k = 1, #payloads, 1000 do
-  call('MSET', unpack(payloads, k, math.min(k + 999, #payloads)))
+for k = 1, #payloads, BATCH do
+  call('MSET', unpack(payloads, k, math.min(k + BATCH - 1, #payloads)))
 end
 for queue, list in pairs(plain) do
-  for first = 1, #list, 1000 do
-    call('ZADD', QUEUE .. queue, unpack(list, first, math.min(first + 999, #list)))
+  for first = 1, #list, BATCH do
+    call('ZADD', QUEUE .. queue, unpack(list, first, math.min(first + BATCH - 1, #list)))
   end
   due_queues[queue] = true
 end

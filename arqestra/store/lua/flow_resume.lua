@@ -81,7 +81,7 @@ local function count_busy(flow, depth)
   local _, has_event = kept_events(flow, life.base, life.before, life.last)
   local busy = 0
   each_forgotten(flow, life, has_event, function(number, node)
-    local step = flow .. '~' .. number
+    local step = flow .. NODE_SEPARATOR .. number
     if node.kind == 'job' and call('HGET', STATES .. flow, number) == 'q' and call('EXISTS', JOB .. step) == 1 then
       busy = busy + 1
     elseif node.kind == 'job' and depth < DEEPEST and ended_workflow(step) then
@@ -92,7 +92,7 @@ local function count_busy(flow, depth)
 end
 
 local function forget(flow, number, node, is_again)
-  local step = flow .. '~' .. number
+  local step = flow .. NODE_SEPARATOR .. number
   if node.kind == 'job' then
     call('DEL', RESULT .. step, ERRORS .. step)
     call('ZREM', DEAD .. node.queue, step)
@@ -127,8 +127,8 @@ local function resume(flow)
     end
   end
   call('DEL', LOG .. flow)
-  for first = 1, #kept, 1000 do
-    call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + 999, #kept)))
+  for first = 1, #kept, BATCH do
+    call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + BATCH - 1, #kept)))
   end
   call('HDEL', name, 'ended', 'fault', 'resume', 'cancelled')
   if not is_late then

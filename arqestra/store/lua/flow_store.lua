@@ -37,8 +37,8 @@ local at = 7
 for i, prefix in ipairs({ FLOW, NODES, PENDING }) do
   local name = prefix .. flow
   local last = at + 2 * tonumber(ARGV[3 + i]) - 1
-  for first = at, last, 1000 do
-    call('HSET', name, unpack(ARGV, first, math.min(first + 999, last)))
+  for first = at, last, BATCH do
+    call('HSET', name, unpack(ARGV, first, math.min(first + BATCH - 1, last)))
   end
   if not state then
     call('PEXPIRE', name, UNFINISHED_TTL_MS)

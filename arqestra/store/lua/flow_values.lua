@@ -19,7 +19,7 @@ end
 local states = call('HMGET', STATES .. flow, unpack(numbers))
 local held = call('HMGET', NODES .. flow, unpack(parents))
 local chosen = chosen_ids and call('HMGET', NODES .. flow, unpack(ids)) or {}
-local head = RESULT .. flow .. '~'
+local head = RESULT .. flow .. NODE_SEPARATOR
 for i, number in ipairs(numbers) do
   results[i] = chosen[i] and RESULT .. chosen[i] or head .. number
 end

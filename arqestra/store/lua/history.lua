@@ -27,8 +27,8 @@ if state == 'ended' then
   -- It may end before it writes that itself, and somebody may ask for it.
   call('HSET', FLOW .. flow, 'kind', 'w', 'base', nodes or 0, 'keep', keep_ms, 'state', 'running', 'queue', KEYS[1])
   call('ZADD', FLOWS, reply[1], flow)
-  for first = 1, #kept, 1000 do
-    call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + 999, #kept)))
+  for first = 1, #kept, BATCH do
+    call('RPUSH', LOG .. flow, unpack(kept, first, math.min(first + BATCH - 1, #kept)))
   end
   reply[2] = #kept
 end
@@ -39,6 +39,6 @@ end
 for _, event in ipairs(call('LRANGE', LOG .. flow, first, first + most - 1)) do
   local number = string.match(event, '^s (%d+) ')
   reply[#reply + 1] = event
-  reply[#reply + 1] = number and call('GET', RESULT .. flow .. '~' .. number) or false
+  reply[#reply + 1] = number and call('GET', RESULT .. flow .. NODE_SEPARATOR .. number) or false
 end
 return reply

@@ -11,7 +11,6 @@
 
 -- @include _clock
 
-local WRITER_TTL_S = 600
 local QUEUE_KEPT_MS = 2592000000  -- 30 days
 local MAX_FIELDS = 50000
 

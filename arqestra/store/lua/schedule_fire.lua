@@ -99,7 +99,7 @@ local function move_on(name, at)
   if argv[at + 10] ~= '' then
     call('HDEL', key, 'problem')
   end
-  call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and PARKED or argv[at + 5], name)
+  call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and NEVER_DUE_MS or argv[at + 5], name)
   if argv[at + 5] == '' and call('HGET', key, 'source') == 'api' then
     call('ZADD', SEEN, now, name)
   end

@@ -21,14 +21,14 @@ for i = 1, #due, 2 do
   if of ~= home or removed then
     leave_home(home, name)
   elseif source == 'code' and tonumber(call('ZSCORE', SEEN, name) or 0) < now - STALE_MS then
-    call('ZADD', SCHEDULES .. home, PARKED, name)
+    call('ZADD', SCHEDULES .. home, NEVER_DUE_MS, name)
     count_change()
   else
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = name, due[i + 1], rev, mark
   end
 end
-local after = call('ZRANGEBYSCORE', SCHEDULES .. home, '(' .. now + ARGV[2], '(' .. PARKED, 'WITHSCORES', 'LIMIT', 0, 1)
+local after = call('ZRANGEBYSCORE', SCHEDULES .. home, '(' .. now + ARGV[2], '(' .. NEVER_DUE_MS, 'WITHSCORES', 'LIMIT', 0, 1)
 if after[2] then
   reply[2] = tonumber(after[2]) - now
 end

@@ -46,6 +46,6 @@ if home_before and home_before ~= home then
   leave_home(home_before, name)
 end
 call('SADD', SCHEDULE_QUEUES, home)
-call('ZADD', SCHEDULES .. home, paused and PARKED or 0, name)
+call('ZADD', SCHEDULES .. home, paused and NEVER_DUE_MS or 0, name)
 count_change()
 return { known and not removed and 'changed' or 'new', known and not removed and source_before or '' }

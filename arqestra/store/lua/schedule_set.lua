@@ -21,7 +21,7 @@ if what == 'pause' then
     return 0
   end
   call('HSET', key, 'paused', '1')
-  call('ZADD', SCHEDULES .. home, PARKED, name)
+  call('ZADD', SCHEDULES .. home, NEVER_DUE_MS, name)
 elseif what == 'resume' then
   if not paused then
     return 0

@@ -17,7 +17,6 @@
 -- @module Limits _limits
 -- @module Flow _flow
 
-local MAX_EVENTS = 30000    -- of a history: 10,000 steps and as many timers have their ends in it too
 local MAX_KEYS, KEYS_TTL_MS = 10000, 30 * 86400000  -- of a workflow: the newest nonces that callers chose
 
 local queue, flow = name_of(KEYS[1]), ARGV[2]

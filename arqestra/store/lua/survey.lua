@@ -14,22 +14,22 @@
 -- @include _score
 -- @include _state
 
-local PAGE, PAGES, TOP_PRIORITY = 1000, 3, 9
+local PAGES = 3              -- that are looked at, of BATCH entries each
 
 local queue, stuck_ms = name_of(KEYS[1]), tonumber(ARGV[2])
 local now = clock(ARGV[1])
 local past = call('ZCOUNT', QUEUE .. queue, '-inf', now)
-local future = call('ZCOUNT', QUEUE .. queue, '(' .. now, string.format('(%.0f', HELD_SCORE))
+local future = call('ZCOUNT', QUEUE .. queue, '(' .. now, string.format('(%.0f', THROTTLED_SCORE))
 local running_past, running_future, stock, stuck, cut = 0, 0, 0, 0, false
 
 local function look(first, last)
   local running = 0
   for page = 0, PAGES - 1 do
-    local from = first + page * PAGE
+    local from = first + page * BATCH
     if from > last then
       return running
     end
-    local entries = call('ZRANGE', QUEUE .. queue, from, math.min(last, from + PAGE - 1), 'WITHSCORES')
+    local entries = call('ZRANGE', QUEUE .. queue, from, math.min(last, from + BATCH - 1), 'WITHSCORES')
     local seen = 0
     for _, record in ipairs(leases_of(entries)) do
       if is_held_by_worker(record, now) then
@@ -41,14 +41,14 @@ local function look(first, last)
         stuck = stuck + 1
       end
     end
-    if #entries < 2 * PAGE then
+    if #entries < 2 * BATCH then
       return running
     end
     if seen == 0 then
       break
     end
   end
-  cut = cut or running >= PAGE
+  cut = cut or running >= BATCH
   return running
 end
 
@@ -56,7 +56,7 @@ running_past = look(0, past - 1)
 running_future = look(past, past + future - 1)
 
 local oldest = -1
-for priority = 0, TOP_PRIORITY do
+for priority = 0, MAX_PRIORITY do
   local least = in_order(STOCK_ABORT_SCORE, priority)
   local bounds = { string.format('(%.0f', least), string.format('%.0f', in_order(now, priority)) }
   local entries = call('ZRANGEBYSCORE', QUEUE .. queue, bounds[1], bounds[2], 'WITHSCORES', 'LIMIT', 0, 200)
@@ -78,8 +78,8 @@ return {
   past - running_past,
   future - running_future,
   running_past + running_future,
-  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', HELD_SCORE), string.format('(%.0f', FAR_FUTURE)),
-  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', FAR_FUTURE), '+inf'),
+  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', THROTTLED_SCORE), string.format('(%.0f', PARKED_SCORE)),
+  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', PARKED_SCORE), '+inf'),
   stock,
   stuck,
   string.format('%.0f', oldest),

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ...protocol.attempt_errors import AttemptError, decode_attempt_error
+from ...protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ...protocol.progress import Progress
 from ...store.dead import read_dead_result
 from ...store.flows import node_id
@@ -230,14 +231,11 @@ def _state(sighting: Sighting, trace: JobTrace, payload_view: PayloadView | None
         return "unknown"
     if sighting.in_progress:
         return "running"
-    if sighting.score >= FAR_FUTURE:
+    if sighting.score >= PARKED_SCORE:
         return "waiting"
-    if sighting.score >= HELD_SCORE:
+    if sighting.score >= THROTTLED_SCORE:
         return "held"
     return "deferred" if sighting.score > sighting.now_ms else "queued"
-
-
-FAR_FUTURE, HELD_SCORE = 8_640_000_000_000_000, 8_639_999_999_999_000  # store/lua/_score.lua
 
 
 def _failed_state(payload_view: PayloadView) -> str:
@@ -255,7 +253,7 @@ def _lease(sighting: Sighting) -> tuple[str, int | None, int | None, int]:
     if not sighting.in_progress or len(parts) != 4:
         return "", None, None, 0
     due = float(parts[2])
-    return parts[0].rpartition(".")[0], int(parts[1]), int(due if due >= 0 else due % 10**13), int(parts[3])
+    return parts[0].rpartition(".")[0], int(parts[1]), int(due if due >= 0 else due % SPAN_MS), int(parts[3])
 
 
 async def _relatives(app_state: AppState, job_id: str, queue: str) -> tuple[str, list[Relative], list[Relative]]:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...protocol.clock import steady_s
+from ...protocol.constants import BATCH
 from ...store.records import Claimed, ClaimRequest, Offer
-from ...store.store import CHUNK
 from .shares import QueueShares
 
 __all__ = ("ClaimPolicy", "ClaimSettings")
@@ -99,7 +99,7 @@ class ClaimPolicy:
         return self.request(slots)
 
     def _slots(self) -> int:
-        return 0 if self.quiet else max(0, min(self._free_slots(), self.settings.read_limit, CHUNK))
+        return 0 if self.quiet else max(0, min(self._free_slots(), self.settings.read_limit, BATCH))
 
     def request(self, slots: int, only: tuple[str, ...] = ()) -> ClaimRequest:
         """A claim for that many slots, of given ids only if there are some."""

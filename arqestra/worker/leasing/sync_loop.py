@@ -16,9 +16,10 @@ from collections.abc import Callable
 from redis.exceptions import ResponseError
 
 from ...protocol.clock import steady_s
+from ...protocol.constants import BATCH
 from ...store.link import RETRYABLE
 from ...store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, Offer
-from ...store.store import CHUNK, CHUNK_BYTES, KEEP_DEAD_MS, Store
+from ...store.store import BATCH_BYTES, KEEP_DEAD_MS, Store
 from .claim import ClaimPolicy
 
 __all__ = ("Exchange",)
@@ -159,9 +160,9 @@ class Exchange:
     def _next_endings(self) -> list[Ending]:
         """The outcomes of the next round trip: bounded in number and bytes, or it might outlast the reply timeout."""
         size_bytes = count = 0
-        for ending in self._endings[:CHUNK]:
+        for ending in self._endings[:BATCH]:
             size_bytes += len(ending.result)
-            if count and size_bytes > CHUNK_BYTES:
+            if count and size_bytes > BATCH_BYTES:
                 break
             count += 1
         endings = self._endings[:count]

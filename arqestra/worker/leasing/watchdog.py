@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from arq.utils import to_seconds
 
 from ...protocol.clock import timestamp_ms
+from ...protocol.constants import BATCH
 from ...store.records import Ending
-from ...store.store import CHUNK, Store
+from ...store.store import Store
 from ..run.attempt import Attempt
 from ..run.execute import ending_of, release_of
 from ..run.outcome import Outcome, State
@@ -58,8 +59,8 @@ class Watchdog:
         faults.critical("%s:\n%s", reason, "".join(traceback.format_stack(frame)) if frame else "(no stack)")
         endings = self._endings(culprit)
         try:
-            for first in range(0, len(endings), CHUNK):
-                await store.turn(endings[first : first + CHUNK], None)
+            for first in range(0, len(endings), BATCH):
+                await store.turn(endings[first : first + BATCH], None)
         finally:
             self._end_process(reason)
 

@@ -17,6 +17,7 @@ from ...definitions.context import JobContext, running_attempt
 from ...definitions.signature import CHUNK_FUNCTION
 from ...errors import ArgumentsError
 from ...protocol.clock import timestamp_ms
+from ...protocol.constants import EARLY_CRASHES
 from ...protocol.wire import decode_payload
 from ...store.records import Ending, EndingKind
 from ..schedule_runner import id_taken_ms
@@ -43,7 +44,6 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 
 ENDS: dict[State, EndingKind] = {State.ABORTED: "abort", State.EXPIRED: "expire"}
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # values, whatever is in them
-EARLY = 1000  # crashes of a job that was acknowledged early are more than this: `store/lua/_finish_cases.lua`
 
 
 async def execute(worker: "Worker", attempt: Attempt) -> None:
@@ -109,7 +109,7 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     terms = worker.terms.get(payload.function)
     if leased.flag == "abort" and (terms is None or terms.workflow is None):
         return Outcome(State.UNKNOWN if terms is None else State.ABORTED, asyncio.CancelledError())
-    if leased.flag == "dead" and leased.crashes > EARLY:
+    if leased.flag == "dead" and leased.crashes > EARLY_CRASHES:
         lost = JobExecutionFailed("its worker was lost; acks='early' runs a job at most once")
         return Outcome(State.FAILED, lost)
     if leased.flag == "dead":
