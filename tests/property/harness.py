@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from tests.support.store_harness import KEYS, QUEUE, Ear, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Ear, StoreHarness, worker_ear
 
 T = TypeVar("T")
 
@@ -21,26 +21,26 @@ class Ground:
         self._redis: Redis = Redis.from_url(url)
         self._ear: Ear = worker_ear(self._redis, *workers)
         self.run(self._ear.__aenter__())
-        self.scene = Scene(self._redis)
+        self.store_harness = StoreHarness(self._redis)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(coroutine)
 
-    def clear(self) -> Scene:
-        """An empty Redis and a scene whose clock starts near the real one."""
+    def clear(self) -> StoreHarness:
+        """An empty Redis and a store whose clock starts near the real one."""
 
-        async def clear() -> Scene:
+        async def clear() -> StoreHarness:
             await self._ear.heard()
             await self._redis.flushdb()
-            await self.scene.store.close()
-            return Scene(self._redis)
+            await self.store_harness.store.close()
+            return StoreHarness(self._redis)
 
-        self.scene = self.run(clear())
-        return self.scene
+        self.store_harness = self.run(clear())
+        return self.store_harness
 
     def close(self) -> None:
         async def close() -> None:
-            await self.scene.store.close()
+            await self.store_harness.store.close()
             await self._ear.__aexit__()
             await self._redis.aclose()
 

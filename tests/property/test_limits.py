@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from arqestra.definitions.limits import encode_spec
 from arqestra.store.records import LeasedJob, NewJob, QueueShare
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, Scene, StoreWorker, extra
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, StoreHarness, StoreWorker, extra
 
 QUEUES = (QUEUE, "other")
 LIMITS: tuple[tuple[object, ...], ...] = (
@@ -34,10 +34,10 @@ HELD_SCORE = 8639999999999000
 class World:
     """A store, three workers, and what these believe to hold."""
 
-    def __init__(self, scene: Scene, seed: int) -> None:
-        self.scene = scene
+    def __init__(self, store_harness: StoreHarness, seed: int) -> None:
+        self.store_harness = store_harness
         self.dice = random.Random(seed)
-        self.workers = [scene.worker(f"w{number}") for number in range(3)]
+        self.workers = [store_harness.worker(f"w{number}") for number in range(3)]
         self.believed: dict[str, tuple[StoreWorker, LeasedJob, int]] = {}  # and when the lease ends
         self.count = 0
 
@@ -71,7 +71,7 @@ class World:
                 lock = (f"k{self.dice.randint(0, 2)}", until, on_conflict, 0, 0)
             told = extra(*self.limits(), priority=priority, lock=lock)
             jobs.append(NewJob(self.dice.choice(QUEUES), f"j{self.count}", b"payload", when, extra=told))
-        await self.scene.store.enqueue(jobs)
+        await self.store_harness.store.enqueue(jobs)
 
     async def claim(self) -> None:
         slots = self.dice.randint(1, 5)
@@ -81,8 +81,8 @@ class World:
         if self.dice.random() < 0.2:
             claimed = await worker.claim_again()
         for job in claimed.jobs:
-            assert self.lease_end(job.id) <= self.scene.clock(), f"{job.id} is leased to two workers"
-            self.believed[job.id] = (worker, job, self.scene.clock() + LEASE_MS)
+            assert self.lease_end(job.id) <= self.store_harness.clock(), f"{job.id} is leased to two workers"
+            self.believed[job.id] = (worker, job, self.store_harness.clock() + LEASE_MS)
 
     def lease_end(self, job_id: str) -> int:
         return self.believed[job_id][2] if job_id in self.believed else 0
@@ -112,26 +112,26 @@ class World:
             if (await worker.renew(job)).lost:
                 del self.believed[job_id]
             else:
-                self.believed[job_id] = (worker, job, self.scene.clock() + LEASE_MS)
+                self.believed[job_id] = (worker, job, self.store_harness.clock() + LEASE_MS)
 
     async def ask(self) -> None:
         """What clients ask for."""
         job_id, queue = f"j{self.dice.randint(1, self.count + 1)}", self.dice.choice(QUEUES)
-        is_there = await self.scene.redis.zscore(queue, job_id) is not None
+        is_there = await self.store_harness.redis.zscore(queue, job_id) is not None
         what = self.dice.choice(("abort", "stock abort", "delete", "pause", "resume", "purge" * (self.count % 5 == 0)))
         if what == "abort":
-            await self.scene.store.abort(job_id, queue)
+            await self.store_harness.store.abort(job_id, queue)
         elif what == "stock abort" and is_there:
-            await self.scene.stock_abort(job_id, queue=queue)
+            await self.store_harness.stock_abort(job_id, queue=queue)
         elif what == "delete" and is_there:
-            await self.scene.store.delete(job_id, queue)
+            await self.store_harness.store.delete(job_id, queue)
         elif what in ("pause", "resume"):
-            await self.scene.store.pause(queue, paused=what == "pause")
+            await self.store_harness.store.pause(queue, paused=what == "pause")
         elif what == "purge":
-            await self.scene.store.purge(queue)
+            await self.store_harness.store.purge(queue)
 
     async def time_passes(self) -> None:
-        self.scene.clock.advance(self.dice.choice(STEPS_MS))
+        self.store_harness.clock.advance(self.dice.choice(STEPS_MS))
 
     # -- what must hold -------------------------------------------------------------------------------------------
 
@@ -142,14 +142,14 @@ class World:
 
     async def members(self, prefix: str) -> dict[str, list[str]]:
         """The sorted sets below a prefix, by the rest of their names."""
-        keys = [key.decode() async for key in self.scene.redis.scan_iter(f"{prefix}*")]
+        keys = [key.decode() async for key in self.store_harness.redis.scan_iter(f"{prefix}*")]
         return {
-            key.removeprefix(prefix): [member.decode() for member in await self.scene.redis.zrange(key, 0, -1)]
+            key.removeprefix(prefix): [member.decode() for member in await self.store_harness.redis.zrange(key, 0, -1)]
             for key in keys
         }
 
     async def check_lanes(self, queue: str) -> None:
-        redis = self.scene.redis
+        redis = self.store_harness.redis
         lanes = await self.members(KEYS.lane(queue, ""))
         lines = await self.members(KEYS.turns(queue, ""))
         held = {job.decode(): lane.decode() for job, lane in (await redis.hgetall(KEYS.held(queue))).items()}  # type: ignore[misc]
@@ -163,7 +163,7 @@ class World:
             assert await redis.sismember(KEYS.lanes(limit), queue)  # type: ignore[misc]
         for job_id in held:
             assert entries[job_id.encode()] in (HELD_SCORE, 1.0)
-            assert self.lease_end(job_id) <= self.scene.clock(), f"{job_id} waits in a lane and is leased"
+            assert self.lease_end(job_id) <= self.store_harness.clock(), f"{job_id} waits in a lane and is leased"
             assert await redis.exists(KEYS.job(job_id))
         for job_id in await redis.hkeys(KEYS.specs(queue)):  # type: ignore[misc]
             assert job_id in entries
@@ -171,43 +171,45 @@ class World:
     async def check_caps(self) -> None:
         running: dict[object, list[str]] = {}
         for job_id, (_, job, lease_end) in self.believed.items():
-            if lease_end > self.scene.clock() and not job.flag and job.spec:
+            if lease_end > self.store_harness.clock() and not job.flag and job.spec:
                 for entry in msgspec.msgpack.decode(job.spec):
                     running.setdefault(entry[1], []).append(job_id)
         for limit, jobs in CAPS.items():
-            holders = {job.decode() for job in await self.scene.redis.zrange(KEYS.holders(str(limit)), 0, -1)}
+            holders = {job.decode() for job in await self.store_harness.redis.zrange(KEYS.holders(str(limit)), 0, -1)}
             assert len(running.get(limit, [])) <= int(str(jobs))
             assert set(running.get(limit, [])) <= holders
 
     async def work_off(self) -> None:
         """A single worker comes to an end by the times that it is told."""
         for queue in QUEUES:
-            await self.scene.store.pause(queue, paused=False)
+            await self.store_harness.store.pause(queue, paused=False)
         self.believed.clear()
         shares = tuple(QueueShare(queue, 3, 5) for queue in QUEUES)
         for _ in range(2_000):
             claimed = await self.workers[0].claim(5, aborts=True, shares=shares)
             for job in claimed.jobs:
                 await self.workers[0].finish(job, ttl_ms=-1)
-            if not await self.scene.redis.exists(*QUEUES):
+            if not await self.store_harness.redis.exists(*QUEUES):
                 break
             if not claimed.jobs:
                 assert 0 <= claimed.next_due_in_ms <= 30_000
-                self.scene.clock.advance(claimed.next_due_in_ms)
-        left = {key for key in await self.scene.keys() if not key.startswith(("arqestra:rate:", "arqestra:dead"))}
+                self.store_harness.clock.advance(claimed.next_due_in_ms)
+        left = {
+            key for key in await self.store_harness.keys() if not key.startswith(("arqestra:rate:", "arqestra:dead"))
+        }
         assert left == set()
 
 
 @pytest.fixture
-async def scene(redis_url: str) -> AsyncIterator[Scene]:
+async def store_harness(redis_url: str) -> AsyncIterator[StoreHarness]:
     async with Redis.from_url(redis_url) as client:
-        scene = Scene(client)
-        yield scene
-        await scene.store.close()
+        store_harness = StoreHarness(client)
+        yield store_harness
+        await store_harness.store.close()
 
 
-async def _run(scene: Scene, seed: int) -> None:
-    world = World(scene, seed)
+async def _run(store_harness: StoreHarness, seed: int) -> None:
+    world = World(store_harness, seed)
     try:
         for _ in range(100):
             await world.step()
@@ -219,13 +221,13 @@ async def _run(scene: Scene, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_jobs_under_limits_all_end_and_leave_nothing(scene: Scene, seed: int) -> None:
-    await _run(scene, seed)
+async def test_jobs_under_limits_all_end_and_leave_nothing(store_harness: StoreHarness, seed: int) -> None:
+    await _run(store_harness, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-async def test_jobs_under_limits_all_end_and_leave_nothing_at_length(scene: Scene) -> None:
+async def test_jobs_under_limits_all_end_and_leave_nothing_at_length(store_harness: StoreHarness) -> None:
     for seed in range(1_000, 1_500):
-        await scene.redis.flushall()
-        await _run(scene, seed)
+        await store_harness.redis.flushall()
+        await _run(store_harness, seed)

@@ -61,9 +61,9 @@ class Transitions(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scene = self.ground.clear()
-        self.clock = self.scene.clock
-        self.store = self.scene.store
+        self.store_harness = self.ground.clear()
+        self.clock = self.store_harness.clock
+        self.store = self.store_harness.store
         self.model = Model()
         self.ledger = Ledger()
         self.requests: dict[str, ClaimRequest] = {}
@@ -306,7 +306,7 @@ class Transitions(RuleBasedStateMachine):
         """The margin after a lease is over."""
         lease = self.model.leases.get(job_id)
         if isinstance(lease, Lease) and self.model.is_free(self.clock(), job_id):
-            self.ground.run(self.scene.redis.delete(KEYS.lease(job_id)))
+            self.ground.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
             del self.model.leases[job_id]
             life = self.ledger.lives[job_id]
             life.holder, life.crashes = None, 0
@@ -315,12 +315,12 @@ class Transitions(RuleBasedStateMachine):
         """A stock producer's, after 24 h in the queue."""
         if job_id in self.model.leases or job_id in CHOSEN:
             return
-        self.ground.run(self.scene.redis.delete(KEYS.job(job_id)))
+        self.ground.run(self.store_harness.redis.delete(KEYS.job(job_id)))
         self.model.payloads.pop(job_id, None)
         self.ledger.lives[job_id].payload_expired = True
 
     def _stock_abort(self, job_id: str) -> None:
-        self.ground.run(self.scene.stock_abort(job_id))
+        self.ground.run(self.store_harness.stock_abort(job_id))
         if self.model.queue[job_id] > self.clock():
             self.model.queue[job_id] = STOCK_ABORT_SCORE
         self.model.aborts[job_id] = self.clock()
@@ -329,14 +329,14 @@ class Transitions(RuleBasedStateMachine):
         is_due = self.model.queue[job_id] <= self.clock()
         if not is_due or job_id in self.model.leases:
             return
-        self.ground.run(self.scene.stock_claim(job_id))
+        self.ground.run(self.store_harness.stock_claim(job_id))
         self.model.leases[job_id] = STOCK_RECORD
         self.model.attempts[job_id] = self.model.attempts.get(job_id, 0) + 1
         self.ledger.lives[job_id].started += 1
 
     def _stock_worker_dies(self, job_id: str) -> None:
         if self.model.leases.get(job_id) == STOCK_RECORD:
-            self.ground.run(self.scene.redis.delete(KEYS.lease(job_id)))
+            self.ground.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
             del self.model.leases[job_id]
 
     def _stock_finish(self, job_id: str) -> None:
@@ -345,13 +345,13 @@ class Transitions(RuleBasedStateMachine):
             return
         self.numbers += 1
         result = f"stock result {self.numbers}".encode()
-        self.ground.run(self.scene.stock_finish(job_id, result=result))
+        self.ground.run(self.store_harness.stock_finish(job_id, result=result))
         for place in (self.model.queue, self.model.payloads, self.model.leases, self.model.attempts, self.model.aborts):
             place.pop(job_id, None)
         self.model.results[job_id] = result
         self.ledger.ended(job_id)
         if self.numbers % 2:  # and leaves a ghost
-            self.ground.run(self.scene.redis.zadd(QUEUE, {job_id: self.clock()}))
+            self.ground.run(self.store_harness.redis.zadd(QUEUE, {job_id: self.clock()}))
             self.model.queue[job_id] = self.clock()
 
     def _pick(self, job: int) -> str:
@@ -377,7 +377,7 @@ class Transitions(RuleBasedStateMachine):
             return  # a step has failed: that is what is to be reported
         for job_id, lease in list(self.model.leases.items()):
             if job_id in self.ledger.lives and lease == STOCK_RECORD:
-                self.ground.run(self.scene.redis.delete(KEYS.lease(job_id)))
+                self.ground.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
                 del self.model.leases[job_id]
         for turn in range(100):
             if not self.model.queue:

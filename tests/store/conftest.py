@@ -1,4 +1,4 @@
-"""A scene for each test: an empty Redis, the store, a clock set by hand."""
+"""A harness for each test: an empty Redis, the store, a clock set by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.store_harness import Scene
+from tests.support.store_harness import StoreHarness
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def scene(redis: Redis) -> AsyncIterator[Scene]:
-    scene = Scene(redis)
-    yield scene
-    await scene.store.close()
+async def harness(redis: Redis) -> AsyncIterator[StoreHarness]:
+    harness = StoreHarness(redis)
+    yield harness
+    await harness.store.close()

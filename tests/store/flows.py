@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from arqestra.flow.handle import FlowHandle
-from tests.support.store_harness import Kind, Plan, Scene, StoreWorker
+from tests.support.store_harness import Kind, Plan, StoreHarness, StoreWorker
 
 HOUR_MS = 3_600_000
 FAILURES: tuple[tuple[Kind, str], ...] = (("fail", "f"), ("dead", "f"), ("abort", "a"), ("expire", "x"))
@@ -28,32 +28,32 @@ def chord_of(parents: int, **options: Any) -> Plan:
 
 
 async def run_flow(
-    scene: Scene, *, failing: tuple[str, ...] = (), ttl_ms: int = 60_000, claims: int = 100
+    harness: StoreHarness, *, failing: tuple[str, ...] = (), ttl_ms: int = 60_000, claims: int = 100
 ) -> list[str]:
     """One worker claims and finishes until nothing is left; returns what it ran, in order."""
-    worker, ran = scene.worker("runner"), []
+    worker, ran = harness.worker("runner"), []
     for _ in range(claims):
         jobs = (await worker.claim(1000)).jobs
         ran += [job.id for job in jobs]
         await worker.finish_all([job for job in jobs if job.id not in failing], ttl_ms=ttl_ms)
         await worker.finish_all([job for job in jobs if job.id in failing], "fail", ttl_ms=ttl_ms)
-        if not jobs and not await scene.chores():
+        if not jobs and not await harness.chores():
             return ran
     raise AssertionError(f"expected the flow to end within {claims} claims")
 
 
-async def do_chores(worker: StoreWorker, scene: Scene) -> int:
+async def do_chores(worker: StoreWorker, harness: StoreHarness) -> int:
     """Claim without a free slot until no chore is left; returns how many claims that took."""
     for claims in range(100):
-        if not await scene.chores():
+        if not await harness.chores():
             return claims
         await worker.claim(0)
     raise AssertionError("expected the chores to come to an end")
 
 
-def retry_of(scene: Scene) -> FlowHandle[Any]:
+def retry_of(harness: StoreHarness) -> FlowHandle[Any]:
     """A handle that can retry; it needs nothing of a pool but its store."""
-    client = SimpleNamespace(store=scene.store, serializer=None, listener=None)
+    client = SimpleNamespace(store=harness.store, serializer=None, listener=None)
     return FlowHandle("f", cast(Any, client))
 
 

@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from tests.support.store_harness import KEYS, QUEUE, Scene, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_ear
 
 
-async def test_a_worker_that_left_is_not_woken(scene: Scene) -> None:
-    await scene.worker("w1").claim(wait=True)
-    async with worker_ear(scene.redis, "w1", "w2") as ear:
-        scene.clock.advance(1)
-        await scene.worker("w2").claim(wait=True)
-        await scene.store.leave(QUEUE, "w1")
-        await scene.enqueue("a")
+async def test_a_worker_that_left_is_not_woken(harness: StoreHarness) -> None:
+    await harness.worker("w1").claim(wait=True)
+    async with worker_ear(harness.redis, "w1", "w2") as ear:
+        harness.clock.advance(1)
+        await harness.worker("w2").claim(wait=True)
+        await harness.store.leave(QUEUE, "w1")
+        await harness.enqueue("a")
 
         assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
 
 
-async def test_the_next_in_line_becomes_the_lookout(scene: Scene) -> None:
-    async with worker_ear(scene.redis, "w1", "w2") as ear:
-        await scene.worker("w1").claim(wait=True)
-        scene.clock.advance(1)
-        await scene.worker("w2").claim(wait=True)
-        await scene.enqueue("a", when="+500")
+async def test_the_next_in_line_becomes_the_lookout(harness: StoreHarness) -> None:
+    async with worker_ear(harness.redis, "w1", "w2") as ear:
+        await harness.worker("w1").claim(wait=True)
+        harness.clock.advance(1)
+        await harness.worker("w2").claim(wait=True)
+        await harness.enqueue("a", when="+500")
         await ear.heard()
-        await scene.store.leave(QUEUE, "w1")
+        await harness.store.leave(QUEUE, "w1")
 
         assert await ear.heard() == {KEYS.worker_channel("w2"): ["due 500"]}
 
 
-async def test_the_last_that_leaves_leaves_no_key(scene: Scene) -> None:
-    await scene.worker("w1").claim(wait=True)
-    await scene.store.leave(QUEUE, "w1")
-    await scene.store.leave(QUEUE, "w1")
+async def test_the_last_that_leaves_leaves_no_key(harness: StoreHarness) -> None:
+    await harness.worker("w1").claim(wait=True)
+    await harness.store.leave(QUEUE, "w1")
+    await harness.store.leave(QUEUE, "w1")
 
-    assert await scene.keys() == set()
+    assert await harness.keys() == set()
 
 
-async def test_a_worker_that_did_not_wait_changes_nothing(scene: Scene) -> None:
-    async with worker_ear(scene.redis, "w1") as ear:
-        await scene.worker("w1").claim(wait=True)
-        await scene.enqueue("a", when="+500")
+async def test_a_worker_that_did_not_wait_changes_nothing(harness: StoreHarness) -> None:
+    async with worker_ear(harness.redis, "w1") as ear:
+        await harness.worker("w1").claim(wait=True)
+        await harness.enqueue("a", when="+500")
         await ear.heard()
-        await scene.store.leave(QUEUE, "stranger")
+        await harness.store.leave(QUEUE, "stranger")
 
         assert await ear.heard() == {}
-    assert await scene.waiting() == ["w1"]
+    assert await harness.waiting() == ["w1"]

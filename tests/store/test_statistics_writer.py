@@ -17,7 +17,7 @@ from arqestra.store.statistics import read_hours, read_minutes, read_queues, rea
 from arqestra.store.statistics_writer import EnqueueCounts, StatisticsWriter, field_of
 from arqestra.store.store import Store
 from tests.support.proxies.lossy import LossyProxy
-from tests.support.store_harness import KEYS, Scene
+from tests.support.store_harness import KEYS, StoreHarness
 
 FIELD = field_of("q|1", "f|g", "complete")
 
@@ -35,10 +35,10 @@ async def counted(redis: Redis) -> list[int]:
     ]
 
 
-async def test_minute_hour_and_totals_grow_alike_and_maxima_are_kept(scene: Scene, redis: Redis) -> None:
+async def test_minute_hour_and_totals_grow_alike_and_maxima_are_kept(harness: StoreHarness, redis: Redis) -> None:
     longest = field_of("q|1", "f", "run_ms_max")
     for number, run_ms in ((2, 50), (3, 20)):
-        await scene.store.statistics.write({FIELD: number}, {longest: run_ms})
+        await harness.store.statistics.write({FIELD: number}, {longest: run_ms})
 
     assert await counted(redis) == [5, 5, 5]
     (counters,) = (await read_hours(redis, KEYS, timestamp_ms() // 3_600_000, 1)).values()
@@ -47,8 +47,8 @@ async def test_minute_hour_and_totals_grow_alike_and_maxima_are_kept(scene: Scen
     assert await read_queues(redis, KEYS) == ["q|1"]
 
 
-async def test_all_of_it_is_forgotten_some_day(scene: Scene, redis: Redis) -> None:
-    await scene.store.statistics.write({FIELD: 1}, {})
+async def test_all_of_it_is_forgotten_some_day(harness: StoreHarness, redis: Redis) -> None:
+    await harness.store.statistics.write({FIELD: 1}, {})
 
     keys = await redis.keys("*")
     assert len(keys) == 5
@@ -68,13 +68,13 @@ async def test_a_batch_whose_reply_was_lost_counts_once(redis_url: str, redis: R
     assert await counted(redis) == [10, 10, 10]
 
 
-async def test_what_a_dead_redis_did_not_take_comes_with_the_next_batch(scene: Scene, redis: Redis) -> None:
+async def test_what_a_dead_redis_did_not_take_comes_with_the_next_batch(harness: StoreHarness, redis: Redis) -> None:
     is_away = True
 
     async def call(name: str, key: str, *args: str | int) -> object:
         if is_away:
             raise ConnectionError("away")
-        return await scene.store.call(name, key, *args)
+        return await harness.store.call(name, key, *args)
 
     writer = StatisticsWriter(call, KEYS)
     for _ in range(3):
@@ -87,9 +87,9 @@ async def test_what_a_dead_redis_did_not_take_comes_with_the_next_batch(scene: S
     assert await counted(redis) == [7, 7, 7]
 
 
-async def test_enqueues_are_written_by_a_timer_and_at_the_close(scene: Scene, redis: Redis) -> None:
+async def test_enqueues_are_written_by_a_timer_and_at_the_close(harness: StoreHarness, redis: Redis) -> None:
     enqueued = field_of("q", "f", "enqueued")
-    counts = EnqueueCounts(scene.store.statistics)
+    counts = EnqueueCounts(harness.store.statistics)
     counts.add("q", "f")
     counts.add("q", "f", 2)
     async with asyncio.timeout(30):
@@ -126,13 +126,15 @@ def test_counts_survive_an_event_loop(redis_url: str) -> None:
     assert asyncio.run(total()) == 3
 
 
-async def test_a_batch_that_may_have_been_written_long_ago_is_not_written_again(scene: Scene, redis: Redis) -> None:
+async def test_a_batch_that_may_have_been_written_long_ago_is_not_written_again(
+    harness: StoreHarness, redis: Redis
+) -> None:
     """Redis remembers numbers for ten minutes: after that it would count twice."""
     now_s = 0.0
     loses_reply = True
 
     async def call(name: str, key: str, *args: str | int) -> object:
-        await scene.store.call(name, key, *args)
+        await harness.store.call(name, key, *args)
         if loses_reply:
             raise ConnectionError("cut")
         return 1
@@ -147,12 +149,12 @@ async def test_a_batch_that_may_have_been_written_long_ago_is_not_written_again(
     assert await counted(redis) == [5, 5, 5]
 
 
-async def test_counts_of_very_many_functions_go_in_several_calls(scene: Scene, redis: Redis) -> None:
+async def test_counts_of_very_many_functions_go_in_several_calls(harness: StoreHarness, redis: Redis) -> None:
     sizes = []
 
     async def call(name: str, key: str, *args: str | int) -> object:
         sizes.append(len(args))
-        return await scene.store.call(name, key, *args)
+        return await harness.store.call(name, key, *args)
 
     sums = {field_of("q|1", f"f{number}", "complete"): number for number in range(2_500)}
     maxima = {field_of("q|1", f"f{number}", "run_ms_max"): number for number in range(2_500)}
@@ -164,9 +166,9 @@ async def test_counts_of_very_many_functions_go_in_several_calls(scene: Scene, r
     assert counters == sums | maxima
 
 
-async def test_what_is_dropped_during_a_call_takes_nothing_else_along(scene: Scene, redis: Redis) -> None:
+async def test_what_is_dropped_during_a_call_takes_nothing_else_along(harness: StoreHarness, redis: Redis) -> None:
     """The oldest of too many minutes are dropped, also the one that is just being sent."""
-    writer = StatisticsWriter(scene.store.call, KEYS)
+    writer = StatisticsWriter(harness.store.call, KEYS)
     minute = timestamp_ms() // 60_000
     writer._add(minute, {FIELD: 100}, {})
     first = writer._first()
@@ -181,20 +183,20 @@ async def test_what_is_dropped_during_a_call_takes_nothing_else_along(scene: Sce
 
 
 async def test_a_clock_that_is_wrong_drops_no_queue(
-    scene: Scene, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    harness: StoreHarness, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await scene.store.statistics.write({FIELD: 1}, {})
-    wrong = StatisticsWriter(scene.store.call, KEYS)
+    await harness.store.statistics.write({FIELD: 1}, {})
+    wrong = StatisticsWriter(harness.store.call, KEYS)
     monkeypatch.setattr("arqestra.store.statistics_writer.timestamp_ms", lambda: timestamp_ms() + 90 * 86_400_000)
     await wrong.write({field_of("other", "f", "complete"): 1}, {})
 
     assert await read_queues(redis, KEYS) == ["other", "q|1"]
 
 
-async def test_names_without_end_do_not_fill_redis(scene: Scene, redis: Redis) -> None:
-    await scene.store.statistics.write({FIELD: 1}, {})
+async def test_names_without_end_do_not_fill_redis(harness: StoreHarness, redis: Redis) -> None:
+    await harness.store.statistics.write({FIELD: 1}, {})
     await redis.hset(KEYS.totals, mapping={f"q|f{number}|complete": 1 for number in range(50_000)})  # type: ignore[misc]
-    await scene.store.statistics.write({FIELD: 1, field_of("q", "one more", "complete"): 1}, {})
+    await harness.store.statistics.write({FIELD: 1, field_of("q", "one more", "complete"): 1}, {})
 
     assert await redis.hlen(KEYS.totals) == 50_001  # type: ignore[misc]
     assert await counted(redis) == [2, 2, 2]
@@ -299,14 +301,14 @@ def test_a_child_of_a_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch)
     assert parent != child
 
 
-async def test_the_timer_holds_nothing_of_whoever_enqueued(scene: Scene) -> None:
+async def test_the_timer_holds_nothing_of_whoever_enqueued(harness: StoreHarness) -> None:
     """A job that enqueues lives in a context that has its arguments."""
 
     class Arguments:
         pass
 
     held: ContextVar[Arguments] = ContextVar("held")
-    counts = EnqueueCounts(scene.store.statistics)
+    counts = EnqueueCounts(harness.store.statistics)
 
     def enqueue() -> weakref.ref[Arguments]:
         arguments = Arguments()

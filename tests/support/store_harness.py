@@ -269,7 +269,7 @@ class StoreWorker:
 
 
 @dataclass
-class Scene:
+class StoreHarness:
     """A Redis with nothing in it, the store over it, and the time."""
 
     redis: Redis
