@@ -1,4 +1,4 @@
-"""A stage for each test: an empty Redis, the schedules' store, a clock set by hand."""
+"""A harness for each test: an empty Redis, the schedules' store, a clock set by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tests.schedule.harness import Stage
+from tests.schedule.harness import ScheduleHarness
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def stage(redis: Redis) -> AsyncIterator[Stage]:
-    stage = Stage(redis)
-    yield stage
-    await stage.jobs.close()
+async def harness(redis: Redis) -> AsyncIterator[ScheduleHarness]:
+    harness = ScheduleHarness(redis)
+    yield harness
+    await harness.jobs.close()

@@ -28,7 +28,7 @@ DAY_MS = 86_400_000
 
 
 @dataclass
-class Stage:
+class ScheduleHarness:
     """A Redis with nothing in it, the schedules of one queue, and the time: a full minute to begin with."""
 
     redis: Redis
@@ -141,19 +141,19 @@ class Stage:
 class Process:
     """What a process says of the schedules in its code: that it defines them, and what they are."""
 
-    stage: Stage
+    harness: ScheduleHarness
     schedules: Sequence[Schedule]
     born_ms: int
     told_ms: int | None = None
 
     async def keep(self) -> list[str]:
         """Say so; what came of those that were wanted."""
-        age_ms = self.stage.clock() - self.born_ms
-        records = {each.name: self.stage.record(each) for each in self.schedules}
+        age_ms = self.harness.clock() - self.born_ms
+        records = {each.name: self.harness.record(each) for each in self.schedules}
         digests = [(record.name, record.digest) for record in records.values()]
-        kept = await self.stage.store.keep(age_ms, digests, started_ms=self.told_ms)
+        kept = await self.harness.store.keep(age_ms, digests, started_ms=self.told_ms)
         self.told_ms = kept.started_ms
-        return [(await self.stage.store.put(records[name], started_ms=kept.started_ms))[0] for name in kept.wanted]
+        return [(await self.harness.store.put(records[name], started_ms=kept.started_ms))[0] for name in kept.wanted]
 
 
-__all__ = ("DAY_MS", "HOUR_MS", "KEYS", "MINUTE_MS", "QUEUE", "Process", "Stage")
+__all__ = ("DAY_MS", "HOUR_MS", "KEYS", "MINUTE_MS", "QUEUE", "Process", "ScheduleHarness")
