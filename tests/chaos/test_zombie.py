@@ -23,7 +23,7 @@ LOST = ("lost its lease", "its lease was lost")
 
 
 @dataclass
-class Stage:
+class Harness:
     """A zombie, stopped beyond its leases, and the heir, which runs all of its jobs."""
 
     fleet: Fleet
@@ -48,9 +48,9 @@ class Stage:
 
 
 @pytest.fixture(params=[2, pytest.param(20, marks=[pytest.mark.slow])], ids=["short", "long"])
-async def stage(
+async def harness(
     request: pytest.FixtureRequest, tmp_path: Path, server: EmbeddedRedis, pool: arqestra.Pool
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[Harness]:
     gates = tmp_path / "gates"
     gates.mkdir()
     kinds = ENDINGS * request.param
@@ -63,48 +63,48 @@ async def stage(
         await zombie.freeze()
         [heir] = fleet.start()
         await wait_until(lambda: fleet.log.started(heir.pid) == set(ids), lambda: f"a takeover:\n{heir.output}")
-        yield Stage(fleet, pool, gates, zombie, heir, ids)
+        yield Harness(fleet, pool, gates, zombie, heir, ids)
 
 
 async def test_a_zombie_whose_jobs_end_while_the_heir_runs_them_writes_nothing(
-    stage: Stage, ledger: Ledger, tell: Tell
+    harness: Harness, ledger: Ledger, tell: Tell
 ) -> None:
-    heirs_tokens = {job_id: await ledger.lease_holder(job_id) for job_id in stage.ids}
-    stage.open_gate(stage.zombie)
-    stage.zombie.signal(signal.SIGCONT)
-    await stage.until_lost(stage.zombie)
-    for job_id in stage.ids:
+    heirs_tokens = {job_id: await ledger.lease_holder(job_id) for job_id in harness.ids}
+    harness.open_gate(harness.zombie)
+    harness.zombie.signal(signal.SIGCONT)
+    await harness.until_lost(harness.zombie)
+    for job_id in harness.ids:
         assert await ledger.lease_holder(job_id) == heirs_tokens[job_id]
         assert await ledger.attempts(job_id) == 2
-    assert set((await ledger.raw_results(list(stage.ids))).values()) == {None}
-    assert await ledger.queued() == len(stage.ids)
-    stage.open_gate(stage.heir)
+    assert set((await ledger.raw_results(list(harness.ids))).values()) == {None}
+    assert await ledger.queued() == len(harness.ids)
+    harness.open_gate(harness.heir)
     await ledger.until_empty()
-    await assert_the_heirs_results(stage, ledger)
-    tell(f"{len(stage.ids)} jobs ended by the zombie while another ran them: 0 writes")
+    await assert_the_heirs_results(harness, ledger)
+    tell(f"{len(harness.ids)} jobs ended by the zombie while another ran them: 0 writes")
 
 
 async def test_a_zombie_that_wakes_after_the_heir_is_done_writes_nothing(
-    stage: Stage, ledger: Ledger, tell: Tell
+    harness: Harness, ledger: Ledger, tell: Tell
 ) -> None:
-    stage.open_gate(stage.heir)
+    harness.open_gate(harness.heir)
     await ledger.until_empty()
-    before = await ledger.raw_results(list(stage.ids))
-    stage.open_gate(stage.zombie)
-    stage.zombie.signal(signal.SIGCONT)
-    await stage.until_lost(stage.zombie)
-    assert await ledger.raw_results(list(stage.ids)) == before
-    await assert_the_heirs_results(stage, ledger)
-    tell(f"{len(stage.ids)} jobs ended by the zombie after another had: 0 writes")
+    before = await ledger.raw_results(list(harness.ids))
+    harness.open_gate(harness.zombie)
+    harness.zombie.signal(signal.SIGCONT)
+    await harness.until_lost(harness.zombie)
+    assert await ledger.raw_results(list(harness.ids)) == before
+    await assert_the_heirs_results(harness, ledger)
+    tell(f"{len(harness.ids)} jobs ended by the zombie after another had: 0 writes")
 
 
-async def assert_the_heirs_results(stage: Stage, ledger: Ledger) -> None:
+async def assert_the_heirs_results(harness: Harness, ledger: Ledger) -> None:
     """Each job ended once, in its second attempt, on the heir; the zombie works on as a member of the fleet."""
-    results = await ledger.assert_all_complete(stage.ids)
-    assert {(result.result["pid"], result.job_try) for result in results.values()} == {(stage.heir.pid, 2)}
-    assert len(stage.fleet.log.of("start")) == 2 * len(stage.ids), "expected no third attempt"
-    stage.heir.terminate()
-    await stage.heir.wait()
-    job = await stage.pool.enqueue_job("nap", 0)
+    results = await ledger.assert_all_complete(harness.ids)
+    assert {(result.result["pid"], result.job_try) for result in results.values()} == {(harness.heir.pid, 2)}
+    assert len(harness.fleet.log.of("start")) == 2 * len(harness.ids), "expected no third attempt"
+    harness.heir.terminate()
+    await harness.heir.wait()
+    job = await harness.pool.enqueue_job("nap", 0)
     assert job is not None
-    assert (await job.result(timeout=30))["pid"] == stage.zombie.pid
+    assert (await job.result(timeout=30))["pid"] == harness.zombie.pid
