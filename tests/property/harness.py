@@ -13,7 +13,7 @@ from tests.support.store_harness import KEYS, QUEUE, Ear, StoreHarness, worker_e
 T = TypeVar("T")
 
 
-class Ground:
+class PropertyHarness:
     """The real thing beside the model. Synchronous outside, as Hypothesis is."""
 
     def __init__(self, url: str, workers: tuple[str, ...]) -> None:

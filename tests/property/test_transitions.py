@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.codec import delivered
 from arqestra.store.records import ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
-from tests.property.harness import Ground
+from tests.property.harness import PropertyHarness
 from tests.property.ledger import Ledger
 from tests.property.model import STOCK_ABORT_SCORE, STOCK_RECORD, Model, Sent
 from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, OFFER_MS, QUEUE, Kind, Lease
@@ -57,11 +57,11 @@ new_jobs = st.lists(
 class Transitions(RuleBasedStateMachine):
     """Rules are transitions; `_` methods are their checks."""
 
-    ground: Ground
+    harness: PropertyHarness
 
     def __init__(self) -> None:
         super().__init__()
-        self.store_harness = self.ground.clear()
+        self.store_harness = self.harness.clear()
         self.clock = self.store_harness.clock
         self.store = self.store_harness.store
         self.model = Model()
@@ -86,7 +86,7 @@ class Transitions(RuleBasedStateMachine):
             payload = f"payload {self.numbers:04}"
             self.sent.append(NewJob(QUEUE, job_id, payload.encode(), when, payload if chosen else "", attempts))
         before = set(self.model.payloads)
-        verdicts = self.ground.run(self.store.enqueue(self.sent))
+        verdicts = self.harness.run(self.store.enqueue(self.sent))
         assert verdicts == self.model.enqueue(self.clock(), self.sent)
         for job in self.sent:
             if job.id not in before and self.model.payloads.get(job.id) == job.payload:
@@ -95,7 +95,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _hear(self) -> None:
         """What the workers were told: a wake-up, or a job. Whether they take it in is decided at their next claim."""
-        heard, woken, sent = self.ground.heard(), self.model.woken, self.model.sent
+        heard, woken, sent = self.harness.heard(), self.model.woken, self.model.sent
         self.model.woken, self.model.sent = [], []
         assert sorted(worker for worker, word in heard if word == "wake") == sorted(woken)
         deliveries = [(worker, delivered(worker, word.encode())) for worker, word in heard if word != "wake"]
@@ -108,7 +108,7 @@ class Transitions(RuleBasedStateMachine):
         """A job that left no trace since would be accepted anew: that is left out."""
         if not all(self._is_known(job) for job in self.sent):
             return
-        verdicts = self.ground.run(self.store.enqueue_chunk(self.sent, resent=True))
+        verdicts = self.harness.run(self.store.enqueue_chunk(self.sent, resent=True))
         assert verdicts == self.model.enqueue(self.clock(), self.sent, resent=True)
 
     def _is_known(self, job: NewJob) -> bool:
@@ -128,10 +128,10 @@ class Transitions(RuleBasedStateMachine):
     def _abort(self, job_id: str) -> None:
         if job_id in self.model.queue and job_id not in self.ledger.lives:
             return  # a ghost
-        assert self.ground.run(self.store.abort(job_id, QUEUE)) == self.model.abort(self.clock(), job_id)
+        assert self.harness.run(self.store.abort(job_id, QUEUE)) == self.model.abort(self.clock(), job_id)
 
     def _delete(self, job_id: str) -> None:
-        reply = self.ground.run(self.store.delete(job_id, QUEUE))
+        reply = self.harness.run(self.store.delete(job_id, QUEUE))
         assert reply == self.model.delete(self.clock(), job_id)
         if reply == "deleted":
             self.ledger.ended(job_id)
@@ -140,7 +140,7 @@ class Transitions(RuleBasedStateMachine):
         self.numbers += 1
         result = self.model.results.get(job_id, b"none") if right else b"another"
         payload = f"payload {self.numbers:04}".encode()
-        reply = self.ground.run(self.store.requeue(job_id, QUEUE, result, payload))
+        reply = self.harness.run(self.store.requeue(job_id, QUEUE, result, payload))
         assert reply == self.model.requeue(self.clock(), job_id, result, payload)
         if reply == "queued":
             self.ledger.accepted(job_id)
@@ -200,7 +200,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _claim(self, request: ClaimRequest, *, resent: bool) -> list[LeasedJob]:
         now = self.clock()
-        _, claimed = self.ground.run(self.store.turn((), request, resent=resent))
+        _, claimed = self.harness.run(self.store.turn((), request, resent=resent))
         assert claimed is not None
         expected = self.model.claim(now, request, resent=resent)
         self._note_taken_back()
@@ -257,7 +257,7 @@ class Transitions(RuleBasedStateMachine):
             )
             for job in jobs
         ]
-        verdicts, _ = self.ground.run(self.store.turn(endings, None))
+        verdicts, _ = self.harness.run(self.store.turn(endings, None))
         counted = [job.flag == "" for job in jobs]
         assert verdicts == self.model.finish(self.clock(), list(zip(endings, counted, strict=True)))
         for job, ok in zip(jobs, verdicts, strict=True):
@@ -272,7 +272,7 @@ class Transitions(RuleBasedStateMachine):
         """All that a worker holds or believes to hold, in one call, each job once."""
         latest = {job.id: job for job in self.ledger.handed_out if job.token.startswith(worker)}
         held = [HeldLease(job.id, QUEUE, job.token) for job in latest.values()]
-        renewal = self.ground.run(self.store.renew(held, LEASE_MS, aborts=True))
+        renewal = self.harness.run(self.store.renew(held, LEASE_MS, aborts=True))
         expected = self.model.renew(self.clock(), [(lease.id, lease.token) for lease in held], LEASE_MS)
         assert ([lease.id for lease in renewal.lost], [lease.id for lease in renewal.aborted]) == expected
         for lease in held:
@@ -298,7 +298,7 @@ class Transitions(RuleBasedStateMachine):
     def _a_worker_leaves(self, worker: str, *, heeds: bool) -> None:
         self._heed(worker, heeds)
         taken = self.taken.get(worker, 0)
-        self.ground.run(self.store.leave(QUEUE, worker, taken, self.numbers))
+        self.harness.run(self.store.leave(QUEUE, worker, taken, self.numbers))
         self.model.leave(worker, taken, self.clock())
         self._note_taken_back()
 
@@ -306,7 +306,7 @@ class Transitions(RuleBasedStateMachine):
         """The margin after a lease is over."""
         lease = self.model.leases.get(job_id)
         if isinstance(lease, Lease) and self.model.is_free(self.clock(), job_id):
-            self.ground.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
+            self.harness.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
             del self.model.leases[job_id]
             life = self.ledger.lives[job_id]
             life.holder, life.crashes = None, 0
@@ -315,12 +315,12 @@ class Transitions(RuleBasedStateMachine):
         """A stock producer's, after 24 h in the queue."""
         if job_id in self.model.leases or job_id in CHOSEN:
             return
-        self.ground.run(self.store_harness.redis.delete(KEYS.job(job_id)))
+        self.harness.run(self.store_harness.redis.delete(KEYS.job(job_id)))
         self.model.payloads.pop(job_id, None)
         self.ledger.lives[job_id].payload_expired = True
 
     def _stock_abort(self, job_id: str) -> None:
-        self.ground.run(self.store_harness.stock_abort(job_id))
+        self.harness.run(self.store_harness.stock_abort(job_id))
         if self.model.queue[job_id] > self.clock():
             self.model.queue[job_id] = STOCK_ABORT_SCORE
         self.model.aborts[job_id] = self.clock()
@@ -329,14 +329,14 @@ class Transitions(RuleBasedStateMachine):
         is_due = self.model.queue[job_id] <= self.clock()
         if not is_due or job_id in self.model.leases:
             return
-        self.ground.run(self.store_harness.stock_claim(job_id))
+        self.harness.run(self.store_harness.stock_claim(job_id))
         self.model.leases[job_id] = STOCK_RECORD
         self.model.attempts[job_id] = self.model.attempts.get(job_id, 0) + 1
         self.ledger.lives[job_id].started += 1
 
     def _stock_worker_dies(self, job_id: str) -> None:
         if self.model.leases.get(job_id) == STOCK_RECORD:
-            self.ground.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
+            self.harness.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
             del self.model.leases[job_id]
 
     def _stock_finish(self, job_id: str) -> None:
@@ -345,13 +345,13 @@ class Transitions(RuleBasedStateMachine):
             return
         self.numbers += 1
         result = f"stock result {self.numbers}".encode()
-        self.ground.run(self.store_harness.stock_finish(job_id, result=result))
+        self.harness.run(self.store_harness.stock_finish(job_id, result=result))
         for place in (self.model.queue, self.model.payloads, self.model.leases, self.model.attempts, self.model.aborts):
             place.pop(job_id, None)
         self.model.results[job_id] = result
         self.ledger.ended(job_id)
         if self.numbers % 2:  # and leaves a ghost
-            self.ground.run(self.store_harness.redis.zadd(QUEUE, {job_id: self.clock()}))
+            self.harness.run(self.store_harness.redis.zadd(QUEUE, {job_id: self.clock()}))
             self.model.queue[job_id] = self.clock()
 
     def _pick(self, job: int) -> str:
@@ -363,7 +363,7 @@ class Transitions(RuleBasedStateMachine):
 
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:
-        found = self.ground.keys()
+        found = self.harness.keys()
         assert found == self.model.as_redis()
         self.ledger.check(found)
 
@@ -377,7 +377,7 @@ class Transitions(RuleBasedStateMachine):
             return  # a step has failed: that is what is to be reported
         for job_id, lease in list(self.model.leases.items()):
             if job_id in self.ledger.lives and lease == STOCK_RECORD:
-                self.ground.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
+                self.harness.run(self.store_harness.redis.delete(KEYS.lease(job_id)))
                 del self.model.leases[job_id]
         for turn in range(100):
             if not self.model.queue:
@@ -396,11 +396,11 @@ class Transitions(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def ground(redis_server: EmbeddedRedis, redis_url: str) -> Iterator[None]:
-    Transitions.ground = Ground(redis_url, WORKERS)
+def harness(redis_server: EmbeddedRedis, redis_url: str) -> Iterator[None]:
+    Transitions.harness = PropertyHarness(redis_url, WORKERS)
     yield
-    Transitions.ground.close()
-    del Transitions.ground
+    Transitions.harness.close()
+    del Transitions.harness
 
 
 def _check(examples: int, steps: int) -> None:
