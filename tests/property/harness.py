@@ -1,4 +1,7 @@
-"""Where the state machine runs: one loop, one connection, an ear on the workers' channels; emptied for each example."""
+"""Where the state machine runs: one loop, one connection, one subscriber to the workers' channels.
+
+Each example begins with an empty Redis.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from tests.support.store_harness import KEYS, QUEUE, Ear, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, StoreHarness, Subscriber, worker_subscriber
 
 T = TypeVar("T")
 
@@ -19,8 +22,8 @@ class PropertyHarness:
     def __init__(self, url: str, workers: tuple[str, ...]) -> None:
         self._runner = asyncio.Runner()
         self._redis: Redis = Redis.from_url(url)
-        self._ear: Ear = worker_ear(self._redis, *workers)
-        self.run(self._ear.__aenter__())
+        self._subscriber: Subscriber = worker_subscriber(self._redis, *workers)
+        self.run(self._subscriber.__aenter__())
         self.store_harness = StoreHarness(self._redis)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -30,7 +33,7 @@ class PropertyHarness:
         """An empty Redis and a store whose clock starts near the real one."""
 
         async def clear() -> StoreHarness:
-            await self._ear.heard()
+            await self._subscriber.heard()
             await self._redis.flushdb()
             await self.store_harness.store.close()
             return StoreHarness(self._redis)
@@ -41,7 +44,7 @@ class PropertyHarness:
     def close(self) -> None:
         async def close() -> None:
             await self.store_harness.store.close()
-            await self._ear.__aexit__()
+            await self._subscriber.__aexit__()
             await self._redis.aclose()
 
         self.run(close())
@@ -49,7 +52,7 @@ class PropertyHarness:
 
     def heard(self) -> list[tuple[str, str]]:
         """Workers and messages since the last time, but for those to a lookout."""
-        heard = self.run(self._ear.heard())
+        heard = self.run(self._subscriber.heard())
         prefix = KEYS.worker_channel("")
         return [
             (channel.removeprefix(prefix), word)

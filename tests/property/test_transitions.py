@@ -417,13 +417,13 @@ def _check(examples: int, steps: int) -> None:
 
 
 @pytest.mark.timeout(480)  # a failure is made small first, for up to five minutes
-@pytest.mark.usefixtures("ground")
+@pytest.mark.usefixtures("harness")
 def test_transitions_keep_their_promises() -> None:
     _check(examples=250, steps=50)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.usefixtures("ground")
+@pytest.mark.usefixtures("harness")
 def test_transitions_keep_their_promises_at_length() -> None:
     _check(examples=3_000, steps=100)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_subscriber
 
 
 async def test_the_worker_that_runs_the_job_is_told_at_once(harness: StoreHarness) -> None:
     await harness.enqueue("a")
     await harness.worker("w1").claim_one()
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         assert await harness.store.abort("a", QUEUE) == "running"
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["abort a"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["abort a"]}
 
 
 async def test_a_worker_is_woken_to_record_the_abort_of_a_queued_job(harness: StoreHarness) -> None:
     await harness.enqueue("a", when="+100000")
     await harness.worker("w1").claim(wait=True)
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         assert await harness.store.abort("a", QUEUE) == "queued"
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"]}
 
 
 async def test_one_worker_that_rests_is_woken_to_record_an_abort_in_a_paused_queue(harness: StoreHarness) -> None:
@@ -27,9 +27,9 @@ async def test_one_worker_that_rests_is_woken_to_record_an_abort_in_a_paused_que
     for name in ("killed", "w1", "w2"):
         assert (await harness.worker(name).claim(wait=True)).jobs == []
         harness.clock.advance(1)
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         assert await harness.store.abort("a", QUEUE) == "queued"
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"]}
 
     assert [job.flag for job in (await harness.worker("w1").claim(wait=True, aborts=True)).jobs] == ["abort"]
 
@@ -38,11 +38,11 @@ async def test_a_worker_is_woken_for_a_job_that_crashed_and_waits_in_a_lane(harn
     await harness.enqueue("a", extra=extra(("r", "r:f:", 4.0 * LEASE_MS, 1)))
     await harness.worker("w1").claim_one()
     harness.clock.advance(LEASE_MS + 1)
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await harness.worker("w2").claim(wait=True)
-        await ear.heard()
+        await subscriber.heard()
         assert await harness.store.abort("a", QUEUE) == "queued"
-        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w2"): ["wake"]}
 
     assert [job.flag for job in (await harness.worker("w2").claim(aborts=True)).jobs] == ["abort"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, QUEUE, Lease, StoreHarness, worker_subscriber
 
 
 async def test_a_due_job_becomes_a_lease(harness: StoreHarness) -> None:
@@ -318,9 +318,9 @@ async def test_a_stock_clients_abort_of_a_running_job_is_passed_on_to_its_worker
     await harness.enqueue("a")
     await harness.worker("w1").claim_one()
     await harness.stock_abort("a")
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         assert (await harness.worker("w2").claim(aborts=True)).jobs == []
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["abort a"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["abort a"]}
 
 
 async def test_a_job_whose_due_time_a_stock_abort_has_overwritten_is_due_now(harness: StoreHarness) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Ear, StoreHarness
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, Subscriber
 
 
 async def test_a_queued_job_leaves_no_trace(harness: StoreHarness) -> None:
@@ -76,9 +76,9 @@ async def test_an_unknown_job_is_missing(harness: StoreHarness) -> None:
 
 async def test_the_deletion_is_announced_to_those_who_wait_for_the_result(harness: StoreHarness) -> None:
     await harness.enqueue("a")
-    async with Ear(harness.redis, [KEYS.done_channel("a")]) as ear:
+    async with Subscriber(harness.redis, [KEYS.done_channel("a")]) as subscriber:
         await harness.store.delete("a", QUEUE)
-        assert await ear.heard() == {KEYS.done_channel("a"): [""]}
+        assert await subscriber.heard() == {KEYS.done_channel("a"): [""]}
 
 
 async def test_only_if_it_has_ended(harness: StoreHarness) -> None:

@@ -11,30 +11,30 @@ from tests.support.store_harness import (
     MARGIN_MS,
     OFFER_MS,
     QUEUE,
-    Ear,
     Lease,
     StoreHarness,
     StoreWorker,
+    Subscriber,
     extra,
-    worker_ear,
+    worker_subscriber,
 )
 
 W1, W2 = (KEYS.worker_channel(worker) for worker in ("w1", "w2"))
 
 
-async def _sent(ear: Ear, worker: StoreWorker) -> LeasedJob:
+async def _sent(subscriber: Subscriber, worker: StoreWorker) -> LeasedJob:
     """The job that came to a worker with its wake-up; there must be one, and no other message."""
-    [message] = (await ear.heard())[KEYS.worker_channel(worker.id)]
+    [message] = (await subscriber.heard())[KEYS.worker_channel(worker.id)]
     assert message.startswith("job "), f"expected a job, got {message!r}"
     return worker.take_in(message)
 
 
 async def test_the_job_comes_with_the_wake_up_and_is_leased(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await harness.enqueue("a", payload=b"what is to be done")
-        job = await _sent(ear, worker)
+        job = await _sent(subscriber, worker)
 
     now = harness.clock()
     assert job == LeasedJob(QUEUE, "w1.1", now, "a", b"what is to be done", 1, now, 0, "")
@@ -45,10 +45,10 @@ async def test_the_job_comes_with_the_wake_up_and_is_leased(harness: StoreHarnes
 
 async def test_it_is_finished_as_any_job_and_leaves_nothing(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await harness.enqueue("a")
-        job = await _sent(ear, worker)
+        job = await _sent(subscriber, worker)
 
     assert (await worker.renew(job)).lost == []
     assert await worker.finish(job, ttl_ms=-1)
@@ -59,10 +59,10 @@ async def test_it_is_finished_as_any_job_and_leaves_nothing(harness: StoreHarnes
 
 async def test_a_payload_of_any_bytes_comes_whole(harness: StoreHarness) -> None:
     data = bytes(range(256)) + b" job 1 2 3 " + "\u20ac".encode()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.worker("w1", queue="a queue: \u20ac").claim(wait=True, offer_ms=OFFER_MS)
         await harness.enqueue("id \u20ac 7", payload=data.decode("latin-1").encode(), queue="a queue: \u20ac")
-        job = await _sent(ear, harness.worker())
+        job = await _sent(subscriber, harness.worker())
 
     assert (job.queue, job.id) == ("a queue: \u20ac", "id \u20ac 7")
     assert job.payload == data.decode("latin-1").encode()
@@ -70,24 +70,24 @@ async def test_a_payload_of_any_bytes_comes_whole(harness: StoreHarness) -> None
 
 async def test_of_several_jobs_the_first_comes_and_the_others_are_claimed(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await harness.enqueue("a", "b", "c")
-        assert (await _sent(ear, worker)).id == "a"
+        assert (await _sent(subscriber, worker)).id == "a"
 
     assert await worker.claim_ids() == ["b", "c"]
 
 
 async def test_each_worker_is_sent_a_job_of_its_own(harness: StoreHarness) -> None:
     first, second = harness.worker("w1"), harness.worker("w2")
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await first.offer()
         harness.clock.advance(1)
         await second.offer()
         await harness.enqueue("a")
         harness.clock.advance(1)
         await harness.enqueue("b")
-        heard = await ear.heard()
+        heard = await subscriber.heard()
 
     assert first.take_in(heard[W1][0]).id == "a"
     assert second.take_in(heard[W2][-1]).id == "b"
@@ -95,10 +95,10 @@ async def test_each_worker_is_sent_a_job_of_its_own(harness: StoreHarness) -> No
 
 async def test_a_chosen_id_comes_as_well(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         assert await harness.enqueue("a", unique=True) == [True]
-        assert (await _sent(ear, worker)).id == "a"
+        assert (await _sent(subscriber, worker)).id == "a"
     assert await harness.enqueue("a", unique=True, payload=b"another") == [False]
 
 
@@ -108,7 +108,7 @@ async def test_a_chosen_id_comes_as_well(harness: StoreHarness) -> None:
 )
 async def test_what_is_special_is_fetched(harness: StoreHarness, what: str) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         if what == "deferred":
             await harness.enqueue("a", when="+0")
@@ -128,17 +128,17 @@ async def test_what_is_special_is_fetched(harness: StoreHarness, what: str) -> N
             await harness.store.pause(QUEUE, paused=True)
             await harness.enqueue("a")
 
-        assert await ear.heard() == {W1: ["wake"]}
+        assert await subscriber.heard() == {W1: ["wake"]}
     assert await harness.lease("a") is None
     assert await harness.attempts("a") == (1 if what == "with attempts" else 0)
 
 
 async def test_without_an_offer_the_worker_is_only_woken(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.worker().claim(wait=True)
         await harness.enqueue("a")
 
-        assert await ear.heard() == {W1: ["wake"]}
+        assert await subscriber.heard() == {W1: ["wake"]}
 
 
 async def test_an_offer_is_over_after_its_time(harness: StoreHarness) -> None:
@@ -164,7 +164,7 @@ async def test_a_claim_that_finds_a_job_makes_no_offer(harness: StoreHarness) ->
 
 async def test_a_message_that_was_lost_comes_with_the_next_claim(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1"):
+    async with worker_subscriber(harness.redis, "w1"):
         await worker.offer()
         await harness.enqueue("a")
     harness.clock.advance(3)
@@ -177,24 +177,24 @@ async def test_a_message_that_was_lost_comes_with_the_next_claim(harness: StoreH
 
 async def test_a_claim_without_slots_puts_it_back_for_another_worker(harness: StoreHarness) -> None:
     worker = harness.worker("w1")
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await worker.offer()
         await harness.enqueue("a")
         harness.clock.advance(1)
         await harness.worker("w2").claim(wait=True)
-        await ear.heard()
+        await subscriber.heard()
         await worker.claim(0, wait=True)
 
-        assert await ear.heard() == {W2: ["wake"]}
+        assert await subscriber.heard() == {W2: ["wake"]}
     assert await harness.worker("w2").claim_ids() == ["a"]
 
 
 async def test_what_was_taken_in_does_not_come_back(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await harness.enqueue("a")
-        job = await _sent(ear, worker)
+        job = await _sent(subscriber, worker)
 
         assert (await worker.claim(wait=True)).jobs == []
         await worker.leave()
@@ -203,15 +203,15 @@ async def test_what_was_taken_in_does_not_come_back(harness: StoreHarness) -> No
 
 async def test_a_worker_that_leaves_without_having_heard_it_gives_it_back(harness: StoreHarness) -> None:
     worker = harness.worker("w1")
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await worker.offer()
         await harness.enqueue("a")
         harness.clock.advance(1)
         await harness.worker("w2").claim(wait=True)
-        await ear.heard()
+        await subscriber.heard()
         await worker.leave()
 
-        assert await ear.heard() == {W2: ["wake"]}
+        assert await subscriber.heard() == {W2: ["wake"]}
     [job] = (await harness.worker("w2").claim()).jobs
     assert (job.id, job.attempt, job.crashes) == ("a", 1, 0)
     assert await harness.redis.exists(KEYS.offer("w1")) == 0
@@ -220,26 +220,26 @@ async def test_a_worker_that_leaves_without_having_heard_it_gives_it_back(harnes
 async def test_of_several_queues_the_one_is_given_back_of_which_it_was(harness: StoreHarness) -> None:
     worker = harness.worker("w1")
     shares = (QueueShare("q1", 5, 10), QueueShare("q2", 5, 10))
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await worker.claim(wait=True, offer_ms=OFFER_MS, shares=shares)
         await harness.enqueue("a", queue="q2")
         harness.clock.advance(1)
         await harness.worker("w2", queue="q2").claim(wait=True)
-        await ear.heard()
+        await subscriber.heard()
         await worker.leave("q1", "q2")
 
-        assert await ear.heard() == {W2: ["wake"]}
+        assert await subscriber.heard() == {W2: ["wake"]}
     assert await harness.worker("w2", queue="q2").claim_ids() == ["a"]
 
 
 async def test_one_offer_is_one_job_from_whichever_queue(harness: StoreHarness) -> None:
     worker = harness.worker("w1")
     shares = (QueueShare("q1", 5, 10), QueueShare("q2", 5, 10))
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.claim(wait=True, offer_ms=OFFER_MS, shares=shares)
         await harness.enqueue("a", queue="q2")
         await harness.enqueue("b", queue="q1")
-        first, second = (await ear.heard())[W1]
+        first, second = (await subscriber.heard())[W1]
 
     assert worker.take_in(first).id == "a"
     assert second == "wake"
@@ -248,7 +248,7 @@ async def test_one_offer_is_one_job_from_whichever_queue(harness: StoreHarness) 
 
 async def test_a_lease_that_went_to_another_is_not_touched(harness: StoreHarness) -> None:
     frozen = harness.worker("w1")
-    async with worker_ear(harness.redis, "w1"):
+    async with worker_subscriber(harness.redis, "w1"):
         await frozen.offer()
         await harness.enqueue("a")
     harness.clock.advance(LEASE_MS)
@@ -261,21 +261,21 @@ async def test_a_lease_that_went_to_another_is_not_touched(harness: StoreHarness
 
 async def test_the_repeated_enqueue_sends_nothing_a_second_time(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await harness.enqueue("a")
-        await _sent(ear, worker)
+        await _sent(subscriber, worker)
         await worker.claim(wait=True, offer_ms=OFFER_MS)
         job = NewJob(QUEUE, "a", b"payload")
         assert await harness.store.enqueue_chunk([job], resent=True) == [True]
 
-        assert await ear.heard() == {}
+        assert await subscriber.heard() == {}
 
 
 async def test_a_claim_that_is_sent_again_brings_the_job_that_was_not_heeded(harness: StoreHarness) -> None:
     """The reply of the claim that made the offer was lost, and so was the message."""
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1"):
+    async with worker_subscriber(harness.redis, "w1"):
         await worker.offer()
         await harness.enqueue("a")
 
@@ -286,20 +286,20 @@ async def test_a_claim_that_is_sent_again_brings_the_job_that_was_not_heeded(har
 
 async def test_an_offer_without_a_claim_is_as_good(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.claim(wait=True)
         worker.number = 7
         await harness.store.turn([], None, offer=Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS))
         await harness.enqueue("a")
 
-        assert (await _sent(ear, worker)).token == "w1.7"
+        assert (await _sent(subscriber, worker)).token == "w1.7"
     assert (await worker.claim(wait=True)).jobs == []
 
 
 async def test_an_offer_that_is_repeated_does_not_hide_the_job_that_was_sent(harness: StoreHarness) -> None:
     worker = harness.worker()
     offer = Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS)
-    async with worker_ear(harness.redis, "w1"):
+    async with worker_subscriber(harness.redis, "w1"):
         await worker.claim(wait=True)
         worker.number = 7
         await harness.store.turn([], None, offer=offer)
@@ -312,13 +312,13 @@ async def test_an_offer_that_is_repeated_does_not_hide_the_job_that_was_sent(har
 async def test_a_claim_that_comes_late_takes_nothing_back_of_a_newer_offer(harness: StoreHarness) -> None:
     """It hung in a dead connection, was sent again on another, and newer ones followed."""
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.claim(wait=True)
         late = worker.request
         assert late is not None
         await worker.offer()
         await harness.enqueue("a")
-        job = await _sent(ear, worker)
+        job = await _sent(subscriber, worker)
         _, claimed = await harness.store.turn((), late._replace(offer_ms=OFFER_MS))
 
     assert claimed is not None
@@ -330,11 +330,11 @@ async def test_a_claim_that_comes_late_takes_nothing_back_of_a_newer_offer(harne
 
 async def test_a_leave_that_comes_late_takes_nothing_back_of_a_newer_offer(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await worker.offer()
         await harness.enqueue("a")
-        job = await _sent(ear, worker)
+        job = await _sent(subscriber, worker)
         await worker.claim(wait=True)
         await worker.offer()
         await harness.store.leave(QUEUE, "w1", 0, 1)
@@ -345,9 +345,9 @@ async def test_a_leave_that_comes_late_takes_nothing_back_of_a_newer_offer(harne
 
 async def test_a_claim_of_given_jobs_leaves_the_offer_alone(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.offer()
         await worker.claim(wait=True, only=("nothing",))
         await harness.enqueue("a")
 
-        assert (await _sent(ear, worker)).token == "w1.1"
+        assert (await _sent(subscriber, worker)).token == "w1.1"

@@ -6,7 +6,7 @@ import pytest
 
 from arqestra.protocol.ids import new_job_id
 from arqestra.store.records import NewJob
-from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_subscriber
 
 
 async def test_a_job_is_stored_as_arq_stores_it(harness: StoreHarness) -> None:
@@ -147,7 +147,7 @@ async def test_an_earlier_due_time_goes_before_an_earlier_id(harness: StoreHarne
 async def test_a_due_job_wakes_a_worker_in_each_of_its_queues(harness: StoreHarness) -> None:
     await harness.worker("w1", queue="q1").claim(wait=True)
     await harness.worker("w2", queue="q2").claim(wait=True)
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await harness.store.enqueue([NewJob("q1", "a", b""), NewJob("q2", "b", b""), NewJob("q1", "c", b"")])
 
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"], KEYS.worker_channel("w2"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"], KEYS.worker_channel("w2"): ["wake"]}

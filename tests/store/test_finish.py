@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from arqestra.store.records import Ending
 from tests.support.replies import reply_of
-from tests.support.store_harness import ENDS, KEYS, LEASE_MS, QUEUE, Ear, Kind, StoreHarness, extra
+from tests.support.store_harness import ENDS, KEYS, LEASE_MS, QUEUE, Kind, StoreHarness, Subscriber, extra
 
 KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
 
@@ -90,11 +90,11 @@ async def test_the_end_is_announced(harness: StoreHarness) -> None:
     await harness.enqueue("a")
     worker = harness.worker()
     job = await worker.claim_one()
-    async with Ear(harness.redis, [KEYS.done_channel("a")]) as ear:
+    async with Subscriber(harness.redis, [KEYS.done_channel("a")]) as subscriber:
         await worker.finish(job, "retry")
-        assert await ear.heard() == {}
+        assert await subscriber.heard() == {}
         await worker.finish(await worker.claim_one())
-        assert await ear.heard() == {KEYS.done_channel("a"): [""]}
+        assert await subscriber.heard() == {KEYS.done_channel("a"): [""]}
 
 
 async def test_a_dead_job_is_kept_in_the_dead_set(harness: StoreHarness) -> None:
@@ -222,9 +222,9 @@ async def test_a_worker_whose_lease_was_taken_writes_nothing(harness: StoreHarne
     await harness.worker("w2").claim_one()
     before = await _everything(harness)
 
-    async with Ear(harness.redis, [KEYS.done_channel("a")]) as ear:
+    async with Subscriber(harness.redis, [KEYS.done_channel("a")]) as subscriber:
         assert not await harness.worker("zombie").finish(zombie, kind, 100, result=b"7")
-        assert await ear.heard() == {}
+        assert await subscriber.heard() == {}
 
     assert await _everything(harness) == before
 

@@ -7,7 +7,7 @@ import pytest
 from arqestra.store.records import Ending
 from tests.store.flows import chain_of, chord_of, do_chores, run_flow
 from tests.support.replies import reply_of
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Plan, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Plan, StoreHarness, worker_subscriber
 
 # -- cancel -------------------------------------------------------------------------------------------------------
 
@@ -20,9 +20,9 @@ async def test_a_cancellation_drops_what_waits_takes_out_what_is_queued_and_abor
     plan.job(plan.last, on_error=True)
     await harness.start_flow(plan)
     running = await harness.worker("w1").claim_one()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         assert await harness.flows.cancel("f", "why not") == "cancelled"
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["abort! f~1"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["abort! f~1"]}
 
     assert await harness.states() == {1: "q", 2: "a", 3: "d", 4: "d", 5: "d"}
     assert await harness.queued() == ["f~1"]

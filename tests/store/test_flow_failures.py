@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.flows import FAILURES, chain_of, chord_of, do_chores, fan_out, run_flow
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Ear, Kind, Plan, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, Plan, StoreHarness, Subscriber, worker_subscriber
 
 # -- failures -----------------------------------------------------------------------------------------------------
 
@@ -110,9 +110,9 @@ async def test_a_flow_has_not_ended_while_an_error_callback_runs(harness: StoreH
     plan.job(first, on_error=True)
     await harness.start_flow(plan, output=first)
     worker = harness.worker()
-    async with Ear(harness.redis, [KEYS.done_channel("f")]) as ear:
+    async with Subscriber(harness.redis, [KEYS.done_channel("f")]) as subscriber:
         await worker.finish(await worker.claim_one(), "fail")
-        assert await ear.heard() == {KEYS.done_channel("f"): [""]}  # its result is there
+        assert await subscriber.heard() == {KEYS.done_channel("f"): [""]}  # its result is there
 
     assert await harness.flow_field("state") == "running"
 
@@ -196,10 +196,10 @@ async def test_a_worker_of_another_queue_carries_on_and_wakes_a_worker_of_theirs
     await harness.start_flow(fan_out(1000))
     worker = harness.worker("w1")
     await worker.finish(await worker.claim_one())
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.redis.zadd(KEYS.waiting(QUEUE), {"w1": harness.clock.now_ms})
         await do_chores(harness.worker("w2", queue="other"), harness)
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"]}
 
     assert len((await worker.claim(1000)).jobs) == 1000
 
@@ -219,9 +219,9 @@ async def test_chores_that_a_finish_leaves_wake_a_worker(harness: StoreHarness) 
     worker = harness.worker("w1")
     job = await worker.claim_one()
     await harness.worker("w2").claim(wait=True)
-    async with worker_ear(harness.redis, "w2") as ear:
+    async with worker_subscriber(harness.redis, "w2") as subscriber:
         await worker.finish(job)
-        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w2"): ["wake"]}
 
 
 async def test_a_failure_reaches_a_thousand_children(harness: StoreHarness) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.flows import HOUR_MS, chain_of, chord_of, run_flow
-from tests.support.store_harness import KEYS, LEASE_MS, Ear, Kind, Plan, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, Kind, Plan, StoreHarness, Subscriber, worker_subscriber
 
 # -- storing and starting -----------------------------------------------------------------------------------------
 
@@ -154,9 +154,9 @@ async def test_a_child_in_another_queue_is_released_there_and_wakes_a_worker(har
     await harness.start_flow(plan)
     worker = harness.worker("w1")
     await harness.worker("w2", queue="other").claim(wait=True)
-    async with worker_ear(harness.redis, "w2") as ear:
+    async with worker_subscriber(harness.redis, "w2") as subscriber:
         await worker.finish(await worker.claim_one())
-        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w2"): ["wake"]}
 
     assert await harness.worker("w2", queue="other").claim_ids() == ["f~2"]
 
@@ -203,12 +203,12 @@ async def test_a_chosen_id_is_the_jobs(harness: StoreHarness) -> None:
 
 async def test_who_listens_is_told_of_each_change_and_of_the_end(harness: StoreHarness) -> None:
     await harness.start_flow(chain_of(2))
-    async with Ear(harness.redis, [KEYS.flow_news("f"), KEYS.done_channel("f")]) as ear:
+    async with Subscriber(harness.redis, [KEYS.flow_news("f"), KEYS.done_channel("f")]) as subscriber:
         worker = harness.worker()
         await worker.finish(await worker.claim_one())
-        assert await ear.heard() == {KEYS.flow_news("f"): ["1 c\n2 q"]}
+        assert await subscriber.heard() == {KEYS.flow_news("f"): ["1 c\n2 q"]}
         await worker.finish(await worker.claim_one(), "fail")
-        heard = await ear.heard()
+        heard = await subscriber.heard()
 
     assert heard[KEYS.flow_news("f")] == ["2 f\n0 ended"]
     assert set(heard[KEYS.done_channel("f")]) == {""}

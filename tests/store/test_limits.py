@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from arqestra.definitions.limits import encode_spec
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_subscriber
 
 RATE = ("r", "r:f:", 1000.0, 1)
 BURSTY = ("r", "r:f:", 1000.0, 5)
@@ -102,10 +102,10 @@ async def test_a_place_that_is_given_back_wakes_a_worker(harness: StoreHarness) 
     await harness.enqueue("a", "b", extra=extra(of_tenant("t")))
     one, other = harness.worker("w1"), harness.worker("w2")
     held = (await one.claim(1)).jobs[0]
-    async with worker_ear(harness.redis, "w2") as ear:
+    async with worker_subscriber(harness.redis, "w2") as subscriber:
         await other.claim(10, wait=True)
         await one.finish(held)
-        assert "wake" in (await ear.heard())[KEYS.worker_channel("w2")]
+        assert "wake" in (await subscriber.heard())[KEYS.worker_channel("w2")]
 
 
 @pytest.mark.parametrize("kind", ["end", "dead", "retry", "release"])
@@ -365,7 +365,7 @@ async def test_a_lane_with_room_counts_by_its_jobs_in_the_fair_share(
     for name in ("w2", "w3"):
         await harness.redis.zadd(KEYS.waiting(QUEUE), {name: harness.clock()})
 
-    async with worker_ear(harness.redis, "w2", "w3"):
+    async with worker_subscriber(harness.redis, "w2", "w3"):
         claimed = await harness.worker().claim(40, wait=True)
 
     share = 20 if limit[-1] == 60 else 40
@@ -376,9 +376,9 @@ async def test_a_full_lane_counts_as_one_job_in_the_fair_share(harness: StoreHar
     await harness.enqueue(*(f"j{number:03}" for number in range(200)), extra=extra(of_tenant("t", 1)))
     await harness.redis.zadd(KEYS.waiting(QUEUE), {"w2": harness.clock()})
 
-    async with worker_ear(harness.redis, "w2") as ear:
+    async with worker_subscriber(harness.redis, "w2") as subscriber:
         claimed = await harness.worker().claim(40, wait=True)
-        assert await ear.heard() == {}
+        assert await subscriber.heard() == {}
 
     assert len(claimed.jobs) == 1
     assert not claimed.shared
@@ -556,11 +556,11 @@ async def test_a_start_that_is_taken_back_opens_the_gate_in_every_queue_and_wake
     await harness.enqueue("b", extra=extra(RATE), queue="other")
     one, other = harness.worker("w1"), harness.worker("w2", queue="other")
     job = await one.claim_one()
-    async with worker_ear(harness.redis, "w2") as ear:
+    async with worker_subscriber(harness.redis, "w2") as subscriber:
         assert (await other.claim(1, wait=True)).jobs == []
-        await ear.heard()
+        await subscriber.heard()
         await one.finish(job, unstarted=True)
-        assert await ear.heard() == {KEYS.worker_channel("w2"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w2"): ["wake"]}
     assert await other.claim_ids(1) == ["b"]
 
 

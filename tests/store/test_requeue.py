@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.store_harness import KEYS, QUEUE, Kind, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, Kind, StoreHarness, worker_subscriber
 
 
 @pytest.mark.parametrize("kind", ["end", "dead"])
@@ -68,6 +68,6 @@ async def test_earlier_attempts_do_not_count(harness: StoreHarness) -> None:
 async def test_a_waiting_worker_is_woken(harness: StoreHarness) -> None:
     await harness.redis.set(KEYS.result("a"), b"failed")
     await harness.worker("w1").claim(wait=True)
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.store.requeue("a", QUEUE, b"failed", b"payload")
-        assert await ear.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"]}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from arqestra.store.run_now import run_now
-from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_ear
+from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_subscriber
 
 
 async def test_a_deferred_job_becomes_due_and_a_waiting_worker_is_woken(harness: StoreHarness) -> None:
     worker = harness.worker()
     await worker.claim(wait=True)
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.enqueue("later", when="+60000")
         assert await run_now(harness.store, "later", QUEUE) == "queued"
-        assert "wake" in str(await ear.heard())
+        assert "wake" in str(await subscriber.heard())
     assert await worker.claim_ids() == ["later"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arqestra.store.records import QueueShare
-from tests.support.store_harness import KEYS, QUEUE, StoreHarness, extra, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, StoreHarness, extra, worker_subscriber
 
 
 def strict(*queues: str, slots: int) -> tuple[QueueShare, ...]:
@@ -51,12 +51,12 @@ async def test_a_cap_is_kept(harness: StoreHarness) -> None:
 
 
 async def test_a_worker_waits_for_every_queue_that_it_has_room_for(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.worker().claim(5, wait=True, shares=strict("a", "b", slots=5))
         assert await harness.waiting("a") == ["w1"]
         assert await harness.waiting("b") == ["w1"]
         await fill(harness, "b", 1)
-        assert (await ear.heard())[KEYS.worker_channel("w1")] == ["wake"]
+        assert (await subscriber.heard())[KEYS.worker_channel("w1")] == ["wake"]
 
 
 async def test_outcomes_go_to_the_queue_that_the_job_came_from(harness: StoreHarness) -> None:
@@ -74,14 +74,14 @@ async def test_a_paused_queue_gives_nothing_and_wakes_its_workers_when_it_is_res
     assert await harness.store.pause(QUEUE, paused=True)
     await harness.enqueue("a")
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         assert await worker.claim_ids(5, wait=True) == []
         await harness.enqueue("b")
-        assert await ear.heard() == {}
+        assert await subscriber.heard() == {}
 
         assert await harness.store.pause(QUEUE, paused=False)
 
-        assert (await ear.heard())[KEYS.worker_channel("w1")] == ["wake"]
+        assert (await subscriber.heard())[KEYS.worker_channel("w1")] == ["wake"]
     assert await worker.claim_ids(5) == ["a", "b"]
     assert KEYS.paused not in await harness.keys()
 
@@ -97,7 +97,7 @@ async def test_a_paused_queue_is_not_said_to_have_anything_due(harness: StoreHar
 
 async def test_a_pause_reaches_a_worker_that_waits_already(harness: StoreHarness) -> None:
     worker = harness.worker()
-    async with worker_ear(harness.redis, "w1"):
+    async with worker_subscriber(harness.redis, "w1"):
         await worker.claim(5, wait=True)
         await harness.store.pause(QUEUE, paused=True)
         await harness.enqueue("a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_ear
+from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_subscriber
 
 W1, W2, W3 = (KEYS.worker_channel(worker) for worker in ("w1", "w2", "w3"))
 
@@ -21,35 +21,35 @@ async def _wait_in_line(harness: StoreHarness, *workers: str) -> None:
 
 
 async def test_one_enqueue_wakes_exactly_one_worker(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1", "w2", "w3") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2", "w3") as subscriber:
         await _wait_in_line(harness, "w1", "w2", "w3")
         await harness.enqueue("a", "b", "c")
 
-        assert await ear.heard() == {W1: ["wake"]}
+        assert await subscriber.heard() == {W1: ["wake"]}
     assert await harness.waiting() == ["w2", "w3"]
 
 
 async def test_the_woken_worker_wakes_the_next_while_due_jobs_remain(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1", "w2", "w3") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2", "w3") as subscriber:
         await _wait_in_line(harness, "w1", "w2", "w3")
         await harness.enqueue("a", "b")
-        await ear.heard()
+        await subscriber.heard()
 
         await harness.worker("w1").claim(1, wait=True)
-        assert _woken(await ear.heard()) == [W2]
+        assert _woken(await subscriber.heard()) == [W2]
         await harness.worker("w2").claim(1, wait=True)
-        assert _woken(await ear.heard()) == []
+        assert _woken(await subscriber.heard()) == []
 
 
 async def test_a_dead_waiter_is_skipped(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w3") as ear:
+    async with worker_subscriber(harness.redis, "w3") as subscriber:
         await _wait_in_line(harness, "w3")
         # Registered without asking who is alive, as by workers that were killed later.
         for dead in ("w1", "w2"):
             await harness.redis.zadd(KEYS.waiting(QUEUE), {dead: 0})
         await harness.enqueue("a")
 
-        assert await ear.heard() == {W3: ["wake"]}
+        assert await subscriber.heard() == {W3: ["wake"]}
     assert await harness.waiting() == []
 
 
@@ -60,86 +60,86 @@ async def test_nobody_waits_and_no_key_is_left(harness: StoreHarness) -> None:
 
 
 async def test_a_job_that_is_not_due_wakes_nobody_and_its_time_is_told_to_the_lookout(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await _wait_in_line(harness, "w1", "w2")
         await harness.enqueue("a", when="+300")
 
-        assert await ear.heard() == {W1: ["due 300"]}
+        assert await subscriber.heard() == {W1: ["due 300"]}
     assert await harness.waiting() == ["w1", "w2"]
 
 
 async def test_a_job_due_later_than_another_is_no_news(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await _wait_in_line(harness, "w1")
         await harness.enqueue("a", when="+300")
-        await ear.heard()
+        await subscriber.heard()
         await harness.enqueue("b", when="+400")
-        assert await ear.heard() == {}
+        assert await subscriber.heard() == {}
         await harness.enqueue("c", when="+200")
-        assert await ear.heard() == {W1: ["due 200"]}
+        assert await subscriber.heard() == {W1: ["due 200"]}
 
 
 @pytest.mark.parametrize("delay_ms", [9_000, 11_000, 3_600_000])
 async def test_the_lookout_is_told_of_a_distant_time_too(harness: StoreHarness, delay_ms: int) -> None:
     """No poll on the hot path: with a long `poll_delay` there is nothing else that would start the job."""
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await _wait_in_line(harness, "w1")
         await harness.enqueue("a", when=f"+{delay_ms}")
 
-        assert await ear.heard() == {W1: [f"due {delay_ms}"]}
+        assert await subscriber.heard() == {W1: [f"due {delay_ms}"]}
 
 
 async def test_when_the_lookout_is_woken_the_next_in_line_is_told_the_time(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await _wait_in_line(harness, "w1", "w2")
         await harness.enqueue("later", when="+300")
-        await ear.heard()
+        await subscriber.heard()
         harness.clock.advance(100)
         await harness.enqueue("a")
 
-        assert await ear.heard() == {W1: ["wake"], W2: ["due 200"]}
+        assert await subscriber.heard() == {W1: ["wake"], W2: ["due 200"]}
 
 
 async def test_when_the_lookout_fills_its_slots_the_next_in_line_is_told_the_time(harness: StoreHarness) -> None:
-    async with worker_ear(harness.redis, "w1", "w2") as ear:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await _wait_in_line(harness, "w1", "w2")
         await harness.stock_enqueue("a")  # a stock producer wakes nobody; the lookout's poll finds it
         await harness.enqueue("later", when="+300")
-        await ear.heard()
+        await subscriber.heard()
 
         assert (await harness.worker("w1").claim(1, wait=True)).jobs[0].id == "a"
-        assert await ear.heard() == {W2: ["due 300"]}
+        assert await subscriber.heard() == {W2: ["due 300"]}
 
 
 async def test_a_retry_that_is_due_at_once_wakes_a_worker(harness: StoreHarness) -> None:
     await harness.enqueue("a")
     busy = harness.worker("busy")
     job = await busy.claim_one()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await _wait_in_line(harness, "w1")
         await busy.finish(job, "retry")
 
-        assert await ear.heard() == {W1: ["wake"]}
+        assert await subscriber.heard() == {W1: ["wake"]}
 
 
 async def test_the_time_of_a_deferred_retry_is_told_to_the_lookout(harness: StoreHarness) -> None:
     await harness.enqueue("a")
     busy = harness.worker("busy")
     job = await busy.claim_one()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await _wait_in_line(harness, "w1")
         await busy.finish(job, "retry", 250)
 
-        assert await ear.heard() == {W1: ["due 250"]}
+        assert await subscriber.heard() == {W1: ["due 250"]}
 
 
 async def test_a_release_wakes_a_worker(harness: StoreHarness) -> None:
     await harness.enqueue("a")
     leaving = harness.worker("leaving")
     job = await leaving.claim_one()
-    async with worker_ear(harness.redis, "w1") as ear:
+    async with worker_subscriber(harness.redis, "w1") as subscriber:
         await _wait_in_line(harness, "w1")
         await leaving.finish(job, "release")
 
-        assert await ear.heard() == {W1: ["wake"]}
+        assert await subscriber.heard() == {W1: ["wake"]}
         assert (await harness.worker("w1").claim(wait=True)).jobs[0].attempt == 1

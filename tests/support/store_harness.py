@@ -395,7 +395,7 @@ class StoreHarness:
         await self.redis.zadd(KEYS.aborts, {job_id: self.clock()})
 
 
-class Ear:
+class Subscriber:
     """Listens to channels of Redis; what was heard is complete, without waiting for a time."""
 
     _END = b"end of what was heard"
@@ -405,7 +405,7 @@ class Ear:
         self._channels = tuple(channels)
         self._pubsub: PubSub = redis.pubsub(ignore_subscribe_messages=False)
 
-    async def __aenter__(self) -> Ear:
+    async def __aenter__(self) -> Subscriber:
         await self._pubsub.subscribe(*self._channels)
         for _ in self._channels:
             message = await self._pubsub.get_message(timeout=10)
@@ -434,6 +434,6 @@ class Ear:
         return heard
 
 
-def worker_ear(redis: Redis, *workers: str) -> Ear:
-    """An ear on the channels of workers: their subscription makes them count as alive."""
-    return Ear(redis, [KEYS.worker_channel(worker) for worker in workers])
+def worker_subscriber(redis: Redis, *workers: str) -> Subscriber:
+    """A subscriber to the channels of workers: the subscription makes them count as alive."""
+    return Subscriber(redis, [KEYS.worker_channel(worker) for worker in workers])
