@@ -23,8 +23,8 @@ KILL_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
-class Massacre:
-    """The size of a run.
+class KillLoop:
+    """How large a run is, and how often its workers are killed.
 
     :ivar nap_s: how long a job takes; with the number of slots it sets how long the run takes
     :ivar limit_s: generous; only jobs that never end take so long
@@ -38,8 +38,8 @@ class Massacre:
     limit_s: float = 100
 
 
-SHORT = Massacre(jobs=5_000, workers=4, concurrency=10, nap_s=0.05, least_kills=12)
-LONG = Massacre(jobs=20_000, workers=6, concurrency=20, nap_s=0.2, least_kills=120, limit_s=600)
+SHORT = KillLoop(jobs=5_000, workers=4, concurrency=10, nap_s=0.05, least_kills=12)
+LONG = KillLoop(jobs=20_000, workers=6, concurrency=20, nap_s=0.2, least_kills=120, limit_s=600)
 
 
 @pytest.mark.parametrize("size", [SHORT, pytest.param(LONG, marks=[pytest.mark.slow])], ids=["short", "long"])
@@ -50,7 +50,7 @@ async def test_no_job_is_lost_when_half_of_the_workers_die_every_half_second(
     ledger: Ledger,
     rng: random.Random,
     tell: Tell,
-    size: Massacre,
+    size: KillLoop,
 ) -> None:
     jobs = await pool.enqueue_many([("nap", (size.nap_s,))] * size.jobs)
     ids = [job.job_id for job in jobs if job is not None]
