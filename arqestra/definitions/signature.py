@@ -20,6 +20,7 @@ from .options import check_options
 __all__ = ("Canvas", "Chain", "Group", "NodeOptions", "Signature", "chain", "chord", "group", "signature")
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)  # a signature of an int will do where one of any object is asked for
 S = TypeVar("S")
 OnFailure = Literal["fail", "continue"]
 CHUNK_FUNCTION = "arqestra.chunk"  # runs several calls of one function in one job
@@ -60,8 +61,8 @@ _OF_THE_START = ("defer_by", "defer_until")
 _CHECKED_OPTIONS = tuple(name for name in _OPTION_NAMES if name != "on_failure")
 
 
-class Canvas(Generic[R]):
-    """What can be enqueued as a flow: a signature, a chain or a group. R is the type of its result."""
+class Canvas(Generic[R_co]):
+    """What can be enqueued as a flow: a signature, a chain or a group. R_co is the type of its result."""
 
     __slots__ = ()
     errbacks: "tuple[Canvas[Any], ...]"
@@ -104,7 +105,7 @@ class Canvas(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Signature(Canvas[R]):
+class Signature(Canvas[R_co]):
     """One call of a job function.
 
     :ivar function: a `JobFunction`, or the name of a function
@@ -126,7 +127,7 @@ class Signature(Canvas[R]):
         """Name of the function."""
         return self.function if isinstance(self.function, str) else str(self.function.name)
 
-    def set(self, **options: Any) -> "Signature[R]":
+    def set(self, **options: Any) -> "Signature[R_co]":
         """The same call with other options; see `NodeOptions`."""
         return replace(self, options=_options(options).over(self.options))
 
@@ -135,14 +136,14 @@ class Signature(Canvas[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Chain(Canvas[R]):
+class Chain(Canvas[R_co]):
     """One after the other."""
 
     parts: tuple[Canvas[Any], ...]
     errbacks: tuple[Canvas[Any], ...] = ()
     links: tuple[Canvas[Any], ...] = ()
 
-    def set(self, **options: Any) -> "Chain[R]":
+    def set(self, **options: Any) -> "Chain[R_co]":
         """The same with options for its calls; see `NodeOptions`. `defer_by` and `defer_until` are its first part's:
         they delay its start, as Celery's `countdown` and `eta` do.
         """
@@ -155,19 +156,19 @@ class Chain(Canvas[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Group(Canvas[list[R]]):
+class Group(Canvas[list[R_co]]):
     """At the same time; the result is the list of the parts' results.
 
     :ivar on_failure: of the list: "fail": it fails as soon as a part does; "continue": it has the exception in the
         place of the value. None is as what follows the group wants it.
     """
 
-    parts: tuple[Canvas[R], ...]
+    parts: tuple[Canvas[R_co], ...]
     on_failure: OnFailure | None = None
     errbacks: tuple[Canvas[Any], ...] = ()
     links: tuple[Canvas[Any], ...] = ()
 
-    def set(self, **options: Any) -> "Group[R]":
+    def set(self, **options: Any) -> "Group[R_co]":
         on_failure = options.pop("on_failure", None)
         _options({"on_failure": on_failure})
         return replace(self, parts=_set_parts(self.parts, options), on_failure=on_failure or self.on_failure)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 __all__ = ("Hub",)
 
@@ -31,7 +31,7 @@ class Hub:
         self._closed = False
         self.reads = 0
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """Events from now on, encoded as server-sent events."""
         self._followers += 1
         if self._reader is None:

@@ -11,7 +11,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from playwright.sync_api import Browser, BrowserContext, Page, Request  # noqa: E402
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request  # noqa: E402
 
 from tests.browser.shop import Shop, open_shop  # noqa: E402
 
@@ -55,9 +55,17 @@ class Watched:
         self.problems: list[str] = []
         self._address = address
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
+        page.on("console", self._on_console)
         page.on("request", self._on_request)
-        page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._on_dialog)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
+
+    def _on_dialog(self, dialog: Dialog) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _on_request(self, request: Request) -> None:
         if not request.url.startswith((self._address, "data:")):

@@ -25,6 +25,7 @@ async def send_receipt(ctx: dict[Any, Any], order_id: int, email: str) -> dict[s
 @job(max_tries=2, retry=Backoff(base=0.1))
 async def charge_card(ctx: dict[Any, Any], order_id: int, card_token: str, cents: int = 0) -> str:
     told = current_job()
+    assert told is not None
     told.log(f"order {order_id}: asking the bank for {cents / 100:.2f} €")
     await asyncio.sleep(WAYS.random() * 0.03)
     if order_id % 9 == 0:
@@ -42,13 +43,16 @@ async def sync_stock(ctx: dict[Any, Any], warehouse: str) -> int:
 
 @job(max_tries=1)
 async def hostile(ctx: dict[Any, Any], text: str = EVIL) -> None:
-    current_job().log(text)
+    told = current_job()
+    assert told is not None
+    told.log(text)
     raise ValueError(text)
 
 
 @job
 async def render_catalogue(ctx: dict[Any, Any], pages: int = 600) -> int:
     told = current_job()
+    assert told is not None
     for page in range(pages):
         told.progress(page, pages, f"page {page} of {pages}")
         if page % 10 == 0:

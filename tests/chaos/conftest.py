@@ -68,4 +68,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if figures:
         terminalreporter.section("chaos")
         for figure in figures:
-            terminalreporter.write_line(figure)
+            terminalreporter.write_line(str(figure))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
 
 import redis.asyncio
 from arq.jobs import JobResult, deserialize_result
@@ -23,7 +22,7 @@ class Ledger:
     :param client: a client of its own, without any proxy between
     """
 
-    def __init__(self, client: redis.asyncio.Redis[Any]) -> None:
+    def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
 
     async def raw_results(self, job_ids: Sequence[str]) -> dict[str, bytes | None]:

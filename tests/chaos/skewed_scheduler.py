@@ -9,6 +9,7 @@ import asyncio
 import sys
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import arqestra
 
@@ -27,7 +28,7 @@ def put_clock_wrong(by_s: float) -> None:
 def schedules(start_ms: int, ticks: int) -> list[arqestra.Schedule]:
     """Ten schedules of one tick a second, of all kinds, with that many ticks each."""
     start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (start_ms, start_ms + (ticks - 1) * 1000))
-    when = [arqestra.every(1), "* * * * * *", arqestra.every("1s"), "*/1 * * * * *", arqestra.every(1)]
+    when: list[Any] = [arqestra.every(1), "* * * * * *", arqestra.every("1s"), "*/1 * * * * *", arqestra.every(1)]
     return [
         arqestra.schedule(
             when[number % len(when)],

@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,9 @@ async def test_a_frozen_worker_keeps_one_job_for_one_lease_and_does_not_run_it_l
             keys = [key async for key in ledger.client.scan_iter(KEYS.offer("*"))]
             return any([b"|" in (await ledger.client.get(key) or b"") for key in keys])
 
+        def has_seen(number: int) -> bool:
+            return deliveries.marks == number
+
         while True:  # until the offer was not over before the worker was stopped
             await wait_until(offers, "an offer")
             before = deliveries.count
@@ -171,7 +175,7 @@ async def test_a_frozen_worker_keeps_one_job_for_one_lease_and_does_not_run_it_l
             # A message of ours comes behind it.
             await ledger.client.publish(KEYS.worker_channel("nobody"), b"mark")
             marks += 1
-            await wait_until(lambda marks=marks: deliveries.marks == marks, "what was published")
+            await wait_until(partial(has_seen, marks), "what was published")
             if deliveries.count > before:
                 break
             frozen.signal(signal.SIGCONT)

@@ -6,7 +6,9 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ WORKFLOW_VALUE = {first: sum(n * n for n in range(first, first + 14)) + 55 + 7 f
 
 
 async def killing_until_ended(
-    fleet: Fleet, ends: list[asyncio.Task[object]], rng: random.Random, every_s: float, limit_s: float
+    fleet: Fleet, ends: Sequence[asyncio.Task[Any]], rng: random.Random, every_s: float, limit_s: float
 ) -> int:
     """SIGKILL a worker of the fleet again and again until all has ended; returns how many."""
     started, kills = time.monotonic(), 0
@@ -117,7 +119,7 @@ async def test_a_completed_step_of_a_workflow_never_runs_again(
         while kills < least_kills:
             jobs = [await pool.enqueue(twenty_steps, first) for first in range(workflows, workflows + side_by_side)]
             ends = [asyncio.ensure_future(job.result(timeout=300)) for job in jobs if job is not None]
-            kills += await killing_until_ended(fleet, ends, rng, 0.25, 300)  # type: ignore[arg-type]
+            kills += await killing_until_ended(fleet, ends, rng, 0.25, 300)
             assert [end.result() for end in ends] == [
                 WORKFLOW_VALUE[first] for first in range(workflows, workflows + side_by_side)
             ]

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ async def test_nothing_is_lost_when_redis_is_killed(
         producing = asyncio.create_task(producer.produce(fleet.log))
         for _ in range(size.rounds):
             seen = len(fleet.log.of("end"))
-            await wait_until(lambda seen=seen: len(fleet.log.of("end")) > seen + size.ends_between, "jobs to end")
+            await wait_until(partial(have_ended, fleet.log, seen + size.ends_between), "jobs to end")
             server.kill()
             await asyncio.sleep(rng.uniform(*size.outage_s))
             await asyncio.to_thread(server.restart)
@@ -102,6 +103,15 @@ async def test_nothing_is_lost_when_redis_is_killed(
         assert len(summary.duplicated) <= size.rounds * WORKERS * CONCURRENCY
 
 
+def have_ended(log: RunLog, more_than: int) -> bool:
+    return len(log.of("end")) > more_than
+
+
+def is_short(log: RunLog, enqueued: int) -> bool:
+    """Whether so few jobs are left that more are to be enqueued."""
+    return enqueued - len(log.started()) < BACKLOG
+
+
 class Producer:
     """Enqueues as a careful user does: ids of its own, and again after an error.
 
@@ -120,7 +130,7 @@ class Producer:
         for number in itertools.count():
             if self.enough:
                 return
-            await wait_until(lambda n=number: n - len(log.started()) < BACKLOG, "jobs to start")
+            await wait_until(partial(is_short, log, number), "jobs to start")
             await self._enqueue(f"job-{number}")
             self._ids.append(f"job-{number}")
 

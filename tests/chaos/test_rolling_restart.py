@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet, WorkerProcess
 from tests.support.proxies.script_lossy import LossyProxy
 from tests.support.run_log import RunLog
 from tests.support.wait import wait_until
@@ -66,13 +67,13 @@ async def test_rolling_restarts_consume_no_attempt(
         for _ in range(size.rounds):
             for worker in list(fleet.running):
                 await wait_until(
-                    lambda w=worker: len(running_on(fleet.log, w.pid)) >= RUNNING_AT_SIGTERM,
+                    partial(has_enough_to_do, fleet, worker),
                     "running jobs",
                 )
                 [successor] = fleet.start()
                 worker.terminate()
                 assert await worker.wait() == 0, worker.output
-                await wait_until(lambda w=successor: bool(fleet.log.started(w.pid)), "the new one to work")
+                await wait_until(partial(has_begun, fleet, successor), "the new one to work")
         enough.set()
         await producer
         await ledger.until_empty()
@@ -154,6 +155,14 @@ async def enqueue_steadily(
         assert job is not None
         ids.append(job.job_id)
         await asyncio.sleep(every_s)
+
+
+def has_enough_to_do(fleet: Fleet, worker: WorkerProcess) -> bool:
+    return len(running_on(fleet.log, worker.pid)) >= RUNNING_AT_SIGTERM
+
+
+def has_begun(fleet: Fleet, worker: WorkerProcess) -> bool:
+    return bool(fleet.log.started(worker.pid))
 
 
 def running_on(log: RunLog, pid: int) -> set[str]:

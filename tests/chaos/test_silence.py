@@ -36,7 +36,7 @@ CALL_LIMIT_S = 20.0
 RECOVERY_LIMIT_S = 15.0
 STOP_LIMIT_S = 30.0
 SLACK_S = 3.0  # of a machine that is busy with other things
-IMPATIENT = {"conn_retries": 0, "conn_timeout": 1}
+IMPATIENT: dict[str, Any] = {"conn_retries": 0, "conn_timeout": 1}
 
 LONG = [pytest.mark.slow]
 OUTAGES = [

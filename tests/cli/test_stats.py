@@ -260,6 +260,7 @@ async def test_the_live_view_says_that_redis_hangs(
             while screen.problem != problem:  # noqa: ASYNC110 - it is drawn once a second
                 await asyncio.sleep(0.01)
 
+    assert redis_server.pid is not None
     try:
         os.kill(redis_server.pid, signal.SIGSTOP)
         await said("Redis has not answered within 0.2 s")

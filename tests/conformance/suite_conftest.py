@@ -42,7 +42,7 @@ if os.environ["ARQ_SUITE_TARGET"] == "arqestra":
 
 # arq's conftest imports it, and its fixture for it is not used here.
 _testcontainers = types.ModuleType("testcontainers.redis")
-_testcontainers.RedisContainer = None
+vars(_testcontainers)["RedisContainer"] = None
 sys.modules["testcontainers.redis"] = _testcontainers
 
 import pytest  # noqa: E402

@@ -138,6 +138,11 @@ async def in_turn(flow: Flow, count: int) -> int:
     return sum([await flow.run(add.s(number, 1)) for number in range(count)])
 
 
+def _seven() -> int:
+    RUNS.append("side effect")
+    return 7
+
+
 @workflow
 async def many_ways(flow: Flow) -> dict[str, Any]:
     """Whatever a flow can do, in one function."""
@@ -146,7 +151,7 @@ async def many_ways(flow: Flow) -> dict[str, Any]:
     before = flow.now()
     await flow.sleep(0.02)
     seen["slept"] = (flow.now() - before).total_seconds() >= 0.02
-    seen["value"] = await flow.side_effect(lambda: RUNS.append("side effect") or 7)
+    seen["value"] = await flow.side_effect(_seven)
     try:
         await flow.run(fail.s())
     except ValueError as error:
@@ -281,7 +286,7 @@ async def sleeps(flow: Flow, seconds: float) -> str:
 
 @workflow
 async def ends_its_worker(flow: Flow, how: str) -> None:
-    async def raise_it() -> None:
+    async def raise_it() -> Any:
         raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "cancel": asyncio.CancelledError()}[how]
 
     if how == "cancel":

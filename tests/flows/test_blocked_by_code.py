@@ -12,6 +12,7 @@ import pytest
 from arqestra import Flow, Job, JobStatus, NondeterminismError, Pool, job, workflow
 from arqestra.store.look import survey
 from arqestra.worker.run import workflows
+from arqestra.worker.run.blocked import Patience
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, total, wait_at
@@ -273,7 +274,7 @@ async def _was_replayed(pool: Pool, order: Job[Any], before_it: int) -> bool:
 
 
 async def test_three_quarters_of_an_hour_in_all() -> None:
-    patience = workflows.Patience(10_000, 300_000, 14)
+    patience = Patience(10_000, 300_000, 14)
     assert 44 * 60 < patience.left_s(1, 10_000) < 46 * 60
     assert patience.left_s(13, 300_000) == 300
 

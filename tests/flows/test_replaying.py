@@ -10,6 +10,7 @@ import pytest
 from arqestra import Flow, Job, Pool, Worker, workflow
 from arqestra.store.health import redis_time_ms
 from arqestra.worker.run import workflows
+from arqestra.worker.run.outcome import CancelReason
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, fail, gate, wait_at
@@ -163,7 +164,7 @@ async def _hand_over(worker: Worker) -> None:
     """Have the workflow parked, as after some seconds without news; its jobs go on."""
     for run in list(worker.slots.resident.values()):
         assert run.interrupt is not None
-        run.interrupt(workflows.CancelReason.SHUTDOWN)
+        run.interrupt(CancelReason.SHUTDOWN)
 
     async def nobody_waits() -> bool:
         return not worker.slots.resident

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from arq.jobs import ResultNotFound, SerializationError
@@ -327,7 +327,7 @@ async def test_one_that_was_blocked_by_code_for_too_long(
     async with working(ALL):
         begun = await started(pool, order)
         await wait_until(lambda: is_parked(pool, begun), "it waits")
-    renamed = workflow(name="order")(another_way.coroutine)
+    renamed = workflow(name="order")(cast(Any, another_way.coroutine))
     async with working([each for each in ALL if each is not order] + [renamed, total]):
         await pool.signal(begun.job_id, "go", "event")
         with pytest.raises(NondeterminismError):

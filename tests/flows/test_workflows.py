@@ -6,7 +6,7 @@ import asyncio
 import gc
 import itertools
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -487,4 +487,4 @@ def test_what_is_no_workflow() -> None:
     with pytest.raises(SettingsError, match="expected an async function"):
         workflow(lambda flow: 1)  # type: ignore[arg-type, return-value]
     with pytest.raises(SettingsError, match="timeout"):
-        workflow(timeout="soon")(jobs.in_turn.coroutine)
+        workflow(timeout="soon")(cast(Any, jobs.in_turn.coroutine))

@@ -67,7 +67,7 @@ class Guarded:
 
     def denied(self) -> set[str]:
         """What was refused, but for what is only nice to know."""
-        entries: list[dict[str, Any]] = self.admin.acl_log()
+        entries: Any = self.admin.acl_log()
         return {f"{each['username']}: {each['reason']} {each['object']}" for each in entries} - {
             f"{user}: command {name}" for user in documented() for name in NICE_TO_KNOW
         }
@@ -108,8 +108,10 @@ async def working(url: str, **settings: Any) -> AsyncIterator[Worker]:
 
 @job
 async def add(ctx: dict[Any, Any], *numbers: Any) -> int:
-    current_job().progress(1, 2, "half")
-    current_job().log("a line")
+    told = current_job()
+    assert told is not None
+    told.progress(1, 2, "half")
+    told.log("a line")
     return sum(each for number in numbers for each in (number if isinstance(number, list) else [number]))
 
 
@@ -280,7 +282,7 @@ async def test_a_worker_starts_whatever_is_wrong_with_its_first_line(
 async def test_a_worker_starts_that_may_not_write_its_health_check_key(
     guarded: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {"health_check_key": "elsewhere", "burst": True, "redis_settings": guarded.url("worker")}
+    settings: dict[str, Any] = {"health_check_key": "elsewhere", "burst": True, "redis_settings": guarded.url("worker")}
     async with pool_of(guarded.url("producer")) as pool:
         done = await pool.enqueue_job("add", 1)
         assert done is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,27 +18,27 @@ from tests.support.wait import PATIENCE_S, wait_until
 QUEUE = "arq:queue"
 
 
-async def _member_with(pool: Pool, put: Callable[[], Awaitable[Any]], member: bytes = b"x") -> None:
+async def _member_with(pool: Pool, put: Callable[[], Any], member: bytes = b"x") -> None:
     await put()
     await pool.zadd(QUEUE, {member: 1})
 
 
-Make = Callable[[Pool], Awaitable[Any]]
+Make = Callable[[Pool], Any]
 ALIENS: dict[str, Make] = {
     "no UTF-8": lambda pool: pool.zadd(QUEUE, {b"\xff\xfe": 1, b"\xc3": 2}),
     "no UTF-8, with a payload": lambda pool: _member_with(pool, lambda: pool.set(b"arq:job:\xff", b"x"), b"\xff"),
-    "no UTF-8, deferred": lambda pool: pool.eval(  # type: ignore[no-untyped-call]
+    "no UTF-8, deferred": lambda pool: pool.eval(
         "local t = redis.call('TIME'); redis.call('ZADD', KEYS[1], t[1] * 1000 + 300, '\\255')", 1, QUEUE
     ),
     "empty": lambda pool: pool.zadd(QUEUE, {b"": 1}),
     "without payload": lambda pool: pool.zadd(QUEUE, {b"x": 1}),
     "with a payload that is none": lambda pool: _member_with(pool, lambda: pool.set("arq:job:x", b"\xc1")),
-    "with a payload of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:job:x", "1")),  # type: ignore[arg-type]
-    "with a lease of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:in-progress:x", "1")),  # type: ignore[arg-type]
-    "with attempts of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:retry:x", "1")),  # type: ignore[arg-type]
+    "with a payload of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:job:x", "1")),
+    "with a lease of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:in-progress:x", "1")),
+    "with attempts of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:retry:x", "1")),
     "with attempts that are no number": lambda pool: _member_with(pool, lambda: pool.set("arq:retry:x", "abc")),
     "with attempts beyond all numbers": lambda pool: _member_with(pool, lambda: pool.set("arq:retry:x", "9" * 400)),
-    "with a result of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:result:x", "1")),  # type: ignore[arg-type]
+    "with a result of another kind": lambda pool: _member_with(pool, lambda: pool.lpush("arq:result:x", "1")),
     "with a score before all times": lambda pool: pool.zadd(QUEUE, {b"x": "-inf"}),
     "with line feeds and bars": lambda pool: pool.zadd(QUEUE, {b"a\nb|c d": 1}),
 }

@@ -13,6 +13,7 @@ import redis.exceptions
 
 import arqestra
 from arqestra import Job, Pool, Worker, chain, create_pool, cron, job
+from arqestra.protocol.wire import decode_payload
 from arqestra.worker.schedule_runner import id_taken_ms
 
 
@@ -81,7 +82,7 @@ async def test_it_has_a_day_to_start_as_any_other(pool: Pool) -> None:
     handle = await pool.enqueue_job("work", _defer_until=datetime.now(UTC) - timedelta(days=30))
     assert handle is not None
     data = await pool.get(pool.store.keys.job(handle.job_id))
-    options = arqestra.wire.decode_payload(pool.serializer, data).options
+    options = decode_payload(pool.serializer, data).options
     left_ms = options["x"] - datetime.now(UTC).timestamp() * 1000
 
     assert left_ms == pytest.approx(86_400_000, abs=60_000)

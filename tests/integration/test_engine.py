@@ -21,7 +21,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from arqestra import (
     ArgumentsError,
     DeserializationError,
-    Job,
     JobExecutionFailed,
     JobNotRetryable,
     JobRunning,
@@ -38,6 +37,7 @@ from arqestra import (
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import engine_jobs as jobs
 from tests.integration.engine_worker import fresh_ctx, until_too_late, url_of, working
+from tests.support.replies import accepted
 from tests.support.wait import PATIENCE_S, wait_until
 
 HOUR_S = 3600.0
@@ -49,25 +49,20 @@ async def pool(redis_url: str) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def accepted(job: Job[Any] | None) -> Job[Any]:
-    assert job is not None
-    return job
-
-
 # -- push ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_job_starts_and_its_result_arrives_by_push(pool: Pool) -> None:
     async with working(pool, poll_delay=HOUR_S):
         for number in range(20):
-            job = await accepted(await pool.enqueue(jobs.double, number))
+            job = accepted(await pool.enqueue(jobs.double, number))
             assert await job.result(timeout=PATIENCE_S, poll_delay=HOUR_S) == number * 2
 
 
 async def test_a_deferred_job_starts_by_push(pool: Pool) -> None:
     async with working(pool, poll_delay=HOUR_S):
         enqueued = datetime.now(UTC)
-        job = await accepted(await pool.enqueue(jobs.double.options(defer_by=0.2), 21))
+        job = accepted(await pool.enqueue(jobs.double.options(defer_by=0.2), 21))
         assert await job.status() is JobStatus.deferred
 
         assert await job.result(timeout=PATIENCE_S, poll_delay=HOUR_S) == 42
@@ -78,7 +73,7 @@ async def test_a_deferred_job_starts_by_push(pool: Pool) -> None:
 
 async def test_a_retry_starts_by_push_after_its_delay(pool: Pool) -> None:
     async with working(pool, poll_delay=HOUR_S) as worker:
-        job = await accepted(await pool.enqueue(jobs.retry_once, 0.2))
+        job = accepted(await pool.enqueue(jobs.retry_once, 0.2))
 
         assert await job.result(timeout=PATIENCE_S, poll_delay=HOUR_S) == 2
         first, second = worker.ctx["notes"]
@@ -88,7 +83,7 @@ async def test_a_retry_starts_by_push_after_its_delay(pool: Pool) -> None:
 
 async def test_several_waiters_for_one_result_all_get_it(pool: Pool) -> None:
     async with working(pool, poll_delay=HOUR_S) as worker:
-        job = await accepted(await pool.enqueue(jobs.hold))
+        job = accepted(await pool.enqueue(jobs.hold))
         waiters = [asyncio.ensure_future(pool.job(job.job_id).result(PATIENCE_S, poll_delay=HOUR_S)) for _ in range(5)]
         await worker.ctx["started"].wait()
         worker.ctx["let_go"].set()
@@ -97,7 +92,7 @@ async def test_several_waiters_for_one_result_all_get_it(pool: Pool) -> None:
 
 
 async def test_a_result_that_takes_too_long_is_a_timeout_of_the_waiter(pool: Pool) -> None:
-    job = await accepted(await pool.enqueue(jobs.double, 1))
+    job = accepted(await pool.enqueue(jobs.double, 1))
 
     with pytest.raises(TimeoutError, match=f"job {job.job_id} has not ended within 0.01 s"):
         await job.result(timeout=0.01)
@@ -122,7 +117,7 @@ async def test_hooks_run_in_arqs_order(pool: Pool) -> None:
 
     names = ("on_startup", "on_job_start", "on_job_end", "after_job_end", "on_shutdown")
     async with working(pool, **{name: hook(name) for name in names}):
-        job = await accepted(await pool.enqueue(jobs.double, 1))
+        job = accepted(await pool.enqueue(jobs.double, 1))
         await job.result(timeout=PATIENCE_S)
 
     assert calls == list(names)
@@ -130,14 +125,14 @@ async def test_hooks_run_in_arqs_order(pool: Pool) -> None:
 
 async def test_current_job_is_known_in_tasks_of_the_job(pool: Pool) -> None:
     async with working(pool):
-        job = await accepted(await pool.enqueue(jobs.who_am_i))
+        job = accepted(await pool.enqueue(jobs.who_am_i))
         assert await job.result(timeout=PATIENCE_S) == [job.job_id, "who_am_i", pool.default_queue_name, 1]
 
 
 async def test_a_typed_result_is_rebuilt(pool: Pool) -> None:
     parcel = jobs.Parcel(UUID(int=1), jobs.Size.SMALL, datetime(2026, 1, 2, tzinfo=UTC), ["Seoul"])
     async with working(pool):
-        job = await accepted(await pool.enqueue(jobs.grow, parcel, by=["Busan"]))
+        job = accepted(await pool.enqueue(jobs.grow, parcel, by=["Busan"]))
 
         assert await job.result(timeout=PATIENCE_S) == jobs.Parcel(
             parcel.id, jobs.Size.LARGE, parcel.due, ["Seoul", "Busan"]
@@ -147,7 +142,7 @@ async def test_a_typed_result_is_rebuilt(pool: Pool) -> None:
 @pytest.mark.parametrize("serializer", ["pickle", "msgpack", "json"])
 async def test_a_failure_is_raised_with_the_workers_traceback(redis_url: str, serializer: str) -> None:
     async with await create_pool(redis_url, serializer=serializer) as pool, working(pool):
-        job = await accepted(await pool.enqueue(jobs.fail, "no use"))
+        job = accepted(await pool.enqueue(jobs.fail, "no use"))
 
         with pytest.raises(ValueError, match=r"^no use$") as caught:
             await job.result(timeout=PATIENCE_S)
@@ -157,7 +152,7 @@ async def test_a_failure_is_raised_with_the_workers_traceback(redis_url: str, se
 
 async def test_a_timeout_shows_where_the_job_was(pool: Pool) -> None:
     async with working(pool):
-        job = await accepted(await pool.enqueue(jobs.too_slow))
+        job = accepted(await pool.enqueue(jobs.too_slow))
 
         with pytest.raises(TimeoutError) as caught:
             await job.result(timeout=PATIENCE_S)
@@ -190,7 +185,7 @@ async def test_jobs_of_one_worker_start_in_the_order_in_which_they_were_enqueued
 
 async def test_a_running_job_is_aborted(pool: Pool) -> None:
     async with working(pool, allow_abort_jobs=True, poll_delay=HOUR_S) as worker:
-        job = await accepted(await pool.enqueue(jobs.hold))
+        job = accepted(await pool.enqueue(jobs.hold))
         await worker.ctx["started"].wait()
 
         assert await job.abort(timeout=PATIENCE_S, poll_delay=HOUR_S)
@@ -201,7 +196,7 @@ async def test_a_running_job_is_aborted(pool: Pool) -> None:
 
 async def test_a_deferred_job_is_aborted(pool: Pool) -> None:
     async with working(pool, allow_abort_jobs=True, poll_delay=HOUR_S) as worker:
-        job = await accepted(await pool.enqueue(jobs.note.options(defer_by=HOUR_S), "never"))
+        job = accepted(await pool.enqueue(jobs.note.options(defer_by=HOUR_S), "never"))
 
         assert await job.abort(timeout=PATIENCE_S, poll_delay=HOUR_S)
         assert worker.ctx["notes"] == []
@@ -212,7 +207,7 @@ async def test_a_queued_job_is_aborted_while_all_slots_are_taken(pool: Pool) -> 
     async with working(pool, allow_abort_jobs=True, max_jobs=1) as worker:
         await pool.enqueue(jobs.hold)
         await worker.ctx["started"].wait()
-        job = await accepted(await pool.enqueue(jobs.note, "never"))
+        job = accepted(await pool.enqueue(jobs.note, "never"))
 
         assert await job.abort(timeout=PATIENCE_S)
         assert worker.ctx["notes"] == []
@@ -222,7 +217,7 @@ async def test_a_queued_job_is_aborted_while_all_slots_are_taken(pool: Pool) -> 
 
 async def test_an_abort_of_a_job_that_has_ended_or_never_was_is_false(pool: Pool) -> None:
     async with working(pool, allow_abort_jobs=True):
-        job = await accepted(await pool.enqueue(jobs.double, 1))
+        job = accepted(await pool.enqueue(jobs.double, 1))
         await job.result(timeout=PATIENCE_S)
 
         assert not await job.abort(timeout=PATIENCE_S)
@@ -230,7 +225,7 @@ async def test_an_abort_of_a_job_that_has_ended_or_never_was_is_false(pool: Pool
 
 
 async def test_an_abort_requested_before_any_worker_is_there_is_kept(pool: Pool) -> None:
-    job = await accepted(await pool.enqueue(jobs.note, "never"))
+    job = accepted(await pool.enqueue(jobs.note, "never"))
     with pytest.raises(TimeoutError):
         await job.abort(timeout=0.01)
     async with working(pool, allow_abort_jobs=True) as worker:
@@ -241,7 +236,7 @@ async def test_an_abort_requested_before_any_worker_is_there_is_kept(pool: Pool)
 
 async def test_a_failed_job_runs_again_under_its_id(pool: Pool) -> None:
     async with working(pool, poll_delay=HOUR_S):
-        job = await accepted(await pool.enqueue(jobs.fail_once))
+        job = accepted(await pool.enqueue(jobs.fail_once))
         with pytest.raises(ValueError, match="the first time"):
             await job.result(timeout=PATIENCE_S)
 
@@ -252,7 +247,7 @@ async def test_a_failed_job_runs_again_under_its_id(pool: Pool) -> None:
 
 async def test_only_a_failed_job_can_be_retried(pool: Pool) -> None:
     async with working(pool):
-        job = await accepted(await pool.enqueue(jobs.double, 1))
+        job = accepted(await pool.enqueue(jobs.double, 1))
         await job.result(timeout=PATIENCE_S)
 
         with pytest.raises(JobNotRetryable, match="expected a failed job, it completed"):
@@ -262,7 +257,7 @@ async def test_only_a_failed_job_can_be_retried(pool: Pool) -> None:
 
 
 async def test_a_deleted_job_is_gone(pool: Pool) -> None:
-    job = await accepted(await pool.enqueue(jobs.double, 1))
+    job = accepted(await pool.enqueue(jobs.double, 1))
 
     assert await job.delete()
     assert not await job.delete()
@@ -274,7 +269,7 @@ async def test_a_deleted_job_is_gone(pool: Pool) -> None:
 
 async def test_a_running_job_cannot_be_deleted(pool: Pool) -> None:
     async with working(pool) as worker:
-        job = await accepted(await pool.enqueue(jobs.hold))
+        job = accepted(await pool.enqueue(jobs.hold))
         await worker.ctx["started"].wait()
 
         with pytest.raises(JobRunning, match="abort it first"):
@@ -307,9 +302,10 @@ async def test_many_jobs_of_every_kind_of_spec(pool: Pool) -> None:
 
 
 async def test_one_wrong_spec_keeps_all_from_being_enqueued(pool: Pool) -> None:
-    for wrong in (("double", (1,), {}, "more"), "double", (3, ()), jobs.double):
+    refused: tuple[Any, ...] = (("double", (1,), {}, "more"), "double", (3, ()), jobs.double)
+    for wrong in refused:
         with pytest.raises(ArgumentsError):
-            await pool.enqueue_many([jobs.double.bind(1), wrong])  # type: ignore[list-item]
+            await pool.enqueue_many([jobs.double.bind(1), wrong])
     with pytest.raises(ArgumentsError):
         await pool.enqueue_many([jobs.double.bind(1), (jobs.double, ("1", "2"))])
 
@@ -334,7 +330,7 @@ async def test_a_payload_over_the_limit_is_refused_in_the_producer(redis_url: st
 
 
 async def test_an_expired_job_is_recorded_and_not_run(pool: Pool) -> None:
-    job = await accepted(await pool.enqueue(jobs.note.options(expires=0.001), "never"))
+    job = accepted(await pool.enqueue(jobs.note.options(expires=0.001), "never"))
     await until_too_late(pool, job)
     async with working(pool) as worker:
         with pytest.raises(JobExecutionFailed, match="job expired"):
@@ -347,7 +343,7 @@ async def test_an_expired_job_is_recorded_and_not_run(pool: Pool) -> None:
 
 async def test_a_worker_that_stops_gives_its_jobs_back_and_no_attempt_counts(pool: Pool) -> None:
     async with working(pool) as leaving:
-        job = await accepted(await pool.enqueue(jobs.hold))
+        job = accepted(await pool.enqueue(jobs.hold))
         await leaving.ctx["started"].wait()
         assert await pool.get(retry_key_prefix + job.job_id) == b"1"
 
@@ -361,10 +357,10 @@ async def test_a_worker_that_stops_gives_its_jobs_back_and_no_attempt_counts(poo
 
 async def test_a_job_that_ends_within_the_grace_period_is_not_given_back(pool: Pool) -> None:
     async with working(pool, job_completion_wait=PATIENCE_S) as worker:
-        job = await accepted(await pool.enqueue(jobs.hold))
+        job = accepted(await pool.enqueue(jobs.hold))
         await worker.ctx["started"].wait()
         worker.handle_sig_wait_for_completion(signal.SIGTERM)
-        late = await accepted(await pool.enqueue(jobs.double, 1))
+        late = accepted(await pool.enqueue(jobs.double, 1))
         worker.ctx["let_go"].set()
 
         assert await job.result(timeout=PATIENCE_S) == 1
@@ -387,7 +383,7 @@ async def test_two_idle_workers_share_a_burst(pool: Pool, number: int, slots: in
 
 async def test_a_result_that_is_to_be_kept_for_longer_than_redis_can_is_kept_for_a_century(pool: Pool) -> None:
     async with working(pool, keep_result=1e17):
-        job = await pool.enqueue_job("double", 2)
+        job = accepted(await pool.enqueue_job("double", 2))
         assert await job.result(timeout=5) == 4
 
     assert await pool.pttl(f"arq:result:{job.job_id}") > 99 * 365 * 86_400_000
@@ -427,7 +423,7 @@ async def test_a_payload_of_another_serializer_is_a_clear_failure(redis_url: str
         await create_pool(redis_url, serializer="msgpack") as pool,
         working(pool) as worker,
     ):
-        job = await accepted(await producer.enqueue(jobs.double, 1))
+        job = accepted(await producer.enqueue(jobs.double, 1))
 
         with pytest.raises(DeserializationError, match="unable to deserialize job"):
             await pool.job(job.job_id).result(timeout=PATIENCE_S)
@@ -445,7 +441,7 @@ async def test_a_unix_socket_works_for_producer_and_worker() -> None:
         path = Path(folder) / "redis.sock"
         with EmbeddedRedis(use_environment=False, config={"unixsocket": str(path)}):
             async with await create_pool(f"unix://{path}", serializer="msgpack") as pool, working(pool):
-                job = await accepted(await pool.enqueue(jobs.double, 21))
+                job = accepted(await pool.enqueue(jobs.double, 21))
                 assert await job.result(timeout=PATIENCE_S) == 42
 
 

@@ -44,14 +44,15 @@ async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[
 
 @contextlib.asynccontextmanager
 async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
-    ctx = {"let_go": asyncio.Event(), "started": asyncio.Event(), "plain": 7}
+    let_go = asyncio.Event()
+    ctx = {"let_go": let_go, "started": asyncio.Event(), "plain": 7}
     options: dict[str, Any] = {"serializer": pool.serializer, "handle_signals": False, "ctx": ctx, **settings}
     worker = Worker(jobs.ALL, redis_settings=url_of(pool), **options)
     running = asyncio.ensure_future(worker.async_run())
     try:
         yield worker
     finally:
-        ctx["let_go"].set()
+        let_go.set()
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
 

@@ -176,7 +176,7 @@ async def test_info_has_arqs_fields_and_no_others(pool: Pool, name: str) -> None
         assert type(info) is kind
         fields = {field.name for field in dataclasses.fields(kind)}
         assert set(vars(info)) == fields
-        assert set(dataclasses.asdict(info)) == fields  # type: ignore[arg-type]
+        assert set(dataclasses.asdict(info)) == fields
         assert set(pydantic.TypeAdapter(dict[str, Any]).dump_python(vars(info))) == fields
     assert bool(await job.errors()) == (name == "fail")
 

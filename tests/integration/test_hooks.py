@@ -171,12 +171,13 @@ class TestHere:
         async def raising(ctx: dict[Any, Any], *_: Any) -> None:
             raise HookError(hook)
 
+        own: dict[str, Any] = {hook: raising}
         worker = arqestra.Worker(
             [arq.func(fail, name="fail", max_tries=1)],
             redis_pool=pool,
             burst=True,
             handle_signals=False,
-            **{hook: raising},
+            **own,
         )
         job = await pool.enqueue_job("fail", _expires=0.001 if hook == "on_expired" else None)
         assert job is not None

@@ -96,10 +96,12 @@ class Shared:
 
     def names(self) -> set[str]:
         """All keys, and all channels that somebody listens to."""
-        return {*self.admin.keys(), *self.admin.pubsub_channels()}
+        keys: Any = self.admin.keys()
+        channels: Any = self.admin.pubsub_channels()
+        return {*keys, *channels}
 
     def denied(self) -> set[str]:
-        entries: list[dict[str, Any]] = self.admin.acl_log()
+        entries: Any = self.admin.acl_log()
         return {
             f"{each['username']}: {each['client-info']['cmd']} {each['reason']} {each['object']}" for each in entries
         }
@@ -339,7 +341,7 @@ async def test_settings_classes_have_a_prefix(shared: Shared, tmp_path: Path, ho
                 return False
 
             await wait_until(has_fired, "the scheduler has fired")
-            words = [bin_ / "arq", "--check", "prefixed.WorkerSettings"]
+            words = [str(bin_ / "arq"), "--check", "prefixed.WorkerSettings"]
             checked = await asyncio.create_subprocess_exec(*words, cwd=tmp_path, env=environment)
             assert await checked.wait() == 0
             assert await async_check_health(shared.url("app2"), key_prefix="app2") == 1

@@ -19,7 +19,6 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 from arqestra import Flow, Pool, Unique, Worker, create_pool, every, job, schedule, workflow
 from arqestra.store.plain import PlainLink, PlainSubscription
 from arqestra.store.scripts import Script, self_contained
-from tests.support.replies import reply_of
 from tests.support.wait import wait_until
 
 
@@ -192,10 +191,10 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value)[:12])
 async def test_the_scripts_messagepack_is_everybodys(value: Any) -> None:
-    fake = FakeRedis()
+    fake: Any = FakeRedis()
     text, _ = self_contained(Script("echo", "return cmsgpack.pack(cmsgpack.unpack(ARGV[1]))", "", False))
 
-    echoed = await reply_of(fake.eval(text, 0, msgspec.msgpack.encode(value)))
+    echoed = await fake.eval(text, 0, msgspec.msgpack.encode(value))
 
     assert msgspec.msgpack.decode(echoed) == value
     await fake.aclose()

@@ -337,7 +337,7 @@ async def test_a_wake_up_that_comes_with_the_order_to_stop_is_passed_on(pool: Po
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {stopped.worker_id: 1})
     # It is woken, and does not act on it: as if the message had come when it had just stopped to listen.
     stopped.exchange.look = lambda: None  # type: ignore[method-assign]
-    stopped.exchange.take_in = lambda _: None  # type: ignore[method-assign]
+    stopped.exchange.take_in = lambda delivery: None  # type: ignore[method-assign]
     made = await pool.enqueue(double, 2)
     assert made is not None
     stopped.handle_sig_wait_for_completion(signal.SIGTERM) if wait else stopped.handle_sig(signal.SIGTERM)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -39,21 +40,27 @@ class Spans:
         found = [
             span
             for span in self.all()
-            if span.attributes["messaging.operation.name"] == operation
-            and all(span.attributes.get(name) == value for name, value in wanted.items())
+            if attributes_of(span)["messaging.operation.name"] == operation
+            and all(attributes_of(span).get(name) == value for name, value in wanted.items())
         ]
-        return sorted(found, key=lambda span: span.start_time)
+        return sorted(found, key=lambda span: span.start_time or 0)
 
     def one(self, operation: str, **attributes: Any) -> ReadableSpan:
         (span,) = self.of(operation, **attributes)
         return span
 
 
-def is_child(span: ReadableSpan, parent: ReadableSpan) -> bool:
+def attributes_of(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def is_child(span: ReadableSpan, parent: ReadableSpan | trace.Span) -> bool:
+    context = parent.get_span_context()
     return (
         span.parent is not None
-        and span.parent.span_id == parent.context.span_id
-        and span.context.trace_id == parent.context.trace_id
+        and context is not None
+        and span.parent.span_id == context.span_id
+        and span.context.trace_id == context.trace_id
     )
 
 

@@ -14,4 +14,4 @@ class Metered(Settings):
 
 @worker_settings
 class Everything(Settings):
-    functions = ALL
+    functions = tuple(ALL)

@@ -65,7 +65,7 @@ def in_thread(ctx: dict[Any, Any]) -> int:
 
 
 @arqestra.job(concurrency=arqestra.ConcurrencyLimit(1, key=lambda number: number), unique=True)
-async def double(ctx: dict[Any, Any], number: int, **more: int) -> int:
+async def double(ctx: dict[Any, Any], /, number: int, **more: int) -> int:
     """Limited and unique by its arguments, to which the instrumentation adds one."""
     assert not more
     return 2 * number
@@ -95,7 +95,7 @@ async def only_ours(pool: Any) -> list[Any]:
 
 async def main() -> None:
     settings = RedisSettings.from_dsn(os.environ["REDIS_URL"])
-    functions = [add, fail, again, parent]
+    functions: list[Any] = [add, fail, again, parent]
     options: dict[str, Any] = {"burst": True, "handle_signals": False, "poll_delay": 0.05, "redis_settings": settings}
     if ENGINE == "ours":
         options["serializer"] = "msgpack"
@@ -127,7 +127,7 @@ def told() -> list[dict[str, Any]]:
             "kind": span.kind.name,
             "parent": None if span.parent is None else names[span.parent.span_id],
             "status": span.status.status_code.name,
-            "attributes": {name: value for name, value in span.attributes.items() if name not in ("arq.job.score",)},
+            "attributes": {name: value for name, value in (span.attributes or {}).items() if name != "arq.job.score"},
             "events": [event.name for event in span.events],
             "one trace": span.context.trace_id == spans[0].context.trace_id,
         }

@@ -53,7 +53,7 @@ async def flaky(ctx: dict[Any, Any], password: str) -> None:
 
 
 @job
-async def later(ctx: dict[Any, Any]) -> None:
+async def later(ctx: dict[Any, Any]) -> Snooze:
     if "later" not in ctx["seen"]:
         ctx["seen"].add("later")
         return Snooze(0.01)
@@ -118,7 +118,7 @@ async def job_end(ctx: dict[Any, Any]) -> None:
         raise RuntimeError("the end hook is no good")
 
 
-ALONE = [in_thread, in_process, too_slow_softly, flaky, later, unstorable, guarded, breaks, broken_by_step]
+ALONE: list[Any] = [in_thread, in_process, too_slow_softly, flaky, later, unstorable, guarded, breaks, broken_by_step]
 FUNCTIONS = [add, fail, *ALONE, typed, steps]
 
 

@@ -19,6 +19,7 @@ from arqestra import JobLogFilter, JsonFormatter, Pool
 from arqestra.observe.json_logs import log_config
 from tests.observe import traced_jobs as jobs
 from tests.observe.conftest import Spans, Working
+from tests.support.replies import accepted
 
 
 class Lines(logging.Handler):
@@ -100,11 +101,11 @@ async def test_lines_about_a_job_say_which_and_of_which_trace(
     pool: Pool, working: Working, spans: Spans, lines: Lines
 ) -> None:
     async with working():
-        handle = await pool.enqueue(jobs.flaky, [])
+        handle = accepted(await pool.enqueue(jobs.flaky, []))
         await handle.result(timeout=10)
-        workflow = await pool.enqueue(jobs.sum_up, 1)
+        workflow = accepted(await pool.enqueue(jobs.sum_up, 1))
         await workflow.result(timeout=10)
-        unknown = await pool.enqueue_job("nobody")
+        unknown = accepted(await pool.enqueue_job("nobody"))
         await unknown.result_info()
 
     of_job = [line for line in lines.all if line.get("job_id") == handle.job_id]

@@ -19,6 +19,7 @@ from arqestra.protocol.presence import Presence
 from arqestra.store.presence import write_presence
 from arqestra.worker.telemetry.metrics_port import MetricsPort
 from tests.observe.metrics_jobs import ALL, fail, hand_on, take, twice, work
+from tests.support.replies import accepted
 from tests.support.scrape import Scraped, scrape
 from tests.support.wait import wait_until
 
@@ -57,7 +58,7 @@ async def run_some(pool: Pool) -> None:
     jobs = await pool.enqueue_many(calls)
     for job in jobs:
         with contextlib.suppress(ValueError):
-            await job.result(timeout=30)
+            await accepted(job).result(timeout=30)
     expired = await pool.enqueue(work.options(expires=timedelta(milliseconds=1), defer_by=0.05))
     assert expired is not None
     with contextlib.suppress(Exception):

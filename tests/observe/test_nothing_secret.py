@@ -11,6 +11,7 @@ from arqestra import ArgumentsError, Pool, group
 from tests.observe import traced_jobs as jobs
 from tests.observe.conftest import Spans, Working
 from tests.observe.test_json_logs import Lines, lines  # noqa: F401 (a fixture)
+from tests.support.replies import accepted
 
 SECRET = "hunter2"
 
@@ -39,11 +40,11 @@ async def test_nothing_secret_is_told(
         assert (await chunks.result(timeout=10))[0][0]["token"] == SECRET
         taken = await pool.enqueue_flow(jobs.name_of.s() | jobs.login.s(SECRET))
         assert await taken.result(timeout=10) == {"user": "eve", "token": SECRET}
-        failing = await pool.enqueue(jobs.login_badly, SECRET, 1)
+        failing = accepted(await pool.enqueue(jobs.login_badly, SECRET, 1))
         with pytest.raises(RuntimeError, match="login failed"):
             await failing.result(timeout=10)
         with pytest.raises(ArgumentsError) as refused:
-            await pool.enqueue(jobs.login, "ann", SECRET, SECRET, user="bob")  # type: ignore[call-arg]
+            await pool.enqueue(jobs.login, "ann", SECRET, SECRET, user="bob")  # type: ignore[misc]
 
     told = [record.getMessage() for record in caplog.records]
     assert any("login('ann', '[redacted]', '[redacted]')" in message for message in told)

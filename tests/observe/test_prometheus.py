@@ -178,8 +178,8 @@ async def check_metrics(prometheus: Prometheus) -> None:
 
 async def check_panels(prometheus: Prometheus, job: str) -> None:
     of = "fleet" if job == EXPORTER else "worker"
-    for name, query in variables().items():
-        selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+    for name, variable in variables().items():
+        selector, _, label = variable.removeprefix("label_values(").removesuffix(")").rpartition(", ")
         assert await prometheus.ask(f"label/{label}/values", **{"match[]": filled_in(selector, job)}), name
     for query in panel_queries():
         result = await prometheus.query(filled_in(query.expr, job))

@@ -18,7 +18,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from arqestra import JobExecutionFailed, Middleware, Pool, RunningJob, Worker, chain, every, group, schedule
 from arqestra.observe.tracing import TracingMiddleware
 from tests.observe import traced_jobs as jobs
-from tests.observe.conftest import Spans, Working, is_child
+from tests.observe.conftest import Spans, Working, attributes_of, is_child
+from tests.support.replies import accepted
 from tests.support.wait import wait_until
 
 QUEUE = "arq:queue"
@@ -28,7 +29,7 @@ async def test_a_job_is_a_producer_span_and_a_consumer_span_that_is_its_child(
     pool: Pool, working: Working, spans: Spans
 ) -> None:
     with spans.tracer.start_as_current_span("request", attributes={"messaging.operation.name": ""}) as request:
-        handle = await pool.enqueue(jobs.add, 1, 2)
+        handle = accepted(await pool.enqueue(jobs.add, 1, 2))
     async with working():
         assert await handle.result(timeout=10) == 3
 
@@ -36,7 +37,7 @@ async def test_a_job_is_a_producer_span_and_a_consumer_span_that_is_its_child(
     assert is_child(sent, request)
     assert is_child(ran, sent)
     assert (sent.name, sent.kind) == (f"send {QUEUE}", SpanKind.PRODUCER)
-    assert dict(sent.attributes) == {
+    assert attributes_of(sent) == {
         "messaging.system": "arqestra",
         "messaging.operation.name": "send",
         "messaging.operation.type": "send",
@@ -46,7 +47,7 @@ async def test_a_job_is_a_producer_span_and_a_consumer_span_that_is_its_child(
         "arqestra.enqueue.accepted": True,
     }
     assert (ran.name, ran.kind) == (f"process {QUEUE}", SpanKind.CONSUMER)
-    assert dict(ran.attributes) == {
+    assert attributes_of(ran) == {
         "messaging.system": "arqestra",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
@@ -64,8 +65,8 @@ async def test_an_enqueue_that_was_refused_says_so(pool: Pool, spans: Spans) -> 
     assert await pool.enqueue_job("add", _job_id="a") is None
 
     first, second = spans.of("send")
-    assert first.attributes["messaging.message.id"] == "a"
-    assert (first.attributes["arqestra.enqueue.accepted"], second.attributes["arqestra.enqueue.accepted"]) == (
+    assert attributes_of(first)["messaging.message.id"] == "a"
+    assert (attributes_of(first)["arqestra.enqueue.accepted"], attributes_of(second)["arqestra.enqueue.accepted"]) == (
         True,
         False,
     )
@@ -78,45 +79,46 @@ async def test_an_enqueue_that_failed_is_an_error(pool: Pool, spans: Spans) -> N
 
     sent = spans.one("send")
     assert sent.status.status_code is StatusCode.ERROR
-    assert sent.attributes["error.type"] == "arqestra.errors.PayloadTooLarge"
+    assert attributes_of(sent)["error.type"] == "arqestra.errors.PayloadTooLarge"
 
 
 async def test_a_job_that_fails_is_an_error_with_its_exception(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
         with pytest.raises(ValueError, match="no good"):
-            await (await pool.enqueue(jobs.fail)).result(timeout=10)
+            await accepted(await pool.enqueue(jobs.fail)).result(timeout=10)
 
     ran = spans.one("process")
     assert (ran.status.status_code, ran.status.description) == (StatusCode.ERROR, "ValueError: no good")
-    assert (ran.attributes["error.type"], ran.attributes["arqestra.job.outcome"]) == ("ValueError", "failed")
+    assert (attributes_of(ran)["error.type"], attributes_of(ran)["arqestra.job.outcome"]) == ("ValueError", "failed")
     (event,) = ran.events
+    assert event.attributes is not None
     assert event.attributes["exception.message"] == "no good"
 
 
 async def test_a_time_limit_is_an_error(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
         with pytest.raises(TimeoutError):
-            await (await pool.enqueue(jobs.too_slow)).result(timeout=10)
+            await accepted(await pool.enqueue(jobs.too_slow)).result(timeout=10)
 
     ran = spans.one("process")
-    assert (ran.attributes["arqestra.job.outcome"], ran.attributes["error.type"]) == ("timeout", "TimeoutError")
+    assert (attributes_of(ran)["arqestra.job.outcome"], attributes_of(ran)["error.type"]) == ("timeout", "TimeoutError")
 
 
 async def test_an_abort_is_none(pool: Pool, working: Working, spans: Spans) -> None:
     async with working(allow_abort_jobs=True) as worker:
-        handle = await pool.enqueue(jobs.hold)
+        handle = accepted(await pool.enqueue(jobs.hold))
         await asyncio.wait_for(worker.ctx["started"].wait(), 10)
         assert await handle.abort(timeout=10)
 
     ran = spans.one("process")
-    assert (ran.attributes["arqestra.job.outcome"], ran.status.status_code) == ("abort", StatusCode.UNSET)
+    assert (attributes_of(ran)["arqestra.job.outcome"], ran.status.status_code) == ("abort", StatusCode.UNSET)
 
 
 @pytest.mark.parametrize("serial", [False, True])
 async def test_each_attempt_links_to_the_one_before_also_in_another_worker(
     pool: Pool, working: Working, spans: Spans, serial: bool
 ) -> None:
-    handle = await pool.enqueue(jobs.again, 2)
+    handle = accepted(await pool.enqueue(jobs.again, 2))
     if serial:  # each attempt in a worker of its own
         for _ in range(3):
             async with working(burst=True, max_burst_jobs=1) as worker:
@@ -131,12 +133,12 @@ async def test_each_attempt_links_to_the_one_before_also_in_another_worker(
 
     sent = spans.one("send")
     first, second, third = spans.of("process")
-    assert [span.attributes["arqestra.job.attempt"] for span in (first, second, third)] == [1, 2, 3]
+    assert [attributes_of(span)["arqestra.job.attempt"] for span in (first, second, third)] == [1, 2, 3]
     assert all(is_child(span, sent) for span in (first, second, third))
     assert not first.links
     assert [link.context.span_id for link in second.links] == [first.context.span_id]
     assert [link.context.span_id for link in third.links] == [second.context.span_id]
-    assert first.attributes["arqestra.job.outcome"] == "retried"
+    assert attributes_of(first)["arqestra.job.outcome"] == "retried"
     assert first.status.status_code is StatusCode.UNSET
 
 
@@ -144,7 +146,7 @@ async def test_a_retry_by_policy_is_a_failed_attempt_and_its_arguments_stay_as_t
     pool: Pool, working: Working, spans: Spans
 ) -> None:
     async with working():
-        assert await (await pool.enqueue(jobs.flaky, [])).result(timeout=10) == 1
+        assert await accepted(await pool.enqueue(jobs.flaky, [])).result(timeout=10) == 1
 
     first, second = spans.of("process")
     assert first.status.status_code is StatusCode.ERROR
@@ -153,16 +155,16 @@ async def test_a_retry_by_policy_is_a_failed_attempt_and_its_arguments_stay_as_t
 
 async def test_a_snoozed_job_is_linked_too(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
-        await (await pool.enqueue(jobs.again, 1, "snooze")).result(timeout=10)
+        await accepted(await pool.enqueue(jobs.again, 1, "snooze")).result(timeout=10)
 
     first, second = spans.of("process")
-    assert first.attributes["arqestra.job.outcome"] == "snoozed"
+    assert attributes_of(first)["arqestra.job.outcome"] == "snoozed"
     assert [link.context.span_id for link in second.links] == [first.context.span_id]
 
 
 async def test_a_job_that_is_run_again_links_to_its_last_attempt(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
-        handle = await pool.enqueue(jobs.fail)
+        handle = accepted(await pool.enqueue(jobs.fail))
         with pytest.raises(ValueError, match="no good"):
             await handle.result(timeout=10)
         await handle.retry()
@@ -175,7 +177,7 @@ async def test_a_job_that_is_run_again_links_to_its_last_attempt(pool: Pool, wor
 
 async def test_attempts_can_begin_traces_of_their_own(pool: Pool, working: Working, spans: Spans) -> None:
     async with working(middleware=[TracingMiddleware(spans.provider, new_traces=True)]):
-        await (await pool.enqueue(jobs.again, 1)).result(timeout=10)
+        await accepted(await pool.enqueue(jobs.again, 1)).result(timeout=10)
 
     sent = spans.one("send")
     first, second = spans.of("process")
@@ -187,7 +189,7 @@ async def test_attempts_can_begin_traces_of_their_own(pool: Pool, working: Worki
 
 async def test_what_a_job_enqueues_is_its_child(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
-        await (await pool.enqueue(jobs.enqueue_another)).result(timeout=10)
+        await accepted(await pool.enqueue(jobs.enqueue_another)).result(timeout=10)
 
     outer, inner = spans.one("process", function="enqueue_another"), spans.one("send", function="add")
     assert is_child(inner, outer)
@@ -196,7 +198,7 @@ async def test_what_a_job_enqueues_is_its_child(pool: Pool, working: Working, sp
 
 async def test_a_plain_function_knows_span_and_job_in_its_thread(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
-        handle = await pool.enqueue(jobs.in_thread)
+        handle = accepted(await pool.enqueue(jobs.in_thread))
         told = await handle.result(timeout=10)
 
     span_id = trace.format_span_id(spans.one("process").context.span_id)
@@ -206,10 +208,10 @@ async def test_a_plain_function_knows_span_and_job_in_its_thread(pool: Pool, wor
 async def test_jobs_enqueued_together_share_one_span(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
         handles = await pool.enqueue_many([jobs.add.bind(1), jobs.add.bind(2), jobs.add.bind(3)])
-        await asyncio.gather(*(handle.result(timeout=10) for handle in handles))
+        await asyncio.gather(*(accepted(handle).result(timeout=10) for handle in handles))
 
     sent = spans.one("send")
-    assert sent.attributes["messaging.batch.message_count"] == 3
+    assert attributes_of(sent)["messaging.batch.message_count"] == 3
     ran = spans.of("process", function="add")
     assert len(ran) == 3
     assert all(is_child(span, sent) for span in ran)
@@ -221,8 +223,8 @@ async def test_the_nodes_of_a_flow_belong_to_its_enqueue(pool: Pool, working: Wo
         await flow.result(timeout=10)
 
     sent = spans.one("send")
-    assert sent.attributes["messaging.batch.message_count"] == 3
-    assert sent.attributes["arqestra.flow.id"] == flow.flow_id
+    assert attributes_of(sent)["messaging.batch.message_count"] == 3
+    assert attributes_of(sent)["arqestra.flow.id"] == flow.flow_id
     ran = spans.of("process")
     assert len(ran) == 3
     assert all(is_child(span, sent) for span in ran)
@@ -230,13 +232,16 @@ async def test_the_nodes_of_a_flow_belong_to_its_enqueue(pool: Pool, working: Wo
 
 async def test_a_workflow_and_its_steps_are_one_trace(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
-        assert await (await pool.enqueue(jobs.sum_up, 1)).result(timeout=10) == 7
+        assert await accepted(await pool.enqueue(jobs.sum_up, 1)).result(timeout=10) == 7
 
     enqueued = spans.one("send", function="sum_up")
     stay = spans.one("process", function="sum_up")
     assert is_child(stay, enqueued)
     one, two = spans.of("send", function="add")
-    assert (one.attributes["messaging.batch.message_count"], two.attributes["messaging.batch.message_count"]) == (1, 2)
+    assert (
+        attributes_of(one)["messaging.batch.message_count"],
+        attributes_of(two)["messaging.batch.message_count"],
+    ) == (1, 2)
     assert is_child(one, stay)
     assert is_child(two, stay)
     first, second, third = spans.of("process", function="add")
@@ -250,7 +255,7 @@ async def test_a_workflow_that_is_replayed_elsewhere_goes_on_in_its_trace(
 ) -> None:
     monkeypatch.setattr("arqestra.worker.run.workflows.PARK_AFTER_S", 0.0)
     async with working():
-        assert await (await pool.enqueue(jobs.sum_up, 1)).result(timeout=10) == 7
+        assert await accepted(await pool.enqueue(jobs.sum_up, 1)).result(timeout=10) == 7
 
     enqueued = spans.one("send", function="sum_up")
     stays = spans.of("process", function="sum_up")
@@ -264,9 +269,9 @@ async def test_a_workflow_that_is_replayed_elsewhere_goes_on_in_its_trace(
 async def test_a_workflow_that_fails_is_an_error(pool: Pool, working: Working, spans: Spans) -> None:
     async with working():
         with pytest.raises(ValueError, match="no good"):
-            await (await pool.enqueue(jobs.breaks)).result(timeout=10)
+            await accepted(await pool.enqueue(jobs.breaks)).result(timeout=10)
 
-    assert spans.one("process", function="breaks").attributes["error.type"] == "ValueError"
+    assert attributes_of(spans.one("process", function="breaks"))["error.type"] == "ValueError"
 
 
 async def test_a_middleware_cannot_swallow_the_end_of_a_workflow(pool: Pool, working: Working) -> None:
@@ -278,7 +283,7 @@ async def test_a_middleware_cannot_swallow_the_end_of_a_workflow(pool: Pool, wor
 
     async with working(middleware=[Swallowing()]):
         with pytest.raises(ValueError, match="no good"):
-            await (await pool.enqueue(jobs.breaks)).result(timeout=10)
+            await accepted(await pool.enqueue(jobs.breaks)).result(timeout=10)
 
 
 async def test_the_jobs_of_a_schedule_are_traced_from_its_tick(pool: Pool, working: Working, spans: Spans) -> None:
@@ -294,13 +299,13 @@ async def test_the_jobs_of_a_schedule_are_traced_from_its_tick(pool: Pool, worki
     sent, ran = spans.of("send")[0], spans.of("process")[0]
     assert sent.parent is None
     assert is_child(ran, sent)
-    assert sent.attributes["messaging.message.id"] == ran.attributes["messaging.message.id"]
+    assert attributes_of(sent)["messaging.message.id"] == attributes_of(ran)["messaging.message.id"]
 
 
 async def test_a_context_that_the_enqueuer_chose_stays(pool: Pool, working: Working, spans: Spans) -> None:
     chosen = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with working():
-        handle = await pool.enqueue(jobs.add.options(headers={"traceparent": chosen}))
+        handle = accepted(await pool.enqueue(jobs.add.options(headers={"traceparent": chosen})))
         await handle.result(timeout=10)
 
     assert trace.format_trace_id(spans.one("process").context.trace_id) == chosen.split("-")[1]
@@ -310,11 +315,11 @@ async def test_a_worker_without_tracing_runs_traced_jobs_and_the_other_way_round
     pool: Pool, working: Working, spans: Spans
 ) -> None:
     async with working(middleware=[]):
-        assert await (await pool.enqueue(jobs.again, 1)).result(timeout=10) == 2
+        assert await accepted(await pool.enqueue(jobs.again, 1)).result(timeout=10) == 2
     assert spans.of("process") == []
     pool.middleware = ()
     async with working():
-        assert await (await pool.enqueue(jobs.add, 1)).result(timeout=10) == 1
+        assert await accepted(await pool.enqueue(jobs.add, 1)).result(timeout=10) == 1
     assert spans.one("process").parent is None
 
 
@@ -322,7 +327,7 @@ async def test_without_a_provider_nothing_is_recorded_and_jobs_run(pool: Pool, w
     off = TracingMiddleware(trace.NoOpTracerProvider())
     pool.middleware = (off,)
     async with working(middleware=[off]):
-        handle = await pool.enqueue(jobs.again, 1)
+        handle = accepted(await pool.enqueue(jobs.again, 1))
         assert await handle.result(timeout=10) == 2
 
 
@@ -331,7 +336,7 @@ async def test_traces_that_are_not_sampled_are_not_sampled_in_the_worker_either(
     pool.middleware = (TracingMiddleware(provider),)
     spans = Spans()
     async with working(middleware=[TracingMiddleware(spans.provider)]):
-        await (await pool.enqueue(jobs.add, 1)).result(timeout=10)
+        await accepted(await pool.enqueue(jobs.add, 1)).result(timeout=10)
 
     assert spans.all() == []
 
@@ -339,7 +344,7 @@ async def test_traces_that_are_not_sampled_are_not_sampled_in_the_worker_either(
 async def test_an_unknown_function_has_no_consumer_span(pool: Pool, working: Working, spans: Spans) -> None:
     async with working(unknown_functions="fail"):
         with pytest.raises(JobExecutionFailed, match="not found"):
-            await (await pool.enqueue_job("nobody")).result(timeout=10)
+            await accepted(await pool.enqueue_job("nobody")).result(timeout=10)
 
     assert spans.of("process") == []
 

@@ -80,7 +80,7 @@ async def breaks(flow: Flow) -> None:
 
 @job
 async def login(
-    ctx: dict[Any, Any], user: str, password: str, code: Annotated[str, Redact] = "", **more: Any
+    ctx: dict[Any, Any], /, user: str, password: str, code: Annotated[str, Redact] = "", **more: Any
 ) -> dict[str, str]:
     return {"user": user, "token": password}
 

@@ -6,7 +6,7 @@ Each example begins with an empty Redis.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -26,8 +26,11 @@ class PropertyHarness:
         self.run(self._subscriber.__aenter__())
         self.store_harness = StoreHarness(self._redis)
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(coroutine)
+    def run(self, awaited: Awaitable[T]) -> T:
+        async def run() -> T:
+            return await awaited
+
+        return self._runner.run(run())
 
     def clear(self) -> StoreHarness:
         """An empty Redis and a store whose clock starts near the real one."""

@@ -177,7 +177,7 @@ def test_a_debounced_function_keeps_its_quiet_time() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_schedule_has_the_name_of_its_function_unless_it_has_its_own(function: Any, name: str) -> None:
-    arguments = {"args": [1]} if name == "report" else {}
+    arguments: dict[str, Any] = {"args": [1]} if name == "report" else {}
 
     assert schedule(EVERY_MINUTE, function, **arguments).name == name
     named = schedule(EVERY_MINUTE, function, name="mine", **arguments)

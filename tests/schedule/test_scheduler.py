@@ -717,7 +717,7 @@ async def test_a_schedule_on_a_queue_that_nobody_serves_says_so(pool: Pool, capl
 
 async def test_a_queue_whose_workers_fire_nothing_says_so(pool: Pool) -> None:
     await pool.schedules.upsert(schedule(NEVER, jobs.note))
-    await reply_of(pool.hset("arqestra:schedule:note", "mark", 1))  # as if it were not new
+    await reply_of(pool.hset("arqestra:schedule:note", "mark", "1"))  # as if it were not new
 
     async def says_so() -> bool:
         return (await pool.schedules.get("note")).problem == "nobody fires the schedules of queue 'arq:queue'"

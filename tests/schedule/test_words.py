@@ -262,7 +262,8 @@ def test_words_say_when_the_timing_is_due(
     except SettingsError:
         assume(False)  # no day fits
     after = datetime(2026, 2, 20)
-    due, moment_ms = [], int(after.replace(tzinfo=UTC).timestamp() * 1000)
+    due: list[datetime] = []
+    moment_ms = int(after.replace(tzinfo=UTC).timestamp() * 1000)
     while len(due) < 40:
         next_ms = timing.next_after(moment_ms, UTC)
         if next_ms is None or next_ms > 3_900_000_000_000:  # beyond what the words are read for

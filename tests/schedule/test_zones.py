@@ -36,21 +36,27 @@ SCHEDULES: list[tuple[str, bool, Callable[[datetime], bool]]] = [
 ]
 
 
+def offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    found = moment.astimezone(zone).utcoffset()
+    assert found is not None
+    return found
+
+
 @cache
 def changes_of(name: str, first: int = 2020, last: int = 2030) -> tuple[tuple[datetime, timedelta, timedelta], ...]:
     """When the clock of a zone is moved (UTC), with the offsets before and after, found by looking every six hours."""
     zone = ZoneInfo(name)
     found = []
     moment, end = datetime(first, 1, 1, tzinfo=UTC), datetime(last + 1, 1, 1, tzinfo=UTC)
-    before = moment.astimezone(zone).utcoffset()
+    before = offset(moment, zone)
     while moment < end:
         later = moment + timedelta(hours=6)
-        after = later.astimezone(zone).utcoffset()
+        after = offset(later, zone)
         if after != before:
             low, high = moment, later
             while high - low > MINUTE:
                 middle = low + (high - low) // 2 // MINUTE * MINUTE
-                low, high = (middle, high) if middle.astimezone(zone).utcoffset() == before else (low, middle)
+                low, high = (middle, high) if offset(middle, zone) == before else (low, middle)
             found.append((high, before, after))
         moment, before = later, after
     return tuple(found)

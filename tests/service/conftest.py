@@ -40,15 +40,17 @@ def settings(redis_url: str, s3_url: str, sink: MailSink, tmp_path: Path) -> Ser
     """Settings that lead to the servers, with a bucket and an image folder of this test's own."""
     root = tmp_path / "images"
     root.mkdir()
-    return ServiceSettings(
-        redis_url=redis_url,
-        s3_endpoint_url=s3_url,
-        s3_access_key_id=DUMMY_CREDENTIAL,
-        s3_secret_access_key=DUMMY_CREDENTIAL,
-        s3_bucket=f"test-{uuid.uuid4().hex}",
-        smtp_port=sink.port,
-        image_root=root,
-        image_output_root=tmp_path / "output",
+    return ServiceSettings.model_validate(
+        {
+            "redis_url": redis_url,
+            "s3_endpoint_url": s3_url,
+            "s3_access_key_id": DUMMY_CREDENTIAL,
+            "s3_secret_access_key": DUMMY_CREDENTIAL,
+            "s3_bucket": f"test-{uuid.uuid4().hex}",
+            "smtp_port": sink.port,
+            "image_root": root,
+            "image_output_root": tmp_path / "output",
+        }
     )
 
 

@@ -82,12 +82,14 @@ async def test_4xx_is_an_error_that_is_tried_again(ctx: Ctx, sink: MailSink, ans
     sink.answers = [answer]
     with pytest.raises(MailUndeliverable) as caught:
         await send_email(ctx, "a@example.org", "x", "x")
+    assert send_email.control.retry is not None
     assert send_email.control.retry.retries(caught.value)
     assert not sink.mails
 
 
 def test_retries_come_later_and_later() -> None:
     policy = send_email.control.retry
+    assert policy is not None
     assert [policy.delay_s(attempt) / policy.base_s for attempt in (1, 2, 3)] == [1, 2, 4]
     assert (policy.tries, send_email.max_tries) == (4, 4)
     assert not policy.retries(MailRejected("no"))
@@ -206,7 +208,12 @@ async def secure_sink(certificate: Path, tmp_path: Path) -> AsyncIterator[MailSi
     def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         return AuthResult(success=(data.login, data.password) == (b"me", b"secret"), handled=False)
 
-    options = {"tls_context": tls, "require_starttls": True, "authenticator": authenticate, "auth_required": True}
+    options: dict[str, Any] = {
+        "tls_context": tls,
+        "require_starttls": True,
+        "authenticator": authenticate,
+        "auth_required": True,
+    }
     async with smtp_sink(tmp_path / "secure", **options) as sink:
         yield sink
 

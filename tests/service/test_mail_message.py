@@ -20,8 +20,10 @@ def parsed(content: MailContent) -> EmailMessage:
 
 def test_text_html_and_attachment_arrive_as_parts() -> None:
     message = parsed(MailContent("a@b.org", "Hello", "text", "<b>html</b>", (Attachment("한글.pdf", b"%PDF"),)))
-    assert message.get_body(("plain",)).get_content().strip() == "text"
-    assert message.get_body(("html",)).get_content().strip() == "<b>html</b>"
+    for form, content in (("plain", "text"), ("html", "<b>html</b>")):
+        body = message.get_body((form,))
+        assert body is not None
+        assert body.get_content().strip() == content
     (attached,) = message.iter_attachments()
     assert (attached.get_filename(), attached.get_content_type()) == ("한글.pdf", "application/pdf")
     assert attached.get_content() == b"%PDF"

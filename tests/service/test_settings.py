@@ -73,7 +73,7 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        load_settings().smtp_port = 1  # type: ignore[misc]
+        load_settings().smtp_port = 1
 
 
 def test_a_password_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

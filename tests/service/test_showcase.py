@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import matplotlib
@@ -66,8 +66,11 @@ async def run(module: str, folder: Path, *arguments: str, **variables: str) -> a
     )
 
 
+Start = Callable[..., Awaitable[Showcase]]
+
+
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Callable]:
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts showcases, and sees to it that none is left."""
     started: list[Showcase] = []
 
@@ -88,7 +91,7 @@ def wait_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-async def test_once_on_the_sample_data(start: Callable) -> None:
+async def test_once_on_the_sample_data(start: Start) -> None:
     showcase = await start(ONCE="1")
     assert await showcase.exit_code() == 0, showcase.output
     assert showcase.output.count("✓") == 11
@@ -104,7 +107,7 @@ async def test_once_on_the_sample_data(start: Callable) -> None:
 
 
 @pytest.mark.slow
-async def test_once_on_the_users_own_data(start: Callable, tmp_path: Path) -> None:
+async def test_once_on_the_users_own_data(start: Start, tmp_path: Path) -> None:
     images = tmp_path / "own"
     images.mkdir()
     for name in ("one.jpg", "two.jpeg"):
@@ -120,7 +123,7 @@ async def test_once_on_the_users_own_data(start: Callable, tmp_path: Path) -> No
     assert sorted(images.iterdir()) == before
 
 
-async def test_a_failed_step_is_shown_and_makes_the_exit_code_1(start: Callable, tmp_path: Path) -> None:
+async def test_a_failed_step_is_shown_and_makes_the_exit_code_1(start: Start, tmp_path: Path) -> None:
     images = tmp_path / "own"
     images.mkdir()
     (images / "broken.jpg").write_bytes(PHOTOGRAPH.read_bytes()[:20_000])
@@ -131,13 +134,13 @@ async def test_a_failed_step_is_shown_and_makes_the_exit_code_1(start: Callable,
 
 
 @pytest.mark.parametrize("variable", ["IMAGES", "DATA"])
-async def test_input_that_is_not_there_is_a_clear_error(start: Callable, tmp_path: Path, variable: str) -> None:
+async def test_input_that_is_not_there_is_a_clear_error(start: Start, tmp_path: Path, variable: str) -> None:
     showcase = await start(ONCE="1", **{variable: str(tmp_path / "nothing")})
     assert await showcase.exit_code() == 2
     assert showcase.output.startswith("there are no images in" if variable == "IMAGES" else "there is no file")
 
 
-async def test_serving_a_second_terminal_until_sigterm(start: Callable) -> None:
+async def test_serving_a_second_terminal_until_sigterm(start: Start) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
     assert len(showcase.children()) == CHILDREN
@@ -173,7 +176,7 @@ async def test_serving_a_second_terminal_until_sigterm(start: Callable) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no signal for a parent's death")
 @pytest.mark.slow
-async def test_nothing_outlives_a_killed_showcase(start: Callable) -> None:
+async def test_nothing_outlives_a_killed_showcase(start: Start) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
     children = showcase.children()
@@ -182,7 +185,7 @@ async def test_nothing_outlives_a_killed_showcase(start: Callable) -> None:
     wait_gone(children)
 
 
-async def test_interrupted_work_stops_everything(start: Callable) -> None:
+async def test_interrupted_work_stops_everything(start: Start) -> None:
     showcase = await start()
     await showcase.until("runs 2 worker processes")
     children = showcase.children()
@@ -197,7 +200,7 @@ def supervisor_of(showcase: Showcase) -> psutil.Process:
 
 
 @pytest.mark.slow
-async def test_a_supervisor_that_ends_is_noticed(start: Callable) -> None:
+async def test_a_supervisor_that_ends_is_noticed(start: Start) -> None:
     showcase = await start()
     await showcase.until("Ctrl-C stops everything")
     supervisor_of(showcase).kill()
@@ -205,7 +208,7 @@ async def test_a_supervisor_that_ends_is_noticed(start: Callable) -> None:
     assert "worker worker.WorkerSettings ended on its own" in showcase.output
 
 
-async def test_a_scheduler_that_ends_is_noticed(start: Callable) -> None:
+async def test_a_scheduler_that_ends_is_noticed(start: Start) -> None:
     showcase = await start()
     await showcase.until("runs 2 worker processes")
     (scheduler,) = [child for child in showcase.children() if {"arqestra.cli", "scheduler"} <= set(child.cmdline())]
@@ -214,7 +217,7 @@ async def test_a_scheduler_that_ends_is_noticed(start: Callable) -> None:
     assert "scheduler scheduler.SCHEDULES ended on its own" in showcase.output
 
 
-async def test_a_supervisor_that_ends_during_the_work_is_noticed(start: Callable) -> None:
+async def test_a_supervisor_that_ends_during_the_work_is_noticed(start: Start) -> None:
     showcase = await start()
     await showcase.until("runs 2 worker processes")
     supervisor_of(showcase).kill()

@@ -22,6 +22,7 @@ from jobs.reports import generate_report
 from jobs.settings import ServiceSettings
 from jobs.users import send_notification
 from scheduler import SCHEDULES
+from tests.support.replies import accepted
 from worker import WorkerSettings
 
 SEOUL = ZoneInfo("Asia/Seoul")
@@ -55,18 +56,20 @@ async def test_a_mail_is_tried_again_until_the_server_takes_it(
     pool: Pool, settings: ServiceSettings, sink: MailSink
 ) -> None:
     sink.answers = ["451 later", "RCPT 450 busy", "421 closing"]
-    job = await pool.enqueue(send_email, "a@example.org", "x", "x")
+    job = accepted(await pool.enqueue(send_email, "a@example.org", "x", "x"))
     async with worker_of(EMAIL_QUEUE, send_email, pool, settings) as worker:
         await worker.async_run()
     result = await job.result(timeout=10)
     assert result["status"] == "sent"
     assert [mail.message["Message-ID"] for mail in sink.mails] == [result["message_id"]]
-    assert (await job.result_info()).job_try == 4
+    told = await job.result_info()
+    assert told is not None
+    assert told.job_try == 4
 
 
 async def test_a_mail_fails_after_three_retries(pool: Pool, settings: ServiceSettings, sink: MailSink) -> None:
     sink.answers = ["451 later"] * 5
-    job = await pool.enqueue(send_email, "a@example.org", "x", "x")
+    job = accepted(await pool.enqueue(send_email, "a@example.org", "x", "x"))
     async with worker_of(EMAIL_QUEUE, send_email, pool, settings) as worker:
         await worker.async_run()
     with pytest.raises(MailUndeliverable, match="in 4 attempts"):
@@ -76,7 +79,7 @@ async def test_a_mail_fails_after_three_retries(pool: Pool, settings: ServiceSet
 
 async def test_a_refused_mail_is_tried_once(pool: Pool, settings: ServiceSettings, sink: MailSink) -> None:
     sink.answers = ["554 spam"] * 2
-    job = await pool.enqueue(send_email, "a@example.org", "x", "x")
+    job = accepted(await pool.enqueue(send_email, "a@example.org", "x", "x"))
     async with worker_of(EMAIL_QUEUE, send_email, pool, settings) as worker:
         await worker.async_run()
     with pytest.raises(MailRejected, match="554 spam"):
@@ -85,7 +88,7 @@ async def test_a_refused_mail_is_tried_once(pool: Pool, settings: ServiceSetting
 
 
 async def test_the_errors_of_a_job_reach_its_caller(pool: Pool, settings: ServiceSettings) -> None:
-    job = await pool.enqueue(process_image, "../secret.jpg", ["resize"])
+    job = accepted(await pool.enqueue(process_image, "../secret.jpg", ["resize"]))
     async with worker_of(DEFAULT_QUEUE, process_image, pool, settings) as worker:
         await worker.async_run()
     with pytest.raises(UnsafePath, match=r"'\.\./secret\.jpg' lies outside"):
@@ -95,7 +98,7 @@ async def test_the_errors_of_a_job_reach_its_caller(pool: Pool, settings: Servic
 async def test_a_notification_becomes_a_mail_of_another_worker(
     pool: Pool, settings: ServiceSettings, sink: MailSink
 ) -> None:
-    job = await pool.enqueue(send_notification, None, "a@example.org")
+    job = accepted(await pool.enqueue(send_notification, None, "a@example.org"))
     for queue, function in ((DEFAULT_QUEUE, send_notification), (EMAIL_QUEUE, send_email)):
         if queue == EMAIL_QUEUE:
             settings = settings.model_copy(update={"s3_bucket": settings.s3_bucket + "-2"})
@@ -107,9 +110,10 @@ async def test_a_notification_becomes_a_mail_of_another_worker(
 
 
 def test_the_worker_has_every_function_and_serves_its_queue() -> None:
-    assert {function.queue for function in WorkerSettings.functions} == set(WorkerSettings.queues)
+    functions: list[Any] = WorkerSettings.functions
+    assert {function.queue for function in functions} == set(WorkerSettings.queues)
     assert (WorkerSettings.serializer, WorkerSettings.allow_abort_jobs) == ("msgpack", True)
-    assert {function.name for function in WorkerSettings.functions} == {
+    assert {function.name for function in functions} == {
         *("send_email", "process_image", "process_batch_image", "generate_report", "fetch_data", "process_data"),
         *("send_notification", "publish_album", "daily_report"),
         *("fetch_partial_data", "merge_results", "cleanup_sessions", "health_check"),
@@ -120,6 +124,7 @@ def test_the_jobs_run_under_the_limits_of_the_guide() -> None:
     assert (generate_report.control.soft_timeout_s, generate_report.timeout_s) == (240, 300)
     assert process_image.control.rate_limit is not None
     assert ServiceSettings.model_fields["image_rate"].default == "10/m"
+    assert health_check.control.concurrency is not None
     assert health_check.control.concurrency.jobs == 1
     assert WorkerSettings.queue_slots.keys() == {EMAIL_QUEUE, DEFAULT_QUEUE}
 
@@ -148,7 +153,8 @@ def test_workers_and_the_scheduler_process_fire_the_same_schedules_in_the_same_w
     assert WorkerSettings.schedules is SCHEDULES
     assert SCHEDULES.timezone == WorkerSettings.timezone == SEOUL
     assert (SCHEDULES.queue, SCHEDULES.serializer) == (WorkerSettings.cron_queue, WorkerSettings.serializer)
-    assert {schedule.function for schedule in SCHEDULES} <= {function.name for function in WorkerSettings.functions}
+    functions: list[Any] = WorkerSettings.functions
+    assert {schedule.function for schedule in SCHEDULES} <= {function.name for function in functions}
     assert [schedule.in_zone(SEOUL).words for schedule in SCHEDULES] == [
         "every 6 hours, on the hour, Asia/Seoul",
         "at 09:00 every day, Asia/Seoul",

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from redis.exceptions import ResponseError
 
-from arqestra.store.records import Ending
+from arqestra.store.records import Ending, LeasedJob
 from tests.support.replies import reply_of
 from tests.support.store_harness import ENDS, KEYS, LEASE_MS, QUEUE, Kind, StoreHarness, Subscriber, extra
 
@@ -305,7 +305,7 @@ async def test_outcomes_of_several_queues_and_kinds_go_each_to_its_own(harness: 
     queues = ("q1", "q2")
     await harness.enqueue("a1", "a2", "a3", queue="q1", extra=extra(("c", "limit", 9)))
     await harness.enqueue("b1", "b2", "b3", queue="q2")
-    jobs = {}
+    jobs: dict[str, LeasedJob] = {}
     for queue in queues:
         jobs |= {job.id: job for job in (await harness.worker("w", queue=queue).claim()).jobs}
         harness.clock.advance(1)

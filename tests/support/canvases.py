@@ -84,7 +84,7 @@ def canvas_of(shape: Shape, node: Any, labels: list[str]) -> Canvas[Any]:
     if isinstance(shape, JobShape):
         labels.append(f"j{len(labels)}")
         make = node.si if shape.immutable else node.s
-        return make(labels[-1], shape.fails).set(on_failure=shape.policy)  # type: ignore[no-any-return]
+        return make(labels[-1], shape.fails).set(on_failure=shape.policy)
     parts = [canvas_of(part, node, labels) for part in shape.parts]
     return chain(*parts) if isinstance(shape, ChainShape) else group(parts, on_failure=shape.policy)
 

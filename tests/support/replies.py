@@ -1,15 +1,20 @@
-"""Replies of redis-py's asyncio client, whose annotations are those of the client without asyncio as well."""
+"""What calls give, with the type that a test knows it to have."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-T = TypeVar("T")
+from arqestra import Job
+
+R = TypeVar("R")
 
 
-async def reply_of(command: Awaitable[T] | T) -> T:
-    """The reply to `pool.hget(...)` and the like, with its type: redis-py says that it may be no awaitable."""
-    assert isinstance(command, Awaitable)
-    reply: T = await command
-    return reply
+async def reply_of(command: Any) -> Any:
+    """The reply to `pool.hget(...)` and the like, of which redis-py says that it may be no awaitable, and text."""
+    return await command
+
+
+def accepted(job: Job[R] | None) -> Job[R]:
+    """The handle that an enqueue gave: it is None only for an id that is there already."""
+    assert job is not None, "expected the job to be accepted, and its id is taken"
+    return job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -42,12 +42,12 @@ ENDS = ("end", "fail", "abort", "expire", "dead")
 
 
 def extra(
-    *entries: tuple[object, ...], priority: int = 0, lock: tuple[object, ...] | None = None, until: str = ""
+    *entries: tuple[object, ...], priority: int = 0, lock: tuple[Any, ...] | None = None, until: str = ""
 ) -> bytes:
     """What an enqueue says of a job beyond the plain one: priority, limits, lock."""
     if lock is not None and lock[1]:
         entries = (*entries, ("u", lock[0], lock[1]))
-    return encode_extra(priority, lock and Lock(*lock), entries)
+    return encode_extra(priority, None if lock is None else Lock(*lock), entries)
 
 
 @dataclass
@@ -251,7 +251,7 @@ class StoreWorker:
         kept_ms = ttl_ms if kind in ENDS else -1
         ending = Ending(job.id, job.queue, job.token, kind, number, kept_ms, result, b"", unstarted)
         written, _ = await self.store.turn([ending], None)
-        return written[0]
+        return written[0] is True
 
     async def finish_all(self, jobs: Iterable[LeasedJob], kind: Kind = "end", *, ttl_ms: int = 60_000) -> bool:
         """Write the same outcome of several jobs in one call; whether all leases still held."""

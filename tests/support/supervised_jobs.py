@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from arqestra import job, worker_settings
 from tests.support.run_log import noted
 
-HOARD: list[bytes] = []
+HOARD: list[bytearray] = []
 
 
 @job
@@ -63,7 +64,7 @@ async def fail_to_start(ctx: dict[Any, Any]) -> None:
 
 @worker_settings
 class Settings:
-    functions = (nap, hoard, spin, swallow, until_file, whereabouts)
+    functions: Sequence[Any] = (nap, hoard, spin, swallow, until_file, whereabouts)
     redis_settings = os.environ.get("REDIS_URL", "redis://127.0.0.1:1")
     max_jobs = 10
     lease = 5

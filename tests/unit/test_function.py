@@ -33,7 +33,7 @@ async def test_calling_it_calls_the_coroutine() -> None:
 
 def test_it_looks_like_the_function_it_was_made_of() -> None:
     assert greet.__doc__ == "Say hello."
-    assert greet.__name__ == "greet"
+    assert vars(greet)["__name__"] == "greet"
     assert greet.__module__ == __name__
     assert greet.result_type is str
 

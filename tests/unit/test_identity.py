@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from arqestra.protocol import ids
 from arqestra.protocol.ids import new_job_id, new_worker_id
 
 
@@ -23,7 +23,7 @@ def test_ids_made_one_after_the_other_are_in_order() -> None:
 
 
 def test_ids_of_one_millisecond_are_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids.time, "time", lambda: 1_800_000_000.123)
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.123)
     made = [new_job_id() for _ in range(5_000)]
     monkeypatch.undo()
 

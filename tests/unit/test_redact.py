@@ -45,7 +45,7 @@ def test_names_that_only_look_so(name: str) -> None:
     assert not is_secret_name(name)
 
 
-async def login(ctx: Any, user: str, password: str = "default", *rest: str, **more: Any) -> None: ...
+async def login(ctx: Any, /, user: str, password: str = "default", *rest: str, **more: Any) -> None: ...
 
 
 async def verify(ctx: Any, number: str, code: Annotated[str, Redact], hints: list[Annotated[str, Redact]]) -> None: ...
@@ -162,9 +162,10 @@ def test_errors_of_type_hints_do_not_show_secrets() -> None:
 
 def test_errors_of_an_enqueue_do_not_show_secrets() -> None:
     pool = Pool()
-    for specs in (["x"], [("login", SECRET)], [("login", [], [SECRET])]):
+    refused: tuple[Any, ...] = (["x"], [("login", SECRET)], [("login", [], [SECRET])])
+    for specs in refused:
         with pytest.raises(ArgumentsError) as caught:
-            asyncio.run(pool.enqueue_many(specs))  # type: ignore[arg-type]
+            asyncio.run(pool.enqueue_many(specs))
         assert SECRET not in str(caught.value)
     with pytest.raises(ArgumentsError) as caught:
         new_job(pool, Call("login", (), {}, headers={"authorization": [SECRET]}))  # type: ignore[dict-item]

@@ -42,7 +42,8 @@ def test_a_payload_comes_back(name: str) -> None:
 def test_stock_arq_reads_our_payload() -> None:
     data = encode_payload(SERIALIZERS["pickle"], PAYLOAD)
 
-    assert arq.jobs.deserialize_job_raw(data) == ("greet", ("Kim", 3), {"loud": True}, None, 1_700_000_000_123)
+    read: Any = arq.jobs.deserialize_job_raw(data)
+    assert read == ("greet", ("Kim", 3), {"loud": True}, None, 1_700_000_000_123)
 
 
 def test_we_read_a_stock_payload() -> None:

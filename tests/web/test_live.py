@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -47,7 +48,7 @@ async def _told(number: int) -> bytes:
 
 
 async def test_a_reading_that_fails_is_tried_again() -> None:
-    answers = iter([ConnectionError("no"), b"1"])
+    answers: Iterator[Exception | bytes] = iter([ConnectionError("no"), b"1"])
 
     async def read() -> bytes:
         found = next(answers, b"2")
@@ -118,7 +119,7 @@ async def test_a_reading_that_hangs_is_not_begun_again_and_again() -> None:
     second = asyncio.ensure_future(cache.get("key", read))
     await asyncio.sleep(0)
     ended.set()
-    assert await asyncio.gather(first, second) == [1, 1]
+    assert [*await asyncio.gather(first, second)] == [1, 1]
     assert await cache.get("key", read) == 2, "it is not fresh any more"
 
 

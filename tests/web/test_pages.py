@@ -59,7 +59,9 @@ def check_harmless(page: str, path: str) -> None:
 
 
 async def test_hostile_text_stays_text(web: Client, hostile: None) -> None:
-    pages = [(view.path, {}) for view in VIEWS if view.template and view.name not in ("job", "schedule", "workflow")]
+    pages: list[tuple[str, dict[str, str]]] = [
+        (view.path, {}) for view in VIEWS if view.template and view.name not in ("job", "schedule", "workflow")
+    ]
     pages += [("/jobs", {"state": state}) for state in ("queued", "deferred", "failed", "retried", "complete", "dead")]
     pages += [("/jobs", {"queue": EVIL, "function": EVIL, "id": EVIL[:20], "state": "queued"})]
     pages += [("/job", {"id": each}) for each in (EVIL, f"{EVIL}1", f"{EVIL}2", "failed", f"{EVIL}~2")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 
 from arqestra import create_pool
 from arqestra.embedded import EmbeddedRedis
@@ -39,6 +41,7 @@ def described(url: str) -> Iterator[schemathesis.BaseSchema]:
 def test_the_api_has_no_server_error(described: schemathesis.BaseSchema, redis_server: EmbeddedRedis) -> None:
     count = 0
     for found in described.get_all_operations():
+        assert isinstance(found, Ok)
         operation = found.ok()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             calls = settings(
@@ -56,5 +59,5 @@ def test_the_api_has_no_server_error(described: schemathesis.BaseSchema, redis_s
         assert client.ping()
 
 
-def _call(case: schemathesis.Case) -> None:
+def _call(case: schemathesis.Case[Any]) -> None:
     case.validate_response(case.call(timeout=20), checks=[not_a_server_error])

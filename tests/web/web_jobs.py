@@ -22,8 +22,10 @@ async def total(ctx: dict[Any, Any], numbers: list[int]) -> int:
 
 @job(max_tries=2, retry=Backoff(base=0))
 async def fail(ctx: dict[Any, Any], reason: str = EVIL, password: str = "") -> None:
-    current_job().log(reason)
-    current_job().progress(1, 2, reason)
+    told = current_job()
+    assert told is not None
+    told.log(reason)
+    told.progress(1, 2, reason)
     raise ValueError(reason)
 
 
@@ -34,8 +36,10 @@ async def login(ctx: dict[Any, Any], user: str, password: str) -> str:
 
 @job
 async def nap(ctx: dict[Any, Any], seconds: float = 60) -> None:
+    told = current_job()
+    assert told is not None
     for step in range(int(seconds * 10)):
-        current_job().progress(step, seconds * 10, EVIL)
+        told.progress(step, seconds * 10, EVIL)
         await asyncio.sleep(0.1)
 
 
