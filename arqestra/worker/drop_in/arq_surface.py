@@ -132,7 +132,7 @@ def remember_steps(cls: type) -> None:
 
 
 def _is_ours(cls: type) -> bool:
-    return cls.__module__.startswith(f"{__package__}.")
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _classes_of_users(cls: type) -> list[type]:
