@@ -1,17 +1,13 @@
-"""The scheduler of one queue.
+"""The scheduler of one queue. The protocol is "Schedules" in docs/protocols.md.
 
-Any number of schedulers may run, and none of them leads. Each looks at what is due soon (an index in Redis, ordered by
-the next tick), prepares the jobs of those ticks, waits for the moment, and fires: one script call compares what the
-scheduler had read with what is there, stores the jobs, and moves the schedules on. Whoever comes second finds them
-moved. So a tick is fired once, whoever dies when, and nothing waits for a leader to be elected. The script judges by
-Redis' clock; a scheduler's own clock is never looked at, only how long it has waited.
+`run_once` is one round: it fetches what is due soon, reads definitions that it does not know, prepares the jobs of the
+ticks, waits for the moment, and fires. Its work grows with the ticks that are due, not with the schedules that exist.
 
-What there is to do costs by the ticks that are due, not by the schedules that are defined. Between looks the scheduler
-sleeps until the next tick. A message tells it what was changed at run time; in case one is lost it sleeps no longer
-than `MAX_SLEEP_S`, and where nobody listens for messages no longer than `UNTOLD_SLEEP_S`.
+Between two rounds it sleeps until the next tick. A message wakes it when somebody changed a schedule. A message may be
+lost, so it never sleeps longer than `MAX_SLEEP_S`; where nobody listens for messages, `SILENT_SLEEP_S`.
 
-What a scheduler cannot fire (its arguments do not decode here, a middleware raises) it leaves alone for a while, longer
-each time, and notes why; another one may fire it, and the others' ticks are not delayed.
+It postpones a schedule that it cannot fire (the arguments do not decode here, a middleware raises), longer each time,
+and notes why. Another scheduler may fire it meanwhile. The ticks of other schedules are not delayed.
 """
 
 import asyncio
@@ -33,6 +29,7 @@ from ..store.store import Store
 from .code_schedules import CodedSchedules
 from .definition import Schedule
 from .encode import Encoder, NotReadable, payload_of_tick, schedule_of
+from .known_schedules import KnownSchedule, KnownSchedules, Postponements
 from .plan import plan, steps_of
 from .zone import zone_name
 
@@ -42,17 +39,15 @@ logger = logging.getLogger("arq.scheduler")
 
 AHEAD_MS = 400  # ticks are prepared so long before they are due
 MIN_SLEEP_S = 0.001
-UNTOLD_SLEEP_S = 0.5  # what is changed at run time is in effect after that
+SILENT_SLEEP_S = 0.5  # what is changed at run time is in effect after that
 MAX_SLEEP_S = 60.0
 GATHER_S = 0.02  # changes come in numbers, when a process puts its schedules
-PAGE = 1000  # schedules a look
+PAGE = 1000  # schedules per call
 MAX_AT_ONCE = 20_000
 TICKS_PER_CALL = 200  # bounds the time of one script call
 BYTES_PER_CALL = 4 * 1024 * 1024
 PIECES_AHEAD = 4
 BREATH_S = 0.005  # other tasks of the loop wait no longer than that
-MAX_BACKOFF_S = 60.0
-FORGET_S = 600.0  # definitions that were not used for so long are read again
 RETRY_S = 1.0
 
 
@@ -65,27 +60,11 @@ class FiringClient(Encoder, Protocol):
     def store(self) -> Store: ...
 
 
-class Known(NamedTuple):
-    """A schedule as it was read: revision, definition, and priority, limits and lock of its jobs."""
-
-    rev: str
-    schedule: Schedule
-    extra: bytes
-
-
-class LeftAlone(NamedTuple):
-    """A schedule that could not be fired here: at which revision, until when it is left alone (s), and for how long."""
-
-    rev: str
-    until_s: float
-    backoff_s: float
-
-
 class Prepared(NamedTuple):
-    """What is to be done with one schedule that is due: steps of which each finds it as the one before leaves it."""
+    """One schedule that is due, and the steps that fire it: each finds the schedule as the step before leaves it."""
 
     due: DueSchedule
-    known: Known
+    known: KnownSchedule
     steps: list[NewFiring]
 
 
@@ -105,14 +84,12 @@ class QueueScheduler:
         self._coded = coded
         self._zone = zone
         self._has_noted_zone = False
-        self._known: dict[str, Known] = {}  # used since `_forgot_s`
-        self._known_before: dict[str, Known] = {}
-        self._forgot_s = time.monotonic()
-        self._left_alone: dict[str, LeftAlone] = {}
+        self._known = KnownSchedules()
+        self._postponements = Postponements()
         self._clock_lead_ms: float | None = None
         self._stopped = asyncio.Event()
-        self._roused = asyncio.Event()
-        self._is_told = False  # of changes, by messages
+        self._woken = asyncio.Event()
+        self._has_messages = False  # of changes, by messages
         self.fired = self.lateness_ms = 0
         self.fired_s = 0.0
 
@@ -128,18 +105,18 @@ class QueueScheduler:
                 logger.exception("schedules could not be fired")
                 sleep_s = RETRY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._roused.wait(), sleep_s)
+                await asyncio.wait_for(self._woken.wait(), sleep_s)
                 await asyncio.sleep(GATHER_S)
 
     def stop(self) -> None:
         """End `run` after what it is at."""
         self._stopped.set()
-        self._roused.set()
+        self._woken.set()
 
     def hear(self, data: bytes | None) -> None:
         """A message: definitions have changed. None: from now on such messages come."""
-        self._is_told = True
-        self._roused.set()
+        self._has_messages = True
+        self._woken.set()
 
     async def run_once(self) -> float:
         """Fire what is due or becomes due in a moment.
@@ -148,25 +125,25 @@ class QueueScheduler:
         :raises redis.exceptions.RedisError: Redis does not answer
         """
         if not self._stopped.is_set():
-            self._roused.clear()
+            self._woken.clear()
         await self._coded.keep()
         if not self._has_noted_zone:
             await self._note_zone()
-        due, next_in_ms = await self._look()
-        due = [each for each in due if not self._is_left_alone(each)]
+        due, next_in_ms = await self._fetch_due()
+        due = [each for each in due if not self._postponements.has(each)]
         if due:
-            await self._definitions(due)
+            await self._read_definitions(due)
             await self._fire_all(due)
             return MIN_SLEEP_S
-        most_s = min(MAX_SLEEP_S, self._coded.next_in_s) if self._is_told else UNTOLD_SLEEP_S
-        if self._left_alone:
-            most_s = min(most_s, UNTOLD_SLEEP_S)
+        most_s = min(MAX_SLEEP_S, self._coded.next_in_s) if self._has_messages else SILENT_SLEEP_S
+        if self._postponements:
+            most_s = min(most_s, SILENT_SLEEP_S)
         next_in_s = most_s if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
         return max(MIN_SLEEP_S, min(most_s, next_in_s))
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> tuple[list[DueSchedule], int | None]:
+    async def _fetch_due(self) -> tuple[list[DueSchedule], int | None]:
         """What is due soon, and if nothing is, ms until something is."""
         found: list[DueSchedule] = []
         while True:
@@ -192,14 +169,11 @@ class QueueScheduler:
         assert self._clock_lead_ms is not None
         return round(time.monotonic() * 1000 + self._clock_lead_ms)
 
-    async def _definitions(self, due: Sequence[DueSchedule]) -> None:
+    async def _read_definitions(self, due: Sequence[DueSchedule]) -> None:
         """Read the definitions that are not known, or have changed."""
-        if time.monotonic() - self._forgot_s > FORGET_S:
-            self._forgot_s = time.monotonic()
-            self._known_before, self._known = self._known, {}
-            now_s = time.monotonic()
-            self._left_alone = {name: left for name, left in self._left_alone.items() if left.until_s > now_s}
-        unknown = {each.name: each for each in due if self._recall(each) is None}
+        if self._known.forget_unused():
+            self._postponements.forget_past()
+        unknown = {each.name: each for each in due if self._known.recall(each) is None}
         if not unknown:
             return
         for stored in (await self.store.read(list(unknown))).values():
@@ -210,9 +184,9 @@ class QueueScheduler:
                 try:
                     schedule = await self._in_its_zone(stored, schedule_of(stored, self._client.serializer))
                 except NotReadable as problem:
-                    await self._leave_alone(unknown[stored.name], str(problem))
+                    await self._postpone(unknown[stored.name], str(problem))
                     continue
-            self._known[stored.name] = Known(stored.rev, schedule, stored.extra)
+            self._known.add(stored.name, KnownSchedule(stored.rev, schedule, stored.extra))
 
     async def _note_zone(self) -> None:
         """Schedules that name no zone are read in that of this process from now on."""
@@ -227,26 +201,9 @@ class QueueScheduler:
             await note_zone(self._client.store, stored.name, zone_name(self._zone))
         return schedule.in_zone(self._zone)
 
-    def _recall(self, due: DueSchedule) -> Known | None:
-        """The definition, if it is known as it was at the look."""
-        before = self._known_before.pop(due.name, None)
-        known = self._known.get(due.name) or before
-        if known is None or known.rev != due.rev:
-            return None
-        self._known[due.name] = known
-        return known
-
-    # -- what cannot be fired here --------------------------------------------------------------------------------
-
-    def _is_left_alone(self, due: DueSchedule) -> bool:
-        left = self._left_alone.get(due.name)
-        return left is not None and left.rev == due.rev and time.monotonic() < left.until_s
-
-    async def _leave_alone(self, due: DueSchedule, problem: str) -> None:
-        """Leave a schedule to others for a while, and note why."""
-        before = self._left_alone.get(due.name)
-        backoff_s = 1.0 if before is None or before.rev != due.rev else min(MAX_BACKOFF_S, before.backoff_s * 2)
-        self._left_alone[due.name] = LeftAlone(due.rev, time.monotonic() + backoff_s, backoff_s)
+    async def _postpone(self, due: DueSchedule, problem: str) -> None:
+        """Leave a schedule that cannot be fired here to others for a while, and note why."""
+        backoff_s = self._postponements.add(due)
         logger.error("schedule %s cannot be fired here, it is tried again in %.0f s: %s", due.name, backoff_s, problem)
         note = NewFiring(*due, due.mark, None, "!", "", 0, payload=problem.encode("utf-8", "replace"))
         await self.store.fire([note])
@@ -285,14 +242,14 @@ class QueueScheduler:
         await pieces.put(None)
 
     async def _prepare(self, due: DueSchedule) -> list[Prepared]:
-        known = self._recall(due)
+        known = self._known.recall(due)
         if known is None:
             return []  # it has been changed since the look
         try:
             decision = plan(known.schedule, due.mark, max(self._redis_now_ms(), due.due_ms))
             return [Prepared(due, known, steps_of(known.schedule, decision, due))]
         except Exception as error:  # only this one is not to be fired
-            await self._leave_alone(due, f"{type(error).__name__}: {error}")
+            await self._postpone(due, f"{type(error).__name__}: {error}")
             return []
 
     async def _fire_pieces(self, pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
@@ -322,7 +279,7 @@ class QueueScheduler:
                 try:
                     with_job = self._with_job(known, known.schedule, step) if step.job_id else step
                 except Exception as error:  # its arguments do not encode
-                    await self._leave_alone(due, f"{type(error).__name__}: {error}")
+                    await self._postpone(due, f"{type(error).__name__}: {error}")
                     break
                 batch.append((due, with_job))
                 size_bytes += len(with_job.payload)
@@ -352,9 +309,9 @@ class QueueScheduler:
         except Exception as error:  # the middleware's, whatever it is
             if error is redis_is_away:
                 raise
-            await self._leave_alone(due, f"{type(error).__name__}: {error}")
+            await self._postpone(due, f"{type(error).__name__}: {error}")
 
-    def _with_job(self, known: Known, schedule: Schedule, step: NewFiring) -> NewFiring:
+    def _with_job(self, known: KnownSchedule, schedule: Schedule, step: NewFiring) -> NewFiring:
         fired_ms = max(step.due_ms or 0, self._redis_now_ms())
         return step._replace(
             queue=self.queue,
@@ -366,17 +323,17 @@ class QueueScheduler:
     async def _fire(self, batch: Sequence[tuple[DueSchedule, NewFiring]]) -> None:
         verdicts = await self.store.fire([step for _, step in batch])
         for (due, step), verdict in zip(batch, verdicts, strict=True):
-            await self._take_note(due, step, verdict)
+            await self._handle_verdict(due, step, verdict)
 
-    async def _take_note(self, due: DueSchedule, step: NewFiring, verdict: FiringKind) -> None:
+    async def _handle_verdict(self, due: DueSchedule, step: NewFiring, verdict: FiringKind) -> None:
         if verdict == "not storable":
-            return await self._leave_alone(due, "its queue is no queue, or limits and lock are of another version")
+            return await self._postpone(due, "its queue is no queue, or limits and lock are of another version")
         if verdict == "fired":
-            self._left_alone.pop(step.name, None)
+            self._postponements.remove(step.name)
             self.fired, self.fired_s = self.fired + 1, time.monotonic()
-            known = self._known.get(step.name)
-            if known is not None:
-                self._client.store.enqueued.add(step.queue, known.schedule.function)
+            function = self._known.function_of(step.name)
+            if function is not None:
+                self._client.store.enqueued.add(step.queue, function)
             self.lateness_ms = max(0, self._redis_now_ms() - (step.due_ms or step.tick))
             logger.debug("schedule %s: job %s", step.name, step.job_id)
         elif verdict == "overlap":

@@ -36,7 +36,7 @@ from arqestra import (
     worker_settings,
 )
 from arqestra.embedded import EmbeddedRedis
-from arqestra.scheduling import code_schedules, queue_scheduler
+from arqestra.scheduling import code_schedules, known_schedules
 from arqestra.scheduling.queue_scheduler import AHEAD_MS
 from arqestra.store.schedules import ScheduleStore
 from tests.integration.engine_worker import url_of
@@ -874,7 +874,7 @@ async def test_what_a_scheduler_remembers_is_what_it_has_used_lately(
         await scheduler.run_once()
     assert remembered() == 30
 
-    monkeypatch.setattr(queue_scheduler, "FORGET_S", 0.0)
+    monkeypatch.setattr(known_schedules, "FORGET_S", 0.0)
     for number in range(2):
         await pool.schedules.upsert(schedule(moment, "note", name=f"other-{number}"))
         while not await pool.exists(pool.store.keys.schedule_runs(f"other-{number}")):
