@@ -16,7 +16,7 @@ if there are more. The message that there is news is lost: the worker looks agai
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from arq.jobs import DeserializationError
 
@@ -25,7 +25,7 @@ from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, Nondeterminis
 from ..protocol.constants import MAX_EVENTS
 from ..protocol.serializers import Serializer
 from ..store.flows import History, NodeRecord, Reference
-from .compare import Point, described, digest_of
+from .compare import Mismatch, Point, RecordedRun, describe_node, digest_of
 from .loop import WorkflowLoop, untie
 from .signals import Signals
 from .step_ends import Faults, read_end, rebuilt
@@ -78,17 +78,14 @@ class Execution:
         self.flow_id = flow_id
         self._serializer = serializer
         self._encode = encode
-        self._remembered = history.nodes
         self._history = history
+        self._recorded = RecordedRun(history)
         self.started_ms = int(history.record.get("started", history.now_ms))
         self.now_ms = self.started_ms
         self._base = self._number = int(history.record.get("base", 0))
         self.seen = self._waits = 0
-        # Up to here it was run before; of a history of an older version all is taken for that, and less is compared.
-        self._exact = "ran" in history.record or "started" not in history.record
-        self._ran = Point.decode(history.record.get("ran", "")) if self._exact else Point(history.seen, 0, 0)
-        self.replaying = self._ran is not None
-        self._before = self.point  # the place before the event that is being taken in
+        self.replaying = self._recorded.last is not None
+        self._before = self.point  # how far it had come before the event that is being brought in
         self.timed_out, self.cancelled = "timed_out" in history.record, False
         self.seed = f"{flow_id}:{history.record.get('rounds', 0)}:{self.started_ms}"
         self.faults = Faults()
@@ -112,30 +109,25 @@ class Execution:
 
     def replay(self) -> None:
         """Run through the history."""
-        self._go_on()
+        self._run()
         self.feed(self._history)
         self.replaying = False
-        for number, record in self._remembered.items():
+        for number, record in self._recorded.nodes.items():
             if number > self._number and self.failure is None:
-                came = self._end() if self._task.done() else "nothing more before it waits"
-                self._fail(f"{described(record)} as number {number}", came)
+                got = self._end() if self._task.done() else "nothing more before it waits"
+                self._fail(Mismatch(f"{describe_node(record)} as number {number}", got))
 
-    def _go_on(self) -> None:
+    def _run(self) -> None:
         """Run until it waits. Where it waited in the run before, it must not have come to its end."""
         self.loop.run_until_waiting()
-        ran = self._ran
-        if not self.replaying or ran is None or self.failure is not None:
+        last = self._recorded.last
+        if not self.replaying or last is None or self.failure is not None:
             return
         if self._task.done():
-            self._fail(f"it to wait after event {self.seen} of its history", self._end())
-        elif self._exact and self.seen == ran.seen:
+            self._fail(Mismatch(f"it to wait after event {self.seen} of its history", self._end()))
+        elif self._recorded.exact and self.seen == last.seen:
             self.replaying = False
-            if self._number < ran.number:
-                number = self._number + 1
-                record = self._remembered.get(number)
-                self._fail(f"{described(record)} as number {number}", "nothing more before it waits")
-            elif self._waits < ran.waits:
-                self._fail(f"a wait for event {self._history.waits.get(self._waits + 1)!r}", "none before it waits")
+            self._fail(self._recorded.compare_last_point(self.point))
 
     def _end(self) -> str:
         """How the function ended, for people."""
@@ -151,8 +143,8 @@ class Execution:
                 return  # what it has not seen may be another start's
             self._before = self.point
             self.seen += 1
-            self._take_in(event, result)
-            self._go_on()
+            self._apply(event, result)
+            self._run()
 
     @property
     def done(self) -> bool:
@@ -183,7 +175,7 @@ class Execution:
 
     @property
     def point(self) -> Point:
-        """How far it has come."""
+        """How far it has come by now."""
         return Point(self.seen, self._number, self._waits)
 
     def take_effects(self) -> list[Effect]:
@@ -201,8 +193,8 @@ class Execution:
         over = [(due, number) for number, due in self.due_ms.items() if number in self._timers and due <= now_ms]
         return [number for _, number in sorted(over)]
 
-    def legacy(self) -> bytes:
-        """What a new start takes over: events seen, nonces of signals that nobody took, steps that still run."""
+    def carried_over(self) -> bytes:
+        """What continue_as_new takes along: events seen, nonces of signals that nobody took, steps that still run."""
         unread = self._signals.unread()
         running = [str(number) for number in self._waiting if number in self._calls]
         return f"{self.seen} {','.join(unread)} {','.join(running)}\n".encode()
@@ -222,7 +214,7 @@ class Execution:
 
     # -- events ---------------------------------------------------------------------------------------------------
 
-    def _take_in(self, event: bytes, result: bytes | None) -> None:
+    def _apply(self, event: bytes, result: bytes | None) -> None:
         kind, number_text, now_text, value = event.split(b" ", 3)
         number = int(number_text)
         self.now_ms = max(self.now_ms, int(now_text))
@@ -247,7 +239,8 @@ class Execution:
             return
         waiting = self._waiting.pop(number, None)
         if waiting is None:
-            self._fail(f"{described(self._remembered.get(number))} as number {number}", "something else")
+            recorded = describe_node(self._recorded.nodes.get(number))
+            self._fail(Mismatch(f"{recorded} as number {number}", "something else"))
         elif not waiting.done():
             self._resolve(waiting, number, value[:1], value if kind == b"e" else result)
 
@@ -262,7 +255,7 @@ class Execution:
                 success, got = read_end(self._serializer, name, result)
             except DeserializationError as unreadable:
                 if self.replaying:  # it could be read in the run before
-                    return self._fail(f"the result of {name}", f"one that cannot be read: {unreadable}")
+                    return self._fail(Mismatch(f"the result of {name}", f"one that cannot be read: {unreadable}"))
                 success, got = False, unreadable
         if success:
             waiting.set_result(rebuilt(self._serializer, call, got))
@@ -284,30 +277,21 @@ class Execution:
                 f"workflow {self.flow_id}: expected at most {MAX_NODES} steps and timers, got more; "
                 "flow.continue_as_new(...) starts it anew with an empty history"
             )
-        remembered = self._remembered.get(number)
-        if remembered is not None and (remembered.kind, remembered.label, remembered.digest) != (kind, label, digest):
-            asked = NodeRecord(kind, label=label, digest=digest)
-            self._fail(f"{described(remembered)} as number {number}", described(asked), remembered, asked)
-            return 0, True
-        if remembered is None and self._is_beyond(number, "number"):
-            more = described(NodeRecord(kind, label=label))
-            self._fail("nothing more before it waits", f"{more} as number {number}")
+        asked = NodeRecord(kind, label=label, digest=digest)
+        mismatch = self._recorded.compare_node(number, asked, replaying=self.replaying)
+        if mismatch is not None:
+            self._fail(mismatch)
             return 0, True
         self._number = number
-        return number, remembered is not None
+        return number, number in self._recorded.nodes
 
-    def _is_beyond(self, number: int, what: Literal["number", "waits"]) -> bool:
-        """Whether it asks for more than it did in the run before, where it has not gone beyond that."""
-        return self.replaying and self._exact and self._ran is not None and number > getattr(self._ran, what)
-
-    def _fail(
-        self, expected: str, got: str, remembered: NodeRecord | None = None, asked: NodeRecord | None = None
-    ) -> None:
-        same = remembered is not None and asked is not None and remembered.label == asked.label
-        hint = " with other arguments" if same else ""
+    def _fail(self, mismatch: Mismatch | None) -> None:
+        """Block the workflow, if something does not fit its history."""
+        if mismatch is None:
+            return
         self.failure = NondeterminismError(
-            f"workflow {self.flow_id}: expected {expected}, as in the run before, got {got}{hint}; its code has "
-            "changed (see flow.patched), or depends on more than its arguments and the results of its steps"
+            f"workflow {self.flow_id}: expected {mismatch.expected}, as in the run before, got {mismatch.got}; its "
+            "code has changed (see flow.patched), or depends on more than its arguments and the results of its steps"
         )
         if self._task.done() and not self._task.cancelled():
             self.failure.__cause__ = self._task.exception()
@@ -368,31 +352,30 @@ class Execution:
     def signal(self, name: str) -> asyncio.Future[Any]:
         """The next event of a name that nobody has taken yet."""
         future = self.loop.create_future()
-        if self.failure is not None or self._discarded or not self._is_same_wait(name):
+        if self.failure is not None or self._discarded or not self._record_wait(name):
             return future
         self._signals.give(name, future)
         return future
 
-    def _is_same_wait(self, name: str) -> bool:
+    def _record_wait(self, name: str) -> bool:
         """Write down which event it asks for; False if it asked for another one in the run before."""
         number = self._waits + 1
-        remembered = self._history.waits.get(number)
-        if remembered is None and self._is_beyond(number, "waits"):
-            self._fail("nothing more before it waits", f"a wait for event {name!r}")
-        elif remembered is not None and remembered != name:
-            self._fail(f"a wait for event {remembered!r}", f"one for {name!r}")
-        else:
-            self._waits = number
-            if remembered is None and number <= MAX_WAITS:
-                self._new_waits.append((number, name))
-        return self.failure is None
+        mismatch = self._recorded.compare_wait(number, name, replaying=self.replaying)
+        if mismatch is not None:
+            self._fail(mismatch)
+            return False
+        self._waits = number
+        if not self._recorded.is_recorded_wait(number) and number <= MAX_WAITS:
+            self._new_waits.append((number, name))
+        return True
 
     def patched(self, name: str) -> bool:
         """Whether the run is newer than a change of the code."""
         if name not in self._patches:
-            remembered = self._remembered.get(self._number + 1)
-            marked = remembered is not None and (remembered.kind, remembered.label) == ("patch", name)
-            if marked or (remembered is None and not self._is_passed()):
+            recorded = self._recorded.nodes.get(self._number + 1)
+            marked = recorded is not None and (recorded.kind, recorded.label) == ("patch", name)
+            passed = self.replaying and self._recorded.covers(self.seen)  # the run before went by here
+            if marked or (recorded is None and not passed):
                 number, known = self._next("patch", name)
                 if not known:
                     self._new.append((number, NodeRecord("patch", label=name)))
@@ -400,12 +383,6 @@ class Execution:
             else:
                 self._patches[name] = False
         return self._patches[name]
-
-    def _is_passed(self) -> bool:
-        """Whether it was here in the run before."""
-        if self._exact:
-            return self.replaying
-        return self.replaying and self.seen < self._history.seen and bool(self._remembered)
 
     @property
     def size(self) -> int:

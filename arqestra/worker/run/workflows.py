@@ -495,7 +495,7 @@ class WorkflowRun:
             args, kwargs = anew.arguments
             options = {name: value for name, value in attempt.payload.options.items() if name not in OF_FIRST_ROUND}
             payload = attempt.payload._replace(args=args, kwargs=kwargs, options=options)
-            return Outcome(State.RENEWED, execution.legacy() + encode_payload(self._worker.serializer, payload))
+            return Outcome(State.RENEWED, execution.carried_over() + encode_payload(self._worker.serializer, payload))
         except asyncio.CancelledError as error:
             if execution.timed_out:
                 assert attempt.terms.workflow is not None
