@@ -8,7 +8,7 @@ messages and replies hold bare names all the same.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from arq import constants
 
@@ -65,16 +65,8 @@ class Keys:
             raise SettingsError(
                 f"key_prefix: expected a name of your application, got {key_prefix!r}: so arq's keys begin"
             )
-        prefix, plain = f"{key_prefix}:", cls()
-        names = (
-            plain.job_prefix,
-            plain.lease_prefix,
-            plain.attempts_prefix,
-            plain.result_prefix,
-            plain.aborts,
-            plain.ours,
-        )
-        return cls(prefix, *(prefix + name for name in names))
+        prefix = f"{key_prefix}:"
+        return cls(prefix, **{each.name: prefix + str(each.default) for each in fields(cls) if each.name != "prefix"})
 
     @property
     def key_prefix(self) -> str | None:
