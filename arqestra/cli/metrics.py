@@ -4,18 +4,16 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..client.connect import create_pool, settings_of
 from ..client.pool import Pool
 from ..observe.endpoint import Endpoint
+from ..observe.fleet import FleetSnapshot, read_fleet
 from ..protocol.keys import Keys
 from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, redacted, redis_url_of
-
-if TYPE_CHECKING:
-    from ..observe.metrics import FleetReading
 
 __all__ = ("DEFAULT_PORT", "metrics")
 
@@ -24,7 +22,7 @@ NOT_INSTALLED = "metrics needs the package prometheus-client: pip install 'arqes
 
 
 class Source:
-    """Reads the fleet; connects when it first can, so that the exporter may be started before Redis.
+    """Reads the fleet. It connects at the first read that succeeds: the exporter may start before Redis.
 
     :param url: of the Redis
     :param key_prefix: of the application
@@ -35,13 +33,11 @@ class Source:
         self._key_prefix = Keys.of(key_prefix).key_prefix
         self._pool: Pool | None = None
 
-    async def read(self) -> "FleetReading":
-        """What there is to tell of the fleet.
+    async def read(self) -> FleetSnapshot:
+        """Read a snapshot of the fleet.
 
         :raises redis.exceptions.RedisError: Redis does not answer
         """
-        from ..observe.fleet import read_fleet
-
         if self._pool is None:
             self._pool = await create_pool(
                 self._settings, retry=self._settings.conn_retries, key_prefix=self._key_prefix
@@ -77,18 +73,18 @@ def metrics(
 
 
 async def _print_once(source: Source) -> None:
-    from ..observe.metrics import exposition, fleet_families
+    from ..observe.exposition import families_of_fleet, text_of
 
     try:
-        sys.stdout.write(exposition(fleet_families(await source.read())).body.decode())
+        sys.stdout.write(text_of(families_of_fleet(await source.read())).body.decode())
     finally:
         await source.close()
 
 
 async def _serve(source: Source, url: str, port: int, host: str) -> None:
-    from ..observe.fleet import FleetMetrics
+    from ..observe.fleet_exporter import FleetExporter
 
-    fleet = FleetMetrics(source.read)
+    fleet = FleetExporter(source.read)
     endpoint = Endpoint(fleet.exposition, port, host)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,8 +1,8 @@
-"""The port that metrics are scraped from: HTTP/1.1 without more of it than a scrape needs.
+"""The port that Prometheus scrapes: as much of HTTP/1.1 as a scrape needs.
 
-GET and HEAD of `/metrics` and `/healthz`; one request a connection. Whoever connects gets an answer or is hung up on
-within seconds: slow senders, slow readers, and more connections at once than a few scrapers make. Of that many the one
-goes that has been the longest without asking anything: who asks nothing keeps nobody from an answer.
+It answers GET and HEAD of `/metrics` and `/healthz`, one request for each connection. Every client gets an answer or is
+disconnected within seconds, also one that sends or reads slowly. When too many are connected, the one that has been
+silent for longest is disconnected: clients that ask nothing must not keep others from an answer.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """What a path is answered with."""
+    """The answer to a request."""
 
     body: bytes
     content_type: str = PLAIN
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """The head of a request; the names of its headers in lower case."""
+    """The head of a request. Names of headers are in lower case."""
 
     method: str
     path: str
@@ -49,9 +49,9 @@ Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 class Endpoint:
-    """An address that metrics are served at.
+    """Serves metrics at an address.
 
-    :param metrics: async function of the Accept header: what `/metrics` is answered with, and its content type
+    :param metrics: async function from the Accept header to the body and content type of `/metrics`
     :param port: 0 for any free one
     """
 
@@ -60,23 +60,23 @@ class Endpoint:
         self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
-        self._silent: dict[asyncio.Task[None], None] = {}  # of those, who has not asked yet, the oldest first
+        self._silent: dict[asyncio.Task[None], None] = {}  # those without a request so far, the oldest first
 
     @property
     def url(self) -> str:
-        """Of its metrics."""
+        """The address of its metrics."""
         port = self._server.sockets[0].getsockname()[1] if self._server is not None else self._port
         return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}/metrics"
 
     @property
     def connections(self) -> int:
-        """That are open."""
+        """How many connections are open."""
         return len(self._open)
 
     async def start(self) -> None:
-        """Begin to serve.
+        """Start to serve.
 
-        :raises OSError: the address is in use, or none of this machine
+        :raises OSError: the address is in use, or is not one of this machine's
         """
         try:
             self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=MAX_HEAD_BYTES)
@@ -85,7 +85,7 @@ class Endpoint:
             raise OSError(f"cannot listen at {self._host} port {self._port}: {why}") from None
 
     async def stop(self) -> None:
-        """Serve no more; requests that are under way are broken off."""
+        """Stop to serve, and break off requests that are under way."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -101,7 +101,7 @@ class Endpoint:
             oldest = next(iter(self._silent))
             del self._silent[oldest]
             oldest.cancel()
-        task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+        task = asyncio.get_running_loop().create_task(self._handle(reader, writer))
         self._open.add(task)
         self._silent[task] = None
         task.add_done_callback(self._ended)
@@ -110,8 +110,8 @@ class Endpoint:
         self._open.discard(task)
         self._silent.pop(task, None)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request and its answer."""
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read one request and answer it."""
         try:
             async with asyncio.timeout(ANSWER_WAIT_S):
                 answer, with_body = await self._answer(reader)
@@ -122,9 +122,9 @@ class Endpoint:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
-            pass  # whoever asked is gone, or too slow
+            pass  # the client is gone, or too slow
         finally:
-            writer.transport.abort()  # nothing, if it is closed
+            writer.transport.abort()  # does nothing if it is closed
 
     async def _answer(self, reader: asyncio.StreamReader) -> tuple[Answer, bool]:
         """The answer, and whether its body is wanted."""
@@ -161,8 +161,8 @@ class Endpoint:
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:
-    """Read what is still sent, for a while: a connection that is closed with something unread is reset, and the answer
-    may be lost with it.
+    """Read for a while what the client still sends. Closing with unread data resets the connection, and the client may
+    lose the answer.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
@@ -172,7 +172,7 @@ async def _discard(reader: asyncio.StreamReader) -> None:
 
 
 def _parsed(head: bytes) -> Request | None:
-    """The head of a request; None if it is none."""
+    """The head of a request; None if it is malformed."""
     line, *fields = head.decode("latin-1").split("\r\n")
     words = line.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
@@ -198,15 +198,15 @@ def _encoded(answer: Answer, *, with_body: bool) -> bytes:
 
 
 async def serve_when_free(endpoint: Endpoint) -> None:
-    """Begin to serve; if the address is in use, as by a process that this one replaces, as soon as it is free."""
-    said = ""
+    """Start to serve as soon as the address is free: a process that this one replaces may still use it."""
+    last_error = ""
     while True:
         try:
             await endpoint.start()
         except OSError as error:
-            if str(error) != said:  # not anew every two seconds, for as long as it lasts
-                said = str(error)
-                logger.error("metrics: %s; it is tried again every %.0f s", said, TRY_AGAIN_S)
+            if str(error) != last_error:  # do not log the same error every two seconds
+                last_error = str(error)
+                logger.error("metrics: %s; it is tried again every %.0f s", last_error, TRY_AGAIN_S)
         else:
             logger.info("metrics at %s", endpoint.url)
             return

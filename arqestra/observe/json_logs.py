@@ -16,7 +16,9 @@ __all__ = ("JsonFormatter", "LogFormat", "log_config")
 LogFormat = Literal["text", "json"]
 
 _OF_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_OF_FILTER = frozenset({"job_id", "job_function", "job_try"})  # of `JobLogFilter`, which are here already
+_OF_FILTER = frozenset(
+    {"job_id", "job_function", "job_try"}
+)  # set by `JobLogFilter`; the line has them under other names
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -29,7 +31,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without a line feed."""
+        """The line, without a line feed at its end."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -57,13 +59,15 @@ class JsonFormatter(logging.Formatter):
 def _line(fields: dict[str, Any]) -> str:
     try:
         return _encode(fields).decode()
-    except Exception:  # what JSON cannot say (a key that is a tuple, a cycle, half a surrogate) must not lose the line
+    except (
+        Exception
+    ):  # a value that JSON cannot hold (a tuple as key, a cycle, half a surrogate) must not lose the line
         plain = {name: str(value).encode("utf-8", "replace").decode() for name, value in fields.items()}
         return _encode(plain).decode()
 
 
 def _trace_fields() -> dict[str, str]:
-    """Ids of the current span. What imported no OpenTelemetry has none."""
+    """The ids of the current span. A process that has not imported OpenTelemetry has none."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return {}
@@ -74,7 +78,7 @@ def _trace_fields() -> dict[str, str]:
 
 
 def _trace_of(traceparent: str) -> dict[str, str]:
-    """The trace's id out of the W3C header of a job: version, trace id, span id, flags."""
+    """The trace id in the W3C header of a job: version, trace id, span id, flags."""
     parts = traceparent.split("-")
     return {"trace_id": parts[1]} if len(parts) >= 4 and len(parts[1]) == 32 else {}
 
@@ -82,7 +86,7 @@ def _trace_of(traceparent: str) -> dict[str, str]:
 def log_config(verbose: bool, log_format: LogFormat = "text") -> dict[str, Any]:
     """arq's logging configuration, with its lines as text or JSON, for `logging.config.dictConfig`.
 
-    :param verbose: from DEBUG on, else from INFO on
+    :param verbose: log from DEBUG on; else from INFO on
     :param log_format: "text" or "json"
     """
     config = default_log_config(verbose)

@@ -6,13 +6,13 @@
     class WorkerSettings:
         middleware = [TracingMiddleware()]
 
-WHICH SPAN BELONGS TO WHICH. An enqueue is a PRODUCER span, a child of whatever is current there; an enqueue of many
-jobs, a flow and the steps that a workflow asks for at once are one span each, with the number of messages. Its context
-travels in the job's headers (`traceparent`, or what the propagators of the process write). An attempt is a CONSUMER
-span, and its parent is that enqueue: a job is one message, handled as a consequence of one request, and people look for
-both in one trace. The conventions want a link where a consumer has messages of several producers, which it never has
-here. With `new_traces=True` each attempt begins a trace of its own that links to the enqueue, for jobs that run long
-after anybody is interested in the request. A further attempt links to the one before.
+WHICH SPAN BELONGS TO WHICH. An enqueue is a PRODUCER span, a child of the current span. An enqueue of many jobs, a flow
+and the steps that a workflow starts at once are one span each, with the number of messages. The context of the span
+travels in the job's headers (`traceparent`, or whatever the propagators of the process write). An attempt is a CONSUMER
+span, and the enqueue is its parent: a job is one message that one request caused, and people look for both in one
+trace. The conventions want a link where a consumer has messages of several producers; a job never has. With
+`new_traces=True` each attempt begins its own trace, which links to the enqueue: use it for jobs that run long after the
+request. Each further attempt links to the attempt before.
 
 Names are those of OpenTelemetry's "Semantic conventions for messaging spans" (in development there): operation types
 "send" and "process", span names "<operation> <destination>". Spans carry no arguments.
@@ -39,8 +39,8 @@ __all__ = ("TracingMiddleware",)
 
 SYSTEM = "arqestra"
 SEND, PROCESS = "send", "process"
-PREVIOUS = "arqestra-attempt-"  # before the names of the headers that say which attempt came before
-WISHES: tuple[tuple[type[BaseException], str], ...] = (
+PREVIOUS = "arqestra-attempt-"  # prefix of the headers that carry the context of the previous attempt
+OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (Retry, "retried"),
     (RetryJob, "retried"),
     (Snooze, "snoozed"),
@@ -52,7 +52,7 @@ class TracingMiddleware(Middleware):
     """Spans of enqueues and attempts.
 
     :param tracer_provider: default the global one
-    :param new_traces: attempts begin traces of their own, which link to the enqueue, instead of being its children
+    :param new_traces: each attempt begins its own trace, which links to the enqueue; else it is a child of the enqueue
     """
 
     def __init__(self, tracer_provider: TracerProvider | None = None, *, new_traces: bool = False) -> None:
@@ -61,7 +61,7 @@ class TracingMiddleware(Middleware):
 
     @asynccontextmanager
     async def around_enqueue(self, call: EnqueuedCall) -> AsyncIterator[None]:
-        """A producer span around the enqueue of one job."""
+        """Put a producer span around the enqueue of one job."""
         attributes = {"arqestra.job.function": call.function}
         with self._sending({call.queue}, attributes) as span:
             _inject(span, call.headers)
@@ -72,7 +72,7 @@ class TracingMiddleware(Middleware):
 
     @asynccontextmanager
     async def around_enqueue_batch(self, batch: EnqueuedBatch) -> AsyncIterator[None]:
-        """One producer span around the enqueue of many jobs: its context is that of each of them."""
+        """Put one producer span around the enqueue of many jobs; each job carries its context."""
         functions = sorted({call.function for call in batch.calls})
         attributes: dict[str, Any] = {"messaging.batch.message_count": len(batch.calls)}
         if len(functions) == 1:
@@ -89,14 +89,14 @@ class TracingMiddleware(Middleware):
 
     @asynccontextmanager
     async def around_run(self, job: RunningJob) -> AsyncIterator[None]:
-        """A consumer span around one attempt."""
+        """Put a consumer span around one attempt."""
         attributes = {
             "messaging.message.id": job.job_id,
             "arqestra.job.function": job.function,
             "arqestra.job.attempt": job.job_try,
         }
         sent = propagate.extract(job.headers, otel_context.Context())
-        links = [*_links_of(_before(job.headers)), *(_links_of(sent) if self._new_traces else ())]
+        links = [*_links_of(_previous_context(job.headers)), *(_links_of(sent) if self._new_traces else ())]
         if self._new_traces:
             sent = otel_context.Context()
         span = self._tracer.start_span(
@@ -109,7 +109,7 @@ class TracingMiddleware(Middleware):
         try:
             yield
         except BaseException as error:
-            _note(span, error)
+            _record_outcome(span, error)
             raise
         finally:
             otel_context.detach(token)
@@ -117,7 +117,7 @@ class TracingMiddleware(Middleware):
 
 
 class _Sending:
-    """A span that is not made the current one: it may be ended in another task, and many may be open at once."""
+    """A span that is never the current one: another task may end it, and many may be open at once."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
@@ -127,12 +127,12 @@ class _Sending:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            _note_failure(self._span, error)
+            _record_failure(self._span, error)
         self._span.end()
 
 
 def _span_of(operation: str, kind: SpanKind, queues: set[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a span is started with."""
+    """The arguments of `start_span`."""
     common: dict[str, Any] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": operation,
@@ -153,7 +153,7 @@ def _span_of(operation: str, kind: SpanKind, queues: set[str], attributes: Mappi
 
 
 def _inject(span: Span, headers: dict[str, str]) -> None:
-    """Put the span's context on a job, unless its enqueuer chose another one."""
+    """Put the span's context into the headers of a job, unless its producer set another one."""
     if "traceparent" not in headers:
         propagate.inject(headers, trace.set_span_in_context(span))
 
@@ -164,8 +164,8 @@ def _context_headers(span: Span) -> dict[str, str]:
     return {name: text for name, text in headers.items() if name != "baggage"}
 
 
-def _before(headers: Mapping[str, str]) -> otel_context.Context:
-    """The context of the attempt before."""
+def _previous_context(headers: Mapping[str, str]) -> otel_context.Context:
+    """The context of the previous attempt."""
     carried = {name.removeprefix(PREVIOUS): text for name, text in headers.items() if name.startswith(PREVIOUS)}
     return propagate.extract(carried, otel_context.Context()) if carried else otel_context.Context()
 
@@ -175,9 +175,9 @@ def _links_of(context: otel_context.Context) -> list[Link]:
     return [Link(linked)] if linked.is_valid else []
 
 
-def _note(span: Span, error: BaseException) -> None:
-    """What an attempt raised: a failure, or what the job or somebody else asked for."""
-    for kind, outcome in WISHES:
+def _record_outcome(span: Span, error: BaseException) -> None:
+    """Record what an attempt raised: a failure, or an outcome that the job or somebody else asked for."""
+    for kind, outcome in OUTCOMES:
         if isinstance(error, kind):
             span.set_attribute("arqestra.job.outcome", outcome)
             return
@@ -185,13 +185,13 @@ def _note(span: Span, error: BaseException) -> None:
         reason = cancelled_by()
         span.set_attribute("arqestra.job.outcome", reason or "cancelled")
         if reason == "timeout":
-            _note_failure(span, TimeoutError("the job ran over its time limit"))
+            _record_failure(span, TimeoutError("the job ran over its time limit"))
         return
     span.set_attribute("arqestra.job.outcome", "failed")
-    _note_failure(span, error)
+    _record_failure(span, error)
 
 
-def _note_failure(span: Span, error: BaseException) -> None:
+def _record_failure(span: Span, error: BaseException) -> None:
     span.record_exception(error)
     span.set_attribute("error.type", _class_name(error))
     span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))

@@ -131,6 +131,6 @@ def test_the_documentation_lists_all_metrics_and_alerts() -> None:
     page = (DEPLOY.parent / "docs" / "monitoring.md").read_text()
     of = {"both": "both", "fleet": "exporter", "worker": "worker"}
     for name, metric in METRICS.items():
-        assert f"| `{name}` | {metric.kind} | {', '.join(metric.labels)} | {of[metric.of]} |" in page
+        assert f"| `{name}` | {metric.kind} | {', '.join(metric.labels)} | {of[metric.exposed_by]} |" in page
     assert set(re.findall(r"`(arqestra_[a-z_]+)` \|", page)) == set(METRICS)
     assert set(re.findall(r"`(Arqestra\w+)`", page)) == {rule["alert"] for rule in rules()}

@@ -1,4 +1,4 @@
-"""Families out of what was read: names, labels, histograms, escaping; how the figures of processes add up."""
+"""Families of snapshots: names, labels, histograms, escaping; how the metrics of processes add up."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import msgspec
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from arqestra.observe.figures import ProcessSums, figures_of_place, figures_of_worker
-from arqestra.observe.metrics import METRICS, FleetReading, exposition, fleet_families, process_families, silence
+from arqestra.observe.exposition import families_of_fleet, families_of_processes, families_without_redis, text_of
+from arqestra.observe.fleet import FleetSnapshot
+from arqestra.observe.metrics import METRICS
+from arqestra.observe.process_metrics import ProcessTotals, metrics_of_position, metrics_of_worker
 from arqestra.protocol.histogram import BOUNDS_MS, BUCKETS
 from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.look import QueueSurvey
@@ -35,24 +37,24 @@ COUNTERS = {
 SURVEY = QueueSurvey("q", 100_000, 21, 1, 2, 3, 4, 5, 0, 6, 37_500, True, 1, 7, False, blocked=2)
 
 
-def reading() -> FleetReading:
+def snapshot() -> FleetSnapshot:
     worker = WorkerInfo("w1", datetime(2026, 1, 1, tzinfo=UTC), True, PRESENCE)
     dead = WorkerInfo("w2", datetime(2026, 1, 1, tzinfo=UTC), False, PRESENCE)
-    return FleetReading(
+    return FleetSnapshot(
         totals=totals_of(COUNTERS),
         queues=[SURVEY],
         schedules=[OverdueSchedules("q", 12, 2, 4_500)],
-        workers=[figures_of_worker(worker), figures_of_worker(dead)],
+        workers=[metrics_of_worker(worker), metrics_of_worker(dead)],
         served={"q": 1},
     )
 
 
-def text_of(families: list[Metric], accept: str = "") -> str:
-    return exposition(families, accept).body.decode()
+def rendered(families: list[Metric], accept: str = "") -> str:
+    return text_of(families, accept).body.decode()
 
 
 def test_every_metric_of_the_fleet_with_its_value() -> None:
-    scraped = Scraped(text_of(fleet_families(reading())))
+    scraped = Scraped(rendered(families_of_fleet(snapshot())))
 
     job = {"queue": "q", "function": "add"}
     assert scraped.one("arqestra_up") == 1
@@ -93,7 +95,7 @@ def test_every_metric_of_the_fleet_with_its_value() -> None:
 
 def test_of_a_worker_that_is_gone_nothing_adds_up_or_alarms() -> None:
     """Its last words would count its slots, and be the lag of a loop, for the ten minutes until it is forgotten."""
-    scraped = Scraped(text_of(fleet_families(reading())))
+    scraped = Scraped(rendered(families_of_fleet(snapshot())))
 
     of_it = {name for name in METRICS if METRICS[name].labels[:1] == ("worker",) and scraped.of(name, worker="w2")}
     assert of_it == {
@@ -107,15 +109,15 @@ def test_of_a_worker_that_is_gone_nothing_adds_up_or_alarms() -> None:
 
 
 def test_nobody_misses_who_was_stopped() -> None:
-    sums = ProcessSums(2, "h")
-    sums.hear(0, 11, {"q|f|complete": 5}, told(cpu_s=2.0))
-    sums.hear(1, 12, {}, told())
+    totals = ProcessTotals(2, "h")
+    totals.report(0, 11, {"q|f|complete": 5}, reported(cpu_s=2.0))
+    totals.report(1, 12, {}, reported())
 
-    sums.ended(11)
-    sums.stopped(0)
-    sums.stopped(1)  # one that it relieved has not ended yet
+    totals.process_ended(11)
+    totals.position_stopped(0)
+    totals.position_stopped(1)  # one that it relieved has not ended yet
 
-    scraped = Scraped(text_of(process_families(sums.counters(), sums.workers())))
+    scraped = Scraped(rendered(families_of_processes(totals.counters(), totals.workers())))
     assert {sample.labels["worker"]: sample.value for sample in scraped.of("arqestra_worker_up")} == {"1": 1}
     assert scraped.one("arqestra_worker_cpu_seconds_total", worker="0") == 2.0
     assert scraped.one("arqestra_jobs_finished_total", outcome="complete") == 5
@@ -124,24 +126,24 @@ def test_nobody_misses_who_was_stopped() -> None:
 @pytest.mark.parametrize("version", ["x", "1.x", "", "-1", "0.0.1"])
 def test_an_odd_version_in_the_accept_header_is_answered(version: str) -> None:
     for kind in ("text/plain", "application/openmetrics-text"):
-        body, content_type = exposition(fleet_families(reading()), f"{kind};version={version}")
+        body, content_type = text_of(families_of_fleet(snapshot()), f"{kind};version={version}")
         assert Scraped(body.decode(), open_metrics=content_type.startswith("application/")).one("arqestra_up") == 1
 
 
 def test_names_that_producers_make_up_make_no_end_of_series() -> None:
     made_up = {f"q|task-{number:05}|enqueued": 1 for number in range(5_000)}
-    families = fleet_families(FleetReading(totals_of({**COUNTERS, **made_up}), [], [], [], {}))
-    scraped = Scraped(text_of(families))
+    families = families_of_fleet(FleetSnapshot(totals_of({**COUNTERS, **made_up}), [], [], [], {}))
+    scraped = Scraped(rendered(families))
 
     assert len(scraped.of("arqestra_jobs_enqueued_total")) == 1_000 + len(totals_of(COUNTERS))
-    assert len(text_of(families).splitlines()) < 8_000
+    assert len(rendered(families).splitlines()) < 8_000
     assert scraped.one("arqestra_jobs_finished_total", function="task-00000", outcome="failed") == 0
     assert scraped.of("arqestra_job_duration_seconds_count", function="task-00000") == []
     assert scraped.one("arqestra_job_duration_seconds_count", function="add") == 11
 
 
 def test_histograms_are_cumulative_in_seconds_and_end_with_their_count() -> None:
-    scraped = Scraped(text_of(fleet_families(reading())))
+    scraped = Scraped(rendered(families_of_fleet(snapshot())))
 
     buckets = scraped.of("arqestra_job_duration_seconds_bucket", queue="q", function="add")
     assert [float(sample.labels["le"]) for sample in buckets[:-1]] == [bound_ms / 1000 for bound_ms in BOUNDS_MS]
@@ -154,17 +156,17 @@ def test_histograms_are_cumulative_in_seconds_and_end_with_their_count() -> None
 
 
 def test_what_is_exposed_is_what_is_described() -> None:
-    fleet = Scraped(text_of(fleet_families(reading())))
-    process = Scraped(text_of(process_families(COUNTERS, [figures_of_place("0", "h", [PRESENCE])])))
+    fleet = Scraped(rendered(families_of_fleet(snapshot())))
+    process = Scraped(rendered(families_of_processes(COUNTERS, [metrics_of_position("0", "h", [PRESENCE])])))
     for scraped, of in ((fleet, "fleet"), (process, "worker")):
         exposed = {name if family.type != "counter" else f"{name}_total" for name, family in scraped.families.items()}
-        assert exposed == {name for name, metric in METRICS.items() if metric.of in (of, "both")}
+        assert exposed == {name for name, metric in METRICS.items() if metric.exposed_by in (of, "both")}
         for family in scraped.families.values():
             metric = METRICS.get(family.name) or METRICS[f"{family.name}_total"]
             assert (family.type, family.documentation) == (metric.kind, metric.text)
             for sample in family.samples:
                 assert set(sample.labels) - {"le"} == set(metric.labels)
-    assert {family.name for family in silence()} == {"arqestra_up"}
+    assert {family.name for family in families_without_redis()} == {"arqestra_up"}
 
 
 def test_names_and_labels_follow_prometheus_rules() -> None:
@@ -179,12 +181,12 @@ def test_names_and_labels_follow_prometheus_rules() -> None:
 
 @pytest.mark.parametrize("accept", ["", OPEN_METRICS])
 def test_both_formats_say_the_same_and_parse(accept: str) -> None:
-    body, content_type = exposition(fleet_families(reading()), accept)
+    body, content_type = text_of(families_of_fleet(snapshot()), accept)
     scraped = Scraped(body.decode(), open_metrics=bool(accept))
 
     assert content_type.startswith("application/openmetrics-text" if accept else "text/plain")
     assert body.endswith(b"# EOF\n") == bool(accept)
-    plain = Scraped(text_of(fleet_families(reading())))
+    plain = Scraped(rendered(families_of_fleet(snapshot())))
     assert {(s.name, frozenset(s.labels.items())): s.value for s in scraped.samples} == {
         (s.name, frozenset(s.labels.items())): s.value for s in plain.samples
     }
@@ -195,9 +197,9 @@ def test_both_formats_say_the_same_and_parse(accept: str) -> None:
 def test_any_queue_and_function_is_escaped(name: str, accept: str) -> None:
     totals = [{**dict.fromkeys(FIGURES, 1), "run_ms_buckets": [1] * BUCKETS, "wait_ms_buckets": [1] * BUCKETS}]
     rows = [{**row, "queue": name, "function": name} for row in totals]
-    families = fleet_families(FleetReading(rows, [SURVEY._replace(name=name)], [], [], {}))
+    families = families_of_fleet(FleetSnapshot(rows, [SURVEY._replace(name=name)], [], [], {}))
 
-    scraped = Scraped(text_of(families, accept), open_metrics=bool(accept))
+    scraped = Scraped(rendered(families, accept), open_metrics=bool(accept))
 
     assert scraped.one("arqestra_jobs_enqueued_total", queue=name, function=name) == 1
     assert scraped.one("arqestra_queue_paused", queue=name) == 1
@@ -210,48 +212,50 @@ class Clock:
         return self.now_s
 
 
-def told(**figures: float) -> Presence:
-    return msgspec.structs.replace(PRESENCE, **figures)
+def reported(**fields: float) -> Presence:
+    return msgspec.structs.replace(PRESENCE, **fields)
 
 
 def test_what_a_process_counted_stays_when_it_ends_and_its_gauges_go() -> None:
-    sums = ProcessSums(2, "h")
-    sums.hear(0, 11, {"q|f|complete": 5, "q|g|complete": 1}, told(cpu_s=2.0, redis_errors=3))
-    sums.hear(1, 12, {"q|f|complete": 7}, told())
-    sums.hear(0, 11, {"q|f|complete": 6}, told(cpu_s=2.5, redis_errors=3))  # only what has changed
-    assert sums.counters() == {"q|f|complete": 13, "q|g|complete": 1}
+    totals = ProcessTotals(2, "h")
+    totals.report(0, 11, {"q|f|complete": 5, "q|g|complete": 1}, reported(cpu_s=2.0, redis_errors=3))
+    totals.report(1, 12, {"q|f|complete": 7}, reported())
+    totals.report(0, 11, {"q|f|complete": 6}, reported(cpu_s=2.5, redis_errors=3))  # only what has changed
+    assert totals.counters() == {"q|f|complete": 13, "q|g|complete": 1}
 
-    sums.ended(11)
-    assert sums.counters() == {"q|f|complete": 13, "q|g|complete": 1}
-    vacant, other = sums.workers()
+    totals.process_ended(11)
+    assert totals.counters() == {"q|f|complete": 13, "q|g|complete": 1}
+    vacant, other = totals.workers()
     assert (vacant.alive, vacant.rss_bytes, vacant.slots, vacant.host) == (False, 0, 0, "h")
     assert (vacant.cpu_s, vacant.redis_errors) == (2.5, 3)
     assert other.alive
 
-    sums.hear(0, 13, {"q|f|complete": 2}, told(cpu_s=0.5, redis_errors=1))
-    assert sums.counters() == {"q|f|complete": 15, "q|g|complete": 1}
-    successor = sums.workers()[0]
+    totals.report(0, 13, {"q|f|complete": 2}, reported(cpu_s=0.5, redis_errors=1))
+    assert totals.counters() == {"q|f|complete": 15, "q|g|complete": 1}
+    successor = totals.workers()[0]
     assert (successor.alive, successor.cpu_s, successor.redis_errors) == (True, 3.0, 4)
-    sums.ended(99)  # one that never told anything
+    totals.process_ended(99)  # one that never told anything
 
 
 def test_two_processes_at_one_place_while_one_relieves_the_other() -> None:
-    sums = ProcessSums(1, "h")
-    sums.hear(0, 11, {"q|f|complete": 5}, told(started_ms=1, running=4, draining=True, rss_bytes=100, cpu_s=1, pid=11))
-    sums.hear(0, 12, {"q|f|complete": 1}, told(started_ms=2, running=2, rss_bytes=70, cpu_s=2, pid=12))
+    totals = ProcessTotals(1, "h")
+    totals.report(
+        0, 11, {"q|f|complete": 5}, reported(started_ms=1, running=4, draining=True, rss_bytes=100, cpu_s=1, pid=11)
+    )
+    totals.report(0, 12, {"q|f|complete": 1}, reported(started_ms=2, running=2, rss_bytes=70, cpu_s=2, pid=12))
 
-    (place,) = sums.workers()
+    (position,) = totals.workers()
 
-    assert (place.pids, place.running, place.slots, place.draining) == ((11, 12), 6, 10, False)
-    assert (place.rss_bytes, place.cpu_s) == (170, 3)
+    assert (position.pids, position.running, position.slots, position.draining) == ((11, 12), 6, 10, False)
+    assert (position.rss_bytes, position.cpu_s) == (170, 3)
 
 
 def test_a_process_that_tells_nothing_is_as_late_as_that() -> None:
     clock = Clock()
-    sums = ProcessSums(1, "h", clock)
-    sums.hear(0, 11, {}, told(lag_ms=5))
-    assert sums.workers()[0].lag_s == 0.005
+    totals = ProcessTotals(1, "h", clock)
+    totals.report(0, 11, {}, reported(lag_ms=5))
+    assert totals.workers()[0].lag_s == 0.005
     clock.now_s += 31
-    assert sums.workers()[0].lag_s == 30
-    sums.hear(0, 11, {}, told(lag_ms=30_000))
-    assert sums.workers()[0].lag_s == 30
+    assert totals.workers()[0].lag_s == 30
+    totals.report(0, 11, {}, reported(lag_ms=30_000))
+    assert totals.workers()[0].lag_s == 30

@@ -13,8 +13,8 @@ import pytest
 
 from arqestra import Pool, Worker, create_pool, every, schedule
 from arqestra.embedded import EmbeddedRedis
-from arqestra.observe.fleet import FleetMetrics, read_fleet
-from arqestra.observe.metrics import FleetReading
+from arqestra.observe.fleet import FleetSnapshot, read_fleet
+from arqestra.observe.fleet_exporter import FleetExporter
 from arqestra.protocol.presence import Presence
 from arqestra.store.presence import write_presence
 from arqestra.worker.telemetry.metrics_port import MetricsPort
@@ -43,7 +43,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
 
 
 async def fleet_of(pool: Pool) -> Scraped:
-    exposition = await FleetMetrics(partial(read_fleet, pool)).exposition()
+    exposition = await FleetExporter(partial(read_fleet, pool)).exposition()
     return Scraped(exposition.body.decode())
 
 
@@ -201,7 +201,7 @@ async def test_a_key_of_another_program_costs_its_queue_alone(plain_pool: Pool) 
 
 # -- readings are shared, and fail in time --------------------------------------------------------------------------
 
-EMPTY = FleetReading([], [], [], [], {})
+EMPTY = FleetSnapshot([], [], [], [], {})
 
 
 class Reader:
@@ -211,7 +211,7 @@ class Reader:
         self.begun = 0
         self.gate = asyncio.Event()
 
-    async def __call__(self) -> FleetReading:
+    async def __call__(self) -> FleetSnapshot:
         self.begun += 1
         await self.gate.wait()
         return EMPTY
@@ -219,7 +219,7 @@ class Reader:
 
 async def test_scrapes_that_come_together_share_one_reading() -> None:
     reader = Reader()
-    fleet = FleetMetrics(reader, kept_s=0)
+    fleet = FleetExporter(reader, kept_s=0)
     scrapes = [asyncio.create_task(fleet.exposition()) for _ in range(20)]
     await wait_until(lambda: reader.begun > 0, "a reading")
     scrapes[0].cancel()  # whoever began it hangs up
@@ -235,7 +235,7 @@ async def test_scrapes_that_come_together_share_one_reading() -> None:
 async def test_what_was_read_a_moment_ago_is_told_again() -> None:
     reader = Reader()
     reader.gate.set()
-    fleet = FleetMetrics(reader, kept_s=3600)
+    fleet = FleetExporter(reader, kept_s=3600)
     first = await fleet.exposition()
 
     assert await fleet.exposition() is first
@@ -243,7 +243,7 @@ async def test_what_was_read_a_moment_ago_is_told_again() -> None:
 
 
 async def test_a_reading_that_hangs_is_given_up() -> None:
-    fleet = FleetMetrics(Reader(), limit_s=0.05)
+    fleet = FleetExporter(Reader(), limit_s=0.05)
     assert Scraped((await fleet.exposition()).body.decode()).one("arqestra_up") == 0
     await fleet.close()
 
@@ -252,7 +252,7 @@ async def test_redis_goes_away_and_comes_back() -> None:
     with EmbeddedRedis(use_environment=False) as redis:
         port = int(redis.url.split(":")[-1].split("/")[0])
         pool = await create_pool(redis.url)
-        fleet = FleetMetrics(partial(read_fleet, pool), kept_s=0)
+        fleet = FleetExporter(partial(read_fleet, pool), kept_s=0)
         assert Scraped((await fleet.exposition()).body.decode()).one("arqestra_up") == 1
     away = Scraped((await fleet.exposition()).body.decode())
     assert [(sample.name, sample.value) for sample in away.samples] == [("arqestra_up", 0)]

@@ -183,7 +183,7 @@ async def check_panels(prometheus: Prometheus, job: str) -> None:
         assert await prometheus.ask(f"label/{label}/values", **{"match[]": filled_in(selector, job)}), name
     for query in panel_queries():
         result = await prometheus.query(filled_in(query.expr, job))
-        if all(METRICS[name].of in (of, "both") for name in query.metrics):
+        if all(METRICS[name].exposed_by in (of, "both") for name in query.metrics):
             assert result, query
             assert not any(sample["value"][1] == "NaN" for sample in result), query
     failed = await prometheus.query(f'sum(rate(arqestra_jobs_finished_total{{job="{job}", outcome="failed"}}[10s]))')

@@ -10,7 +10,7 @@ import msgspec
 
 from ...errors import SettingsError
 from ...observe.endpoint import Endpoint, serve_when_free
-from ...observe.figures import ProcessSums
+from ...observe.process_metrics import ProcessTotals
 from ..telemetry.metrics_port import exposed, require_prometheus, told_figures
 
 __all__ = ("SupervisorMetrics",)
@@ -30,7 +30,7 @@ class SupervisorMetrics:
     def __init__(self, places: int, address: tuple[int, str] | None, on_wanted: Callable[[], None]) -> None:
         if address is not None:
             require_prometheus("--metrics-port")
-        self._sums = ProcessSums(places, socket.gethostname())
+        self._sums = ProcessTotals(places, socket.gethostname())
         self._given = address is not None
         self._address = address
         self._on_wanted = on_wanted
@@ -67,7 +67,7 @@ class SupervisorMetrics:
         """A process tells its figures, or where its settings want them to be served."""
         try:
             if "figures" in message:
-                self._sums.hear(place, pid, *told_figures(message))
+                self._sums.report(place, pid, *told_figures(message))
             elif not self._given:
                 self._serve(*message["serve"])
         except (msgspec.ValidationError, KeyError, TypeError) as error:  # code of another version, after SIGHUP
@@ -75,11 +75,11 @@ class SupervisorMetrics:
 
     def ended(self, pid: int) -> None:
         """A process has ended."""
-        self._sums.ended(pid)
+        self._sums.process_ended(pid)
 
     def stopped(self, place: int) -> None:
         """A post is given up, as it was to be."""
-        self._sums.stopped(place)
+        self._sums.position_stopped(place)
 
     def _serve(self, port: int, host: str) -> None:
         if self._address is None:

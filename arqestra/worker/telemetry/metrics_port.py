@@ -12,7 +12,7 @@ import msgspec
 
 from ...errors import SettingsError
 from ...observe.endpoint import Endpoint, serve_when_free
-from ...observe.figures import EVERY_S, Counters, WorkerFigures, figures_of_place
+from ...observe.process_metrics import REPORT_EVERY_S, Counters, WorkerMetrics, metrics_of_position
 from ...protocol.presence import Presence
 from ..processes.ipc import ControlLine
 
@@ -75,7 +75,7 @@ class MetricsPort:
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         figures = self._worker.books.figures()
         presence = figures.presence
-        return exposed(figures.counters, [figures_of_place("0", presence.host, [presence])], accept)
+        return exposed(figures.counters, [metrics_of_position("0", presence.host, [presence])], accept)
 
 
 class FiguresLine:
@@ -110,7 +110,7 @@ class FiguresLine:
         while True:
             if self.wanted:
                 self._tell()
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(REPORT_EVERY_S)
 
     def _tell(self, *, patiently: bool = False) -> None:
         """Tell what has changed, as far as the line has room: the loop never waits for a supervisor that does not read.
@@ -132,11 +132,11 @@ def told_figures(message: dict[str, Any]) -> tuple[Counters, Presence]:
     return message["figures"], msgspec.convert(message["presence"], Presence)
 
 
-def exposed(counters: Counters, workers: list[WorkerFigures], accept: str) -> tuple[bytes, str]:
+def exposed(counters: Counters, workers: list[WorkerMetrics], accept: str) -> tuple[bytes, str]:
     """The metrics of processes as text, and its content type."""
-    from ...observe.metrics import exposition, process_families  # prometheus_client is an extra
+    from ...observe.exposition import families_of_processes, text_of  # prometheus_client is an extra
 
-    return exposition(process_families(counters, workers), accept)
+    return text_of(families_of_processes(counters, workers), accept)
 
 
 def require_prometheus(what: str) -> None:

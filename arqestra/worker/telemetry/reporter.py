@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import RedisError
 
-from ...observe.figures import ProcessFigures, added
+from ...observe.process_metrics import ProcessMetrics, sum_counters
 from ...protocol.attempt_errors import storable
 from ...protocol.clock import timestamp_ms
 from ...protocol.events import Event
@@ -227,11 +227,11 @@ class Bookkeeper:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), EVERY_S)
 
-    def figures(self) -> ProcessFigures:
+    def figures(self) -> ProcessMetrics:
         """All that this process has counted since it started, and how it is."""
-        counters = added([self.accounts.totals(), self._worker.store.enqueued.totals()])
+        counters = sum_counters([self.accounts.totals(), self._worker.store.enqueued.totals()])
         cut_off_s = round(self._worker.store.pulse.cut_off_s, 1)
-        return ProcessFigures(counters, msgspec.structs.replace(self._presence(), jobs=[], cut_off_s=cut_off_s))
+        return ProcessMetrics(counters, msgspec.structs.replace(self._presence(), jobs=[], cut_off_s=cut_off_s))
 
     def _presence(self) -> Presence:
         worker = self._worker
