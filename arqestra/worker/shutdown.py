@@ -15,7 +15,7 @@ from ..store.store import Store
 from .attributes import WorkerAttributes
 from .leasing.claim import ClaimPolicy
 from .leasing.slots import Slots
-from .leasing.sync_loop import Exchange
+from .leasing.sync_loop import SyncLoop
 from .processes.recycling import worn_out
 from .run.execute import hand_over
 from .run.outcome import CancelReason, Outcome, State
@@ -42,7 +42,7 @@ class StoppableWorker(WorkerAttributes):
 
     loop: asyncio.AbstractEventLoop
     slots: Slots
-    exchange: Exchange
+    sync: SyncLoop
     store: Store
     worker_id: str
     main_task: "asyncio.Task[None] | None"
@@ -113,7 +113,7 @@ class StoppableWorker(WorkerAttributes):
             for attempt in list(self.slots.resident.values()):
                 attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
             self._leave_soon()
-        self.exchange.look()
+        self.sync.look()
 
     def _leave_soon(self) -> None:
         self.slots.conclude(self.loop.create_task(self._leave_queues()))
@@ -162,12 +162,12 @@ class StoppableWorker(WorkerAttributes):
             attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
         if self._pool is not None:
             self._connect()
-        while self._pool is not None and (self.slots.tasks or not self.exchange.idle) and self.loop.time() < deadline:
+        while self._pool is not None and (self.slots.tasks or not self.sync.idle) and self.loop.time() < deadline:
             if self.slots.tasks:
                 await asyncio.wait(self.slots.tasks.values(), timeout=deadline - self.loop.time())
             else:  # a claim may be under way: what it brings belongs to the jobs to complete
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.exchange.became_idle.wait(), deadline - self.loop.time())
+                    await asyncio.wait_for(self.sync.became_idle.wait(), deadline - self.loop.time())
         self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
         self._cancel_all(signum)
 

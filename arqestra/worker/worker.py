@@ -39,7 +39,7 @@ from .leasing.messages import heed
 from .leasing.polling import Push
 from .leasing.shares import QueueShares
 from .leasing.slots import Slots
-from .leasing.sync_loop import Exchange
+from .leasing.sync_loop import SyncLoop
 from .leasing.watchdog import Watchdog
 from .run.attempt import Attempt
 from .run.effective_options import default_terms, terms_of
@@ -238,7 +238,7 @@ class Worker(StoppableWorker):
         await self.executors.close()
         try:
             self._connect()
-            written = await self.exchange.drain(self._time_to_close(LAST_STEPS_S))
+            written = await self.sync.drain(self._time_to_close(LAST_STEPS_S))
             await self._stop_heartbeat()
             if not written:
                 raise RedisTimeoutError("there are outcomes that it has not taken")
@@ -282,8 +282,8 @@ class Worker(StoppableWorker):
             settings, self._free_slots, lambda: self.slots.holds_suspect, self.slots.holds_none, before
         )
         keep_dead_ms = to_ms(self.options.keep_dead)
-        self.exchange = Exchange(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
-        self.exchange.found = lambda told: self.polling.found(self.loop.time(), told=told)
+        self.sync = SyncLoop(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
+        self.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
 
     def _offer_ms(self) -> int:
         """How long an offer stands: until after the next look, which renews it.
@@ -306,7 +306,7 @@ class Worker(StoppableWorker):
         if not isinstance(pool, Pool):
             await self.listener.close()
             await self.store.close()
-        del self.exchange
+        del self.sync
         await pool.aclose(close_connection_pool=True)
 
     async def _serve(self) -> None:
@@ -320,8 +320,8 @@ class Worker(StoppableWorker):
                 push = Push(self.listener.hears, self.listener.can_watch, watch.since_s)
                 if self.polling.is_due(now_s, push):
                     self.polling.looked(now_s)
-                    self.exchange.poll()
-                if self.exchange.is_quiet and self.options.chosen_poll_delay is None:
+                    self.sync.poll()
+                if self.sync.is_quiet and self.options.chosen_poll_delay is None:
                     self.listener.look_at(watch)
                 await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MAX_POLL_S))
 
@@ -330,26 +330,26 @@ class Worker(StoppableWorker):
         while not self.stopping:
             await self.heart_beat()
             await self.firing.fire_once()
-            self.exchange.look()
+            self.sync.look()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.exchange.became_idle.wait(), max(self.poll_delay_s, 0.05))
+                await asyncio.wait_for(self.sync.became_idle.wait(), max(self.poll_delay_s, 0.05))
             if self.slots.tasks:  # until one ends there is nothing new, but what is enqueued meanwhile
                 await asyncio.wait(
                     self.slots.tasks.values(),
                     timeout=max(self.poll_delay_s, 0.05),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-            if self.exchange.refused_claim is not None and not self.slots.running:
-                raise self.exchange.refused_claim  # as its queue is, the burst would never end
-            if self.slots.running or not self.exchange.idle:
+            if self.sync.refused_claim is not None and not self.slots.running:
+                raise self.sync.refused_claim  # as its queue is, the burst would never end
+            if self.slots.running or not self.sync.idle:
                 continue
             if 0 <= self.max_burst_jobs <= self._jobs_started() or await self._has_none_left():
                 return
-            await asyncio.sleep(min(max(self.poll_delay_s, 0.005), self.exchange.next_due_in_s))
+            await asyncio.sleep(min(max(self.poll_delay_s, 0.005), self.sync.next_due_in_s))
 
     async def _has_none_left(self) -> bool:
         """A burst does not wait for jobs that it has given back because it does not know their function."""
-        left = self.exchange.queued
+        left = self.sync.queued
         if 0 < left <= len(self.unknown_ids):
             left -= await count_queued(self.store, self.unknown_ids, self.queues)
         return left <= 0
@@ -455,7 +455,7 @@ class Worker(StoppableWorker):
     async def _claim_directly(self, slots: int, only: tuple[str, ...] = ()) -> None:
         self._direct = True
         try:
-            await self.exchange.claim_once(self._claims.request(slots, only))
+            await self.sync.claim_once(self._claims.request(slots, only))
         finally:
             self._direct = False
 

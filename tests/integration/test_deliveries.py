@@ -30,7 +30,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker._has_own_loop = True
     running = asyncio.create_task(worker.async_run())
     try:
-        await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.exchange.turns > 0, "a turn")
+        await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.sync.turns > 0, "a turn")
         yield worker
     finally:
         await worker.close()
@@ -51,7 +51,7 @@ async def test_each_of_many_jobs_is_sent_and_needs_no_poll(pool: Pool, redis_url
             job = await pool.enqueue_job("double", number)
             assert job is not None
             assert await job.result(timeout=30, poll_delay=5) == 2 * number
-            await wait_until(lambda: worker.exchange.idle, "an idle worker")
+            await wait_until(lambda: worker.sync.idle, "an idle worker")
             taken.add(worker._claims.taken)
     assert len(taken) == 20
 
@@ -63,7 +63,7 @@ async def test_a_worker_offers_itself_when_a_job_that_took_its_time_has_ended(po
             job = await pool.enqueue_job(name)
             assert job is not None
             await job.result(timeout=30, poll_delay=5)
-            await wait_until(lambda: worker.exchange.idle, "an idle worker")
+            await wait_until(lambda: worker.sync.idle, "an idle worker")
             assert worker._claims.taken > before
 
 
@@ -110,7 +110,7 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
         await asyncio.wait_for(order.wait(), 30)
         answered.set()
         await wait_until(lambda: worker.jobs_complete == 2, "two jobs")
-        await wait_until(lambda: worker.exchange.idle, "an idle worker")
+        await wait_until(lambda: worker.sync.idle, "an idle worker")
         counted = worker.books.accounts.totals()
     assert worker.slots.leases == {}
     assert [number for field, number in counted.items() if field.endswith("|complete")] == [2], counted
@@ -119,7 +119,7 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
 async def test_a_worker_in_an_applications_loop_makes_no_offer(pool: Pool, redis_url: str) -> None:
     worker = Worker([double], redis_settings=redis_url, handle_signals=False)
     running = asyncio.create_task(worker.async_run())
-    await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.exchange.turns > 0, "a turn")
+    await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.sync.turns > 0, "a turn")
     assert await pool.exists(pool.store.keys.offer(worker.worker_id)) == 0
     job = await pool.enqueue_job("double", 1)
     assert job is not None

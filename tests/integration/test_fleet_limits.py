@@ -302,9 +302,9 @@ async def test_a_burst_does_not_ask_all_the_time_while_a_job_runs(pool: Pool, wa
 
     @job(queue="other", concurrency=1)
     async def long(ctx: Any) -> None:
-        turns.append(worker.exchange.turns)
+        turns.append(worker.sync.turns)
         await asyncio.sleep(0.4)
-        turns.append(worker.exchange.turns)
+        turns.append(worker.sync.turns)
 
     await pool.enqueue(long)
     if waiting == "a full limit":

@@ -97,13 +97,13 @@ async def test_a_job_whose_wake_up_is_lost_is_found(pool: Pool) -> None:
         await until_silent(pool)
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {deaf.worker_id: 1})
         deaf._claims.quiet = True  # takes nothing in, and passes nothing on: it is not asked to claim
-        deaf.exchange.look = lambda: None  # type: ignore[method-assign]
+        deaf.sync.look = lambda: None  # type: ignore[method-assign]
         began_s = time.monotonic()
         job = await pool.enqueue_job("noop")
         assert job is not None
         await job.result(timeout=10)
         assert time.monotonic() - began_s < 3
-        del deaf.exchange.look
+        del deaf.sync.look
 
 
 async def test_a_stock_abort_is_heard_by_an_idle_worker_of_a_full_fleet(pool: Pool, redis_url: str) -> None:
@@ -131,13 +131,13 @@ async def test_a_deferred_job_starts_although_the_lookout_died(pool: Pool) -> No
         await wait_until(both_wait, "both workers wait")
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {lookout.worker_id: 1})
         await until_silent(pool)
-        assert lookout.exchange._timer is not None
-        lookout.exchange._timer.cancel()
-        lookout.exchange.look = lambda: None  # type: ignore[method-assign]
+        assert lookout.sync._timer is not None
+        lookout.sync._timer.cancel()
+        lookout.sync.look = lambda: None  # type: ignore[method-assign]
         began_s = time.monotonic()
         await later.result(timeout=10)
         assert time.monotonic() - began_s < 7
-        del lookout.exchange.look
+        del lookout.sync.look
 
 
 async def test_a_schedule_that_is_defined_while_all_sleep_is_fired_in_time(pool: Pool) -> None:
@@ -157,7 +157,7 @@ async def test_an_explicit_delay_is_honoured(pool: Pool) -> None:
     async with working(pool, poll_delay=0.05) as worker:
 
         async def has_looked() -> bool:
-            return worker.exchange.turns > 40
+            return worker.sync.turns > 40
 
         await wait_until(has_looked, "forty looks")
         assert not worker.listener.can_watch

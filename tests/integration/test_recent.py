@@ -82,9 +82,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)
     running = asyncio.create_task(worker.async_run())
     try:
-        await wait_until(
-            lambda: getattr(worker, "exchange", None) is not None and worker.exchange.turns > 0, "a worker"
-        )
+        await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.sync.turns > 0, "a worker")
         yield worker
     finally:
         await worker.close()
@@ -273,8 +271,8 @@ async def test_a_draining_worker_takes_no_jobs_until_it_is_told_to(pool: Pool, r
         assert waiting is not None
         gate.set()
         await running.result(timeout=30)
-        turns = worker.exchange.turns
-        await wait_until(lambda: worker.exchange.turns > turns + 3, "looks at the queue")
+        turns = worker.sync.turns
+        await wait_until(lambda: worker.sync.turns > turns + 3, "looks at the queue")
         assert await waiting.status() == "queued"
         assert await pool.zcard(pool.store.keys.waiting("arq:queue")) == 0
         assert await steer_worker(pool.store, worker.worker_id, "resume")
@@ -336,8 +334,8 @@ async def test_a_wake_up_that_comes_with_the_order_to_stop_is_passed_on(pool: Po
         await wait_until(both_wait, "that both wait")
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {stopped.worker_id: 1})
     # It is woken, and does not act on it: as if the message had come when it had just stopped to listen.
-    stopped.exchange.look = lambda: None  # type: ignore[method-assign]
-    stopped.exchange.take_in = lambda delivery: None  # type: ignore[method-assign]
+    stopped.sync.look = lambda: None  # type: ignore[method-assign]
+    stopped.sync.take_in = lambda delivery: None  # type: ignore[method-assign]
     made = await pool.enqueue(double, 2)
     assert made is not None
     stopped.handle_sig_wait_for_completion(signal.SIGTERM) if wait else stopped.handle_sig(signal.SIGTERM)
@@ -429,8 +427,8 @@ async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_tha
     """Another write of notes was under way when the job ended."""
     async with working(redis_url) as worker:
         monkeypatch.setattr(worker.books, "write_once", worker.books.announcer.drain)  # not once a second
-        settled, replies = worker.exchange._settled, []
-        worker.exchange._settled = lambda *reply: replies.append(reply)
+        settled, replies = worker.sync._settled, []
+        worker.sync._settled = lambda *reply: replies.append(reply)
         async with worker.books.notebook._writing:
             told = await pool.enqueue(tell)
             assert told is not None

@@ -101,10 +101,10 @@ async def test_an_outcome_is_kept_while_the_server_is_busy_and_the_connection_ne
         return runs == 1
 
     async def has_failed_to_send() -> bool:
-        return worker.exchange.errors > errors + 1
+        return worker.sync.errors > errors + 1
 
     await wait_until(runs_now, "a running job")
-    errors = worker.exchange.errors
+    errors = worker.sync.errors
     await pool.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     async with busy(busy_url):
         may_end.set()

@@ -11,7 +11,7 @@ import pytest
 
 from arqestra.store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob
 from arqestra.worker.leasing.claim import ClaimPolicy, ClaimSettings
-from arqestra.worker.leasing.sync_loop import Exchange
+from arqestra.worker.leasing.sync_loop import SyncLoop
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, False, 3)
 OFFERING = replace(SETTINGS, offer_ms=2_000)
@@ -44,61 +44,61 @@ def store() -> SlowStore:
 
 
 @pytest.fixture
-async def exchange(store: SlowStore) -> Exchange:
+async def sync(store: SlowStore) -> SyncLoop:
     policy = ClaimPolicy(SETTINGS, lambda: 10, lambda: False)
     policy.active = True
-    return Exchange(store, policy, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+    return SyncLoop(store, policy, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
 
 
-async def answer(exchange: Exchange, claim: asyncio.Future[int], next_due_in_ms: int) -> None:
+async def answer(sync: SyncLoop, claim: asyncio.Future[int], next_due_in_ms: int) -> None:
     claim.set_result(next_due_in_ms)
     async with asyncio.timeout(10):
-        await exchange.became_idle.wait()
+        await sync.became_idle.wait()
 
 
-async def test_it_looks_again_when_a_reply_says_that_a_job_is_due(exchange: Exchange, store: SlowStore) -> None:
-    exchange.look()
-    await answer(exchange, await store.claim(), SOON_MS)
+async def test_it_looks_again_when_a_reply_says_that_a_job_is_due(sync: SyncLoop, store: SlowStore) -> None:
+    sync.look()
+    await answer(sync, await store.claim(), SOON_MS)
 
-    await answer(exchange, await store.claim(), NOTHING)
+    await answer(sync, await store.claim(), NOTHING)
 
 
 @pytest.mark.parametrize("reply_ms", [NOTHING, LATE_MS])
 async def test_what_a_message_says_during_a_claim_outlasts_the_reply(
-    exchange: Exchange, store: SlowStore, reply_ms: int
+    sync: SyncLoop, store: SlowStore, reply_ms: int
 ) -> None:
-    exchange.look()
+    sync.look()
     claim = await store.claim()
-    exchange.due_in(SOON_MS)
-    await answer(exchange, claim, reply_ms)
+    sync.due_in(SOON_MS)
+    await answer(sync, claim, reply_ms)
 
-    await answer(exchange, await store.claim(), NOTHING)
+    await answer(sync, await store.claim(), NOTHING)
 
 
 async def test_a_message_is_heard_while_the_claim_of_a_timer_that_ran_out_is_under_way(
-    exchange: Exchange, store: SlowStore
+    sync: SyncLoop, store: SlowStore
 ) -> None:
-    exchange.due_in(0)
+    sync.due_in(0)
     claim = await store.claim()
-    exchange.due_in(SOON_MS)
-    await answer(exchange, claim, NOTHING)
+    sync.due_in(SOON_MS)
+    await answer(sync, claim, NOTHING)
 
-    await answer(exchange, await store.claim(), NOTHING)
+    await answer(sync, await store.claim(), NOTHING)
 
 
 async def test_a_job_that_comes_with_a_wake_up_starts_at_once_and_a_claim_follows(store: SlowStore) -> None:
     started: list[str] = []
     policy = ClaimPolicy(OFFERING, lambda: 10, lambda: False, lambda: True)
     policy.active = True
-    exchange = Exchange(store, policy, lambda job: started.append(job.id), lambda *_: None)  # type: ignore[arg-type]
-    exchange.look()
-    await answer(exchange, await store.claim(), NOTHING)
+    sync = SyncLoop(store, policy, lambda job: started.append(job.id), lambda *_: None)  # type: ignore[arg-type]
+    sync.look()
+    await answer(sync, await store.claim(), NOTHING)
 
-    exchange.take_in(Delivery(1, JOB))
+    sync.take_in(Delivery(1, JOB))
     assert started == ["a"]
-    exchange.take_in(Delivery(1, JOB))
+    sync.take_in(Delivery(1, JOB))
     assert started == ["a"]
-    await answer(exchange, await store.claim(), NOTHING)
+    await answer(sync, await store.claim(), NOTHING)
 
 
 class LateStore:
@@ -127,17 +127,17 @@ async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_ag
     policy = ClaimPolicy(SETTINGS, lambda: 1 - len(started), lambda: False)
     policy.active = True
     settled: list[str] = []
-    exchange = Exchange(
+    sync = SyncLoop(
         store,  # type: ignore[arg-type]
         policy,
         lambda job: started.append((job.id, len(store.sent))),
         lambda ending, _: settled.append(ending.id),
     )
 
-    exchange.submit(Ending("before", "q", "w1.0", "end"))
-    exchange.look()
+    sync.submit(Ending("before", "q", "w1.0", "end"))
+    sync.look()
     async with asyncio.timeout(10):
-        await exchange.became_idle.wait()
+        await sync.became_idle.wait()
 
     assert started == [("a", 2)], "it starts once, out of the second reply"
     assert settled == ["before"], "the outcome was taken the first time"

@@ -15,7 +15,7 @@ def heed(worker: "Worker", data: bytes | None) -> None:
     if data is not None and data.startswith(b"job "):
         take_delivery(worker, data)
     elif data is None or data == b"wake":
-        worker.exchange.look()
+        worker.sync.look()
         if data is None:
             worker.workflows.look()
     elif data == b"listen":
@@ -23,7 +23,7 @@ def heed(worker: "Worker", data: bytes | None) -> None:
     elif data in (b"drain", b"resume"):
         worker.steer(draining=data == b"drain")
     elif data.startswith(b"due "):
-        worker.exchange.due_in(int(data[4:]))
+        worker.sync.due_in(int(data[4:]))
     elif data.startswith(b"flow "):
         worker.workflows.news(data[5:].decode())
     elif data.startswith(b"abort! "):  # of a flow that was cancelled
@@ -37,6 +37,6 @@ def take_delivery(worker: "Worker", data: bytes) -> None:
     delivery = delivered(worker.worker_id, data)
     if delivery.job.id in worker.slots.leases:
         # Its id was enqueued again before the reply came that its last life has ended: the next claim brings it.
-        worker.exchange.look()
+        worker.sync.look()
     else:
-        worker.exchange.take_in(delivery)
+        worker.sync.take_in(delivery)

@@ -22,7 +22,7 @@ from ...store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob,
 from ...store.store import BATCH_BYTES, KEEP_DEAD_MS, Store
 from .claim import ClaimPolicy
 
-__all__ = ("Exchange",)
+__all__ = ("SyncLoop",)
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -33,7 +33,7 @@ CLAIM_WAIT_S = 5.0  # at the end, for jobs that a claim may bring, which are the
 A_DAY_MS = 86_400_000
 
 
-class Exchange:
+class SyncLoop:
     """Sends outcomes and fetches jobs.
 
     :param store: where to

@@ -88,7 +88,7 @@ class Watchdog:
         counts a crash, so that it does not go round for ever.
         """
         worker = self._worker
-        endings = worker.exchange.unwritten()
+        endings = worker.sync.unwritten()
         # An early acknowledgement ends nothing; and an outcome is of one lease, not of the job's next one.
         settled = {(ending.id, ending.token) for ending in endings if ending.kind != "early"}
         if culprit is not None and _lease(culprit) not in settled:

@@ -177,7 +177,7 @@ async def acknowledge(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Mark a job that is to run at most once, before it starts; an outcome if its lease was lost meanwhile."""
     leased = attempt.leased
     attempt.acknowledged = worker.loop.create_future()
-    worker.exchange.submit(Ending(leased.id, leased.queue, leased.token, "early"))
+    worker.sync.submit(Ending(leased.id, leased.queue, leased.token, "early"))
     return None if await attempt.acknowledged else Outcome(State.LOST)
 
 
@@ -246,7 +246,7 @@ def give_up(worker: "Worker", attempt: Attempt) -> None:
     ending = ending_of(worker, attempt, outcome)
     attempt.submitted = True
     if ending is not None:
-        worker.exchange.submit(ending)
+        worker.sync.submit(ending)
     worker.slots.conclude(worker.loop.create_task(conclude(worker, attempt, outcome)))
     if worker.stuck_callback is not None:
         worker.stuck_callback(attempt)
@@ -306,7 +306,7 @@ def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     attempt.submitted = True
     worker.slots.free(attempt)
     if ending is not None:
-        worker.exchange.submit(ending)
+        worker.sync.submit(ending)
 
 
 def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | None:

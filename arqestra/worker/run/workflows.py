@@ -230,7 +230,7 @@ class WorkflowRun:
             first = False
             self._start_effects(execution)
             self._worker.slots.suspend(self._attempt)
-            self._worker.exchange.wake()
+            self._worker.sync.wake()
             if not await self._until_news(execution):
                 return await self._leave(execution)
             await self._take_news(execution)

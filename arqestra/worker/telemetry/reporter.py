@@ -255,7 +255,7 @@ class Bookkeeper:
             cpu_s=round(used.ru_utime + used.ru_stime, 2),
             lag_ms=round(self._lag_s * 1000),
             draining=worker.draining,
-            redis_errors=worker.exchange.errors,
+            redis_errors=worker.sync.errors,
             fires=worker.options.scheduler,
             timezone=worker.firing.zone_told,
         )
