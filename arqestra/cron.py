@@ -45,7 +45,7 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
             coroutine = function.coroutine
         made = make(coroutine, name=name, **settings)
         if isinstance(function, JobFunction):  # arq's CronJob has no such fields
-            made.control, made.plain = function.control, function.plain  # type: ignore[attr-defined]
+            made.job_options, made.plain = function.job_options, function.plain  # type: ignore[attr-defined]
         return checked_cron(made)
 
     return cron

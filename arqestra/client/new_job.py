@@ -11,7 +11,7 @@ from arq.utils import to_ms, to_unix_ms
 from arq.worker import Function
 
 from ..definitions.function import BoundJob, Call, JobFunction
-from ..definitions.job_options import JobControl
+from ..definitions.job_options import JobOptions
 from ..definitions.middleware import checked_headers
 from ..definitions.options import check_enqueue, is_text
 from ..errors import ArgumentsError, PayloadTooLarge
@@ -100,9 +100,9 @@ def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJ
         check_enqueue(call.defer_by, call.defer_until, call.expires, call.priority, job_try)
     now_ms = timestamp_ms()
     redis_now_ms = now_ms + pool.clock_offset_ms
-    control = call.control
-    if control is not None and control.debounce is not None and call.defer_until is None and not call.defer_by:
-        call, deferred = call._replace(defer_by=control.debounce.quiet_s), True
+    job_options = call.job_options
+    if job_options is not None and job_options.debounce is not None and call.defer_until is None and not call.defer_by:
+        call, deferred = call._replace(defer_by=job_options.debounce.quiet_s), True
     when, due_in_ms = _when(call, redis_now_ms) if deferred else ("", 0)
     nonce = ""
     expires_ms = (to_ms(call.expires) if call.expires else 0) or max(0, due_in_ms) + pool.expires_extra_ms
@@ -133,7 +133,7 @@ def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJ
         raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
     checked_queue_name(queue, pool.store.keys)
     attempts = max(0, (job_try or 1) - 1)
-    extra = _extra_of(call, control) if call.priority or control is not None else b""
+    extra = _extra_of(call, job_options) if call.priority or job_options is not None else b""
     return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
 
 
@@ -148,11 +148,11 @@ def _when(call: Call[Any], redis_now_ms: int) -> tuple[str, int]:
     return f"+{due_in_ms}", due_in_ms
 
 
-def _extra_of(call: Call[Any], control: JobControl | None) -> bytes:
+def _extra_of(call: Call[Any], job_options: JobOptions | None) -> bytes:
     """Priority, limits and lock of a job, as `enqueue.lua` reads them; b"" for a job without any."""
     priority = call.priority
-    entries = control.limits(call.name, call.args, call.kwargs) if control is not None else []
-    lock = control.lock(call.name, call.args, call.kwargs) if control is not None else None
+    entries = job_options.limits(call.name, call.args, call.kwargs) if job_options is not None else []
+    lock = job_options.lock(call.name, call.args, call.kwargs) if job_options is not None else None
     if lock is not None and lock.until:
         entries.append(("u", lock.name, lock.until))
     if not (priority or entries or lock):

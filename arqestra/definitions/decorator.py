@@ -11,7 +11,7 @@ from arq.utils import import_string, to_seconds
 from ..errors import SettingsError
 from .durations import Duration
 from .function import BoundJob, Call, JobFunction, PlainJobFunction, Seconds
-from .job_options import Hook, JobControl
+from .job_options import Hook, JobOptions
 from .limits import ConcurrencyLimit, RateLimit
 from .options import check_options
 from .retry import Backoff
@@ -140,7 +140,7 @@ def job(
         if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
             raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")
         is_async = inspect.iscoroutinefunction(target)
-        control = JobControl.of(
+        job_options = JobOptions.of(
             is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
         )
         make: Any = JobFunction if is_async else PlainJobFunction
@@ -152,7 +152,7 @@ def job(
             keep_result_forever,
             max_tries if retry is None or retry.tries is None else retry.tries,
             queue,
-            control,
+            job_options,
             None if is_async else target,
         )
         return made

@@ -15,7 +15,7 @@ from arq.worker import Function
 
 from ..errors import ArgumentsError, SettingsError
 from .coerce import type_hints
-from .job_options import JobControl
+from .job_options import JobOptions
 from .options import check_options
 from .redact import Redactor, call_text, redactor_of
 from .signature import CHUNK_FUNCTION, Group, Signature, group
@@ -44,7 +44,7 @@ class BoundJob(Generic[P, R]):
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         function = self.function
         function.check_arguments(args, kwargs)
-        control = function.control
+        job_options = function.job_options
         return Call(
             function.name,
             args,
@@ -52,12 +52,12 @@ class BoundJob(Generic[P, R]):
             self.queue or function.queue,
             self.defer_by,
             self.defer_until,
-            self.expires or control.expires_s,
+            self.expires or job_options.expires_s,
             self.job_id,
             function.result_type,
-            control.priority if self.priority is None else self.priority,
+            job_options.priority if self.priority is None else self.priority,
             self.headers,
-            control if function.asks_at_enqueue else None,
+            job_options if function.asks_at_enqueue else None,
             workflow=function.is_workflow,
         )
 
@@ -79,7 +79,7 @@ class Call(NamedTuple, Generic[R]):
     result_type: Any = Any
     priority: int = 0
     headers: Mapping[str, str] | None = None
-    control: JobControl | None = None
+    job_options: JobOptions | None = None
     added: Mapping[str, Any] | None = None
     workflow: bool = False
 
@@ -94,7 +94,7 @@ class JobFunction(Function, Generic[P, R]):
 
     is_workflow: ClassVar[bool] = False
     queue: str | None = None
-    control: JobControl = field(default_factory=JobControl)
+    job_options: JobOptions = field(default_factory=JobOptions)
     plain: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
@@ -177,8 +177,8 @@ class JobFunction(Function, Generic[P, R]):
     @cached_property
     def asks_at_enqueue(self) -> bool:
         """Whether an enqueue has to say more than name and arguments."""
-        control = self.control
-        return any((control.rate_limit, control.concurrency, control.unique, control.debounce))
+        job_options = self.job_options
+        return any((job_options.rate_limit, job_options.concurrency, job_options.unique, job_options.debounce))
 
     @cached_property
     def signature(self) -> inspect.Signature:

@@ -11,7 +11,7 @@ from .limits import ConcurrencyLimit, Entry, RateLimit, concurrency_entry, concu
 from .retry import Backoff
 from .unique import Debounce, Lock, Unique
 
-__all__ = ("MAX_PRIORITY", "JobControl", "checked_priority")
+__all__ = ("MAX_PRIORITY", "JobOptions", "checked_priority")
 
 MAX_PRIORITY = 9
 Acks = Literal["late", "early"]
@@ -20,7 +20,7 @@ Hook = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobControl:
+class JobOptions:
     """Options of a job function. See `job` for what each does.
 
     :ivar executor: "loop" of a coroutine function, "thread" or "process" of a plain one
@@ -42,7 +42,7 @@ class JobControl:
     @classmethod
     def of(
         cls, *, is_async: bool, signature: inspect.Signature, timeout_s: float | None, **options: Any
-    ) -> "JobControl":
+    ) -> "JobOptions":
         """The options of `@job`, checked.
 
         :raises SettingsError: an impossible value, or options that exclude each other

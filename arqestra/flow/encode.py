@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from arq.utils import to_ms, to_unix_ms
 
-from ..definitions.job_options import JobControl
+from ..definitions.job_options import JobOptions
 from ..definitions.limits import Entry
 from ..definitions.middleware import EnqueuedCall, Middleware, checked_headers
 from ..definitions.signature import Signature
@@ -69,9 +69,9 @@ class NodeEncoder:
         :param output: its result is part of the flow's
         :raises SerializationError, PayloadTooLarge: the arguments cannot be stored
         """
-        options, control = call.options, getattr(call.function, "control", None)
+        options, job_options = call.options, getattr(call.function, "control", None)
         queue = options.queue or getattr(call.function, "queue", None) or self._default_queue
-        expires = options.expires if control is None else options.expires or control.expires_s
+        expires = options.expires if job_options is None else options.expires or job_options.expires_s
         stored: dict[str, Any] = {}
         if gets is not None:
             stored["in"] = gets
@@ -85,8 +85,8 @@ class NodeEncoder:
             stored["h"] = checked_headers(options.headers)
         priority = options.priority
         if priority is None:
-            priority = 0 if control is None else control.priority
-        entries = [] if control is None else _limits(control, call, takes_result=gets is not None)
+            priority = 0 if job_options is None else job_options.priority
+        entries = [] if job_options is None else _limits(job_options, call, takes_result=gets is not None)
         return NodeRecord(
             "job",
             "error" if on_error else "ok",
@@ -138,12 +138,12 @@ def with_arguments(call: Signature[Any], stored: Stored) -> Signature[Any]:
     return replace(call, args=tuple(stored.args), kwargs=stored.kwargs, added=stored.added)
 
 
-def _limits(control: JobControl, call: Signature[Any], *, takes_result: bool) -> Sequence[Entry]:
+def _limits(job_options: JobOptions, call: Signature[Any], *, takes_result: bool) -> Sequence[Entry]:
     """The limits, as far as they are known: where the parent's result is an argument, the worker finds out the rest."""
-    limits = [limit for limit in (control.rate_limit, control.concurrency) if limit is not None]
+    limits = [limit for limit in (job_options.rate_limit, job_options.concurrency) if limit is not None]
     if takes_result and any(limit.key is not None for limit in limits):
         return []
-    return control.limits(call.name, call.args, call.kwargs)
+    return job_options.limits(call.name, call.args, call.kwargs)
 
 
 def _when(call: Signature[Any]) -> str:

@@ -9,7 +9,7 @@ from arq.utils import to_seconds
 
 from ..definitions.durations import Duration, seconds_of
 from ..definitions.function import JobFunction, Seconds
-from ..definitions.job_options import JobControl
+from ..definitions.job_options import JobOptions
 from ..definitions.options import check_options
 from ..definitions.unique import Unique
 from ..errors import SettingsError
@@ -91,7 +91,7 @@ def workflow(
     def wrap(target: Any) -> WorkflowFunction[..., Any]:
         if not inspect.iscoroutinefunction(target):
             raise SettingsError(f"@workflow: expected an async function, got {target!r}")
-        control = JobControl.of(
+        job_options = JobOptions.of(
             is_async=True,
             signature=inspect.signature(target),
             timeout_s=None,
@@ -105,7 +105,7 @@ def workflow(
             keep_result_forever,
             None,
             queue,
-            control,
+            job_options,
             None,
             None if timeout is None else seconds_of(timeout, "@workflow: timeout"),
         )

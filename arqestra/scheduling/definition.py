@@ -12,7 +12,7 @@ from arq.worker import Function
 
 from ..definitions.durations import Duration, seconds_of
 from ..definitions.function import BoundJob, JobFunction, check_same_callable, target_of
-from ..definitions.job_options import JobControl, checked_priority
+from ..definitions.job_options import JobOptions, checked_priority
 from ..definitions.redact import shown_value
 from ..errors import ArgumentsError, SettingsError
 from ..protocol.ids import new_job_id
@@ -61,7 +61,7 @@ class Schedule:
     job_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     defer_ms: int = 0
-    control: JobControl | None = field(default=None, compare=False)
+    job_options: JobOptions | None = field(default=None, compare=False)
     target: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def in_zone(self, default: tzinfo | str) -> "Schedule":
@@ -181,14 +181,14 @@ def schedule(
     arguments, keywords = _arguments(args, kwargs)
     if bound is not None:
         bound.function.check_arguments(arguments, keywords)
-    control = None if bound is None else bound.function.control
+    job_options = None if bound is None else bound.function.job_options
     expires_s = None if expires is None else seconds_of(expires, "schedule: expires")
     if expires_s is None and bound is not None:
-        expires_s = to_ms(bound.expires) / 1000 if bound.expires else bound.function.control.expires_s
+        expires_s = to_ms(bound.expires) / 1000 if bound.expires else bound.function.job_options.expires_s
     if priority is None:
         priority = 0
         if bound is not None:
-            priority = bound.function.control.priority if bound.priority is None else bound.priority
+            priority = bound.function.job_options.priority if bound.priority is None else bound.priority
     own_queue = None if bound is None else bound.queue or bound.function.queue
     made = Schedule(
         name=_text("name", name) or _name_of(function),
@@ -208,8 +208,10 @@ def schedule(
         expires_ms=None if expires_s is None else round(expires_s * 1000),
         priority=checked_priority(priority, "schedule: priority"),
         headers=dict(bound.headers or {}) if bound is not None else {},
-        defer_ms=0 if control is None or control.debounce is None else round(control.debounce.quiet_s * 1000),
-        control=control,
+        defer_ms=0
+        if job_options is None or job_options.debounce is None
+        else round(job_options.debounce.quiet_s * 1000),
+        job_options=job_options,
         target=target_of(function),
     )
     if isinstance(timing, Every) and made.jitter_ms >= timing.period_ms:
@@ -230,7 +232,7 @@ def schedule_of_cron(job: CronJob, name: str) -> Schedule:
         function=job.name,
         prefix=job.name,
         job_id=job.job_id,
-        control=getattr(job, "control", None),
+        job_options=getattr(job, "control", None),
         target=target_of(job),
     )
 

@@ -191,10 +191,10 @@ def _check_size(schedule: Schedule, payload: bytes, encoder: Encoder) -> None:
 
 
 def _extra_of(schedule: Schedule) -> bytes:
-    control = schedule.control
+    job_options = schedule.job_options
     name, args, kwargs = schedule.function, schedule.args, schedule.kwargs
-    entries = [] if control is None else control.limits(name, args, kwargs)
-    lock = None if control is None else control.lock(name, args, kwargs)
+    entries = [] if job_options is None else job_options.limits(name, args, kwargs)
+    lock = None if job_options is None else job_options.lock(name, args, kwargs)
     if schedule.overlap == "queue":
         entries.append(schedule_entry(schedule.name))
     if lock is not None and lock.until:

@@ -254,8 +254,8 @@ async def test_a_worker_that_outruns_the_line_catches_up(redis_url: str) -> None
         books = Books()
 
     ours, theirs = socket.socketpair()
-    control = ControlLine(theirs.detach())
-    line = FiguresLine(FakeWorker(), control)  # type: ignore[arg-type]
+    job_options = ControlLine(theirs.detach())
+    line = FiguresLine(FakeWorker(), job_options)  # type: ignore[arg-type]
     line.wanted = True
     await line.start()
     reader, writer = await asyncio.open_connection(sock=ours, limit=2**20)
@@ -264,6 +264,6 @@ async def test_a_worker_that_outruns_the_line_catches_up(redis_url: str) -> None
         while len(heard) < 3000:
             heard.update(told_figures(decoded(await reader.readline()))[0])
     await line.stop()
-    control.close()
+    job_options.close()
     writer.close()
     await writer.wait_closed()

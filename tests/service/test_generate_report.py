@@ -50,8 +50,8 @@ async def test_what_was_gathered_within_the_soft_limit_becomes_a_partial_report(
         return []
 
     monkeypatch.setattr(clients.store, "keys", never)
-    control = dataclasses.replace(generate_report.control, soft_timeout_s=0.2)
-    hasty = dataclasses.replace(generate_report, control=control)
+    job_options = dataclasses.replace(generate_report.job_options, soft_timeout_s=0.2)
+    hasty = dataclasses.replace(generate_report, job_options=job_options)
     worker = Worker(
         [hasty],
         queue_name=generate_report.queue,

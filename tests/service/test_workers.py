@@ -121,8 +121,8 @@ def test_the_worker_has_every_function_and_serves_its_queue() -> None:
 
 
 def test_the_jobs_run_under_the_limits_of_the_guide() -> None:
-    assert (generate_report.control.soft_timeout_s, generate_report.timeout_s) == (240, 300)
-    assert process_image.control.rate_limit is not None
+    assert (generate_report.job_options.soft_timeout_s, generate_report.timeout_s) == (240, 300)
+    assert process_image.job_options.rate_limit is not None
     assert ServiceSettings.model_fields["image_rate"].default == "10/m"
     assert health_check.control.concurrency is not None
     assert health_check.control.concurrency.jobs == 1

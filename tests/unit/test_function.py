@@ -71,7 +71,7 @@ def test_a_plain_function_is_a_job_too_and_calling_it_gives_its_value() -> None:
         return number * 2
 
     assert double(None, 4) == 8
-    assert double.control.executor == "thread"
+    assert double.job_options.executor == "thread"
     assert double.result_type is int
 
 
@@ -155,7 +155,7 @@ def test_an_import_string_of_a_job_function_is_that_function_with_its_name_and_o
 
     assert func(where) is greet
     assert registered([where], []) == {"greet": greet}
-    assert (made.name, made.timeout_s, made.control) == ("cron:greet", greet.timeout_s, greet.control)  # type: ignore[attr-defined]
+    assert (made.name, made.timeout_s, made.job_options) == ("cron:greet", greet.timeout_s, greet.job_options)  # type: ignore[attr-defined]
 
 
 def test_arqs_func_works_on_raw_coroutines_and_job_functions() -> None:

@@ -54,7 +54,7 @@ def test_a_wrong_option_is_refused_where_it_is_defined(options: dict[str, Any], 
 
 
 def test_an_executor_of_a_plain_function() -> None:
-    assert job(executor="process")(plain).control.executor == "process"
+    assert job(executor="process")(plain).job_options.executor == "process"
     with pytest.raises(SettingsError, match="executor: expected one of 'thread', 'process', got 'loop'"):
         job(executor="loop")(plain)  # type: ignore[call-overload]
 
@@ -151,7 +151,7 @@ def test_without_a_key_calls_with_the_same_arguments_are_the_same() -> None:
     @job(unique=True)
     async def greet(ctx: Any, name: str, title: str = "Dr") -> None: ...
 
-    unique = greet.control.unique
+    unique = greet.job_options.unique
     assert unique is not None
     same = [(("Ada",), {}), (("Ada", "Dr"), {}), ((), {"title": "Dr", "name": "Ada"}), (("Ada",), {"title": "Dr"})]
     assert len({unique.lock("greet", args, kwargs).name for args, kwargs in same}) == 1
@@ -175,7 +175,7 @@ def test_a_cron_job_of_a_job_function_keeps_its_options() -> None:
     def tidy(ctx: Any) -> None: ...
 
     made = cron(tidy, minute=0)
-    assert (made.control.rate_limit, made.plain) == (tidy.control.rate_limit, tidy.plain)  # type: ignore[attr-defined]
+    assert (made.job_options.rate_limit, made.plain) == (tidy.job_options.rate_limit, tidy.plain)  # type: ignore[attr-defined]
 
 
 def test_a_spec_with_other_limits_keeps_its_locks_and_counts_the_changes() -> None:

@@ -48,10 +48,10 @@ def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
 
 
 def _limits(worker: "Worker", attempt: Attempt) -> list[Entry]:
-    leased, control = attempt.leased, attempt.terms.control
+    leased, job_options = attempt.leased, attempt.terms.job_options
     entries: list[Entry] = []
-    if control is not None:
-        entries = control.limits(attempt.payload.function, attempt.args, attempt.own_kwargs)
+    if job_options is not None:
+        entries = job_options.limits(attempt.payload.function, attempt.args, attempt.own_kwargs)
     jobs = (worker.options.queue_concurrency or {}).get(leased.queue)
     if jobs is not None:
         entries.append(queue_entry(leased.queue, jobs))

@@ -8,7 +8,7 @@ from arq.worker import Function
 
 from ...definitions.coerce import Rebuilder
 from ...definitions.durations import keep_ms
-from ...definitions.job_options import JobControl
+from ...definitions.job_options import JobOptions
 from ...definitions.redact import Redactor, redactor_of
 from ...definitions.retry import Backoff
 from ...flow.workflow import WorkflowFunction
@@ -55,7 +55,7 @@ class Terms(NamedTuple):
     result_ttl_ms: int
     is_cron: bool
     rebuilder: Rebuilder | None
-    control: JobControl | None = None
+    job_options: JobOptions | None = None
     limited: bool = False
     invoked: bool = False
     early: bool = False
@@ -68,7 +68,7 @@ class Terms(NamedTuple):
 def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
     """The terms of a function on this worker."""
     forever, keep_s = function.keep_result_forever, function.keep_result_s
-    control: JobControl | None = getattr(function, "control", None)
+    job_options: JobOptions | None = getattr(function, "control", None)
     target = getattr(function, "plain", None) or function.coroutine
     rebuilder = Rebuilder(target) if worker.serializer.plain else None
     return Terms(
@@ -81,12 +81,12 @@ def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
         ),
         hasattr(function, "next_run"),
         rebuilder if rebuilder is not None and rebuilder.needed else None,
-        control,
-        control is not None and bool(control.rate_limit or control.concurrency),
+        job_options,
+        job_options is not None and bool(job_options.rate_limit or job_options.concurrency),
         bool(worker.options.middleware)
-        or (control is not None and (control.executor != "loop" or control.soft_timeout_s is not None)),
-        control is not None and control.acks == "early",
-        None if control is None else control.retry,
+        or (job_options is not None and (job_options.executor != "loop" or job_options.soft_timeout_s is not None)),
+        job_options is not None and job_options.acks == "early",
+        None if job_options is None else job_options.retry,
         function if isinstance(function, WorkflowFunction) else None,
         getattr(function, "redactor", None) or redactor_of(target),
     )

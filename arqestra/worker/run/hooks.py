@@ -41,12 +41,12 @@ async def call_end_hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -
 
 
 def _hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -> list[tuple[str, Callable[..., Any]]]:
-    control, options = attempt.terms.control, worker.options
+    job_options, options = attempt.terms.job_options, worker.options
     if outcome.exhausted:
-        own, general = control.on_exhausted if control else None, options.on_retries_exhausted
+        own, general = job_options.on_exhausted if job_options else None, options.on_retries_exhausted
         named = (("on_exhausted", own), ("on_retries_exhausted", general))
     elif outcome.state is State.EXPIRED:
-        own, general = control.on_expired if control else None, options.on_expired
+        own, general = job_options.on_expired if job_options else None, options.on_expired
         named = (("on_expired", own), ("on_expired", general))
     else:
         return []

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ...definitions.job_options import JobControl
+from ...definitions.job_options import JobOptions
 from ...errors import SoftTimeLimitExceeded
 from .attempt import Attempt
 from .encoding import NO_RESULT, encode_value
@@ -73,25 +73,25 @@ def is_asked_for(worker: "Worker", attempt: Attempt, error: BaseException) -> bo
 
 
 async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
-    control, function = attempt.terms.control, attempt.terms.function
+    job_options, function = attempt.terms.job_options, attempt.terms.function
     assert function is not None
-    if control is None or control.executor == "loop":
+    if job_options is None or job_options.executor == "loop":
         observed = attempt.terms.observed
         target = function.coroutine if observed is None else observed.bare
         called = target(attempt.ctx, *attempt.args, **attempt.kwargs)
-        return await _in_the_loop(worker, attempt, called, None if control is None else control.soft_timeout_s)
+        return await _in_the_loop(worker, attempt, called, None if job_options is None else job_options.soft_timeout_s)
     plain = function.plain  # type: ignore[union-attr] # a function with an executor is a JobFunction
     assert plain is not None
-    if control.executor == "thread":
+    if job_options.executor == "thread":
         call_s = worker.loop.time()
-        value = await _in_a_thread(worker, partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs), control)
+        value = await _in_a_thread(worker, partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs), job_options)
         if not is_unfinished(value):
             return value
         # A coroutine function behind a plain decorator: the decorator ran in the thread, the coroutine runs here.
-        left_s = control.soft_timeout_s and max(0.0, control.soft_timeout_s - (worker.loop.time() - call_s))
+        left_s = job_options.soft_timeout_s and max(0.0, job_options.soft_timeout_s - (worker.loop.time() - call_s))
         return await _in_the_loop(worker, attempt, value, left_s)
     call = (attempt.ctx, attempt.args, attempt.kwargs)
-    return await worker.executors.in_process(plain, call, attempt.terms.timeout_s, control.soft_timeout_s)
+    return await worker.executors.in_process(plain, call, attempt.terms.timeout_s, job_options.soft_timeout_s)
 
 
 async def _in_the_loop(worker: "Worker", attempt: Attempt, called: Any, soft_s: float | None) -> Any:
@@ -125,10 +125,10 @@ async def resolved(value: Any) -> Any:
     return value
 
 
-async def _in_a_thread(worker: "Worker", call: Callable[[], Any], control: JobControl) -> Any:
+async def _in_a_thread(worker: "Worker", call: Callable[[], Any], job_options: JobOptions) -> Any:
     """The soft limit counts from the moment when a thread is free, the hard one from the attempt's start."""
     call = partial(copy_context().run, call)  # `current_job()`, and whatever else belongs to the attempt
-    soft_s = control.soft_timeout_s
+    soft_s = job_options.soft_timeout_s
     if soft_s is None:
         return await worker.executors.in_thread(ThreadRun(call))
     timer: asyncio.TimerHandle | None = None
