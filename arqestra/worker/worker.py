@@ -42,7 +42,7 @@ from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .leasing.watchdog import Watchdog
 from .run.attempt import Attempt
-from .run.effective_options import default_terms, terms_of
+from .run.effective_options import effective_options, options_of_unknown
 from .run.execute import execute, hand_over
 from .run.executors import Executors
 from .run.fork import guard_forks
@@ -112,9 +112,9 @@ class Worker(StoppableWorker):
         self._listening = contextlib.ExitStack()
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
-        self.terms = {name: terms_of(self, function) for name, function in self.functions.items()}
-        self.terms.setdefault(CHUNK_FUNCTION, terms_of(self, chunk_function(self)))
-        self._default_terms = default_terms(self)
+        self.options = {name: effective_options(self, function) for name, function in self.functions.items()}
+        self.options.setdefault(CHUNK_FUNCTION, effective_options(self, chunk_function(self)))
+        self._default_terms = options_of_unknown(self)
         self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
         self._refuse_clashes(before)
         if options.handle_signals:

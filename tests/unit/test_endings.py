@@ -10,7 +10,7 @@ import pytest
 from arqestra import Worker
 from arqestra.store.records import LeasedJob
 from arqestra.worker.run.attempt import Attempt
-from arqestra.worker.run.effective_options import default_terms
+from arqestra.worker.run.effective_options import options_of_unknown
 from arqestra.worker.run.execute import check, decode, ending_of
 from arqestra.worker.run.outcome import Outcome, State
 
@@ -27,7 +27,7 @@ def _worker(**settings: Any) -> Worker:
 
 def _attempt(worker: Worker, flag: str = "") -> Attempt:
     """Decoded and checked."""
-    attempt = Attempt(LeasedJob("q", "w1.1", 0, "a", PAYLOAD, 1, 0, 0, flag), default_terms(worker))
+    attempt = Attempt(LeasedJob("q", "w1.1", 0, "a", PAYLOAD, 1, 0, 0, flag), options_of_unknown(worker))
     assert decode(worker, attempt) is None
     check(worker, attempt)
     return attempt

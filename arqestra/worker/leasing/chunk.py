@@ -20,16 +20,16 @@ def chunk_function(worker: "Worker") -> JobFunction[..., list[Any]]:
 
     async def chunk(ctx: dict[Any, Any], *given: Any) -> list[Any]:
         *before, name, calls = given  # in a flow the result of what comes before is the first argument of each call
-        terms = worker.terms.get(name)
-        if terms is None or terms.function is None:
+        options = worker.options.get(name)
+        if options is None or options.function is None:
             raise JobExecutionFailed(f"function {name!r} not found")
         results = []
         for call in calls:
             args: tuple[Any, ...] = (*before, *call)
             kwargs: dict[str, Any] = {}
-            if terms.rebuilder is not None:
-                args, kwargs = terms.rebuilder.rebuild(args, kwargs)
-            results.append(await terms.function.coroutine(ctx, *args, **kwargs))
+            if options.rebuilder is not None:
+                args, kwargs = options.rebuilder.rebuild(args, kwargs)
+            results.append(await options.function.coroutine(ctx, *args, **kwargs))
         return results
 
     made: JobFunction[..., list[Any]] = JobFunction(CHUNK_FUNCTION, chunk, None, None, None, None)
@@ -53,7 +53,7 @@ class ChunkRedactor(Redactor):
         if kwargs or len(args) != 2 or not isinstance(args[1], list | tuple):
             return super().redacted(args, kwargs, skipped)
         name, calls = args
-        terms = self._worker.terms.get(name)
-        if terms is None or terms.redactor is None:
+        options = self._worker.options.get(name)
+        if options is None or options.redactor is None:
             return super().redacted(args, kwargs)
-        return (name, [list(terms.redactor.redacted(call, {}, skipped)[0]) for call in calls]), {}
+        return (name, [list(options.redactor.redacted(call, {}, skipped)[0]) for call in calls]), {}

@@ -50,7 +50,7 @@ class Watchdog:
         """
         culprit = self._culprit()
         if culprit is not None:
-            reason = f"job {culprit.ref} blocks the event loop past its time limit of {culprit.terms.timeout_s} s"
+            reason = f"job {culprit.ref} blocks the event loop past its time limit of {culprit.options.timeout_s} s"
         elif blocked_s > self._worker.options.stuck_after_s:
             reason = f"the event loop has been blocked for {blocked_s:.0f} s"
         else:
@@ -69,8 +69,8 @@ class Watchdog:
         grace_ms = to_seconds(self._worker.options.cancel_grace) * 1000
         late: list[tuple[float, Attempt]] = []
         for attempt in list(self._worker.slots.running.values()):
-            if attempt.calling and attempt.terms.timeout_s is not None:
-                over_ms = now_ms - attempt.started_ms - attempt.terms.timeout_s * 1000 - grace_ms
+            if attempt.calling and attempt.options.timeout_s is not None:
+                over_ms = now_ms - attempt.started_ms - attempt.options.timeout_s * 1000 - grace_ms
                 if over_ms > 0:
                     late.append((over_ms, attempt))
         running = self._running()
@@ -92,7 +92,7 @@ class Watchdog:
         # An early acknowledgement ends nothing; and an outcome is of one lease, not of the job's next one.
         settled = {(ending.id, ending.token) for ending in endings if ending.kind != "early"}
         if culprit is not None and _lease(culprit) not in settled:
-            error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.terms.timeout_s} s")
+            error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.options.timeout_s} s")
             failed = ending_of(worker, culprit, Outcome(State.FAILED, error))
             if failed is not None:
                 endings.append(failed)

@@ -26,8 +26,8 @@ MAX_CHANGES = 100  # of the limits of one job: far more than deployments that di
 
 def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """An outcome that sends the job back to wait for its limits, if it was not admitted under them."""
-    leased, terms = attempt.leased, attempt.terms
-    if not terms.limited and not worker.options.queue_concurrency and is_place_only(leased.spec):
+    leased, options = attempt.leased, attempt.options
+    if not options.limited and not worker.options.queue_concurrency and is_place_only(leased.spec):
         return None
     try:
         limits = _limits(worker, attempt)
@@ -48,7 +48,7 @@ def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
 
 
 def _limits(worker: "Worker", attempt: Attempt) -> list[Entry]:
-    leased, job_options = attempt.leased, attempt.terms.job_options
+    leased, job_options = attempt.leased, attempt.options.job_options
     entries: list[Entry] = []
     if job_options is not None:
         entries = job_options.limits(attempt.payload.function, attempt.args, attempt.own_kwargs)

@@ -14,7 +14,7 @@ from ...protocol.progress import LOG_LINES, checked_progress, encode_line, line_
 from ...protocol.recent_jobs import Failure
 from ...protocol.wire import Payload
 from ...store.records import LeasedJob
-from .effective_options import Terms
+from .effective_options import EffectiveOptions
 from .outcome import CancelReason, State
 
 __all__ = ("UNKNOWN", "Attempt", "Notes", "Said")
@@ -112,11 +112,11 @@ class Attempt:
     )
 
     def __init__(
-        self, leased: LeasedJob, terms: Terms, noted: "Callable[[Attempt], None]" = lambda attempt: None
+        self, leased: LeasedJob, options: EffectiveOptions, noted: "Callable[[Attempt], None]" = lambda attempt: None
     ) -> None:
         self.leased = leased
         self.noted = noted
-        self.terms = terms
+        self.options = options
         self.payload = UNKNOWN
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}

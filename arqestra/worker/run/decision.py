@@ -15,13 +15,13 @@ __all__ = ("decide",)
 
 def decide(worker: "Worker", attempt: Attempt, error: BaseException) -> Outcome:
     """What becomes of an attempt that raised, by the reason of its cancellation and the function's options."""
-    terms = attempt.terms
+    options = attempt.options
     reason = attempt.reason or (CancelReason.SHUTDOWN if worker.stopping else None)
-    outcome = classify(error, reason, retry_jobs=worker.retry_jobs, timeout_s=terms.timeout_s)
-    outcome = exhausted_by_cancellation(outcome, attempt.job_try, terms.max_tries)
-    if terms.early and outcome.state is State.RELEASED:
+    outcome = classify(error, reason, retry_jobs=worker.retry_jobs, timeout_s=options.timeout_s)
+    outcome = exhausted_by_cancellation(outcome, attempt.job_try, options.max_tries)
+    if options.early and outcome.state is State.RELEASED:
         stopped = JobExecutionFailed("the worker stopped; acks='early' runs a job at most once")
         return Outcome(State.FAILED, stopped)
-    if terms.retry is not None and worker.retry_jobs:
-        return retried_by(terms.retry, outcome, attempt.job_try, terms.max_tries)
+    if options.retry is not None and worker.retry_jobs:
+        return retried_by(options.retry, outcome, attempt.job_try, options.max_tries)
     return outcome

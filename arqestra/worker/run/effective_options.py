@@ -16,7 +16,7 @@ from ...flow.workflow import WorkflowFunction
 if TYPE_CHECKING:
     from ..worker import Worker
 
-__all__ = ("KEEP_NO_RESULT", "Observed", "Terms", "default_terms", "terms_of")
+__all__ = ("KEEP_NO_RESULT", "EffectiveOptions", "Observed", "default_terms", "terms_of")
 
 KEEP_NO_RESULT = -1
 
@@ -32,7 +32,7 @@ class Observed(NamedTuple):
     bare: Callable[..., Coroutine[Any, Any, Any]]
 
 
-class Terms(NamedTuple):
+class EffectiveOptions(NamedTuple):
     """:ivar function: what runs the job; None where the job is only recorded
     :ivar timeout_s: limit of one attempt, or None
     :ivar max_tries: attempts
@@ -65,13 +65,13 @@ class Terms(NamedTuple):
     observed: Observed | None = None
 
 
-def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
+def effective_options(worker: "Worker", function: Function | CronJob) -> EffectiveOptions:
     """The terms of a function on this worker."""
     forever, keep_s = function.keep_result_forever, function.keep_result_s
     job_options: JobOptions | None = getattr(function, "control", None)
     target = getattr(function, "plain", None) or function.coroutine
     rebuilder = Rebuilder(target) if worker.serializer.plain else None
-    return Terms(
+    return EffectiveOptions(
         function,
         worker.job_timeout_s if function.timeout_s is None else function.timeout_s,
         worker.max_tries if function.max_tries is None else function.max_tries,
@@ -92,10 +92,10 @@ def terms_of(worker: "Worker", function: Function | CronJob) -> Terms:
     )
 
 
-def default_terms(worker: "Worker") -> Terms:
+def options_of_unknown(worker: "Worker") -> EffectiveOptions:
     """The terms of jobs whose function is not known: they are only recorded."""
     ttl_ms = _ttl_ms(worker.keep_result_forever, worker.keep_result_s)
-    return Terms(None, None, worker.max_tries, ttl_ms, is_cron=False, rebuilder=None)
+    return EffectiveOptions(None, None, worker.max_tries, ttl_ms, is_cron=False, rebuilder=None)
 
 
 def _ttl_ms(forever: bool, keep_s: float) -> int:

@@ -23,7 +23,7 @@ NO_RESULT = (Snooze, Cancel)
 
 def keeps_result(attempt: Attempt) -> bool:
     """Whether the value of the job is stored. What follows in a flow needs it, however short it is to be kept."""
-    return attempt.terms.result_ttl_ms != KEEP_NO_RESULT or attempt.node is not None
+    return attempt.options.result_ttl_ms != KEEP_NO_RESULT or attempt.node is not None
 
 
 def encode_value(worker: "Worker", attempt: Attempt, value: Any) -> None:
@@ -34,7 +34,7 @@ def encode_value(worker: "Worker", attempt: Attempt, value: Any) -> None:
     if attempt.result is not None:
         return  # within the middleware, already
     attempt.ended_ms = timestamp_ms()
-    if attempt.terms.result_ttl_ms != KEEP_NO_RESULT or keeps_result(attempt):
+    if attempt.options.result_ttl_ms != KEEP_NO_RESULT or keeps_result(attempt):
         attempt.result = encoded_result(worker, attempt, value, success=True)
 
 

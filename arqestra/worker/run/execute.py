@@ -57,9 +57,9 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
         if outcome is None and attempt.payload.options.get("in") is not None:
             outcome = await fetch_input(worker, attempt)
         outcome = outcome or prepare(worker, attempt) or admit(worker, attempt)
-        if outcome is None and attempt.terms.workflow is not None:
+        if outcome is None and attempt.options.workflow is not None:
             return await conduct(worker, attempt)
-        if outcome is None and attempt.terms.early:
+        if outcome is None and attempt.options.early:
             outcome = await acknowledge(worker, attempt)
         if outcome is None:
             outcome = await call(worker, attempt)
@@ -106,9 +106,9 @@ def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
 def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Whether the job may run; an outcome if not."""
     leased, payload = attempt.leased, attempt.payload
-    terms = worker.terms.get(payload.function)
-    if leased.flag == "abort" and (terms is None or terms.workflow is None):
-        return Outcome(State.UNKNOWN if terms is None else State.ABORTED, asyncio.CancelledError())
+    options = worker.options.get(payload.function)
+    if leased.flag == "abort" and (options is None or options.workflow is None):
+        return Outcome(State.UNKNOWN if options is None else State.ABORTED, asyncio.CancelledError())
     if leased.flag == "dead" and leased.crashes > EARLY_CRASHES:
         lost = JobExecutionFailed("its worker was lost; acks='early' runs a job at most once")
         return Outcome(State.FAILED, lost)
@@ -116,21 +116,21 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         return Outcome(
             State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times; it is in the dead set")
         )
-    if terms is not None:
-        attempt.terms = terms
-    if attempt.is_too_late and (terms is None or terms.workflow is None):
+    if options is not None:
+        attempt.options = options
+    if attempt.is_too_late and (options is None or options.workflow is None):
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
-    if terms is None or payload.function == CHUNK_FUNCTION:
+    if options is None or payload.function == CHUNK_FUNCTION:
         unknown = unknown_function(worker, attempt)
-        if unknown is not None or terms is None:
+        if unknown is not None or options is None:
             return unknown
-    if terms.is_cron:
+    if options.is_cron:
         attempt.ref = payload.function  # arq names cron jobs without their id
-    if attempt.job_try > terms.max_tries and terms.workflow is None:
+    if attempt.job_try > options.max_tries and options.workflow is None:
         age_s = (timestamp_ms() - payload.enqueued_ms) / 1000
-        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, terms.max_tries)
-        exceeded = JobExecutionFailed(f"max {terms.max_tries} retries exceeded")
+        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, attempt.ref, options.max_tries)
+        exceeded = JobExecutionFailed(f"max {options.max_tries} retries exceeded")
         return Outcome(State.FAILED, exceeded, exhausted=True)
     return None
 
@@ -150,8 +150,8 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     payload = attempt.payload
     attempt.ctx = context_of(worker, attempt)
     attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
-    rebuilder = attempt.terms.rebuilder
-    if rebuilder is not None and attempt.terms.workflow is None:  # one that has begun is blocked, and does not fail
+    rebuilder = attempt.options.rebuilder
+    if rebuilder is not None and attempt.options.workflow is None:  # one that has begun is blocked, and does not fail
         try:
             attempt.args, attempt.kwargs = rebuilder.rebuild(attempt.args, attempt.own_kwargs)
             for name in payload.options.get("w") or ():
@@ -183,8 +183,8 @@ async def acknowledge(worker: "Worker", attempt: Attempt) -> Outcome | None:
 
 async def call(worker: "Worker", attempt: Attempt) -> Outcome:
     """Call the job function within its time limit, and decide what became of it."""
-    terms = attempt.terms
-    function, timeout_s = terms.function, terms.timeout_s
+    options = attempt.options
+    function, timeout_s = options.function, options.timeout_s
     assert function is not None
     attempt.started_ms = timestamp_ms()
     limit = None if timeout_s is None else worker.loop.call_later(timeout_s, time_out, worker, attempt)
@@ -193,7 +193,7 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
         if worker.on_job_start:
             await worker.on_job_start(attempt.ctx)
         report_start(worker, attempt)
-        if terms.invoked:
+        if options.invoked:
             value = await invoke(worker, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
@@ -238,9 +238,9 @@ def give_up(worker: "Worker", attempt: Attempt) -> None:
     faults.critical(
         "job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack_of(attempt.task)
     )
-    late = TimeoutError(f"the job did not end after its time limit of {attempt.terms.timeout_s} s")
+    late = TimeoutError(f"the job did not end after its time limit of {attempt.options.timeout_s} s")
     attempt.ended_ms = timestamp_ms()
-    retry = attempt.terms.retry
+    retry = attempt.options.retry
     outcome = Outcome(State.FAILED, late, exhausted=retry is not None and retry.retries(late))
     report(worker, attempt, outcome)
     ending = ending_of(worker, attempt, outcome)
@@ -338,13 +338,13 @@ def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | 
 
 
 def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind, error: bytes) -> Ending:
-    leased, ttl_ms = attempt.leased, attempt.terms.result_ttl_ms
+    leased, ttl_ms = attempt.leased, attempt.options.result_ttl_ms
     data = attempt.result if outcome.state is State.COMPLETE else None
     if data is None and (kind == "dead" or keeps_result(attempt)):
         data = encoded_result(worker, attempt, outcome.value, success=outcome.state is State.COMPLETE)
     if data is None:
         ttl_ms, data = KEEP_NO_RESULT, b""
-    keep_ms = id_taken_ms(worker, attempt.terms.function) if attempt.terms.is_cron else 0
+    keep_ms = id_taken_ms(worker, attempt.options.function) if attempt.options.is_cron else 0
     unstarted = _never_started(attempt)
     return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error, unstarted)
 
@@ -356,7 +356,7 @@ def release_of(attempt: Attempt, *, asked_for: bool = False) -> Literal["retry",
     """
     if attempt.leased.flag:
         return "retry"  # a job that was leased only to be recorded counted no attempt
-    return "release" if asked_for or attempt.started_ms == 0 or attempt.terms.workflow is not None else "interrupt"
+    return "release" if asked_for or attempt.started_ms == 0 or attempt.options.workflow is not None else "interrupt"
 
 
 def _never_started(attempt: Attempt) -> bool:

@@ -41,7 +41,7 @@ async def call_end_hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -
 
 
 def _hooks(worker: "Worker", attempt: Attempt, outcome: Outcome) -> list[tuple[str, Callable[..., Any]]]:
-    job_options, options = attempt.terms.job_options, worker.options
+    job_options, options = attempt.options.job_options, worker.options
     if outcome.exhausted:
         own, general = job_options.on_exhausted if job_options else None, options.on_retries_exhausted
         named = (("on_exhausted", own), ("on_retries_exhausted", general))

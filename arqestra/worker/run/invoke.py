@@ -27,7 +27,7 @@ GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 async def invoke(worker: "Worker", attempt: Attempt) -> Any:
     """Call a function that is more than a plain coroutine function; those are called by `execute.call` itself."""
-    if attempt.terms.observed is None:
+    if attempt.options.observed is None:
         return await _within_middleware(worker, attempt)
 
     async def shown() -> Any:
@@ -73,10 +73,10 @@ def is_asked_for(worker: "Worker", attempt: Attempt, error: BaseException) -> bo
 
 
 async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
-    job_options, function = attempt.terms.job_options, attempt.terms.function
+    job_options, function = attempt.options.job_options, attempt.options.function
     assert function is not None
     if job_options is None or job_options.executor == "loop":
-        observed = attempt.terms.observed
+        observed = attempt.options.observed
         target = function.coroutine if observed is None else observed.bare
         called = target(attempt.ctx, *attempt.args, **attempt.kwargs)
         return await _in_the_loop(worker, attempt, called, None if job_options is None else job_options.soft_timeout_s)
@@ -91,7 +91,7 @@ async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
         left_s = job_options.soft_timeout_s and max(0.0, job_options.soft_timeout_s - (worker.loop.time() - call_s))
         return await _in_the_loop(worker, attempt, value, left_s)
     call = (attempt.ctx, attempt.args, attempt.kwargs)
-    return await worker.executors.in_process(plain, call, attempt.terms.timeout_s, job_options.soft_timeout_s)
+    return await worker.executors.in_process(plain, call, attempt.options.timeout_s, job_options.soft_timeout_s)
 
 
 async def _in_the_loop(worker: "Worker", attempt: Attempt, called: Any, soft_s: float | None) -> Any:

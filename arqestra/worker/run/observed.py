@@ -101,12 +101,12 @@ async def _execute_through(wrapper: Any, worker: "Worker", execute: Execute, att
 
 
 def _observe_functions(worker: "Worker") -> None:
-    """Set `Terms.observed` of each function."""
+    """Set `EffectiveOptions.observed` of each function."""
     wrapper = _create_worker_wrapper(worker)
     worker.observed = wrapper is not None or any("coroutine" in vars(cls) for cls in (Function, CronJob))
     if not worker.observed:
         return
-    functions = [terms.function for terms in worker.terms.values() if terms.function is not None]
+    functions = [options.function for options in worker.options.values() if options.function is not None]
     stand_ins = {each.name: _stand_in(each) for each in functions}
     settings = SimpleNamespace(
         functions=[
@@ -119,9 +119,9 @@ def _observe_functions(worker: "Worker") -> None:
     if wrapper is not None:
         wrapper(settings)
     for made in (*settings.functions, *settings.cron_jobs):
-        terms = worker.terms[made.name]
-        through, bare = made.coroutine, _bare(vars(terms.function)["coroutine"], made.coroutine, stand_ins[made.name])
-        worker.terms[made.name] = terms._replace(observed=Observed(through, bare), invoked=True)
+        options = worker.options[made.name]
+        through, bare = made.coroutine, _bare(vars(options.function)["coroutine"], made.coroutine, stand_ins[made.name])
+        worker.options[made.name] = options._replace(observed=Observed(through, bare), invoked=True)
 
 
 def _create_worker_wrapper(worker: "Worker") -> Any:
@@ -217,7 +217,7 @@ async def run_observed(worker: "Worker", attempt: Attempt, inside: Callable[[], 
 
     :param inside: calls the function
     """
-    observed = attempt.terms.observed
+    observed = attempt.options.observed
     assert observed is not None
     hidden: Exception | None = None
 
@@ -248,7 +248,7 @@ async def run_observed(worker: "Worker", attempt: Attempt, inside: Callable[[], 
 
 def _is_failure(worker: "Worker", attempt: Attempt, error: Exception) -> bool:
     """Whether the attempt fails of it: it is not run again, and nobody has interrupted it."""
-    if attempt.terms.workflow is not None:  # then it is decided already
+    if attempt.options.workflow is not None:  # then it is decided already
         return True
     return decide(worker, attempt, error).state is State.FAILED
 

@@ -41,9 +41,9 @@ def report_start(worker: "Worker", attempt: Attempt) -> None:
         extra += f" delayed={delay_ms / 1000:0.2f}s"
     args, kwargs = payload.args, payload.kwargs
     try:
-        if (args or kwargs) and attempt.terms.redactor is not None:
+        if (args or kwargs) and attempt.options.redactor is not None:
             args, kwargs = clipped(args), {name: clipped(value) for name, value in kwargs.items()}
-            args, kwargs = attempt.terms.redactor.redacted(args, kwargs, len(attempt.input))
+            args, kwargs = attempt.options.redactor.redacted(args, kwargs, len(attempt.input))
         shown = args_to_string(args, kwargs)
     except Exception as error:  # a repr is the user's code
         shown = f"(their repr() failed: {type(error).__name__}: {text_of(error)})"

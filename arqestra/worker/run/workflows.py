@@ -115,7 +115,7 @@ async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
 
 async def _within_wrappers(worker: "Worker", attempt: Attempt, run: "WorkflowRun") -> Outcome:
     """Others' wrappers see a stay of a workflow as they see a job, and a failure that ends it."""
-    if attempt.terms.observed is None:
+    if attempt.options.observed is None:
         return await _within_middleware(worker, attempt, run)
     outcome: Outcome | None = None
 
@@ -247,17 +247,17 @@ class WorkflowRun:
 
     def _begin(self, history: Any) -> Execution:
         attempt, worker = self._attempt, self._worker
-        workflow = attempt.terms.workflow
+        workflow = attempt.options.workflow
         assert workflow is not None
         pool = worker.pool
         args, kwargs = attempt.args, attempt.kwargs
-        if attempt.terms.rebuilder is not None:
-            args, rebuilt = attempt.terms.rebuilder.rebuild(args, attempt.own_kwargs)
+        if attempt.options.rebuilder is not None:
+            args, rebuilt = attempt.options.rebuilder.rebuild(args, attempt.own_kwargs)
             kwargs = {**kwargs, **rebuilt}
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
         self._default_queue = known[0] or worker.queue_name
         self._encoder = NodeEncoder(worker.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
-        observed = attempt.terms.observed
+        observed = attempt.options.observed
         return Execution(
             workflow.coroutine if observed is None else observed.bare,
             args,
@@ -365,7 +365,7 @@ class WorkflowRun:
         return True
 
     def _keep_ms(self) -> int:
-        ttl_ms = self._attempt.terms.result_ttl_ms
+        ttl_ms = self._attempt.options.result_ttl_ms
         return KEEP_FOREVER_MS if ttl_ms == 0 else max(ttl_ms, MIN_KEEP_MS)
 
     def _start_effects(self, execution: Execution) -> None:
@@ -410,7 +410,7 @@ class WorkflowRun:
         return min(dues, default=None)
 
     def _deadline_ms(self, execution: Execution) -> int | None:
-        workflow = self._attempt.terms.workflow
+        workflow = self._attempt.options.workflow
         if workflow is None or workflow.life_s is None or execution.timed_out:
             return None
         return max(execution.started_ms, self._resumed_ms) + round(workflow.life_s * 1000)
@@ -498,8 +498,8 @@ class WorkflowRun:
             return Outcome(State.RENEWED, execution.carried_over() + encode_payload(self._worker.serializer, payload))
         except asyncio.CancelledError as error:
             if execution.timed_out:
-                assert attempt.terms.workflow is not None
-                late = TimeoutError(f"the workflow did not end within {attempt.terms.workflow.life_s} s")
+                assert attempt.options.workflow is not None
+                late = TimeoutError(f"the workflow did not end within {attempt.options.workflow.life_s} s")
                 return Outcome(State.FAILED, late)
             if execution.cancelled:
                 return Outcome(State.ABORTED, error)
