@@ -53,7 +53,7 @@ from .schedule_runner import Firing, enqueue_due_cron_jobs
 from .settings import WorkerKeywords, WorkerOptions
 from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
 from .telemetry.metrics_port import MetricsPort, NoMetrics, WayOut
-from .telemetry.reporter import Bookkeeper
+from .telemetry.reporter import StatsReporter
 
 __all__ = ("Worker",)
 
@@ -88,12 +88,12 @@ class Worker(StoppableWorker):
         self.on_stop: Callable[[Signals], None] | None = None
 
         self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
-        self.books = Bookkeeper(self)
-        self.slots = Slots(partial(execute, self), options.max_crashes - 1, self.books.ended)
+        self.reporter = StatsReporter(self)
+        self.slots = Slots(partial(execute, self), options.max_crashes - 1, self.reporter.ended)
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
         self.workflows = Residents()
-        self._noted = self.books.notebook.noted
+        self._noted = self.reporter.notebook.noted
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
         self.stuck_callback: Callable[[Attempt], None] | None = None
@@ -213,7 +213,7 @@ class Worker(StoppableWorker):
         )
         self._claims.active = True
         self.firing.start()
-        self.books.start()
+        self.reporter.start()
         await self.metrics.start()
         if self.on_ready is not None:
             self.on_ready()
@@ -222,7 +222,7 @@ class Worker(StoppableWorker):
         finally:
             self._stop_claiming()
             await self.firing.stop()
-            await self.books.stop()
+            await self.reporter.stop()
             await self._leave_queues()
             if not self.slots.leases:
                 await self._stop_heartbeat()
@@ -242,7 +242,7 @@ class Worker(StoppableWorker):
             await self._stop_heartbeat()
             if not written:
                 raise RedisTimeoutError("there are outcomes that it has not taken")
-            await self.books.close()
+            await self.reporter.close()
             if self.on_ready is None:  # the key of a supervised worker is also its replacement's
                 async with asyncio.timeout(LEAVE_WAIT_S):
                     await self.pool.delete(self.store.keys.health_check(self.health_check_key))

@@ -12,7 +12,7 @@ from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, ended_job
 from arqestra.store.statistics_writer import StatisticsWriter
 from arqestra.store.store import Store
 from arqestra.worker.run.outcome import State
-from arqestra.worker.telemetry.counters import Account, Accounts, Entry
+from arqestra.worker.telemetry.counters import Counters, Counts, Entry
 
 
 class NotingStore(Store):
@@ -50,13 +50,13 @@ class NotingStore(Store):
         return 1
 
 
-def take(account: Account, run_ms: int, wait_ms: int, *, job_id: str = "a", failure: Failure | None = None) -> None:
+def take(account: Counts, run_ms: int, wait_ms: int, *, job_id: str = "a", failure: Failure | None = None) -> None:
     entry: Entry = (1_000 + run_ms, job_id, 1, 500, 1_000, account.function, failure)
     account.take(run_ms, wait_ms, entry)
 
 
 async def test_attempts_of_one_function_are_summed() -> None:
-    accounts, store = Accounts("w"), NotingStore()
+    accounts, store = Counters("w"), NotingStore()
     take(accounts.of("q", "f", State.COMPLETE), 10, 1)
     take(accounts.of("q", "f", State.COMPLETE), 30, 2)
     take(accounts.of("q", "f", State.FAILED), 5, 0)
@@ -94,7 +94,7 @@ async def test_attempts_of_one_function_are_summed() -> None:
     ],
 )
 async def test_each_state_has_its_figure_and_its_list(state: State, figure: str, is_listed: bool) -> None:
-    accounts, store = Accounts("w"), NotingStore()
+    accounts, store = Counters("w"), NotingStore()
     take(accounts.of("q", "f", state), 0, 0)
     await accounts.flush(store)
 
@@ -103,7 +103,7 @@ async def test_each_state_has_its_figure_and_its_list(state: State, figure: str,
 
 
 async def test_what_is_listed_of_a_failure_is_what_errors_are_grouped_by() -> None:
-    accounts, store = Accounts("w1"), NotingStore()
+    accounts, store = Counters("w1"), NotingStore()
     failure = Failure("ValueError", "no", "jobs/mail.py:3 in send")
     take(accounts.of("q", "f", State.FAILED), 7, 0, job_id="x", failure=failure)
     await accounts.flush(store)
@@ -115,7 +115,7 @@ async def test_what_is_listed_of_a_failure_is_what_errors_are_grouped_by() -> No
 
 
 async def test_the_newest_are_listed() -> None:
-    accounts, store = Accounts("w"), NotingStore()
+    accounts, store = Counters("w"), NotingStore()
     for number in range(5_000):
         take(accounts.of("q", "f", State.COMPLETE), 0, 0, job_id=f"c{number}")
         take(accounts.of("q", "f", State.FAILED), 0, 0, job_id=f"f{number}")
@@ -129,7 +129,7 @@ async def test_the_newest_are_listed() -> None:
 
 
 async def test_what_was_written_is_not_written_again() -> None:
-    accounts, store = Accounts("w"), NotingStore()
+    accounts, store = Counters("w"), NotingStore()
     take(accounts.of("q", "f", State.COMPLETE), 1, 1)
     accounts.count_event("q", "f", "recovered")
     await accounts.flush(store)
@@ -141,7 +141,7 @@ async def test_what_was_written_is_not_written_again() -> None:
 
 
 async def test_what_was_taken_in_is_kept_while_redis_is_away() -> None:
-    accounts, store = Accounts("w"), NotingStore()
+    accounts, store = Counters("w"), NotingStore()
     store.is_away = True
     for run_ms in (9, 4, 2):
         take(accounts.of("q", "f", State.COMPLETE), run_ms, 1, job_id=f"j{run_ms}")

@@ -30,8 +30,8 @@ INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
 
 def report_start(worker: "Worker", attempt: Attempt) -> None:
     """Tell of the start of a job; arq's log line."""
-    if attempt.leased.crashes or worker.books.announcer.listened:
-        worker.books.begun(attempt)
+    if attempt.leased.crashes or worker.reporter.announcer.listened:
+        worker.reporter.begun(attempt)
     if not logger.isEnabledFor(logging.INFO):
         return
     payload, started_ms = attempt.payload, attempt.started_ms
@@ -56,7 +56,7 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
     state = outcome.state
     _count(worker, attempt, outcome)
     if attempt.notes is not None:
-        worker.books.write_notes_soon()
+        worker.reporter.write_notes_soon()
     if state is COMPLETE:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))

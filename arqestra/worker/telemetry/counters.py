@@ -16,7 +16,7 @@ from ...store.statistics_writer import field_of
 from ...store.store import Store
 from ..run.outcome import State
 
-__all__ = ("Account", "Accounts")
+__all__ = ("Counters", "Counts")
 
 MAX_COMPLETE = 100  # that are listed of a function and a second
 
@@ -31,7 +31,7 @@ _NOT_LISTED = (State.RELEASED, State.SNOOZED)
 Entry = tuple[int, str, int, int, int, str, Failure | None]
 
 
-class Account:
+class Counts:
     """The attempts of one function that came to one outcome, since the last time that they were written.
 
     An attempt costs three appends; what they come to is worked out when they are written.
@@ -78,7 +78,7 @@ class Account:
                 yield f"{bucket}{place}", count
 
 
-class Accounts:
+class Counters:
     """All accounts of a worker.
 
     :param worker_id: whose
@@ -86,17 +86,17 @@ class Accounts:
 
     def __init__(self, worker_id: str) -> None:
         self._worker_id = worker_id
-        self._accounts: dict[tuple[str, str, State], Account] = {}
+        self._accounts: dict[tuple[str, str, State], Counts] = {}
         self._events: dict[str, int] = {}
         self._settled: dict[str, int] = {}  # all that was ever handed over to be written, for metrics
         self._unlisted: dict[str, dict[tuple[str, str], EndedList]] = {}  # by queue: what Redis has not taken
 
-    def of(self, queue: str, function: str, state: State) -> Account:
+    def of(self, queue: str, function: str, state: State) -> Counts:
         """The account of a function and an outcome."""
         key = (queue, function, state)
         account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[key] = Account(queue, function, state)
+            account = self._accounts[key] = Counts(queue, function, state)
         return account
 
     def count_event(self, queue: str, function: str, figure: str) -> None:
@@ -128,7 +128,7 @@ class Accounts:
             await write_recent(store, queue, lists.values())
             del self._unlisted[queue]
 
-    def _settle(self, account: Account, sums: dict[str, int], maxima: dict[str, int]) -> None:
+    def _settle(self, account: Counts, sums: dict[str, int], maxima: dict[str, int]) -> None:
         """Take out of an account what is to be written."""
         _add(account, sums)
         longest = field_of(account.queue, account.function, "run_ms_max")
@@ -153,7 +153,7 @@ class Accounts:
         ]
 
 
-def _add(account: Account, sums: dict[str, int]) -> None:
+def _add(account: Counts, sums: dict[str, int]) -> None:
     """Add what an account holds."""
     for figure, amount in account.figures():
         field = field_of(account.queue, account.function, figure)

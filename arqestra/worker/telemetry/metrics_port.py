@@ -73,7 +73,7 @@ class MetricsPort:
         await self._endpoint.stop()
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
-        figures = self._worker.books.figures()
+        figures = self._worker.reporter.figures()
         presence = figures.presence
         return exposed(figures.counters, [metrics_of_position("0", presence.host, [presence])], accept)
 
@@ -117,7 +117,7 @@ class FiguresLine:
 
         :param patiently: wait for it
         """
-        counters, presence = self._worker.books.figures()
+        counters, presence = self._worker.reporter.figures()
         changed = [(field, number) for field, number in counters.items() if self._told.get(field) != number]
         for first in range(0, max(1, len(changed)), COUNTERS_PER_MESSAGE):
             if not patiently and not self._line.has_room():

@@ -33,14 +33,14 @@ from ...version import VERSION
 from ..processes.recycling import memory_bytes
 from ..run.attempt import Attempt
 from ..run.outcome import State
-from .counters import Account, Accounts
+from .counters import Counters, Counts
 from .events import Announcer
 from .progress_buffer import Notebook
 
 if TYPE_CHECKING:
     from ..worker import Worker
 
-__all__ = ("Bookkeeper",)
+__all__ = ("StatsReporter",)
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -52,7 +52,7 @@ OUTCOME_WAIT_S = 0.01  # for the reply to an outcome, before the last notes of t
 UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics have a row for each function
 
 
-class Bookkeeper:
+class StatsReporter:
     """The accounts of a worker.
 
     :param worker: not connected yet
@@ -60,8 +60,8 @@ class Bookkeeper:
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
-        self.accounts = Accounts(worker.worker_id)
-        self._accounts: dict[tuple[str, str, State], Account] = {}  # by the name of the function that was enqueued
+        self.accounts = Counters(worker.worker_id)
+        self._accounts: dict[tuple[str, str, State], Counts] = {}  # by the name of the function that was enqueued
         self.notebook = Notebook(self._tell_progress)
         self.announcer = Announcer(worker.worker_id)
         self._started_ms = timestamp_ms()
@@ -158,7 +158,7 @@ class Bookkeeper:
             error = "" if failure is None else f"{failure.type}: {failure.message}"
             self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
 
-    def _account_of(self, queue: str, function: str, state: State) -> Account:
+    def _account_of(self, queue: str, function: str, state: State) -> Counts:
         if function not in self._worker.options:
             return self.accounts.of(queue, UNKNOWN_FUNCTION, state)
         account = self._accounts[queue, function, state] = self.accounts.of(queue, function, state)
