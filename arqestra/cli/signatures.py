@@ -34,9 +34,9 @@ def learn_signatures(settings: str | None) -> None:
         with contextlib.redirect_stdout(sys.stderr):  # what the module prints must not be in a JSON document
             _learn(settings)
     except (Exception, SystemExit) as error:  # a module runs whatever its author likes, and may end the process
-        said = str(error) if isinstance(error, ImportError | AttributeError | TypeError) else repr(error)
-        said = " ".join(said.split())
-        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {said}") from None
+        latest = str(error) if isinstance(error, ImportError | AttributeError | TypeError) else repr(error)
+        latest = " ".join(latest.split())
+        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {latest}") from None
 
 
 def _learn(settings: str) -> None:

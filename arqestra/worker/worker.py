@@ -93,7 +93,7 @@ class Worker(StoppableWorker):
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
         self.workflows = Residents()
-        self._noted = self.reporter.notebook.noted
+        self._noted = self.reporter.progress_buffer.noted
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
         self.stuck_callback: Callable[[Attempt], None] | None = None

@@ -429,11 +429,11 @@ async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_tha
         monkeypatch.setattr(worker.books, "write_once", worker.books.announcer.drain)  # not once a second
         settled, replies = worker.sync._settled, []
         worker.sync._settled = lambda *reply: replies.append(reply)
-        async with worker.books.notebook._writing:
+        async with worker.books.progress_buffer._writing:
             told = await pool.enqueue(tell)
             assert told is not None
             await told.result(timeout=30)
-        await wait_until(lambda: worker.books.notebook.waits_for_outcomes, "notes that found no lease")
+        await wait_until(lambda: worker.books.progress_buffer.waits_for_outcomes, "notes that found no lease")
         assert await told.progress() is None
         for reply in replies:
             settled(*reply)

@@ -52,11 +52,11 @@ class Watched:
     async def of(cls, supervised: Supervised) -> Watched:
         found: list[str] = []
 
-        def said() -> bool:
+        def latest() -> bool:
             found[:] = re.findall(r"metrics at (http\S+)", supervised.output)
             return bool(found)
 
-        await wait_until(said, lambda: supervised.output)
+        await wait_until(latest, lambda: supervised.output)
         return cls(supervised, found[0])
 
     async def look(self) -> Scraped:

@@ -53,13 +53,13 @@ async def pool(redis_url: str) -> AsyncIterator[Pool]:
     await pool.aclose()
 
 
-def said(log: Path) -> str:
+def latest(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
 async def fired(pool: Pool, process: subprocess.Popen[bytes], log: Path, *, queue: str, name: str) -> None:
     async def has_runs() -> bool:
-        assert process.poll() is None, said(log)
+        assert process.poll() is None, latest(log)
         return await pool.exists(pool.store.keys.schedule_runs(name)) == 1
 
     await wait_until(has_runs, f"a run of {name}")
@@ -84,7 +84,7 @@ async def test_it_fires_the_schedules_of_its_target_and_ends_at_a_signal(
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
 
-    output = said(log)
+    output = latest(log)
     assert f"scheduler of {queue}" in output
     assert "jobs were fired by this process" in output
     infos = {info.name: info for info in await pool.schedules.list()}
@@ -113,7 +113,7 @@ async def test_options_come_before_what_the_target_says(pool: Pool, redis_url: s
         process.terminate()
         assert process.wait(timeout=10) == 0
 
-    assert "scheduler of mine, more, most" in said(log)
+    assert "scheduler of mine, more, most" in latest(log)
     assert (await pool.schedules.get("daily")).timezone == "Asia/Seoul"  # the timetable has given it its zone
 
 

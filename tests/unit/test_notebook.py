@@ -12,7 +12,7 @@ from arqestra.store.records import LeasedJob
 from arqestra.store.store import Store
 from arqestra.worker.run.attempt import Attempt
 from arqestra.worker.telemetry import progress_buffer as notebook_module
-from arqestra.worker.telemetry.progress_buffer import Notebook
+from arqestra.worker.telemetry.progress_buffer import ProgressBuffer
 
 
 class NotingStore(Store):
@@ -46,12 +46,12 @@ class NotingStore(Store):
         return verdicts
 
 
-def attempt_at(job_id: str, notebook: Notebook) -> Attempt:
-    return Attempt(LeasedJob("q", "w.1", 0, job_id, b"", 1, 0, 0, ""), None, notebook.noted)  # type: ignore[arg-type]
+def attempt_at(job_id: str, progress_buffer: ProgressBuffer) -> Attempt:
+    return Attempt(LeasedJob("q", "w.1", 0, job_id, b"", 1, 0, 0, ""), None, progress_buffer.noted)  # type: ignore[arg-type]
 
 
-def book() -> Notebook:
-    return Notebook(lambda attempt: None)
+def book() -> ProgressBuffer:
+    return ProgressBuffer(lambda attempt: None)
 
 
 async def test_lines_whose_reply_was_lost_are_written_once_and_before_newer_ones() -> None:

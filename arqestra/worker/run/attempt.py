@@ -17,12 +17,12 @@ from ...store.records import LeasedJob
 from .effective_options import EffectiveOptions
 from .outcome import CancelReason, State
 
-__all__ = ("UNKNOWN", "Attempt", "Notes", "Said")
+__all__ = ("UNKNOWN", "Attempt", "ProgressNote", "UnwrittenProgress")
 
 UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
 
 
-class Said(NamedTuple):
+class ProgressNote(NamedTuple):
     """Progress that a job told."""
 
     done: float
@@ -31,11 +31,11 @@ class Said(NamedTuple):
     at_ms: int
 
 
-class Notes:
+class UnwrittenProgress:
     """What a job has told of itself and was not written yet.
 
     :ivar said: its latest progress
-    :ivar unwritten: of `said`
+    :ivar unwritten: of `latest`
     :ivar listed: the notebook is about to look at it
     :ivar lines: encoded
     :ivar writes: so far
@@ -44,7 +44,7 @@ class Notes:
     __slots__ = ("lines", "listed", "said", "unwritten", "writes")
 
     def __init__(self) -> None:
-        self.said: Said | None = None
+        self.latest: ProgressNote | None = None
         self.unwritten = self.listed = False
         self.lines: deque[bytes] = deque(maxlen=LOG_LINES)
         self.writes = 0
@@ -132,7 +132,7 @@ class Attempt:
         self.calling = False
         self.submitted = False
         self.ended: tuple[State, Failure | None] | None = None
-        self.notes: Notes | None = None
+        self.notes: UnwrittenProgress | None = None
         self.settled: bool | None = None
         self.warning = self.postponed = False
         self.written: asyncio.Future[bool] | None = None
@@ -210,7 +210,7 @@ class Attempt:
     def tell_progress(self, done: float, total: float | None, message: str) -> None:
         """How far the job is; called by it, maybe in a thread."""
         notes = self._noting()
-        notes.said = Said(*checked_progress(done, total, message), timestamp_ms())
+        notes.latest = ProgressNote(*checked_progress(done, total, message), timestamp_ms())
         notes.unwritten = True
         self.noted(self)
 
@@ -219,9 +219,9 @@ class Attempt:
         self._noting().lines.append(encode_line(timestamp_ms(), self.job_try, line_text(text)))
         self.noted(self)
 
-    def _noting(self) -> Notes:
+    def _noting(self) -> UnwrittenProgress:
         if self.notes is None:
-            self.notes = Notes()
+            self.notes = UnwrittenProgress()
         return self.notes
 
     def view(self) -> RunningJob:

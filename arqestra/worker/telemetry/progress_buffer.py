@@ -15,12 +15,12 @@ from ...store.notes import JOBS_PER_CALL, NewNotes, Taken, write_notes
 from ...store.store import Store
 from ..run.attempt import Attempt
 
-__all__ = ("Notebook",)
+__all__ = ("ProgressBuffer",)
 
 MAX_ATTEMPTS = 10_000  # whose notes are kept while Redis does not take them
 
 
-class Notebook:
+class ProgressBuffer:
     """Gathers, and writes the latest.
 
     :param told: called with each attempt whose progress is about to be written
@@ -73,9 +73,9 @@ class Notebook:
         if notes is None or not (notes.unwritten or notes.lines):
             return None
         progress = b""
-        if notes.unwritten and notes.said is not None:
+        if notes.unwritten and notes.latest is not None:
             notes.unwritten = False
-            progress = encode_progress(*notes.said, attempt.job_try)
+            progress = encode_progress(*notes.latest, attempt.job_try)
             self._told(attempt)
         lines = [notes.lines.popleft() for _ in range(len(notes.lines))]
         notes.writes += 1

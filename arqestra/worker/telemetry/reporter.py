@@ -35,7 +35,7 @@ from ..run.attempt import Attempt
 from ..run.outcome import State
 from .counters import Counters, Counts
 from .events import Announcer
-from .progress_buffer import Notebook
+from .progress_buffer import ProgressBuffer
 
 if TYPE_CHECKING:
     from ..worker import Worker
@@ -62,7 +62,7 @@ class StatsReporter:
         self._worker = worker
         self.accounts = Counters(worker.worker_id)
         self._accounts: dict[tuple[str, str, State], Counts] = {}  # by the name of the function that was enqueued
-        self.notebook = Notebook(self._tell_progress)
+        self.progress_buffer = ProgressBuffer(self._tell_progress)
         self.announcer = Announcer(worker.worker_id)
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0  # at most, since the latest presence
@@ -126,7 +126,7 @@ class StatsReporter:
 
     async def _write_accounts(self) -> None:
         store = self._worker.store
-        await _one_after_another(partial(self.accounts.flush, store), partial(self.notebook.flush, store))
+        await _one_after_another(partial(self.accounts.flush, store), partial(self.progress_buffer.flush, store))
 
     # -- what happens to jobs -------------------------------------------------------------------------------------
 
@@ -166,8 +166,8 @@ class StatsReporter:
 
     def _tell_progress(self, attempt: Attempt) -> None:
         notes = attempt.notes
-        if self.announcer.listened and notes is not None and notes.said is not None:
-            done, total, message, _ = notes.said
+        if self.announcer.listened and notes is not None and notes.latest is not None:
+            done, total, message, _ = notes.latest
             self._tell("progress", attempt, done=done, total=total, message=message)
 
     def write_notes_soon(self) -> None:
@@ -178,11 +178,11 @@ class StatsReporter:
 
     async def _write_last_notes(self) -> None:
         try:
-            while self._has_last_notes or self.notebook.waits_for_outcomes:
+            while self._has_last_notes or self.progress_buffer.waits_for_outcomes:
                 self._has_last_notes = False
                 async with asyncio.timeout(LIMIT_S):
-                    await self.notebook.flush(self._worker.store)
-                if self.notebook.waits_for_outcomes:
+                    await self.progress_buffer.flush(self._worker.store)
+                if self.progress_buffer.waits_for_outcomes:
                     await asyncio.sleep(OUTCOME_WAIT_S)
         except (RedisError, OSError) as error:  # kept for the next second
             logger.debug("notes are put off: %s", error)
@@ -276,6 +276,6 @@ async def _one_after_another(*steps: Callable[[], Awaitable[None]]) -> None:
 
 
 def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:
-    said = None if attempt.notes is None else attempt.notes.said
+    latest = None if attempt.notes is None else attempt.notes.latest
     place = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
-    return JobOnWorker(*place) if said is None else JobOnWorker(*place, said.done, said.total, said.message)
+    return JobOnWorker(*place) if latest is None else JobOnWorker(*place, latest.done, latest.total, latest.message)
