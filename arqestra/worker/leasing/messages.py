@@ -19,7 +19,7 @@ def heed(worker: "Worker", data: bytes | None) -> None:
         if data is None:
             worker.workflows.look()
     elif data == b"listen":
-        worker.reporter.announcer.listened = True
+        worker.reporter.publisher.listened = True
     elif data in (b"drain", b"resume"):
         worker.steer(draining=data == b"drain")
     elif data.startswith(b"due "):

@@ -30,7 +30,7 @@ INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
 
 def report_start(worker: "Worker", attempt: Attempt) -> None:
     """Tell of the start of a job; arq's log line."""
-    if attempt.leased.crashes or worker.reporter.announcer.listened:
+    if attempt.leased.crashes or worker.reporter.publisher.listened:
         worker.reporter.begun(attempt)
     if not logger.isEnabledFor(logging.INFO):
         return

@@ -14,7 +14,7 @@ from ...protocol.clock import timestamp_ms
 from ...protocol.events import Event, encode_events
 from ...store.store import Store
 
-__all__ = ("Announcer",)
+__all__ = ("EventPublisher",)
 
 logger = logging.getLogger("arq.worker")
 
@@ -22,7 +22,7 @@ EVENTS_PER_MESSAGE = 500
 MAX_WAITING = 5_000  # a listener that wants more is told how many it has missed
 
 
-class Announcer:
+class EventPublisher:
     """The events of a worker.
 
     :param worker_id: whose

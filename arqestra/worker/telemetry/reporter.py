@@ -34,7 +34,7 @@ from ..processes.recycling import memory_bytes
 from ..run.attempt import Attempt
 from ..run.outcome import State
 from .counters import Counters, Counts
-from .events import Announcer
+from .events import EventPublisher
 from .progress_buffer import ProgressBuffer
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class StatsReporter:
         self.accounts = Counters(worker.worker_id)
         self._accounts: dict[tuple[str, str, State], Counts] = {}  # by the name of the function that was enqueued
         self.progress_buffer = ProgressBuffer(self._tell_progress)
-        self.announcer = Announcer(worker.worker_id)
+        self.publisher = EventPublisher(worker.worker_id)
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0  # at most, since the latest presence
         self._told: Presence | None = None
@@ -76,7 +76,7 @@ class StatsReporter:
 
     def start(self) -> None:
         """Begin to write. A burst worker is in no registry, and one that ends within a second writes at its end."""
-        self.announcer.start(self._worker.store)
+        self.publisher.start(self._worker.store)
         self._stopped = asyncio.Event()
         self._task = self._worker.loop.create_task(self._run())
 
@@ -101,7 +101,7 @@ class StatsReporter:
             if self._known:
                 self._known, self._told = False, None
                 self._tell_of_worker("worker-stopped")
-                await self.announcer.drain()
+                await self.publisher.drain()
                 await withdraw_presence(self._worker.store, self._worker.worker_id)
 
     async def write_once(self) -> None:
@@ -120,7 +120,7 @@ class StatsReporter:
         presence = msgspec.structs.replace(presence, every_s=IDLE_EVERY_S if idle else EVERY_S)
         listeners = await write_presence(worker.store, worker.worker_id, presence)
         self._told, self._told_s, self._lag_s = presence, now_s, 0.0
-        self.announcer.listened = listeners > 0
+        self.publisher.listened = listeners > 0
         if begun:
             self._tell_of_worker("worker-started")
 
@@ -134,7 +134,7 @@ class StatsReporter:
         """A job was started."""
         if attempt.leased.crashes:
             self.accounts.count_event(attempt.leased.queue, attempt.payload.function, "recovered")
-        if self.announcer.listened:
+        if self.publisher.listened:
             self._tell("started", attempt)
 
     def ended(self, attempt: Attempt) -> None:
@@ -154,7 +154,7 @@ class StatsReporter:
             account = self._account_of(leased.queue, function, state)
         entry = (ended_ms, leased.id, attempt.job_try, payload.enqueued_ms, started_ms, function, failure)
         account.take(run_ms, wait_ms, entry)
-        if self.announcer.listened:
+        if self.publisher.listened:
             error = "" if failure is None else f"{failure.type}: {failure.message}"
             self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
 
@@ -166,7 +166,7 @@ class StatsReporter:
 
     def _tell_progress(self, attempt: Attempt) -> None:
         notes = attempt.notes
-        if self.announcer.listened and notes is not None and notes.latest is not None:
+        if self.publisher.listened and notes is not None and notes.latest is not None:
             done, total, message, _ = notes.latest
             self._tell("progress", attempt, done=done, total=total, message=message)
 
@@ -188,7 +188,7 @@ class StatsReporter:
             logger.debug("notes are put off: %s", error)
 
     def _tell(self, kind: str, attempt: Attempt, **facts: Any) -> None:
-        self.announcer.tell(
+        self.publisher.tell(
             Event(
                 kind,
                 timestamp_ms(),
@@ -202,8 +202,8 @@ class StatsReporter:
         )
 
     def _tell_of_worker(self, kind: str) -> None:
-        if self.announcer.listened:
-            self.announcer.tell(Event(kind, timestamp_ms(), self._worker.worker_id))
+        if self.publisher.listened:
+            self.publisher.tell(Event(kind, timestamp_ms(), self._worker.worker_id))
 
     # -- once a second --------------------------------------------------------------------------------------------
 
