@@ -52,7 +52,7 @@ from .run.workflows import Residents
 from .schedule_runner import Firing, enqueue_due_cron_jobs
 from .settings import WorkerKeywords, WorkerOptions
 from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
-from .telemetry.metrics_port import MetricsPort, NoMetrics, WayOut
+from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
 from .telemetry.reporter import StatsReporter
 
 __all__ = ("Worker",)
@@ -101,7 +101,7 @@ class Worker(StoppableWorker):
         self.on_ready: Callable[[], None] | None = None
         self.watchdog: Watchdog | None = None
         port, host = options.metrics_port, options.metrics_host
-        self.metrics: WayOut = NoMetrics() if port is None else MetricsPort(self, port, host)
+        self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self, port, host)
         self._worn_out = False
         self.firing = Firing(self)
         self.stopping = False

@@ -19,12 +19,12 @@ from ..processes.ipc import ControlLine
 if TYPE_CHECKING:
     from ..worker import Worker
 
-__all__ = ("FiguresLine", "MetricsPort", "NoMetrics", "WayOut", "exposed", "require_prometheus", "told_figures")
+__all__ = ("FiguresLine", "MetricsPort", "MetricsSink", "NoMetrics", "exposed", "require_prometheus", "told_figures")
 
 COUNTERS_PER_MESSAGE = 200  # a message is to fit into what the line has room for
 
 
-class WayOut(Protocol):
+class MetricsSink(Protocol):
     """Where figures go, while the worker is connected."""
 
     async def start(self) -> None: ...
