@@ -133,7 +133,7 @@ async def _run(plan: Plan) -> None:
         key_prefix=plan.key_prefix,
     )
     try:
-        firing = Scheduler(
+        schedule_runner = Scheduler(
             pool,
             plan.schedules,
             home=plan.queue,
@@ -143,10 +143,10 @@ async def _run(plan: Plan) -> None:
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, firing.stop)
-        queues = ", ".join(part.queue for part in firing.parts)
+            loop.add_signal_handler(number, schedule_runner.stop)
+        queues = ", ".join(part.queue for part in schedule_runner.parts)
         logger.info("scheduler of %s: %d schedules in code", queues, len(plan.schedules))
-        await firing.run()
-        logger.info("scheduler: %d jobs were fired by this process", firing.fired)
+        await schedule_runner.run()
+        logger.info("scheduler: %d jobs were fired by this process", schedule_runner.fired)
     finally:
         await pool.aclose()

@@ -202,13 +202,13 @@ class Schedules:
         async with AsyncExitStack() as stack:
             called = await within_middleware(self._pool, queue, schedule, stack, job_id)
             now_ms = await redis_time_ms(self._pool.store.redis)
-            firing = NewFiring(
+            schedule_runner = NewFiring(
                 *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, queue, job_id),
                 when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
                 payload=payload_of_tick(called, None, now_ms, self._pool),
                 extra=stored.extra,
             )
-            verdict, stand_in = await self._of(queue).fire_by_hand(firing)
+            verdict, stand_in = await self._of(queue).fire_by_hand(schedule_runner)
         if verdict == "changed":
             raise ScheduleNotFound(name)
         if stand_in is not None:

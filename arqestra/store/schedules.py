@@ -299,18 +299,18 @@ class ScheduleStore:
         """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""
         return (await self._fire(firings))[0]
 
-    async def fire_by_hand(self, firing: NewFiring) -> tuple[FiringKind, StandIn | None]:
+    async def fire_by_hand(self, schedule_runner: NewFiring) -> tuple[FiringKind, StandIn | None]:
         """Fire one run, not a tick.
 
         :returns: what came of it, and another job that stands for its job: it holds the lock
         """
-        (kind,), stand_ins = await self._fire([firing])
+        (kind,), stand_ins = await self._fire([schedule_runner])
         return kind, StandIn(stand_ins[0].decode(), stand_ins[1].decode()) if stand_ins else None
 
     async def _fire(self, firings: Sequence[NewFiring]) -> tuple[list[FiringKind], list[bytes]]:
         flat: list[bytes | str | int] = []
-        for firing in firings:
-            flat += ("" if field is None else field for field in firing)
+        for schedule_runner in firings:
+            flat += ("" if field is None else field for field in schedule_runner)
         reply: bytes | list[bytes] = await self._store.call("schedule_fire", self.home, *flat)
         verdicts, *stand_ins = [reply] if isinstance(reply, bytes) else reply
         return [_VERDICTS[verdict] for verdict in verdicts], stand_ins

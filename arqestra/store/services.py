@@ -50,10 +50,10 @@ async def _read_services(store: Store, queues: Sequence[str]) -> dict[str, Servi
     found = {}
     for queue, at, is_healthy in zip(queues, looked, checked, strict=True):
         own = [worker for worker in workers if queue in worker.queues]
-        firing = [worker for worker in own if worker.fires]
+        schedule_runner = [worker for worker in own if worker.fires]
         lately = at is not None and abs(now_ms - int(at)) < LOOKED_LATELY_MS
-        zones = [worker.timezone for worker in firing if worker.timezone]
-        found[queue] = Service(now_ms, bool(own or is_healthy), bool(firing or lately), (*zones, "")[0])
+        zones = [worker.timezone for worker in schedule_runner if worker.timezone]
+        found[queue] = Service(now_ms, bool(own or is_healthy), bool(schedule_runner or lately), (*zones, "")[0])
     return found
 
 

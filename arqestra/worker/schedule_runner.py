@@ -31,7 +31,7 @@ from ..store.store import Store
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("Firing", "enqueue_due_cron_jobs", "id_taken_ms")
+__all__ = ("ScheduleRunner", "enqueue_due_cron_jobs", "id_taken_ms")
 
 EARLY_S = 1.5  # arq's workers enqueue a tick up to two of their windows of 0.5 s before it
 
@@ -49,7 +49,7 @@ class WorkersClient:
     listener: Listener | None = None
 
 
-class Firing:
+class ScheduleRunner:
     """The scheduler of a worker, while it runs.
 
     :param worker: not connected yet
@@ -118,7 +118,7 @@ async def enqueue_due_cron_jobs(worker: "Worker", now: datetime, window_s: float
     :param now: with time zone
     :param window_s: seconds; greater than the time between two calls
     """
-    pool, queue, of_scheduler = worker.pool, worker.firing.home, not worker.has_own_run_cron
+    pool, queue, of_scheduler = worker.pool, worker.schedule_runner.home, not worker.has_own_run_cron
     due = [cron_job for cron_job in worker.cron_jobs if _is_due(cron_job, now, window_s, of_scheduler=of_scheduler)]
     enqueues = []
     for cron_job in due:

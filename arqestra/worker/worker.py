@@ -49,7 +49,7 @@ from .run.fork import guard_forks
 from .run.observed import observe
 from .run.outcome import CancelReason, Outcome, State
 from .run.workflows import Residents
-from .schedule_runner import Firing, enqueue_due_cron_jobs
+from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs
 from .settings import WorkerKeywords, WorkerOptions
 from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
 from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
@@ -103,7 +103,7 @@ class Worker(StoppableWorker):
         port, host = options.metrics_port, options.metrics_host
         self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self, port, host)
         self._worn_out = False
-        self.firing = Firing(self)
+        self.schedule_runner = ScheduleRunner(self)
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
@@ -212,7 +212,7 @@ class Worker(StoppableWorker):
             self.listener.listen(self.store.keys.worker_channel(self.worker_id), partial(heed, self))
         )
         self._claims.active = True
-        self.firing.start()
+        self.schedule_runner.start()
         self.reporter.start()
         await self.metrics.start()
         if self.on_ready is not None:
@@ -221,7 +221,7 @@ class Worker(StoppableWorker):
             await (self._burst() if self.burst else self._serve())
         finally:
             self._stop_claiming()
-            await self.firing.stop()
+            await self.schedule_runner.stop()
             await self.reporter.stop()
             await self._leave_queues()
             if not self.slots.leases:
@@ -329,7 +329,7 @@ class Worker(StoppableWorker):
         """Work until the queue is empty, or `max_burst_jobs` were run."""
         while not self.stopping:
             await self.heart_beat()
-            await self.firing.fire_once()
+            await self.schedule_runner.fire_once()
             self.sync.look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.sync.became_idle.wait(), max(self.poll_delay_s, 0.05))

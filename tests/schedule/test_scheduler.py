@@ -85,7 +85,7 @@ async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
 
 
 @asynccontextmanager
-async def firing(pool: Pool, *schedules: Any, **options: Any) -> AsyncIterator[Scheduler]:
+async def schedule_runner(pool: Pool, *schedules: Any, **options: Any) -> AsyncIterator[Scheduler]:
     """A scheduler in this loop, which runs no jobs."""
     scheduler = Scheduler(pool, schedules, **options)
     running = asyncio.ensure_future(scheduler.run())
@@ -132,7 +132,7 @@ async def test_three_schedulers_and_two_workers_fire_each_tick_once(pool: Pool) 
     async with AsyncExitStack() as stack:
         timetable = [schedule(FAST, jobs.note)]
         for _ in range(3):
-            await stack.enter_async_context(firing(pool, *timetable))
+            await stack.enter_async_context(schedule_runner(pool, *timetable))
         for _ in range(2):
             await stack.enter_async_context(working(pool, schedules=timetable))
         await fired(pool, "note", 8, outcome="complete")
@@ -200,7 +200,7 @@ async def test_a_burst_worker_fires_what_is_due_and_ends(pool: Pool) -> None:
 
 
 async def test_a_scheduler_tells_of_what_it_fired(pool: Pool) -> None:
-    async with firing(pool, schedule(FAST, "note")) as scheduler:
+    async with schedule_runner(pool, schedule(FAST, "note")) as scheduler:
         await seen(lambda: scheduler.fired >= 2, "two ticks were fired")
 
     assert 0 <= scheduler.lateness_ms < 60_000
@@ -213,7 +213,10 @@ async def test_schedules_of_several_queues_go_to_their_queues(pool: Pool) -> Non
         schedule(FAST, jobs.note),
         schedule(FAST, "note", name="other", queue="third"),
     ]
-    async with firing(pool, *timetable), working(pool, queues=["urgent", pool.default_queue_name], scheduler=False):
+    async with (
+        schedule_runner(pool, *timetable),
+        working(pool, queues=["urgent", pool.default_queue_name], scheduler=False),
+    ):
         await fired(pool, "urgent", 1, outcome="complete")
         await seen(lambda: bool(jobs.runs_of("note")), "a run of note")
 
@@ -294,7 +297,7 @@ async def test_two_cron_jobs_of_one_name_are_two_schedules(pool: Pool) -> None:
 
 
 async def test_a_change_at_run_time_is_in_effect_in_all_schedulers_within_a_second(pool: Pool) -> None:
-    async with firing(pool), firing(pool), firing(pool), working(pool, scheduler=False):
+    async with schedule_runner(pool), schedule_runner(pool), schedule_runner(pool), working(pool, scheduler=False):
         info = await pool.schedules.upsert(schedule(FAST, jobs.note, args=["first"]))
         defined = datetime.now(UTC)
         assert (info.name, info.source, info.words) == ("note", "run time", "every 100 ms")
@@ -369,7 +372,7 @@ async def test_a_schedule_that_is_over_has_no_next_run(pool: Pool) -> None:
     await pool.schedules.upsert(schedule(at(datetime.now(UTC) - timedelta(days=9)), "note"))
 
     assert await pool.schedules.next_runs("note") == []
-    async with firing(pool):
+    async with schedule_runner(pool):
         await fired(pool, "note", 1, outcome="dropped")
     assert (await pool.schedules.get("note")).next_run is None
 
@@ -623,9 +626,9 @@ async def test_who_must_not_see_the_workers_says_nothing_of_them(pool: Pool, red
 
 async def test_a_scheduler_process_reads_them_in_its_zone_and_a_changed_one_plans_anew(pool: Pool) -> None:
     await pool.schedules.upsert(schedule("0 9 * * *", jobs.note))
-    async with firing(pool, run_time_zone="Asia/Seoul"):
+    async with schedule_runner(pool, run_time_zone="Asia/Seoul"):
         assert await next_hour(pool) == (0, "Asia/Seoul")
-    async with firing(pool, zone=ZoneInfo("Asia/Kolkata")):
+    async with schedule_runner(pool, zone=ZoneInfo("Asia/Kolkata")):
 
         async def is_in_the_new_zone() -> bool:
             return (await pool.schedules.get("note")).timezone == "Asia/Kolkata"
@@ -633,7 +636,7 @@ async def test_a_scheduler_process_reads_them_in_its_zone_and_a_changed_one_plan
         await wait_until(is_in_the_new_zone, "it is read in the new zone")
         assert await next_hour(pool) == (3, "Asia/Kolkata")
     await pool.schedules.upsert(schedule("0 9 * * *", jobs.note, timezone="Asia/Seoul"))
-    async with firing(pool, zone=ZoneInfo("Asia/Kolkata")):
+    async with schedule_runner(pool, zone=ZoneInfo("Asia/Kolkata")):
         assert await next_hour(pool) == (0, "Asia/Seoul"), "one that names its zone keeps it"
 
 
@@ -701,7 +704,7 @@ async def test_a_schedule_on_a_queue_that_nobody_serves_says_so(pool: Pool, capl
         assert (info.problem, fine.problem) == ("no worker serves queue 'nobodys': jobs wait there", "")
         assert [record.getMessage() for record in caplog.records] == [f"schedule lost: {info.problem}"]
         assert (await problem("lost"), await problem("fine")) == (info.problem, "")
-        async with firing(pool, queues=["nobodys"]):
+        async with schedule_runner(pool, queues=["nobodys"]):
             assert await problem("lost") == info.problem
         async with working(pool, queue_name="nobodys"):
 
@@ -724,7 +727,7 @@ async def test_a_queue_whose_workers_fire_nothing_says_so(pool: Pool) -> None:
 
     async with working(pool, scheduler=False):
         await wait_until(says_so, "it says so")
-        async with firing(pool):
+        async with schedule_runner(pool):
 
             async def is_fired() -> bool:
                 return (await pool.schedules.get("note")).problem == ""
@@ -756,7 +759,7 @@ async def test_a_schedule_that_one_scheduler_cannot_read_is_fired_by_one_that_ca
     packed = await create_pool(redis_url, serializer="msgpack")
     try:
         await packed.schedules.upsert(schedule(every(0.3), jobs.note, args=["packed"]))
-        async with firing(pool):
+        async with schedule_runner(pool):
 
             async def is_named() -> bool:
                 return "serializer 'msgpack'" in (await pool.schedules.get("note")).problem
@@ -979,7 +982,7 @@ async def test_a_schedule_that_cannot_be_fired_is_tried_again_less_and_less_ofte
     packed = await create_pool(url_of(pool), serializer="msgpack")
     await packed.schedules.upsert(schedule(FAST, "note"))
     await packed.aclose()
-    async with firing(pool):
+    async with schedule_runner(pool):
 
         async def has_problem() -> bool:
             return "msgpack" in (await pool.schedules.get("note")).problem

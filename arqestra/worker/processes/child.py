@@ -101,7 +101,7 @@ def main() -> int:
         worker = create_worker(settings)
         if worker.options.metrics_port is not None:
             line.send({"serve": [worker.options.metrics_port, worker.options.metrics_host]})
-        worker.firing.code_age_s = max(0.0, time.monotonic() - order["since"])
+        worker.schedule_runner.code_age_s = max(0.0, time.monotonic() - order["since"])
     except (Exception, SystemExit):
         faults.exception("%s cannot be run (arq %s)", order["run"], ARQ_VERSION)
         return CANNOT_START

@@ -257,7 +257,7 @@ class StatsReporter:
             draining=worker.draining,
             redis_errors=worker.sync.errors,
             fires=worker.options.scheduler,
-            timezone=worker.firing.zone_told,
+            timezone=worker.schedule_runner.zone_told,
         )
 
 
