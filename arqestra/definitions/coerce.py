@@ -12,7 +12,7 @@ import msgspec
 from ..errors import ArgumentsError
 from .redact import redactor_of
 
-__all__ = ("Rebuilder", "rebuild_value", "type_hints")
+__all__ = ("ArgumentCoercer", "rebuild_value", "type_hints")
 
 _BUILTIN = (int, float, str, bool, list, dict, type(None), object)
 
@@ -73,7 +73,7 @@ def rebuild_value(hint: Any, value: Any) -> Any:
         return value  # a hint that msgspec cannot express (a union of two classes): the plain data, as without hint
 
 
-class Rebuilder:
+class ArgumentCoercer:
     """Rebuilds the arguments of one job function from its type hints.
 
     :param coroutine: the function whose hints count
@@ -100,7 +100,7 @@ class Rebuilder:
         every = [*self._by_name.values(), self._rest, self._other_names]
         self.needed = any(_needs_rebuilding(hint) for hint in every)
 
-    def rebuild(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def coerce(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments as the function expects them.
 
         :raises ArgumentsError: a value does not fit its hint

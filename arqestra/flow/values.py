@@ -28,12 +28,12 @@ class FlowValues:
         flows: FlowStore,
         serializer: Serializer,
         flow_id: str,
-        rebuild: Callable[[int, Any], Any] = lambda _, value: value,
+        coerce: Callable[[int, Any], Any] = lambda _, value: value,
     ) -> None:
         self._flows = flows
         self._serializer = serializer
         self._flow_id = flow_id
-        self._rebuild = rebuild
+        self._rebuild = coerce
 
     async def state(self, number: int) -> str:
         """The state of a node; '' if it has not ended."""

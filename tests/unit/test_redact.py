@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Call, Pool, Redact, job
 from arqestra.client.new_job import new_job
-from arqestra.definitions.coerce import Rebuilder
+from arqestra.definitions.coerce import ArgumentCoercer
 from arqestra.definitions.redact import MASK, clipped, is_secret_name, redacted, redacted_value
 
 SECRET = "hunter2"
@@ -152,10 +152,10 @@ def test_errors_of_type_hints_do_not_show_secrets() -> None:
             raise ValueError(f"bad: {text}")
 
     typed.__annotations__ |= {"pin": Annotated[Hinted, Redact], "model": Model}
-    rebuilder = Rebuilder(typed)
+    coercer = ArgumentCoercer(typed)
     for args, kwargs in (((SECRET,), {}), ((), {"pin": SECRET}), ((), {"model": {"api_key": [SECRET]}})):
         with pytest.raises(ArgumentsError) as caught:
-            rebuilder.rebuild(args, kwargs)
+            coercer.coerce(args, kwargs)
         assert SECRET not in str(caught.value)
         assert caught.value.__cause__ is None
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from arqestra import SerializationError, SettingsError
-from arqestra.definitions.coerce import Rebuilder, rebuild_value
+from arqestra.definitions.coerce import ArgumentCoercer, rebuild_value
 from arqestra.errors import ArgumentsError
 from arqestra.protocol.serializers import SERIALIZERS, Serializer, serializer_of
 from arqestra.protocol.wire import Payload, decode_payload, encode_payload
@@ -67,10 +67,10 @@ def test_arguments_are_rebuilt_by_position_and_by_name(name: str) -> None:
     serializer = SERIALIZERS[name]
     payload = Payload("ship", (ORDER, Point(1, 1), Point(2, 2)), {"by": MOMENT, "paint": Colour.RED}, None, 0, {})
     carried = decode_payload(serializer, encode_payload(serializer, payload))
-    rebuilder = Rebuilder(ship)
+    coercer = ArgumentCoercer(ship)
 
-    assert rebuilder.needed
-    assert rebuilder.rebuild(carried.args, carried.kwargs) == (payload.args, payload.kwargs)
+    assert coercer.needed
+    assert coercer.coerce(carried.args, carried.kwargs) == (payload.args, payload.kwargs)
 
 
 def test_without_hints_that_need_it_nothing_is_rebuilt() -> None:
@@ -78,7 +78,7 @@ def test_without_hints_that_need_it_nothing_is_rebuilt() -> None:
         """Plain data is what it is."""
 
     plain.__annotations__ = {"a": int, "b": str, "c": list[int], "d": dict[str, float], "e": Any}
-    assert not Rebuilder(plain).needed
+    assert not ArgumentCoercer(plain).needed
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_data_that_does_not_fit_the_hint_is_refused(hint: Any, value: Any) -> No
 
     take.__annotations__ = {"argument": hint}
     with pytest.raises(ArgumentsError, match="arguments do not fit the type hints"):
-        Rebuilder(take).rebuild((value,), {})
+        ArgumentCoercer(take).coerce((value,), {})
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -27,8 +27,8 @@ def chunk_function(worker: "Worker") -> JobFunction[..., list[Any]]:
         for call in calls:
             args: tuple[Any, ...] = (*before, *call)
             kwargs: dict[str, Any] = {}
-            if options.rebuilder is not None:
-                args, kwargs = options.rebuilder.rebuild(args, kwargs)
+            if options.coercer is not None:
+                args, kwargs = options.coercer.coerce(args, kwargs)
             results.append(await options.function.coroutine(ctx, *args, **kwargs))
         return results
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from arq.cron import CronJob
 from arq.worker import Function
 
-from ...definitions.coerce import Rebuilder
+from ...definitions.coerce import ArgumentCoercer
 from ...definitions.durations import keep_ms
 from ...definitions.job_options import JobOptions
 from ...definitions.redact import Redactor, redactor_of
@@ -54,7 +54,7 @@ class EffectiveOptions(NamedTuple):
     max_tries: int
     result_ttl_ms: int
     is_cron: bool
-    rebuilder: Rebuilder | None
+    coercer: ArgumentCoercer | None
     job_options: JobOptions | None = None
     limited: bool = False
     invoked: bool = False
@@ -70,7 +70,7 @@ def effective_options(worker: "Worker", function: Function | CronJob) -> Effecti
     forever, keep_s = function.keep_result_forever, function.keep_result_s
     job_options: JobOptions | None = getattr(function, "control", None)
     target = getattr(function, "plain", None) or function.coroutine
-    rebuilder = Rebuilder(target) if worker.serializer.plain else None
+    coercer = ArgumentCoercer(target) if worker.serializer.plain else None
     return EffectiveOptions(
         function,
         worker.job_timeout_s if function.timeout_s is None else function.timeout_s,
@@ -80,7 +80,7 @@ def effective_options(worker: "Worker", function: Function | CronJob) -> Effecti
             worker.keep_result_s if keep_s is None else keep_s,
         ),
         hasattr(function, "next_run"),
-        rebuilder if rebuilder is not None and rebuilder.needed else None,
+        coercer if coercer is not None and coercer.needed else None,
         job_options,
         job_options is not None and bool(job_options.rate_limit or job_options.concurrency),
         bool(worker.options.middleware)
@@ -95,7 +95,7 @@ def effective_options(worker: "Worker", function: Function | CronJob) -> Effecti
 def options_of_unknown(worker: "Worker") -> EffectiveOptions:
     """The terms of jobs whose function is not known: they are only recorded."""
     ttl_ms = _ttl_ms(worker.keep_result_forever, worker.keep_result_s)
-    return EffectiveOptions(None, None, worker.max_tries, ttl_ms, is_cron=False, rebuilder=None)
+    return EffectiveOptions(None, None, worker.max_tries, ttl_ms, is_cron=False, coercer=None)
 
 
 def _ttl_ms(forever: bool, keep_s: float) -> int:

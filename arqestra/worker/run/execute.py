@@ -150,10 +150,10 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
     payload = attempt.payload
     attempt.ctx = context_of(worker, attempt)
     attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
-    rebuilder = attempt.options.rebuilder
-    if rebuilder is not None and attempt.options.workflow is None:  # one that has begun is blocked, and does not fail
+    coercer = attempt.options.coercer
+    if coercer is not None and attempt.options.workflow is None:  # one that has begun is blocked, and does not fail
         try:
-            attempt.args, attempt.kwargs = rebuilder.rebuild(attempt.args, attempt.own_kwargs)
+            attempt.args, attempt.kwargs = coercer.coerce(attempt.args, attempt.own_kwargs)
             for name in payload.options.get("w") or ():
                 attempt.kwargs[name] = payload.kwargs[name]
         except ArgumentsError as error:

@@ -251,8 +251,8 @@ class WorkflowRun:
         assert workflow is not None
         pool = worker.pool
         args, kwargs = attempt.args, attempt.kwargs
-        if attempt.options.rebuilder is not None:
-            args, rebuilt = attempt.options.rebuilder.rebuild(args, attempt.own_kwargs)
+        if attempt.options.coercer is not None:
+            args, rebuilt = attempt.options.coercer.coerce(args, attempt.own_kwargs)
             kwargs = {**kwargs, **rebuilt}
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
         self._default_queue = known[0] or worker.queue_name
