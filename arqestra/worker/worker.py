@@ -34,7 +34,7 @@ from .drop_in.arq_surface import remember_steps
 from .greeting import log_server
 from .leasing.chunk import chunk_function
 from .leasing.claim import ClaimPolicy, ClaimSettings
-from .leasing.lease_renewer import Heartbeat, HeartbeatSettings
+from .leasing.lease_renewer import LeaseRenewer, RenewalSettings
 from .leasing.messages import heed
 from .leasing.polling import Push
 from .leasing.shares import QueueShares
@@ -108,7 +108,7 @@ class Worker(StoppableWorker):
         self.allow_pick_jobs = True
         self._direct = False
         self._has_own_loop = False
-        self._heartbeat: Heartbeat | None = None
+        self._renewer: LeaseRenewer | None = None
         self._listening = contextlib.ExitStack()
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
@@ -207,7 +207,7 @@ class Worker(StoppableWorker):
         if self.on_startup or self.observed:  # what it sets in context variables holds for jobs, as under arq
             self.slots.context = contextvars.copy_context()
         self._connect()
-        self._start_heartbeat()
+        self._start_renewer()
         self._listening.enter_context(
             self.listener.listen(self.store.keys.worker_channel(self.worker_id), partial(heed, self))
         )
@@ -225,7 +225,7 @@ class Worker(StoppableWorker):
             await self.reporter.stop()
             await self._leave_queues()
             if not self.slots.leases:
-                await self._stop_heartbeat()
+                await self._stop_renewer()
 
     async def close(self) -> None:
         """Give back what runs, write all outcomes, call on_shutdown, close the connections."""
@@ -239,7 +239,7 @@ class Worker(StoppableWorker):
         try:
             self._connect()
             written = await self.sync.drain(self._time_to_close(LAST_STEPS_S))
-            await self._stop_heartbeat()
+            await self._stop_renewer()
             if not written:
                 raise RedisTimeoutError("there are outcomes that it has not taken")
             await self.reporter.close()
@@ -426,16 +426,16 @@ class Worker(StoppableWorker):
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
-    def _start_heartbeat(self) -> None:
-        if self._heartbeat is None:
-            settings = HeartbeatSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
-            self._heartbeat = Heartbeat(self.pool, self.store.keys, settings, self.slots.held, self.slots.take_in)
-            self._heartbeat.watchdog = self.watchdog
-            self._heartbeat.start()
+    def _start_renewer(self) -> None:
+        if self._renewer is None:
+            settings = RenewalSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
+            self._renewer = LeaseRenewer(self.pool, self.store.keys, settings, self.slots.held, self.slots.take_in)
+            self._renewer.watchdog = self.watchdog
+            self._renewer.start()
 
-    async def _stop_heartbeat(self) -> None:
-        if self._heartbeat is not None:
-            heartbeat, self._heartbeat = self._heartbeat, None
+    async def _stop_renewer(self) -> None:
+        if self._renewer is not None:
+            heartbeat, self._renewer = self._renewer, None
             await heartbeat.stop()
 
     # -- single steps, for tests written against arq --------------------------------------------------------------

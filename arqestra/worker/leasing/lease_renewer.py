@@ -31,7 +31,7 @@ from ...store.store import Store
 if TYPE_CHECKING:
     from .watchdog import Watchdog
 
-__all__ = ("Heartbeat", "HeartbeatSettings")
+__all__ = ("LeaseRenewer", "RenewalSettings")
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -43,7 +43,7 @@ WARN_EVERY = 20  # failures
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatSettings:
+class RenewalSettings:
     """What a heartbeat needs to know.
 
     :ivar lease_ms: length of a lease
@@ -60,7 +60,7 @@ class HeartbeatSettings:
         return self.lease_ms / 3000
 
 
-class Heartbeat:
+class LeaseRenewer:
     """A thread that renews leases until it is stopped.
 
     :param redis: the worker's client; the thread makes connections of its own to the same Redis
@@ -74,7 +74,7 @@ class Heartbeat:
         self,
         redis: Redis,
         keys: Keys,
-        settings: HeartbeatSettings,
+        settings: RenewalSettings,
         held: Callable[[], Sequence[HeldLease]],
         report: Callable[[Renewal], None],
     ) -> None:
