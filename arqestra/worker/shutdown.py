@@ -110,7 +110,7 @@ class StoppableWorker(WorkerAttributes):
         logger.info("this worker %s", "takes no more jobs until it is told to" if draining else "takes jobs again")
         self._claims.quiet = draining
         if draining:
-            for attempt in list(self.slots.resident.values()):
+            for attempt in list(self.slots.sticky.values()):
                 attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
             self._leave_soon()
         self.sync.look()
@@ -158,7 +158,7 @@ class StoppableWorker(WorkerAttributes):
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         deadline = self.loop.time() + self._job_completion_wait
-        for attempt in list(self.slots.resident.values()):
+        for attempt in list(self.slots.sticky.values()):
             attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
         if self._pool is not None:
             self._connect()
@@ -229,13 +229,13 @@ class StoppableWorker(WorkerAttributes):
             _, unheeding = await asyncio.wait(tasks, timeout=limit_s)
             for task in unheeding:
                 faults.error("a job does not heed its cancellation, its lease will run out: %r", task)
-        for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:
+        for attempt in [*self.slots.running.values(), *self.slots.sticky.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
                 hand_over(cast("Worker", self), attempt, Outcome(State.RELEASED))
 
     async def _let_workflows_go(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Wait until they have written where they are; if Redis does not answer, they are replayed from before that."""
         _, still_there = await asyncio.wait(tasks, timeout=LEAVE_WAIT_S)
-        for attempt in [*self.slots.running.values(), *self.slots.resident.values()]:
+        for attempt in [*self.slots.running.values(), *self.slots.sticky.values()]:
             if attempt.lets_go and attempt.task in still_there:
                 attempt.task.cancel()

@@ -48,7 +48,7 @@ from .run.executors import Executors
 from .run.fork import guard_forks
 from .run.observed import observe
 from .run.outcome import CancelReason, Outcome, State
-from .run.workflows import Residents
+from .run.workflows import StickyWorkflows
 from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs
 from .settings import WorkerKeywords, WorkerOptions
 from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
@@ -92,7 +92,7 @@ class Worker(StoppableWorker):
         self.slots = Slots(partial(execute, self), options.max_crashes - 1, self.reporter.ended)
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
-        self.workflows = Residents()
+        self.workflows = StickyWorkflows()
         self._noted = self.reporter.progress_buffer.noted
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.

@@ -162,12 +162,12 @@ async def _both_wait() -> bool:
 
 async def _hand_over(worker: Worker) -> None:
     """Have the workflow parked, as after some seconds without news; its jobs go on."""
-    for run in list(worker.slots.resident.values()):
+    for run in list(worker.slots.sticky.values()):
         assert run.interrupt is not None
         run.interrupt(CancelReason.SHUTDOWN)
 
     async def nobody_waits() -> bool:
-        return not worker.slots.resident
+        return not worker.slots.sticky
 
     await wait_until(nobody_waits, "it is parked")
 

@@ -172,7 +172,7 @@ async def test_a_parked_workflow_holds_nothing_and_goes_on_with_another_worker(
     pool: Pool, working: Working, impatience: None
 ) -> None:
     async def holds_nothing() -> bool:
-        return not (worker.slots.running or worker.slots.resident or worker.slots.leases)
+        return not (worker.slots.running or worker.slots.sticky or worker.slots.leases)
 
     async with working() as worker:
         job = await started(pool, jobs.listens, 2)
@@ -343,7 +343,7 @@ async def test_a_worker_that_stops_at_the_moment_of_news_waits_for_no_workflow(
     monkeypatch.setattr(workflows, "PARK_AFTER_S", 3600.0)
 
     async def waits() -> bool:
-        return bool(worker.slots.resident)
+        return bool(worker.slots.sticky)
 
     async with working() as worker:
         job = await started(pool, jobs.sleeps, 3600)
@@ -360,7 +360,7 @@ async def test_a_worker_that_stops_leaves_workflows_where_they_wait(pool: Pool, 
     """Given back as they were, all of them would be replayed before anything that they wait for."""
 
     async def is_there() -> bool:
-        found = worker.slots.resident if moment == "it waits" else worker.slots.leases
+        found = worker.slots.sticky if moment == "it waits" else worker.slots.leases
         return any(attempt.calling for attempt in found.values())
 
     async with working() as worker:

@@ -38,7 +38,7 @@ class Slots:
         self._suspect_from = suspect_from
         self._ended = ended
         self.running: dict[str, Attempt] = {}
-        self.resident: dict[str, Attempt] = {}  # workflows that wait: they have a lease and a task, and hold no slot
+        self.sticky: dict[str, Attempt] = {}  # workflows that wait: they have a lease and a task, and hold no slot
         self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.leases: dict[str, Attempt] = {}  # by job id: their outcomes Redis has not taken
         self.concluding: set[asyncio.Task[None]] = set()
@@ -52,7 +52,7 @@ class Slots:
 
     def holds_none(self) -> bool:
         """No job is here, not even a workflow that waits."""
-        return not self.running and not self.resident
+        return not self.running and not self.sticky
 
     def running_of(self, queue: str) -> int:
         """How many jobs of a queue occupy slots."""
@@ -76,22 +76,22 @@ class Slots:
 
     def held_attempt(self, job_id: str) -> Attempt | None:
         """The attempt at a job, in a slot or not."""
-        return self.running.get(job_id) or self.resident.get(job_id)
+        return self.running.get(job_id) or self.sticky.get(job_id)
 
     def suspend(self, attempt: Attempt) -> None:
         """A workflow waits: its slot is free for the jobs that it waits for."""
         job_id = attempt.leased.id
         if self.running.get(job_id) is attempt:
             del self.running[job_id]
-            self.resident[job_id] = attempt
+            self.sticky[job_id] = attempt
             if attempt.leased.crashes >= self._suspect_from:
                 self._suspects -= 1
 
     def free(self, attempt: Attempt) -> None:
         """The attempt no longer occupies a slot; its outcome may still be on its way."""
         job_id = attempt.leased.id
-        if self.resident.get(job_id) is attempt:
-            del self.resident[job_id]
+        if self.sticky.get(job_id) is attempt:
+            del self.sticky[job_id]
             self._forget_task(attempt)
         if self.running.get(job_id) is attempt:
             del self.running[job_id]

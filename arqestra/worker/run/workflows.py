@@ -40,7 +40,7 @@ from .side_effects import bring_about
 if TYPE_CHECKING:
     from ..worker import Worker
 
-__all__ = ("Residents", "patience", "run_workflow")
+__all__ = ("StickyWorkflows", "patience", "run_workflow")
 
 logger = logging.getLogger("arq.worker")
 
@@ -60,7 +60,7 @@ def patience() -> Patience:
     return Patience(NONDETERMINISM_PAUSE_MS, MAX_PAUSE_MS, NONDETERMINISM_TRIES)
 
 
-class Residents:
+class StickyWorkflows:
     """Who is to be told of news."""
 
     def __init__(self) -> None:
@@ -387,7 +387,7 @@ class WorkflowRun:
             if self._leaving:
                 return False
             now_s = self._worker.loop.time()
-            patience_s = 0.0 if len(self._worker.slots.resident) > MAX_RESIDENT else PARK_AFTER_S
+            patience_s = 0.0 if len(self._worker.slots.sticky) > MAX_RESIDENT else PARK_AFTER_S
             park_at_s = self._idle_since_s + patience_s
             due_ms = self._next_due_ms(execution)
             due_at_s = None if due_ms is None else now_s + max(0.0, due_ms - self._redis_ms()) / 1000

@@ -246,7 +246,7 @@ class StatsReporter:
             queues=list(worker.queues),
             slots=worker.max_jobs,
             running=len(running),
-            waiting=len(worker.slots.resident),
+            waiting=len(worker.slots.sticky),
             jobs=jobs,
             complete=worker.jobs_complete,
             failed=worker.jobs_failed,
