@@ -15,7 +15,7 @@ import pytest
 
 from arqestra import Pool, create_pool
 from arqestra.embedded import EmbeddedRedis
-from arqestra.worker.processes.ipc import ControlLine, decoded
+from arqestra.worker.processes.ipc import SupervisorLink, decoded
 from arqestra.worker.telemetry.metrics_port import FiguresLine, told_figures
 from tests.observe.test_metric_families import PRESENCE
 from tests.support.proxies.swallowing import SwallowingProxy
@@ -254,7 +254,7 @@ async def test_a_worker_that_outruns_the_line_catches_up(redis_url: str) -> None
         books = Books()
 
     ours, theirs = socket.socketpair()
-    job_options = ControlLine(theirs.detach())
+    job_options = SupervisorLink(theirs.detach())
     line = FiguresLine(FakeWorker(), job_options)  # type: ignore[arg-type]
     line.wanted = True
     await line.start()

@@ -21,7 +21,7 @@ from ..command_line import create_worker, get_kwargs, use_uvloop
 from ..leasing.watchdog import Watchdog
 from ..telemetry.metrics_port import FiguresLine
 from ..worker import Worker
-from .ipc import CANNOT_START, STUCK, ControlLine
+from .ipc import CANNOT_START, STUCK, SupervisorLink
 
 __all__ = ("main",)
 
@@ -38,7 +38,7 @@ class SupervisedWorker:
     :param line: to the supervisor
     """
 
-    def __init__(self, worker: Worker, line: ControlLine) -> None:
+    def __init__(self, worker: Worker, line: SupervisorLink) -> None:
         self._worker = worker
         self._line = line
         self._asked = False
@@ -88,7 +88,7 @@ class SupervisedWorker:
 
 def main() -> int:
     """Run what the supervisor's first message says; returns the exit code."""
-    line = ControlLine(int(sys.argv[1]))
+    line = SupervisorLink(int(sys.argv[1]))
     order = next(line.messages(), None)
     if order is None:
         return 0

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ("CANNOT_START", "STUCK", "ControlLine", "decoded", "encoded")
+__all__ = ("CANNOT_START", "STUCK", "SupervisorLink", "decoded", "encoded")
 
 # Exit codes, as in sysexits.h: EX_CONFIG, EX_SOFTWARE.
 CANNOT_START = 78
@@ -40,7 +40,7 @@ def decoded(line: bytes) -> dict[str, Any]:
     return message
 
 
-class ControlLine:
+class SupervisorLink:
     """A worker's end of the line; it blocks, and is read in a thread of its own.
 
     :param number: the file descriptor that the process inherited

@@ -14,7 +14,7 @@ from ...errors import SettingsError
 from ...observe.endpoint import Endpoint, serve_when_free
 from ...observe.process_metrics import REPORT_EVERY_S, Counters, WorkerMetrics, metrics_of_position
 from ...protocol.presence import Presence
-from ..processes.ipc import ControlLine
+from ..processes.ipc import SupervisorLink
 
 if TYPE_CHECKING:
     from ..worker import Worker
@@ -86,7 +86,7 @@ class FiguresLine:
     :ivar wanted: whether it has asked for that
     """
 
-    def __init__(self, worker: "Worker", line: ControlLine) -> None:
+    def __init__(self, worker: "Worker", line: SupervisorLink) -> None:
         self._worker = worker
         self._line = line
         self.wanted = False
