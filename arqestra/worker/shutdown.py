@@ -16,7 +16,7 @@ from .attributes import WorkerAttributes
 from .leasing.claim import ClaimPolicy
 from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
-from .processes.recycling import worn_out
+from .processes.recycling import needs_recycling
 from .run.execute import hand_over
 from .run.outcome import CancelReason, Outcome, State
 
@@ -47,7 +47,7 @@ class StoppableWorker(WorkerAttributes):
     worker_id: str
     main_task: "asyncio.Task[None] | None"
     on_stop: Callable[[Signals], None] | None
-    on_worn_out: Callable[[str], None]
+    on_recycle: Callable[[str], None]
     stopping: bool
     allow_pick_jobs: bool
     jobs_complete: int
@@ -56,7 +56,7 @@ class StoppableWorker(WorkerAttributes):
     _pool: ArqRedis | None
     _claims: ClaimPolicy
     _listening: contextlib.ExitStack
-    _worn_out: bool
+    _recycling: bool
     _signals_heard = 0
     _waiting_task: "asyncio.Task[None] | None" = None
     _close_by_s: float = 0.0  # when it has to be closed, by the loop's clock; 0.0: nobody has said that it ends
@@ -73,16 +73,16 @@ class StoppableWorker(WorkerAttributes):
         except (NotImplementedError, RuntimeError, ValueError):
             logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
 
-    def _look_for_wear(self) -> None:
+    def _check_recycling(self) -> None:
         options = self.options
-        if self._worn_out or (options.max_jobs_per_child is None and options.max_memory_per_child is None):
+        if self._recycling or (options.max_jobs_per_child is None and options.max_memory_per_child is None):
             return
-        reason = worn_out(self._jobs_started(), options.max_jobs_per_child, options.max_memory_bytes)
+        reason = needs_recycling(self._jobs_started(), options.max_jobs_per_child, options.max_memory_bytes)
         if reason is not None:
-            self._worn_out = True
-            self.on_worn_out(reason)
+            self._recycling = True
+            self.on_recycle(reason)
 
-    def _end_worn_out(self, reason: str) -> None:
+    def _end_to_recycle(self, reason: str) -> None:
         """Without a supervisor: stop in good order, for whatever starts this process again."""
         logger.info("this worker ends: %s", reason)
         self.grant_completion_wait(REPLACEMENT_WAIT_S)

@@ -97,12 +97,12 @@ class Worker(StoppableWorker):
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         # What a supervisor is told of: jobs that do not end, that this process is worn out, that it claims.
         self.stuck_callback: Callable[[Attempt], None] | None = None
-        self.on_worn_out: Callable[[str], None] = self._end_worn_out
+        self.on_recycle: Callable[[str], None] = self._end_to_recycle
         self.on_ready: Callable[[], None] | None = None
         self.watchdog: Watchdog | None = None
         port, host = options.metrics_port, options.metrics_host
         self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self, port, host)
-        self._worn_out = False
+        self._recycling = False
         self.schedule_runner = ScheduleRunner(self)
         self.stopping = False
         self.allow_pick_jobs = True
@@ -356,7 +356,7 @@ class Worker(StoppableWorker):
 
     async def _housekeep(self) -> None:
         """What happens now and then; an unreachable Redis is the exchange's to wait for."""
-        self._look_for_wear()
+        self._check_recycling()
         try:
             async with asyncio.timeout(HOUSEKEEPING_LIMIT_S):  # a connection that is cut off answers nothing
                 await self.heart_beat()
@@ -410,7 +410,7 @@ class Worker(StoppableWorker):
         if not self.allow_pick_jobs or self.stopping:
             return 0
         if self.options.max_jobs_per_child is not None and self._jobs_started() >= self.options.max_jobs_per_child:
-            self._look_for_wear()
+            self._check_recycling()
         free = self.max_jobs - len(self.slots.running)
         if self.burst and self.max_burst_jobs >= 0:
             free = min(free, self.max_burst_jobs - self._jobs_started())

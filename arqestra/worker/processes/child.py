@@ -43,7 +43,7 @@ class SupervisedWorker:
         self._line = line
         self._asked = False
         worker.on_ready = self._say_that_it_is_ready
-        worker.on_worn_out = self._ask_for_replacement
+        worker.on_recycle = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
         worker.watchdog = Watchdog(worker, self._end_stuck)
         worker.metrics = self._figures = FiguresLine(worker, line)

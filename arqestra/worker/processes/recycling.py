@@ -18,7 +18,7 @@ def memory_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def worn_out(jobs: int, max_jobs: int | None, max_memory_bytes: int | None) -> str | None:
+def needs_recycling(jobs: int, max_jobs: int | None, max_memory_bytes: int | None) -> str | None:
     """Why the process should be replaced, or None.
 
     :param jobs: how many it has run
