@@ -35,7 +35,7 @@ from .greeting import log_server
 from .leasing.chunk import chunk_function
 from .leasing.claim import ClaimPolicy, ClaimSettings
 from .leasing.lease_renewer import LeaseRenewer, RenewalSettings
-from .leasing.messages import heed
+from .leasing.messages import handle_message
 from .leasing.polling import Push
 from .leasing.shares import QueueShares
 from .leasing.slots import Slots
@@ -209,7 +209,7 @@ class Worker(StoppableWorker):
         self._connect()
         self._start_renewer()
         self._listening.enter_context(
-            self.listener.listen(self.store.keys.worker_channel(self.worker_id), partial(heed, self))
+            self.listener.listen(self.store.keys.worker_channel(self.worker_id), partial(handle_message, self))
         )
         self._claims.active = True
         self.schedule_runner.start()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ("heed",)
 
 
-def heed(worker: "Worker", data: bytes | None) -> None:
+def handle_message(worker: "Worker", data: bytes | None) -> None:
     """A message; None when the subscription has become active, and some may have been lost before."""
     if data is not None and data.startswith(b"job "):
         take_delivery(worker, data)
