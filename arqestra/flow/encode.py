@@ -69,7 +69,7 @@ class NodeEncoder:
         :param output: its result is part of the flow's
         :raises SerializationError, PayloadTooLarge: the arguments cannot be stored
         """
-        options, job_options = call.options, getattr(call.function, "control", None)
+        options, job_options = call.options, getattr(call.function, "job_options", None)
         queue = options.queue or getattr(call.function, "queue", None) or self._default_queue
         expires = options.expires if job_options is None else options.expires or job_options.expires_s
         stored: dict[str, Any] = {}

@@ -232,7 +232,7 @@ def schedule_of_cron(job: CronJob, name: str) -> Schedule:
         function=job.name,
         prefix=job.name,
         job_id=job.job_id,
-        job_options=getattr(job, "control", None),
+        job_options=getattr(job, "job_options", None),
         target=target_of(job),
     )
 

@@ -22,7 +22,7 @@ __all__ = ("check_schedules", "registered")
 logger = logging.getLogger("arq.worker")
 
 Registered = Function | CronJob
-_OPTIONS = ("timeout_s", "keep_result_s", "keep_result_forever", "max_tries", "queue", "control")
+_OPTIONS = ("timeout_s", "keep_result_s", "keep_result_forever", "max_tries", "queue", "job_options")
 
 
 def registered(functions: Iterable[Any], cron_jobs: Sequence[CronJob]) -> dict[str, Registered]:

@@ -99,7 +99,7 @@ class StoppableWorker(WorkerAttributes):
 
     def _stop_claiming(self) -> None:
         """Claim no more, and stop listening, so that no wake-up is spent on this worker."""
-        if getattr(self, "exchange", None) is not None:
+        if getattr(self, "sync", None) is not None:
             self._claims.active = False
         self._listening.close()
 
@@ -150,7 +150,7 @@ class StoppableWorker(WorkerAttributes):
         sig = Signals(signum)
         logger.info("Setting allow_pick_jobs to `False`")
         self.allow_pick_jobs = False
-        if getattr(self, "exchange", None) is not None:
+        if getattr(self, "sync", None) is not None:
             self._claims.active = False
             self._leave_soon()
         self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.slots.tasks))

@@ -112,9 +112,9 @@ class Worker(StoppableWorker):
         self._listening = contextlib.ExitStack()
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
-        self.options = {name: effective_options(self, function) for name, function in self.functions.items()}
-        self.options.setdefault(CHUNK_FUNCTION, effective_options(self, chunk_function(self)))
-        self._default_terms = options_of_unknown(self)
+        self.effective_options = {name: effective_options(self, function) for name, function in self.functions.items()}
+        self.effective_options.setdefault(CHUNK_FUNCTION, effective_options(self, chunk_function(self)))
+        self._options_of_unknown = options_of_unknown(self)
         self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
         self._refuse_clashes(before)
         if options.handle_signals:
@@ -260,7 +260,7 @@ class Worker(StoppableWorker):
 
     def _connect(self) -> None:
         """The store, the listener and the exchange over the current pool."""
-        if getattr(self, "exchange", None) is not None:
+        if getattr(self, "sync", None) is not None:
             return
         pool = self.pool
         self.store = pool.store if isinstance(pool, Pool) else Store(pool)
@@ -417,7 +417,7 @@ class Worker(StoppableWorker):
         return max(0, free)
 
     def _start_job(self, leased: LeasedJob) -> None:
-        attempt = Attempt(leased, self._default_terms, self._noted)
+        attempt = Attempt(leased, self._options_of_unknown, self._noted)
         if self.stopping:  # the reply to a claim that was under way when the signal came
             return hand_over(self, attempt, Outcome(State.RELEASED))
         if self._direct:

@@ -30,7 +30,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker._has_own_loop = True
     running = asyncio.create_task(worker.async_run())
     try:
-        await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.sync.turns > 0, "a turn")
+        await wait_until(lambda: getattr(worker, "sync", None) is not None and worker.sync.turns > 0, "a turn")
         yield worker
     finally:
         await worker.close()
@@ -119,7 +119,7 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
 async def test_a_worker_in_an_applications_loop_makes_no_offer(pool: Pool, redis_url: str) -> None:
     worker = Worker([double], redis_settings=redis_url, handle_signals=False)
     running = asyncio.create_task(worker.async_run())
-    await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.sync.turns > 0, "a turn")
+    await wait_until(lambda: getattr(worker, "sync", None) is not None and worker.sync.turns > 0, "a turn")
     assert await pool.exists(pool.store.keys.offer(worker.worker_id)) == 0
     job = await pool.enqueue_job("double", 1)
     assert job is not None

@@ -359,7 +359,7 @@ async def test_a_subclass_may_look_through_itself_and_have_methods_of_arqs_names
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        *(("class", name) for name in ("metrics", "slots", "_connect", "steer", "draining", "exchange", "options")),
+        *(("class", name) for name in ("metrics", "slots", "_connect", "steer", "draining", "sync", "options")),
         *(("instance", name) for name in ("metrics", "slots", "options")),
     ],
 )

@@ -82,7 +82,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)
     running = asyncio.create_task(worker.async_run())
     try:
-        await wait_until(lambda: getattr(worker, "exchange", None) is not None and worker.sync.turns > 0, "a worker")
+        await wait_until(lambda: getattr(worker, "sync", None) is not None and worker.sync.turns > 0, "a worker")
         yield worker
     finally:
         await worker.close()

@@ -20,7 +20,7 @@ def chunk_function(worker: "Worker") -> JobFunction[..., list[Any]]:
 
     async def chunk(ctx: dict[Any, Any], *given: Any) -> list[Any]:
         *before, name, calls = given  # in a flow the result of what comes before is the first argument of each call
-        options = worker.options.get(name)
+        options = worker.effective_options.get(name)
         if options is None or options.function is None:
             raise JobExecutionFailed(f"function {name!r} not found")
         results = []
@@ -53,7 +53,7 @@ class ChunkRedactor(Redactor):
         if kwargs or len(args) != 2 or not isinstance(args[1], list | tuple):
             return super().redacted(args, kwargs, skipped)
         name, calls = args
-        options = self._worker.options.get(name)
+        options = self._worker.effective_options.get(name)
         if options is None or options.redactor is None:
             return super().redacted(args, kwargs)
         return (name, [list(options.redactor.redacted(call, {}, skipped)[0]) for call in calls]), {}

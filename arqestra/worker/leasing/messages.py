@@ -7,7 +7,7 @@ from ...store.codec import delivered
 if TYPE_CHECKING:
     from ..worker import Worker
 
-__all__ = ("heed",)
+__all__ = ("handle_message",)
 
 
 def handle_message(worker: "Worker", data: bytes | None) -> None:

@@ -4,7 +4,7 @@ import resource
 import sys
 from pathlib import Path
 
-__all__ = ("memory_bytes", "worn_out")
+__all__ = ("memory_bytes", "needs_recycling")
 
 _STATM = Path("/proc/self/statm")
 

@@ -41,7 +41,7 @@ class UnwrittenProgress:
     :ivar writes: so far
     """
 
-    __slots__ = ("lines", "listed", "said", "unwritten", "writes")
+    __slots__ = ("latest", "lines", "listed", "unwritten", "writes")
 
     def __init__(self) -> None:
         self.latest: ProgressNote | None = None
@@ -96,6 +96,7 @@ class Attempt:
         "leased",
         "noted",
         "notes",
+        "options",
         "payload",
         "postponed",
         "reason",
@@ -105,7 +106,6 @@ class Attempt:
         "started_ms",
         "submitted",
         "task",
-        "terms",
         "unheard",
         "warning",
         "written",

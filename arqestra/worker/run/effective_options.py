@@ -16,7 +16,7 @@ from ...flow.workflow import WorkflowFunction
 if TYPE_CHECKING:
     from ..worker import Worker
 
-__all__ = ("KEEP_NO_RESULT", "EffectiveOptions", "Observed", "default_terms", "terms_of")
+__all__ = ("KEEP_NO_RESULT", "EffectiveOptions", "Observed", "effective_options", "options_of_unknown")
 
 KEEP_NO_RESULT = -1
 
@@ -68,7 +68,7 @@ class EffectiveOptions(NamedTuple):
 def effective_options(worker: "Worker", function: Function | CronJob) -> EffectiveOptions:
     """The terms of a function on this worker."""
     forever, keep_s = function.keep_result_forever, function.keep_result_s
-    job_options: JobOptions | None = getattr(function, "control", None)
+    job_options: JobOptions | None = getattr(function, "job_options", None)
     target = getattr(function, "plain", None) or function.coroutine
     coercer = ArgumentCoercer(target) if worker.serializer.plain else None
     return EffectiveOptions(

@@ -106,7 +106,7 @@ def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
 def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """Whether the job may run; an outcome if not."""
     leased, payload = attempt.leased, attempt.payload
-    options = worker.options.get(payload.function)
+    options = worker.effective_options.get(payload.function)
     if leased.flag == "abort" and (options is None or options.workflow is None):
         return Outcome(State.UNKNOWN if options is None else State.ABORTED, asyncio.CancelledError())
     if leased.flag == "dead" and leased.crashes > EARLY_CRASHES:

@@ -106,7 +106,7 @@ def _observe_functions(worker: "Worker") -> None:
     worker.observed = wrapper is not None or any("coroutine" in vars(cls) for cls in (Function, CronJob))
     if not worker.observed:
         return
-    functions = [options.function for options in worker.options.values() if options.function is not None]
+    functions = [options.function for options in worker.effective_options.values() if options.function is not None]
     stand_ins = {each.name: _stand_in(each) for each in functions}
     settings = SimpleNamespace(
         functions=[
@@ -119,9 +119,9 @@ def _observe_functions(worker: "Worker") -> None:
     if wrapper is not None:
         wrapper(settings)
     for made in (*settings.functions, *settings.cron_jobs):
-        options = worker.options[made.name]
+        options = worker.effective_options[made.name]
         through, bare = made.coroutine, _bare(vars(options.function)["coroutine"], made.coroutine, stand_ins[made.name])
-        worker.options[made.name] = options._replace(observed=Observed(through, bare), invoked=True)
+        worker.effective_options[made.name] = options._replace(observed=Observed(through, bare), invoked=True)
 
 
 def _create_worker_wrapper(worker: "Worker") -> Any:

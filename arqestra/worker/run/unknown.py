@@ -64,7 +64,7 @@ def unknown_function(worker: "Worker", attempt: Attempt) -> Outcome | None:
     name = payload.function
     if name == CHUNK_FUNCTION and payload.args and isinstance(payload.args[0], str):
         name = payload.args[0]
-    if name in worker.options:
+    if name in worker.effective_options:
         return None
     error = JobExecutionFailed(f"function {name!r} not found")
     if may_give_back(worker):

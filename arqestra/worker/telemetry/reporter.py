@@ -159,7 +159,7 @@ class StatsReporter:
             self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
 
     def _account_of(self, queue: str, function: str, state: State) -> Counts:
-        if function not in self._worker.options:
+        if function not in self._worker.effective_options:
             return self.accounts.of(queue, UNKNOWN_FUNCTION, state)
         account = self._accounts[queue, function, state] = self.accounts.of(queue, function, state)
         return account
