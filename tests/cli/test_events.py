@@ -63,7 +63,7 @@ async def test_what_happens_is_told(
 
 
 async def _told(worker: Worker) -> bool:
-    return worker.books.publisher.listened
+    return worker.reporter.publisher.listened
 
 
 @pytest.mark.parametrize(

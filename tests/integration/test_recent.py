@@ -205,9 +205,9 @@ async def test_events_are_told_to_whoever_listens(pool: Pool, redis_url: str) ->
             heard.append(event)
 
     async with working(redis_url) as worker:
-        assert not worker.books.publisher.listened
+        assert not worker.reporter.publisher.listened
         listening = asyncio.create_task(listen())
-        await wait_until(lambda: worker.books.publisher.listened, "that somebody listens")
+        await wait_until(lambda: worker.reporter.publisher.listened, "that somebody listens")
         told, retried = await pool.enqueue(tell), await pool.enqueue(fail_twice)
         assert told is not None
         assert retried is not None
@@ -215,7 +215,7 @@ async def test_events_are_told_to_whoever_listens(pool: Pool, redis_url: str) ->
         await wait_until(lambda: sum(e.kind == "complete" for e in heard) == 2, "both ends")
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        await wait_until(lambda: not worker.books.publisher.listened, "that nobody listens any more")
+        await wait_until(lambda: not worker.reporter.publisher.listened, "that nobody listens any more")
 
     kinds = [event.kind for event in heard if event.job_id == retried.job_id]
     assert kinds == ["started", "retried", "started", "retried", "started", "complete"]
@@ -361,8 +361,8 @@ async def test_whatever_counts_as_a_number_is_progress(pool: Pool, redis_url: st
             return progress is not None and progress.done == stored
 
         await wait_until(is_written, "the progress")
-        assert worker.books._task is not None
-        assert not worker.books._task.done()
+        assert worker.reporter._task is not None
+        assert not worker.reporter._task.done()
 
 
 async def test_a_function_name_that_cannot_be_stored_is_told_in_escapes_and_stops_nothing(
@@ -376,7 +376,7 @@ async def test_a_function_name_that_cannot_be_stored_is_told_in_escapes_and_stop
 
     async with working(redis_url, unknown_functions="fail") as worker:
         listening = asyncio.create_task(listen())
-        await wait_until(lambda: worker.books.publisher.listened, "that somebody listens")
+        await wait_until(lambda: worker.reporter.publisher.listened, "that somebody listens")
         await pool.enqueue_job("f\udcff|g" + 300 * "h")
         (ended,) = await recent(pool, 1)
         assert ended.function.startswith("f\\udcff|ghh")
@@ -426,14 +426,14 @@ async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_tha
 ) -> None:
     """Another write of notes was under way when the job ended."""
     async with working(redis_url) as worker:
-        monkeypatch.setattr(worker.books, "write_once", worker.books.publisher.drain)  # not once a second
+        monkeypatch.setattr(worker.reporter, "write_once", worker.reporter.publisher.drain)  # not once a second
         settled, replies = worker.sync._settled, []
         worker.sync._settled = lambda *reply: replies.append(reply)
-        async with worker.books.progress_buffer._writing:
+        async with worker.reporter.progress_buffer._writing:
             told = await pool.enqueue(tell)
             assert told is not None
             await told.result(timeout=30)
-        await wait_until(lambda: worker.books.progress_buffer.waits_for_outcomes, "notes that found no lease")
+        await wait_until(lambda: worker.reporter.progress_buffer.waits_for_outcomes, "notes that found no lease")
         assert await told.progress() is None
         for reply in replies:
             settled(*reply)

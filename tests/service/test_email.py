@@ -82,13 +82,13 @@ async def test_4xx_is_an_error_that_is_tried_again(ctx: Ctx, sink: MailSink, ans
     sink.answers = [answer]
     with pytest.raises(MailUndeliverable) as caught:
         await send_email(ctx, "a@example.org", "x", "x")
-    assert send_email.control.retry is not None
-    assert send_email.control.retry.retries(caught.value)
+    assert send_email.job_options.retry is not None
+    assert send_email.job_options.retry.retries(caught.value)
     assert not sink.mails
 
 
 def test_retries_come_later_and_later() -> None:
-    policy = send_email.control.retry
+    policy = send_email.job_options.retry
     assert policy is not None
     assert [policy.delay_s(attempt) / policy.base_s for attempt in (1, 2, 3)] == [1, 2, 4]
     assert (policy.tries, send_email.max_tries) == (4, 4)

@@ -124,8 +124,8 @@ def test_the_jobs_run_under_the_limits_of_the_guide() -> None:
     assert (generate_report.job_options.soft_timeout_s, generate_report.timeout_s) == (240, 300)
     assert process_image.job_options.rate_limit is not None
     assert ServiceSettings.model_fields["image_rate"].default == "10/m"
-    assert health_check.control.concurrency is not None
-    assert health_check.control.concurrency.jobs == 1
+    assert health_check.job_options.concurrency is not None
+    assert health_check.job_options.concurrency.jobs == 1
     assert WorkerSettings.queue_slots.keys() == {EMAIL_QUEUE, DEFAULT_QUEUE}
 
 
