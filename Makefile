@@ -59,7 +59,7 @@ types: $(STAMP)
 
 imports: $(STAMP)
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m tests.import_direction
+	$(BIN)/python -m tests.support.import_direction
 
 check: lint types imports test  ## format, lint, types, import direction, tests
 

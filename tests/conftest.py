@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 import redis
 
+from arqestra import Pool, create_pool
 from arqestra.embedded import EmbeddedRedis
+from tests.support.supervised import Supervise, supervising
 
 # How long an example takes says nothing of the code on a machine that does other things as well.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -48,6 +51,26 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def serializer() -> str:
+    """What `pool` serializes with; a module or folder chooses with `tests.support.pools.serializers`."""
+    return "pickle"
+
+
+@pytest.fixture
+async def pool(redis_url: str, serializer: str) -> AsyncIterator[Pool]:
+    """A pool on the emptied server."""
+    async with await create_pool(redis_url, serializer=serializer) as pool:
+        yield pool
+
+
+@pytest.fixture
+def supervise(redis_url: str, tmp_path: Path) -> Iterator[Supervise]:
+    """Starts `arqestra worker` as a process; none of them outlives the test."""
+    with supervising(redis_url, tmp_path) as start:
+        yield start
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from tests.browser.shop import BROKEN_FLOW, CHECKOUT, DURABLE, FLOW, MEDIA
-from tests.web.web_jobs import EVIL
+from tests.support.hostile_text import EVIL
 
 
 def at(path: str, **query: str) -> str:

@@ -20,9 +20,9 @@ from arqestra.protocol.histogram import bucket_of
 from arqestra.store.statistics import RUN_BUCKET, WAIT_BUCKET
 from tests.browser.shop_jobs import announce, fulfil_order, hostile, publish, render_catalogue, resize
 from tests.support.dashboard_process import served
+from tests.support.hostile_text import EVIL
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
-from tests.web.web_jobs import EVIL
 
 CHECKOUT, MEDIA = "shop:checkout", "shop:media"
 SETTINGS = "tests.browser.shop_jobs.WorkerSettings"

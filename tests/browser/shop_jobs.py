@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from arqestra import Backoff, Flow, RateLimit, current_job, every, job, schedule, worker_settings, workflow
-from tests.web.web_jobs import EVIL
+from tests.support.hostile_text import EVIL
 
 WAYS = random.Random(7)
 

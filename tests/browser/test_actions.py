@@ -14,8 +14,8 @@ from arqestra import Pool, ResultNotFound
 from tests.browser.places import PLACES, at
 from tests.browser.shop import BROKEN_FLOW, CHECKOUT, MEDIA, Shop
 from tests.support.dashboard_process import served
+from tests.support.hostile_text import EVIL
 from tests.support.wait import wait_until
-from tests.web.web_jobs import EVIL
 
 FLASH = ".flash.good"
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import redis.asyncio
 
-import arqestra
 from arqestra.embedded import EmbeddedRedis
 
 from .ledger import Ledger
@@ -53,10 +52,9 @@ async def ledger(server: EmbeddedRedis) -> AsyncIterator[Ledger]:
 
 
 @pytest.fixture
-async def pool(server: EmbeddedRedis) -> AsyncIterator[arqestra.Pool]:
-    pool = await arqestra.create_pool(server.url)
-    yield pool
-    await pool.aclose()
+def redis_url(server: EmbeddedRedis) -> str:
+    """URL of the test's own server: `pool` and `supervise` use it too."""
+    return server.url
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

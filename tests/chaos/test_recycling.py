@@ -7,7 +7,6 @@ import time
 import pytest
 
 from arqestra import Pool
-from tests.integration.test_supervisor import pool, supervise  # noqa: F401 - fixtures
 from tests.support.supervised import Supervise
 from tests.support.supervised_jobs import nap
 from tests.support.wait import wait_until
@@ -25,8 +24,8 @@ NAP_S = 0.02
     ],
 )
 async def test_recycling_under_load(
-    supervise: Supervise,  # noqa: F811
-    pool: Pool,  # noqa: F811
+    supervise: Supervise,
+    pool: Pool,
     tell: Tell,
     count: int,
     most: int,

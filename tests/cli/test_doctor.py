@@ -12,7 +12,7 @@ from arqestra.cli.checks import check_queue, check_server
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.look import QueueSurvey
 from arqestra.store.server import ServerFacts
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 
 GOOD = ServerFacts(
     name="Redis",

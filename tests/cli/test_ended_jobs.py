@@ -21,7 +21,7 @@ from arqestra.cli import bulk, search
 from arqestra.cli.bulk import AT_ONCE
 from arqestra.cli.job_show import _added
 from arqestra.protocol.progress import LogLine
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from arqestra import Pool, Worker
-from tests.cli.conftest import CommandLine
+from tests.support.command_line import CommandLine
 
 
 async def test_it_prints_the_id_and_the_job_is_what_was_asked_for(arqestra: CommandLine, pool: Pool) -> None:

@@ -17,7 +17,7 @@ import pytest
 from arqestra import Pool, Worker
 from arqestra.cli.events import EventFilter
 from arqestra.protocol.events import Event
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 

@@ -13,7 +13,7 @@ from arqestra.cli.output import first_line
 from arqestra.cli.shell import redacted
 from arqestra.store.look import browse, survey
 from arqestra.store.records import ClaimRequest, NewJob
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.wait import wait_until
 
 QUEUE = "arq:queue"

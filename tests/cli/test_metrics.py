@@ -15,7 +15,7 @@ from pathlib import Path
 
 from arqestra import Pool, Worker
 from arqestra.embedded import EmbeddedRedis
-from tests.cli.conftest import CommandLine
+from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 from tests.support.scrape import Scraped, fetch, scrape
 from tests.support.wait import wait_until

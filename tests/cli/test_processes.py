@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from arqestra.cli import app
-from tests.cli.conftest import CommandLine
+from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 
 # Python takes old bytecode for that of a file that has kept its length and was changed within the same second.

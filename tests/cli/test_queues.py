@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arqestra import Pool, Worker
 from arqestra.cli.fleet import read_fleet
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.wait import wait_until
 
 

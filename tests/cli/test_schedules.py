@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arqestra import Pool, Worker, schedule
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.wait import wait_until
 
 

@@ -31,7 +31,7 @@ from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.presence import JobOnWorker, Presence, WorkerInfo
 from arqestra.protocol.recent_jobs import EndedJob, Failure
 from arqestra.store.look import QueueSurvey
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 

@@ -14,7 +14,7 @@ from arq.jobs import JobStatus
 from arqestra import Pool, Worker
 from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.presence import write_presence
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.wait import wait_until
 
 PROCESS = f"{socket.gethostname()}:{os.getpid()}"

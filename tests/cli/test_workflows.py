@@ -6,7 +6,7 @@ import pytest
 
 from arqestra import Pool, Worker, group
 from tests.cli.cli_jobs import double, fail, nap, order, unlucky
-from tests.cli.conftest import CommandLine, plain
+from tests.support.command_line import CommandLine, plain
 from tests.support.replies import reply_of
 from tests.support.wait import wait_until
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from arqestra import Pool, Worker, create_pool
+from arqestra import Pool, Worker
 from tests.flows import flow_jobs as jobs
-from tests.integration.engine_worker import url_of
+from tests.support.pools import serializers, url_of
 
 Working = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -24,11 +24,7 @@ def fresh() -> None:
     jobs.SWITCHES.clear()
 
 
-@pytest.fixture(params=["pickle", "msgpack"])
-async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url, serializer=request.param)
-    yield pool
-    await pool.aclose()
+serializer = serializers("pickle", "msgpack")
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from arqestra import (
     workflow,
 )
 from arqestra.worker.run import workflows
-from tests.integration.engine_worker import url_of
 from tests.support.canvases import canvas_of, evaluated, fits, some_shapes
+from tests.support.pools import serializers, url_of
 from tests.support.wait import wait_until
 
 RAN: defaultdict[str, list[str]] = defaultdict(list)
@@ -216,13 +216,13 @@ for row in TABLE:
     CANVASES[row.name] = lambda run, build=row.build: build(Jobs(run))  # type: ignore[misc]
 
 
-@pytest.fixture(params=["pickle", "msgpack", "json"])
-async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
+@pytest.fixture(autouse=True)
+def fresh() -> None:
     RAN.clear()
     OUTCOMES.clear()
-    pool = await create_pool(redis_url, serializer=request.param)
-    yield pool
-    await pool.aclose()
+
+
+serializer = serializers("pickle", "msgpack", "json")
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,8 @@ import pytest
 from arq.connections import ArqRedis
 
 from arqestra import ArgumentsError, Flow, FlowHandle, Pool, Worker, job, workflow
-from tests.integration.engine_worker import until_too_late, url_of
+from tests.support.pools import url_of
+from tests.support.redis_clock import until_too_late
 from tests.support.replies import reply_of
 from tests.support.wait import PATIENCE_S, wait_until
 

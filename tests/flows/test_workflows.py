@@ -25,7 +25,7 @@ from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import gate
-from tests.integration.engine_worker import until_too_late
+from tests.support.redis_clock import until_too_late
 from tests.support.wait import wait_until
 
 PARKED_SCORE = 8640000000000000

@@ -7,21 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from arqestra import Job, Pool, Worker
-from arqestra.protocol.wire import decode_payload
-from arqestra.store.health import redis_time_ms
+from arqestra import Pool, Worker
 from tests.integration import engine_jobs as jobs
+from tests.support.pools import url_of
 from tests.support.wait import wait_until
-
-
-async def until_too_late(pool: Pool, job: Job[Any]) -> None:
-    """Wait until a job that expires must not start: the producer knows Redis' clock to half a round trip only."""
-    deadline_ms = decode_payload(pool.serializer, await pool.get(pool.store.keys.job(job.job_id))).options["x"]
-
-    async def is_too_late() -> bool:
-        return await redis_time_ms(pool) > deadline_ms
-
-    await wait_until(is_too_late, "Redis' clock is past the deadline")
 
 
 def fresh_ctx() -> dict[Any, Any]:
@@ -52,8 +41,3 @@ async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
     finally:
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
-
-
-def url_of(pool: Pool) -> str:
-    options = pool.connection_pool.connection_kwargs
-    return f"unix://{options['path']}" if "path" in options else f"redis://{options['host']}:{options['port']}"

@@ -37,7 +37,7 @@ from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 from arqestra.web import create_app
 from arqestra.worker import worker as worker_module
-from tests.cli.conftest import CommandLine
+from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 

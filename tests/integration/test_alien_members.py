@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from arqestra import Pool, Worker, create_pool
+from arqestra import Pool, Worker
 from tests.integration import engine_jobs as jobs
 from tests.integration.engine_worker import fresh_ctx, working
+from tests.support.pools import serializers
 from tests.support.wait import PATIENCE_S, wait_until
 
 QUEUE = "arq:queue"
@@ -44,11 +45,7 @@ ALIENS: dict[str, Make] = {
 }
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> Any:
-    pool = await create_pool(redis_url, serializer="msgpack")
-    yield pool
-    await pool.aclose()
+serializer = serializers("msgpack")
 
 
 def burst(pool: Pool, redis_url: str, **settings: Any) -> Worker:

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +20,8 @@ import arq
 import pytest
 import redis
 
-from arqestra import Pool, RedisSettings, create_pool
+from arqestra import Pool, create_pool
+from tests.support.pools import serializers
 from tests.support.wait import PATIENCE_S, block_until
 
 from .arq_process import ArqProcess
@@ -110,11 +110,7 @@ def folder(tmp_path: Path) -> Path:
     return project
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(RedisSettings.from_dsn(redis_url), serializer="msgpack")
-    yield pool
-    await pool.aclose()
+serializer = serializers("msgpack")
 
 
 class CommandLine:

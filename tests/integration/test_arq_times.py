@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ import arqestra
 from arqestra import Job, Pool, Worker, chain, create_pool, cron, job
 from arqestra.protocol.wire import decode_payload
 from arqestra.worker.schedule_runner import id_taken_ms
+from tests.support.pools import serializers
 
 
 @job
@@ -27,11 +27,7 @@ async def other(ctx: dict[Any, Any]) -> str:
     return "done"
 
 
-@pytest.fixture(params=["pickle", "msgpack", "json"])
-async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url, serializer=request.param)
-    yield pool
-    await pool.aclose()
+serializer = serializers("pickle", "msgpack", "json")
 
 
 async def burst(pool: Pool, **settings: Any) -> Worker:

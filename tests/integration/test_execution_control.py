@@ -22,11 +22,11 @@ from arqestra import (
     RemoteError,
     RunningJob,
     Worker,
-    create_pool,
 )
 from arqestra.protocol.wire import decode_payload
 from tests.integration import control_jobs as jobs
-from tests.integration.engine_worker import until_too_late, url_of
+from tests.support.pools import serializers, url_of
+from tests.support.redis_clock import until_too_late
 from tests.support.wait import wait_until
 
 
@@ -35,11 +35,7 @@ def fresh() -> None:
     jobs.TOLD.clear()
 
 
-@pytest.fixture(params=["pickle", "msgpack"])
-async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url, serializer=request.param)
-    yield pool
-    await pool.aclose()
+serializer = serializers("pickle", "msgpack")
 
 
 @contextlib.asynccontextmanager

@@ -21,10 +21,10 @@ from arqestra import (
     SettingsError,
     Unique,
     Worker,
-    create_pool,
     job,
 )
-from tests.integration.engine_worker import until_too_late, url_of
+from tests.support.pools import serializers, url_of
+from tests.support.redis_clock import until_too_late
 from tests.support.replies import reply_of
 from tests.support.wait import wait_until
 
@@ -101,11 +101,7 @@ def fresh() -> None:
     PEAK.clear()
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url, serializer="msgpack")
-    yield pool
-    await pool.aclose()
+serializer = serializers("msgpack")
 
 
 @contextlib.asynccontextmanager

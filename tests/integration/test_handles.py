@@ -16,17 +16,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from arqestra import ArgumentsError, Job, JobStatus, Pool, create_pool
 from tests.integration.engine_worker import working
+from tests.support.pools import serializers
 from tests.support.replies import reply_of
 from tests.support.wait import PATIENCE_S, wait_until
 
 ELSEWHERE = "orders"
 
 
-@pytest.fixture(params=["pickle", "msgpack"])
-async def pool(redis_url: str, request: pytest.FixtureRequest) -> Any:
-    pool = await create_pool(redis_url, serializer=request.param)
-    yield pool
-    await pool.aclose()
+serializer = serializers("pickle", "msgpack")
 
 
 async def enqueued(pool: Pool, name: str, *args: Any, **options: Any) -> Job[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +13,8 @@ import arq.worker
 import pytest
 
 import arqestra
-from arqestra import Pool, create_pool
-from tests.integration.engine_worker import until_too_late
+from arqestra import Pool
+from tests.support.redis_clock import until_too_late
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 
@@ -42,13 +41,6 @@ class Seen:
     job: str = ""  # its status
     success: bool | None = None
     result: Any = None
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 async def _observe(pool: Pool, worker_class: Any, hook: str, error: type[BaseException] = HookError) -> Seen:

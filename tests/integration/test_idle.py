@@ -13,8 +13,8 @@ from arq.connections import ArqRedis
 from arq.jobs import Job as StockJob
 from redis.asyncio import Redis
 
-from arqestra import Job, Pool, Worker, create_pool, every, schedule
-from tests.integration.engine_worker import url_of
+from arqestra import Job, Pool, Worker, every, schedule
+from tests.support.pools import url_of
 from tests.support.wait import wait_until
 
 PINGS_A_MINUTE = 6
@@ -23,13 +23,6 @@ WITHOUT_TRACKING = ("nowatch", "on", ">secret", "~*", "&*", "+@all", "-client|tr
 
 async def noop(ctx: dict[Any, Any]) -> None:
     pass
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,7 @@ from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 from arqestra.web import create_app
 from arqestra.worker import async_check_health
-from tests.cli.conftest import CommandLine
+from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 

@@ -28,7 +28,7 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import outcome_jobs as jobs
-from tests.integration.engine_worker import url_of
+from tests.support.pools import serializers, url_of
 from tests.support.proxies.lossy import LossyProxy
 from tests.support.wait import PATIENCE_S, wait_until
 
@@ -38,10 +38,7 @@ def fresh() -> None:
     jobs.TOLD.clear()
 
 
-@pytest.fixture(params=["pickle", "msgpack", "json"])
-async def pool(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    async with await create_pool(redis_url, serializer=request.param) as pool:
-        yield pool
+serializer = serializers("pickle", "msgpack", "json")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -27,13 +26,6 @@ from tests.support.wait import wait_until
 
 async def wait(ctx: dict[Any, Any]) -> None:
     await ctx["gate"].wait()
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await arqestra.create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 async def told(pool: Pool, *, running: int) -> WorkerInfo:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from unittest.mock import AsyncMock, MagicMock
@@ -12,7 +11,7 @@ import arq
 import pytest
 
 import arqestra
-from arqestra import ArqRedis, Pool, Retry, SettingsError, Worker, create_pool, cron
+from arqestra import ArqRedis, Pool, Retry, SettingsError, Worker, cron
 from arqestra.jobs import Job, JobStatus
 from tests.support.wait import wait_until
 
@@ -31,13 +30,6 @@ class Recorder:
 
     async def enqueue_job(self, name: str, **options: Any) -> None:
         self.sent.append((name, options["_job_id"]))
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # redis-py asks the mock

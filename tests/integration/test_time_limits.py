@@ -30,13 +30,6 @@ def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_limits, "REPLY_LIMIT_S", LIMIT_S)
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await arqestra.create_pool(redis_url)
-    yield pool
-    await pool.aclose()
-
-
 BUSY = "local t = redis.call('TIME') local e = t[1] * 1000000 + t[2] + {us} repeat t = redis.call('TIME') until {done}"
 SCRIPT = BUSY.format(us=int(LIMIT_S * 2_000_000), done="t[1] * 1000000 + t[2] > e") + " return 'done'"
 

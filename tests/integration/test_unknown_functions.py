@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from arqestra import Job, JobExecutionFailed, Pool, Worker, create_pool, cron, every, func, job, schedule
+from arqestra import Job, JobExecutionFailed, Pool, Worker, cron, every, func, job, schedule
 from arqestra.store.unknown import note_unknown
 from tests.integration import unknown_arguments
-from tests.integration.engine_worker import url_of
+from tests.support.pools import url_of
 from tests.support.wait import wait_until
 
 
@@ -28,13 +28,6 @@ async def known(ctx: dict[Any, Any]) -> str:
 async def fresh(ctx: dict[Any, Any], *arguments: Any) -> int:
     """A function of the new code."""
     return int(ctx["job_try"])
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 @contextlib.asynccontextmanager

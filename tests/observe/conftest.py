@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from arqestra import Pool, Worker, create_pool
 from arqestra.observe.tracing import TracingMiddleware
-from tests.integration.engine_worker import url_of
 from tests.observe import traced_jobs as jobs
+from tests.support.pools import url_of
 
 Working = Callable[..., AbstractAsyncContextManager[Worker]]
 

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tests.observe.metrics_jobs import fail, hand_on, take, twice, work
 from tests.observe.prometheus_server import Prometheus, Tools, find_tools, running
 from tests.support.repository import REPOSITORY
 from tests.support.scrape import fetch
-from tests.support.supervised import Supervise, supervising
+from tests.support.supervised import Supervise
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.slow  # it downloads a package, and waits for some scrapes: make metrics-check
@@ -43,12 +43,6 @@ EXPORTER, WORKERS = "arqestra", "arqestra-workers"
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return find_tools(tmp_path_factory.mktemp("prometheus"))
-
-
-@pytest.fixture
-def supervise(redis_url: str, tmp_path: Path) -> Iterator[Supervise]:
-    with supervising(redis_url, tmp_path) as start:
-        yield start
 
 
 @pytest.fixture

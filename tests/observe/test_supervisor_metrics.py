@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,6 @@ from tests.support.supervised_jobs import nap
 from tests.support.wait import wait_until
 
 SETTINGS = "tests.observe.metered_settings"
-
-
-@pytest.fixture
-def supervise(redis_url: str, tmp_path: Path) -> Iterator[Supervise]:
-    with supervising(redis_url, tmp_path) as start:
-        yield start
 
 
 @pytest.fixture

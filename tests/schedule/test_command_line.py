@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from arqestra import Pool, create_pool, every, schedule
+from arqestra import Pool, every, schedule
 from arqestra.cli import main
+from tests.support.pools import serializers
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 
@@ -46,11 +47,7 @@ def scheduler(log: Path, redis_url: str | None, *arguments: str) -> Iterator[sub
         process.wait()
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url, serializer="msgpack")
-    yield pool
-    await pool.aclose()
+serializer = serializers("msgpack")
 
 
 def latest(log: Path) -> str:

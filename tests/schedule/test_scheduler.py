@@ -39,8 +39,8 @@ from arqestra.embedded import EmbeddedRedis
 from arqestra.scheduling import code_schedules, known_schedules
 from arqestra.scheduling.queue_scheduler import AHEAD_MS
 from arqestra.store.schedules import ScheduleStore
-from tests.integration.engine_worker import url_of
 from tests.schedule import scheduled_jobs as jobs
+from tests.support.pools import url_of
 from tests.support.replies import reply_of
 from tests.support.wait import wait_until
 
@@ -53,13 +53,6 @@ def fresh() -> None:
     jobs.RUNS.clear()
     jobs.GATES.clear()
     jobs.AT_ONCE[:] = [0, 0]
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 @asynccontextmanager

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.support.pools import serializers
+
 # The jobs read these when they are imported: no test waits 10 s for a retry, or 6 s for its turn.
 os.environ["SERVICE_MAIL_RETRY_BASE_S"] = "0.02"
 os.environ["SERVICE_IMAGE_RATE"] = "600/m"
 
-from arqestra import Pool, create_pool
+from arqestra import Pool
 from jobs.clients import Clients, clients_of, on_shutdown, on_startup
 from jobs.development_servers import DUMMY_CREDENTIAL, MailSink, s3_server, smtp_sink
 from jobs.settings import ServiceSettings
@@ -54,12 +56,7 @@ def settings(redis_url: str, s3_url: str, sink: MailSink, tmp_path: Path) -> Ser
     )
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    """A pool on an empty Redis."""
-    pool = await create_pool(redis_url, serializer="msgpack")
-    yield pool
-    await pool.close(close_connection_pool=True)
+serializer = serializers("msgpack")
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_hook_looks_at_the_whole_repository_and_downloads_nothing(hook: dict[s
     assert hook["pass_filenames"] is False
 
 
-@pytest.mark.parametrize("command", ["ruff format --check", "ruff check", "mypy", "tests.import_direction"])
+@pytest.mark.parametrize("command", ["ruff format --check", "ruff check", "mypy", "tests.support.import_direction"])
 def test_make_check_runs(command: str) -> None:
     assert command in "".join(commands(hook["entry"].removeprefix("make ")) for hook in HOOKS)
 

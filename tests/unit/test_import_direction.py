@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.import_direction import main, violations
+from tests.support.import_direction import main, violations
 from tests.support.repository import REPOSITORY
 
 

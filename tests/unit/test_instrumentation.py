@@ -13,7 +13,7 @@ import pytest
 import wrapt
 from arq.connections import ArqRedis
 
-from arqestra import Pool, Worker, create_pool, func
+from arqestra import Pool, Worker, func
 from arqestra.drop_in.instrumentation import PLAIN_ENQUEUE, bottom_of, mention_unknown_wrapper, rewrapped
 
 ARQS = ArqRedis.enqueue_job
@@ -97,13 +97,6 @@ def cyclic() -> Any:
 @pytest.mark.parametrize("patched", [OfAnotherKind(ARQS), functools.partial(ARQS), lambda: ARQS, print, None, cyclic()])
 def test_what_is_not_understood_is_none(patched: Any) -> None:
     assert rewrapped(patched, ours) is None
-
-
-@pytest.fixture
-async def pool(redis_url: str) -> Any:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 async def test_a_pool_enqueues_through_what_was_put_around_arqs_enqueue_job(

@@ -12,8 +12,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from arqestra import Pool, Worker, create_pool
+from arqestra import Pool, Worker
 from arqestra.web import TokenAuth, create_app
+from tests.support.pools import serializers
 from tests.support.wait import wait_until
 from tests.web.web_jobs import FUNCTIONS, SCHEDULES
 
@@ -37,11 +38,7 @@ class Client(httpx.AsyncClient):
         return await self.post(f"/actions/{action}", data=data, headers={"Sec-Fetch-Site": "same-origin"})
 
 
-@pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url, serializer="msgpack")
-    yield pool
-    await pool.aclose()
+serializer = serializers("msgpack")
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from arqestra.store.presence import write_presence
 from arqestra.web import create_app
 from arqestra.web.catalogue import VIEWS
 from arqestra.web.openapi import document
+from tests.support.hostile_text import EVIL
 from tests.support.wait import wait_until
 from tests.web.conftest import BASE, Client, client_of
-from tests.web.web_jobs import EVIL, add, fail, login, total
+from tests.web.web_jobs import add, fail, login, total
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from schemathesis.core.result import Ok
 from arqestra import create_pool
 from arqestra.embedded import EmbeddedRedis
 from tests.support.dashboard_process import served
-from tests.web.web_jobs import EVIL
+from tests.support.hostile_text import EVIL
 
 EXAMPLES = 12
 

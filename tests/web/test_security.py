@@ -17,8 +17,8 @@ from arqestra.web.actions import ACTIONS
 from arqestra.web.auth import Sessions
 from arqestra.web.catalogue import VIEWS
 from arqestra.web.dashboard import Dashboard
+from tests.support.hostile_text import EVIL
 from tests.web.conftest import OPERATOR, VIEWER, Client, client_of
-from tests.web.web_jobs import EVIL
 
 WITHOUT_LOGIN = {"/healthz", "/login", "/logout"}
 

@@ -6,8 +6,7 @@ import asyncio
 from typing import Any
 
 from arqestra import Backoff, Flow, current_job, every, func, job, schedule, worker_settings, workflow
-
-EVIL = "<script>document.title='pwned'</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
+from tests.support.hostile_text import EVIL
 
 
 @job

@@ -1,4 +1,4 @@
-"""`python -m tests.import_direction`: what import-linter does not see. Exits 1 with what is wrong.
+"""`python -m tests.support.import_direction`: what import-linter does not see. Exits 1 with what is wrong.
 
 The contracts of import-linter (pyproject.toml) hold which folder may import which. The rules here:
 
