@@ -330,12 +330,12 @@ async def test_a_job_that_is_interrupted_again_and_again_is_free_of_that_only_so
     await harness.enqueue("a")
     worker = harness.worker()
     attempts = []
-    for _ in range(23):
+    for _ in range(103):
         job = await worker.claim_one()
         attempts.append(job.attempt)
         assert await worker.finish(job, kind="interrupt")
 
-    assert attempts == [1] * 21 + [2, 3]
+    assert attempts == [1] * 101 + [2, 3]
     assert 0 < await harness.redis.pttl(KEYS.interrupts("a")) <= 86_400_000
 
     await harness.redis.delete(KEYS.interrupts("a"))

@@ -2,7 +2,7 @@
 
 local DEAD_SET_LIMIT = 10000
 local HISTORY_LIMIT = 20
-local FREE_INTERRUPTS = 20           -- of one job; a job that ends its worker each time must not go round for ever
+local FREE_INTERRUPTS = 100          -- of one job; a job that ends its worker each time must not go round for ever
 local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
 local keep_dead_ms = tonumber(argv[2])
 
