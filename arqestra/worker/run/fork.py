@@ -27,7 +27,7 @@ logger = logging.getLogger("arq.worker")
 
 # Code that runs a job: the frame that it has called is where the child must end.
 _RUNNERS = (
-    str(Path(__file__).parent),
+    str(Path(__file__).parents[1]),  # arqestra/worker
     *(str(Path(os.__file__).parent / "asyncio" / name) for name in ("events.py", "base_events.py", "runners.py")),
     str(Path(os.__file__).parent / "concurrent" / "futures" / "thread.py"),
 )
