@@ -1,5 +1,7 @@
 -- Part of claim.lua: what is special about few jobs, the module `Cases`. Needs _claim_take.
 
+-- @include _lease
+
 local function move(id, score)
   local list = moves[queue]
   if not list then
@@ -69,7 +71,7 @@ local function judge(id, score, lease, packed)
   if not lease then
     return take_within_limits(id, score == STOCK_ABORT_SCORE and now or promoted(score), 0, packed)
   end
-  local lease_end, due, crashes = string.match(lease, '|(%d+)|(%-?%d+)|(%d+)$')
+  local lease_end, due, crashes = fields_of(lease)
   if not lease_end then
     return  -- a stock worker runs it
   end
@@ -86,14 +88,14 @@ local function take_abort(id, score)
     local order = extras and Limits.fetch_from_lane(queue, id)
     return take(id, order or (score == STOCK_ABORT_SCORE and now) or score, 0, 'abort')
   end
-  local lease_end, due, crashes = string.match(lease, '|(%d+)|(%-?%d+)|(%d+)$')
+  local lease_end, due, crashes = fields_of(lease)
   if lease_end and tonumber(lease_end) <= now then
     if extras then
       Limits.fetch_from_lane(queue, id)
     end
     take(id, tonumber(due), tonumber(crashes), 'abort')
   elseif lease_end then
-    call('PUBLISH', WORKER .. string.match(lease, '^([^.|]+)'), 'abort ' .. id)
+    call('PUBLISH', WORKER .. worker_of(lease), 'abort ' .. id)
   end
 end
 
@@ -132,8 +134,8 @@ local function take_again()
       names[#names + 1] = LEASE .. leased[i]
     end
     for i, lease in ipairs(call('MGET', unpack(names))) do
-      if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
-        local due, crashes = string.match(lease, '|(%-?%d+)|(%d+)$')
+      if has_token(lease, token) then
+        local _, due, crashes = fields_of(lease)
         local id = leased[first + i - 1]
         local flag = flag_of(id, tonumber(crashes))
         take(id, tonumber(due), tonumber(crashes), flag, flag == '' and extras and call('HGET', SPECS .. queue, id))

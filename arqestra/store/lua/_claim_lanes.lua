@@ -1,5 +1,7 @@
 -- Part of claim.lua: jobs that wait in lanes, the module `Lanes`. Needs _claim_take.
 
+-- @include _lease
+
 -- The other limit whose line a lane is to wait in, and when to try it there: one that has no room, or one that comes
 -- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane
 -- goes round and round.
@@ -19,7 +21,7 @@ local function other_line(id, spec, limit)
 end
 
 local function start_from_lane(id, order, spec, packed)
-  local crashes = string.match(call('GET', LEASE .. id) or '', '|%-?%d+|(%d+)$')
+  local _, _, crashes = fields_of(call('GET', LEASE .. id) or '')
   if crashes then
     return Cases.judge_crashed(id, order, crashes + 1, packed)
   end

@@ -6,6 +6,7 @@ local FREE_INTERRUPTS = 100          -- of one job; a job that ends its worker e
 local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
 local keep_dead_ms = tonumber(argv[2])
 
+-- @include _lease
 -- @include _run_end
 
 local function bury(id, queue, result)
@@ -56,7 +57,8 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
     call('SET', JOB .. id, string.sub(attempts, line_end + 1))
     attempts = string.sub(attempts, 1, line_end - 1)
   end
-  local score = tonumber(string.match(lease, '|(%-?%d+)|%d+$'))
+  local _, due_score = fields_of(lease)
+  local score = tonumber(due_score)
   local priority = priority_of(score)
   if kind == 'again' or (kind == 'park' and call('LLEN', LOG .. id) > tonumber(attempts)) then
     score = in_order(now, priority)  -- it has news already

@@ -39,6 +39,7 @@ local notified = {}          -- workflows whose worker was told in this script
 local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
 local is_cancelled, mark_its_queues, abort_unreleased, unblock
 
+-- @include _lease
 -- @include _flow_nodes
 -- @include _flow_passes
 -- @include _flow_chores

@@ -145,9 +145,9 @@ function notify(flow, now, due_queues)
   end
   notified[flow] = true
   local queue = call('HGET', FLOW .. flow, 'queue')
-  local worker, lease_end = string.match(call('GET', LEASE .. flow) or '', '^([^.|]+)%.[^|]*|(%d+)|')
-  if worker and tonumber(lease_end) > now then
-    call('PUBLISH', WORKER .. worker, 'flow ' .. flow)
+  local lease = call('GET', LEASE .. flow)
+  if worker_of(lease) and is_leased(lease, now) then
+    call('PUBLISH', WORKER .. worker_of(lease), 'flow ' .. flow)
     return
   end
   local score = queue and tonumber(call('ZSCORE', QUEUE .. queue, flow) or 0) or 0

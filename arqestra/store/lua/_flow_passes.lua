@@ -35,10 +35,10 @@ end
 function abort_node(flow, number, node, now, due_queues)
   write_released(now)  -- it may be one of this very script
   local id = node_id(flow, number)
-  local worker, lease_end = string.match(call('GET', LEASE .. id) or '', '^([^.|]+)%.[^|]*|(%d+)|')
-  if worker and tonumber(lease_end) > now then
+  local lease = call('GET', LEASE .. id)
+  if worker_of(lease) and is_leased(lease, now) then
     call('ZADD', ABORTS, now + FORCED, id)
-    call('PUBLISH', WORKER .. worker, 'abort! ' .. id)
+    call('PUBLISH', WORKER .. worker_of(lease), 'abort! ' .. id)
   elseif flow_exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' then
     call('ZADD', ABORTS, now + FORCED, id)  -- a workflow that waits: it is to abort its own steps
     call('ZADD', QUEUE .. node.queue, 'XX', now, id)

@@ -27,12 +27,13 @@
 -- back with other limits) takes its count back, as if it had never been made; if later claims have made that unknown,
 -- it stays.
 
+-- @include _lease
+
 local HOLDERS_TTL_MS = 30 * 86400000
 local RECHECK_MS = 1000
 local MAX_HOLDERS_LOOKED_AT = 1000
 local LONGEST_LANE = 200
 local REMEMBERED_CLAIMS = 8
-local NOBODY = '-'           -- in the place of a token
 local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a lane
 
 -- The name of a lane: of its limit, or of several with their lengths, so that no two combinations have one name.
@@ -56,18 +57,12 @@ local function line_of(queue, limit)
   return TURNS .. queue .. '|' .. limit
 end
 
--- The lease of a job has ended, and its place is another's now: its old worker, if it still lives, can no longer extend
--- or finish it. The record keeps the crashes.
+-- The lease of a job has ended, and another job has its place under the limits: see _lease.
 local function disown(id)
   local rest = string.match(call('GET', LEASE .. id) or '', '(|%d+|%-?%d+|%d+)$')
   if rest then
-    call('SET', LEASE .. id, NOBODY .. rest, 'KEEPTTL')
+    call('SET', LEASE .. id, '-' .. rest, 'KEEPTTL')
   end
-end
-
--- Whether a record says that somebody has the job, or had it and could take it up again.
-local function is_held(record)
-  return record and string.sub(record, 1, 2) ~= NOBODY .. '|'
 end
 
 -- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
@@ -78,7 +73,7 @@ local function drop_dead_holders(limit, now)
   for i = 1, #holders, 2 do
     local id, since = holders[i], tonumber(holders[i + 1])
     local lease = call('GET', LEASE .. id)
-    local lease_end = lease and (tonumber(string.match(lease, '|(%d+)|') or now + RECHECK_MS))
+    local lease_end = lease and (lease_end_of(lease) or now + RECHECK_MS)
     if since >= now then
       lease_end = now + RECHECK_MS
     end
@@ -295,7 +290,6 @@ end
 return {
   HELD_RECORD_TTL_MS = HELD_RECORD_TTL_MS,
   disown = disown,
-  is_held = is_held,
   rate_of = rate_of,
   free_at = free_at,
   refusal = refusal,

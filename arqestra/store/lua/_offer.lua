@@ -5,6 +5,7 @@
 local function take_back(worker, given)
   local number, length, rest = string.match(given, '^(%d+) (%d+) (.*)$')
   local queue, id = string.sub(rest, 1, length), string.sub(rest, length + 1)
+  -- `has_token` and `fields_of` of _lease, written out: each claim would create the functions of that file.
   local token = worker .. '.' .. number .. '|'
   local lease = call('GET', LEASE .. id)
   if lease and string.sub(lease, 1, #token) == token then

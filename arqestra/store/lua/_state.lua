@@ -1,19 +1,7 @@
--- The state of a job, from its score and its lease record. Needs _score.
-
--- When a lease of ours ends; nil for the record of a stock worker.
-local function lease_end_of(record)
-  return tonumber(string.match(record, '|(%d+)|%-?%d+|%d+$'))
-end
-
-local function is_held_by_worker(record, now)
-  if not record or string.sub(record, 1, 2) == '-|' then  -- see disown() in _limits
-    return false
-  end
-  return (lease_end_of(record) or now + 1) > now
-end
+-- The state of a job, from its score and its lease record. Needs _score, _lease.
 
 local function state_of(score, record, now)
-  if is_held_by_worker(record, now) then
+  if is_leased(record, now) then
     return 'running'
   elseif score >= PARKED_SCORE then
     return 'waiting'

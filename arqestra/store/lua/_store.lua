@@ -4,6 +4,7 @@
 
 -- @include _wake
 -- @include _score
+-- @include _lease
 -- @include _specs
 -- @module Limits _limits
 
@@ -91,7 +92,7 @@ end
 -- The job that has the lock gets the payload and the due time of one that wanted it, and is as new.
 local function replace(holder, queue, first_ms, lock, payload, when, priority)
   flush(queue)  -- it may be one of this very call
-  if Limits.is_held(call('GET', LEASE .. holder)) or not call('ZSCORE', QUEUE .. queue, holder) then
+  if has_holder(call('GET', LEASE .. holder)) or not call('ZSCORE', QUEUE .. queue, holder) then
     return false
   end
   call('SET', JOB .. holder, payload)
@@ -113,11 +114,6 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
   return true
 end
 
-local function runs(id)
-  local lease = call('GET', LEASE .. id)
-  return Limits.is_held(lease) and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1) > now
-end
-
 -- Take the lock of a job; else the verdict, and the job that stands for it.
 local function locked_out(id, queue, lock, due, payload, when, priority)
   local key, ttl = UNIQUE .. lock[1], lock[4]
@@ -127,7 +123,7 @@ local function locked_out(id, queue, lock, due, payload, when, priority)
     local waits = call('EXISTS', JOB .. holder) == 1
     local held = tonumber(first_ms) >= 0  -- else the holder has started
     local doomed = held and waits and call('ZSCORE', ABORTS, holder)
-    if doomed and (ttl > 0 or runs(holder)) then
+    if doomed and (ttl > 0 or is_leased(call('GET', LEASE .. holder), now)) then
       return '0'  -- nothing that goes on can stand for it
     elseif holder ~= id and held and not doomed and (waits or ttl > 0) then
       if lock[3] == 'reject' then

@@ -9,6 +9,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _wake
 -- @include _specs
 -- @module Limits _limits
@@ -39,14 +40,14 @@ if not call('ZSCORE', QUEUE .. queue, id) then
   return call('EXISTS', RESULT .. id) == 1 and 'ended' or 'missing'
 end
 call('ZADD', ABORTS, now, id)
-if not lease or string.sub(lease, 1, 2) == '-|' then  -- nobody's: see disown() in _limits
+if not has_holder(lease) then
   wake(queue, now)
   if call('SISMEMBER', PAUSED, queue) == 1 then
     wake_resting()
   end
   return 'queued'
 end
-local worker = string.match(lease, '^([^.|]+)%.')
+local worker = worker_of(lease)
 if worker then
   call('PUBLISH', WORKER .. worker, 'abort ' .. id)
 end

@@ -15,6 +15,7 @@
 -- Repeating the call is harmless: a node, an event or an abort is written once.
 
 -- @include _clock
+-- @include _lease
 -- @include _score
 -- @include _wake
 -- @include _specs
@@ -24,7 +25,7 @@
 local queue, flow, token = name_of(KEYS[1]), ARGV[2], ARGV[3]
 local now = clock(ARGV[1])
 local lease = call('GET', LEASE .. flow)
-if not lease or string.sub(lease, 1, #token + 1) ~= token .. '|' then
+if not has_token(lease, token) then
   return { '0', now }
 end
 local name, due_queues, timers = FLOW .. flow, {}, {}

@@ -10,6 +10,7 @@
 -- Repeating the call is harmless: a lease is counted once.
 
 -- @include _clock
+-- @include _lease
 
 -- A workflow that is blocked says so at each try. One that did not for so long is none any more.
 local BLOCKED_SEEN_MS = 900000
@@ -18,7 +19,7 @@ local queue, flow, token = name_of(KEYS[1]), ARGV[2], ARGV[3]
 local now = clock(ARGV[1])
 local name, key = FLOW .. flow, BLOCKED .. queue
 local lease = call('GET', LEASE .. flow)
-if not lease or string.sub(lease, 1, #token + 1) ~= token .. '|' then
+if not has_token(lease, token) then
   return { 'lost' }
 end
 local kind, state, started, blocked = unpack(call('HMGET', name, 'kind', 'state', 'started', 'blocked'))

@@ -9,6 +9,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _state
 
 local queue, wanted, first = name_of(KEYS[1]), ARGV[2], tonumber(ARGV[3])

@@ -9,6 +9,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _wake
 -- @include _specs
 -- @module Limits _limits
@@ -18,12 +19,8 @@
 
 local queue, id = name_of(KEYS[1]), ARGV[2]
 local now = clock(ARGV[1])
-local lease = call('GET', LEASE .. id)
-if lease then
-  local lease_end = tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1)
-  if lease_end > now and call('ZSCORE', QUEUE .. queue, id) then
-    return 'running'
-  end
+if is_leased(call('GET', LEASE .. id), now) and call('ZSCORE', QUEUE .. queue, id) then
+  return 'running'
 end
 if ARGV[4] == '1' and call('ZSCORE', QUEUE .. queue, id) then
   return 'again'

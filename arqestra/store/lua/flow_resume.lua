@@ -21,6 +21,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _wake
 -- @include _specs
 -- @module Limits _limits
@@ -152,8 +153,7 @@ if mode == 'queue' then
     return { 'changed' }
   end
 elseif mode == 'life' then
-  local lease = call('GET', LEASE .. id)
-  if not lease or string.sub(lease, 1, #ARGV[4] + 1) ~= ARGV[4] .. '|' then
+  if not has_token(call('GET', LEASE .. id), ARGV[4]) then
     return { 'lost' }
   end
 end

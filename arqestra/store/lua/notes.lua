@@ -10,6 +10,8 @@
 -- lines of an attempt may come after its end; its worker knows then that its own outcome was the one that was taken. What
 -- an earlier job of the same id told is dropped. Repeating the call is harmless.
 
+-- @include _lease
+
 local CRON_HAS_ENDED = '1'  -- the id of a cron job stays taken for a minute
 
 local taken, i = {}, 4
@@ -22,7 +24,7 @@ while i <= #ARGV do
   local writer = token .. '#' .. number
   local known = call('HMGET', notes, 'enqueued', 'writer')
   local verdict = 'written'
-  if lease and string.sub(lease, 1, #token + 1) ~= token .. '|' and not (ended and lease == CRON_HAS_ENDED) then
+  if lease and not has_token(lease, token) and not (ended and lease == CRON_HAS_ENDED) then
     verdict = 'held'
   elseif not lease and not ended then
     verdict = 'free'

@@ -6,6 +6,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _wake
 -- @include _specs
 -- @module Limits _limits
@@ -18,9 +19,7 @@ local now = clock(ARGV[1])
 local removed, due_queues = 0, {}
 local ids = call('ZRANGE', QUEUE .. queue, skip, skip + size - 1)
 for _, id in ipairs(ids) do
-  local lease = call('GET', LEASE .. id)
-  local lease_end = lease and tonumber(string.match(lease, '|(%d+)|%-?%d+|%d+$') or now + 1)
-  if lease_end and lease_end > now then
+  if is_leased(call('GET', LEASE .. id), now) then
     skip = skip + 1
   else
     erase(queue, id, now, due_queues)

@@ -8,6 +8,7 @@
 -- RETURNS  { lost, to be aborted }, each a list of places among the leases given, from 1
 
 -- @include _clock
+-- @include _lease
 
 local now = clock(ARGV[1])
 local lease_ms, margin_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -26,7 +27,7 @@ for i = 5, #ARGV, 3 do
   local id, queue, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local place = (i - 2) / 3
   local lease = leases[place]
-  if lease and string.sub(lease, 1, #token + 1) == token .. '|' then
+  if has_token(lease, token) then
     local rest = string.match(lease, '|%d+(|%-?%d+|%d+)$')
     call('PERSIST', JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
     call('SET', LEASE .. id, token .. '|' .. now + lease_ms .. rest, 'PX', lease_ms + margin_ms)

@@ -7,6 +7,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _state
 -- @include _wake
 

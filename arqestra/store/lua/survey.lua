@@ -12,6 +12,7 @@
 
 -- @include _clock
 -- @include _score
+-- @include _lease
 -- @include _state
 
 local PAGES = 3              -- that are looked at, of BATCH entries each
@@ -32,12 +33,12 @@ local function look(first, last)
     local entries = call('ZRANGE', QUEUE .. queue, from, math.min(last, from + BATCH - 1), 'WITHSCORES')
     local seen = 0
     for _, record in ipairs(leases_of(entries)) do
-      if is_held_by_worker(record, now) then
+      if is_leased(record, now) then
         running, seen = running + 1, seen + 1
         if not lease_end_of(record) then
           stock = stock + 1
         end
-      elseif record and string.sub(record, 1, 2) ~= '-|' and lease_end_of(record) + stuck_ms < now then
+      elseif has_holder(record) and lease_end_of(record) + stuck_ms < now then
         stuck = stuck + 1
       end
     end
@@ -62,7 +63,7 @@ for priority = 0, MAX_PRIORITY do
   local entries = call('ZRANGEBYSCORE', QUEUE .. queue, bounds[1], bounds[2], 'WITHSCORES', 'LIMIT', 0, 200)
   local records = leases_of(entries)
   for i = 1, #entries, 2 do
-    if not is_held_by_worker(records[(i + 1) / 2], now) then
+    if not is_leased(records[(i + 1) / 2], now) then
       local due = due_of(tonumber(entries[i + 1]))
       if oldest < 0 or due < oldest then
         oldest = due
