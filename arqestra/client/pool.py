@@ -35,7 +35,7 @@ from ..scheduling.schedules import Schedules
 from ..store.batch import EnqueueBatch
 from ..store.link import close_sentinels
 from ..store.listener import Listener
-from ..store.records import NewJob, StandIn, Verdict
+from ..store.records import Duplicate, EnqueueResult, NewJob
 from ..store.store import Store
 from .fleet_views import PoolViews
 from .new_job import JobSpec, call_of, name_of_function, new_job
@@ -181,7 +181,7 @@ class Pool(PoolViews):
         new = new_job(self, call)
         return self._handle(call, new, await self._stored(new))
 
-    async def _stored(self, new: NewJob) -> Verdict:
+    async def _stored(self, new: NewJob) -> EnqueueResult:
         if self.store.enqueued.stranded:
             await self.store.enqueued.write_stranded()
         return await self._batch.add(new)
@@ -348,10 +348,10 @@ class Pool(PoolViews):
         """What is done with schedules at run time: define, pause, run, list them."""
         return Schedules(self)
 
-    def _handle(self, call: Call[R], new: NewJob, verdict: Verdict) -> Job[R] | None:
+    def _handle(self, call: Call[R], new: NewJob, verdict: EnqueueResult) -> Job[R] | None:
         if not verdict:
             return None
-        if isinstance(verdict, StandIn):
+        if isinstance(verdict, Duplicate):
             return Job(verdict.id, self, verdict.queue, _result_type=call.result_type)
         self.store.enqueued.add(new.queue, call.name)
         return Job(new.id, self, new.queue, _result_type=call.result_type)

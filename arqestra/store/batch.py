@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 from .link import RETRYABLE
-from .records import NewJob, Verdict
+from .records import EnqueueResult, NewJob
 from .store import Store, chunks
 
 __all__ = ("EnqueueBatch",)
 
-Waiters = Sequence[asyncio.Future[Verdict]]
+Waiters = Sequence[asyncio.Future[EnqueueResult]]
 
 
 class EnqueueBatch:
@@ -22,17 +22,17 @@ class EnqueueBatch:
         self._store = store
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: list[NewJob] = []
-        self._waiters: list[asyncio.Future[Verdict]] = []
+        self._waiters: list[asyncio.Future[EnqueueResult]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
-    def add(self, new: NewJob) -> asyncio.Future[Verdict]:
+    def add(self, new: NewJob) -> asyncio.Future[EnqueueResult]:
         """A future of whether the job was accepted, or of the job that stands for it."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # what another loop left when it was closed
             self._loop, self._jobs, self._waiters = loop, [], []
         if not self._jobs:
             loop.call_soon(self._send)
-        accepted: asyncio.Future[Verdict] = loop.create_future()
+        accepted: asyncio.Future[EnqueueResult] = loop.create_future()
         self._jobs.append(new)
         self._waiters.append(accepted)
         return accepted
@@ -46,7 +46,7 @@ class EnqueueBatch:
             sent += len(chunk)
 
     def _send_chunk(self, jobs: Sequence[NewJob], waiters: Waiters) -> None:
-        def receive(verdicts: list[Verdict] | Exception) -> None:
+        def receive(verdicts: list[EnqueueResult] | Exception) -> None:
             if isinstance(verdicts, RETRYABLE):
                 self._send_patiently(jobs, waiters, resent=True)
             else:
@@ -83,7 +83,7 @@ class EnqueueBatch:
         task.add_done_callback(self._sending.discard)
 
 
-def _answer(waiters: Waiters, verdicts: list[Verdict] | Exception) -> None:
+def _answer(waiters: Waiters, verdicts: list[EnqueueResult] | Exception) -> None:
     for i, accepted in enumerate(waiters):
         if accepted.done():
             continue  # the caller was cancelled

@@ -9,7 +9,7 @@ import msgspec
 from ..definitions.limits import Entry, encode_spec
 from ..definitions.unique import Lock
 from ..protocol.constants import BATCH, SPAN_MS, THROTTLED_SCORE
-from .records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, NewJob, StandIn, Verdict
+from .records import Claimed, ClaimRequest, Delivery, Duplicate, Ending, EnqueueResult, LeasedJob, NewJob
 
 __all__ = (
     "claim_args",
@@ -38,12 +38,12 @@ def due_ms_of(score: float) -> int:
     return int(score if score >= THROTTLED_SCORE else score % SPAN_MS)
 
 
-def enqueued(reply: bytes | list[bytes]) -> list[Verdict]:
+def enqueued(reply: bytes | list[bytes]) -> list[EnqueueResult]:
     """The verdicts of an enqueue, and after them the jobs that stand for others."""
     if isinstance(reply, bytes):
         return [verdict == ord("1") for verdict in reply]
     fields = (field.decode() for field in reply[1:])
-    stand_ins = (StandIn(job_id, queue) for job_id, queue in zip(*[fields] * 2, strict=True))
+    stand_ins = (Duplicate(job_id, queue) for job_id, queue in zip(*[fields] * 2, strict=True))
     return [next(stand_ins) if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
 
 

@@ -6,8 +6,10 @@ __all__ = (
     "ClaimRequest",
     "Claimed",
     "Delivery",
+    "Duplicate",
     "Ending",
     "EndingKind",
+    "EnqueueResult",
     "HeldLease",
     "LeasedJob",
     "NewJob",
@@ -15,8 +17,6 @@ __all__ = (
     "QueueShare",
     "Renewal",
     "Sighting",
-    "StandIn",
-    "Verdict",
 )
 
 # How an attempt ended: `store/lua/finish.lua` tells what each means.
@@ -25,7 +25,7 @@ EndingKind = Literal[
 ]
 
 
-class StandIn(NamedTuple):
+class Duplicate(NamedTuple):
     """The job that stands for one that was not enqueued: it has the lock."""
 
     id: str
@@ -33,7 +33,7 @@ class StandIn(NamedTuple):
 
 
 # Of one enqueue: accepted, refused, or the job that stands for it.
-Verdict = bool | StandIn
+EnqueueResult = bool | Duplicate
 
 
 class NewJob(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, cast
 from ..protocol.constants import NEVER_DUE_MS
 from .health import redis_time_ms
 from .link import with_retries
-from .records import StandIn
+from .records import Duplicate
 from .store import Store
 
 __all__ = (
@@ -299,13 +299,13 @@ class ScheduleStore:
         """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""
         return (await self._fire(firings))[0]
 
-    async def fire_by_hand(self, schedule_runner: NewFiring) -> tuple[FiringKind, StandIn | None]:
+    async def fire_by_hand(self, schedule_runner: NewFiring) -> tuple[FiringKind, Duplicate | None]:
         """Fire one run, not a tick.
 
         :returns: what came of it, and another job that stands for its job: it holds the lock
         """
         (kind,), stand_ins = await self._fire([schedule_runner])
-        return kind, StandIn(stand_ins[0].decode(), stand_ins[1].decode()) if stand_ins else None
+        return kind, Duplicate(stand_ins[0].decode(), stand_ins[1].decode()) if stand_ins else None
 
     async def _fire(self, firings: Sequence[NewFiring]) -> tuple[list[FiringKind], list[bytes]]:
         flat: list[bytes | str | int] = []

@@ -11,7 +11,7 @@ from .codec import claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
 from .pulse import Pulse
-from .records import Claimed, ClaimRequest, Ending, HeldLease, NewJob, Offer, Renewal, Sighting, Verdict
+from .records import Claimed, ClaimRequest, Ending, EnqueueResult, HeldLease, NewJob, Offer, Renewal, Sighting
 from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
@@ -66,29 +66,29 @@ class Store:
         await self.enqueued.close()
         await self._runner.links.close()
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Verdict]:
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[EnqueueResult]:
         """Store jobs. Sent again after a lost connection, without harm.
 
         :returns: for each True, False if it was refused, or the job that stands for it: it holds the lock
         """
-        accepted: list[Verdict] = []
+        accepted: list[EnqueueResult] = []
         for chunk in chunks(jobs):
             accepted += await self.enqueue_chunk(chunk)
         return accepted
 
-    async def enqueue_chunk(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[Verdict]:
+    async def enqueue_chunk(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[EnqueueResult]:
         """Store jobs in one script call.
 
         :param resent: they were sent before, and the reply was lost
         """
         flat = flat_jobs(jobs)
 
-        async def send(resent: bool) -> list[Verdict]:
+        async def send(resent: bool) -> list[EnqueueResult]:
             return enqueued((await self._run(self._enqueue_call(jobs[0].queue, flat, resent)))[0])
 
         return await with_retries(send, resent=resent)
 
-    def enqueue_now(self, jobs: Sequence[NewJob], receive: Callable[[list[Verdict] | Exception], None]) -> bool:
+    def enqueue_now(self, jobs: Sequence[NewJob], receive: Callable[[list[EnqueueResult] | Exception], None]) -> bool:
         """Store jobs in one script call, sent right away; the reply goes to `receive`.
 
         :returns: False if there is no connection yet: nothing was sent, and `receive` will not be called

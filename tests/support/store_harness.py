@@ -20,13 +20,13 @@ from arqestra.store.flows import FlowStore, NodeRecord, encode_node, node_spec
 from arqestra.store.records import (
     Claimed,
     ClaimRequest,
+    Duplicate,
     Ending,
     EndingKind,
     HeldLease,
     LeasedJob,
     NewJob,
     QueueShare,
-    StandIn,
 )
 from arqestra.store.store import Store
 from tests.support.replies import reply_of
@@ -300,7 +300,7 @@ class StoreHarness:
         verdicts = await self.store.enqueue(
             [NewJob(queue, job_id, payload, when, nonce, attempts, extra) for job_id in ids]
         )
-        return [verdict.id if isinstance(verdict, StandIn) else verdict for verdict in verdicts]
+        return [verdict.id if isinstance(verdict, Duplicate) else verdict for verdict in verdicts]
 
     # -- flows ----------------------------------------------------------------------------------------------------
 
