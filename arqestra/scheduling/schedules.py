@@ -208,11 +208,11 @@ class Schedules:
                 payload=payload_of_tick(called, None, now_ms, self._pool),
                 extra=stored.extra,
             )
-            verdict, stand_in = await self._of(queue).fire_by_hand(schedule_runner)
+            verdict, duplicate = await self._of(queue).fire_by_hand(schedule_runner)
         if verdict == "changed":
             raise ScheduleNotFound(name)
-        if stand_in is not None:
-            return self._pool.job(stand_in.id, queue=stand_in.queue)
+        if duplicate is not None:
+            return self._pool.job(duplicate.id, queue=duplicate.queue)
         job = self._pool.job(job_id, queue=queue)
         if verdict == "refused" and (schedule.job_id or await job.info() is None):
             raise SettingsError(f"schedule {name}: expected no job that has its id or the lock of its function")

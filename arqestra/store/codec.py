@@ -43,8 +43,8 @@ def enqueued(reply: bytes | list[bytes]) -> list[EnqueueResult]:
     if isinstance(reply, bytes):
         return [verdict == ord("1") for verdict in reply]
     fields = (field.decode() for field in reply[1:])
-    stand_ins = (Duplicate(job_id, queue) for job_id, queue in zip(*[fields] * 2, strict=True))
-    return [next(stand_ins) if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
+    duplicates = (Duplicate(job_id, queue) for job_id, queue in zip(*[fields] * 2, strict=True))
+    return [next(duplicates) if verdict == ord("2") else verdict == ord("1") for verdict in reply[0]]
 
 
 WRITTEN, NO_LEASE = b"12"

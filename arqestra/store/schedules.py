@@ -304,16 +304,16 @@ class ScheduleStore:
 
         :returns: what came of it, and another job that stands for its job: it holds the lock
         """
-        (kind,), stand_ins = await self._fire([schedule_runner])
-        return kind, Duplicate(stand_ins[0].decode(), stand_ins[1].decode()) if stand_ins else None
+        (kind,), duplicates = await self._fire([schedule_runner])
+        return kind, Duplicate(duplicates[0].decode(), duplicates[1].decode()) if duplicates else None
 
     async def _fire(self, firings: Sequence[NewFiring]) -> tuple[list[FiringKind], list[bytes]]:
         flat: list[bytes | str | int] = []
         for schedule_runner in firings:
             flat += ("" if field is None else field for field in schedule_runner)
         reply: bytes | list[bytes] = await self._store.call("schedule_fire", self.home, *flat)
-        verdicts, *stand_ins = [reply] if isinstance(reply, bytes) else reply
-        return [_VERDICTS[verdict] for verdict in verdicts], stand_ins
+        verdicts, *duplicates = [reply] if isinstance(reply, bytes) else reply
+        return [_VERDICTS[verdict] for verdict in verdicts], duplicates
 
     async def rewind(self) -> None:
         """The clock was wrong, and was put back: draw what was noted of a time to come back to the present."""

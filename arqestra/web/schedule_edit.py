@@ -165,12 +165,12 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
         payload=payload,
         extra=stored.extra,
     )
-    verdict, stand_in = await ScheduleStore(pool.store, stored.home).fire_by_hand(schedule_runner)
+    verdict, duplicate = await ScheduleStore(pool.store, stored.home).fire_by_hand(schedule_runner)
     if verdict == "changed":
         raise ScheduleNotFound(stored.name)
     if verdict == "refused":
         raise SettingsError(f"schedule {stored.name}: a job has its id, or holds the lock of its function")
-    return job_id if stand_in is None else stand_in.id
+    return job_id if duplicate is None else duplicate.id
 
 
 def _described(stored: StoredSchedule) -> Schedule:

@@ -145,9 +145,9 @@ end
 -- for it.
 local function store(queue, id, when, nonce, attempts, payload, priority, spec, limits, lock)
   local refuse, known = refused(id, queue, nonce)
-  local verdict, stand_in, stand_in_queue = refuse and '0' or '1', nil, nil
+  local verdict, duplicate, duplicate_queue = refuse and '0' or '1', nil, nil
   if lock and not refuse and not known then
-    verdict, stand_in, stand_in_queue = locked_out(id, queue, lock, due_at(when), payload, when, priority)
+    verdict, duplicate, duplicate_queue = locked_out(id, queue, lock, due_at(when), payload, when, priority)
     verdict = verdict or '1'
   end
   if verdict == '1' and not known then
@@ -165,7 +165,7 @@ local function store(queue, id, when, nonce, attempts, payload, priority, spec, 
       place(queue, id, due_at(when), priority, limits)
     end
   end
-  return verdict, stand_in, stand_in_queue
+  return verdict, duplicate, duplicate_queue
 end
 
 -- What an enqueue says of a job beside its payload: priority, spec, limits, lock.

@@ -42,7 +42,7 @@ local due_queues = {}
 
 -- @module Storing _store
 
-local verdicts, stand_ins = {}, {}
+local verdicts, duplicates = {}, {}
 local firsts = {}            -- queue -> place of the first job that is due and has nothing special
 local plain, payloads = {}, {}  -- of plain jobs: queue -> score, id, score, id, ...; name, payload, name, payload, ...
 local at = 3
@@ -65,14 +65,14 @@ while argv[at] do
     end
   else
     for i = first, last, 2 do
-      local verdict, stand_in, stand_in_queue =
+      local verdict, duplicate, duplicate_queue =
         Storing.store(queue, argv[i], when, nonce, attempts, argv[i + 1], Storing.extras_of(extra))
       verdicts[#verdicts + 1] = verdict
       if is_plain and verdict == '1' then
         firsts[queue] = firsts[queue] or i
       end
-      if stand_in then
-        stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+      if duplicate then
+        duplicates[#duplicates + 1], duplicates[#duplicates + 2] = duplicate, duplicate_queue
       end
     end
   end
@@ -102,7 +102,7 @@ if Storing.used then
   Storing.announce_stored()
 end
 local verdict_text = table.concat(verdicts)
-if #stand_ins > 0 then
-  return { verdict_text, unpack(stand_ins) }
+if #duplicates > 0 then
+  return { verdict_text, unpack(duplicates) }
 end
 return verdict_text

@@ -31,7 +31,7 @@ local due_queues = {}
 -- @include _schedule
 
 local home = name_of(KEYS[1])
-local verdicts, stand_ins = {}, {}
+local verdicts, duplicates = {}, {}
 
 local queues = {}            -- queue -> whether jobs can be put in it
 
@@ -79,15 +79,15 @@ local function start_run(name, due, at, job)
   end
   local slot = next_slot(home, name)
   job.entries[#job.entries + 1] = { 's', name, slot }
-  local verdict, stand_in, stand_in_queue = Storing.store(
+  local verdict, duplicate, duplicate_queue = Storing.store(
     argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], job.priority, cmsgpack.pack(job.entries), job.limits,
     job.lock
   )
   if verdict ~= '0' or argv[at + 6] ~= 'n' then  -- a run by hand that is refused was sent before
-    note_run(name, slot, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', stand_in or id)
+    note_run(name, slot, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', duplicate or id)
   end
-  if stand_in then
-    stand_ins[#stand_ins + 1], stand_ins[#stand_ins + 2] = stand_in, stand_in_queue
+  if duplicate then
+    duplicates[#duplicates + 1], duplicates[#duplicates + 2] = duplicate, duplicate_queue
   end
   return verdict == '0' and 'r' or verdict
 end
@@ -168,7 +168,7 @@ if Storing.used then
   end
   Storing.announce_stored()
 end
-if #stand_ins > 0 then
-  return { table.concat(verdicts), unpack(stand_ins) }
+if #duplicates > 0 then
+  return { table.concat(verdicts), unpack(duplicates) }
 end
 return table.concat(verdicts)
