@@ -165,8 +165,8 @@ async def _changed(pool: Pool, target: Target) -> str:
 
 async def _kept_result(pool: Pool, target: Target) -> JobResult | None:
     queue = target.queue or pool.default_queue_name
-    sighting = await pool.store.peek(target.id, queue)
-    data = sighting.result or await read_dead_result(pool.store.redis, pool.store.keys, queue, target.id)
+    snapshot = await pool.store.peek(target.id, queue)
+    data = snapshot.result or await read_dead_result(pool.store.redis, pool.store.keys, queue, target.id)
     if not data:
         return None
     result, _ = decode_result(pool.serializer, data)

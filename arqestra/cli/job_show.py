@@ -91,7 +91,7 @@ def _error_text(error: Any) -> str:
 
 
 def _print_view(shell: Shell, view: JobView, progress: Progress | None) -> None:
-    now_ms, lease, result = view.sighting.now_ms, view.lease, view.result
+    now_ms, lease, result = view.snapshot.now_ms, view.lease, view.result
     options = view.payload.options if view.payload is not None else {}
     shell.out.fields(
         (

@@ -13,7 +13,7 @@ from ..protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ..protocol.wire import Payload, decode_payload, decode_result
 from ..store.dead import read_dead_result
 from ..store.look import JobTrace, QueueEntry, find_queues, queue_of, trace_of
-from ..store.records import Sighting
+from ..store.records import JobSnapshot
 from .arguments import ShownArguments, shown
 from .output import iso
 
@@ -85,7 +85,7 @@ class JobView:
     id: str
     queue: str
     status: str
-    sighting: Sighting
+    snapshot: JobSnapshot
     trace: JobTrace
     payload: Payload | None = None
     result: Any = None
@@ -113,13 +113,13 @@ class JobView:
         lease = self.lease
         if lease is not None:
             return lease[2]
-        return None if self.status in ("held", "waiting") else self.sighting.score
+        return None if self.status in ("held", "waiting") else self.snapshot.score
 
     @property
     def lease(self) -> tuple[str, int, int, int] | None:
         """Worker, end of its lease, due time and crashes; None if no worker of ours holds it."""
-        parts = (self.sighting.lease or b"").decode(errors="replace").split("|")
-        if not self.sighting.in_progress or len(parts) != 4:
+        parts = (self.snapshot.lease or b"").decode(errors="replace").split("|")
+        if not self.snapshot.in_progress or len(parts) != 4:
             return None
         due = float(parts[2])
         return parts[0].split(".")[0], int(parts[1]), int(due if due >= 0 else due % SPAN_MS), int(parts[3])
@@ -149,38 +149,38 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
     :raises DeserializationError: another serializer wrote it
     """
     queue = await locate(pool, job_id, chosen_queue)
-    sighting = await pool.store.peek(job_id, queue, payload=True)
+    snapshot = await pool.store.peek(job_id, queue, payload=True)
     trace = await trace_of(pool.store, queue, job_id)
-    data = sighting.result
-    if data is None and sighting.payload is None and trace.died_ms is not None:
+    data = snapshot.result
+    if data is None and snapshot.payload is None and trace.died_ms is not None:
         data = await read_dead_result(pool.store.redis, pool.store.keys, queue, job_id) or None
-    if data is None and sighting.payload is None and sighting.score is None:
+    if data is None and snapshot.payload is None and snapshot.score is None:
         return None
     result, traceback, payload = None, None, None
     if data is not None:
         result, traceback = decode_result(pool.serializer, data)
-    elif sighting.payload is not None:
-        payload = decode_payload(pool.serializer, sighting.payload)
-    errors = [decode_attempt_error(entry) for entry in sighting.errors]
+    elif snapshot.payload is not None:
+        payload = decode_payload(pool.serializer, snapshot.payload)
+    errors = [decode_attempt_error(entry) for entry in snapshot.errors]
     if result is not None and result.queue_name != "<unknown>":
         queue = result.queue_name
         trace = await trace_of(pool.store, queue, job_id)
-    status = _status(sighting, trace, result)
-    return JobView(job_id, queue, status, sighting, trace, payload, result, traceback, errors)
+    status = _status(snapshot, trace, result)
+    return JobView(job_id, queue, status, snapshot, trace, payload, result, traceback, errors)
 
 
-def _status(sighting: Sighting, trace: JobTrace, result: Any) -> str:
+def _status(snapshot: JobSnapshot, trace: JobTrace, result: Any) -> str:
     if result is not None:
         return _ended_status(result, trace)
-    if sighting.in_progress and sighting.score is not None:
+    if snapshot.in_progress and snapshot.score is not None:
         return "running"
-    if sighting.score is None:
+    if snapshot.score is None:
         return "unknown"  # its payload is there and no queue has it
-    if sighting.score >= PARKED_SCORE:
+    if snapshot.score >= PARKED_SCORE:
         return "waiting"
-    if sighting.score >= THROTTLED_SCORE:
+    if snapshot.score >= THROTTLED_SCORE:
         return "held"
-    return "deferred" if sighting.score > sighting.now_ms else "queued"
+    return "deferred" if snapshot.score > snapshot.now_ms else "queued"
 
 
 def _ended_status(result: Any, trace: JobTrace) -> str:

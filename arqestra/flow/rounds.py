@@ -29,8 +29,8 @@ async def read_again(store: Store, serializer: Serializer, flow_id: str, queue: 
     :raises JobNotRetryable: it completed, it has no kept result, or it got its first argument of another flow
     :raises DeserializationError: its result is none of this serializer
     """
-    sighting = await store.peek(flow_id, queue)
-    result = sighting.result
+    snapshot = await store.peek(flow_id, queue)
+    result = snapshot.result
     if result is None:
         result = await read_dead_result(store.redis, store.keys, queue, flow_id)
     if not result:
@@ -41,7 +41,7 @@ async def read_again(store: Store, serializer: Serializer, flow_id: str, queue: 
     options: dict[str, Any] = serializer.loads(result).get("o") or {}
     if "in" in options:
         raise JobNotRetryable(f"workflow {flow_id}: its first argument is of the flow that it is a job of: resume that")
-    payload = payload_again(serializer, result, sighting.now_ms)
+    payload = payload_again(serializer, result, snapshot.now_ms)
     home = "" if info.queue_name == "<unknown>" else info.queue_name
     return result, encode_payload(serializer, payload), home, payload.options.get("p", 0)
 

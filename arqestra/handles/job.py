@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers bring it: `default` comes to `typing` with Python 3.13
 
     from ..store.listener import Listener
-    from ..store.records import Sighting
+    from ..store.records import JobSnapshot
     from ..store.store import Store
 
     R = TypeVar("R", default=Any)  # `Job` alone is `Job[Any]`, as arq's users write it
@@ -118,14 +118,14 @@ class Job(arq.jobs.Job, Generic[R]):
             data = await self._await_result(listener, timeout, max(poll_delay, MIN_POLL_S))
         return self._value_of(data)
 
-    async def _seen(self, *, payload: bool = False, result: bool = True) -> "Sighting":
+    async def _seen(self, *, payload: bool = False, result: bool = True) -> "JobSnapshot":
         """What is known of the job, in its own queue if the handle says another one."""
-        sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
-        if sighting.result is None and sighting.score is None:
+        snapshot = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
+        if snapshot.result is None and snapshot.score is None:
             await self._found_elsewhere()
             # Also if it was not: it may have ended while it was looked for.
-            sighting = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
-        return sighting
+            snapshot = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
+        return snapshot
 
     async def _found_elsewhere(self) -> bool:
         """Whether another queue than the handle says holds the job; from then on the handle says that one.
@@ -146,13 +146,13 @@ class Job(arq.jobs.Job, Generic[R]):
 
     async def _stored_result(self) -> bytes | None:
         """The result, or None while the job is in its queue."""
-        sighting = await self._seen()
-        if sighting.result is None and sighting.score is None:
+        snapshot = await self._seen()
+        if snapshot.result is None and snapshot.score is None:
             raise ResultNotFound(
                 "Not waiting for job result because the job is not in queue. "
                 "Is the worker function configured to keep result?"
             )
-        return sighting.result
+        return snapshot.result
 
     async def _result_if_redis_answers(self) -> bytes | None:
         """As `_stored_result`; an outage of Redis does not end the waiting, as long as the caller's timeout lasts."""
@@ -213,15 +213,15 @@ class Job(arq.jobs.Job, Generic[R]):
         """
         if getattr(self._redis, "store", None) is None:
             return await super().info()
-        sighting = await self._seen(payload=True)
+        snapshot = await self._seen(payload=True)
         info: JobDef
-        if sighting.result is not None:
-            info = self._result_of(sighting.result)
-        elif sighting.payload is not None:
-            info = job_def(decode_payload(self._serializer, sighting.payload), None, None)
+        if snapshot.result is not None:
+            info = self._result_of(snapshot.result)
+        elif snapshot.payload is not None:
+            info = job_def(decode_payload(self._serializer, snapshot.payload), None, None)
         else:
             return None
-        info.score = sighting.score
+        info.score = snapshot.score
         return info
 
     async def progress(self) -> Progress | None:
@@ -276,13 +276,13 @@ class Job(arq.jobs.Job, Generic[R]):
         """The result with its times, if the job has ended. Does not wait, and does not raise what the job raised."""
         if getattr(self._redis, "store", None) is None:
             return await super().result_info()
-        sighting = await self._store.peek(self.job_id, self._queue_name)
-        return None if sighting.result is None else self._result_of(sighting.result)
+        snapshot = await self._store.peek(self.job_id, self._queue_name)
+        return None if snapshot.result is None else self._result_of(snapshot.result)
 
     async def errors(self) -> list[AttemptError]:
         """The errors of the job's failed attempts, the first first; the last 20, kept as long as job and result."""
-        sighting = await self._store.peek(self.job_id, self._queue_name, payload=True)
-        return [decode_attempt_error(entry) for entry in sighting.errors]
+        snapshot = await self._store.peek(self.job_id, self._queue_name, payload=True)
+        return [decode_attempt_error(entry) for entry in snapshot.errors]
 
     def _result_of(self, data: bytes) -> JobResult:
         info, _ = decode_result(self._serializer, data)
@@ -294,14 +294,14 @@ class Job(arq.jobs.Job, Generic[R]):
         """Status of the job: deferred, queued, in_progress, complete or not_found."""
         if getattr(self._redis, "store", None) is None:
             return await super().status()
-        sighting = await self._seen(result=False)
-        if sighting.result is not None:
+        snapshot = await self._seen(result=False)
+        if snapshot.result is not None:
             return JobStatus.complete
-        if sighting.in_progress:
+        if snapshot.in_progress:
             return JobStatus.in_progress
-        if sighting.score is None:
+        if snapshot.score is None:
             return JobStatus.not_found
-        return JobStatus.deferred if sighting.score > sighting.now_ms else JobStatus.queued
+        return JobStatus.deferred if snapshot.score > snapshot.now_ms else JobStatus.queued
 
     async def abort(self, *, timeout: float | None = None, poll_delay: float = 0.5) -> bool:
         """Abort the job, queued, deferred or running, and wait for its end. Workers need `allow_abort_jobs=True`.
@@ -340,13 +340,13 @@ class Job(arq.jobs.Job, Generic[R]):
 
         :raises JobNotRetryable: it has not ended, it succeeded, or its result is not kept any more
         """
-        sighting = await self._seen()
-        result = sighting.result
+        snapshot = await self._seen()
+        result = snapshot.result
         if result is None:
             result = await find_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
         if result is None:
             raise JobNotRetryable(f"job {self.job_id}: expected a kept result of a failed job, found none")
-        await self._requeue(result, sighting.now_ms)
+        await self._requeue(result, snapshot.now_ms)
 
     async def retry_dead(self) -> bool:
         """Run the job once more if it is in the dead set of its queue; whether it was."""

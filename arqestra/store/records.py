@@ -11,12 +11,12 @@ __all__ = (
     "EndingKind",
     "EnqueueResult",
     "HeldLease",
+    "JobSnapshot",
     "LeasedJob",
     "NewJob",
     "Offer",
     "QueueShare",
     "Renewal",
-    "Sighting",
 )
 
 # How an attempt ended: `store/lua/finish.lua` tells what each means.
@@ -211,7 +211,7 @@ class Renewal(NamedTuple):
     aborted: list[HeldLease]
 
 
-class Sighting(NamedTuple):
+class JobSnapshot(NamedTuple):
     """What is known of a job: its result, when it is due, lease record, the time on Redis' clock, payload, errors."""
 
     result: bytes | None

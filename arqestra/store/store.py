@@ -11,7 +11,7 @@ from .codec import claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
 from .pulse import Pulse
-from .records import Claimed, ClaimRequest, Ending, EnqueueResult, HeldLease, NewJob, Offer, Renewal, Sighting
+from .records import Claimed, ClaimRequest, Ending, EnqueueResult, HeldLease, JobSnapshot, NewJob, Offer, Renewal
 from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
@@ -186,7 +186,7 @@ class Store:
         reply = await with_retries(lambda _: self._run(call))
         return cast(Literal["queued", "changed", "exists"], reply[0].decode())
 
-    async def peek(self, job_id: str, queue: str, *, payload: bool = False, result: bool = True) -> Sighting:
+    async def peek(self, job_id: str, queue: str, *, payload: bool = False, result: bool = True) -> JobSnapshot:
         """What is known of a job.
 
         :param payload: with its payload and errors
@@ -195,7 +195,9 @@ class Store:
         what = "1" if payload else "0" if result else "s"
         reply = await with_retries(lambda _: self._run(self._call("peek", queue, job_id, what)))
         value, score, lease, now_ms, stored, errors = reply[0]
-        return Sighting(value, None if score is None else due_ms_of(float(score)), lease, now_ms, stored, tuple(errors))
+        return JobSnapshot(
+            value, None if score is None else due_ms_of(float(score)), lease, now_ms, stored, tuple(errors)
+        )
 
     async def pause(self, queue: str, *, paused: bool) -> bool:
         """Pause or resume a queue for the whole fleet; whether that changed anything."""

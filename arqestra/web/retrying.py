@@ -30,13 +30,13 @@ async def again_of(store: Store, job_id: str, queue: str) -> tuple[bytes, bytes,
 
     :raises JobNotRetryable: as of `retry_job`
     """
-    sighting = await store.peek(job_id, queue)
-    result = sighting.result
+    snapshot = await store.peek(job_id, queue)
+    result = snapshot.result
     if result is None:
         result = await read_dead_result(store.redis, store.keys, queue, job_id)
     if not result:
         raise JobNotRetryable("it has no kept result: it has not ended, or its result is not kept any more")
-    return (result, *_payload_of(result, sighting.now_ms))
+    return (result, *_payload_of(result, snapshot.now_ms))
 
 
 def gets_input(result: bytes) -> bool:

@@ -80,9 +80,9 @@ async def test_a_held_job_is_deferred_to_whoever_asks_and_has_no_lease_and_no_at
 
     assert await harness.lease("b") is None
     assert await harness.attempts("b") == 0
-    sighting = await harness.store.peek("b", QUEUE)
-    assert sighting.score is not None
-    assert sighting.score > sighting.now_ms
+    snapshot = await harness.store.peek("b", QUEUE)
+    assert snapshot.score is not None
+    assert snapshot.score > snapshot.now_ms
 
 
 async def test_a_cap_is_never_exceeded_and_a_place_that_is_given_back_goes_to_the_next(harness: StoreHarness) -> None:

@@ -73,10 +73,10 @@ async def test_the_due_time_is_told_without_the_priority(harness: StoreHarness) 
     due = harness.clock()
     await harness.enqueue("urgent", extra=extra(priority=9))
 
-    sighting = await harness.store.peek("urgent", QUEUE)
+    snapshot = await harness.store.peek("urgent", QUEUE)
     job = await harness.worker().claim_one()
 
-    assert (sighting.score, job.due_ms) == (due, due)
+    assert (snapshot.score, job.due_ms) == (due, due)
 
 
 async def test_to_stock_arq_a_due_job_is_due_and_a_deferred_one_is_not(harness: StoreHarness) -> None:

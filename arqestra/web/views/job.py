@@ -13,7 +13,7 @@ from ...store.flows import node_id
 from ...store.look import JobTrace, queue_of, trace_of
 from ...store.notes import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
-from ...store.records import Sighting
+from ...store.records import JobSnapshot
 from ...store.store import Store
 from ..app_state import AppState
 from ..payload_view import PayloadView, view_payload
@@ -120,27 +120,27 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     """What is known of a job; None if nothing is."""
     store = app_state.store
     queue = query.queue or await _located(app_state, query.id)
-    sighting = await store.peek(query.id, queue, payload=True)
+    snapshot = await store.peek(query.id, queue, payload=True)
     trace, progress, log = await asyncio.gather(
         trace_of(store, queue, query.id), read_progress(store, query.id), read_log(store, query.id, LOG_LINES_SHOWN)
     )
-    data = await _data_of(store, queue, query.id, sighting, trace)
-    if data is None and sighting.score is None:
+    data = await _data_of(store, queue, query.id, snapshot, trace)
+    if data is None and snapshot.score is None:
         return None
     payload_view = None if data is None else view_payload(data, app_state.signatures)
     if payload_view is not None and payload_view.queue and payload_view.queue != queue:
         queue = payload_view.queue
         trace = await trace_of(store, queue, query.id)
-    errors = [_attempt(decode_attempt_error(entry)) for entry in sighting.errors]
-    state = _state(sighting, trace, payload_view)
-    worker, lease_ends_ms, due_ms, crashes = _lease(sighting)
+    errors = [_attempt(decode_attempt_error(entry)) for entry in snapshot.errors]
+    state = _state(snapshot, trace, payload_view)
+    worker, lease_ends_ms, due_ms, crashes = _lease(snapshot)
     if due_ms is None and state in ("queued", "deferred"):
-        due_ms = sighting.score
+        due_ms = snapshot.score
     flow, parents, children = await _relatives(app_state, query.id, queue)
     ended = payload_view is not None and payload_view.success is not None
     retryable = ended and payload_view is not None and payload_view.success is False
     return JobPage(
-        now_ms=sighting.now_ms,
+        now_ms=snapshot.now_ms,
         id=query.id,
         queue=queue,
         state=state,
@@ -160,7 +160,7 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
             Life(state, due_ms, await _running_since(app_state, query.id) if state == "running" else None),
             payload_view,
             [FailedAttempt(each.number, each.started_ms, each.ended_ms) for each in errors],
-            sighting.now_ms,
+            snapshot.now_ms,
         ),
         flow=flow,
         parents=parents,
@@ -173,12 +173,12 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     )
 
 
-async def _data_of(store: Store, queue: str, job_id: str, sighting: Sighting, trace: JobTrace) -> bytes | None:
+async def _data_of(store: Store, queue: str, job_id: str, snapshot: JobSnapshot, trace: JobTrace) -> bytes | None:
     """Its result, else that of the dead set, else its payload."""
-    data = sighting.result
-    if data is None and sighting.payload is None and trace.died_ms is not None:
+    data = snapshot.result
+    if data is None and snapshot.payload is None and trace.died_ms is not None:
         data = await read_dead_result(store.redis, store.keys, queue, job_id)
-    return sighting.payload if data is None else data
+    return snapshot.payload if data is None else data
 
 
 def _progress_view(progress: Progress | None) -> ProgressView | None:
@@ -218,24 +218,24 @@ def _attempt(error: AttemptError) -> Attempt:
     )
 
 
-def _state(sighting: Sighting, trace: JobTrace, payload_view: PayloadView | None) -> str:
+def _state(snapshot: JobSnapshot, trace: JobTrace, payload_view: PayloadView | None) -> str:
     if payload_view is not None and payload_view.success is not None:
         if payload_view.success:
             return "complete"
         return "dead" if trace.died_ms is not None else _failed_state(payload_view)
-    if trace.died_ms is not None and sighting.payload is None:
+    if trace.died_ms is not None and snapshot.payload is None:
         return "dead"
-    if sighting.result is not None:
+    if snapshot.result is not None:
         return "ended"
-    if sighting.score is None:
+    if snapshot.score is None:
         return "unknown"
-    if sighting.in_progress:
+    if snapshot.in_progress:
         return "running"
-    if sighting.score >= PARKED_SCORE:
+    if snapshot.score >= PARKED_SCORE:
         return "waiting"
-    if sighting.score >= THROTTLED_SCORE:
+    if snapshot.score >= THROTTLED_SCORE:
         return "held"
-    return "deferred" if sighting.score > sighting.now_ms else "queued"
+    return "deferred" if snapshot.score > snapshot.now_ms else "queued"
 
 
 def _failed_state(payload_view: PayloadView) -> str:
@@ -247,10 +247,10 @@ def _failed_state(payload_view: PayloadView) -> str:
     return "expired" if kind == "JobExecutionFailed" and "expired" in message else "failed"
 
 
-def _lease(sighting: Sighting) -> tuple[str, int | None, int | None, int]:
+def _lease(snapshot: JobSnapshot) -> tuple[str, int | None, int | None, int]:
     """Worker, end of its lease, due time and crashes, of a job that runs on a worker of ours."""
-    parts = (sighting.lease or b"").decode(errors="replace").split("|")
-    if not sighting.in_progress or len(parts) != 4:
+    parts = (snapshot.lease or b"").decode(errors="replace").split("|")
+    if not snapshot.in_progress or len(parts) != 4:
         return "", None, None, 0
     due = float(parts[2])
     return parts[0].rpartition(".")[0], int(parts[1]), int(due if due >= 0 else due % SPAN_MS), int(parts[3])

@@ -232,8 +232,8 @@ async def _status(app_state: AppState, flow_id: str, record: FlowRecord) -> str:
         if record.output_state[:1] == "c":
             return "complete"
         return "failed" if record.cancelled is None else "cancelled"
-    sighting = await app_state.store.peek(flow_id, _queue_of(app_state, record))
-    payload_view = None if sighting.result is None else view_payload(sighting.result, app_state.signatures)
+    snapshot = await app_state.store.peek(flow_id, _queue_of(app_state, record))
+    payload_view = None if snapshot.result is None else view_payload(snapshot.result, app_state.signatures)
     if payload_view is None or payload_view.success is not False:
         return "complete"
     kind = "" if payload_view.error is None else payload_view.error.type.rpartition(".")[2]
