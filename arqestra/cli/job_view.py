@@ -12,7 +12,7 @@ from ..protocol.attempt_errors import AttemptError, decode_attempt_error
 from ..protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ..protocol.wire import Payload, decode_payload, decode_result
 from ..store.dead import read_dead_result
-from ..store.look import JobTrace, QueueEntry, find_queues, queue_of, trace_of
+from ..store.look import JobFacts, QueueEntry, find_queues, queue_of, read_job_facts
 from ..store.records import JobSnapshot
 from .arguments import ShownArguments, shown
 from .output import iso
@@ -86,7 +86,7 @@ class JobView:
     queue: str
     status: str
     snapshot: JobSnapshot
-    trace: JobTrace
+    trace: JobFacts
     payload: Payload | None = None
     result: Any = None
     remote_traceback: str | None = None
@@ -150,7 +150,7 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
     """
     queue = await locate(pool, job_id, chosen_queue)
     snapshot = await pool.store.peek(job_id, queue, payload=True)
-    trace = await trace_of(pool.store, queue, job_id)
+    trace = await read_job_facts(pool.store, queue, job_id)
     data = snapshot.result
     if data is None and snapshot.payload is None and trace.died_ms is not None:
         data = await read_dead_result(pool.store.redis, pool.store.keys, queue, job_id) or None
@@ -164,12 +164,12 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
     errors = [decode_attempt_error(entry) for entry in snapshot.errors]
     if result is not None and result.queue_name != "<unknown>":
         queue = result.queue_name
-        trace = await trace_of(pool.store, queue, job_id)
+        trace = await read_job_facts(pool.store, queue, job_id)
     status = _status(snapshot, trace, result)
     return JobView(job_id, queue, status, snapshot, trace, payload, result, traceback, errors)
 
 
-def _status(snapshot: JobSnapshot, trace: JobTrace, result: Any) -> str:
+def _status(snapshot: JobSnapshot, trace: JobFacts, result: Any) -> str:
     if result is not None:
         return _ended_status(result, trace)
     if snapshot.in_progress and snapshot.score is not None:
@@ -183,7 +183,7 @@ def _status(snapshot: JobSnapshot, trace: JobTrace, result: Any) -> str:
     return "deferred" if snapshot.score > snapshot.now_ms else "queued"
 
 
-def _ended_status(result: Any, trace: JobTrace) -> str:
+def _ended_status(result: Any, trace: JobFacts) -> str:
     if result.success:
         return "complete"
     if isinstance(result.result, asyncio.CancelledError):

@@ -14,7 +14,7 @@ from .statistics import read_queues
 from .store import Store
 
 __all__ = (
-    "JobTrace",
+    "JobFacts",
     "QueueEntry",
     "QueuePage",
     "QueueSurvey",
@@ -26,9 +26,9 @@ __all__ = (
     "queue_of",
     "queue_of_job",
     "queued_in",
+    "read_job_facts",
     "results_kept",
     "survey",
-    "trace_of",
 )
 
 PAGE = 500
@@ -115,7 +115,7 @@ class QueueSurvey(NamedTuple):
         return self.has_health_check and self.oldest_due_age_ms < STUCK_AFTER_MS
 
 
-class JobTrace(NamedTuple):
+class JobFacts(NamedTuple):
     """What Redis has of a job besides payload, lease and result.
 
     :ivar died_ms: when it was put into the dead set of its queue
@@ -339,7 +339,7 @@ async def find_jobs(store: Store, job_ids: Sequence[str], queues: Sequence[str])
     return found
 
 
-async def trace_of(store: Store, queue: str, job_id: str) -> JobTrace:
+async def read_job_facts(store: Store, queue: str, job_id: str) -> JobFacts:
     """What else Redis has of a job."""
     keys = store.keys
 
@@ -353,7 +353,7 @@ async def trace_of(store: Store, queue: str, job_id: str) -> JobTrace:
             return replies
 
     attempts, abort, died, ttl_ms = await with_retries(read)
-    return JobTrace(
+    return JobFacts(
         int(attempts or 0),
         None if abort is None else int(abort),
         None if died is None else int(died),

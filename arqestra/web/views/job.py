@@ -10,7 +10,7 @@ from ...protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ...protocol.progress import Progress
 from ...store.dead import read_dead_result
 from ...store.flows import node_id
-from ...store.look import JobTrace, queue_of, trace_of
+from ...store.look import JobFacts, queue_of, read_job_facts
 from ...store.notes import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import JobSnapshot
@@ -122,7 +122,9 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     queue = query.queue or await _located(app_state, query.id)
     snapshot = await store.peek(query.id, queue, payload=True)
     trace, progress, log = await asyncio.gather(
-        trace_of(store, queue, query.id), read_progress(store, query.id), read_log(store, query.id, LOG_LINES_SHOWN)
+        read_job_facts(store, queue, query.id),
+        read_progress(store, query.id),
+        read_log(store, query.id, LOG_LINES_SHOWN),
     )
     data = await _data_of(store, queue, query.id, snapshot, trace)
     if data is None and snapshot.score is None:
@@ -130,7 +132,7 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     payload_view = None if data is None else view_payload(data, app_state.signatures)
     if payload_view is not None and payload_view.queue and payload_view.queue != queue:
         queue = payload_view.queue
-        trace = await trace_of(store, queue, query.id)
+        trace = await read_job_facts(store, queue, query.id)
     errors = [_attempt(decode_attempt_error(entry)) for entry in snapshot.errors]
     state = _state(snapshot, trace, payload_view)
     worker, lease_ends_ms, due_ms, crashes = _lease(snapshot)
@@ -173,7 +175,7 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     )
 
 
-async def _data_of(store: Store, queue: str, job_id: str, snapshot: JobSnapshot, trace: JobTrace) -> bytes | None:
+async def _data_of(store: Store, queue: str, job_id: str, snapshot: JobSnapshot, trace: JobFacts) -> bytes | None:
     """Its result, else that of the dead set, else its payload."""
     data = snapshot.result
     if data is None and snapshot.payload is None and trace.died_ms is not None:
@@ -218,7 +220,7 @@ def _attempt(error: AttemptError) -> Attempt:
     )
 
 
-def _state(snapshot: JobSnapshot, trace: JobTrace, payload_view: PayloadView | None) -> str:
+def _state(snapshot: JobSnapshot, trace: JobFacts, payload_view: PayloadView | None) -> str:
     if payload_view is not None and payload_view.success is not None:
         if payload_view.success:
             return "complete"
