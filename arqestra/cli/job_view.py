@@ -86,7 +86,7 @@ class JobView:
     queue: str
     status: str
     snapshot: JobSnapshot
-    trace: JobFacts
+    facts: JobFacts
     payload: Payload | None = None
     result: Any = None
     remote_traceback: str | None = None
@@ -150,9 +150,9 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
     """
     queue = await locate(pool, job_id, chosen_queue)
     snapshot = await pool.store.peek(job_id, queue, payload=True)
-    trace = await read_job_facts(pool.store, queue, job_id)
+    facts = await read_job_facts(pool.store, queue, job_id)
     data = snapshot.result
-    if data is None and snapshot.payload is None and trace.died_ms is not None:
+    if data is None and snapshot.payload is None and facts.died_ms is not None:
         data = await read_dead_result(pool.store.redis, pool.store.keys, queue, job_id) or None
     if data is None and snapshot.payload is None and snapshot.score is None:
         return None
@@ -164,14 +164,14 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
     errors = [decode_attempt_error(entry) for entry in snapshot.errors]
     if result is not None and result.queue_name != "<unknown>":
         queue = result.queue_name
-        trace = await read_job_facts(pool.store, queue, job_id)
-    status = _status(snapshot, trace, result)
-    return JobView(job_id, queue, status, snapshot, trace, payload, result, traceback, errors)
+        facts = await read_job_facts(pool.store, queue, job_id)
+    status = _status(snapshot, facts, result)
+    return JobView(job_id, queue, status, snapshot, facts, payload, result, traceback, errors)
 
 
-def _status(snapshot: JobSnapshot, trace: JobFacts, result: Any) -> str:
+def _status(snapshot: JobSnapshot, facts: JobFacts, result: Any) -> str:
     if result is not None:
-        return _ended_status(result, trace)
+        return _ended_status(result, facts)
     if snapshot.in_progress and snapshot.score is not None:
         return "running"
     if snapshot.score is None:
@@ -183,11 +183,11 @@ def _status(snapshot: JobSnapshot, trace: JobFacts, result: Any) -> str:
     return "deferred" if snapshot.score > snapshot.now_ms else "queued"
 
 
-def _ended_status(result: Any, trace: JobFacts) -> str:
+def _ended_status(result: Any, facts: JobFacts) -> str:
     if result.success:
         return "complete"
     if isinstance(result.result, asyncio.CancelledError):
         return "aborted"
     if str(result.result) == "job expired":
         return "expired"
-    return "dead" if trace.died_ms is not None else "failed"
+    return "dead" if facts.died_ms is not None else "failed"

@@ -121,20 +121,20 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     store = app_state.store
     queue = query.queue or await _located(app_state, query.id)
     snapshot = await store.peek(query.id, queue, payload=True)
-    trace, progress, log = await asyncio.gather(
+    facts, progress, log = await asyncio.gather(
         read_job_facts(store, queue, query.id),
         read_progress(store, query.id),
         read_log(store, query.id, LOG_LINES_SHOWN),
     )
-    data = await _data_of(store, queue, query.id, snapshot, trace)
+    data = await _data_of(store, queue, query.id, snapshot, facts)
     if data is None and snapshot.score is None:
         return None
     payload_view = None if data is None else view_payload(data, app_state.signatures)
     if payload_view is not None and payload_view.queue and payload_view.queue != queue:
         queue = payload_view.queue
-        trace = await read_job_facts(store, queue, query.id)
+        facts = await read_job_facts(store, queue, query.id)
     errors = [_attempt(decode_attempt_error(entry)) for entry in snapshot.errors]
-    state = _state(snapshot, trace, payload_view)
+    state = _state(snapshot, facts, payload_view)
     worker, lease_ends_ms, due_ms, crashes = _lease(snapshot)
     if due_ms is None and state in ("queued", "deferred"):
         due_ms = snapshot.score
@@ -148,13 +148,13 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
         state=state,
         contents=payload_view,
         due_ms=due_ms,
-        attempts=trace.attempts or (payload_view.attempt if ended and payload_view else 0) or 0,
+        attempts=facts.attempts or (payload_view.attempt if ended and payload_view else 0) or 0,
         worker=worker,
         lease_ends_ms=lease_ends_ms,
         crashes=crashes,
-        abort_asked_ms=trace.abort_requested_ms,
-        died_ms=trace.died_ms,
-        kept_ms=trace.result_ttl_ms,
+        abort_asked_ms=facts.abort_requested_ms,
+        died_ms=facts.died_ms,
+        kept_ms=facts.result_ttl_ms,
         errors=errors,
         log=[Note(_ms(line.at), line.attempt, line.text) for line in log],
         progress=_progress_view(progress),
@@ -175,10 +175,10 @@ async def read_job(app_state: AppState, query: JobQuery) -> JobPage | None:
     )
 
 
-async def _data_of(store: Store, queue: str, job_id: str, snapshot: JobSnapshot, trace: JobFacts) -> bytes | None:
+async def _data_of(store: Store, queue: str, job_id: str, snapshot: JobSnapshot, facts: JobFacts) -> bytes | None:
     """Its result, else that of the dead set, else its payload."""
     data = snapshot.result
-    if data is None and snapshot.payload is None and trace.died_ms is not None:
+    if data is None and snapshot.payload is None and facts.died_ms is not None:
         data = await read_dead_result(store.redis, store.keys, queue, job_id)
     return snapshot.payload if data is None else data
 
@@ -220,12 +220,12 @@ def _attempt(error: AttemptError) -> Attempt:
     )
 
 
-def _state(snapshot: JobSnapshot, trace: JobFacts, payload_view: PayloadView | None) -> str:
+def _state(snapshot: JobSnapshot, facts: JobFacts, payload_view: PayloadView | None) -> str:
     if payload_view is not None and payload_view.success is not None:
         if payload_view.success:
             return "complete"
-        return "dead" if trace.died_ms is not None else _failed_state(payload_view)
-    if trace.died_ms is not None and snapshot.payload is None:
+        return "dead" if facts.died_ms is not None else _failed_state(payload_view)
+    if facts.died_ms is not None and snapshot.payload is None:
         return "dead"
     if snapshot.result is not None:
         return "ended"
