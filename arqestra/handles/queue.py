@@ -123,8 +123,8 @@ class Queue:
         ids = await self._all_dead() if job_ids is None else list(job_ids)
         done = 0
         for first in range(0, len(ids), PAGE):
-            chunk = ids[first : first + PAGE]
-            done += sum(await asyncio.gather(*(self._retry_one(job_id) for job_id in chunk)))
+            batch = ids[first : first + PAGE]
+            done += sum(await asyncio.gather(*(self._retry_one(job_id) for job_id in batch)))
         return done
 
     async def _retry_one(self, job_id: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from .link import RETRYABLE
 from .records import EnqueueResult, NewJob
-from .store import Store, chunks
+from .store import Store, batches
 
 __all__ = ("EnqueueBatch",)
 
@@ -41,11 +41,11 @@ class EnqueueBatch:
         jobs, waiters = self._jobs, self._waiters
         self._jobs, self._waiters = [], []
         sent = 0
-        for chunk in chunks(jobs):
-            self._send_chunk(chunk, waiters[sent : sent + len(chunk)])
-            sent += len(chunk)
+        for batch in batches(jobs):
+            self._send_batch(batch, waiters[sent : sent + len(batch)])
+            sent += len(batch)
 
-    def _send_chunk(self, jobs: Sequence[NewJob], waiters: Waiters) -> None:
+    def _send_batch(self, jobs: Sequence[NewJob], waiters: Waiters) -> None:
         def receive(verdicts: list[EnqueueResult] | Exception) -> None:
             if isinstance(verdicts, RETRYABLE):
                 self._send_patiently(jobs, waiters, resent=True)
@@ -58,7 +58,7 @@ class EnqueueBatch:
             if len(jobs) == 1:
                 return _answer(waiters, error)
             for job, waiter in zip(jobs, waiters, strict=True):
-                self._send_chunk([job], [waiter])
+                self._send_batch([job], [waiter])
             return None
         if not sent:
             self._send_patiently(jobs, waiters, resent=False)
@@ -69,7 +69,7 @@ class EnqueueBatch:
 
         async def send() -> None:
             try:
-                verdicts = await self._store.enqueue_chunk(jobs, resent=resent)
+                verdicts = await self._store.enqueue_batch(jobs, resent=resent)
             except Exception as error:
                 _answer(waiters, error)
             except BaseException:

@@ -16,7 +16,7 @@ from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
 
-__all__ = ("MARGIN_MS", "Store", "chunks")
+__all__ = ("MARGIN_MS", "Store", "batches")
 
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
@@ -72,11 +72,11 @@ class Store:
         :returns: for each True, False if it was refused, or the job that stands for it: it holds the lock
         """
         accepted: list[EnqueueResult] = []
-        for chunk in chunks(jobs):
-            accepted += await self.enqueue_chunk(chunk)
+        for batch in batches(jobs):
+            accepted += await self.enqueue_batch(batch)
         return accepted
 
-    async def enqueue_chunk(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[EnqueueResult]:
+    async def enqueue_batch(self, jobs: Sequence[NewJob], *, resent: bool = False) -> list[EnqueueResult]:
         """Store jobs in one script call.
 
         :param resent: they were sent before, and the reply was lost
@@ -143,12 +143,12 @@ class Store:
         lost: list[HeldLease] = []
         aborted: list[HeldLease] = []
         for first in range(0, len(leases), BATCH):
-            chunk = leases[first : first + BATCH]
-            flat = [field for lease in chunk for field in lease]
-            call = self._call("renew", chunk[0].queue, lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
-            chunk_lost, chunk_aborted = (await self._run(call))[0]
-            lost += [chunk[place - 1] for place in chunk_lost]
-            aborted += [chunk[place - 1] for place in chunk_aborted]
+            batch = leases[first : first + BATCH]
+            flat = [field for lease in batch for field in lease]
+            call = self._call("renew", batch[0].queue, lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
+            batch_lost, batch_aborted = (await self._run(call))[0]
+            lost += [batch[place - 1] for place in batch_lost]
+            aborted += [batch[place - 1] for place in batch_aborted]
         return Renewal(lost, aborted)
 
     async def abort(self, job_id: str, queue: str) -> Literal["running", "queued", "aborted", "ended", "missing"]:
@@ -231,7 +231,7 @@ class Store:
         return cast(int, reply[0])
 
 
-def chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+def batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """Pieces that bound the time of one script call and the size of one request."""
     first, size_bytes = 0, 0
     for i, job in enumerate(jobs):

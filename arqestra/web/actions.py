@@ -138,11 +138,11 @@ def _for_jobs(past: str, change: ChangeJob) -> Callable[[AppState, Any], Awaitab
         done = 0
         stopped = ""
         for first in range(0, len(jobs), AT_ONCE):
-            chunk = jobs[first : first + AT_ONCE]
-            errors = await asyncio.gather(*(_tried(app_state, job, target, change) for job in chunk))
+            batch = jobs[first : first + AT_ONCE]
+            errors = await asyncio.gather(*(_tried(app_state, job, target, change) for job in batch))
             done += errors.count(None)
             found = [
-                f"{job.id}: {_words(error)}" for job, error in zip(chunk, errors, strict=True) if error is not None
+                f"{job.id}: {_words(error)}" for job, error in zip(batch, errors, strict=True) if error is not None
             ]
             problems += found[: PROBLEMS_SHOWN - len(problems)]
             if any(_is_redis_away(error) for error in errors):

@@ -108,7 +108,7 @@ class Transitions(RuleBasedStateMachine):
         """A job that left no trace since would be accepted anew: that is left out."""
         if not all(self._is_known(job) for job in self.sent):
             return
-        verdicts = self.harness.run(self.store.enqueue_chunk(self.sent, resent=True))
+        verdicts = self.harness.run(self.store.enqueue_batch(self.sent, resent=True))
         assert verdicts == self.model.enqueue(self.clock(), self.sent, resent=True)
 
     def _is_known(self, job: NewJob) -> bool:

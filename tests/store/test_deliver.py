@@ -267,7 +267,7 @@ async def test_the_repeated_enqueue_sends_nothing_a_second_time(harness: StoreHa
         await _sent(subscriber, worker)
         await worker.claim(wait=True, offer_ms=OFFER_MS)
         job = NewJob(QUEUE, "a", b"payload")
-        assert await harness.store.enqueue_chunk([job], resent=True) == [True]
+        assert await harness.store.enqueue_batch([job], resent=True) == [True]
 
         assert await subscriber.heard() == {}
 

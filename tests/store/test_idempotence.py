@@ -47,20 +47,20 @@ async def test_an_enqueue_sent_twice_is_one_job(
 
 async def test_an_enqueue_sent_again_does_not_start_a_job_anew_that_has_ended_meanwhile(harness: StoreHarness) -> None:
     job = NewJob(QUEUE, "generated", b"payload")
-    await harness.store.enqueue_chunk([job])
+    await harness.store.enqueue_batch([job])
     worker = harness.worker()
     await worker.finish(await worker.claim_one())
 
-    assert await harness.store.enqueue_chunk([job], resent=True) == [True]
+    assert await harness.store.enqueue_batch([job], resent=True) == [True]
     assert await worker.claim_ids() == []
 
 
 async def test_an_enqueue_sent_again_does_not_move_a_job_that_is_leased_meanwhile(harness: StoreHarness) -> None:
     job = NewJob(QUEUE, "generated", b"payload")
-    await harness.store.enqueue_chunk([job])
+    await harness.store.enqueue_batch([job])
     await harness.worker("w1").claim_one()
 
-    assert await harness.store.enqueue_chunk([job], resent=True) == [True]
+    assert await harness.store.enqueue_batch([job], resent=True) == [True]
     assert await harness.worker("w2").claim_ids() == []
 
 
@@ -70,19 +70,19 @@ async def test_another_producers_job_of_the_same_chosen_id_is_refused_to_a_call_
     await harness.enqueue("a", unique=True, payload=b"nonce of the other")
 
     again = NewJob(QUEUE, "a", b"nonce of ours", nonce="nonce of ours")
-    assert await harness.store.enqueue_chunk([again], resent=True) == [False]
+    assert await harness.store.enqueue_batch([again], resent=True) == [False]
 
 
 async def test_a_chosen_id_that_has_ended_meanwhile_is_still_accepted_to_the_call_sent_again(
     harness: StoreHarness,
 ) -> None:
     job = NewJob(QUEUE, "a", b"has the nonce 17", nonce="nonce 17")
-    await harness.store.enqueue_chunk([job])
+    await harness.store.enqueue_batch([job])
     worker = harness.worker()
     await worker.finish(await worker.claim_one(), result=b"a result with the nonce 17")
 
-    assert await harness.store.enqueue_chunk([job], resent=True) == [True]
-    assert await harness.store.enqueue_chunk([job._replace(nonce="nonce 18")], resent=True) == [False]
+    assert await harness.store.enqueue_batch([job], resent=True) == [True]
+    assert await harness.store.enqueue_batch([job._replace(nonce="nonce 18")], resent=True) == [False]
     assert await worker.claim_ids() == []
 
 
