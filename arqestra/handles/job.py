@@ -32,7 +32,7 @@ from ..protocol.wire import decode_payload, decode_result, encode_payload, job_d
 from ..store.dead import find_dead_result
 from ..store.link import RETRYABLE
 from ..store.look import queue_of_job
-from ..store.notes import read_log, read_progress
+from ..store.progress import read_log, read_progress
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers bring it: `default` comes to `typing` with Python 3.13

@@ -309,7 +309,7 @@ class Keys:
         """Attempts that have ended: entry -> when (ms). The name is `state|function`."""
         return f"{self.ours}recent:{queue}|{name}"
 
-    def notes(self, job_id: str) -> str:
+    def progress(self, job_id: str) -> str:
         """What a job tells of itself: its progress, and which job of this id and which write that was."""
         return f"{self.ours}notes:{job_id}"
 
@@ -388,7 +388,7 @@ class Keys:
             "RECORDED": self.recorded(""),
             "QUEUES": self.queues,
             "RECENT": f"{self.ours}recent:",
-            "NOTES": self.notes(""),
+            "PROGRESS": self.progress(""),
             "JOB_LOG": self.job_log(""),
             "EVENT_CHANNEL": self.events,
         }

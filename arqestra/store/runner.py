@@ -14,7 +14,7 @@ NAMES = (
     *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
     *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
     *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
-    *("presence", "recent", "notes", "announce", "run_now", "unknown", "block", "flow_resume"),
+    *("presence", "recent", "progress", "announce", "run_now", "unknown", "block", "flow_resume"),
 )
 
 

@@ -17,7 +17,7 @@ local function erase(queue, id, now, due_queues)
   end
   local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
   removed = removed + call('ZREM', QUEUE .. queue, id) + call('ZREM', DEAD .. queue, id)
-  call('DEL', NOTES .. id, JOB_LOG .. id, INTERRUPTS .. id)
+  call('DEL', PROGRESS .. id, JOB_LOG .. id, INTERRUPTS .. id)
   call('HDEL', DEAD_RESULTS .. queue, id)
   call('ZREM', ABORTS, id)
   call('ZREM', PROMOTE .. queue, id)

@@ -26,7 +26,7 @@ end
 local function refused(id, queue, nonce)
   if nonce ~= '' then
     if call('EXISTS', JOB .. id, RESULT .. id, LEASE .. id, RESERVED .. id) == 0 then
-      call('DEL', ATTEMPTS .. id, ERRORS .. id, NOTES .. id, JOB_LOG .. id)
+      call('DEL', ATTEMPTS .. id, ERRORS .. id, PROGRESS .. id, JOB_LOG .. id)
       call('ZREM', ABORTS, id)
       if call('ZREM', DEAD .. queue, id) == 1 then
         call('HDEL', DEAD_RESULTS .. queue, id)

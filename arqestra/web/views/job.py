@@ -11,7 +11,7 @@ from ...protocol.progress import Progress
 from ...store.dead import read_dead_result
 from ...store.flows import node_id
 from ...store.look import JobFacts, queue_of, read_job_facts
-from ...store.notes import read_log, read_progress
+from ...store.progress import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import JobSnapshot
 from ...store.store import Store

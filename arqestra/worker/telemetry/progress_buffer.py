@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from ...protocol.progress import encode_progress
-from ...store.notes import JOBS_PER_CALL, NewNotes, Taken, write_notes
+from ...store.progress import JOBS_PER_CALL, ProgressUpdate, Written, write_progress
 from ...store.store import Store
 from ..run.attempt import Attempt
 
@@ -29,7 +29,7 @@ class ProgressBuffer:
     def __init__(self, told: Callable[[Attempt], None]) -> None:
         self._told = told
         self._noted: deque[Attempt] = deque(maxlen=MAX_ATTEMPTS)  # jobs in threads add to it as well
-        self._unwritten: dict[Attempt, NewNotes] = {}
+        self._unwritten: dict[Attempt, ProgressUpdate] = {}
         self._writing = asyncio.Lock()
 
     @property
@@ -50,7 +50,7 @@ class ProgressBuffer:
             self._gather()
             for attempts in _pieces(list(self._unwritten)):
                 notes = [self._unwritten[each]._replace(ended=each.settled is True) for each in attempts]
-                for attempt, taken in zip(attempts, await write_notes(store, notes), strict=True):
+                for attempt, taken in zip(attempts, await write_progress(store, notes), strict=True):
                     if not _is_for_later(attempt, taken):
                         del self._unwritten[attempt]
 
@@ -67,7 +67,7 @@ class ProgressBuffer:
         for attempt in list(islice(self._unwritten, max(0, len(self._unwritten) - MAX_ATTEMPTS))):
             del self._unwritten[attempt]
 
-    def _taken(self, attempt: Attempt) -> NewNotes | None:
+    def _taken(self, attempt: Attempt) -> ProgressUpdate | None:
         """What an attempt told, taken from it."""
         notes = attempt.notes
         if notes is None or not (notes.unwritten or notes.lines):
@@ -80,13 +80,13 @@ class ProgressBuffer:
         lines = [notes.lines.popleft() for _ in range(len(notes.lines))]
         notes.writes += 1
         leased = attempt.leased
-        return NewNotes(leased.id, leased.token, notes.writes, attempt.payload.enqueued_ms, progress, lines)
+        return ProgressUpdate(leased.id, leased.token, notes.writes, attempt.payload.enqueued_ms, progress, lines)
 
 
 def _pieces(attempts: list[Attempt]) -> list[list[Attempt]]:
     return [attempts[first : first + JOBS_PER_CALL] for first in range(0, len(attempts), JOBS_PER_CALL)]
 
 
-def _is_for_later(attempt: Attempt, taken: Taken) -> bool:
+def _is_for_later(attempt: Attempt, taken: Written) -> bool:
     """Nobody holds the job: the reply that tells whether this attempt's outcome was taken is still on its way."""
     return taken == "free" and attempt.settled is not False

@@ -7,16 +7,16 @@ from ..protocol.progress import LOG_LINES, LogLine, Progress, decode_line, decod
 from .link import with_retries
 from .store import Store
 
-__all__ = ("JOBS_PER_CALL", "NewNotes", "Taken", "read_log", "read_progress", "write_notes")
+__all__ = ("JOBS_PER_CALL", "ProgressUpdate", "Written", "read_log", "read_progress", "write_progress")
 
 TTL_MS = 86_400_000
 JOBS_PER_CALL = 50
 
 
-Taken = Literal["written", "held", "free"]
+Written = Literal["written", "leased", "free"]
 
 
-class NewNotes(NamedTuple):
+class ProgressUpdate(NamedTuple):
     """What one job has told since the last time.
 
     :ivar token: of its lease
@@ -36,26 +36,26 @@ class NewNotes(NamedTuple):
     ended: bool = False
 
 
-async def write_notes(store: Store, notes: Sequence[NewNotes]) -> list[Taken]:
+async def write_progress(store: Store, updates: Sequence[ProgressUpdate]) -> list[Written]:
     """Add to what jobs have told.
 
-    :param notes: of `JOBS_PER_CALL` jobs at most
-    :returns: for each "written", "held": somebody else holds the job or has run it since, or "free": nobody holds it,
+    :param updates: of `JOBS_PER_CALL` jobs at most
+    :returns: for each "written", "leased": somebody else holds the job or has run it since, or "free": nobody holds it,
         and this attempt is not known to have ended by itself. Nothing was written then
     """
     flat: list[str | int | bytes] = []
-    for each in notes:
+    for each in updates:
         flat += (each.job_id, each.token, each.number, each.enqueued_ms, int(each.ended), each.progress)
         flat += (len(each.lines), *each.lines)
-    replies = await store.call("notes", store.keys.notes(notes[0].job_id), TTL_MS, LOG_LINES, *flat)
-    return [cast(Taken, reply.decode()) for reply in replies]
+    replies = await store.call("progress", store.keys.progress(updates[0].job_id), TTL_MS, LOG_LINES, *flat)
+    return [cast(Written, reply.decode()) for reply in replies]
 
 
 async def read_progress(store: Store, job_id: str) -> Progress | None:
     """How far a job said it is; None if it did not say."""
 
     async def read(_: bool) -> bytes | None:
-        data: bytes | None = await store.redis.hget(store.keys.notes(job_id), "progress")  # type: ignore[misc]
+        data: bytes | None = await store.redis.hget(store.keys.progress(job_id), "progress")  # type: ignore[misc]
         return data
 
     data = await with_retries(read)
