@@ -10,8 +10,8 @@ __all__ = (
     "Ending",
     "EndingKind",
     "EnqueueResult",
-    "HeldLease",
     "JobSnapshot",
+    "LeaseRef",
     "LeasedJob",
     "NewJob",
     "Offer",
@@ -196,7 +196,7 @@ class Ending(NamedTuple):
     unstarted: bool = False
 
 
-class HeldLease(NamedTuple):
+class LeaseRef(NamedTuple):
     """A lease to be renewed."""
 
     id: str
@@ -207,8 +207,8 @@ class HeldLease(NamedTuple):
 class Renewal(NamedTuple):
     """Leases that are lost, and those whose jobs are to be aborted."""
 
-    lost: list[HeldLease]
-    aborted: list[HeldLease]
+    lost: list[LeaseRef]
+    aborted: list[LeaseRef]
 
 
 class JobSnapshot(NamedTuple):

@@ -11,7 +11,7 @@ from .codec import claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_
 from .commands import CommandClient
 from .link import Links, ScriptCall, with_retries
 from .pulse import Pulse
-from .records import Claimed, ClaimRequest, Ending, EnqueueResult, HeldLease, JobSnapshot, NewJob, Offer, Renewal
+from .records import Claimed, ClaimRequest, Ending, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
 from .runner import ScriptRunner
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
@@ -138,10 +138,10 @@ class Store:
         written = verdicts(endings, replies[0], resent) if endings else []
         return written, None if request is None else claimed(request, replies[-1])
 
-    async def renew(self, leases: Sequence[HeldLease], lease_ms: int, *, aborts: bool) -> Renewal:
+    async def renew(self, leases: Sequence[LeaseRef], lease_ms: int, *, aborts: bool) -> Renewal:
         """Extend leases; says which are lost and which jobs are to be aborted."""
-        lost: list[HeldLease] = []
-        aborted: list[HeldLease] = []
+        lost: list[LeaseRef] = []
+        aborted: list[LeaseRef] = []
         for first in range(0, len(leases), BATCH):
             batch = leases[first : first + BATCH]
             flat = [field for lease in batch for field in lease]

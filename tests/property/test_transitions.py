@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.codec import delivered
-from arqestra.store.records import ClaimRequest, Ending, HeldLease, LeasedJob, NewJob
+from arqestra.store.records import ClaimRequest, Ending, LeasedJob, LeaseRef, NewJob
 from tests.property.harness import PropertyHarness
 from tests.property.ledger import Ledger
 from tests.property.model import STOCK_ABORT_SCORE, STOCK_RECORD, Model, Sent
@@ -271,7 +271,7 @@ class Transitions(RuleBasedStateMachine):
     def renew(self, worker: str) -> None:
         """All that a worker holds or believes to hold, in one call, each job once."""
         latest = {job.id: job for job in self.ledger.handed_out if job.token.startswith(worker)}
-        held = [HeldLease(job.id, QUEUE, job.token) for job in latest.values()]
+        held = [LeaseRef(job.id, QUEUE, job.token) for job in latest.values()]
         renewal = self.harness.run(self.store.renew(held, LEASE_MS, aborts=True))
         expected = self.model.renew(self.clock(), [(lease.id, lease.token) for lease in held], LEASE_MS)
         assert ([lease.id for lease in renewal.lost], [lease.id for lease in renewal.aborted]) == expected

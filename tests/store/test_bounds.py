@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.store.records import HeldLease, NewJob
+from arqestra.store.records import LeaseRef, NewJob
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness
 
 
@@ -51,7 +51,7 @@ async def test_a_full_claim_together_with_a_hundred_aborts(harness: StoreHarness
 async def test_ten_thousand_leases_are_renewed_in_calls_of_a_thousand(harness: StoreHarness) -> None:
     await harness.enqueue(*(f"job{number:05}" for number in range(10_000)))
     worker = harness.worker()
-    held = [HeldLease(job.id, QUEUE, job.token) for _ in range(10) for job in (await worker.claim(1000)).jobs]
+    held = [LeaseRef(job.id, QUEUE, job.token) for _ in range(10) for job in (await worker.claim(1000)).jobs]
     assert len(held) == 10_000
     await worker.renew()
     await harness.store.renew(held[:1], LEASE_MS, aborts=True)

@@ -23,8 +23,8 @@ from arqestra.store.records import (
     Duplicate,
     Ending,
     EndingKind,
-    HeldLease,
     LeasedJob,
+    LeaseRef,
     NewJob,
     QueueShare,
 )
@@ -263,7 +263,7 @@ class StoreWorker:
         return all(written)
 
     async def renew(self, *jobs: LeasedJob, aborts: bool = True, lease_ms: int = LEASE_MS) -> RenewedIds:
-        held = [HeldLease(job.id, job.queue, job.token) for job in jobs]
+        held = [LeaseRef(job.id, job.queue, job.token) for job in jobs]
         renewal = await self.store.renew(held, lease_ms, aborts=aborts)
         return RenewedIds([lease.id for lease in renewal.lost], [lease.id for lease in renewal.aborted])
 

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from ...client.connect import sibling
 from ...protocol.keys import Keys
 from ...store.link import close_sentinels
-from ...store.records import HeldLease, Renewal
+from ...store.records import LeaseRef, Renewal
 from ...store.store import Store
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LeaseRenewer:
         redis: Redis,
         keys: Keys,
         settings: RenewalSettings,
-        held: Callable[[], Sequence[HeldLease]],
+        held: Callable[[], Sequence[LeaseRef]],
         report: Callable[[Renewal], None],
     ) -> None:
         self._redis = redis

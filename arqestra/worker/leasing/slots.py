@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ...store.records import Ending, HeldLease, Renewal
+from ...store.records import Ending, LeaseRef, Renewal
 from ..run.attempt import Attempt
 from ..run.outcome import CancelReason
 
@@ -139,10 +139,10 @@ class Slots:
         self.concluding.add(task)
         task.add_done_callback(self.concluding.discard)
 
-    def held(self) -> list[HeldLease]:
+    def held(self) -> list[LeaseRef]:
         """The leases to renew. Called in the heartbeat's thread: `list` of a dict's values is one step of CPython."""
         held = [attempt.leased for attempt in list(self.leases.values())]
-        return [HeldLease(leased.id, leased.queue, leased.token) for leased in held]
+        return [LeaseRef(leased.id, leased.queue, leased.token) for leased in held]
 
     def take_in(self, renewal: Renewal) -> None:
         """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
@@ -156,7 +156,7 @@ class Slots:
         for lease in renewal.aborted:
             self._cancel(lease, CancelReason.ABORT)
 
-    def _cancel(self, lease: HeldLease, reason: CancelReason) -> None:
+    def _cancel(self, lease: LeaseRef, reason: CancelReason) -> None:
         attempt = self.held_attempt(lease.id)
         if attempt is not None and attempt.leased.token == lease.token:
             attempt.cancel(reason)
