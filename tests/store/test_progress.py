@@ -92,7 +92,7 @@ async def test_an_id_that_is_enqueued_anew_has_told_nothing_yet(harness: StoreHa
     await write_progress(harness.store, [update("w.1", "of the job before", done=10)])
     assert await harness.enqueue("a", unique=True) == [True]
 
-    assert await redis.exists(KEYS.update("a"), KEYS.job_log("a")) == 0
+    assert await redis.exists(KEYS.progress("a"), KEYS.job_log("a")) == 0
 
 
 async def test_the_last_lines_come_after_the_end(harness: StoreHarness) -> None:
@@ -129,7 +129,7 @@ async def test_a_log_is_bounded_and_forgotten_and_many_jobs_go_together(harness:
     assert len(await texts(harness, "j0")) == LOG_LINES
     assert (await texts(harness, "j0"))[-1] == "more"
     assert len(await texts(harness, "j119")) == LOG_LINES
-    assert all([await redis.pttl(key) > 0 for key in (KEYS.update("j0"), KEYS.job_log("j0"))])
+    assert all([await redis.pttl(key) > 0 for key in (KEYS.progress("j0"), KEYS.job_log("j0"))])
 
 
 async def test_they_are_deleted_with_the_job(harness: StoreHarness, redis: Redis) -> None:
@@ -137,4 +137,4 @@ async def test_they_are_deleted_with_the_job(harness: StoreHarness, redis: Redis
     await write_progress(harness.store, [update("w.1", "line", done=1)])
     assert await harness.store.delete("a", QUEUE) == "deleted"
 
-    assert await redis.exists(KEYS.update("a"), KEYS.job_log("a")) == 0
+    assert await redis.exists(KEYS.progress("a"), KEYS.job_log("a")) == 0
