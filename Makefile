@@ -11,7 +11,7 @@ PROCESSES ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install run send test test-browser check format lint types imports bench bench-schedules bench-observation
-.PHONY: bench-dashboard chaos long metrics-check conformance clean
+.PHONY: settings-page bench-dashboard chaos long metrics-check conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ metrics-check: $(STAMP)  ## the real promtool and Prometheus against deploy/ and
 
 format: $(STAMP)  ## put the code into form, and mend what the linter can mend
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+settings-page: $(STAMP)  ## renew docs/settings.md out of the code
+	$(BIN)/python -m docs.settings_page
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
     ArqestraError
     ├── SettingsError          a worker setting that does not exist or has the wrong type  (also TypeError)
+    │   └── FunctionsError     that of its functions and cron jobs                  (also RuntimeError, as in arq)
     ├── ArgumentsError         a call that does not fit the job's signature                (also TypeError)
     ├── PayloadTooLarge        a payload over the pool's limit                  (also arq's SerializationError)
     ├── JobRunning             deleting a job that a worker holds
@@ -37,6 +38,7 @@ __all__ = (
     "FlowCancelled",
     "FlowExists",
     "FlowRunning",
+    "FunctionsError",
     "GraphError",
     "HistoryTooLong",
     "JobCancelled",
@@ -59,6 +61,10 @@ class ArqestraError(Exception):
 
 class SettingsError(ArqestraError, TypeError):
     """A setting is unknown, or has the wrong type or an impossible value."""
+
+
+class FunctionsError(SettingsError, RuntimeError):
+    """A `SettingsError` of a worker's functions and cron jobs, which arq refuses with a `RuntimeError`."""
 
 
 class ArgumentsError(ArqestraError, TypeError):

@@ -12,28 +12,43 @@ import typer
 from ..errors import SettingsError
 from ..observe.json_logs import LogFormat, log_config
 from ..worker.processes.supervisor import Program, Supervisor
-from ..worker.settings import WorkerOptions
+from ..worker.settings import SETTINGS, WorkerOptions
 
-__all__ = ("supervise", "worker")
+__all__ = ("OPTIONS_OF_SETTINGS", "supervise", "worker")
+
+OPTIONS_OF_SETTINGS = {
+    "max_jobs": "--concurrency",
+    "queues": "--queues",
+    "max_jobs_per_child": "--max-jobs-per-child",
+    "max_memory_per_child": "--max-memory-per-child",
+    "job_completion_wait": "--shutdown-timeout",
+    "key_prefix": "--key-prefix",
+    "burst": "--burst",
+}
+
+
+def _about(setting: str) -> str:
+    """What a setting does, for the help of the option that stands for it."""
+    return SETTINGS[setting].about.replace("`", "")
 
 
 def worker(
     settings: Annotated[list[str], typer.Argument(help="import strings of settings classes, as worker.WorkerSettings")],
     processes: Annotated[int, typer.Option(min=1, max=1000, help="processes of each settings class")] = 1,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="jobs that run at once in a process")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help=_about("max_jobs"))] = None,
     queues: Annotated[str | None, typer.Option(help="a,b in strict order, or a=6,b=3 with weights")] = None,
-    max_jobs_per_child: Annotated[
-        int | None, typer.Option(min=1, help="jobs after which a process is replaced")
+    max_jobs_per_child: Annotated[int | None, typer.Option(min=1, help=_about("max_jobs_per_child"))] = None,
+    max_memory_per_child: Annotated[
+        str | None, typer.Option(help=f"{_about('max_memory_per_child')}; as 512MB")
     ] = None,
-    max_memory_per_child: Annotated[str | None, typer.Option(help="memory after which it is, as 512MB")] = None,
-    shutdown_timeout: Annotated[float | None, typer.Option(min=0, help="seconds that jobs have to end in")] = None,
+    shutdown_timeout: Annotated[float | None, typer.Option(min=0, help=_about("job_completion_wait"))] = None,
     key_prefix: Annotated[str | None, typer.Option(help="in place of the settings' key_prefix")] = None,
-    burst: Annotated[bool, typer.Option(help="end when the queues are empty")] = False,
+    burst: Annotated[bool, typer.Option(help=_about("burst"))] = False,
     watch: Annotated[Path | None, typer.Option(help="replace the processes when files below change")] = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="serve the metrics of all processes to Prometheus there")
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="address of that port; 0.0.0.0 for all")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option(help=_about("metrics_host"))] = SETTINGS["metrics_host"].default,
     verbose: Annotated[bool, typer.Option(help="log more")] = False,
     log_format: Annotated[LogFormat, typer.Option(help="of the log lines")] = "text",
 ) -> None:
@@ -54,6 +69,9 @@ def worker(
     try:
         if queues is not None:
             overrides |= {"queues": parse_queues(queues), "queue_name": None}
+        for name, option in OPTIONS_OF_SETTINGS.items():
+            if name in overrides:
+                SETTINGS[name].check(overrides[name], option)
         WorkerOptions.of(overrides)
     except SettingsError as error:
         raise typer.BadParameter(str(error)) from None

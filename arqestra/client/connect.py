@@ -18,7 +18,6 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..definitions.middleware import Middleware
-from ..definitions.options import check_options
 from ..errors import SettingsError
 from ..protocol.serializers import Serializer
 from ..store.health import greet
@@ -26,6 +25,7 @@ from ..store.replies import ServerIsCluster
 from ..store.time_limits import CONNECT_LIMIT_S
 from .pool import MAX_PAYLOAD_BYTES, Pool
 from .pool import Pool as ArqRedis
+from .pool_options import check_pool_options
 
 __all__ = ("RedisSettings", "create_pool", "settings_of", "sibling")
 
@@ -38,8 +38,28 @@ _SECRET_FIELDS = ("password", "sentinel_password", "ssl_ca_data")
 class RedisSettings(ArqRedisSettings):
     """Where Redis is, and how to connect: all fields of arq's class, and those of its Sentinels.
 
-    `conn_timeout` (seconds) limits the connect, TLS and the handshake together.
-
+    :param host: name or address; of Sentinels a list of (host, port)
+    :param port: of the server
+    :param unix_socket_path: path of a socket, in place of host and port
+    :param database: number of the database
+    :param username: user, where the server has an access control list
+    :param password: of the user
+    :param ssl: whether to use TLS
+    :param ssl_keyfile: path of the client's key
+    :param ssl_certfile: path of the client's certificate
+    :param ssl_cert_reqs: "required", "optional" or "none": whether the server needs a valid certificate
+    :param ssl_ca_certs: path of the certificates to trust
+    :param ssl_ca_data: certificates to trust, as PEM text
+    :param ssl_check_hostname: whether the server's certificate has to be of its host
+    :param conn_timeout: seconds that connect, TLS and handshake may take together
+    :param conn_retries: further tries to connect, after the first
+    :param conn_retry_delay: seconds between two tries
+    :param max_connections: connections that a pool opens at most; None for no limit
+    :param sentinel: whether `host` lists Sentinels
+    :param sentinel_master: name of the primary at the Sentinels
+    :param retry_on_timeout: redis-py's option: try a command again that timed out
+    :param retry_on_error: redis-py's option: exceptions after which a command is tried again
+    :param retry: redis-py's option: a `redis.asyncio.retry.Retry`, how often and when
     :param sentinel_username: user at the Sentinels; they have users of their own
     :param sentinel_password: password at the Sentinels
     :param sentinel_ssl: TLS to the Sentinels, by the `ssl_` fields; `ssl` is that to Redis
@@ -70,10 +90,11 @@ class RedisSettings(ArqRedisSettings):
         return f"RedisSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-def settings_of(settings: ArqRedisSettings | str | None) -> ArqRedisSettings:
+def settings_of(settings: ArqRedisSettings | str | None, what: str = "Redis") -> ArqRedisSettings:
     """arq's settings of a URL.
 
     :param settings: `RedisSettings`, a URL `redis://`, `rediss://` or `unix://`, or None for localhost
+    :param what: who was given them, for the message
     :raises SettingsError: something else
     """
     if settings is None:
@@ -81,7 +102,7 @@ def settings_of(settings: ArqRedisSettings | str | None) -> ArqRedisSettings:
     if isinstance(settings, ArqRedisSettings):
         if isinstance(settings.host, str) and "://" in settings.host:  # redis-py would show it, with its password
             raise SettingsError(
-                "RedisSettings: host: expected the name of a host, got a URL; give the URL in the place of the "
+                f"{what}: host: expected the name of a host, got a URL; give the URL in the place of the "
                 "settings, or make them by RedisSettings.from_dsn(url)"
             )
         return settings
@@ -93,8 +114,8 @@ def settings_of(settings: ArqRedisSettings | str | None) -> ArqRedisSettings:
             got = "text without a scheme" if scheme is None else f"one of scheme {scheme[1]!r}"
             if scheme is not None and scheme[1].lower() in ("redis", "rediss", "unix"):
                 got += " whose port or database is no number"
-            raise SettingsError(f"Redis: expected a URL redis://, rediss:// or unix://, got {got}") from None
-    raise SettingsError(f"Redis: expected RedisSettings or a URL, got {type(settings).__name__}")
+            raise SettingsError(f"{what}: expected a URL redis://, rediss:// or unix://, got {got}") from None
+    raise SettingsError(f"{what}: expected RedisSettings or a URL, got {type(settings).__name__}")
 
 
 async def create_pool(
@@ -128,11 +149,13 @@ async def create_pool(
     :raises SettingsError: settings that are none, or those of a Redis Cluster
     :raises redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: no Redis answers
     """
-    check_options(
+    check_pool_options(
         "create_pool",
         {
+            **{"retry": retry, "job_serializer": job_serializer, "job_deserializer": job_deserializer},
             **{"default_queue_name": default_queue_name, "expires_extra_ms": expires_extra_ms},
-            **{"max_payload_bytes": max_payload_bytes, "middleware": middleware},
+            **{"serializer": serializer, "max_payload_bytes": max_payload_bytes, "middleware": middleware},
+            "key_prefix": key_prefix,
         },
     )
     settings = settings_of(settings_)

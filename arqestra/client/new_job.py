@@ -13,7 +13,8 @@ from arq.worker import Function
 from ..definitions.function import BoundJob, Call, JobFunction
 from ..definitions.job_options import JobOptions
 from ..definitions.middleware import checked_headers
-from ..definitions.options import check_enqueue, is_text
+from ..definitions.options import check_enqueue
+from ..definitions.rules import is_text
 from ..errors import ArgumentsError, PayloadTooLarge
 from ..flow.signals import WORKFLOW
 from ..protocol.clock import timestamp_ms

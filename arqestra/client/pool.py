@@ -39,6 +39,7 @@ from ..store.records import Duplicate, EnqueueResult, NewJob
 from ..store.store import Store
 from .fleet_views import PoolViews
 from .new_job import JobSpec, call_of, name_of_function, new_job
+from .pool_options import check_pool_options
 
 __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 
@@ -79,11 +80,12 @@ class Pool(PoolViews):
         key_prefix: str | None = None,
         **kwargs: Any,
     ) -> None:
-        check_options(
+        check_pool_options(
             "Pool",
             {
+                **{"job_serializer": job_serializer, "job_deserializer": job_deserializer, "serializer": serializer},
                 **{"default_queue_name": default_queue_name, "expires_extra_ms": expires_extra_ms},
-                **{"max_payload_bytes": max_payload_bytes, "middleware": middleware},
+                **{"max_payload_bytes": max_payload_bytes, "middleware": middleware, "key_prefix": key_prefix},
             },
         )
         super().__init__(pool_or_conn, job_serializer, job_deserializer, default_queue_name, expires_extra_ms, **kwargs)

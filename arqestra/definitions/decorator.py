@@ -141,7 +141,7 @@ def job(
             raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")
         is_async = inspect.iscoroutinefunction(target)
         job_options = JobOptions.of(
-            is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
+            "@job", is_async=is_async, signature=inspect.signature(target), timeout_s=to_seconds(timeout), **options
         )
         make: Any = JobFunction if is_async else PlainJobFunction
         made: JobFunction[..., Any] = make(

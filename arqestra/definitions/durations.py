@@ -10,13 +10,16 @@ from typing import Any
 from arq.utils import to_ms, to_seconds
 
 from ..errors import SettingsError
+from .redact import shown_value
 
-__all__ = ("LONGEST_S", "Duration", "is_seconds", "is_seconds_type", "keep_ms", "plain_number", "seconds_of")
+__all__ = ("LONGEST_S", "TEXT_OR_SECONDS", "Duration", "is_seconds", "keep_ms", "plain_number", "seconds_of")
 
 Duration = int | float | timedelta | str
 
 LONGEST_S = 36_525 * 86_400  # a century: a time that is due after more cannot be told from one that waits for news
 LONGEST_KEEP_S = 100 * 365 * 86400  # Redis has a bound as well, and refuses what is beyond it
+
+TEXT_OR_SECONDS = "a century at most (a number, a timedelta, or text such as '90s' or '1h30m')"
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -38,7 +41,7 @@ def plain_number(value: Any) -> Any:
         return value
 
 
-def is_seconds_type(value: Any) -> bool:
+def _is_seconds_type(value: Any) -> bool:
     """Whether it is a number of seconds or a timedelta, of whatever size."""
     return isinstance(value, int | float | timedelta) and not isinstance(value, bool)
 
@@ -48,7 +51,7 @@ def is_seconds(value: Any, *, zero: bool, least_s: float = 0, most_s: float = LO
 
     :param zero: whether it may be 0, or so little that it is 0 in milliseconds
     """
-    if not is_seconds_type(value):
+    if not _is_seconds_type(value):
         return False
     try:
         seconds = to_seconds(value)
@@ -73,7 +76,4 @@ def seconds_of(value: Any, what: str, *, zero: bool = False, most_s: float = LON
     if is_seconds(seconds, zero=zero, most_s=most_s):
         return float(to_seconds(seconds))
     least = "0 or more" if zero else "more than 0"
-    raise SettingsError(
-        f"{what}: expected {least} seconds, a century at most (a number, a timedelta, or text such as '90s' or "
-        f"'1h30m'), got {value!r}"
-    )
+    raise SettingsError(f"{what}: expected {least} seconds, {TEXT_OR_SECONDS}, got {shown_value(value)}")

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import SettingsError
-from .durations import Duration, seconds_of
+from .durations import seconds_of
 from .limits import ConcurrencyLimit, Entry, RateLimit, concurrency_entry, concurrency_of, rate_entry, rate_of
+from .options import check_options
+from .redact import shown_value
 from .retry import Backoff
+from .rules import ACKS, EXECUTOR, PRIORITY
 from .unique import Debounce, Lock, Unique
 
-__all__ = ("MAX_PRIORITY", "JobOptions", "checked_priority")
+__all__ = ("JobOptions",)
 
-MAX_PRIORITY = 9
 Acks = Literal["late", "early"]
 Executor = Literal["loop", "thread", "process"]
 Hook = Callable[..., Any]
@@ -41,16 +43,21 @@ class JobOptions:
 
     @classmethod
     def of(
-        cls, *, is_async: bool, signature: inspect.Signature, timeout_s: float | None, **options: Any
+        cls, where: str, *, is_async: bool, signature: inspect.Signature, timeout_s: float | None, **options: Any
     ) -> "JobOptions":
         """The options of `@job`, checked.
 
+        :param where: who was given them, for messages: "@job" or "@workflow"
         :raises SettingsError: an impossible value, or options that exclude each other
         """
-        soft_s = _seconds(options["soft_timeout"], "soft_timeout")
+        check_options(where, {name: value for name, value in options.items() if name != "executor"})
+        PRIORITY.check(f"{where}: priority", options["priority"])
+        ACKS.check(f"{where}: acks", options["acks"])
+        soft_timeout, expires = options["soft_timeout"], options["expires"]
+        soft_s = None if soft_timeout is None else seconds_of(soft_timeout, f"{where}: soft_timeout")
         if soft_s is not None and timeout_s is not None and soft_s >= timeout_s:
             raise SettingsError(
-                f"@job: soft_timeout: expected less than timeout ({timeout_s:g} s), got {options['soft_timeout']!r}"
+                f"{where}: soft_timeout: expected less than timeout ({timeout_s:g} s), got {shown_value(soft_timeout)}"
             )
         unique, debounce = options["unique"], options["debounce"]
         if unique is True:
@@ -58,12 +65,7 @@ class JobOptions:
         if debounce is not None and not isinstance(debounce, Debounce):
             debounce = Debounce(debounce)
         if unique is not None and debounce is not None:
-            raise SettingsError("@job: expected unique or debounce or neither, got both")
-        _check_type("unique", unique, Unique, "Unique(...) or True")
-        _check_type("retry", options["retry"], Backoff, "Backoff(...)")
-        for hook in ("on_exhausted", "on_expired"):
-            if options[hook] is not None and not callable(options[hook]):
-                raise SettingsError(f"@job: {hook}: expected an async function, got {options[hook]!r}")
+            raise SettingsError(f"{where}: expected unique or debounce or neither, got both")
         return cls(
             soft_timeout_s=soft_s,
             retry=options["retry"],
@@ -71,10 +73,10 @@ class JobOptions:
             concurrency=concurrency_of(options["concurrency"]),
             unique=None if unique is None else unique.over(signature),
             debounce=debounce,
-            priority=checked_priority(options["priority"], "@job: priority"),
-            expires_s=_seconds(options["expires"], "expires"),
-            acks=_one_of("acks", options["acks"], ("late", "early")),
-            executor=_executor(options["executor"], is_async=is_async),
+            priority=options["priority"],
+            expires_s=None if expires is None else seconds_of(expires, f"{where}: expires"),
+            acks=options["acks"],
+            executor=_executor(where, options["executor"], is_async=is_async),
             on_exhausted=options["on_exhausted"],
             on_expired=options["on_expired"],
         )
@@ -100,34 +102,13 @@ class JobOptions:
         return None if asks is None else asks.lock(function, args, kwargs)
 
 
-def checked_priority(value: Any, what: str) -> int:
-    """The priority, from 0 (default) to 9 (most urgent)."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PRIORITY:
-        return value
-    raise SettingsError(f"{what}: expected an int from 0 (default) to {MAX_PRIORITY} (most urgent), got {value!r}")
-
-
-def _seconds(value: Duration | None, what: str) -> float | None:
-    return None if value is None else seconds_of(value, f"@job: {what}")
-
-
-def _check_type(option: str, value: Any, expected: type, words: str) -> None:
-    if value is not None and not isinstance(value, expected):
-        raise SettingsError(f"@job: {option}: expected {words}, got {value!r}")
-
-
-def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> Any:
-    if value not in allowed:
-        raise SettingsError(f"@job: {option}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return value
-
-
-def _executor(value: Any, *, is_async: bool) -> Any:
-    if is_async:
-        if value not in (None, "loop"):
-            raise SettingsError(
-                f"@job: executor: expected none for a coroutine function, which runs in the event loop, got {value!r}; "
-                "write it as a plain def to run it in a thread or a process"
-            )
-        return "loop"
-    return _one_of("executor", value or "thread", ("thread", "process"))
+def _executor(where: str, value: Any, *, is_async: bool) -> Any:
+    if not is_async:
+        EXECUTOR.check(f"{where}: executor", value or "thread")
+        return value or "thread"
+    if value not in (None, "loop"):
+        raise SettingsError(
+            f"{where}: executor: expected none for a coroutine function, which runs in the event loop, got "
+            f"{shown_value(value)}; write it as a plain def to run it in a thread or a process"
+        )
+    return "loop"

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ArgumentsError, SettingsError
+from .redact import shown_value
 
 __all__ = (
     "ConcurrencyLimit",
@@ -72,10 +73,10 @@ class RateLimit:
         if match is None or not 1 <= int(match[1]) <= _MAX_COUNT or (match[2] and not 1 <= int(match[2]) <= _MAX_COUNT):
             raise SettingsError(
                 f"rate limit: expected a count and a period, such as '10/m' (periods s, m, h, d, also '10/5m'), "
-                f"got {self.rate!r}"
+                f"got {shown_value(self.rate)}"
             )
         if not _is_count(self.burst):
-            raise SettingsError(f"rate limit: burst: expected an int of at least 1, got {self.burst!r}")
+            raise SettingsError(f"rate limit: burst: expected an int of at least 1, got {shown_value(self.burst)}")
         _check_key_and_name("rate limit", self.key, self.name)
         period_s = int(match[2] or 1) * _PERIODS_S[match[3]]
         object.__setattr__(self, "interval_ms", period_s * 1000 / int(match[1]))
@@ -97,7 +98,7 @@ class ConcurrencyLimit:
 
     def __post_init__(self) -> None:
         if not _is_count(self.jobs):
-            raise SettingsError(f"concurrency limit: expected an int of at least 1, got {self.jobs!r}")
+            raise SettingsError(f"concurrency limit: expected an int of at least 1, got {shown_value(self.jobs)}")
         _check_key_and_name("concurrency limit", self.key, self.name)
 
 

@@ -44,9 +44,7 @@ class NodeOptions:
     on_failure: OnFailure | None = None
 
     def __post_init__(self) -> None:
-        check_options("set", {name: getattr(self, name) for name in _CHECKED_OPTIONS})
-        if self.on_failure not in (None, "fail", "continue"):
-            raise SettingsError(f"set: on_failure: expected 'fail' or 'continue', got {self.on_failure!r}")
+        check_options("set", {name: getattr(self, name) for name in _OPTION_NAMES})
 
     def over(self, others: "NodeOptions") -> "NodeOptions":
         """These options, and the others where these say nothing."""
@@ -58,7 +56,6 @@ class NodeOptions:
 
 _OPTION_NAMES = tuple(NodeOptions.__dataclass_fields__)
 _OF_THE_START = ("defer_by", "defer_until")
-_CHECKED_OPTIONS = tuple(name for name in _OPTION_NAMES if name != "on_failure")
 
 
 class Canvas(Generic[R_co]):

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from arq.jobs import SerializationError
 
-from ..definitions.options import is_text
+from ..definitions.rules import is_text
 from ..errors import ArgumentsError
 from ..protocol.ids import new_job_id
 from ..protocol.serializers import Serializer

@@ -92,6 +92,7 @@ def workflow(
         if not inspect.iscoroutinefunction(target):
             raise SettingsError(f"@workflow: expected an async function, got {target!r}")
         job_options = JobOptions.of(
+            "@workflow",
             is_async=True,
             signature=inspect.signature(target),
             timeout_s=None,

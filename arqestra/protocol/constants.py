@@ -7,7 +7,7 @@ the names. Data in Redis depends on most of them. A change is a migration.
 from collections.abc import Mapping
 from typing import Final
 
-from ..definitions.job_options import MAX_PRIORITY
+from ..definitions.rules import MAX_PRIORITY
 
 __all__ = (
     "BATCH",

@@ -12,8 +12,9 @@ from arq.worker import Function
 
 from ..definitions.durations import Duration, seconds_of
 from ..definitions.function import BoundJob, JobFunction, check_same_callable, target_of
-from ..definitions.job_options import JobOptions, checked_priority
+from ..definitions.job_options import JobOptions
 from ..definitions.redact import shown_value
+from ..definitions.rules import PRIORITY
 from ..errors import ArgumentsError, SettingsError
 from ..protocol.ids import new_job_id
 from .crontab import cron_of_arq
@@ -189,6 +190,7 @@ def schedule(
         priority = 0
         if bound is not None:
             priority = bound.function.job_options.priority if bound.priority is None else bound.priority
+    PRIORITY.check("schedule: priority", priority)
     own_queue = None if bound is None else bound.queue or bound.function.queue
     made = Schedule(
         name=_text("name", name) or _name_of(function),
@@ -206,7 +208,7 @@ def schedule(
         most_missed=_count("most_missed", most_missed),
         overlap=_one_of("overlap", overlap, ("allow", "skip", "queue")),
         expires_ms=None if expires_s is None else round(expires_s * 1000),
-        priority=checked_priority(priority, "schedule: priority"),
+        priority=priority,
         headers=dict(bound.headers or {}) if bound is not None else {},
         defer_ms=0
         if job_options is None or job_options.debounce is None

@@ -12,7 +12,7 @@ from arq.utils import to_seconds
 from arq.worker import Function
 
 from ..client.pool import Pool
-from ..errors import SettingsError
+from ..errors import FunctionsError, SettingsError
 from ..protocol.serializers import Serializer, serializer_of
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
@@ -43,15 +43,15 @@ class WorkerAttributes(ArqSurface):
         self._set_arq_attributes(options)
 
     def _set_functions(self, options: WorkerOptions) -> None:
-        if options.cron_jobs is not None and not all(isinstance(cron_job, CronJob) for cron_job in options.cron_jobs):
-            raise RuntimeError("cron_jobs, must be instances of CronJob")
         timetable = [*(options.schedules or ()), *(options.cron_jobs or ())]
         self.cron_jobs: list[CronJob] = [each for each in timetable if isinstance(each, CronJob)]
         self.functions: dict[str, Function | CronJob] = registered(options.functions, self.cron_jobs)
         self.schedules = schedules_of(options)
         check_schedules(self.schedules, self.functions)
         if not self.functions:
-            raise RuntimeError("at least one function or cron_job must be registered")
+            raise FunctionsError(
+                "functions: expected some, got none: at least one function or cron_job must be registered"
+            )
 
     @staticmethod
     def _queue_name(options: WorkerOptions) -> str:

@@ -52,7 +52,7 @@ def worker_settings(settings_cls: T) -> T:
     """
     settings = settings_in(settings_cls)
     if settings.get("redis_settings") is not None:
-        settings["redis_settings"] = settings_of(settings["redis_settings"])
+        settings["redis_settings"] = settings_of(settings["redis_settings"], "redis_settings")
     WorkerOptions.of(settings)
     if not isinstance(settings_cls, type):
         _marked[id(settings_cls)] = settings_cls

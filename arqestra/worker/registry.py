@@ -13,7 +13,7 @@ from ..definitions.decorator import job
 from ..definitions.function import JobFunction, check_same_callable, target_of
 from ..definitions.options import check_options
 from ..definitions.redact import shown_value
-from ..errors import SettingsError
+from ..errors import FunctionsError
 from ..scheduling.crontab import checked_cron
 from ..scheduling.definition import Schedule
 
@@ -81,20 +81,47 @@ def _options(function: Registered) -> list[Any]:
 
 
 def _function(given: Any) -> Function:
-    """What arq's `func` makes of it; of a plain function, what `@job` does."""
-    if isinstance(given, str) and not all(part.isidentifier() for part in given.strip().split(".")):
-        raise SettingsError(f"functions: expected an import string, as jobs.send, got {shown_value(given)}")
-    target = import_string(given) if isinstance(given, str) else given
-    if isinstance(target, Function):
-        return target
-    if not callable(target):
-        raise RuntimeError(f"{shown_value(target)} is not a coroutine function")  # arq's words
-    if inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
-        made: Function = job(name=given if isinstance(given, str) else None)(target)
-        return made
+    """What arq's `func` makes of it; of a plain function, what `@job` does.
+
+    :raises FunctionsError: it is no function; in arq's words, with the setting's name before them
+    """
+    if isinstance(given, str):
+        return _imported(given)
+    if isinstance(given, Function):
+        return given
+    if not callable(given):
+        raise FunctionsError(_not_among_functions(given))
+    return _made(given, None)
+
+
+def _imported(path: str) -> Function:
+    """The function that an import string names."""
+    if not all(part.isidentifier() for part in path.strip().split(".")):
+        raise FunctionsError(f"functions: expected an import string, as jobs.send, got {shown_value(path)}")
     try:
-        return func(given)
+        target = import_string(path)
+    except ImportError as error:
+        error.msg = f"functions: {shown_value(path)}: {error.msg}"  # it does not say where it was asked for
+        raise
+    return target if isinstance(target, Function) else _made(target, path)
+
+
+def _made(target: Any, name: str | None) -> Function:
+    if inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
+        made: Function = job(name=name)(target)
+        return made
+    if not inspect.iscoroutinefunction(target):
+        raise FunctionsError(_not_among_functions(target))
+    try:
+        return func(target, name=name)
     except AttributeError:
-        raise SettingsError(
-            f"functions: expected a function, or func(..., name=...) of what has no name of its own, got {given!r}"
+        raise FunctionsError(
+            f"functions: expected a function, or func(..., name=...) of what has no name of its own, got {target!r}"
         ) from None
+
+
+def _not_among_functions(given: Any) -> str:
+    return (
+        f"functions: expected job functions, func(...) or import strings, got {shown_value(given)}: it is not a "
+        "coroutine function"
+    )

@@ -1,14 +1,17 @@
-"""The settings of a worker: arq's keywords with arq's defaults, and ours. Checked by name, type and range."""
+"""The settings of a worker: arq's keywords with arq's defaults, and ours. They stand here once, in `WorkerOptions`.
+
+A line has a setting's name, type and default, its rule (what it may be, as a check and in words, with the unit), and a
+sentence for people. Everything else is made of it: the keywords of `Worker` that type checkers see, the checks and
+their messages, the help of the command line's options, and docs/settings.md.
+"""
 
 import dataclasses
 import difflib
-import inspect
-import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, TypedDict
+from types import NoneType
+from typing import Any, Concatenate, NamedTuple, ParamSpec, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from arq.connections import ArqRedis, RedisSettings
@@ -16,34 +19,40 @@ from arq.constants import default_queue_name, expires_extra_ms
 from arq.cron import CronJob
 from arq.utils import to_ms, to_seconds
 
-from ..definitions.durations import LONGEST_S, is_seconds
-from ..definitions.middleware import is_middleware
-from ..definitions.options import is_count
+from ..client.pool_options import KEY_PREFIX, MIDDLEWARE, NAME, REDIS, SERIALIZER
 from ..definitions.redact import shown_value
-from ..errors import SettingsError
+from ..definitions.rules import (
+    CALLABLE,
+    COUNT,
+    DICT,
+    FLAG,
+    HOOK,
+    HOOK_OF_ERROR,
+    KEEP_SECONDS,
+    LEASE_SECONDS,
+    MEMORY,
+    MORE_SECONDS,
+    MS,
+    PORT,
+    SECONDS,
+    Rule,
+    is_count,
+    is_int,
+    is_sequence,
+    memory_bytes,
+)
+from ..errors import FunctionsError, SettingsError
 from ..protocol.keys import Keys, checked_queue_name
-from ..protocol.serializers import Serializer, serializer_of
+from ..protocol.serializers import Serializer
+from ..scheduling.definition import Schedule
 
-__all__ = ("WorkerKeywords", "WorkerOptions")
+__all__ = ("SETTINGS", "SETTING_NAMES", "Setting", "WorkerOptions", "takes_settings")
 
+P = ParamSpec("P")
 Hook = Callable[[dict[Any, Any]], Any]
-Check = Callable[[Any], bool]
 
 
-def _is_seconds(value: Any) -> bool:
-    return is_seconds(value, zero=True)
-
-
-def _is_more_seconds(value: Any) -> bool:
-    return is_seconds(value, zero=False)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_serializer(value: Any) -> bool:
-    return isinstance(value, Serializer) or (isinstance(value, str) and serializer_of(value) is not None)
+# -- what only a worker's settings may be -----------------------------------------------------------------------------
 
 
 def _is_zone(value: Any) -> bool:
@@ -57,70 +66,39 @@ def _is_zone(value: Any) -> bool:
 
 def _is_counts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        isinstance(queue, str) and queue and _is_int(count) and count >= 1 for queue, count in value.items()
+        isinstance(queue, str) and queue and is_count(count) for queue, count in value.items()
     )
 
 
 def _is_queues(value: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and _is_counts(value)
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and bool(value)
-        and all(isinstance(queue, str) and queue for queue in value)
-        and len(set(value)) == len(value)
-    )
+    names = is_sequence(value) and bool(value) and all(isinstance(queue, str) and queue for queue in value)
+    return names and len(set(value)) == len(value)
 
 
-MB = 1024 * 1024
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|K|M|G)", re.IGNORECASE)
+def _is_time_of_unknown(value: Any) -> bool:
+    return value in ("release", "fail") if isinstance(value, str) else MORE_SECONDS.accepts(value)
 
 
-def _memory_bytes(value: Any) -> int:
-    """Bytes of an int or of text such as "512MB" (1 MB is 1024 * 1024 bytes); 0 for anything else."""
-    if _is_int(value):
-        return int(value)
-    match = _MEMORY.fullmatch(value) if isinstance(value, str) else None
-    return int(float(match[1]) * {"K": 1024, "M": MB, "G": 1024 * MB}[match[2][0].upper()]) if match else 0
+def _all_are(kinds: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    return lambda value: is_sequence(value) and all(isinstance(each, kinds) for each in value)
 
 
-_CHECKS: dict[str, Check] = {
-    "true or false": lambda v: isinstance(v, bool),
-    "seconds, 0 or more (int, float or timedelta)": _is_seconds,
-    "seconds, more than 0 (int, float or timedelta)": _is_more_seconds,
-    "seconds, 0.05 or more (int, float or timedelta)": lambda v: is_seconds(v, zero=False, least_s=0.05),
-    "seconds to keep it, 0 or more (int, float or timedelta)": lambda v: is_seconds(v, zero=True, most_s=math.inf),
-    "an int": _is_int,
-    "ms as an int, 0 or more, a century at most": lambda v: _is_int(v) and 0 <= v <= LONGEST_S * 1000,
-    "an int of at least 1": is_count,
-    "a port, 0 to 65535": lambda v: _is_int(v) and 0 <= v <= 65535,
-    "a str": lambda v: isinstance(v, str),
-    "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)": _is_queues,
-    "a dict of queue name to an int of at least 1": _is_counts,
-    "bytes of at least 1 MB, as an int or text such as '512MB'": lambda v: _memory_bytes(v) >= MB,
-    "a sequence of Middleware objects": is_middleware,
-    "a sequence of schedules": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
-    "a dict": lambda v: isinstance(v, dict),
-    "a sequence of job functions": lambda v: isinstance(v, Sequence) and not isinstance(v, str),
-    "an async function of ctx": lambda v: inspect.iscoroutinefunction(v) or callable(v),
-    "a callable": callable,
-    "RedisSettings or a URL": lambda v: isinstance(v, RedisSettings | str),
-    "an arqestra or arq pool": lambda v: callable(getattr(v, "enqueue_job", None)),  # or a test's stand-in for one
-    'a tzinfo, or the name of a time zone such as "Asia/Seoul"': _is_zone,
-    '"pickle", "msgpack" or "json"': _is_serializer,
-    '"release", "fail" or seconds, more than 0 (int, float or timedelta)': lambda v: (
-        v in ("release", "fail") if isinstance(v, str) else _is_more_seconds(v)
-    ),
-}
+WHOLE = Rule("an int", is_int)
+FUNCTIONS = Rule("a sequence of job functions, func(...) or import strings", is_sequence)
+CRON_JOBS = Rule("a sequence of cron(...)", _all_are(CronJob))
+SCHEDULES = Rule("a sequence of schedule(...) or cron(...), or a Timetable", _all_are((Schedule, CronJob)))
+POOL = Rule("an arqestra or arq pool", lambda value: callable(getattr(value, "enqueue_job", None)))  # or a test's mock
+QUEUES = Rule(
+    "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)", _is_queues
+)
+COUNTS = Rule("a dict of queue name to an int of at least 1", _is_counts)
+ZONE = Rule('a tzinfo, or the name of a time zone such as "Asia/Seoul"', _is_zone)
+UNKNOWN = Rule(f'"release", "fail" or {MORE_SECONDS.expects}', _is_time_of_unknown)
 
 
-def _setting(default: Any, expects: str, *, optional: bool = False, shown: bool = True) -> Any:
-    """A field: its default, what it expects, whether None is allowed as well, and whether it holds nothing secret."""
-    metadata = {"expects": expects, "optional": optional or default is None}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata, repr=shown)
+# -- the settings -----------------------------------------------------------------------------------------------------
 
 
 class DefaultDelay(float):
@@ -130,211 +108,164 @@ class DefaultDelay(float):
 DEFAULT_DELAY = DefaultDelay(0.5)  # arq's
 
 
-class WorkerKeywords(TypedDict, total=False):
-    """The keywords of `Worker`, for type checkers. `WorkerOptions` documents them."""
+def _setting(default: Any, rule: Rule, about: str, *, shown: bool = True) -> Any:
+    """A line of the table. Where the type allows None, so does the check.
 
-    queue_name: str | None
-    cron_jobs: Sequence[CronJob] | None
-    redis_settings: RedisSettings | str | None
-    redis_pool: ArqRedis | None
-    burst: bool
-    on_startup: Hook | None
-    on_shutdown: Hook | None
-    on_job_start: Hook | None
-    on_job_end: Hook | None
-    after_job_end: Hook | None
-    handle_signals: bool
-    job_completion_wait: float
-    max_jobs: int
-    job_timeout: float | timedelta | None
-    keep_result: float | timedelta
-    keep_result_forever: bool
-    poll_delay: float | timedelta
-    queue_read_limit: int | None
-    max_tries: int
-    health_check_interval: float | timedelta
-    health_check_key: str | None
-    ctx: dict[Any, Any] | None
-    retry_jobs: bool
-    allow_abort_jobs: bool
-    max_burst_jobs: int
-    job_serializer: Callable[[dict[str, Any]], bytes] | None
-    job_deserializer: Callable[[bytes], dict[str, Any]] | None
-    expires_extra_ms: int
-    timezone: tzinfo | str | None
-    log_results: bool
-    lease: float | timedelta
-    serializer: str | Serializer | None
-    max_crashes: int
-    stuck_after: float | timedelta
-    queues: Sequence[str] | Mapping[str, int] | None
-    queue_slots: Mapping[str, int] | None
-    cron_queue: str | None
-    schedules: Sequence[Any] | None
-    scheduler: bool
-    queue_concurrency: Mapping[str, int] | None
-    middleware: Sequence[Any]
-    on_retries_exhausted: Callable[..., Any] | None
-    on_expired: Hook | None
-    keep_dead: float | timedelta
-    threads: int
-    processes: int | None
-    max_calls_per_process: int | None
-    cancel_grace: float | timedelta
-    max_jobs_per_child: int | None
-    max_memory_per_child: int | str | None
-    metrics_port: int | None
-    metrics_host: str
-    unknown_functions: str | float | timedelta | None
-    uvloop: bool
-    key_prefix: str | None
+    :param about: what it does, for people
+    :param shown: whether it holds nothing secret
+    """
+    return field(default=default, repr=shown, metadata={"rule": rule, "about": about})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class WorkerOptions:
-    """Every setting of a worker. Seconds may be int, float or timedelta.
+    """Every setting of a worker. See docs/settings.md, which is made of this table.
 
-    arq's (see its documentation; the defaults are arq's):
-
-    :ivar functions: job functions: coroutine functions, `func(...)`, `@job` functions, import strings
-    :ivar queue_name: queue to work on; None for that of redis_pool
-    :ivar cron_jobs: made by `cron(...)`
-    :ivar redis_settings: `RedisSettings` or a URL
-    :ivar redis_pool: a pool to use instead
-    :ivar burst: stop when the queue is empty
-    :ivar on_startup, on_shutdown: async functions of ctx, around the worker's life
-    :ivar on_job_start, on_job_end, after_job_end: async functions of ctx, around each attempt; the last one after the
-        result was written
-    :ivar handle_signals: stop on SIGINT and SIGTERM
-    :ivar job_completion_wait: seconds of grace for running jobs after a signal; what still runs then is given back
-    :ivar max_jobs: jobs that run at once
-    :ivar job_timeout: seconds that one attempt may run
-    :ivar keep_result, keep_result_forever: how long results are kept (seconds)
-    :ivar poll_delay: seconds between looks at the queue without being woken; unless it is set 0.5 s where there is a
-        reason to look (see `worker/leasing/polling.py`), and else once a minute
-    :ivar queue_read_limit: jobs to claim at once at most; default the greater of 5 * max_jobs and 100
-    :ivar max_tries: attempts of a job
-    :ivar health_check_interval: seconds between writes of the health check key
-    :ivar health_check_key: default `<queue>:health-check`
-    :ivar ctx: what job functions find in ctx beside ours
-    :ivar retry_jobs: whether Retry and cancellations run a job again
-    :ivar allow_abort_jobs: whether `Job.abort()` works on this worker's jobs
-    :ivar max_burst_jobs: jobs to run in burst mode at most; negative for no limit
-    :ivar job_serializer, job_deserializer: default pickle
-    :ivar expires_extra_ms: for jobs enqueued through ctx["redis"], see `Pool`
-    :ivar timezone: of cron jobs (default the system's) and of schedules that name none (default UTC): a tzinfo, or its
-        name, such as "Asia/Seoul"
-    :ivar log_results: show results in the log
-
-    ours:
-
-    :ivar lease: seconds after which another worker takes the jobs of one that died; renewed three times as often
-    :ivar serializer: "pickle", "msgpack" or "json", in place of job_serializer and job_deserializer
-    :ivar max_crashes: leases of a job that may run out before it goes to the dead set
-    :ivar stuck_after: seconds that a job may block the event loop before the worker's leases are no longer renewed;
-        default the greater of 60 and 4 * lease
-    :ivar queues: queues to work on, in place of queue_name: a list in strict order, the most urgent first, or a dict of
-        weights, by which the slots are shared
-    :ivar queue_slots: by queue: slots of this worker that its jobs may occupy at most
-    :ivar cron_queue: queue of cron jobs, and of schedules that name none; default the first
-    :ivar schedules: made by `schedule(...)`, or a `Timetable`
-    :ivar scheduler: whether this worker fires schedules: its own, its cron jobs, and those of its queues that were made
-        at run time
-    :ivar queue_concurrency: by queue: jobs of it that run at once in the whole fleet
-    :ivar middleware: what surrounds each run, see `Middleware`
-    :ivar on_retries_exhausted: async function of (ctx, error), called when the last allowed attempt of a job has
-        failed; a function's own `on_exhausted` comes before it
-    :ivar on_expired: async function of ctx, called when a job expired
-    :ivar keep_dead: seconds that a job that failed for good stays in the dead set; 0 keeps none
-    :ivar threads: plain functions that run at once in threads
-    :ivar processes: plain functions that run at once in processes of their own; default the number of processors
-    :ivar max_calls_per_process: calls after which such a process is replaced, to give its memory back
-    :ivar cancel_grace: seconds that a cancelled job may take to end; after that it counts as stuck
-    :ivar max_jobs_per_child: jobs after which the worker process ends, to be replaced by its supervisor
-    :ivar max_memory_per_child: resident memory after which it does; bytes, or text such as "512MB"
-    :ivar metrics_port: port at which Prometheus scrapes this worker, or its supervisor for all its processes; 0 for any
-        free one. Needs the extra `metrics`
-    :ivar metrics_host: address at which it does
-    :ivar unknown_functions: what becomes of a job whose function the worker does not know. "release": it is given back
-        to other workers, later each time, and fails after 45 minutes; or seconds in the place of these; "fail": it
-        fails at once, as in arq. None: "release", and "fail" in burst mode
-    :ivar uvloop: whether `run_worker` and the command lines run it on uvloop, where that is installed and nobody has
-        chosen another event loop policy
-    :ivar key_prefix: of this application on a Redis that others use too: all its keys and channels begin with it, as
-        `create_pool` describes. Not together with stock arq; default that of redis_pool, else arq's own keys
+    :raises SettingsError: a value that is none for its setting, or that does not go with others
     """
 
-    functions: Sequence[Any] = _setting((), "a sequence of job functions")
-    queue_name: str | None = _setting(default_queue_name, "a str", optional=True)
-    cron_jobs: Sequence[CronJob] | None = _setting(None, "a sequence of job functions")
-    redis_settings: RedisSettings | str | None = _setting(None, "RedisSettings or a URL", shown=False)
-    redis_pool: ArqRedis | None = _setting(None, "an arqestra or arq pool", shown=False)
-    burst: bool = _setting(False, "true or false")
-    on_startup: Hook | None = _setting(None, "an async function of ctx")
-    on_shutdown: Hook | None = _setting(None, "an async function of ctx")
-    on_job_start: Hook | None = _setting(None, "an async function of ctx")
-    on_job_end: Hook | None = _setting(None, "an async function of ctx")
-    after_job_end: Hook | None = _setting(None, "an async function of ctx")
-    handle_signals: bool = _setting(True, "true or false")
-    job_completion_wait: float = _setting(0, "seconds, 0 or more (int, float or timedelta)")
-    max_jobs: int = _setting(10, "an int of at least 1")
-    job_timeout: float | timedelta | None = _setting(
-        300, "seconds, more than 0 (int, float or timedelta)", optional=True
+    # arq's; the defaults are arq's
+    functions: Sequence[Any] = _setting((), FUNCTIONS, "what the worker runs; `@job` makes job functions")
+    _: KW_ONLY
+    queue_name: str | None = _setting(default_queue_name, NAME, "queue to work on; None for that of `redis_pool`")
+    cron_jobs: Sequence[CronJob] | None = _setting(None, CRON_JOBS, "jobs that the worker enqueues by the clock")
+    redis_settings: RedisSettings | str | None = _setting(None, REDIS, "where Redis is; default localhost", shown=False)
+    redis_pool: ArqRedis | None = _setting(None, POOL, "a pool to use in place of `redis_settings`", shown=False)
+    burst: bool = _setting(False, FLAG, "end when the queues are empty")
+    on_startup: Hook | None = _setting(None, HOOK, "called when the worker starts")
+    on_shutdown: Hook | None = _setting(None, HOOK, "called when the worker ends")
+    on_job_start: Hook | None = _setting(None, HOOK, "called before each attempt of a job")
+    on_job_end: Hook | None = _setting(None, HOOK, "called after each attempt, before its result is written")
+    after_job_end: Hook | None = _setting(None, HOOK, "called after each attempt, when its result was written")
+    handle_signals: bool = _setting(True, FLAG, "stop on SIGINT and SIGTERM")
+    job_completion_wait: float | timedelta = _setting(
+        0, SECONDS, "seconds of grace for running jobs after a signal; what still runs then is given back"
     )
-    keep_result: float | timedelta = _setting(3600, "seconds to keep it, 0 or more (int, float or timedelta)")
-    keep_result_forever: bool = _setting(False, "true or false")
-    poll_delay: float | timedelta = _setting(DEFAULT_DELAY, "seconds, 0 or more (int, float or timedelta)")
-    queue_read_limit: int | None = _setting(None, "an int of at least 1")
-    max_tries: int = _setting(5, "an int of at least 1")
-    health_check_interval: float | timedelta = _setting(3600, "seconds, 0 or more (int, float or timedelta)")
-    health_check_key: str | None = _setting(None, "a str")
-    ctx: dict[Any, Any] | None = _setting(None, "a dict", shown=False)
-    retry_jobs: bool = _setting(True, "true or false")
-    allow_abort_jobs: bool = _setting(False, "true or false")
-    max_burst_jobs: int = _setting(-1, "an int")
-    job_serializer: Callable[[dict[str, Any]], bytes] | None = _setting(None, "a callable")
-    job_deserializer: Callable[[bytes], dict[str, Any]] | None = _setting(None, "a callable")
-    expires_extra_ms: int = _setting(expires_extra_ms, "ms as an int, 0 or more, a century at most")
-    timezone: tzinfo | str | None = _setting(None, 'a tzinfo, or the name of a time zone such as "Asia/Seoul"')
-    log_results: bool = _setting(True, "true or false")
-    lease: float | timedelta = _setting(15, "seconds, 0.05 or more (int, float or timedelta)")
-    serializer: str | Serializer | None = _setting(None, '"pickle", "msgpack" or "json"')
-    max_crashes: int = _setting(3, "an int of at least 1")
-    stuck_after: float | timedelta | None = _setting(None, "seconds, more than 0 (int, float or timedelta)")
+    max_jobs: int = _setting(10, COUNT, "jobs that run at once in a process")
+    job_timeout: float | timedelta | None = _setting(300, MORE_SECONDS, "seconds that one attempt may run")
+    keep_result: float | timedelta = _setting(3600, KEEP_SECONDS, "seconds that results are kept")
+    keep_result_forever: bool = _setting(False, FLAG, "keep results until they are deleted")
+    poll_delay: float | timedelta = _setting(
+        DEFAULT_DELAY,
+        SECONDS,
+        "seconds between looks at the queue without being woken; unless it is set, 0.5 s where there is a reason to "
+        "look, and else once a minute",
+    )
+    queue_read_limit: int | None = _setting(
+        None, COUNT, "jobs to claim at once at most; default the greater of 5 * `max_jobs` and 100"
+    )
+    max_tries: int = _setting(5, COUNT, "attempts of a job, the first included")
+    health_check_interval: float | timedelta = _setting(3600, SECONDS, "seconds between writes of the health check key")
+    health_check_key: str | None = _setting(None, NAME, "key of the health check; default `<queue>:health-check`")
+    ctx: dict[Any, Any] | None = _setting(None, DICT, "what job functions find in ctx beside ours", shown=False)
+    retry_jobs: bool = _setting(True, FLAG, "whether `Retry` and cancellations run a job again")
+    allow_abort_jobs: bool = _setting(False, FLAG, "whether `Job.abort()` works on this worker's jobs")
+    max_burst_jobs: int = _setting(-1, WHOLE, "jobs to run in burst mode at most; negative for no limit")
+    job_serializer: Callable[[dict[str, Any]], bytes] | None = _setting(
+        None, CALLABLE, "from the dict of a job or result to bytes; default pickle"
+    )
+    job_deserializer: Callable[[bytes], dict[str, Any]] | None = _setting(
+        None, CALLABLE, "the inverse of `job_serializer`"
+    )
+    expires_extra_ms: int = _setting(
+        expires_extra_ms, MS, "ms after it is due that a job enqueued through `ctx['redis']` may still start"
+    )
+    timezone: tzinfo | str | None = _setting(
+        None, ZONE, "of cron jobs (default the system's), and of schedules that name none (default UTC)"
+    )
+    log_results: bool = _setting(True, FLAG, "show results in the log")
+    # ours
+    lease: float | timedelta = _setting(
+        15,
+        LEASE_SECONDS,
+        "seconds after which others take the jobs of a worker that died; renewed three times as often",
+    )
+    serializer: str | Serializer | None = _setting(
+        None, SERIALIZER, "how jobs and results are written, in place of `job_serializer` and `job_deserializer`"
+    )
+    max_crashes: int = _setting(3, COUNT, "leases of a job that may run out before it goes to the dead set")
+    stuck_after: float | timedelta | None = _setting(
+        None,
+        MORE_SECONDS,
+        "seconds that a job may block the event loop; then the worker's leases are no longer renewed. Default the "
+        "greater of 60 and 4 * `lease`",
+    )
     queues: Sequence[str] | Mapping[str, int] | None = _setting(
-        None, "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)"
+        None,
+        QUEUES,
+        "queues to work on, in place of `queue_name`: in strict order, or with weights that share the slots",
     )
-    cron_queue: str | None = _setting(None, "a str")
-    schedules: Sequence[Any] | None = _setting(None, "a sequence of schedules")
-    scheduler: bool = _setting(True, "true or false")
-    queue_slots: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
-    queue_concurrency: Mapping[str, int] | None = _setting(None, "a dict of queue name to an int of at least 1")
-    middleware: Sequence[Any] = _setting((), "a sequence of Middleware objects")
-    on_retries_exhausted: Callable[..., Any] | None = _setting(None, "a callable")
-    on_expired: Hook | None = _setting(None, "an async function of ctx")
-    keep_dead: float | timedelta = _setting(7 * 86_400, "seconds, 0 or more (int, float or timedelta)")
-    threads: int = _setting(32, "an int of at least 1")
-    processes: int | None = _setting(None, "an int of at least 1")
-    max_calls_per_process: int | None = _setting(None, "an int of at least 1")
-    cancel_grace: float | timedelta = _setting(5, "seconds, more than 0 (int, float or timedelta)")
-    max_jobs_per_child: int | None = _setting(None, "an int of at least 1")
-    max_memory_per_child: int | str | None = _setting(None, "bytes of at least 1 MB, as an int or text such as '512MB'")
-    metrics_port: int | None = _setting(None, "a port, 0 to 65535")
-    metrics_host: str = _setting("127.0.0.1", "a str")
+    queue_slots: Mapping[str, int] | None = _setting(
+        None, COUNTS, "by queue: slots of this worker that its jobs may occupy at most"
+    )
+    queue_concurrency: Mapping[str, int] | None = _setting(
+        None, COUNTS, "by queue: jobs of it that run at once in the whole fleet"
+    )
+    cron_queue: str | None = _setting(
+        None, NAME, "queue of cron jobs, and of schedules that name none; default the first"
+    )
+    schedules: Sequence[Any] | None = _setting(None, SCHEDULES, "what this worker enqueues by the clock")
+    scheduler: bool = _setting(
+        True,
+        FLAG,
+        "whether this worker fires schedules: its own, its cron jobs, and its queues' schedules made at run time",
+    )
+    middleware: Sequence[Any] = _setting((), MIDDLEWARE, "what surrounds each run, the outermost first")
+    on_retries_exhausted: Callable[..., Any] | None = _setting(
+        None,
+        HOOK_OF_ERROR,
+        "called when the last allowed attempt of a job has failed; a function's own `on_exhausted` comes before it",
+    )
+    on_expired: Hook | None = _setting(None, HOOK, "called when a job expired")
+    keep_dead: float | timedelta = _setting(
+        7 * 86_400, SECONDS, "seconds that a job that failed for good stays in the dead set; 0 keeps none"
+    )
+    threads: int = _setting(32, COUNT, "plain functions that run at once in threads")
+    processes: int | None = _setting(
+        None, COUNT, "plain functions that run at once in processes of their own; default the number of processors"
+    )
+    max_calls_per_process: int | None = _setting(
+        None, COUNT, "calls after which such a process is replaced, to give its memory back"
+    )
+    cancel_grace: float | timedelta = _setting(
+        5, MORE_SECONDS, "seconds that a cancelled job may take to end; after that it counts as stuck"
+    )
+    max_jobs_per_child: int | None = _setting(
+        None, COUNT, "jobs after which the worker process ends, to be replaced by its supervisor"
+    )
+    max_memory_per_child: int | str | None = _setting(
+        None, MEMORY, "resident memory after which the worker process ends, to be replaced by its supervisor"
+    )
+    metrics_port: int | None = _setting(
+        None,
+        PORT,
+        "port at which Prometheus scrapes this worker, or its supervisor for all its processes; 0 for any free one. "
+        "Needs the extra `metrics`",
+    )
+    metrics_host: str = _setting("127.0.0.1", NAME, "address of that port; 0.0.0.0 for all")
     unknown_functions: str | float | timedelta | None = _setting(
-        None, '"release", "fail" or seconds, more than 0 (int, float or timedelta)'
+        None,
+        UNKNOWN,
+        'what becomes of a job whose function the worker does not know. "release": it is given back to other workers, '
+        'later each time, and fails after 45 minutes, or these seconds; "fail": it fails at once, as in arq. Default '
+        '"release", and "fail" in burst mode',
     )
-    uvloop: bool = _setting(True, "true or false")
-    key_prefix: str | None = _setting(None, "a str")
+    uvloop: bool = _setting(
+        True,
+        FLAG,
+        "whether `run_worker` and the command lines use uvloop, where it is installed and nobody has chosen another "
+        "event loop policy",
+    )
+    key_prefix: str | None = _setting(
+        None,
+        KEY_PREFIX,
+        "of this application on a Redis that others use too: all its keys and channels begin with it, see "
+        "`create_pool`. Not together with stock arq. Default that of `redis_pool`, else arq's own keys",
+    )
 
     def __post_init__(self) -> None:
-        for setting in dataclasses.fields(self):
-            value = getattr(self, setting.name)
-            if value is None and setting.metadata["optional"]:
-                continue
-            expects = setting.metadata["expects"]
-            if not _CHECKS[expects](value):
-                raise SettingsError(f"{setting.name}: expected {expects}, got {shown_value(value)}")
+        for setting in SETTINGS.values():
+            setting.check(getattr(self, setting.name))
         self._check_queues()
         self._check_key_prefix()
 
@@ -375,7 +306,7 @@ class WorkerOptions:
 
         :raises SettingsError: an unknown name, a wrong type, an impossible value
         """
-        refuse_unknown(settings)
+        _refuse_unknown(settings)
         listed = {name: _listed(settings[name]) for name in ("functions", "cron_jobs") if name in settings}
         return cls(**{**settings, **listed})
 
@@ -391,7 +322,7 @@ class WorkerOptions:
 
     @property
     def max_memory_bytes(self) -> int | None:
-        return None if self.max_memory_per_child is None else _memory_bytes(self.max_memory_per_child)
+        return None if self.max_memory_per_child is None else memory_bytes(self.max_memory_per_child)
 
     @property
     def lease_ms(self) -> int:
@@ -404,7 +335,47 @@ class WorkerOptions:
         return max(60.0, 4 * to_seconds(self.lease))
 
 
-SETTING_NAMES = tuple(setting.name for setting in dataclasses.fields(WorkerOptions))
+# -- what comes from them ---------------------------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """One setting, as a line of `WorkerOptions` has it.
+
+    :ivar optional: whether it may be None
+    :ivar about: what it does, for people
+    """
+
+    name: str
+    default: Any
+    optional: bool
+    rule: Rule
+    about: str
+
+    def check(self, value: Any, what: str = "") -> None:
+        """Refuse what the setting cannot be.
+
+        :param what: how the message calls it: an option of the command line; default its name
+        :raises SettingsError: says what was expected and what was got
+        """
+        if value is None and self.optional:
+            return
+        if not self.rule.accepts(value):
+            error = FunctionsError if self.name in ("functions", "cron_jobs") else SettingsError
+            raise error(f"{what or self.name}: expected {self.rule.expects}, got {shown_value(value)}")
+
+
+SETTINGS = {
+    each.name: Setting(each.name, each.default, optional=NoneType in get_args(each.type), **each.metadata)
+    for each in dataclasses.fields(WorkerOptions)
+}
+SETTING_NAMES = tuple(SETTINGS)
+
+
+def _takes(options: Callable[P, object]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    return lambda method: method
+
+
+takes_settings = _takes(WorkerOptions)  # type checkers see the arguments of `WorkerOptions` as those of the method
 
 
 def _listed(value: Any) -> Any:
@@ -412,10 +383,10 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping | Sequence) else value
 
 
-def refuse_unknown(settings: Mapping[str, Any], where: str = "worker settings") -> None:
-    """Raise `SettingsError` for a name that is no setting, and say which one was probably meant."""
+def _refuse_unknown(settings: Mapping[str, Any]) -> None:
+    """Refuse a name that is no setting, and say which one was probably meant."""
     for name in settings:
         if name not in SETTING_NAMES:
             close = difflib.get_close_matches(name, SETTING_NAMES, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(sorted(SETTING_NAMES))}"
-            raise SettingsError(f"{where}: unknown setting {name!r}; {hint}")
+            raise SettingsError(f"worker settings: unknown setting {name!r}; {hint}")

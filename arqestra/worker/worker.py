@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from signal import Signals
 from time import time
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 from arq.connections import ArqRedis, RedisSettings, log_redis_info
 from arq.utils import to_ms
@@ -50,7 +50,7 @@ from .run.observed import observe
 from .run.outcome import CancelReason, Outcome, State
 from .run.workflows import StickyWorkflows
 from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs
-from .settings import WorkerKeywords, WorkerOptions
+from .settings import WorkerOptions, takes_settings
 from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
 from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
 from .telemetry.reporter import StatsReporter
@@ -66,14 +66,15 @@ MAX_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 
 
 class Worker(StoppableWorker):
-    """Runs jobs. Takes every keyword of `arq.worker.Worker` with the same defaults, and ours: see `WorkerOptions`.
+    """Runs jobs. Takes every keyword of `arq.worker.Worker` with the same defaults, and ours.
 
     :param functions: job functions
-    :param settings: see `WorkerOptions`
+    :param settings: those of `WorkerOptions`: docs/settings.md has them all
     :raises SettingsError: a setting is unknown or has a wrong value
     """
 
-    def __init__(self, functions: Sequence[Any] = (), **settings: Unpack[WorkerKeywords]) -> None:
+    @takes_settings
+    def __init__(self, functions: Sequence[Any] = (), **settings: Any) -> None:
         options = WorkerOptions.of({"functions": functions, **settings})
         self._refuse_settings_of_class(options, {"functions", *settings} if functions else settings)
         before = dict(vars(self))
@@ -81,7 +82,7 @@ class Worker(StoppableWorker):
         self.redis_settings: RedisSettings | None = None
         self._pool: ArqRedis | None = options.redis_pool
         if self._pool is None:
-            self.redis_settings = settings_of(options.redis_settings)
+            self.redis_settings = settings_of(options.redis_settings, "redis_settings")
         self.worker_id = new_worker_id()
         self.loop = current_event_loop()
         self.main_task: asyncio.Task[None] | None = None

@@ -171,7 +171,7 @@ async def test_several_queues_by_option(supervise: Supervise, pool: Pool) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--max-memory-per-child", "lots"), "max_memory_per_child: expected bytes"),
+        (("--max-memory-per-child", "lots"), "--max-memory-per-child: expected bytes"),
         (("--queues", "a=6,b"), "expected names, or name=weight for each"),
         (("--processes", "0"), "processes"),
         (("--watch", "/nonexistent-folder"), "expected a folder"),

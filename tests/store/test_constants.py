@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from arqestra.definitions.durations import LONGEST_S
-from arqestra.definitions.options import LAST_DUE_S
+from arqestra.definitions.rules import LAST_DUE_S
 from arqestra.protocol import constants
 from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script

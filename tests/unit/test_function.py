@@ -50,12 +50,12 @@ def test_options_are_kept_in_seconds() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"timeout": 0}, "timeout: expected more than 0 seconds, got 0"),
+        ({"timeout": 0}, r"timeout: expected more than 0 seconds, .*, got 0"),
         ({"timeout": -1}, "timeout: expected more than 0 seconds"),
-        ({"timeout": "5"}, "timeout: expected seconds"),
-        ({"timeout": True}, "timeout: expected seconds"),
+        ({"timeout": "5"}, r"timeout: expected .* seconds, .* \(int, float or timedelta\), got '5'"),
+        ({"timeout": True}, r"timeout: expected .* seconds, .* \(int, float or timedelta\), got True"),
         ({"keep_result": timedelta(seconds=-1)}, "keep_result: expected 0 or more seconds"),
-        ({"max_tries": 0}, "max_tries: expected an int of at least 1, got 0"),
+        ({"max_tries": 0}, r"max_tries: expected an int of at least 1 \(below 2\*\*31\), got 0"),
         ({"max_tries": 1.5}, "max_tries: expected an int"),
         ({"max_tries": True}, "max_tries: expected an int"),
     ],

@@ -375,7 +375,7 @@ def test_set_keeps_arguments_and_error_callbacks() -> None:
         ({"defer_by": 1, "defer_until": datetime(2030, 1, 1, tzinfo=UTC)}, "defer_by or defer_until or neither"),
         ({"priority": 10}, "set: priority: expected an int from 0"),
         ({"priority": "high"}, "set: priority"),
-        ({"on_failure": "ignore"}, "on_failure: expected 'fail' or 'continue', got 'ignore'"),
+        ({"on_failure": "ignore"}, "on_failure: expected one of 'fail', 'continue', got 'ignore'"),
         ({"que": "q"}, "expected some of queue, .*, got que"),
     ],
 )

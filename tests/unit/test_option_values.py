@@ -189,14 +189,14 @@ OF_TIME += ["stuck_after", "keep_dead", "cancel_grace"]
 @pytest.mark.parametrize("name", OF_TIME)
 @pytest.mark.parametrize("value", NO_SECONDS, ids=lambda value: ascii(value)[:30])
 def test_a_setting_of_time_is_a_time(name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=rf"{name}: expected seconds"):
+    with pytest.raises(SettingsError, match=rf"{name}: expected .* seconds"):
         WorkerOptions(**{name: value})
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_TIME) - {"keep_result"}))
 @pytest.mark.parametrize("value", TOO_LONG)
 def test_no_setting_of_time_is_longer_than_a_century(name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=rf"{name}: expected seconds"):
+    with pytest.raises(SettingsError, match=rf"{name}: expected .* seconds"):
         WorkerOptions(**{name: value})
 
 

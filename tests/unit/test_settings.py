@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
+from collections.abc import Callable
 from datetime import UTC, timedelta
-from typing import Any, ClassVar, get_type_hints
+from functools import partial
+from typing import Any, ClassVar
 
 import arq.worker
 import pytest
 from arq.connections import RedisSettings
 
-from arqestra import Middleware, SettingsError, Worker, create_worker, worker_settings
-from arqestra.worker.settings import SETTING_NAMES, WorkerKeywords, WorkerOptions
+from arqestra import FunctionsError, Middleware, SettingsError, Worker, create_worker, worker_settings
+from arqestra.definitions.redact import shown_value
+from arqestra.worker.settings import SETTING_NAMES, WorkerOptions
 
 
 async def work(ctx: dict[Any, Any]) -> None:
@@ -87,14 +91,32 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "key_prefix": ("app1", (1, b"app1", "a:b", "arq", "app*")),
 }
 WRONG = [(name, value) for name, (_, wrong) in SETTINGS.items() for value in wrong]
+ANYTHING: list[Any] = [
+    *(
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        float("nan"),
+        float("inf"),
+        10**400,
+        "",
+        "x",
+        "\ud800",
+        b"x",
+        (),
+        [1],
+        [None],
+        {},
+        {1: 1},
+    ),
+    *({"a": -1}, {1, 2}, range(3), object(), object, work, timedelta(1), timedelta.max, UTC),
+]
 
 
 def test_every_setting_is_in_the_table() -> None:
     assert set(SETTING_NAMES) == set(SETTINGS)
-
-
-def test_the_keywords_for_type_checkers_are_the_settings() -> None:
-    assert set(get_type_hints(WorkerKeywords)) == set(SETTING_NAMES) - {"functions"}
 
 
 def test_every_keyword_of_arqs_worker_has_arqs_default() -> None:
@@ -114,14 +136,80 @@ def test_a_right_value_is_taken(name: str) -> None:
     assert getattr(WorkerOptions.of({name: value}), name) == value
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_refused_with_what_was_expected(name: str, value: Any) -> None:
-    with pytest.raises(SettingsError) as caught:
-        WorkerOptions.of({name: value})
+# Every way in which settings come.
+WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "options": WorkerOptions.of,
+    "keywords": lambda settings: Worker(**settings),
+    "class": lambda settings: worker_settings(type("Settings", (), settings)),
+    "dict": lambda settings: create_worker(settings),
+    "keywords over a class": lambda settings: create_worker(Base, **settings),
+    "undecorated class": lambda settings: create_worker(type("Settings", (), settings)),
+}
 
-    assert str(caught.value).startswith(f"{name}: expected ")
-    assert repr(value) in str(caught.value)
-    assert isinstance(caught.value, TypeError)
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+async def test_a_wrong_value_is_refused_by_name_with_what_was_expected_and_got(name: str, value: Any) -> None:
+    for way, give in WAYS.items():
+        with pytest.raises(SettingsError) as caught:
+            give({"functions": [work], name: value})
+
+        assert str(caught.value).startswith(f"{name}: expected "), way
+        assert shown_value(value) in str(caught.value) or name == "redis_settings", way
+        assert isinstance(caught.value, TypeError), way
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+async def test_whatever_a_setting_is_given_it_is_taken_or_refused_by_its_name(name: str) -> None:
+    for value in ANYTHING:
+        message = _refusal({"functions": [work], "handle_signals": False, name: value})
+        assert not message or re.match(rf"{name}: .*\bexpected .*, got ", message), message
+
+
+def _refusal(settings: dict[str, Any]) -> str:
+    try:
+        Worker(**settings)
+    except SettingsError as error:
+        return str(error)
+    except ValueError:
+        if settings.get("queue_name", "") is not None:  # arq's error, in arq's words
+            raise
+    return ""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("cron_jobs", [5], r"cron_jobs: expected a sequence of cron\(\.\.\.\), got \[5\]"),
+        ("cron_jobs", 5, r"cron_jobs: expected a sequence of cron\(\.\.\.\), got 5"),
+        ("schedules", [5], r"schedules: expected a sequence of schedule\(\.\.\.\) or cron.*, got \[5\]"),
+        ("functions", b"work", r"functions: expected a sequence of job functions, .*, got b'work'"),
+    ],
+)
+async def test_a_list_of_something_else_is_refused_by_the_name_of_its_setting(
+    way: str, name: str, value: Any, words: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{words}"):
+        WAYS[way]({"functions": [work], name: value})
+
+
+async def test_what_arq_refuses_with_a_runtime_error_is_one_too() -> None:
+    wrong: list[dict[str, Any]] = [{"functions": [5]}, {"functions": []}, {"cron_jobs": [5]}]
+    for settings in wrong:
+        with pytest.raises(RuntimeError) as caught:
+            Worker(**settings)
+        assert isinstance(caught.value, FunctionsError)
+
+
+@pytest.mark.parametrize("function", [5, None, "work", "no.such.module", "json.nothing", "not a path", partial(print)])
+async def test_what_is_no_function_is_refused_as_one_of_functions(function: Any) -> None:
+    with pytest.raises((SettingsError, ImportError), match=r"^functions: .*"):
+        Worker([function])
+
+
+async def test_a_url_without_a_scheme_is_refused_by_the_name_of_its_setting() -> None:
+    with pytest.raises(SettingsError, match=r"^redis_settings: expected a URL redis://.*, got text without a scheme"):
+        Worker([work], redis_settings="localhost:6379")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +293,7 @@ def test_a_misspelt_setting_of_a_class_is_refused() -> None:
 
 
 def test_a_wrong_value_in_a_class_is_refused() -> None:
-    with pytest.raises(SettingsError, match="max_jobs: expected an int of at least 1, got 'ten'"):
+    with pytest.raises(SettingsError, match=r"max_jobs: expected an int of at least 1 .*, got 'ten'"):
 
         @worker_settings
         class Wrong(Base):

@@ -11,9 +11,10 @@ import pytest
 from tests.support.repository import REPOSITORY
 
 USER_FILE = """
+from datetime import timedelta
 from typing import Any
 
-from arqestra import Backoff, Job, JobFunction, Pool, job
+from arqestra import Backoff, Job, JobFunction, Pool, Worker, job
 
 
 @job(queue="mail", timeout=5)
@@ -63,6 +64,23 @@ async def wrong(pool: Pool) -> None:
     greet.bind(3)  # wrong: type, bound
     greet.options(defer="3")  # wrong: option
     job(retries=3)  # wrong: option of job
+
+
+class OwnWorker(Worker):
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+
+
+def workers(settings: dict[str, Any]) -> None:
+    Worker([greet], max_jobs=3, lease=timedelta(seconds=5), stuck_after=None)
+    Worker(functions=[greet])
+    Worker(**settings)
+    OwnWorker([greet], max_jobs=3)
+    reveal_type(Worker([greet]))
+    reveal_type(Worker([greet]).max_jobs)
+    Worker([greet], max_jobs="3")  # wrong: type of a setting
+    Worker([greet], max_job=3)  # wrong: name of a setting
+    Worker([greet], 3)  # wrong: settings have names
 """
 
 
@@ -105,6 +123,8 @@ def test_every_wrong_call_is_rejected_and_no_right_one(findings: list[str]) -> N
         ("reveal_type(await pool.enqueue(plain, 3))", "Job[str] | None"),
         ("reveal_type(plain(None, 3))", "str"),
         ("reveal_type(await pool.enqueue(in_process.options(priority=3), 4))", "Job[bytes] | None"),
+        ("reveal_type(Worker([greet]))", "arqestra.worker.worker.Worker"),
+        ("reveal_type(Worker([greet]).max_jobs)", "int"),
     ],
 )
 def test_results_have_the_type_of_the_function(findings: list[str], marker: str, revealed: str) -> None:

@@ -6,7 +6,7 @@ attributes count, and a name that is nearly a setting's is an error. All other n
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType, MethodType, ModuleType
@@ -15,7 +15,7 @@ from typing import Any
 import arq.worker
 
 from ...errors import SettingsError
-from ..settings import SETTING_NAMES, WorkerOptions
+from ..settings import SETTING_NAMES, SETTINGS
 from ..worker import Worker
 
 __all__ = ("settings_in", "title_of")
@@ -192,15 +192,7 @@ def _settings_of_functions() -> frozenset[str]:
 
     async def probe(ctx: Any) -> None: ...
 
-    return frozenset(name for name in SETTING_NAMES if _accepts(name, probe))
-
-
-def _accepts(name: str, value: Callable[..., Any]) -> bool:
-    try:
-        WorkerOptions.of({name: value})
-    except SettingsError:
-        return False
-    return True
+    return frozenset(name for name, setting in SETTINGS.items() if setting.rule.accepts(probe))
 
 
 def _distance(one: str, other: str) -> int:
