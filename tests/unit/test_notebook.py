@@ -29,7 +29,7 @@ class NotingStore(Store):
         self.calls = 0
 
     async def call(self, name: str, key: str, *args: Any) -> Any:
-        assert name == "notes"
+        assert name == "progress"
         self.calls += 1
         if self.loses_call:
             raise ConnectionError("away")
