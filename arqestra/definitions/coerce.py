@@ -1,4 +1,4 @@
-"""Arguments and results rebuilt from type hints, where a serializer leaves plain data."""
+"""Arguments and results coerced to type hints, where a serializer gives back plain data."""
 
 import enum
 import inspect
@@ -12,7 +12,7 @@ import msgspec
 from ..errors import ArgumentsError
 from .redact import redactor_of
 
-__all__ = ("ArgumentCoercer", "rebuild_value", "type_hints")
+__all__ = ("ArgumentCoercer", "coerce_value", "type_hints")
 
 _BUILTIN = (int, float, str, bool, list, dict, type(None), object)
 
@@ -25,7 +25,7 @@ def type_hints(coroutine: Any) -> dict[str, Any]:
         return {}
 
 
-def _needs_rebuilding(hint: Any) -> bool:
+def _needs_coercion(hint: Any) -> bool:
     """Whether plain data differs from what the hint says: a class, a datetime, a UUID, an enum, a tuple."""
     if hint is Any or hint in _BUILTIN or isinstance(hint, TypeVar):
         return False
@@ -33,14 +33,14 @@ def _needs_rebuilding(hint: Any) -> bool:
     if parts:
         origin = typing.get_origin(hint)
         if origin is types.UnionType:
-            return any(_needs_rebuilding(part) for part in parts)
+            return any(_needs_coercion(part) for part in parts)
         if origin is dict and parts[0] not in (str, Any):
             return True
-        return (isinstance(origin, type) and origin not in _BUILTIN) or any(_needs_rebuilding(part) for part in parts)
+        return (isinstance(origin, type) and origin not in _BUILTIN) or any(_needs_coercion(part) for part in parts)
     return isinstance(hint, type)
 
 
-def _rebuild_unknown(hint: type, value: Any) -> Any:
+def _coerce_unknown(hint: type, value: Any) -> Any:
     """msgspec's hook for a type that it does not know."""
     validate = getattr(hint, "model_validate", None)  # a pydantic model
     if validate is not None:
@@ -56,17 +56,17 @@ def _is_instance(value: Any, hint: Any) -> bool:
         return False
 
 
-def rebuild_value(hint: Any, value: Any) -> Any:
+def coerce_value(hint: Any, value: Any) -> Any:
     """The object that plain data stands for by a type hint.
 
     :raises msgspec.ValidationError: the data does not fit the hint
     """
-    if not _needs_rebuilding(hint) or _is_instance(value, hint):
+    if not _needs_coercion(hint) or _is_instance(value, hint):
         return value
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(value)
     try:
-        return msgspec.convert(value, hint, strict=False, dec_hook=_rebuild_unknown)
+        return msgspec.convert(value, hint, strict=False, dec_hook=_coerce_unknown)
     except msgspec.ValidationError:
         raise
     except TypeError:
@@ -74,7 +74,7 @@ def rebuild_value(hint: Any, value: Any) -> Any:
 
 
 class ArgumentCoercer:
-    """Rebuilds the arguments of one job function from its type hints.
+    """Coerces the arguments of one job function to its type hints.
 
     :param coroutine: the function whose hints count
     """
@@ -98,7 +98,7 @@ class ArgumentCoercer:
                 if parameter.kind is not parameter.KEYWORD_ONLY:
                     self._by_position.append(hint)
         every = [*self._by_name.values(), self._rest, self._other_names]
-        self.needed = any(_needs_rebuilding(hint) for hint in every)
+        self.needed = any(_needs_coercion(hint) for hint in every)
 
     def coerce(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments as the function expects them.
@@ -107,17 +107,17 @@ class ArgumentCoercer:
         """
         known = self._by_position
         place: int | str = 0
-        rebuilt: list[Any] = []
+        coerced: list[Any] = []
         named: dict[str, Any] = {}
         try:
             for place, value in enumerate(args):
-                rebuilt.append(rebuild_value(known[place] if place < len(known) else self._rest, value))
+                coerced.append(coerce_value(known[place] if place < len(known) else self._rest, value))
             for place, value in kwargs.items():
-                named[place] = rebuild_value(self._by_name.get(place, self._other_names), value)
+                named[place] = coerce_value(self._by_name.get(place, self._other_names), value)
         except (msgspec.ValidationError, ValueError) as error:
             refusal, cause = self._refusal(place, error)
             raise refusal from cause
-        return tuple(rebuilt), named
+        return tuple(coerced), named
 
     def _refusal(self, place: int | str, error: Exception) -> tuple[ArgumentsError, Exception | None]:
         """What is wrong with one argument, without its value if that is secret; and the cause, if it may be shown."""

@@ -28,7 +28,7 @@ from ..store.flows import History, NodeRecord, Reference
 from .compare import Mismatch, Point, RecordedRun, describe_node, digest_of
 from .loop import WorkflowLoop, untie
 from .signals import Signals
-from .step_ends import Faults, read_end, rebuilt
+from .step_ends import Faults, coerced, read_end
 
 __all__ = ("MAX_NODES", "ContinueAsNew", "Execution")
 
@@ -258,7 +258,7 @@ class Execution:
                     return self._fail(Mismatch(f"the result of {name}", f"one that cannot be read: {unreadable}"))
                 success, got = False, unreadable
         if success:
-            waiting.set_result(rebuilt(self._serializer, call, got))
+            waiting.set_result(coerced(self._serializer, call, got))
         else:
             self.faults.add(got, self._before)
             waiting.set_exception(got)

@@ -10,7 +10,7 @@ import msgspec
 from arq.jobs import ResultNotFound
 from redis.asyncio import Redis
 
-from ..definitions.coerce import rebuild_value
+from ..definitions.coerce import coerce_value
 from ..definitions.graph import Graph
 from ..errors import FlowCancelled, FlowRunning, UpstreamFailed
 from ..handles.job import Job
@@ -36,7 +36,7 @@ class FlowHandle(Generic[R]):
 
     :param flow_id: its id
     :param client: a `Pool`
-    :param graph: what it was made of, if that is known: results are rebuilt by the functions' annotations then
+    :param graph: what it was made of, if that is known: results are coerced to the functions' annotations then
     """
 
     def __init__(self, flow_id: str, client: Client, graph: Graph | None = None) -> None:
@@ -44,18 +44,18 @@ class FlowHandle(Generic[R]):
         self._client = client
         self._flows = FlowStore(client.store)
         self._graph = graph
-        self._values = FlowValues(self._flows, client.serializer, flow_id, self._rebuilt)
+        self._values = FlowValues(self._flows, client.serializer, flow_id, self._coerced)
 
     def __repr__(self) -> str:
         return f"<FlowHandle {self.flow_id}>"
 
-    def _rebuilt(self, number: int, value: Any) -> Any:
+    def _coerced(self, number: int, value: Any) -> Any:
         call = self._graph.nodes[number].call if self._graph else None
         result_type = getattr(call.function, "result_type", Any) if call else Any
         if not self._client.serializer.plain:
             return value
         try:
-            return rebuild_value(result_type, value)
+            return coerce_value(result_type, value)
         except msgspec.ValidationError:
             return value
 

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import msgspec
 from arq.jobs import SerializationError
 
-from ..definitions.coerce import rebuild_value
+from ..definitions.coerce import coerce_value
 from ..definitions.signature import Signature
 from ..errors import JobCancelled, RemoteTraceback, UpstreamFailed
 from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_result
 from .compare import Point
 
-__all__ = ("Faults", "read_end", "rebuilt")
+__all__ = ("Faults", "coerced", "read_end")
 
 MAX_LINKS = 20  # from an error to the one that it was raised from, and so on
 
@@ -89,11 +89,11 @@ def read_end(serializer: Serializer, step: str, result: bytes) -> tuple[bool, An
     return False, error
 
 
-def rebuilt(serializer: Serializer, call: Signature[Any] | None, value: Any) -> Any:
+def coerced(serializer: Serializer, call: Signature[Any] | None, value: Any) -> Any:
     """A result as its function's annotation says, under a serializer of plain data."""
     if call is None or not serializer.plain:
         return value
     try:
-        return rebuild_value(getattr(call.function, "result_type", Any), value)
+        return coerce_value(getattr(call.function, "result_type", Any), value)
     except msgspec.ValidationError:
         return value

@@ -20,7 +20,7 @@ class FlowGone(ArqestraError):
 class FlowValues:
     """Reads the values of one flow.
 
-    :param rebuild: called with a job's number and its value; default gives the value as it is
+    :param coerce: called with a job's number and its value; default gives the value as it is
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class FlowValues:
         self._flows = flows
         self._serializer = serializer
         self._flow_id = flow_id
-        self._rebuild = coerce
+        self._coerce = coerce
 
     async def state(self, number: int) -> str:
         """The state of a node; '' if it has not ended."""
@@ -123,7 +123,7 @@ class FlowValues:
     def _decoded(self, number: int, data: bytes) -> Any:
         success, value, remote_traceback = decode_value(self._serializer, data)
         if success:
-            return self._rebuild(number, value)
+            return self._coerce(number, value)
         error = value if isinstance(value, BaseException) else JobExecutionFailed(str(value))
         if remote_traceback and error.__cause__ is None:
             error.__cause__ = RemoteTraceback(remote_traceback)

@@ -21,7 +21,7 @@ from arq.jobs import (
 )
 from redis.asyncio import Redis
 
-from ..definitions.coerce import rebuild_value
+from ..definitions.coerce import coerce_value
 from ..definitions.context import heed_in_task_group
 from ..errors import ArgumentsError, JobNotRetryable, JobRunning, RemoteTraceback
 from ..protocol.attempt_errors import AttemptError, decode_attempt_error
@@ -62,7 +62,7 @@ class Job(arq.jobs.Job, Generic[R]):
     :param redis: a `Pool`, or any redis client
     :param _queue_name: the queue that it was put in; it is looked for in the others if it is not there
     :param _deserializer: arq's argument; default the pool's serializer
-    :param _result_type: what a plain result is rebuilt to
+    :param _result_type: what a plain result is coerced to
     """
 
     __slots__ = ("_result_type", "_serializer")
@@ -183,7 +183,7 @@ class Job(arq.jobs.Job, Generic[R]):
     def _value_of(self, data: bytes) -> R:
         info, remote_traceback = decode_result(self._serializer, data)
         if info.success:
-            return cast(R, self._rebuilt(info.result))
+            return cast(R, self._coerced(info.result))
         error = info.result
         if not isinstance(error, BaseException):
             raise SerializationError(error)
@@ -197,11 +197,11 @@ class Job(arq.jobs.Job, Generic[R]):
         finally:
             del error, info  # its traceback holds this frame: a circle otherwise
 
-    def _rebuilt(self, value: Any) -> Any:
+    def _coerced(self, value: Any) -> Any:
         if not self._serializer.plain:
             return value
         try:
-            return rebuild_value(self._result_type, value)
+            return coerce_value(self._result_type, value)
         except msgspec.ValidationError:
             return value  # the annotation promised something else than the job returned
 
@@ -287,7 +287,7 @@ class Job(arq.jobs.Job, Generic[R]):
     def _result_of(self, data: bytes) -> JobResult:
         info, _ = decode_result(self._serializer, data)
         if info.success:
-            info.result = self._rebuilt(info.result)
+            info.result = self._coerced(info.result)
         return info
 
     async def status(self) -> JobStatus:

@@ -31,7 +31,7 @@ class Serializer(NamedTuple):
     :ivar name: `pickle`, `msgpack`, `json` or `custom`
     :ivar dumps: object to bytes; may raise anything
     :ivar loads: bytes to object; may raise anything
-    :ivar plain: only plain data comes back, so arguments are rebuilt from type hints and exceptions travel as data
+    :ivar plain: only plain data comes back: arguments are coerced to type hints, and exceptions travel as data
     """
 
     name: str

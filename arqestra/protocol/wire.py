@@ -272,8 +272,9 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _portable(serializer: Serializer, error: BaseException) -> dict[str, Any]:
-    """The entries of a result that hold the exception in a form that the reader can rebuild: `r`, and, where it cannot
-    be written and read again as itself, `e` beside what stock arq is to read.
+    """The entries of a result that hold the exception, in a form from which the reader can make it again.
+
+    `r` holds it. If it cannot be written and read again as itself, `e` describes it, and `r` is for stock arq.
     """
     if serializer.plain:
         return {"r": {_EXCEPTION: _described(serializer, error)}}

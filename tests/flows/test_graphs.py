@@ -72,7 +72,7 @@ async def test_shapes(pool: Pool, working: Working, canvas: Any, expected: Any) 
         assert await (await pool.enqueue_flow(canvas())).result(timeout=10) == expected
 
 
-async def test_values_are_rebuilt_from_type_hints(pool: Pool, working: Working) -> None:
+async def test_values_are_coerced_from_type_hints(pool: Pool, working: Working) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     async with working():
         flow = await pool.enqueue_flow(jobs.pack.s("box", at))

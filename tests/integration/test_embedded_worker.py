@@ -81,7 +81,7 @@ async def test_no_job_sees_the_context_variables_of_another(redis_url: str) -> N
     await pool.aclose(close_connection_pool=True)
 
 
-async def test_hints_that_cannot_be_rebuilt_leave_the_plain_value(redis_url: str) -> None:
+async def test_hints_that_cannot_be_coerced_leave_the_plain_value(redis_url: str) -> None:
     pool = await create_pool(redis_url, serializer="msgpack")
     worker = Worker([func(count)], redis_settings=redis_url, serializer="msgpack", handle_signals=False, burst=True)
     jobs = await pool.enqueue_many([("count", ([uuid4(), uuid4()],)), ("count", ([],), {"limit": True})])

@@ -128,7 +128,7 @@ async def test_current_job_is_known_in_tasks_of_the_job(pool: Pool) -> None:
         assert await job.result(timeout=PATIENCE_S) == [job.job_id, "who_am_i", pool.default_queue_name, 1]
 
 
-async def test_a_typed_result_is_rebuilt(pool: Pool) -> None:
+async def test_a_typed_result_is_coerced(pool: Pool) -> None:
     parcel = jobs.Parcel(UUID(int=1), jobs.Size.SMALL, datetime(2026, 1, 2, tzinfo=UTC), ["Seoul"])
     async with working(pool):
         job = accepted(await pool.enqueue(jobs.grow, parcel, by=["Busan"]))

@@ -1,4 +1,4 @@
-"""Serializers: what arguments and results become, and what is rebuilt from type hints."""
+"""Serializers: what arguments and results become, and what is coerced from type hints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from arqestra import SerializationError, SettingsError
-from arqestra.definitions.coerce import ArgumentCoercer, rebuild_value
+from arqestra.definitions.coerce import ArgumentCoercer, coerce_value
 from arqestra.errors import ArgumentsError
 from arqestra.protocol.serializers import SERIALIZERS, Serializer, serializer_of
 from arqestra.protocol.wire import Payload, decode_payload, encode_payload
@@ -46,20 +46,20 @@ VALUES: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize(("hint", "value"), VALUES)
-def test_a_value_is_rebuilt_from_its_hint(name: str, hint: Any, value: Any) -> None:
+def test_a_value_is_coerced_from_its_hint(name: str, hint: Any, value: Any) -> None:
     serializer = SERIALIZERS[name]
     carried = serializer.loads(serializer.dumps(value))
     if name == "json" and hint is bytes:
         assert isinstance(carried, str)  # base64
 
-    rebuilt = rebuild_value(hint, carried)
+    coerced = coerce_value(hint, carried)
 
-    assert rebuilt == value
-    assert type(rebuilt) is type(value)
+    assert coerced == value
+    assert type(coerced) is type(value)
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_arguments_are_rebuilt_by_position_and_by_name(name: str) -> None:
+def test_arguments_are_coerced_by_position_and_by_name(name: str) -> None:
     async def ship(ctx: Any, order: Order, *stops: Point, by: datetime, **colours: Colour) -> None:
         """Positional, variable, keyword-only and other arguments."""
 
@@ -73,7 +73,7 @@ def test_arguments_are_rebuilt_by_position_and_by_name(name: str) -> None:
     assert coercer.coerce(carried.args, carried.kwargs) == (payload.args, payload.kwargs)
 
 
-def test_without_hints_that_need_it_nothing_is_rebuilt() -> None:
+def test_without_hints_that_need_it_nothing_is_coerced() -> None:
     async def plain(ctx: Any, a: int, b: str, c: list[int], d: dict[str, float], e: Any) -> None:
         """Plain data is what it is."""
 

@@ -55,7 +55,7 @@ class Attempt:
 
     :ivar leased: the job and its lease
     :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
-    :ivar args, kwargs: what the function is called with: the payload's, rebuilt where the serializer leaves plain data
+    :ivar args, kwargs: what the function is called with: the payload's, coerced where the serializer gives plain data
     :ivar input: the parent's value, if the node gets one
     :ivar terms: what runs it, and within which limits
     :ivar noted: called when the job has told something of itself

@@ -45,7 +45,7 @@ class EffectiveOptions(NamedTuple):
     :ivar retry: policy for failed attempts
     :ivar workflow: the function, if it is a durable workflow
     :ivar redactor: masks what the log must not show of its arguments; None where the job is only recorded
-    :ivar rebuilder: makes the arguments out of plain data, where the serializer leaves such data
+    :ivar coercer: coerces the arguments to their hints, where the serializer gives back plain data
     :ivar observed: set while somebody observes arq's functions
     """
 

@@ -252,8 +252,8 @@ class WorkflowRun:
         pool = worker.pool
         args, kwargs = attempt.args, attempt.kwargs
         if attempt.options.coercer is not None:
-            args, rebuilt = attempt.options.coercer.coerce(args, attempt.own_kwargs)
-            kwargs = {**kwargs, **rebuilt}
+            args, coerced = attempt.options.coercer.coerce(args, attempt.own_kwargs)
+            kwargs = {**kwargs, **coerced}
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
         self._default_queue = known[0] or worker.queue_name
         self._encoder = NodeEncoder(worker.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
