@@ -1,6 +1,7 @@
-"""The schedules that a process has in its code: it says so in Redis as long as it lives.
+"""The schedules that a process has in its code. It tells Redis so as long as it lives.
 
-`store/lua/_schedule.lua` tells who wins if processes say different things, or if somebody changed one at run time.
+Processes may define one schedule differently, and somebody may change it at run time. Who wins then: "Schedules" in
+docs/protocols.md.
 """
 
 import asyncio
@@ -16,20 +17,20 @@ from ..store.store import Store
 from .definition import Schedule
 from .encode import Encoder, record_of
 
-__all__ = ("CodedSchedules",)
+__all__ = ("CodeSchedules",)
 
 logger = logging.getLogger("arq.scheduler")
 
 KEEP_S = 15.0
-SWEEP_S = 600.0  # without schedules in code: what is long over is forgotten all the same
+SWEEP_S = 600.0  # also without schedules in code: the call forgets what is long over
 MAX_PAUSE_S = TAKE_OVER_MS / 1000 - KEEP_S  # after that others may have taken over, and everything is compared
 PUTS_AT_ONCE = 100
 
 
-class CodedSchedules:
+class CodeSchedules:
     """What the code of this process defines.
 
-    :param store: where that is said
+    :param store: of the Redis that is told
     :param encoder: how jobs are written
     :param schedules: with their queues and zones
     :param age_s: seconds since this code was started; a supervisor's age for its processes
@@ -44,7 +45,7 @@ class CodedSchedules:
         self._kept_s: float | None = None
         self._keeping = asyncio.Lock()
         self._warned: set[str] = set()
-        self._has_looked_for_workers = False
+        self._has_checked_workers = False
         self.schedules: dict[str, Schedule] = {}
         self.records: dict[str, ScheduleRecord] = {}
         self._homes: dict[str, str] = {}
@@ -56,9 +57,9 @@ class CodedSchedules:
             self._homes[schedule.name] = queue
 
     async def keep(self, *, now: bool = False) -> None:
-        """Say it, if it is time to.
+        """Tell Redis that this process still defines its schedules, if 15 s have passed.
 
-        :param now: it is time, and everything is compared
+        :param now: do it at once, and compare every definition
         :raises redis.exceptions.RedisError: Redis does not answer
         """
         async with self._keeping:
@@ -67,8 +68,8 @@ class CodedSchedules:
                 return
             compare = now or since_s is None or since_s > MAX_PAUSE_S
             await self._keep("" if compare else self._rev)
-            if self._kept_s is not None and not self._has_looked_for_workers:
-                await self._look_for_workers()  # by the second time those that started together have told of themselves
+            if self._kept_s is not None and not self._has_checked_workers:
+                await self._warn_of_missing_workers()  # by the second time, workers that started together are known
             self._kept_s = time.monotonic()
 
     @property
@@ -77,7 +78,7 @@ class CodedSchedules:
 
     @property
     def next_in_s(self) -> float:
-        """Seconds until it is time to say it again."""
+        """Seconds until `keep` has something to do."""
         if self._kept_s is None:
             return 0.0
         return max(0.0, self._kept_s + self._every_s - time.monotonic())
@@ -95,9 +96,9 @@ class CodedSchedules:
         # Only where all is as this code has it may the next call leave out the comparison.
         self._rev = kept.rev if all(verdict == "=" for verdict in kept.verdicts.values()) else ""
 
-    async def _look_for_workers(self) -> None:
-        """Say once where schedules enqueue jobs for nobody."""
-        self._has_looked_for_workers = True
+    async def _warn_of_missing_workers(self) -> None:
+        """Log once which schedules enqueue jobs that no worker takes."""
+        self._has_checked_workers = True
         homes = list(dict.fromkeys(self._homes.values()))
         for home, service in (await read_services(self._store, homes)).items():
             if not service.has_worker:
@@ -116,7 +117,7 @@ class CodedSchedules:
             logger.info("schedule %s has changed", schedule)
 
     def _warn(self, names: set[str]) -> None:
-        """Say once of each schedule that it is not this process' definition that is fired."""
+        """Log once for each schedule that another process' definition is fired."""
         for name in sorted(names - self._warned):
             logger.warning(
                 "schedule %s is defined differently by a process that was started later; that definition is fired", name

@@ -26,7 +26,7 @@ from ..protocol.constants import CLOCK_TOLERANCE_MS
 from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore, StoredSchedule
 from ..store.services import note_zone, noted_zones
 from ..store.store import Store
-from .code_schedules import CodedSchedules
+from .code_schedules import CodeSchedules
 from .definition import Schedule
 from .encode import Encoder, NotReadable, payload_of_tick, schedule_of
 from .known_schedules import KnownSchedule, KnownSchedules, Postponements
@@ -73,15 +73,15 @@ class QueueScheduler:
 
     :param client: a `Pool`
     :param queue: whose
-    :param coded: what the code of this process defines, for this and other queues
+    :param code_schedules: what the code of this process defines, for this and other queues
     :param zone: of schedules that were defined at run time and name none
     """
 
-    def __init__(self, client: FiringClient, queue: str, coded: CodedSchedules, zone: tzinfo) -> None:
+    def __init__(self, client: FiringClient, queue: str, code_schedules: CodeSchedules, zone: tzinfo) -> None:
         self._client = client
         self.queue = queue
         self.store = ScheduleStore(client.store, queue)
-        self._coded = coded
+        self._code_schedules = code_schedules
         self._zone = zone
         self._has_noted_zone = False
         self._known = KnownSchedules()
@@ -126,7 +126,7 @@ class QueueScheduler:
         """
         if not self._stopped.is_set():
             self._woken.clear()
-        await self._coded.keep()
+        await self._code_schedules.keep()
         if not self._has_noted_zone:
             await self._note_zone()
         due, next_in_ms = await self._fetch_due()
@@ -135,7 +135,7 @@ class QueueScheduler:
             await self._read_definitions(due)
             await self._fire_all(due)
             return MIN_SLEEP_S
-        most_s = min(MAX_SLEEP_S, self._coded.next_in_s) if self._has_messages else SILENT_SLEEP_S
+        most_s = min(MAX_SLEEP_S, self._code_schedules.next_in_s) if self._has_messages else SILENT_SLEEP_S
         if self._postponements:
             most_s = min(most_s, SILENT_SLEEP_S)
         next_in_s = most_s if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
@@ -154,7 +154,7 @@ class QueueScheduler:
                 await self.store.rewind()
             if self._clock_has_jumped(look.now_ms, (before_s + time.monotonic()) / 2) or look.went_back:
                 logger.warning("Redis' clock was set to another time, or this process was held up")
-                await self._coded.keep(now=True)
+                await self._code_schedules.keep(now=True)
                 found = []
                 continue
             found += look.due
@@ -177,9 +177,9 @@ class QueueScheduler:
         if not unknown:
             return
         for stored in (await self.store.read(list(unknown))).values():
-            record = self._coded.records.get(stored.name)
+            record = self._code_schedules.records.get(stored.name)
             if record is not None and (stored.spec, stored.payload) == (record.spec, record.payload):
-                schedule = self._coded.schedules[stored.name]
+                schedule = self._code_schedules.schedules[stored.name]
             else:
                 try:
                     schedule = await self._in_its_zone(stored, schedule_of(stored, self._client.serializer))

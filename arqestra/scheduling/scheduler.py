@@ -13,7 +13,7 @@ from datetime import UTC, tzinfo
 
 from ..protocol.keys import DEFAULT_QUEUE
 from ..store.listener import Listener
-from .code_schedules import CodedSchedules
+from .code_schedules import CodeSchedules
 from .definition import Schedule, checked_schedules
 from .queue_scheduler import FiringClient, QueueScheduler
 from .timetable import Timetable, timezone_of
@@ -52,11 +52,11 @@ class Scheduler:
         self._news = client.store.keys.schedule_news
         given = schedules.schedules() if isinstance(schedules, Timetable) else checked_schedules(schedules)
         checked = [_named_after_its_queue(each, self.home) for each in given]
-        coded = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
-        self.coded = CodedSchedules(client.store, client, coded, age_s)
-        homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in coded)))
+        code_schedules = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
+        self.code_schedules = CodeSchedules(client.store, client, code_schedules, age_s)
+        homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in code_schedules)))
         others_zone = run_time_zone or timezone_of(schedules) or zone or UTC
-        self.parts = [QueueScheduler(client, queue, self.coded, others_zone) for queue in homes]
+        self.parts = [QueueScheduler(client, queue, self.code_schedules, others_zone) for queue in homes]
 
     @property
     def fired(self) -> int:

@@ -837,7 +837,7 @@ async def test_schedules_in_code_come_back_when_redis_has_lost_everything(pool: 
     scheduler = Scheduler(pool, [schedule(NEVER, "note")])
     await scheduler.run_once()
     await pool.flushall()
-    await scheduler.coded.keep(now=True)
+    await scheduler.code_schedules.keep(now=True)
 
     assert [info.name for info in await pool.schedules.list()] == ["note"]
 

@@ -444,7 +444,7 @@ async def test_a_clock_put_forward_undoes_no_change_at_run_time(harness: Schedul
     harness.clock.advance(forward_ms)
     for _ in range(2):
         await scheduler.run_once()
-        await scheduler.coded.keep(now=True)
+        await scheduler.code_schedules.keep(now=True)
 
     assert await harness.function() == "by hand"
 
@@ -460,7 +460,7 @@ async def test_a_clock_put_back_undoes_no_change_at_run_time(harness: ScheduleHa
     harness.clock.advance(1_000)
     for _ in range(2):
         await scheduler.run_once()
-        await scheduler.coded.keep(now=True)
+        await scheduler.code_schedules.keep(now=True)
 
     assert await harness.function() == "by hand"
 
