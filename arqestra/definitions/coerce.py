@@ -122,7 +122,7 @@ class ArgumentCoercer:
     def _refusal(self, place: int | str, error: Exception) -> tuple[ArgumentsError, Exception | None]:
         """What is wrong with one argument, without its value if that is secret; and the cause, if it may be shown."""
         redactor = redactor_of(self._coroutine)
-        hidden = redactor.hides(place) if isinstance(place, str) else redactor.hides_place(place)
+        hidden = redactor.hides(place) if isinstance(place, str) else redactor.hides_position(place)
         why = f"the value of {self._name_of(place)} (not shown)" if hidden else _told_without_input(error)
         refusal = ArgumentsError(f"arguments do not fit the type hints of the job function: {why}")
         return refusal, error if why == str(error) else None

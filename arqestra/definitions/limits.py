@@ -20,18 +20,18 @@ __all__ = (
     "Entry",
     "KeyFunction",
     "RateLimit",
-    "changes_of",
     "concurrency_entry",
     "concurrency_of",
-    "encode_spec",
-    "is_place_only",
+    "encode_limit_spec",
+    "flow_position",
+    "is_position_only",
     "key_text",
-    "place_in_flow",
+    "limit_changes_of",
+    "limit_spec_with",
     "queue_entry",
     "rate_entry",
     "rate_of",
     "schedule_entry",
-    "spec_with_limits",
 )
 
 # Called with the job's arguments (without ctx), it gives what the limit is counted by.
@@ -165,40 +165,39 @@ def queue_entry(queue: str, jobs: int) -> Entry:
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_spec(entries: Sequence[Entry]) -> bytes:
+def encode_limit_spec(entries: Sequence[Entry]) -> bytes:
     """The limits and locks of one job as the scripts read them; b'' for none. Equal entries give equal bytes."""
     return _encoder.encode(entries) if entries else b""
 
 
-def is_place_only(spec: bytes) -> bool:
-    """Whether a spec has no limits or locks: it is empty, `[["n", ...]]` or `[["s", ...]]`."""
-    return not spec or (spec[0] == 0x91 and spec[3:4] in (b"n", b"s"))
+def is_position_only(limit_spec: bytes) -> bool:
+    """Whether a limit spec has no limits or locks: it is empty, `[["n", ...]]` or `[["s", ...]]`."""
+    return not limit_spec or (limit_spec[0] == 0x91 and limit_spec[3:4] in (b"n", b"s"))
 
 
-def place_in_flow(spec: bytes) -> tuple[str, int] | None:
-    """The flow and the number of the node that a job is, if its spec says so."""
-    for entry in msgspec.msgpack.decode(spec) if spec else ():
+def flow_position(limit_spec: bytes) -> tuple[str, int] | None:
+    """The flow of a job, and its number there; None if it is in no flow."""
+    for entry in msgspec.msgpack.decode(limit_spec) if limit_spec else ():
         if entry[0] == "n":
             return entry[1], entry[2]
     return None
 
 
-def spec_with_limits(spec: bytes, limits: Sequence[Entry]) -> bytes:
-    """A job's spec with these limits in the place of its own; its locks and its place in a flow stay,
-    and the count of such changes goes up.
+def limit_spec_with(limit_spec: bytes, limits: Sequence[Entry]) -> bytes:
+    """A job's limit spec with other limits. Its locks and its flow position stay, and the count of changes goes up.
 
     :returns: the same bytes if these are the limits that it has
     """
-    known = msgspec.msgpack.decode(spec) if spec else []
+    known = msgspec.msgpack.decode(limit_spec) if limit_spec else []
     others = [entry for entry in known if entry[0] not in ("r", "c") or entry[1].startswith(_OF_SCHEDULES)]
-    if encode_spec([*limits, *others]) == spec:
-        return spec
+    if encode_limit_spec([*limits, *others]) == limit_spec:
+        return limit_spec
     kept = [entry for entry in others if entry[0] != "v"]
-    changes = [("v", changes_of(spec) + 1)] if limits else []
-    return encode_spec([*limits, *changes, *kept])
+    changes = [("v", limit_changes_of(limit_spec) + 1)] if limits else []
+    return encode_limit_spec([*limits, *changes, *kept])
 
 
-def changes_of(spec: bytes) -> int:
-    """How many times workers have changed the limits in a spec."""
-    known = msgspec.msgpack.decode(spec) if spec else []
+def limit_changes_of(limit_spec: bytes) -> int:
+    """How many times workers have changed the limits of a job."""
+    known = msgspec.msgpack.decode(limit_spec) if limit_spec else []
     return next((entry[1] for entry in known if entry[0] == "v"), 0)

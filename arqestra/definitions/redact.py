@@ -165,7 +165,7 @@ class Redactor:
         secret = self._by_name.get(name)
         return self._other_names or is_secret_name(name) if secret is None else secret
 
-    def hides_place(self, place: int) -> bool:
+    def hides_position(self, place: int) -> bool:
         """Whether the positional argument of a place is masked."""
         return self._by_position[place] if place < len(self._by_position) else self._rest
 

@@ -52,9 +52,9 @@ class Scheduler:
         self._news = client.store.keys.schedule_news
         given = schedules.schedules() if isinstance(schedules, Timetable) else checked_schedules(schedules)
         checked = [_named_after_its_queue(each, self.home) for each in given]
-        code_schedules = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
-        self.code_schedules = CodeSchedules(client.store, client, code_schedules, age_s)
-        homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in code_schedules)))
+        with_queues = [(each.queue or self.home, each.in_zone(_zone_of(each, zone))) for each in checked]
+        self.code_schedules = CodeSchedules(client.store, client, with_queues, age_s)
+        homes = dict.fromkeys((self.home, *queues, *(queue for queue, _ in with_queues)))
         others_zone = run_time_zone or timezone_of(schedules) or zone or UTC
         self.parts = [QueueScheduler(client, queue, self.code_schedules, others_zone) for queue in homes]
 

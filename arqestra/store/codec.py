@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ..definitions.limits import Entry, encode_spec
+from ..definitions.limits import Entry, encode_limit_spec
 from ..definitions.unique import Lock
 from ..protocol.constants import BATCH, SPAN_MS, THROTTLED_SCORE
 from .records import Claimed, ClaimRequest, Delivery, Duplicate, Ending, EnqueueResult, LeasedJob, NewJob
@@ -30,7 +30,7 @@ def encode_extra(priority: int, lock: Lock | None, entries: Sequence[Entry]) -> 
     """Priority, lock, limits and locks to give back of a job, as `lua/enqueue.lua` reads them."""
     limits = [entry[1] for entry in entries if entry[0] != "u"]
     header = _encoder.encode((priority, limits, lock or False))
-    return b"%04d%b%b" % (len(header), header, encode_spec(entries))
+    return b"%04d%b%b" % (len(header), header, encode_limit_spec(entries))
 
 
 def due_ms_of(score: float) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from ..definitions.limits import Entry, encode_spec
+from ..definitions.limits import Entry, encode_limit_spec
 from ..errors import HistoryTooLong
 from ..protocol.clock import timestamp_ms
 from ..protocol.constants import MAX_EVENTS, NODE_SEPARATOR
@@ -94,7 +94,7 @@ def node_spec(
     :param output: its result is part of the flow's, and kept with it
     """
     only_child = -1 if children is None or len(children) > 1 else (*children, 0)[0]  # saves looking it up
-    return encode_spec([*entries, ("n", flow_id, number, only_child, int(output))])
+    return encode_limit_spec([*entries, ("n", flow_id, number, only_child, int(output))])
 
 
 class Value(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..definitions.limits import place_in_flow
+from ..definitions.limits import flow_position
 from ..protocol.constants import NODE_SEPARATOR
 from .flows import NodeRecord, decode_node, node_id
 from .store import Store
@@ -187,7 +187,7 @@ async def node_of_job(store: Store, queue: str, job_id: str) -> tuple[str, int] 
     """
     redis, keys = store.redis, store.keys
     spec: bytes | None = await redis.hget(keys.specs(queue), job_id)  # type: ignore[misc]
-    place = place_in_flow(spec) if spec else None
+    place = flow_position(spec) if spec else None
     if place is not None:
         return place
     flow_id, _, number = job_id.rpartition(NODE_SEPARATOR)

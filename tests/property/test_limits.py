@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.definitions.limits import encode_spec
+from arqestra.definitions.limits import encode_limit_spec
 from arqestra.store.records import LeasedJob, NewJob, QueueShare
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, StoreHarness, StoreWorker, extra
 
@@ -96,7 +96,7 @@ class World:
         result = b"result"
         if kind == "limit":
             known = msgspec.msgpack.decode(job.spec) if job.spec else []
-            result = encode_spec([*self.limits(), *(entry for entry in known if entry[0] == "u")])
+            result = encode_limit_spec([*self.limits(), *(entry for entry in known if entry[0] == "u")])
         elif kind in ("retry", "release"):
             result = b""
         delay_ms = self.dice.choice((0, 700)) if kind in ("retry", "release") else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from arqestra.definitions.limits import encode_spec
+from arqestra.definitions.limits import encode_limit_spec
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra, worker_subscriber
 
 RATE = ("r", "r:f:", 1000.0, 1)
@@ -334,7 +334,7 @@ async def test_limits_that_a_worker_knows_and_the_producer_did_not(harness: Stor
     await harness.enqueue("a", "b")
     worker = harness.worker()
     jobs = (await worker.claim(10)).jobs
-    spec = encode_spec([of_tenant("t")])
+    spec = encode_limit_spec([of_tenant("t")])
 
     for job in jobs:
         await worker.finish(job, "limit", result=spec)
@@ -539,7 +539,7 @@ async def test_jobs_that_end_without_a_start_take_nothing_of_a_rate(harness: Sto
 
 async def test_a_job_that_goes_back_for_other_limits_takes_nothing_of_a_rate(harness: StoreHarness) -> None:
     await harness.enqueue(*(f"j{number}" for number in range(10)), extra=extra(RATE))
-    spec = encode_spec([RATE, of_tenant("t", 5)])
+    spec = encode_limit_spec([RATE, of_tenant("t", 5)])
 
     await drain_unstarted(harness, "limit", result=spec)
 

@@ -11,7 +11,7 @@ import pytest
 
 from arqestra import Backoff, ConcurrencyLimit, Debounce, RateLimit, SettingsError, Snooze, Unique, cron, job
 from arqestra.definitions.durations import seconds_of
-from arqestra.definitions.limits import changes_of, encode_spec, key_text, spec_with_limits
+from arqestra.definitions.limits import encode_limit_spec, key_text, limit_changes_of, limit_spec_with
 from arqestra.errors import ArgumentsError
 from arqestra.worker.run.outcome import Outcome, State, retried_by
 
@@ -180,13 +180,13 @@ def test_a_cron_job_of_a_job_function_keeps_its_options() -> None:
 
 def test_a_spec_with_other_limits_keeps_its_locks_and_counts_the_changes() -> None:
     lock = ("u", "f:k", "finished")
-    old = encode_spec([("c", "c:f:", 2), lock])
+    old = encode_limit_spec([("c", "c:f:", 2), lock])
 
-    once = spec_with_limits(old, [("c", "c:f:", 3)])
-    twice = spec_with_limits(once, [("c", "c:f:", 4)])
+    once = limit_spec_with(old, [("c", "c:f:", 3)])
+    twice = limit_spec_with(once, [("c", "c:f:", 4)])
 
-    assert once == encode_spec([("c", "c:f:", 3), ("v", 1), lock])
-    assert (changes_of(old), changes_of(once), changes_of(twice)) == (0, 1, 2)
-    assert spec_with_limits(twice, [("c", "c:f:", 4)]) == twice
-    assert spec_with_limits(twice, []) == encode_spec([lock])
-    assert spec_with_limits(b"", []) == b""
+    assert once == encode_limit_spec([("c", "c:f:", 3), ("v", 1), lock])
+    assert (limit_changes_of(old), limit_changes_of(once), limit_changes_of(twice)) == (0, 1, 2)
+    assert limit_spec_with(twice, [("c", "c:f:", 4)]) == twice
+    assert limit_spec_with(twice, []) == encode_limit_spec([lock])
+    assert limit_spec_with(b"", []) == b""

@@ -9,7 +9,7 @@ send it back for ever: then the job fails.
 import logging
 from typing import TYPE_CHECKING
 
-from ...definitions.limits import Entry, changes_of, is_place_only, queue_entry, spec_with_limits
+from ...definitions.limits import Entry, limit_changes_of, is_position_only, queue_entry, limit_spec_with
 from ...errors import ArgumentsError, SettingsError
 from .attempt import Attempt
 from .outcome import Outcome, State
@@ -27,14 +27,14 @@ MAX_CHANGES = 100  # of the limits of one job: far more than deployments that di
 def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
     """An outcome that sends the job back to wait for its limits, if it was not admitted under them."""
     leased, options = attempt.leased, attempt.options
-    if not options.limited and not worker.options.queue_concurrency and is_place_only(leased.spec):
+    if not options.limited and not worker.options.queue_concurrency and is_position_only(leased.spec):
         return None
     try:
         limits = _limits(worker, attempt)
-        wanted = spec_with_limits(leased.spec, limits)
+        wanted = limit_spec_with(leased.spec, limits)
         if wanted == leased.spec:
             return None
-        if limits != _limits(worker, attempt) or changes_of(wanted) > MAX_CHANGES:
+        if limits != _limits(worker, attempt) or limit_changes_of(wanted) > MAX_CHANGES:
             raise SettingsError(
                 f"limits of {attempt.payload.function}: expected key functions that give the same for the same "
                 "arguments, got another value at each call"

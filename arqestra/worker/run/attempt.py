@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from arq.utils import ms_to_datetime
 
 from ...definitions.context import RunningJob
-from ...definitions.limits import place_in_flow
+from ...definitions.limits import flow_position
 from ...protocol.clock import timestamp_ms
 from ...protocol.progress import LOG_LINES, checked_progress, encode_line, line_text
 from ...protocol.recent_jobs import Failure
@@ -143,7 +143,7 @@ class Attempt:
     @property
     def node(self) -> tuple[str, int] | None:
         """The flow and the number of the node that it is, if it is one."""
-        return place_in_flow(self.leased.spec)
+        return flow_position(self.leased.spec)
 
     @property
     def deadline_ms(self) -> int | None:
