@@ -19,7 +19,7 @@ from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client
 from .graph_view import STATES, Edge, FlowEvent, FlowGraph, FlowNode, FlowProgress, FlowStatus
-from .rounds import mark_workflows, nodes_to_run_again, read_again, resume_workflow
+from .rounds import mark_workflows, nodes_to_retry, read_retryable, resume_workflow
 from .signals import send_signal
 from .submit import CHILDREN_PER_PIECE, child_pieces
 from .values import FlowGone, FlowValues, error_of
@@ -268,8 +268,8 @@ class FlowHandle(Generic[R]):
         if record.state != "ended":
             raise FlowRunning(f"workflow {self.flow_id}: expected it to have ended, it runs")
         queue = record.fields.get("queue", self._client.default_queue_name)
-        again = await read_again(self._client.store, self._client.serializer, self.flow_id, queue)
-        return await resume_workflow(self._client.store, self.flow_id, queue, again)
+        workflow = await read_retryable(self._client.store, self._client.serializer, self.flow_id, queue)
+        return await resume_workflow(self._client.store, self.flow_id, queue, workflow)
 
     async def _retry(self, *, resume: bool) -> int:
         record = await read_flow(self._client.store, self.flow_id)
@@ -278,15 +278,15 @@ class FlowHandle(Generic[R]):
         if record.state != "ended":
             raise FlowRunning(f"flow {self.flow_id}: expected it to have ended, it runs")
         nodes = {node.number: node for node in await read_nodes(self._client.store, self.flow_id)}
-        again = nodes_to_run_again(nodes)
+        again = nodes_to_retry(nodes)
         if not any(nodes[number].kind == "job" for number in again):
             return 0
         if resume:
             await mark_workflows(self._client.store, nodes, again)
-        await self._run_again(nodes, again, record)
+        await self._start_retry(nodes, again, record)
         return sum(nodes[number].kind == "job" for number in again)
 
-    async def _run_again(self, nodes: Mapping[int, StoredNode], again: set[int], record: FlowRecord) -> None:
+    async def _start_retry(self, nodes: Mapping[int, StoredNode], again: set[int], record: FlowRecord) -> None:
         source = record.nodes + 1
         resets = [(number, sum(parent in again for parent in nodes[number].parents) or 1) for number in sorted(again)]
         first = [number for number, _ in resets if not any(parent in again for parent in nodes[number].parents)]

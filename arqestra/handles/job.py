@@ -28,7 +28,7 @@ from ..protocol.attempt_errors import AttemptError, decode_attempt_error
 from ..protocol.clock import timestamp_ms
 from ..protocol.progress import LOG_LINES, LogLine, Progress
 from ..protocol.serializers import Serializer, serializer_of
-from ..protocol.wire import decode_payload, decode_result, encode_payload, job_def, payload_again
+from ..protocol.wire import decode_payload, decode_result, encode_payload, job_def, retry_payload
 from ..store.dead import find_dead_result
 from ..store.link import RETRYABLE
 from ..store.look import queue_of_job
@@ -363,7 +363,7 @@ class Job(arq.jobs.Job, Generic[R]):
         info, _ = decode_result(self._serializer, result)
         if info.success:
             raise JobNotRetryable(f"job {self.job_id}: expected a failed job, it completed; enqueue it anew instead")
-        payload = payload_again(self._serializer, result, now_ms)
+        payload = retry_payload(self._serializer, result, now_ms)
         priority, data = payload.options.get("p", 0), encode_payload(self._serializer, payload)
         if info.queue_name != "<unknown>":  # the handle may not know which queue it was
             self._queue_name = info.queue_name

@@ -29,7 +29,7 @@ __all__ = (
     "encode_result",
     "function_of",
     "job_def",
-    "payload_again",
+    "retry_payload",
     "traceback_of",
 )
 
@@ -174,7 +174,7 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
     if "n" in end.payload.options:
         data["n"] = end.payload.options["n"]
     if not end.success and end.payload.options:
-        data["o"] = end.payload.options  # for `payload_again`
+        data["o"] = end.payload.options  # for `retry_payload`
     if not end.success and isinstance(value, BaseException):
         data["tb"] = storable(traceback_of(value))
         data |= _portable(serializer, value)
@@ -241,7 +241,7 @@ def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | 
         raise DeserializationError("unable to deserialize job result") from error
 
 
-def payload_again(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
+def retry_payload(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
     """The payload that runs a job once more that ended without success, made of its result.
 
     Headers and priority stay, and it has as long as it had when it was enqueued.

@@ -5,7 +5,7 @@ A pickle is a program for a small stack machine; what makes it dangerous are the
 dictionary that the program builds. Every other value, and whatever would be imported or called, is an opaque mark.
 Nothing is built, so nothing can run.
 
-`payload_again` makes the payload that runs a failed job once more. A result holds all that a payload has (wire.py), so
+`retry_payload` makes the payload that runs a failed job once more. A result holds all that a payload has (wire.py), so
 it is the same program with a few instructions more before its end, which set when it was enqueued and its new deadline.
 The worker, whose pickle it is, reads it.
 """
@@ -16,7 +16,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ("Outline", "function_of", "outline", "payload_again")
+__all__ = ("Outline", "function_of", "outline", "retry_payload")
 
 MAX_INSTRUCTIONS = 5_000
 FIRST_INSTRUCTIONS = 20
@@ -147,7 +147,7 @@ def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"h": _plain(headers)} if type(headers) is dict else {}
 
 
-def payload_again(data: bytes, known: Outline, now_ms: int, default_life_ms: int) -> bytes:
+def retry_payload(data: bytes, known: Outline, now_ms: int, default_life_ms: int) -> bytes:
     """The payload that runs a job once more, out of its pickled result.
 
     :param known: of that result

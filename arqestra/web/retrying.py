@@ -3,10 +3,10 @@
 from ..errors import JobNotRetryable
 from ..protocol.serializers import SERIALIZERS
 from ..protocol.wire import encode_payload
-from ..protocol.wire import payload_again as plain_payload_again
+from ..protocol.wire import retry_payload as plain_retry_payload
 from ..store.dead import read_dead_result
 from ..store.store import Store
-from .pickles import outline, payload_again
+from .pickles import outline, retry_payload
 from .plain import format_of
 
 __all__ = ("again_of", "gets_input", "retry_job")
@@ -60,7 +60,7 @@ def _payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:
         fields = serializer.loads(result)
         if fields["s"]:
             raise JobNotRetryable("it completed; enqueue it anew instead")
-        payload = plain_payload_again(serializer, result, now_ms)
+        payload = plain_retry_payload(serializer, result, now_ms)
         return encode_payload(serializer, payload), str(fields.get("q") or ""), int(payload.options.get("p", 0))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise JobNotRetryable(f"its result does not decode ({type(error).__name__})") from None
@@ -75,7 +75,7 @@ def _pickled_payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:
         raise JobNotRetryable("it completed; enqueue it anew instead")
     queue, priority = known.fields.get("q"), known.options.get("p")
     try:
-        payload = payload_again(result, known, now_ms, LIFE_MS)
+        payload = retry_payload(result, known, now_ms, LIFE_MS)
     except ValueError as error:
         raise JobNotRetryable(
             f"its result is a pickle that cannot be run again without unpickling it: {error}"

@@ -21,7 +21,7 @@ from ..scheduling.zone import zone_of
 from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, ScheduleStore, StoredSchedule
 from ..store.store import Store
-from .pickles import outline, payload_again
+from .pickles import outline, retry_payload
 
 __all__ = ("ScheduleEdit", "edit_schedule", "run_schedule", "stored_schedule", "when_text")
 
@@ -156,7 +156,7 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
     job_id = schedule.job_id or new_job_id()
     life_ms = schedule.defer_ms + (schedule.expires_ms or pool.expires_extra_ms)
     try:
-        payload = payload_again(stored.payload, known, now_ms, life_ms)
+        payload = retry_payload(stored.payload, known, now_ms, life_ms)
     except ValueError as error:
         raise SettingsError(f"its arguments are a pickle that is not run again unread: {error}") from None
     schedule_runner = NewFiring(

@@ -11,7 +11,7 @@ import pytest
 from arqestra import Pool, Worker, create_pool
 from arqestra.protocol.serializers import SERIALIZERS
 from arqestra.protocol.wire import JobEnd, Payload, encode_result
-from arqestra.web.pickles import outline, payload_again
+from arqestra.web.pickles import outline, retry_payload
 from arqestra.web.plain import PLAIN, format_of
 from tests.support.wait import wait_until
 from tests.web.conftest import Client
@@ -61,7 +61,7 @@ def test_a_payload_that_would_lose_options_is_not_made() -> None:
     assert known is not None
     assert known.options["p"] == 3
     with pytest.raises(ValueError, match="options"):
-        payload_again(data, known, 100_000, 60_000)
+        retry_payload(data, known, 100_000, 60_000)
 
 
 @pytest.mark.parametrize("deadline_ms", [2**70, 10**400])
@@ -79,7 +79,7 @@ def test_a_result_becomes_a_payload(protocol: int, load: Any) -> None:
     fields, data = result_of(protocol, a=(1, "two"))
     known = outline(data)
     assert known is not None
-    again = load(payload_again(data, known, 100_000, 60_000))
+    again = load(retry_payload(data, known, 100_000, 60_000))
     assert (again["f"], again["a"], again["k"], again["t"], again["et"]) == (
         "fail",
         (1, "two"),
@@ -92,7 +92,7 @@ def test_a_result_becomes_a_payload(protocol: int, load: Any) -> None:
     data = pickle.dumps(fields, protocol=protocol)
     known = outline(data)
     assert known is not None
-    assert load(payload_again(data, known, 100_000, 60_000))["o"] == {"x": 160_000}
+    assert load(retry_payload(data, known, 100_000, 60_000))["o"] == {"x": 160_000}
 
 
 @pytest.mark.parametrize(

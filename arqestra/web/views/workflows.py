@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from ...errors import JobNotRetryable
 from ...flow.handle import FlowGraph, FlowProgress
+from ...flow.rounds import RetryableWorkflow
 from ...flow.rounds import resume_workflow as resume
 from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
 from ..app_state import AppState
@@ -277,5 +278,5 @@ async def resume_workflow(app_state: AppState, flow_id: str) -> int:
         again = await again_of(app_state.store, flow_id, queue)
         if gets_input(again[0]):
             raise JobNotRetryable("its first argument is of the flow that it is a job of: resume that")
-        return await resume(app_state.store, flow_id, queue, again)
+        return await resume(app_state.store, flow_id, queue, RetryableWorkflow(*again))
     return await app_state.pool.flow(flow_id).resume()
