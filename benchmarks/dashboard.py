@@ -30,7 +30,7 @@ import uvloop
 from arqestra import Pool, create_pool
 from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.clock import timestamp_ms
-from arqestra.protocol.recent_jobs import Failure, encode_ended
+from arqestra.protocol.recent_jobs import Failure, encode_recent_job
 from arqestra.protocol.serializers import SERIALIZERS
 from arqestra.protocol.wire import JobEnd, Payload, encode_result
 from arqestra.store.recent import EndedList, write_recent
@@ -72,7 +72,7 @@ async def fill(pool: Pool, queued: int, ended: int) -> None:
             failure = None if state == "complete" else Failure("ValueError", "no good", f"tasks.py:{place} in work")
             numbers = range(place, ended, 20)
             entries = [
-                (now_ms - number * 500, encode_ended(f"ended-{number}", 1, 1, 2, "worker", function, failure))
+                (now_ms - number * 500, encode_recent_job(f"ended-{number}", 1, 1, 2, "worker", function, failure))
                 for number in numbers
             ]
             await write_recent(pool.store, QUEUE, [EndedList(state, function, entries)])

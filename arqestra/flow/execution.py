@@ -26,7 +26,7 @@ from ..protocol.constants import MAX_EVENTS
 from ..protocol.serializers import Serializer
 from ..store.flows import History, NodeRecord, Reference
 from .compare import Mismatch, Point, RecordedRun, describe_node, digest_of
-from .loop import WorkflowLoop, untie
+from .loop import WorkflowLoop, break_cycle
 from .signals import Signals
 from .step_ends import Faults, coerced, read_end
 
@@ -205,7 +205,7 @@ class Execution:
         self.loop.discard()
         # What is kept below leads back here, by an error's traceback or a timer: a circle.
         for step in self._waiting.values():
-            untie(step)
+            break_cycle(step)
         self._timers.clear()
         self._waiting.clear()
         self._signals, self.faults = Signals(self._serializer, self.flow_id), Faults()

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, NoReturn
 
-__all__ = ("WorkflowLoop", "untie")
+__all__ = ("WorkflowLoop", "break_cycle")
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -75,7 +75,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _close(task.get_coro())
         for task in list(self._tasks):
-            untie(task)
+            break_cycle(task)
         self._ready.clear()
         self._timers.clear()
         now_ms = self._clock_ms()
@@ -173,7 +173,7 @@ for _method in (
     setattr(WorkflowLoop, _method, _refuse)
 
 
-def untie(future: Any) -> None:
+def break_cycle(future: Any) -> None:
     """A future or task that does not end, what it waits for, and who waits for it know each other: a circle."""
     waited_for: Any = getattr(future, "_fut_waiter", None)
     for each in (future, waited_for):

@@ -7,7 +7,7 @@ import msgspec
 
 from ..errors import RemoteError
 
-__all__ = ("AttemptError", "decode_attempt_error", "described", "encode_attempt_error", "storable", "text_of")
+__all__ = ("AttemptError", "decode_attempt_error", "encode_attempt_error", "storable", "text_of", "type_and_message")
 
 TRACEBACK_CHARACTERS = 4_000
 MESSAGE_CHARACTERS = 2_000
@@ -38,7 +38,7 @@ def encode_attempt_error(
     error: BaseException, traceback: str, *, job_try: int, worker: str, started_ms: int, ended_ms: int
 ) -> bytes:
     """Bytes of one entry."""
-    type_name, message = described(error)
+    type_name, message = type_and_message(error)
     return msgspec.msgpack.encode(
         {
             "try": job_try,
@@ -52,7 +52,7 @@ def encode_attempt_error(
     )
 
 
-def described(error: BaseException) -> tuple[str, str]:
+def type_and_message(error: BaseException) -> tuple[str, str]:
     """Qualified name of an error's type, and its text; of a `RemoteError` those of the error that it stands for."""
     if isinstance(error, RemoteError):
         return error.type_name, error.message

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from .attempt_errors import described, storable
+from .attempt_errors import storable, type_and_message
 
-__all__ = ("ENDED_STATES", "EndedJob", "Failure", "encode_ended", "ended_job", "failure_of")
+__all__ = ("ENDED_STATES", "EndedJob", "Failure", "decode_recent_job", "encode_recent_job", "failure_of")
 
 # States of the lists, and how many attempts the list of each holds for one function of one queue.
 ENDED_STATES = {"complete": 1_000, "failed": 2_000, "aborted": 500, "expired": 500, "retried": 500}
@@ -63,7 +63,7 @@ class EndedJob:
 
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an error."""
-    name, text = described(error)
+    name, text = type_and_message(error)
     name, message = name.removeprefix("builtins."), text.strip().split("\n", 1)[0]
     return Failure(storable(name), message[:MESSAGE_CHARACTERS], storable(_place_of(error)))
 
@@ -84,7 +84,7 @@ def _place_of(error: BaseException) -> str:
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_ended(
+def encode_recent_job(
     job_id: str,
     attempt: int,
     enqueued_ms: int,
@@ -97,7 +97,7 @@ def encode_ended(
     return _encoder.encode((job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
 
 
-def ended_job(queue: str, state: str, ended_ms: float, data: bytes) -> EndedJob:
+def decode_recent_job(queue: str, state: str, ended_ms: float, data: bytes) -> EndedJob:
     """What an entry says.
 
     :raises msgspec.MsgspecError, ValueError, TypeError: it was written by another version

@@ -22,7 +22,15 @@ from .definition import Schedule
 from .timing import At, Cron, Every, Timing
 from .zone import zone_name, zone_of
 
-__all__ = ("Encoder", "NotReadable", "described", "payload_of_tick", "record_due_otherwise", "record_of", "schedule_of")
+__all__ = (
+    "Encoder",
+    "NotReadable",
+    "payload_of_tick",
+    "record_of",
+    "record_with_other_times",
+    "schedule_of",
+    "schedule_without_arguments",
+)
 
 MAX_AHEAD_OF_UTC_MS = 86_400_000  # no clock is further ahead: Python refuses one that is
 _json = msgspec.json.Encoder(order="deterministic")
@@ -64,10 +72,10 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
     )
 
 
-def record_due_otherwise(stored: StoredSchedule, schedule: Schedule) -> ScheduleRecord:
+def record_with_other_times(stored: StoredSchedule, schedule: Schedule) -> ScheduleRecord:
     """The record of a stored schedule that is due at other times; its arguments stay as they are, undecoded.
 
-    :param schedule: as `described` gave it, with another timing, zone, jitter, or rule for missed ticks
+    :param schedule: as `schedule_without_arguments` gave it, with another timing, zone, jitter, or rule for missed ticks
     """
     spec, due_at = _spec_of(schedule, stored.home)
     return ScheduleRecord(
@@ -119,7 +127,7 @@ def schedule_of(stored: StoredSchedule, serializer: Serializer) -> Schedule:
         raise NotReadable(f"its record cannot be read: {type(error).__name__}: {error}") from error
 
 
-def described(stored: StoredSchedule) -> Schedule:
+def schedule_without_arguments(stored: StoredSchedule) -> Schedule:
     """The schedule of a record without its arguments, for those who show it; in the zone that was noted, if any.
 
     :raises NotReadable: it was written by a newer version

@@ -15,7 +15,7 @@ from ..store.health import redis_time_ms
 from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule, schedule_queues
 from ..store.services import Service, note_zone, read_services
 from .definition import Schedule
-from .encode import NotReadable, described, payload_of_tick, record_of, schedule_of
+from .encode import NotReadable, payload_of_tick, record_of, schedule_of, schedule_without_arguments
 from .queue_scheduler import FiringClient, within_middleware
 from .zone import zone_name, zone_of
 
@@ -229,7 +229,7 @@ class Schedules:
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_RUNS_AHEAD:
             raise SettingsError(f"next_runs: count: expected an int from 0 to {MAX_RUNS_AHEAD}, got {count!r}")
         stored = await self._stored(name)
-        schedule = _readable(stored, lambda: described(stored)).in_zone(UTC)
+        schedule = _readable(stored, lambda: schedule_without_arguments(stored)).in_zone(UTC)
         tick: int | None = max(stored.mark, await redis_time_ms(self._pool.store.redis))
         runs: _Times = []
         while len(runs) < count and tick is not None:
@@ -283,7 +283,7 @@ def _checked(name: Any) -> str:
 
 def _info(stored: StoredSchedule, service: Service) -> ScheduleInfo:
     try:
-        schedule = described(stored)
+        schedule = schedule_without_arguments(stored)
         words = schedule.words
         schedule = schedule.in_zone(UTC)
     except NotReadable as problem:

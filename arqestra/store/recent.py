@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..protocol.recent_jobs import ENDED_STATES, EndedJob, ended_job
+from ..protocol.recent_jobs import ENDED_STATES, EndedJob, decode_recent_job
 from .link import with_retries
 from .store import Store
 
@@ -97,6 +97,6 @@ async def read_recent(
 
 def _readable(ended_ms: float, data: bytes, queue: str, state: str) -> EndedJob | None:
     try:
-        return ended_job(queue, state, ended_ms, data)
+        return decode_recent_job(queue, state, ended_ms, data)
     except (msgspec.MsgspecError, ValueError, TypeError):
         return None  # of another version

@@ -14,7 +14,7 @@ from ..protocol.ids import new_job_id
 from ..protocol.serializers import SERIALIZERS, Serializer
 from ..scheduling.definition import Schedule
 from ..scheduling.describe import describe_duration
-from ..scheduling.encode import NotReadable, described, record_due_otherwise
+from ..scheduling.encode import NotReadable, record_with_other_times, schedule_without_arguments
 from ..scheduling.schedules import Schedules
 from ..scheduling.timing import At, Cron, Every, Timing, at, every
 from ..scheduling.zone import zone_of
@@ -72,7 +72,7 @@ async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> tuple[str, str]:
     )
     if isinstance(changed.timing, Every) and changed.jitter_ms >= changed.timing.period_ms:
         raise SettingsError("jitter: expected less than the interval")
-    await ScheduleStore(pool.store, stored.home).put(record_due_otherwise(stored, changed), started_ms=None)
+    await ScheduleStore(pool.store, stored.home).put(record_with_other_times(stored, changed), started_ms=None)
     return _words(schedule), _words(changed)
 
 
@@ -175,6 +175,6 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
 
 def _described(stored: StoredSchedule) -> Schedule:
     try:
-        return described(stored)
+        return schedule_without_arguments(stored)
     except NotReadable as problem:
         raise SettingsError(str(problem)) from problem

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, encode_ended
+from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, encode_recent_job
 from arqestra.store.recent import EndedList, read_recent, write_recent
 from tests.support.store_harness import KEYS, QUEUE, StoreHarness
 
 
 def entry(job_id: str, ended_ms: int, function: str = "f", *, attempt: int = 1) -> tuple[int, bytes]:
     failure = Failure("ValueError", "no", "a.py:1 in f")
-    return ended_ms, encode_ended(job_id, attempt, ended_ms - 20, ended_ms - 10, "w", function, failure)
+    return ended_ms, encode_recent_job(job_id, attempt, ended_ms - 20, ended_ms - 10, "w", function, failure)
 
 
 async def ids(harness: StoreHarness, *queues: str, **wanted: object) -> list[str]:

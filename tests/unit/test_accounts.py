@@ -8,7 +8,7 @@ import pytest
 
 from arqestra.protocol.histogram import bucket_of
 from arqestra.protocol.keys import Keys
-from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, ended_job
+from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, decode_recent_job
 from arqestra.store.statistics_writer import StatisticsWriter
 from arqestra.store.store import Store
 from arqestra.worker.run.outcome import State
@@ -109,7 +109,7 @@ async def test_what_is_listed_of_a_failure_is_what_errors_are_grouped_by() -> No
     await accounts.flush(store)
 
     ((ended_ms, data),) = store.listed["failed|f"]
-    job = ended_job("q", "failed", ended_ms, data)
+    job = decode_recent_job("q", "failed", ended_ms, data)
     assert (job.job_id, job.queue, job.function, job.state, job.attempt) == ("x", "q", "f", "failed", 1)
     assert (job.worker_id, job.failure, job.run_s) == ("w1", failure, 0.007)
 
@@ -121,9 +121,9 @@ async def test_the_newest_are_listed() -> None:
         take(accounts.of("q", "f", State.FAILED), 0, 0, job_id=f"f{number}")
     await accounts.flush(store)
 
-    failed = [ended_job("q", "failed", *entry).job_id for entry in store.listed["failed|f"]]
+    failed = [decode_recent_job("q", "failed", *entry).job_id for entry in store.listed["failed|f"]]
     assert failed == [f"f{number}" for number in range(5_000 - ENDED_STATES["failed"], 5_000)]
-    assert [ended_job("q", "complete", *entry).job_id for entry in store.listed["complete|f"]][-1] == "c4999"
+    assert [decode_recent_job("q", "complete", *entry).job_id for entry in store.listed["complete|f"]][-1] == "c4999"
     assert len(store.listed["complete|f"]) == 100
     assert store.recorded[0][1]["q|f|complete"] == 5_000
 
@@ -154,5 +154,5 @@ async def test_what_was_taken_in_is_kept_while_redis_is_away() -> None:
     assert sum(sums["q|f|run_ms_total"] for _, sums, _ in store.recorded) == 15
     assert max(maxima["q|f|run_ms_max"] for *_, maxima in store.recorded) == 9
     assert len({number for number, *_ in store.recorded}) == len(store.recorded)
-    listed = {ended_job("q", "complete", *entry).job_id for entry in store.listed["complete|f"]}
+    listed = {decode_recent_job("q", "complete", *entry).job_id for entry in store.listed["complete|f"]}
     assert listed == {"j9", "j4", "j2"}

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ...errors import ScheduleNotFound, SettingsError
-from ...scheduling.encode import NotReadable, described
+from ...scheduling.encode import NotReadable, schedule_without_arguments
 from ...scheduling.schedules import ScheduleInfo, ScheduleRun
 from ..app_state import AppState
 from ..payload_view import view_payload
@@ -133,7 +133,7 @@ async def read_schedule(app_state: AppState, query: ScheduleQuery) -> SchedulePa
         arguments = [*payload_view.args, *(f"{name} = {text}" for name, text in (payload_view.kwargs or {}).items())]
     when, jitter_s = "", 0.0
     with suppress(NotReadable):
-        schedule = described(stored)
+        schedule = schedule_without_arguments(stored)
         jitter_s = schedule.jitter_ms / 1000
         when = "" if schedule.of_cron else when_text(schedule)
     view = _view(info, runs[0] if runs else None)

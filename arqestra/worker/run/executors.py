@@ -18,7 +18,7 @@ from pebble import ProcessPool
 
 from ...definitions.context import JobContext
 from ...errors import RemoteError, SettingsError, SoftTimeLimitExceeded
-from ...protocol.attempt_errors import described
+from ...protocol.attempt_errors import type_and_message
 from .threads import ThreadRun, Threads, called
 
 __all__ = ("Executors",)
@@ -186,5 +186,5 @@ def _sendable(error: BaseException) -> BaseException:
         if isinstance(error, BaseExceptionGroup) and type(error) in (ExceptionGroup, BaseExceptionGroup):
             group: BaseExceptionGroup[BaseException] = error.derive([_sendable(each) for each in error.exceptions])
             return group
-        return RemoteError(*described(error))
+        return RemoteError(*type_and_message(error))
     return error

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from ...protocol.histogram import bucket_of
-from ...protocol.recent_jobs import ENDED_STATES, Failure, encode_ended
+from ...protocol.recent_jobs import ENDED_STATES, Failure, encode_recent_job
 from ...store.recent import EndedList, write_recent
 from ...store.statistics import RUN_BUCKET, WAIT_BUCKET
 from ...store.statistics_writer import field_of
@@ -148,7 +148,7 @@ class Counters:
     def _encoded(self, entries: Iterable[Entry]) -> list[tuple[int, bytes]]:
         worker_id = self._worker_id
         return [
-            (ended_ms, encode_ended(job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
+            (ended_ms, encode_recent_job(job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
             for ended_ms, job_id, attempt, enqueued_ms, started_ms, function, failure in entries
         ]
 
