@@ -124,9 +124,9 @@ def digest_of(call: Signature[Any], gets: Reference | None = None) -> str:
     :param gets: what its first argument is made of
     :returns: "" if there is none
     """
-    plain = [call.args, sorted(call.kwargs.items()), *([] if gets is None else [gets])]
+    compared = [call.args, sorted(call.kwargs.items()), *([] if gets is None else [gets])]
     try:
-        data = msgspec.json.encode(plain, enc_hook=lambda value: f"<{type(value).__qualname__}>", order="sorted")
+        data = msgspec.json.encode(compared, enc_hook=lambda value: f"<{type(value).__qualname__}>", order="sorted")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         return ""
     return hashlib.sha256(data).hexdigest()[:12]

@@ -75,7 +75,7 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
 def record_with_other_times(stored: StoredSchedule, schedule: Schedule) -> ScheduleRecord:
     """The record of a stored schedule that is due at other times; its arguments stay as they are, undecoded.
 
-    :param schedule: as `schedule_without_arguments` gave it, with another timing, zone, jitter, or rule for missed ticks
+    :param schedule: of `schedule_without_arguments`, with another timing, zone, jitter, or rule for missed ticks
     """
     spec, due_at = _spec_of(schedule, stored.home)
     return ScheduleRecord(

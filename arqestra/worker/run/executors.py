@@ -129,7 +129,7 @@ def _run_in_child(
     found: Any = importlib.import_module(module)
     for name in qualname.split("."):
         found = getattr(found, name, None)
-    function = getattr(found, "plain", None) or found
+    function = getattr(found, "sync_function", None) or found
     if not callable(function):
         raise SettingsError(
             f"executor='process': expected {module}.{qualname} to be found by that name in another process"

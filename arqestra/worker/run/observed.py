@@ -143,7 +143,7 @@ def _create_worker_wrapper(worker: "Worker") -> Any:
 def _stand_in(function: Function | CronJob) -> Any:
     """A coroutine function for the wrappers: it goes on with the attempt that it is called for."""
 
-    @wraps(getattr(function, "plain", None) or vars(function)["coroutine"])
+    @wraps(getattr(function, "sync_function", None) or vars(function)["coroutine"])
     async def run(ctx: Any, *args: Any, **kwargs: Any) -> Any:
         attempt = running_attempt.get()
         assert isinstance(attempt, Attempt)
