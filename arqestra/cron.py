@@ -45,7 +45,8 @@ def _taking_job_functions(make: Callable[..., CronJob]) -> Callable[..., CronJob
             coroutine = function.coroutine
         made = make(coroutine, name=name, **settings)
         if isinstance(function, JobFunction):  # arq's CronJob has no such fields
-            made.job_options, made.plain = function.job_options, function.plain  # type: ignore[attr-defined]
+            made.job_options = function.job_options  # type: ignore[attr-defined]
+            made.sync_function = function.sync_function  # type: ignore[attr-defined]
         return checked_cron(made)
 
     return cron

@@ -43,7 +43,7 @@ def _learn(settings: str) -> None:
     found = import_string(settings)
     for each in found["functions"] if isinstance(found, Mapping) else found.functions:
         function = import_string(each) if isinstance(each, str) else each
-        target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
+        target = getattr(function, "sync_function", None) or getattr(function, "coroutine", function)
         name = getattr(function, "name", None) or target.__qualname__
         _redactors[name] = getattr(function, "redactor", None) or redactor_of(target)
 

@@ -89,16 +89,16 @@ class JobFunction(Function, Generic[P, R]):
     """A coroutine function with the settings it runs under. Made by `@job`; see there for the fields.
 
     :ivar control: the options that arq's `Function` does not know
-    :ivar plain: the function itself, if it is a plain one; `coroutine` then runs it in a thread, for stock arq
+    :ivar sync_function: the function itself, if it is a plain one; `coroutine` then runs it in a thread, for stock arq
     """
 
     is_workflow: ClassVar[bool] = False
     queue: str | None = None
     job_options: JobOptions = field(default_factory=JobOptions)
-    plain: Callable[..., Any] | None = None
+    sync_function: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        update_wrapper(self, self.plain or self.coroutine, updated=())
+        update_wrapper(self, self.sync_function or self.coroutine, updated=())
 
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself, as a test does."""
@@ -170,9 +170,14 @@ class JobFunction(Function, Generic[P, R]):
         return group(Signature(chunk, (self.name, piece)) for piece in pieces)
 
     @property
+    def plain(self) -> Callable[..., Any] | None:
+        """The name of `sync_function` in 0.1."""
+        return self.sync_function
+
+    @property
     def target(self) -> Callable[..., Any]:
         """The function that was decorated."""
-        return self.plain or self.coroutine
+        return self.sync_function or self.coroutine
 
     @cached_property
     def asks_at_enqueue(self) -> bool:
@@ -246,8 +251,8 @@ class PlainJobFunction(JobFunction[P, R]):
 
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         """Call the function itself, as a test does."""
-        assert self.plain is not None
-        value: R = self.plain(ctx, *args, **kwargs)
+        assert self.sync_function is not None
+        value: R = self.sync_function(ctx, *args, **kwargs)
         return value
 
 
@@ -257,8 +262,8 @@ def target_of(function: Any) -> Callable[..., Any] | None:
         return None
     if isinstance(function, BoundJob):
         return function.function.target
-    target: Callable[..., Any] | None = getattr(function, "plain", None) or getattr(function, "coroutine", function)
-    return target
+    target: Callable[..., Any] | None = getattr(function, "sync_function", None)
+    return target or getattr(function, "coroutine", function)
 
 
 def check_same_callable(where: str, name: str, one: Callable[..., Any], other: Callable[..., Any]) -> None:

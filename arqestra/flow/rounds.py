@@ -1,30 +1,40 @@
-"""Running again what did not complete: which nodes of a graph, and a workflow from its failed step on."""
+"""Retrying a graph, and resuming a workflow at its failed step: what runs again, and what that needs."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from arq.jobs import ResultNotFound
 
 from ..errors import FlowRunning, JobNotRetryable
 from ..protocol.serializers import Serializer
-from ..protocol.wire import decode_result, encode_payload, payload_again
+from ..protocol.wire import decode_result, encode_payload, retry_payload
 from ..store.dead import read_dead_result
 from ..store.read_flows import StoredNode
 from ..store.resume import Resumed, mark_to_resume, resume_queued
 from ..store.store import Store
 
-__all__ = ("Again", "mark_workflows", "nodes_to_run_again", "read_again", "resume_workflow")
+__all__ = ("RetryableWorkflow", "mark_workflows", "nodes_to_retry", "read_retryable", "resume_workflow")
 
 ABORTING_WAIT_S, ABORTING_POLL_S = 10.0, 0.05  # for steps that are being aborted since the workflow ended
 
-# The result of an ended workflow, the payload that runs it once more, its queue ("" if the result does not say) and
-# priority.
-Again = tuple[bytes, bytes, str, int]
+
+class RetryableWorkflow(NamedTuple):
+    """A workflow that failed or was aborted, and can run once more.
+
+    :ivar result: as it was read; if somebody changes it meanwhile, nothing runs
+    :ivar payload: runs it once more
+    :ivar queue: "" if its result does not say
+    """
+
+    result: bytes
+    payload: bytes
+    queue: str
+    priority: int
 
 
-async def read_again(store: Store, serializer: Serializer, flow_id: str, queue: str) -> Again:
-    """What runs an ended workflow once more.
+async def read_retryable(store: Store, serializer: Serializer, flow_id: str, queue: str) -> RetryableWorkflow:
+    """Read what a workflow needs to run once more.
 
     :raises JobNotRetryable: it completed, it has no kept result, or it got its first argument of another flow
     :raises DeserializationError: its result is none of this serializer
@@ -41,12 +51,12 @@ async def read_again(store: Store, serializer: Serializer, flow_id: str, queue: 
     options: dict[str, Any] = serializer.loads(result).get("o") or {}
     if "in" in options:
         raise JobNotRetryable(f"workflow {flow_id}: its first argument is of the flow that it is a job of: resume that")
-    payload = payload_again(serializer, result, snapshot.now_ms)
+    payload = retry_payload(serializer, result, snapshot.now_ms)
     home = "" if info.queue_name == "<unknown>" else info.queue_name
-    return result, encode_payload(serializer, payload), home, payload.options.get("p", 0)
+    return RetryableWorkflow(result, encode_payload(serializer, payload), home, payload.options.get("p", 0))
 
 
-async def resume_workflow(store: Store, flow_id: str, queue: str, again: Again) -> int:
+async def resume_workflow(store: Store, flow_id: str, queue: str, workflow: RetryableWorkflow) -> int:
     """Run a workflow that failed or was aborted from its failed step on.
 
     :returns: how many steps are tried anew
@@ -54,7 +64,7 @@ async def resume_workflow(store: Store, flow_id: str, queue: str, again: Again) 
     :raises ResultNotFound: its history is not kept any more
     :raises JobNotRetryable: somebody else has changed it meanwhile
     """
-    result, payload, home, priority = again
+    result, payload, home, priority = workflow
     for _ in range(round(ABORTING_WAIT_S / ABORTING_POLL_S)):
         done = await resume_queued(store, flow_id, home or queue, result, payload, priority)
         if done.verdict != "busy":
@@ -88,8 +98,12 @@ def _checked(flow_id: str, done: Resumed) -> int:
     raise JobNotRetryable(f"workflow {flow_id}: it was changed by somebody else meanwhile ({done.verdict})")
 
 
-def nodes_to_run_again(nodes: Mapping[int, StoredNode]) -> set[int]:
-    """What did not complete, what hangs on that whatever became of it, and whose result is needed and was not kept."""
+def nodes_to_retry(nodes: Mapping[int, StoredNode]) -> set[int]:
+    """The nodes that run again.
+
+    These are the nodes that did not complete, all that comes after them, and those whose result is needed but was not
+    kept.
+    """
     again = {number for number, node in nodes.items() if node.state[:1] not in ("c", "s")}
     while True:
         found = {
@@ -108,10 +122,10 @@ def nodes_to_run_again(nodes: Mapping[int, StoredNode]) -> set[int]:
 
 def _values_of(nodes: Mapping[int, StoredNode], number: int) -> Iterator[int]:
     """The jobs whose results a node gets."""
-    waiting = list(nodes[number].parents)
-    while waiting:
-        parent = waiting.pop()
+    pending = list(nodes[number].parents)
+    while pending:
+        parent = pending.pop()
         if parent in nodes:
             yield parent
             if nodes[parent].kind == "join":
-                waiting += nodes[parent].parents
+                pending += nodes[parent].parents

@@ -124,7 +124,7 @@ class AppState:
 
 def _named(function: Any) -> tuple[str, Redactor]:
     """Name of a job function, of arq's `func(...)` or of a plain function, and what of its arguments is secret."""
-    target = getattr(function, "plain", None) or getattr(function, "coroutine", function)
+    target = getattr(function, "sync_function", None) or getattr(function, "coroutine", function)
     name = getattr(function, "name", None) or getattr(target, "__qualname__", None)
     if not callable(target) or not isinstance(name, str):
         raise SettingsError(f"dashboard: functions: expected job functions, got {function!r}")

@@ -9,7 +9,7 @@ send it back for ever: then the job fails.
 import logging
 from typing import TYPE_CHECKING
 
-from ...definitions.limits import Entry, limit_changes_of, is_position_only, queue_entry, limit_spec_with
+from ...definitions.limits import Entry, is_position_only, limit_changes_of, limit_spec_with, queue_entry
 from ...errors import ArgumentsError, SettingsError
 from .attempt import Attempt
 from .outcome import Outcome, State

@@ -69,7 +69,7 @@ def effective_options(worker: "Worker", function: Function | CronJob) -> Effecti
     """The terms of a function on this worker."""
     forever, keep_s = function.keep_result_forever, function.keep_result_s
     job_options: JobOptions | None = getattr(function, "job_options", None)
-    target = getattr(function, "plain", None) or function.coroutine
+    target = getattr(function, "sync_function", None) or function.coroutine
     coercer = ArgumentCoercer(target) if worker.serializer.plain else None
     return EffectiveOptions(
         function,

@@ -80,18 +80,19 @@ async def _within_soft_limit(worker: "Worker", attempt: Attempt) -> Any:
         target = function.coroutine if observed is None else observed.bare
         called = target(attempt.ctx, *attempt.args, **attempt.kwargs)
         return await _in_the_loop(worker, attempt, called, None if job_options is None else job_options.soft_timeout_s)
-    plain = function.plain  # type: ignore[union-attr] # a function with an executor is a JobFunction
-    assert plain is not None
+    sync_function = function.sync_function  # type: ignore[union-attr] # a function with an executor is a JobFunction
+    assert sync_function is not None
     if job_options.executor == "thread":
         call_s = worker.loop.time()
-        value = await _in_a_thread(worker, partial(plain, attempt.ctx, *attempt.args, **attempt.kwargs), job_options)
+        bound = partial(sync_function, attempt.ctx, *attempt.args, **attempt.kwargs)
+        value = await _in_a_thread(worker, bound, job_options)
         if not is_unfinished(value):
             return value
         # A coroutine function behind a plain decorator: the decorator ran in the thread, the coroutine runs here.
         left_s = job_options.soft_timeout_s and max(0.0, job_options.soft_timeout_s - (worker.loop.time() - call_s))
         return await _in_the_loop(worker, attempt, value, left_s)
     call = (attempt.ctx, attempt.args, attempt.kwargs)
-    return await worker.executors.in_process(plain, call, attempt.options.timeout_s, job_options.soft_timeout_s)
+    return await worker.executors.in_process(sync_function, call, attempt.options.timeout_s, job_options.soft_timeout_s)
 
 
 async def _in_the_loop(worker: "Worker", attempt: Attempt, called: Any, soft_s: float | None) -> Any:
