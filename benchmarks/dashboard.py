@@ -72,7 +72,18 @@ async def fill(pool: Pool, queued: int, ended: int) -> None:
             failure = None if state == "complete" else Failure("ValueError", "no good", f"tasks.py:{place} in work")
             numbers = range(place, ended, 20)
             entries = [
-                (now_ms - number * 500, encode_recent_job(f"ended-{number}", 1, 1, 2, "worker", function, failure))
+                (
+                    now_ms - number * 500,
+                    encode_recent_job(
+                        f"ended-{number}",
+                        1,
+                        enqueued_ms=1,
+                        started_ms=2,
+                        worker_id="worker",
+                        function=function,
+                        failure=failure,
+                    ),
+                )
                 for number in numbers
             ]
             await write_recent(pool.store, QUEUE, [EndedList(state, function, entries)])

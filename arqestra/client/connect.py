@@ -179,11 +179,10 @@ async def create_pool(
                 raise
             retry += 1
             logger.warning(
-                "redis connection error %s:%s %s %s, %s retries remaining...",
+                "redis connection error %s:%s %s, %s retries remaining...",
                 settings.host,
                 settings.port,
-                type(error).__name__,
-                error,
+                f"{type(error).__name__} {error}",
                 settings.conn_retries - retry + 1,
             )
             await asyncio.sleep(settings.conn_retry_delay)

@@ -155,7 +155,17 @@ class Pool(PoolViews):
             raise RuntimeError("use either 'defer_until' or 'defer_by' or neither, not both")
         name = function if isinstance(function, str) else name_of_function(function)
         call = Call(
-            name, args, kwargs, _queue_name, _defer_by, _defer_until, _expires, _job_id, Any, _priority, _headers
+            name,
+            args,
+            kwargs,
+            queue=_queue_name,
+            defer_by=_defer_by,
+            defer_until=_defer_until,
+            expires=_expires,
+            job_id=_job_id,
+            result_type=Any,
+            priority=_priority,
+            headers=_headers,
         )
         if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
             return await self._enqueue_observed(call, _job_try)
@@ -241,7 +251,9 @@ class Pool(PoolViews):
     def _as_seen(self, call: Call[Any]) -> EnqueuedCall:
         """The call as middleware sees it."""
         queue = call.queue or self.default_queue_name
-        return EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(call.headers or {}), call.job_id)
+        return EnqueuedCall(
+            call.name, call.args, call.kwargs, queue=queue, headers=dict(call.headers or {}), job_id=call.job_id
+        )
 
     async def _enqueue_all(self, calls: list[Call[Any]], ids: Sequence[str] = ()) -> list[Job[Any] | None]:
         """:param ids: of the new jobs, where they have been told to somebody already"""
@@ -329,7 +341,7 @@ class Pool(PoolViews):
         :returns: False if there is no such workflow, or it has ended; nothing was sent then
         :raises SerializationError: the value does not fit the serializer
         """
-        return await send_signal(self, flow_id, queue or self.default_queue_name, event, value, key)
+        return await send_signal(self, flow_id, event, value=value, key=key, queue=queue)
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """A handle on a job by its id.

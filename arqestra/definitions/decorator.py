@@ -147,13 +147,13 @@ def job(
         made: JobFunction[..., Any] = make(
             name or target.__qualname__,
             target if is_async else _in_a_thread(target),
-            to_seconds(timeout),
-            to_seconds(keep_result),
-            keep_result_forever,
-            max_tries if retry is None or retry.tries is None else retry.tries,
-            queue,
-            job_options,
-            None if is_async else target,
+            timeout_s=to_seconds(timeout),
+            keep_result_s=to_seconds(keep_result),
+            keep_result_forever=keep_result_forever,
+            max_tries=max_tries if retry is None or retry.tries is None else retry.tries,
+            queue=queue,
+            job_options=job_options,
+            sync_function=None if is_async else target,
         )
         return made
 

@@ -49,15 +49,15 @@ class BoundJob(Generic[P, R]):
             function.name,
             args,
             kwargs,
-            self.queue or function.queue,
-            self.defer_by,
-            self.defer_until,
-            self.expires or job_options.expires_s,
-            self.job_id,
-            function.result_type,
-            job_options.priority if self.priority is None else self.priority,
-            self.headers,
-            job_options if function.asks_at_enqueue else None,
+            queue=self.queue or function.queue,
+            defer_by=self.defer_by,
+            defer_until=self.defer_until,
+            expires=self.expires or job_options.expires_s,
+            job_id=self.job_id,
+            result_type=function.result_type,
+            priority=job_options.priority if self.priority is None else self.priority,
+            headers=self.headers,
+            job_options=job_options if function.asks_at_enqueue else None,
             workflow=function.is_workflow,
         )
 
@@ -133,7 +133,16 @@ class JobFunction(Function, Generic[P, R]):
                 **{"job_id": job_id, "priority": priority, "headers": headers},
             },
         )
-        return BoundJob(self, queue, defer_by, defer_until, expires, job_id, priority, headers)
+        return BoundJob(
+            self,
+            queue=queue,
+            defer_by=defer_by,
+            defer_until=defer_until,
+            expires=expires,
+            job_id=job_id,
+            priority=priority,
+            headers=headers,
+        )
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""

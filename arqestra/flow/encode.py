@@ -91,11 +91,11 @@ class NodeEncoder:
             "job",
             "error" if on_error else "ok",
             on_failure,
-            queue,
-            priority,
-            entries[0][1] if entries else "",
-            _when(call),
-            call.name,
+            queue=queue,
+            priority=priority,
+            limit=entries[0][1] if entries else "",
+            when=_when(call),
+            label=call.name,
             spec=node_spec(entries, flow_id, number, children, output=output),
             payload=self._payload(call, stored),
         )
@@ -105,7 +105,7 @@ class NodeEncoder:
         if call.added:
             kwargs.update(call.added)
             options["w"] = list(call.added)
-        payload = Payload(call.name, call.args, kwargs, None, timestamp_ms(), options)
+        payload = Payload(call.name, call.args, kwargs, job_try=None, enqueued_ms=timestamp_ms(), options=options)
         data = encode_payload(self._serializer, payload)
         if len(data) > self._max_payload_bytes:
             raise PayloadTooLarge(
@@ -119,7 +119,14 @@ def as_seen(call: Signature[Any], default_queue: str, job_id: str) -> EnqueuedCa
     """The call as middleware sees it."""
     options = call.options
     queue = options.queue or getattr(call.function, "queue", None) or default_queue
-    return EnqueuedCall(call.name, call.args, call.kwargs, queue, dict(options.headers or {}), options.job_id or job_id)
+    return EnqueuedCall(
+        call.name,
+        call.args,
+        call.kwargs,
+        queue=queue,
+        headers=dict(options.headers or {}),
+        job_id=options.job_id or job_id,
+    )
 
 
 def with_headers(call: Signature[Any], headers: dict[str, str]) -> Signature[Any]:
@@ -130,7 +137,7 @@ def with_headers(call: Signature[Any], headers: dict[str, str]) -> Signature[Any
 def arguments_of(call: Signature[Any], default_queue: str, job_id: str) -> EnqueueArguments:
     """The call as what others put around arq's `enqueue_job` sees it."""
     seen = as_seen(call, default_queue, job_id)
-    return EnqueueArguments(call.name, call.args, call.kwargs, {}, seen.job_id or "", seen.queue)
+    return EnqueueArguments(call.name, call.args, call.kwargs, options={}, job_id=seen.job_id or "", queue=seen.queue)
 
 
 def with_arguments(call: Signature[Any], stored: Stored) -> Signature[Any]:

@@ -182,7 +182,16 @@ class FlowHandle(Generic[R]):
         waiting, replays = record.total - done - active, int(record.fields.get("replays", 0))
         events = await count_events(self._client.store, self.flow_id) if record.kind == "w" else 0
         blocked = record.fields.get("blocked_by", "")
-        return FlowProgress(record.total, done, active, waiting, states, events, replays, blocked)
+        return FlowProgress(
+            total=record.total,
+            done=done,
+            active=active,
+            waiting=waiting,
+            states=states,
+            events=events,
+            replays=replays,
+            blocked=blocked,
+        )
 
     async def events(self) -> AsyncIterator[FlowEvent]:
         """The changes from now on, as they come, until the flow has ended.
@@ -238,7 +247,7 @@ class FlowHandle(Generic[R]):
 
     async def signal(self, event: str, value: Any = None, *, key: str | None = None) -> bool:
         """Send an event to the workflow that this is; see `Pool.signal`. False of a graph."""
-        return await send_signal(self._client, self.flow_id, self._client.default_queue_name, event, value, key)
+        return await send_signal(self._client, self.flow_id, event, value=value, key=key)
 
     async def retry(self) -> int:
         """Run the jobs that did not complete once more, and what hangs on them; what completed stays.
@@ -315,11 +324,11 @@ class FlowHandle(Generic[R]):
                 FlowNode(
                     node.number,
                     node.kind,
-                    node.job_id,
-                    node.function,
-                    node.queue,
-                    "running" if node.running else STATES[node.state[:1]],
-                    int(node.state[1:]) if node.state[:1] == "u" else None,
+                    job_id=node.job_id,
+                    function=node.function,
+                    queue=node.queue,
+                    state="running" if node.running else STATES[node.state[:1]],
+                    fault=int(node.state[1:]) if node.state[:1] == "u" else None,
                 )
                 for node in nodes
             ),

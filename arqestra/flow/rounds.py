@@ -64,9 +64,10 @@ async def resume_workflow(store: Store, flow_id: str, queue: str, workflow: Retr
     :raises ResultNotFound: its history is not kept any more
     :raises JobNotRetryable: somebody else has changed it meanwhile
     """
-    result, payload, home, priority = workflow
+    home = workflow.queue or queue
+    read, payload, priority = workflow.result, workflow.payload, workflow.priority
     for _ in range(round(ABORTING_WAIT_S / ABORTING_POLL_S)):
-        done = await resume_queued(store, flow_id, home or queue, result, payload, priority)
+        done = await resume_queued(store, flow_id, home, result=read, payload=payload, priority=priority)
         if done.verdict != "busy":
             break
         await asyncio.sleep(ABORTING_POLL_S)

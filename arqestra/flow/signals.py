@@ -26,10 +26,12 @@ WORKFLOW = "wf"  # among the options of a payload: the producer knows that its f
 TRIES = 5
 
 
-async def send_signal(client: Client, flow_id: str, queue: str, event: Any, value: Any, key: Any) -> bool:
+async def send_signal(
+    client: Client, flow_id: str, event: Any, *, value: Any = None, key: Any = None, queue: str | None = None
+) -> bool:
     """Send an event; see `Pool.signal`.
 
-    :param queue: where the workflow is, if that is not known otherwise
+    :param queue: where the workflow may be; default the pool's queue
     """
     if not is_text(flow_id):
         raise ArgumentsError(f"signal: flow id: expected a str of at least one character, got {flow_id!r}")
@@ -47,6 +49,7 @@ async def send_signal(client: Client, flow_id: str, queue: str, event: Any, valu
     )
     text = f"{nonce} {name} ".encode() + data
     flows, shown = FlowStore(client.store), ""
+    queue = queue or client.default_queue_name
     for _ in range(TRIES):
         reply = await flows.signal(flow_id, queue, text, shown=shown, once=key is not None)
         if isinstance(reply, bool):

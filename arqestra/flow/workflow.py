@@ -101,14 +101,14 @@ def workflow(
         return WorkflowFunction(
             name or target.__qualname__,
             target,
-            None,
-            to_seconds(keep_result),
-            keep_result_forever,
-            None,
-            queue,
-            job_options,
-            None,
-            None if timeout is None else seconds_of(timeout, "@workflow: timeout"),
+            timeout_s=None,
+            keep_result_s=to_seconds(keep_result),
+            keep_result_forever=keep_result_forever,
+            max_tries=None,
+            queue=queue,
+            job_options=job_options,
+            sync_function=None,
+            life_s=None if timeout is None else seconds_of(timeout, "@workflow: timeout"),
         )
 
     return wrap if function is None else wrap(function)

@@ -157,7 +157,29 @@ def _dead_job(serializer: Serializer, queue: str, job_id: str, died_ms: int, dat
     try:
         info, traceback = decode_result(serializer, data)
     except DeserializationError as error:
-        return DeadJob(job_id, queue, None, (), {}, None, f"does not decode: {error.__cause__}", None, 0, died)
+        return DeadJob(
+            job_id,
+            queue,
+            function=None,
+            args=(),
+            kwargs={},
+            error=None,
+            reason=f"does not decode: {error.__cause__}",
+            traceback=None,
+            job_try=0,
+            died=died,
+        )
     reason = f"{type(info.result).__name__}: {info.result}"
     raised = info.result if isinstance(info.result, BaseException) else None
-    return DeadJob(job_id, queue, info.function, info.args, info.kwargs, raised, reason, traceback, info.job_try, died)
+    return DeadJob(
+        job_id,
+        queue,
+        function=info.function,
+        args=info.args,
+        kwargs=info.kwargs,
+        error=raised,
+        reason=reason,
+        traceback=traceback,
+        job_try=info.job_try,
+        died=died,
+    )

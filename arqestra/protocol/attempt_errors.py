@@ -78,8 +78,16 @@ def decode_attempt_error(data: bytes) -> AttemptError:
         entry = msgspec.msgpack.decode(data)
         started, ended = (datetime.fromtimestamp(entry[name] / 1000, tz=UTC) for name in ("started", "ended"))
         return AttemptError(
-            entry["try"], entry["type"], entry["message"], entry["traceback"], entry["worker"], started, ended
+            job_try=entry["try"],
+            type=entry["type"],
+            message=entry["message"],
+            traceback=entry["traceback"],
+            worker=entry["worker"],
+            started=started,
+            ended=ended,
         )
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowError) as error:
         epoch = datetime.fromtimestamp(0, tz=UTC)
-        return AttemptError(0, "unreadable", str(error), "", "", epoch, epoch)
+        return AttemptError(
+            job_try=0, type="unreadable", message=str(error), traceback="", worker="", started=epoch, ended=epoch
+        )

@@ -87,6 +87,7 @@ _encoder = msgspec.msgpack.Encoder()
 def encode_recent_job(
     job_id: str,
     attempt: int,
+    *,
     enqueued_ms: int,
     started_ms: int,
     worker_id: str,
@@ -107,13 +108,13 @@ def decode_recent_job(queue: str, state: str, ended_ms: float, data: bytes) -> E
         job_id,
         queue,
         function,
-        state,
-        attempt,
-        _moment(enqueued_ms),
-        _moment(started_ms) if started_ms else None,
-        _moment(ended_ms),
-        worker_id,
-        None if failure is None else Failure(*failure),
+        state=state,
+        attempt=attempt,
+        enqueued=_moment(enqueued_ms),
+        started=_moment(started_ms) if started_ms else None,
+        ended=_moment(ended_ms),
+        worker_id=worker_id,
+        failure=None if failure is None else Failure(*failure),
     )
 
 

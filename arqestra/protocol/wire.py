@@ -95,7 +95,7 @@ def decode_payload(serializer: Serializer, data: bytes) -> Payload:
     """
     try:
         d = serializer.loads(data)
-        return Payload(d["f"], tuple(d["a"]), d["k"], d["t"], d["et"], d.get("o") or {})
+        return Payload(d["f"], tuple(d["a"]), d["k"], job_try=d["t"], enqueued_ms=d["et"], options=d.get("o") or {})
     except Exception as error:
         raise DeserializationError("unable to deserialize job") from error
 
@@ -148,7 +148,15 @@ def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:
     """arq's view of a payload."""
     enqueued = ms_to_datetime(payload.enqueued_ms)
     job_try: Any = payload.job_try  # arq types it int, and gives None all the same
-    return JobDef(payload.function, payload.args, payload.kwargs, job_try, enqueued, score, job_id)
+    return JobDef(
+        payload.function,
+        payload.args,
+        payload.kwargs,
+        job_try=job_try,
+        enqueue_time=enqueued,
+        score=score,
+        job_id=job_id,
+    )
 
 
 def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
@@ -257,7 +265,7 @@ def retry_payload(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
             options["x"] = now_ms + before["xr"]
         elif "x" in before:
             options["x"] = now_ms + max(0, before["x"] - d["et"])
-        return Payload(d["f"], tuple(d["a"]), d["k"], None, now_ms, options)
+        return Payload(d["f"], tuple(d["a"]), d["k"], job_try=None, enqueued_ms=now_ms, options=options)
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
 

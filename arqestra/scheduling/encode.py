@@ -58,7 +58,14 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
     spec, due_at = _spec_of(schedule, home)
     payload = encode_payload(
         encoder.serializer,
-        Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, 0, {"h": dict(schedule.headers)}),
+        Payload(
+            schedule.function,
+            schedule.args,
+            dict(schedule.kwargs),
+            job_try=None,
+            enqueued_ms=0,
+            options={"h": dict(schedule.headers)},
+        ),
     )
     _check_size(schedule, payload, encoder)
     extra = _extra_of(schedule)
@@ -67,8 +74,14 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
     )
     digest = _digest(told, spec, extra)
     return ScheduleRecord(
-        *(schedule.name, digest, due_at, _first_mark(schedule)),
-        *(encoder.serializer.name, spec, payload, extra),
+        schedule.name,
+        digest,
+        due_at,
+        first_mark=_first_mark(schedule),
+        serializer=encoder.serializer.name,
+        spec=spec,
+        payload=payload,
+        extra=extra,
     )
 
 
@@ -79,8 +92,14 @@ def record_with_other_times(stored: StoredSchedule, schedule: Schedule) -> Sched
     """
     spec, due_at = _spec_of(schedule, stored.home)
     return ScheduleRecord(
-        *(schedule.name, _digest(stored.payload, spec, stored.extra), due_at, _first_mark(schedule)),
-        *(stored.serializer, spec, stored.payload, stored.extra),
+        schedule.name,
+        _digest(stored.payload, spec, stored.extra),
+        due_at,
+        first_mark=_first_mark(schedule),
+        serializer=stored.serializer,
+        spec=spec,
+        payload=stored.payload,
+        extra=stored.extra,
     )
 
 
@@ -170,7 +189,9 @@ def payload_of_tick(schedule: Schedule, tick: int | None, fired_ms: int, encoder
     options: dict[str, Any] = {"x": fired_ms + schedule.defer_ms + expires_ms, "h": headers}
     if schedule.priority:
         options["p"] = schedule.priority
-    payload = Payload(schedule.function, schedule.args, dict(schedule.kwargs), None, fired_ms, options)
+    payload = Payload(
+        schedule.function, schedule.args, dict(schedule.kwargs), job_try=None, enqueued_ms=fired_ms, options=options
+    )
     data = encode_payload(encoder.serializer, payload)
     _check_size(schedule, data, encoder)
     return data

@@ -109,7 +109,18 @@ def steps_of(schedule: Schedule, decision: Plan, due: DueSchedule) -> list[NewFi
     def take(to_mark: int, following: int | None, note: str, job_id: str) -> None:
         nonlocal due_ms, mark
         next_ms = None if following is None else schedule.due_ms(following)
-        step = NewFiring(due.name, due_ms, due.rev, mark, to_mark, next_ms, note, overlap, to_mark, job_id=job_id)
+        step = NewFiring(
+            due.name,
+            due_ms,
+            rev=due.rev,
+            mark=mark,
+            to_mark=to_mark,
+            next_ms=next_ms,
+            note=note,
+            overlap=overlap,
+            tick=to_mark,
+            job_id=job_id,
+        )
         steps.append(step)
         due_ms, mark = next_ms or 0, to_mark
 

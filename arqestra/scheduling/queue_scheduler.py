@@ -205,7 +205,8 @@ class QueueScheduler:
         """Leave a schedule that cannot be fired here to others for a while, and note why."""
         backoff_s = self._postponements.add(due)
         logger.error("schedule %s cannot be fired here, it is tried again in %.0f s: %s", due.name, backoff_s, problem)
-        note = NewFiring(*due, due.mark, None, "!", "", 0, payload=problem.encode("utf-8", "replace"))
+        data = problem.encode("utf-8", "replace")
+        note = NewFiring(*due, to_mark=due.mark, next_ms=None, note="!", overlap="", tick=0, payload=data)
         await self.store.fire([note])
 
     # -- firing ---------------------------------------------------------------------------------------------------
@@ -352,6 +353,13 @@ async def within_middleware(
     """The schedule with the headers that the middleware gives this enqueue of it."""
     if not client.middleware:
         return schedule
-    seen = EnqueuedCall(schedule.function, schedule.args, dict(schedule.kwargs), queue, dict(schedule.headers), job_id)
+    seen = EnqueuedCall(
+        schedule.function,
+        schedule.args,
+        dict(schedule.kwargs),
+        queue=queue,
+        headers=dict(schedule.headers),
+        job_id=job_id,
+    )
     await enter_call(stack, client.middleware, seen)
     return schedule.with_headers(seen.headers)

@@ -202,13 +202,23 @@ class Schedules:
         async with AsyncExitStack() as stack:
             called = await within_middleware(self._pool, queue, schedule, stack, job_id)
             now_ms = await redis_time_ms(self._pool.store.redis)
-            schedule_runner = NewFiring(
-                *(name, None, stored.rev, 0, 0, None, "n", "", now_ms, queue, job_id),
+            firing = NewFiring(
+                name,
+                None,
+                rev=stored.rev,
+                mark=0,
+                to_mark=0,
+                next_ms=None,
+                note="n",
+                overlap="",
+                tick=now_ms,
+                queue=queue,
+                job_id=job_id,
                 when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
                 payload=payload_of_tick(called, None, now_ms, self._pool),
                 extra=stored.extra,
             )
-            verdict, duplicate = await self._of(queue).fire_by_hand(schedule_runner)
+            verdict, duplicate = await self._of(queue).fire_by_hand(firing)
         if verdict == "changed":
             raise ScheduleNotFound(name)
         if duplicate is not None:
@@ -288,8 +298,18 @@ def _info(stored: StoredSchedule, service: Service) -> ScheduleInfo:
         schedule = schedule.in_zone(UTC)
     except NotReadable as problem:
         return ScheduleInfo(
-            *(stored.name, "?", "?", stored.home, "?", _source(stored), stored.paused, None, _time(stored.mark)),
-            *("?", "?", str(problem)),
+            name=stored.name,
+            words="?",
+            function="?",
+            queue=stored.home,
+            timezone="?",
+            source=_source(stored),
+            paused=stored.paused,
+            next_run=None,
+            handled_until=_time(stored.mark),
+            missed="?",
+            overlap="?",
+            problem=str(problem),
         )
     assert schedule.zone is not None
     due_ms: int | None = stored.due_ms

@@ -159,13 +159,13 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
         payload = retry_payload(stored.payload, known, now_ms, life_ms)
     except ValueError as error:
         raise SettingsError(f"its arguments are a pickle that is not run again unread: {error}") from None
-    schedule_runner = NewFiring(
+    firing = NewFiring(
         *(stored.name, None, stored.rev, 0, 0, None, "n", "", now_ms, stored.home, job_id),
         when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
         payload=payload,
         extra=stored.extra,
     )
-    verdict, duplicate = await ScheduleStore(pool.store, stored.home).fire_by_hand(schedule_runner)
+    verdict, duplicate = await ScheduleStore(pool.store, stored.home).fire_by_hand(firing)
     if verdict == "changed":
         raise ScheduleNotFound(stored.name)
     if verdict == "refused":

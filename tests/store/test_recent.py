@@ -12,7 +12,15 @@ from tests.support.store_harness import KEYS, QUEUE, StoreHarness
 
 def entry(job_id: str, ended_ms: int, function: str = "f", *, attempt: int = 1) -> tuple[int, bytes]:
     failure = Failure("ValueError", "no", "a.py:1 in f")
-    return ended_ms, encode_recent_job(job_id, attempt, ended_ms - 20, ended_ms - 10, "w", function, failure)
+    return ended_ms, encode_recent_job(
+        job_id,
+        attempt,
+        enqueued_ms=ended_ms - 20,
+        started_ms=ended_ms - 10,
+        worker_id="w",
+        function=function,
+        failure=failure,
+    )
 
 
 async def ids(harness: StoreHarness, *queues: str, **wanted: object) -> list[str]:

@@ -148,7 +148,18 @@ class Counters:
     def _encoded(self, entries: Iterable[Entry]) -> list[tuple[int, bytes]]:
         worker_id = self._worker_id
         return [
-            (ended_ms, encode_recent_job(job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
+            (
+                ended_ms,
+                encode_recent_job(
+                    job_id,
+                    attempt,
+                    enqueued_ms=enqueued_ms,
+                    started_ms=started_ms,
+                    worker_id=worker_id,
+                    function=function,
+                    failure=failure,
+                ),
+            )
             for ended_ms, job_id, attempt, enqueued_ms, started_ms, function, failure in entries
         ]
 
