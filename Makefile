@@ -11,7 +11,7 @@ PROCESSES ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install run send test test-browser check format lint types imports bench bench-schedules bench-observation
-.PHONY: settings-page bench-dashboard chaos long metrics-check conformance clean
+.PHONY: coverage settings-page bench-dashboard chaos long metrics-check conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,12 @@ send: $(STAMP)  ## enqueue one job on a running service (TO=address)
 test: $(STAMP)  ## all tests in their short form, about 4 minutes on 2 idle cores (PROCESSES=n side by side)
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 	$(BIN)/python -m pytest -q -m "not alone and not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# Not a part of `make check`: the tests take 30 to 50% more of the processor under it.
+coverage: $(STAMP)  ## coverage by the tests of `make test`: the lines of arqestra/ that none of them runs
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -q -m "not alone and not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 test-browser: $(STAMP)  ## the dashboard in Debian's Chromium, through every page and action; renews docs/dashboard/*.webp
 	SCREENSHOTS=docs/dashboard $(BIN)/python -m pytest -q tests/browser -m "slow or not slow" --timeout 300
