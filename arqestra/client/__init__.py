@@ -1,4 +1,5 @@
-"""What a producer uses: `create_pool`, `Pool`, and the views of the fleet that a pool gives.
+"""What a producer uses: `create_pool` and `Pool`.
 
-It uses everything below: handles, flows, schedules and the store. Start with `pool.py`.
+A `Pool` is a redis client that enqueues jobs and flows, and reads what the fleet does (`fleet_views.py`). May use
+`flow`, `scheduling`, `handles`, `store`, `protocol` and `definitions`. Start with `pool.py`, then `new_job.py`.
 """

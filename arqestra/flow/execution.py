@@ -1,16 +1,8 @@
-"""Durable workflows: plain async functions that await jobs, and go on where they were after a crash or a deploy.
+"""One run of a workflow function against its history. The protocol is "Replay of workflows" in docs/protocols.md.
 
-THE PROTOCOL OF REPLAY. Everything that a workflow asks for (a job, a timer, a value) gets the next number and is
-written down before it takes effect; everything that happens to it (a job has ended, a timer is over, a signal, a
-cancellation) is appended to its log, by the script that makes it so. An attempt runs the function from the top: what it
-asks for is compared with what is written down under that number, and the events of the log are brought in one at a
-time, in their order, in a loop of its own (`loop.py`). So it comes to the point where it was, and everything after that
-is new. A job whose end is in the log is never run again; one that is written down is not enqueued again.
-
-Failure cases. The worker dies: the lease runs out, another replays. It loses its lease while it is deciding: `advance`
-carries the token and writes nothing. A reply is lost: a node and an event are written once, whoever repeats it. A job
-ends while the workflow is being parked: parking says how many events it has seen, and the script puts it back at once
-if there are more. The message that there is news is lost: the worker looks again when it parks, after a few seconds.
+`Execution` does no I/O. The worker (`worker/run/workflows.py`) drives it in rounds: it feeds events in, and takes
+decisions out (new steps and timers, aborts, waits, side effects) to write them down. `compare.py` tells whether a
+replay fits the history, `loop.py` is the event loop of the function, `signals.py` gives it the events that people send.
 """
 
 import asyncio
@@ -40,7 +32,7 @@ Encode = Callable[[Signature[Any], int, Reference | None, bool], NodeRecord]
 
 
 class ContinueAsNew(BaseException):
-    """Ends a workflow function that is to start anew; see `Flow.continue_as_new`."""
+    """Ends a workflow function; the workflow runs again with these arguments: see `Flow.continue_as_new`."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
@@ -48,18 +40,18 @@ class ContinueAsNew(BaseException):
 
 
 class Effect(NamedTuple):
-    """A function to be called outside of the workflow, whose value is remembered."""
+    """A function that the worker calls outside of the workflow, and whose value is written down."""
 
     number: int
     function: Callable[[], Any]
 
 
 class Execution:
-    """One run of a workflow function, through its history and on. No I/O: the worker brings events and takes decisions.
+    """One run of a workflow function, through its history and on.
 
     :param function: called with the `Flow` and the arguments
     :param flow: makes the `Flow`
-    :param encode: makes the record of a step; number 0: only to see whether it can be made
+    :param encode: makes the record of a step; with number 0 only to check that it can be made
     :param history: what happened so far
     """
 
@@ -93,7 +85,7 @@ class Execution:
         self._calls: dict[int, Signature[Any]] = {}
         self._timers: dict[int, Callable[[], None]] = {}
         self.due_ms: dict[int, int] = dict(history.timers)  # of timers that are written down
-        self._settled: set[int] = set()
+        self._ended_numbers: set[int] = set()
         self._signals = Signals(serializer, flow_id)
         self._patches: dict[str, bool] = {}
         self._new_waits: list[tuple[int, str]] = []
@@ -140,7 +132,7 @@ class Execution:
         """Bring in what has happened, one event at a time."""
         for event, result in history.events:
             if self.done:
-                return  # what it has not seen may be another start's
+                return  # later events may belong to the run that continue_as_new starts
             self._before = self.point
             self.seen += 1
             self._apply(event, result)
@@ -158,18 +150,18 @@ class Execution:
 
     @property
     def resume_point(self) -> Point | None:
-        """The place before what led to its end; None if its own code did, or it is blocked."""
+        """Where it stood before the error that ended it; None if its own code failed, or if it is blocked."""
         return None if self.failure is not None else self.faults.of_end(self._task)
 
     def take_decisions(self) -> tuple[list[tuple[int, NodeRecord]], list[int]]:
-        """New nodes, and steps to abort, since the last time."""
+        """New nodes, and steps to abort, since the last call."""
         new, self._new = self._new, []
-        aborts = [number for number in self._aborts if number not in self._settled]
+        aborts = [number for number in self._aborts if number not in self._ended_numbers]
         self._aborts = []
         return new, aborts
 
     def take_waits(self) -> list[tuple[int, str]]:
-        """Names of events that it has asked for since the last time, with the number of each."""
+        """Names of the events that it has waited for since the last call, with their numbers."""
         waits, self._new_waits = self._new_waits, []
         return waits
 
@@ -179,8 +171,8 @@ class Execution:
         return Point(self.seen, self._number, self._waits)
 
     def take_effects(self) -> list[Effect]:
-        """Functions to be called whose values are not known."""
-        effects = [Effect(number, call) for number, call in self._effects.items() if number not in self._settled]
+        """Functions that the worker has to call, because their values are not written down."""
+        effects = [Effect(number, call) for number, call in self._effects.items() if number not in self._ended_numbers]
         self._effects = {}
         return effects
 
@@ -189,7 +181,7 @@ class Execution:
         return min((due for number, due in self.due_ms.items() if number in self._timers), default=None)
 
     def timers_over(self, now_ms: int) -> list[int]:
-        """Timers that are over and whose event is not in the log yet, in order."""
+        """Timers that are over but not in the log yet, in order."""
         over = [(due, number) for number, due in self.due_ms.items() if number in self._timers and due <= now_ms]
         return [number for _, number in sorted(over)]
 
@@ -200,10 +192,10 @@ class Execution:
         return f"{self.seen} {','.join(unread)} {','.join(running)}\n".encode()
 
     def discard(self) -> None:
-        """Let go of the function where it is: the workflow is parked, or goes on elsewhere."""
+        """End the function where it is: the workflow is parked, or goes on elsewhere."""
         self._discarded = self.replaying = True
         self.loop.discard()
-        # What is kept below leads back here, by an error's traceback or a timer: a circle.
+        # Break the reference cycles that errors' tracebacks and timers make with this object.
         for step in self._waiting.values():
             break_cycle(step)
         self._timers.clear()
@@ -219,19 +211,19 @@ class Execution:
         number = int(number_text)
         self.now_ms = max(self.now_ms, int(now_text))
         if kind == b"g":
-            self._signals.take(value)
+            self._signals.receive(value)
         elif kind in (b"x", b"d"):
             self.cancelled = self.cancelled or kind == b"x"
             self.timed_out = self.timed_out or kind == b"d"
             self.faults.cancelled_at = self._before
             self._task.cancel()
-        elif number <= self._base or number in self._settled:
-            return  # of a step from before it started anew
+        elif number <= self._base or number in self._ended_numbers:
+            return  # of a step from before continue_as_new
         else:
-            self._settled.add(number)
-            self._settle(kind, number, value, result)
+            self._ended_numbers.add(number)
+            self._apply_end(kind, number, value, result)
 
-    def _settle(self, kind: bytes, number: int, value: bytes, result: bytes | None) -> None:
+    def _apply_end(self, kind: bytes, number: int, value: bytes, result: bytes | None) -> None:
         if kind == b"t":
             fire = self._timers.pop(number, None)
             if fire is not None:
@@ -266,8 +258,10 @@ class Execution:
     # -- what the function asks for -------------------------------------------------------------------------------
 
     def _next(self, kind: str, label: str, digest: str = "") -> tuple[int, bool]:
-        """The next number, and whether it is written down already; 0 if nothing more happens here: what is asked for
-        then is never answered. (Raising would be caught, by a bare `except`, and asked again.)
+        """The next number, and whether the history has it already.
+
+        Number 0: the workflow is blocked or discarded, and what it asks for is never answered. (A bare `except` in the
+        function would catch an exception and ask again.)
         """
         if self.failure is not None or self._discarded:
             return 0, True
@@ -297,13 +291,13 @@ class Execution:
             self.failure.__cause__ = self._task.exception()
 
     def check_step(self, call: Signature[Any]) -> None:
-        """Refuse a call that cannot be a step, before anything is asked for."""
+        """Refuse a call that cannot be a step, before the workflow asks for any of its graph."""
         if call.options.job_id is not None:
             raise ArgumentsError("a step of a workflow has an id of its own: expected no job_id")
         self._encode(call, 0, None, False)
 
     def step(self, call: Signature[Any]) -> asyncio.Future[Any]:
-        """Ask for a job."""
+        """Ask for a job whose arguments are not checked yet."""
         check = getattr(call.function, "check_arguments", None)
         if check is not None:
             check(call.args, call.kwargs)
@@ -327,7 +321,7 @@ class Execution:
         return number, future
 
     def effect(self, label: str, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Ask for a value from outside."""
+        """Ask for a value from outside of the workflow."""
         number, known = self._next("value", label)
         if not known:
             self._new.append((number, NodeRecord("value", label=label)))
@@ -345,20 +339,20 @@ class Execution:
         number, known = self._next("timer", "timer")
         if not known:
             self._new.append((number, NodeRecord("timer", when=str(ms), label="timer")))
-        if number and number not in self._settled:
+        if number and number not in self._ended_numbers:
             self._timers[number] = over
         return lambda: self._timers.pop(number, None) and None
 
     def signal(self, name: str) -> asyncio.Future[Any]:
-        """The next event of a name that nobody has taken yet."""
+        """Ask for the next event of a name."""
         future = self.loop.create_future()
         if self.failure is not None or self._discarded or not self._record_wait(name):
             return future
-        self._signals.give(name, future)
+        self._signals.wait(name, future)
         return future
 
     def _record_wait(self, name: str) -> bool:
-        """Write down which event it asks for; False if it asked for another one in the run before."""
+        """Write down which event it waits for; False if it waited for another one in the run before."""
         number = self._waits + 1
         mismatch = self._recorded.compare_wait(number, name, replaying=self.replaying)
         if mismatch is not None:
@@ -370,7 +364,7 @@ class Execution:
         return True
 
     def patched(self, name: str) -> bool:
-        """Whether the run is newer than a change of the code."""
+        """Whether this run takes the new way of a change in the code: see `Flow.patched`."""
         if name not in self._patches:
             recorded = self._recorded.nodes.get(self._number + 1)
             marked = recorded is not None and (recorded.kind, recorded.label) == ("patch", name)

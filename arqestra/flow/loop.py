@@ -1,12 +1,13 @@
 """The event loop that a workflow's function runs in: deterministic, without I/O, with durable timers.
 
-A workflow is replayed: the same code must take the same way again. So its tasks do not run in the worker's loop, where
-what comes first depends on the network, but in one of their own, which does nothing but run what is ready, in order,
-until nothing is: then the workflow waits. What happened (a step has ended, a timer is over) is brought in one event at
-a time, in the order of its history, and each time the loop runs until it waits again. `asyncio.gather`, `TaskGroup`,
-`timeout`, `sleep`, events and queues work in it as in any other loop. Time stands still between two events; a timer is
-one of the workflow's steps, and outlives the worker. There are no sockets, threads or processes: what reaches out
-belongs into a job, or into `flow.side_effect`.
+A replay must take the same way through the same code. In the worker's loop the order of things depends on the network.
+So a workflow has a loop of its own, which runs what is ready, in order, until nothing is: then the workflow waits. The
+execution brings in what happened (a step ended, a timer is over) one event at a time, in the order of the history.
+After each event the loop runs until the workflow waits again.
+
+`asyncio.gather`, `TaskGroup`, `timeout`, `sleep`, events and queues work as in any other loop. Time stands still
+between two events. A timer is one of the workflow's steps, and outlives the worker. There are no sockets, threads or
+processes: what reaches out belongs into a job, or into `flow.side_effect`.
 
 The idea is that of Temporal's Python SDK ("The Workflow Sandbox and event loop").
 """
@@ -24,10 +25,10 @@ __all__ = ("WorkflowLoop", "break_cycle")
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
-    """Runs what is ready.
+    """Runs what is ready, and nothing else.
 
     :param clock_ms: the workflow's time
-    :param start_timer: starts a durable timer of so many ms, which calls the function; gives what cancels it
+    :param start_timer: starts a durable timer of so many ms that calls the function; returns what cancels it
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     @contextlib.contextmanager
     def _in_charge(self) -> Iterator[None]:
-        """In place of the worker's loop, which must not hear of the workflow's async generators either."""
+        """Stand in for the worker's loop, and hide the workflow's async generators from it."""
         outer, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
         task = _swap_task(outer, None)
         asyncio._set_running_loop(self)
@@ -64,9 +65,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             _swap_task(outer, task)
 
     def discard(self) -> None:
-        """End all tasks where they are: the workflow goes on elsewhere, out of its history.
+        """End all tasks where they are. The workflow goes on elsewhere, from its history.
 
-        Python lets `finally` blocks run then; they can start nothing any more.
+        Python runs their `finally` blocks; these can start nothing any more.
         """
         self._closed = True
         with self._in_charge():
@@ -79,7 +80,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._timers.clear()
         now_ms = self._clock_ms()
-        # Whose clock and timers they were knows this loop: a circle otherwise.
+        # Break the reference cycle between this loop and the execution, whose clock and timers these are.
         self._clock_ms = lambda: now_ms
         self._start_timer = _no_timer
 
@@ -126,7 +127,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Nobody waits for that timer any more."""
+        """asyncio calls this when nobody waits for the timer any more."""
         cancel = self._timers.pop(handle, None)
         if cancel is not None:
             cancel()
@@ -141,14 +142,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """An exception that nobody fetched, of a task that the workflow let go: it is the workflow's own affair."""
+        """Ignore an exception of a task that the workflow does not await: that is the workflow's own affair."""
 
     async def shutdown_asyncgens(self) -> None:
         """Nothing is kept of them."""
 
 
 def _swap_task(loop: asyncio.AbstractEventLoop | None, task: Any) -> Any:
-    """Make a task the one that runs; the one that did. From Python 3.14 on a thread has one, before each loop had."""
+    """Make a task the current one, and return the one before. From Python 3.14 on, a thread has one current task."""
     if loop is None or sys.version_info < (3, 14):
         return None
     return asyncio.tasks._swap_current_task(loop, task)  # as asyncio itself does where it starts a task eagerly
@@ -174,7 +175,7 @@ for _method in (
 
 
 def break_cycle(future: Any) -> None:
-    """A future or task that does not end, what it waits for, and who waits for it know each other: a circle."""
+    """Break the reference cycle of a future that will not end, what it waits for, and who waits for it."""
     waited_for: Any = getattr(future, "_fut_waiter", None)
     for each in (future, waited_for):
         for callback, _ in getattr(each, "_callbacks", None) or ():
@@ -182,6 +183,6 @@ def break_cycle(future: Any) -> None:
 
 
 def _close(coroutine: Any) -> None:
-    # It may await in a finally block, or be running: nothing is left to be done then.
+    # It may await in a `finally` block, or be running. Then there is nothing to do.
     with contextlib.suppress(BaseException):
         coroutine.close()

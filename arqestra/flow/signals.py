@@ -62,23 +62,23 @@ async def send_signal(
 
 
 async def _is_workflow(client: Client, payload: bytes) -> bool:
-    """Whether a job that has not begun is a workflow: its producer said so, or a worker that has its function."""
+    """Whether a job that has not begun is a workflow, as its producer or a worker with its function said."""
     function, options = function_of(client.serializer, payload)
     return WORKFLOW in options or await is_workflow_name(client.store, function)
 
 
 class Signals:
-    """Events that came, in their order, until the function asks for them."""
+    """Gives the events that people sent to the function's waits; keeps those that it has not asked for yet."""
 
     def __init__(self, serializer: Serializer, flow_id: str) -> None:
         self._serializer = serializer
         self._flow_id = flow_id
         self._unread: defaultdict[str, deque[tuple[str, Any]]] = defaultdict(deque)
-        self._listeners: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
+        self._waits: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
         self._nonces: set[str] = set()
 
-    def take(self, value: bytes) -> None:
-        """One came."""
+    def receive(self, value: bytes) -> None:
+        """An event came: give it to the first wait for its name, or keep it."""
         nonce, name_text, data = value.split(b" ", 2)
         if nonce.decode() in self._nonces:
             return  # sent again because a reply was lost
@@ -89,21 +89,21 @@ class Signals:
         except Exception as error:
             logger.warning("workflow %s: event %r cannot be read, it is left out: %s", self._flow_id, name, error)
             return
-        listeners = self._listeners[name]
-        while listeners:
-            listener = listeners.popleft()
-            if not listener.done():
-                listener.set_result(content)
+        waits = self._waits[name]
+        while waits:
+            wait = waits.popleft()
+            if not wait.done():
+                wait.set_result(content)
                 return
         self._unread[name].append((nonce.decode(), content))
 
-    def give(self, name: str, future: asyncio.Future[Any]) -> None:
-        """The function waits for the next one of a name that it has not got yet."""
+    def wait(self, name: str, future: asyncio.Future[Any]) -> None:
+        """The function waits for an event: give it the oldest that was kept, or the next that comes."""
         if self._unread[name]:
             future.set_result(self._unread[name].popleft()[1])
         else:
-            self._listeners[name].append(future)
+            self._waits[name].append(future)
 
     def unread(self) -> list[str]:
-        """Nonces of those that nobody took."""
-        return [nonce for waiting in self._unread.values() for nonce, _ in waiting]
+        """Nonces of the events that the function has not asked for."""
+        return [nonce for events in self._unread.values() for nonce, _ in events]

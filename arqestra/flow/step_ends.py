@@ -1,4 +1,4 @@
-"""How the steps of a workflow ended: what its function gets of that, and which of them led to an error."""
+"""How the steps of a workflow ended: what the function gets, and which step led to the error that ended it."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ MAX_LINKS = 20  # from an error to the one that it was raised from, and so on
 class Fault(NamedTuple):
     """An error that the function got.
 
-    :ivar error: kept, so that its id is that of no other one
-    :ivar before: the place in the history before it got it
+    :ivar error: kept alive, so that no other object gets its id
+    :ivar before: where the workflow stood before it got the error
     """
 
     error: BaseException
@@ -30,7 +30,7 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """The errors that the function got from its steps, and where it was cancelled."""
+    """The errors that the function got from its steps, and where it was cancelled: from there it can be resumed."""
 
     def __init__(self) -> None:
         self._faults: dict[int, Fault] = {}
@@ -41,14 +41,14 @@ class Faults:
         self._faults[id(error)] = Fault(error, before)
 
     def of_end(self, task: asyncio.Task[Any]) -> Point | None:
-        """The place before what led to the end of the function; None if its own code did."""
+        """Where the workflow stood before the error that ended it; None if its own code failed."""
         if task.cancelled():
             return self.cancelled_at
         error = task.exception()
         return None if error is None else self.resume_point(error)
 
     def resume_point(self, error: BaseException, links: int = MAX_LINKS) -> Point | None:
-        """The place before the failed step, or the cancellation, that led to an error; None if the code itself did."""
+        """Where it stood before the step or cancellation that led to an error; None if its own code failed."""
         known = self._faults.get(id(error))
         if known is not None:
             return known.before

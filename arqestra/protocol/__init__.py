@@ -1,5 +1,5 @@
-"""What stands in Redis, as plain Python: key names, payloads, serializers, ids, entries of streams and hashes.
+"""What stands in Redis: keys, payloads, serializers, ids, events, and what workers write of jobs and of themselves.
 
-No I/O: `store/` reads and writes what these modules describe. Producers, workers and the dashboard share them. Start
-with `keys.py` and `wire.py`.
+Names and bytes only: nothing here talks to Redis. May use `definitions` and `errors`. Start with `keys.py`, then
+`wire.py` (payloads and results). docs/data-model.md has the same for people.
 """
