@@ -18,7 +18,7 @@ _BUILTIN = (int, float, str, bool, list, dict, type(None), object)
 
 
 def type_hints(coroutine: Any) -> dict[str, Any]:
-    """Hints of a function, its signature's names only; empty where they cannot be resolved."""
+    """The type hints of a function; empty if they cannot be resolved."""
     try:
         return typing.get_type_hints(coroutine)
     except Exception:
@@ -26,7 +26,7 @@ def type_hints(coroutine: Any) -> dict[str, Any]:
 
 
 def _needs_coercion(hint: Any) -> bool:
-    """Whether plain data differs from what the hint says: a class, a datetime, a UUID, an enum, a tuple."""
+    """Whether plain data is not yet what the hint says: a class, a datetime, a UUID, an enum, a tuple."""
     if hint is Any or hint in _BUILTIN or isinstance(hint, TypeVar):
         return False
     parts = typing.get_args(hint)
@@ -49,7 +49,7 @@ def _coerce_unknown(hint: type, value: Any) -> Any:
 
 
 def _is_instance(value: Any, hint: Any) -> bool:
-    """Whether the value is what the hint says already; False for hints that cannot be asked (TypedDict, Protocol)."""
+    """Whether the value is what the hint says already; False for hints that cannot tell (TypedDict, Protocol)."""
     try:
         return isinstance(hint, type) and isinstance(value, hint)
     except TypeError:
@@ -57,7 +57,7 @@ def _is_instance(value: Any, hint: Any) -> bool:
 
 
 def coerce_value(hint: Any, value: Any) -> Any:
-    """The object that plain data stands for by a type hint.
+    """Coerce plain data to a type hint.
 
     :raises msgspec.ValidationError: the data does not fit the hint
     """
@@ -70,7 +70,7 @@ def coerce_value(hint: Any, value: Any) -> Any:
     except msgspec.ValidationError:
         raise
     except TypeError:
-        return value  # a hint that msgspec cannot express (a union of two classes): the plain data, as without hint
+        return value  # msgspec cannot express the hint (a union of two classes): leave the plain data as it is
 
 
 class ArgumentCoercer:
@@ -120,7 +120,7 @@ class ArgumentCoercer:
         return tuple(coerced), named
 
     def _refusal(self, place: int | str, error: Exception) -> tuple[ArgumentsError, Exception | None]:
-        """What is wrong with one argument, without its value if that is secret; and the cause, if it may be shown."""
+        """The error for one argument, without its value if that is secret; and the cause, if it may be shown."""
         redactor = redactor_of(self._coroutine)
         hidden = redactor.hides(place) if isinstance(place, str) else redactor.hides_position(place)
         why = f"the value of {self._name_of(place)} (not shown)" if hidden else _told_without_input(error)
@@ -132,7 +132,7 @@ class ArgumentCoercer:
 
 
 def _told_without_input(error: Exception) -> str:
-    """The message of a validation error. pydantic's shows its input, which may hold secrets that only a model knows."""
+    """The message of a validation error, without the input, which pydantic shows: it may hold secrets."""
     of_model = getattr(error.__cause__ or error, "errors", None)
     if not callable(of_model):
         return str(error)

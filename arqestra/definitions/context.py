@@ -1,4 +1,4 @@
-"""The job that is running here, found without passing ctx around, and what it can tell of itself."""
+"""`current_job()`: the job that runs here, without passing ctx around; and `ctx` itself."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ class RunningJob:
     :ivar enqueue_time: when it was enqueued, on the producer's clock
     :ivar headers: text that travelled with the job
     :ivar ctx: the dictionary that the function got as its first argument
-    :ivar carry: what a middleware puts here are headers of the next attempt, if there is one
+    :ivar carry: a middleware may put headers of the next attempt here
     """
 
     job_id: str
@@ -45,27 +45,27 @@ class RunningJob:
 
 
 class JobContext(dict[Any, Any]):
-    """ctx, the first argument of a job function: arq's dictionary, which can also tell how far the job is.
+    """ctx, the first argument of a job function: arq's dictionary, with two methods that report on the job.
 
-    Both methods cost next to nothing and may be called from threads of the job: the worker writes the latest once a
-    second. A function that runs in another process (`executor="process"`) cannot use them.
+    Both cost next to nothing and may be called from threads of the job. The worker writes the latest once a second. A
+    function that runs in another process (`executor="process"`) cannot use them.
     """
 
     __slots__ = ()
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell how far the job is; `Job.progress()`, the command line and the dashboard show it.
+        """Report how far the job is. `Job.progress()`, the command line and the dashboard show it.
 
         :param done: units that are done
         :param total: units that there are; None if that is not known
-        :param message: what the job is at
+        :param message: what the job does at the moment
         :raises ArgumentsError: these are no numbers, or no text
         :raises RuntimeError: it is called outside of the job
         """
         _telling().tell_progress(done, total, message)
 
     def log(self, text: object) -> None:
-        """Add a line to the job's log, which holds the last 500 lines of 2,000 characters for a day.
+        """Add a line to the job's log. The log keeps the last 500 lines, of 2,000 characters each, for a day.
 
         :param text: the line
         :raises RuntimeError: it is called outside of the job
@@ -88,7 +88,7 @@ running_attempt: ContextVar[_Attempt | None] = ContextVar("arqestra_running_atte
 
 
 def current_job() -> RunningJob | None:
-    """The job that the calling coroutine belongs to, also in tasks that the job started; None outside of jobs."""
+    """The job that the calling code belongs to, also in tasks that the job started; None outside of jobs."""
     attempt = running_attempt.get()
     return None if attempt is None else attempt.view()
 
@@ -104,14 +104,16 @@ def _telling() -> _Attempt:
 
 
 def cancelled_by() -> str | None:
-    """Why the worker cancelled the job that the caller belongs to: "timeout", "abort", ...; None if it did not."""
+    """Why the worker cancelled the job that runs here: "timeout", "abort", ...; None if it did not."""
     attempt = running_attempt.get()
     return None if attempt is None or attempt.reason is None else str(attempt.reason.value)
 
 
 def heed_in_task_group(error: asyncio.CancelledError) -> None:
-    """Somebody awaits another job, which was aborted. Within a job it must be heard, too, if a task of an
-    `asyncio.TaskGroup` lets it out: the group takes that for a task that was cancelled, and goes on as if nothing was.
+    """Let a job fail if one of its tasks awaits another job that was aborted.
+
+    A task of an `asyncio.TaskGroup` may raise that `CancelledError`. The group takes it for a cancelled task, and goes
+    on as if nothing had happened. So the error is noted at the attempt.
     """
     attempt, current = running_attempt.get(), asyncio.current_task()
     if attempt is None or current is None:
@@ -121,7 +123,7 @@ def heed_in_task_group(error: asyncio.CancelledError) -> None:
         if task.cancelled() and not task.cancelling():  # nobody cancelled it
             attempt.unheard = error
 
-    # Not the current one alone: it may be one that `asyncio.wait_for` or `shield` has made for a task of a group.
+    # Also other tasks than the current one: `asyncio.wait_for` or `shield` may have made this one for a group's task.
     tasks = {task for task in asyncio.all_tasks() if _is_in_group_of(task, attempt.task)}
     if _parent_of(current) is not None:
         tasks.add(current)
@@ -137,7 +139,7 @@ def _is_in_group_of(task: "asyncio.Task[Any]", job_task: "asyncio.Task[Any] | No
 
 
 def _parent_of(task: "asyncio.Task[Any]") -> "asyncio.Task[Any] | None":
-    """The task whose `TaskGroup` a task is of; None if it is of none. Nothing public tells it."""
+    """The task that owns the `TaskGroup` of a task; None if it is in none. asyncio has no public way to ask."""
     for entry in getattr(task, "_callbacks", None) or ():
         group = getattr(entry[0], "__self__", None)
         if isinstance(group, asyncio.TaskGroup):

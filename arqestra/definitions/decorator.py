@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class _Decorator(Protocol):
-    """What `@job(...)` with options is."""
+    """The type of `@job(...)` with options."""
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a coroutine function fits both; the first counts
@@ -88,7 +88,7 @@ def job(
     on_exhausted: Hook | None = None,
     on_expired: Hook | None = None,
 ) -> Any:
-    """Make a job function out of a function, with or without options. The defaults are the worker's.
+    """Make a job function of a function, with or without options. The defaults are the worker's.
 
     :param name: name in payloads; default the function's `__qualname__`, as in arq
     :param queue: queue that `Pool.enqueue` puts it in; default the pool's
@@ -97,7 +97,7 @@ def job(
     :param keep_result_forever: keep the result until it is deleted; wins over keep_result
     :param max_tries: attempts, the first included
     :param soft_timeout: seconds after which `SoftTimeLimitExceeded` is raised inside the function, at its current await
-    :param retry: which errors are tried again, and when; default none but what the job asks for (`Retry`)
+    :param retry: which errors are retried, and when; default none, but the job may ask for it (`Retry`)
     :param rate_limit: how often its jobs start, in the whole fleet: "10/m" or `RateLimit`
     :param concurrency: how many of its jobs run at once, in the whole fleet: a number or `ConcurrencyLimit`
     :param unique: `Unique(...)`, or True for one job of the same arguments until it has finished
@@ -106,8 +106,8 @@ def job(
     :param expires: seconds after the enqueue after which it is not started any more; then it ends as expired
     :param acks: "late" (default: a job whose worker dies runs again) or "early" (at most once: it fails instead)
     :param executor: of a plain function: "thread" (default), or "process" that a hard time limit can kill
-    :param on_exhausted: async function of (ctx, error), called when the last attempt has failed that `retry` (or
-        `max_tries`, for a job that raises `Retry`) allows; an error that is not tried again does not call it
+    :param on_exhausted: async function of (ctx, error), called when the last attempt failed that `retry` allows (or
+        `max_tries`, for a job that raises `Retry`). It is not called for an error that is not retried
     :param on_expired: async function of ctx, called when the job expired
     :raises SettingsError: an impossible value
     """

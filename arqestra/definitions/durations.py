@@ -16,8 +16,8 @@ __all__ = ("LONGEST_S", "TEXT_OR_SECONDS", "Duration", "is_seconds", "keep_ms", 
 
 Duration = int | float | timedelta | str
 
-LONGEST_S = 36_525 * 86_400  # a century: a time that is due after more cannot be told from one that waits for news
-LONGEST_KEEP_S = 100 * 365 * 86400  # Redis has a bound as well, and refuses what is beyond it
+LONGEST_S = 36_525 * 86_400  # a century; in the queue, a later time would look like a parked workflow
+LONGEST_KEEP_S = 100 * 365 * 86400  # Redis refuses much longer TTLs
 
 TEXT_OR_SECONDS = "a century at most (a number, a timedelta, or text such as '90s' or '1h30m')"
 
@@ -27,12 +27,12 @@ _TEXT = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def keep_ms(seconds: float | timedelta) -> int:
-    """For how many ms something is kept: as long as it is said, a century at most."""
+    """How many ms something is kept; a century at most."""
     return to_ms(min(to_seconds(seconds), LONGEST_KEEP_S))
 
 
 def plain_number(value: Any) -> Any:
-    """A number out of data as a plain one: numpy's, a Decimal, a Fraction. Anything else, such as text, as it is."""
+    """A number that may be numpy's, a Decimal or a Fraction, as a float. Anything else stays as it is."""
     if isinstance(value, int | float) or not isinstance(value, Real | Decimal):
         return value
     try:
@@ -47,9 +47,9 @@ def _is_seconds_type(value: Any) -> bool:
 
 
 def is_seconds(value: Any, *, zero: bool, least_s: float = 0, most_s: float = LONGEST_S) -> bool:
-    """Whether it is a number of seconds, or a timedelta, that can be waited for: none is nan, infinite or true.
+    """Whether it is a number of seconds, or a timedelta, that one can wait for: not nan, infinite or True.
 
-    :param zero: whether it may be 0, or so little that it is 0 in milliseconds
+    :param zero: whether it may be 0, or less than half a millisecond
     """
     if not _is_seconds_type(value):
         return False

@@ -65,7 +65,7 @@ class BoundJob(Generic[P, R]):
 class Call(NamedTuple, Generic[R]):
     """A call of a job function that is ready to be enqueued: the function's name, the arguments, the options.
 
-    :ivar added: keywords that others have put beside the caller's: see `instrumentation.py`
+    :ivar added: keywords that wrappers of enqueues added to the caller's: see `drop_in/instrumentation.py`
     """
 
     name: str
@@ -86,10 +86,10 @@ class Call(NamedTuple, Generic[R]):
 
 @dataclass(eq=False)
 class JobFunction(Function, Generic[P, R]):
-    """A coroutine function with the settings it runs under. Made by `@job`; see there for the fields.
+    """A function with the options it runs under. Made by `@job`; see there for the fields.
 
     :ivar control: the options that arq's `Function` does not know
-    :ivar sync_function: the function itself, if it is a plain one; `coroutine` then runs it in a thread, for stock arq
+    :ivar sync_function: the function itself, if it is a plain one; for stock arq, `coroutine` runs it in a thread
     """
 
     is_workflow: ClassVar[bool] = False
@@ -149,11 +149,11 @@ class JobFunction(Function, Generic[P, R]):
         return BoundJob(self).bind(*args, **kwargs)
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
-        """A call of it for a flow: where something comes before it, that result is its first argument."""
+        """A call for a flow. If another call comes before it, its first argument is the result of that."""
         return Signature(self, args, kwargs)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
-        """A call of it for a flow that does not get the result of what comes before it."""
+        """A call for a flow that does not get the result of the call before it."""
         return Signature(self, args, kwargs, immutable=True)
 
     def map(self, items: Iterable[Any]) -> Group[R]:
@@ -165,9 +165,9 @@ class JobFunction(Function, Generic[P, R]):
         return group(self.s(*_arguments_of_a_call(arguments)) for arguments in items)
 
     def chunks(self, items: Iterable[Sequence[Any]], size: int) -> Group[list[R]]:
-        """A group of jobs that make `size` calls each, one after the other, and give the list of their results.
+        """A group of jobs. Each makes `size` calls, one after the other, and gives the list of their results.
 
-        Behind something in a flow each call gets its result as its first argument, as those of `starmap` do.
+        If another call comes before the group in a flow, each call gets its result as first argument, as in `starmap`.
 
         :param items: tuples of arguments
         """
@@ -190,7 +190,7 @@ class JobFunction(Function, Generic[P, R]):
 
     @cached_property
     def asks_at_enqueue(self) -> bool:
-        """Whether an enqueue has to say more than name and arguments."""
+        """Whether an enqueue needs more of the function than its name: it has limits or a lock."""
         job_options = self.job_options
         return any((job_options.rate_limit, job_options.concurrency, job_options.unique, job_options.debounce))
 
@@ -204,7 +204,7 @@ class JobFunction(Function, Generic[P, R]):
         return redactor_of(self.target)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise `ArgumentsError` unless the function can be called with these: a mistake fails in the producer."""
+        """Raise `ArgumentsError` unless the function can be called with these. A mistake fails in the producer."""
         try:
             self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
@@ -222,9 +222,9 @@ class JobFunction(Function, Generic[P, R]):
 
 @dataclass(frozen=True)
 class ChunkOf:
-    """The function of every worker that makes several calls of one job function, as a signature has it.
+    """Stands in a signature for the function that every worker has, and that makes several calls of one job function.
 
-    :ivar function: that is called
+    :ivar function: the job function that is called
     """
 
     function: JobFunction[..., Any]
@@ -266,7 +266,7 @@ class PlainJobFunction(JobFunction[P, R]):
 
 
 def target_of(function: Any) -> Callable[..., Any] | None:
-    """The callable that a job function, arq's `Function` or `CronJob`, or a raw function stands for; None of a name."""
+    """The callable of a job function, of arq's `Function` or `CronJob`, or of a raw function; None for a name."""
     if isinstance(function, str):
         return None
     if isinstance(function, BoundJob):
@@ -276,7 +276,7 @@ def target_of(function: Any) -> Callable[..., Any] | None:
 
 
 def check_same_callable(where: str, name: str, one: Callable[..., Any], other: Callable[..., Any]) -> None:
-    """Refuse two callables of one name; the same one may be there twice.
+    """Refuse two callables under one name: one of them would never run. The same one may be there twice.
 
     :param where: the setting, for the message
     :raises SettingsError: they are not the same

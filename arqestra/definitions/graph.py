@@ -1,8 +1,8 @@
 """A canvas as a graph of numbered nodes, checked before anything is stored.
 
-Node 0 is the source: its children start first. A *job* has at most one parent. A *join* is no job: it stands for the
-list of its parents' values, and is what a group ends in. So a chain of two groups of 100 has 200 edges and a join, not
-10,000 edges, and a value is referred to by a node's number, never copied.
+Node 0 is the source: its children start first. A *job* has at most one parent. A *join* is no job: a group ends in one,
+and its value is the list of its parents' values. So a chain of two groups of 100 has 200 edges and a join, and not
+10,000 edges. A node refers to a value by a node's number, and never copies it.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ MAX_NODES = 1_000_000
 class Node:
     """A node of a graph.
 
-    :ivar call: of a job; None of a join or the source
-    :ivar parents: what it waits for
-    :ivar values: of a join: the nodes whose values are its list
+    :ivar call: None if it is a join or the source
+    :ivar parents: the nodes that it waits for
+    :ivar values: the nodes whose values a join lists; None if it is no join
     :ivar gets: the node whose value is its first argument; None if it gets none
     :ivar on_error: it runs only if its parent failed
-    :ivar is_callback: it belongs to a callback (`link`, `link_error`), for which the flow's result does not wait
+    :ivar is_callback: it belongs to a callback (`link`, `link_error`); the flow's result does not wait for it
     """
 
     number: int
@@ -45,7 +45,7 @@ class Graph:
     """The nodes of a canvas.
 
     :ivar nodes: by number
-    :ivar output: the node whose value is the flow's
+    :ivar output: the node whose value is the flow's result
     """
 
     nodes: list[Node]
@@ -53,13 +53,13 @@ class Graph:
 
     @property
     def output_nodes(self) -> set[int]:
-        """The nodes whose values are the flow's: its output, and what that lists."""
+        """The nodes whose values make the flow's result: the output, and what it lists."""
         found: set[int] = set()
-        waiting = [self.output]
-        while waiting:
-            number = waiting.pop()
+        pending = [self.output]
+        while pending:
+            number = pending.pop()
             found.add(number)
-            waiting += self.nodes[number].values or ()
+            pending += self.nodes[number].values or ()
         return found
 
     @property
@@ -68,7 +68,7 @@ class Graph:
 
     @property
     def first_jobs(self) -> Iterator[Node]:
-        """The jobs that start with the flow: nothing but groups without parts comes before them."""
+        """The jobs that start with the flow. Only empty groups may come before them."""
         started = {0}
         for node in self.nodes[1:]:  # parents have lower numbers
             if started.issuperset(node.parents):
@@ -102,10 +102,10 @@ class _Builder:
         self._in_callback = 0
 
     def add(self, canvas: Canvas[Any], before: int, wanted: str, *, on_error: bool = False) -> int:
-        """Add a canvas behind a node; returns the node that stands for its result.
+        """Add a canvas after a node; returns the node that stands for its result.
 
-        :param wanted: what follows wants of failures: "fail" or "continue"
-        :param on_error: it runs only if what is before it failed
+        :param wanted: what the next canvas wants if this one fails: "fail" or "continue"
+        :param on_error: it runs only if the node before it failed
         """
         if isinstance(canvas, Signature):
             end = self._job(canvas, before, on_error)
@@ -117,7 +117,7 @@ class _Builder:
         elif isinstance(canvas, Group):
             policy = canvas.on_failure or wanted
             ends = [self.add(part, before, policy, on_error=on_error) for part in canvas.parts]
-            waits_for = ends or ([before] if before else [])  # of an empty group for what comes before it
+            waits_for = ends or ([before] if before else [])  # an empty group waits for the node before it
             end = self._new(Node(0, parents=waits_for, values=ends, on_failure=policy, on_error=on_error and not ends))
         else:
             raise GraphError(f"expected a signature, chain or group, got {canvas!r}")
@@ -155,17 +155,18 @@ class _Builder:
 
 
 def wish_of(canvas: Canvas[Any]) -> str:
-    """What a canvas wants of failures before it: "continue" if all that starts it can do with exceptions."""
+    """What a canvas wants if the node before it fails: "continue" if all its first calls take exceptions."""
     wishes = {head.options.on_failure for head in canvas.heads()}
     return "continue" if wishes == {"continue"} else "fail"
 
 
 def verdict_of(node: Node, parent: int, state: str) -> str | None:
-    """What the end of a parent means for a node: a state that it ends in without running, or None: it is counted, and
-    the node runs (a join ends) when all parents were. `settle` in `store/lua/_flow_nodes.lua` is the same in Lua.
+    """What the end of a parent means for a node. `settle` in `store/lua/_flow_nodes.lua` is the same in Lua.
 
     :param parent: its number
     :param state: how it ended, as `store/lua/_flow.lua` writes it; "f" for whatever did not complete
+    :returns: the state in which the node ends without running; None if the parent only counts: when all have, the node
+        runs (a join ends)
     """
     complete, skipped = state[0] == "c", state[0] == "s"
     if node.on_error:

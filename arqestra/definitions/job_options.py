@@ -1,4 +1,4 @@
-"""How one job function is to be run, beyond what arq's `Function` says. Checked where it is defined."""
+"""Options of a job function that arq's `Function` does not have, checked where the function is defined."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +82,7 @@ class JobOptions:
         )
 
     def limits(self, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Entry]:
-        """The limits that a job falls under, as the scripts read them.
+        """The limits that hold for a job, as the scripts read them.
 
         :raises ArgumentsError: a key function failed
         """

@@ -1,7 +1,7 @@
 """Limits that hold for the whole fleet: how often jobs start, and how many run at once.
 
-Here is what a limit is and which limits one job falls under, as pure values. They are judged in Redis, when a worker
-claims the job (`store/lua/_limits.lua` explains how).
+Pure values: what a limit is, and which limits one job has. Redis judges them when a worker claims the job: "Limits" in
+docs/protocols.md.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ __all__ = (
     "schedule_entry",
 )
 
-# Called with the job's arguments (without ctx), it gives what the limit is counted by.
+# Called with the job's arguments (without ctx); the limit counts each value that it gives apart.
 KeyFunction = Callable[..., Any]
 
 _PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -120,7 +120,7 @@ def concurrency_of(value: Any) -> ConcurrencyLimit | None:
 
 
 def key_text(key: KeyFunction | None, args: Sequence[Any], kwargs: Mapping[str, Any], what: str) -> str:
-    """What a limit or lock is counted by, for one job; '' without a key function.
+    """The value by which a limit or lock counts one job; '' without a key function.
 
     :raises ArgumentsError: the key function does not take these arguments, or failed
     """
@@ -153,7 +153,7 @@ def concurrency_entry(limit: ConcurrencyLimit, function: str, args: Sequence[Any
 
 
 def schedule_entry(name: str) -> Entry:
-    """The limit of a schedule whose runs wait for each other; workers do not take it for one of the function."""
+    """The limit of a schedule whose runs wait for each other. Workers know that it is not the function's."""
     return ("c", f"{_OF_SCHEDULES}{name}", 1)
 
 

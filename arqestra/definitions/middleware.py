@@ -26,9 +26,9 @@ class EnqueuedCall:
     :ivar function: name of the function
     :ivar args, kwargs: its arguments
     :ivar queue: the queue that it goes to
-    :ivar headers: text that travels with the job: add to it what the run is to know (a request id, a tenant)
-    :ivar job_id: before the enqueue the id that was chosen, if one was; after it that of the job, or of the job that
-        stands for it, or None if it was refused
+    :ivar headers: text that travels with the job: add what the run has to know (a request id, a tenant)
+    :ivar job_id: before the enqueue: the chosen id, if there is one. After it: the id of the job, or of the job that
+        has the lock; None if the enqueue was refused
     """
 
     function: str
@@ -52,8 +52,10 @@ class EnqueuedBatch:
 
 
 class Middleware:
-    """Override what is needed. Each method is an async context manager; what it raises is raised to the caller, or
-    fails the attempt. The first middleware of a list is the outermost.
+    """Code of yours around each enqueue and each attempt. Override the methods that you need.
+
+    Each is an async context manager. What it raises is raised to the caller of the enqueue, or fails the attempt. The
+    first middleware of a list is the outermost.
     """
 
     def around_enqueue(self, call: EnqueuedCall) -> AbstractAsyncContextManager[None]:
@@ -65,8 +67,10 @@ class Middleware:
         return _each(self, batch.calls)
 
     def around_run(self, job: RunningJob) -> AbstractAsyncContextManager[None]:
-        """Around one attempt: an exception of the job passes through it. Around each stay of a workflow in a worker,
-        too, from its replay until it is parked or has ended; there nothing can be swallowed.
+        """Around one attempt. An exception of the job passes through it.
+
+        Also around each stay of a workflow in a worker, from its replay until it is parked or has ended. There a
+        middleware cannot swallow an exception.
         """
         return _nothing()
 
@@ -82,7 +86,7 @@ def is_middleware(value: Any) -> bool:
 
 
 async def enter_call(stack: AsyncExitStack, middleware: Iterable[Middleware], call: EnqueuedCall) -> None:
-    """Enter what surrounds the enqueue of one job; the call has its headers then."""
+    """Enter the middleware of the enqueue of one job. It may add headers to the call."""
     for each in middleware:
         await stack.enter_async_context(each.around_enqueue(call))
 
@@ -90,7 +94,7 @@ async def enter_call(stack: AsyncExitStack, middleware: Iterable[Middleware], ca
 async def enter_batch(
     stack: AsyncExitStack, middleware: Iterable[Middleware], calls: Sequence[EnqueuedCall], flow_id: str | None = None
 ) -> None:
-    """Enter what surrounds the enqueue of several jobs; the calls have their headers then."""
+    """Enter the middleware of the enqueue of several jobs. It may add headers to the calls."""
     batch = EnqueuedBatch(calls, flow_id)
     for each in middleware:
         await stack.enter_async_context(each.around_enqueue_batch(batch))

@@ -86,9 +86,9 @@ def rule_of(where: str, name: str) -> Rule | None:
 
 
 def check_options(where: str, options: Mapping[str, Any]) -> None:
-    """Refuse the first option whose value is impossible. None says nothing, and is always allowed.
+    """Refuse the first option whose value is impossible. None means "not given".
 
-    :param where: who was given them, for the message
+    :param where: who got the options, for the message
     :raises SettingsError: says what was expected, and what was got
     """
     for name, value in options.items():
@@ -101,8 +101,9 @@ def check_options(where: str, options: Mapping[str, Any]) -> None:
 
 
 def check_enqueue(defer_by: Any, defer_until: Any, expires: Any, priority: Any, job_try: Any) -> None:
-    """As `check_options`, for one enqueue. As in arq a job may be deferred by less than nothing, which is at once, and
-    `_expires=0` is the default.
+    """Check the options of one enqueue.
+
+    As in arq, a job may be deferred by a negative time, which means at once, and `_expires=0` means the default.
     """
     if defer_by is not None and not is_seconds(plain_number(defer_by), zero=True, least_s=-LONGEST_S):
         CALL_SECONDS.check("defer_by", defer_by)

@@ -2,8 +2,8 @@
 
     async def login(ctx, user: str, password: str, code: Annotated[str, Redact]): ...
 
-What is executed never changes: showing makes copies, and only of what holds a secret. The names are those that Django,
-Sentry and Celery mask. A parameter's plan is made once for each function, a name's once for each name.
+The job's own arguments never change: showing makes copies, and only of what holds a secret. The names are those that
+Django, Sentry and Celery mask. What is secret is found once for each function and once for each name.
 """
 
 import inspect
@@ -80,10 +80,10 @@ def redacted_value(value: Any) -> Any:
 
 
 def shown_value(value: Any) -> str:
-    """A value that stands where it should not, for the text of an error.
+    """The text of an impossible value, for an error message.
 
-    Text may be a URL with a password in it, and what the `repr` of an object tells is its own affair: a connection's
-    settings tell the password. Neither is shown. Containers are, as far as what is in them may be.
+    A URL may have a password in it, and the `repr` of an object (a connection's settings) may tell one. Neither is
+    shown. Containers are shown, without such parts.
     """
     return truncate(_plain_text(value, 0), _LONGEST_NAME)
 
@@ -116,7 +116,7 @@ def redacted(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call for showing them.
 
-    :param function: that is called; without it, positional arguments are judged by what is in them alone
+    :param function: the function that is called; without it, the names of positional arguments are not known
     """
     return (_NO_SIGNATURE if function is None else redactor_of(function)).redacted(args, kwargs)
 
@@ -165,9 +165,9 @@ class Redactor:
         secret = self._by_name.get(name)
         return self._other_names or is_secret_name(name) if secret is None else secret
 
-    def hides_position(self, place: int) -> bool:
-        """Whether the positional argument of a place is masked."""
-        return self._by_position[place] if place < len(self._by_position) else self._rest
+    def hides_position(self, position: int) -> bool:
+        """Whether a positional argument is masked."""
+        return self._by_position[position] if position < len(self._by_position) else self._rest
 
     def signature_text(self, signature: inspect.Signature) -> str:
         """The function's signature without the defaults of secret parameters."""
@@ -231,7 +231,7 @@ def _masked(value: Any, path: tuple[int, ...]) -> Any:
             return _masked_object(value, fields, path)
         if isinstance(value, list | tuple | set | frozenset):
             return _masked_items(value, path)
-    except Exception:  # an object that cannot be looked into must not fail what shows it
+    except Exception:  # an object that cannot be read must not fail whoever shows it
         return _Shown(f"<{type(value).__qualname__}>")
     return value
 
@@ -292,10 +292,11 @@ def _fields(cls: type) -> Mapping[str, bool] | None:
 
 
 def clipped(value: Any, budget: "list[int] | None" = None) -> Any:
-    """As much of a value as the first hundred characters of its text need: a log line shows no more of it, and a result
-    of megabytes is not to be looked through for that.
+    """As much of a value as the first hundred characters of its text need.
 
-    :param budget: how many parts may still be looked at; each gives a character at least
+    A log line shows no more, and a result of megabytes takes long to mask.
+
+    :param budget: how many parts may still be read; each gives one character or more
     :returns: the very value if all of it is small
     """
     budget = [CLIPPED_PARTS] if budget is None else budget

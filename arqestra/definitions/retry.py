@@ -1,9 +1,9 @@
-"""When a failed attempt is tried again, as a pure policy; and what a job says of its own attempt: `Snooze`, `Cancel`.
+"""When a failed attempt is retried, as a pure policy; and what a job may ask for itself: `Snooze`, `Cancel`.
 
-`Retry(defer=)` and `RetryJob` are arq's, and still work beside a policy: what a job asks for by itself wins.
+arq's `Retry(defer=)` and `RetryJob` work beside a policy. What a job asks for wins.
 
-The delays are those of "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): full jitter draws from
-0 to the whole delay, equal jitter from half of it to the whole, and none takes the whole.
+The delays are those of "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015). Full jitter draws from 0 to the
+whole delay, equal jitter from half of it to the whole, and "none" takes the whole.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Snooze(Exception):
 
 
 class Cancel(Exception):
-    """Returned or raised by a job: it has no purpose any more. It ends as aborted, with the reason, and is not retried.
+    """Returned or raised by a job that has no purpose any more. It ends as aborted, with the reason; it is not retried.
 
     :param reason: for whoever asks for the result
     """
@@ -86,9 +86,9 @@ class Backoff:
         object.__setattr__(self, "max_s", min(seconds_of(self.max, "Backoff: max", zero=True), _MAX_S))
 
     def retries(self, error: BaseException) -> bool:
-        """Whether the policy is about this error. A cancellation never is: it is somebody's wish.
+        """Whether the policy retries this error. It never retries a cancellation: somebody asked for that.
 
-        Of an exception group it has to be about each error, unless `on` names a class of groups.
+        It retries an exception group if it retries each error in it, or if `on` names a class of groups.
         """
         if isinstance(error, BaseExceptionGroup):
             leaves = leaves_of(error)
@@ -122,13 +122,13 @@ def _about(types: Any, *errors: BaseException) -> bool:
 
 
 def _stands_for(error: BaseException, types: Any) -> bool:
-    """Whether it is the description of an error of these types that could not be sent out of another process."""
+    """Whether it describes an error of these types that another process could not send as itself."""
     described = loaded_class(error.type_name) if isinstance(error, RemoteError) else None
     return described is not None and issubclass(described, types)
 
 
 def leaves_of(group: BaseException) -> list[BaseException]:
-    """The errors in a group and its groups; of any other error itself."""
+    """The errors in a group, and in the groups in it; any other error is its own leaf."""
     if not isinstance(group, BaseExceptionGroup):
         return [group]
     return [leaf for each in group.exceptions for leaf in leaves_of(each)]

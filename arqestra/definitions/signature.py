@@ -30,8 +30,8 @@ CHUNK_FUNCTION = "arqestra.chunk"  # runs several calls of one function in one j
 class NodeOptions:
     """How one call is enqueued. See `JobFunction.options`; None is the function's own.
 
-    :ivar on_failure: "fail": it ends as failed, without running, if its parent did not complete; "continue": it runs,
-        and gets the exception in the place of the value
+    :ivar on_failure: if its parent did not complete: "fail": it ends as failed, without running; "continue": it runs,
+        and gets the exception instead of the value
     """
 
     queue: str | None = None
@@ -47,7 +47,7 @@ class NodeOptions:
         check_options("set", {name: getattr(self, name) for name in _OPTION_NAMES})
 
     def over(self, others: "NodeOptions") -> "NodeOptions":
-        """These options, and the others where these say nothing."""
+        """These options; the others fill in what these do not say."""
         ours = {name: value for name in _OPTION_NAMES if (value := getattr(self, name)) is not None}
         if "defer_by" in ours or "defer_until" in ours:
             others = replace(others, defer_by=None, defer_until=None)
@@ -70,7 +70,7 @@ class Canvas(Generic[R_co]):
     @overload
     def __or__(self, other: "Canvas[S]") -> "Chain[S]": ...
     def __or__(self, other: "Canvas[Any]") -> "Chain[Any]":
-        """First this, then the other, which gets the result."""
+        """This, then the other, which gets the result."""
         return chain(self, other)
 
     def set(self, **options: Any) -> Any:
@@ -81,23 +81,25 @@ class Canvas(Generic[R_co]):
         raise NotImplementedError
 
     def link_error(self, *errbacks: "Canvas[Any]") -> Any:
-        """The same with callbacks for its failure: each gets an `UpstreamFailed`, which names the job at fault and
-        carries its error, as its first argument.
+        """The same with callbacks for its failure.
+
+        Each gets an `UpstreamFailed` as its first argument, which names the job at fault and has its error.
         """
         for errback in errbacks:
             _checked(errback, "link_error")
         return replace(self, errbacks=(*self.errbacks, *errbacks))  # type: ignore[type-var]
 
     def link(self, *callbacks: "Canvas[Any]") -> Any:
-        """The same with callbacks for its success: each gets its result as its first argument. The result of the flow
-        neither waits for them nor changes with them.
+        """The same with callbacks for its success. Each gets the result as its first argument.
+
+        The result of the flow does not wait for them, and does not depend on them.
         """
         for callback in callbacks:
             _checked(callback, "link")
         return replace(self, links=(*self.links, *callbacks))  # type: ignore[type-var]
 
     def heads(self) -> "Iterable[Signature[Any]]":
-        """The signatures that get what comes before this."""
+        """The first signatures: they get the result of what comes before this."""
         raise NotImplementedError
 
 
@@ -107,7 +109,7 @@ class Signature(Canvas[R_co]):
 
     :ivar function: a `JobFunction`, or the name of a function
     :ivar immutable: it does not get its parent's result
-    :ivar added: keywords that others have put beside the caller's: see `instrumentation.py`
+    :ivar added: keywords that wrappers of enqueues added to the caller's: see `drop_in/instrumentation.py`
     """
 
     function: Any
@@ -141,8 +143,9 @@ class Chain(Canvas[R_co]):
     links: tuple[Canvas[Any], ...] = ()
 
     def set(self, **options: Any) -> "Chain[R_co]":
-        """The same with options for its calls; see `NodeOptions`. `defer_by` and `defer_until` are its first part's:
-        they delay its start, as Celery's `countdown` and `eta` do.
+        """The same with options for its calls; see `NodeOptions`.
+
+        Only the first part gets `defer_by` and `defer_until`: they delay the start, as Celery's `countdown` and `eta`.
         """
         later = {name: value for name, value in options.items() if name not in _OF_THE_START}
         parts = _set_parts(self.parts[:1], options) + _set_parts(self.parts[1:], later)
@@ -156,8 +159,8 @@ class Chain(Canvas[R_co]):
 class Group(Canvas[list[R_co]]):
     """At the same time; the result is the list of the parts' results.
 
-    :ivar on_failure: of the list: "fail": it fails as soon as a part does; "continue": it has the exception in the
-        place of the value. None is as what follows the group wants it.
+    :ivar on_failure: "fail": the group fails as soon as a part does; "continue": its list has the exception instead of
+        the value; None: as the next call in the flow wants it
     """
 
     parts: tuple[Canvas[R_co], ...]

@@ -1,4 +1,4 @@
-"""Uniqueness apart from results: one job of a kind at a time, whoever enqueues it; and debounce."""
+"""Unique locks, one job of a kind at a time, whoever enqueues it; and debounce."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,10 @@ class Lock(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """A lock that the job holds from its enqueue on: a second one meanwhile is refused, or stands for the first.
+    """A lock that a job has from its enqueue on. A second enqueue meanwhile is refused, or returns the first job.
 
-    It is judged by `Pool.enqueue` and `enqueue_many` of the job function itself; an enqueue by name knows no function.
-    A lock belongs to a job that has not ended: what ends the job in any way frees it.
+    `Pool.enqueue` and `enqueue_many` of the job function itself ask for it; an enqueue by name knows no function. A
+    lock belongs to a job that has not ended: whatever ends the job frees the lock.
 
     :param key: a function of the job's arguments; default all of them
     :param until: "started" (its first attempt begins), "finished" (it has ended), or seconds from the enqueue
@@ -65,8 +65,10 @@ class Unique:
         )
 
     def over(self, signature: inspect.Signature) -> "Unique":
-        """The same, for the calls of one function: without a key, calls that give it the same arguments are the same,
-        by position, by name or by default.
+        """The same, for the calls of one function.
+
+        Without a key, two calls are the same if they give the function the same arguments: by position, by name or by
+        default.
         """
         if self.key is not None:
             return self
@@ -90,7 +92,7 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class Debounce:
-    """Enqueues in quick succession become one run, with the last arguments, once there was quiet for a while.
+    """Enqueues in quick succession become one run, with the last arguments, when there was quiet for a while.
 
     :param quiet: seconds without a further enqueue after which the job starts
     :param key: a function of the job's arguments; default one for all calls of the function

@@ -1,8 +1,10 @@
 """A canvas inside a workflow: the graph that `pool.enqueue_flow` would store, with steps of the workflow as its jobs.
 
-Both mean the same: the nodes are those of `graph.py`, and what the end of a parent means for a node is `verdict_of`, as
-in the scripts. Two things differ. Here the result is raised or returned only after the callbacks that it started have
-ended, since the workflow may end with it. And what still runs after that runs on only as long as the workflow does.
+Both mean the same. The nodes are those of `definitions/graph.py`, and `verdict_of` there says what the end of a parent
+means for a node, as the scripts do. Two things differ, because the workflow may end with the result:
+
+- The result is returned or raised only after the callbacks that it started have ended.
+- What still runs after that runs on only as long as the workflow does.
 """
 
 import asyncio
@@ -21,7 +23,7 @@ __all__ = ("run_graph",)
 async def run_graph(execution: Execution, graph: Graph) -> Any:
     """Run a graph, and return the value of its output.
 
-    :raises Exception: what the step at fault raised; or what keeps the workflow from asking for a step, as it is
+    :raises Exception: what the step at fault raised, or why the workflow cannot ask for a step
     """
     for node in graph.jobs:
         assert node.call is not None
@@ -42,7 +44,7 @@ class _GraphRun:
         self._finished: asyncio.Future[None] = execution.loop.create_future()
 
     async def result(self) -> Any:
-        """What the output ended with."""
+        """Run the graph to its output: return its value, or raise its error."""
         self._end(0, "c")
         self._finish_if_ended()
         try:
@@ -65,17 +67,17 @@ class _GraphRun:
     # -- the rules ------------------------------------------------------------------------------------------------
 
     def _end(self, number: int, state: str) -> None:
-        """A node has ended: so do those of its descendants that do not run for it, and others start."""
-        agenda = deque([(number, state)])
-        while agenda:
-            number, state = agenda.popleft()
+        """A node has ended. Start the children that run now, and end the descendants that will never run."""
+        pending = deque([(number, state)])
+        while pending:
+            number, state = pending.popleft()
             if number in self._states:
                 continue
             self._states[number] = state
             for child in self._nodes[number].children:
                 ends_as = self._verdict(self._nodes[child], number, state)
                 if ends_as is not None:
-                    agenda.append((child, ends_as))
+                    pending.append((child, ends_as))
 
     def _verdict(self, node: Node, parent: int, state: str) -> str | None:
         if node.number in self._states:
@@ -121,7 +123,7 @@ class _GraphRun:
     # -- values ---------------------------------------------------------------------------------------------------
 
     def _reference(self, number: int) -> Reference:
-        """The value of a node that has ended, as a worker finds it."""
+        """A reference to the value of a node that has ended; the worker of the next step reads it."""
         state, node = self._states[number], self._nodes[number]
         if state[0] == "u":
             return f"u{self._steps[int(state[1:])]}"

@@ -23,7 +23,7 @@ __all__ = ("Client", "NodeEncoder", "arguments_of", "as_seen", "with_arguments",
 
 
 class Client(Protocol):
-    """What flows need of a `Pool`."""
+    """The parts of a `Pool` that flows need."""
 
     serializer: Serializer
     default_queue_name: str
@@ -37,7 +37,7 @@ class Client(Protocol):
 
 
 class NodeEncoder:
-    """Makes records of calls.
+    """Makes the records of a flow's jobs.
 
     :param serializer: of the payloads
     :param default_queue: queue of functions that name none
@@ -63,10 +63,10 @@ class NodeEncoder:
     ) -> NodeRecord:
         """The record of a call.
 
-        :param children: what hangs on it; None if that is not known
+        :param children: the nodes that come after it; None if they are not known
         :param gets: what its first argument is made of
         :param on_error: it runs only if its parent failed
-        :param output: its result is part of the flow's
+        :param output: its result is part of the flow's result
         :raises SerializationError, PayloadTooLarge: the arguments cannot be stored
         """
         options, job_options = call.options, getattr(call.function, "job_options", None)
@@ -135,18 +135,18 @@ def with_headers(call: Signature[Any], headers: dict[str, str]) -> Signature[Any
 
 
 def arguments_of(call: Signature[Any], default_queue: str, job_id: str) -> EnqueueArguments:
-    """The call as what others put around arq's `enqueue_job` sees it."""
+    """The call as wrappers around arq's `enqueue_job` see it (Sentry's, OpenTelemetry's)."""
     seen = as_seen(call, default_queue, job_id)
     return EnqueueArguments(call.name, call.args, call.kwargs, options={}, job_id=seen.job_id or "", queue=seen.queue)
 
 
 def with_arguments(call: Signature[Any], stored: Stored) -> Signature[Any]:
-    """The call with the arguments that came through it."""
+    """The call with the arguments that came through the wrappers."""
     return replace(call, args=tuple(stored.args), kwargs=stored.kwargs, added=stored.added)
 
 
 def _limits(job_options: JobOptions, call: Signature[Any], *, takes_result: bool) -> Sequence[Entry]:
-    """The limits, as far as they are known: where the parent's result is an argument, the worker finds out the rest."""
+    """The limits that are known by now. If the parent's result is an argument, the worker finds out the others."""
     limits = [limit for limit in (job_options.rate_limit, job_options.concurrency) if limit is not None]
     if takes_result and any(limit.key is not None for limit in limits):
         return []

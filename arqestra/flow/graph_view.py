@@ -18,16 +18,16 @@ STATES: dict[str, NodeState] = {
 
 @dataclass(frozen=True, slots=True)
 class FlowProgress:
-    """How far a flow is.
+    """How far a flow has come.
 
     :ivar total: jobs in it
     :ivar done: jobs that have ended, in whatever way
     :ivar active: jobs that are queued or run
-    :ivar waiting: jobs that wait for others
-    :ivar states: how many ended in which state
-    :ivar events: of a workflow: length of its history
-    :ivar replays: of a workflow: how many times it was run from the top
-    :ivar blocked: of a workflow that is blocked by code, which does not fit its history: why; "" of any other
+    :ivar waiting: jobs that wait for other jobs of the flow
+    :ivar states: how many jobs ended in which state
+    :ivar events: length of a workflow's history
+    :ivar replays: how many times a workflow was run from the top
+    :ivar blocked: why a workflow's code does not fit its history; "" if it fits
     """
 
     total: int
@@ -44,7 +44,7 @@ class FlowProgress:
 class FlowEvent:
     """A change in a flow.
 
-    :ivar number: of the node; 0 for the flow as a whole
+    :ivar number: the node's number; 0 for the flow as a whole
     :ivar state: the node's new state; "ended" for the flow
     """
 
@@ -59,7 +59,7 @@ class FlowNode:
     """A job or a join of a flow's graph.
 
     :ivar kind: "job" or "join"
-    :ivar fault: of "upstream_failed": the number of the job at fault
+    :ivar fault: the number of the job at fault, if the state is "upstream_failed"
     """
 
     number: int
@@ -73,7 +73,7 @@ class FlowNode:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What comes before what.
+    """One node comes before another.
 
     :ivar on_error: the second runs only if the first failed
     """

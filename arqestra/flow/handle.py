@@ -36,7 +36,7 @@ class FlowHandle(Generic[R]):
 
     :param flow_id: its id
     :param client: a `Pool`
-    :param graph: what it was made of, if that is known: results are coerced to the functions' annotations then
+    :param graph: what it was made of, if that is known; results are then coerced to the annotations of the functions
     """
 
     def __init__(self, flow_id: str, client: Client, graph: Graph | None = None) -> None:
@@ -82,16 +82,16 @@ class FlowHandle(Generic[R]):
         try:
             raise self._error_of(record, error)
         finally:
-            del value, error  # their traceback holds this frame: a circle otherwise
+            del value, error  # break the reference cycle of their traceback and this frame
 
     def _error_of(self, record: FlowRecord, error: BaseException | None) -> Exception:
-        """What `result` raises for a flow that did not complete, whose job at fault raised `error`."""
+        """What `result` raises for a flow that did not complete; `error` is what the job at fault raised."""
         if record.cancelled is not None and (isinstance(error, FlowCancelled) or not isinstance(error, Exception)):
             return FlowCancelled(f"flow {self.flow_id} was cancelled: {record.cancelled}")
         return error if isinstance(error, Exception) else UpstreamFailed(self.flow_id, record.name, error)
 
     def _job(self, record: FlowRecord) -> Job[Any]:
-        """The job that a workflow is."""
+        """The job of a workflow."""
         return Job(self.flow_id, cast(Redis, self._client), record.fields.get("queue", self._client.default_queue_name))
 
     async def _fault(self, state: str) -> Any:
@@ -144,7 +144,7 @@ class FlowHandle(Generic[R]):
             raise TimeoutError(f"flow {self.flow_id} has not ended within {timeout} s") from None
 
     async def status(self) -> FlowStatus:
-        """How it stands. A flow whose result is there may still run error callbacks: it is "running" then."""
+        """How it stands. It is "running" as long as callbacks run, even if its result is there."""
         record = await read_flow(self._client.store, self.flow_id)
         if record is None:
             return "not_found"
@@ -196,7 +196,7 @@ class FlowHandle(Generic[R]):
     async def events(self) -> AsyncIterator[FlowEvent]:
         """The changes from now on, as they come, until the flow has ended.
 
-        After a lost connection the states of all nodes are compared with those seen, so that none is missed.
+        After a lost connection the states of all nodes are compared with those that were told, so none is missed.
         """
         news: asyncio.Queue[bytes | None] = asyncio.Queue()
         channel = self._client.store.keys.flow_news(self.flow_id)
@@ -235,10 +235,10 @@ class FlowHandle(Generic[R]):
         return changes if record.state == "running" else [*changes, (0, "ended")]
 
     async def cancel(self, reason: str = "") -> bool:
-        """Abort what runs and drop what waits; returns False if it had ended or does not exist.
+        """Abort the jobs that run, and drop those that wait; returns False if it had ended or does not exist.
 
-        A job that runs is told at once, whether or not its worker has `allow_abort_jobs`. A workflow is aborted as any
-        job is, if its worker has that.
+        Running jobs of a graph are aborted at once, whether or not their workers have `allow_abort_jobs`. A workflow is
+        aborted like any job: its worker needs `allow_abort_jobs`.
         """
         record = await read_flow(self._client.store, self.flow_id)
         if record is not None and record.kind == "w":
@@ -250,7 +250,7 @@ class FlowHandle(Generic[R]):
         return await send_signal(self._client, self.flow_id, event, value=value, key=key)
 
     async def retry(self) -> int:
-        """Run the jobs that did not complete once more, and what hangs on them; what completed stays.
+        """Run the jobs that did not complete once more, and all that comes after them. What completed stays.
 
         :returns: how many jobs run again
         :raises FlowRunning: it has not ended
@@ -259,14 +259,16 @@ class FlowHandle(Generic[R]):
         return await self._retry(resume=False)
 
     async def resume(self) -> int:
-        """Go on with a workflow that failed or was aborted, at its failed step; what was before it is not run again.
+        """Go on with a workflow that failed or was aborted, at its failed step. What came before is not run again.
 
-        The step is tried anew, and so is what was aborted because of it; with the code and arguments of today, for the
-        workflow is replayed up to there. One whose own code failed goes on where it stood, also after having been
-        blocked by code for too long. Workflows among the steps are resumed in their turn. Of a graph it is `retry`,
-        with the workflows among its jobs resumed. `Job.retry()` runs a workflow from its beginning instead.
+        The step is tried once more, and so is what was aborted because of it. The workflow is replayed up to there, so
+        today's code and arguments count. If its own code failed, or did not fit its history for too long, it goes on
+        where it stood. Workflows among its steps are resumed too.
 
-        :returns: how many steps, or jobs of a graph, are tried anew
+        For a graph this is `retry`, but workflows among its jobs are resumed. `Job.retry()` runs a workflow from its
+        beginning instead.
+
+        :returns: how many steps, or jobs of a graph, are tried once more
         :raises FlowRunning: it has not ended, or a step of it is still being aborted
         :raises JobNotRetryable: it completed, or has no kept result
         :raises ResultNotFound: there is no such flow, or its history is not kept any more

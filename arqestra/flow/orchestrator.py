@@ -1,4 +1,4 @@
-"""`Flow`: what a workflow function gets: to run jobs, to wait, to learn of the world. The protocol: `execution.py`."""
+"""`Flow`: what a workflow function gets as its first argument. All that it does goes through an `Execution`."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ class Flow:
 
     @property
     def replaying(self) -> bool:
-        """Whether the code runs through what it did before: do not log then."""
+        """Whether this is a replay: the code runs through what it did before. Do not log then."""
         return self._execution.replaying
 
     @property
@@ -41,9 +41,9 @@ class Flow:
     async def run(self, call: Canvas[R]) -> R:
         """Run a job, or a chain or group of jobs, and wait for the result.
 
-        A canvas means what it means in `Pool.enqueue_flow`: the same jobs run and get the same, and what `result()` of
-        that flow would return or raise comes here, after the callbacks that it starts. What runs beside a failure runs
-        on, as long as the workflow does.
+        A canvas means what it means in `Pool.enqueue_flow`: the same jobs run with the same arguments. You get what
+        `result()` of that flow would return or raise, after its callbacks have ended. Jobs beside a failed one run on,
+        as long as the workflow does.
 
         :param call: `function.s(...)`, a chain, a group or a chord
         :raises Exception: what the job at fault raised
@@ -58,10 +58,10 @@ class Flow:
     async def gather(
         self, *calls: Canvas[R] | Awaitable[R], limit: int | None = None, return_exceptions: bool = False
     ) -> list[R]:
-        """Run jobs at the same time; their results in this order. If one fails, the others are aborted.
+        """Run jobs at the same time, and return their results in this order. If one fails, the others are aborted.
 
-        :param limit: how many at once
-        :param return_exceptions: give exceptions in the place of results
+        :param limit: how many run at once
+        :param return_exceptions: return exceptions instead of results
         """
         if limit is not None and limit < 1:
             raise ArgumentsError(f"gather: limit: expected at least 1, got {limit!r}")
@@ -80,7 +80,7 @@ class Flow:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
         finally:
-            tasks.clear()  # the traceback of what one raised leads to this frame: a circle
+            tasks.clear()  # break the reference cycle of an error's traceback and this frame
 
     async def map(
         self, function: Any, items: Iterable[Any], *, limit: int | None = None, return_exceptions: bool = False
@@ -90,7 +90,7 @@ class Flow:
         return await self.gather(*calls, limit=limit, return_exceptions=return_exceptions)
 
     async def as_completed(self, *calls: Canvas[R] | Awaitable[R]) -> AsyncIterator[R]:
-        """The results as they come; raises what a job raised, in its place."""
+        """The results as they come; raises what a job raised when it is that job's turn."""
         tasks = [asyncio.ensure_future(self._awaited(call)) for call in calls]
         try:
             for done in asyncio.as_completed(tasks):
@@ -100,7 +100,7 @@ class Flow:
                 task.cancel()
 
     async def first(self, *calls: Canvas[R] | Awaitable[R]) -> R:
-        """The result of the job that ends first; the others are aborted."""
+        """The result of the job that ends first. The others are aborted."""
         tasks = [asyncio.ensure_future(self._awaited(call)) for call in calls]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +121,7 @@ class Flow:
         hours: float = 0,
         days: float = 0,
     ) -> None:
-        """Wait; the time goes on while no worker runs.
+        """Wait. The time passes also while no worker runs.
 
         :param delay: seconds, a timedelta or text such as "90s"; or the keywords
         """
@@ -139,16 +139,16 @@ class Flow:
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._execution.seed}:{self._uuids}")
 
     async def side_effect(self, function: Callable[..., Awaitable[R] | R], *args: Any) -> R:
-        """Call a function outside of the workflow, and remember what it gave: a random number, a look at a file.
+        """Call a function outside of the workflow, and remember its value: a random number, the text of a file.
 
-        It is called once, unless its worker dies or stops before the value is written; an exception is remembered too.
-        What takes long, or must be tried again, is a job's.
+        It is called once, unless its worker dies or stops before the value is written. An exception is remembered too.
+        What takes long, or must be tried again, belongs into a job.
         """
         label = getattr(function, "__qualname__", type(function).__qualname__)
         return cast(R, await self._execution.effect(label, lambda: function(*args)))
 
     async def wait_for(self, event: str, *, timeout: Duration | None = None) -> Any:
-        """Wait for an event that `pool.signal(flow_id, event, value)` sends; each is received once, in order.
+        """Wait for an event that `pool.signal(flow_id, event, value)` sends. Each is received once, in order.
 
         :param timeout: seconds to wait at most
         :returns: its value
@@ -159,7 +159,7 @@ class Flow:
             return await self._execution.signal(event)
 
     def patched(self, name: str) -> bool:
-        """True in a run that began after this line was there, False in one that is older: it keeps to the old way.
+        """Whether a run may take the new way: True if it began after this line was added, False if it is older.
 
         if flow.patched("check the stock first"):
             await flow.run(check_stock.s(order))
@@ -167,5 +167,8 @@ class Flow:
         return self._execution.patched(name)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Start anew with these arguments and an empty history, under the same id. Steps that still run are aborted."""
+        """Run the workflow once more, with these arguments, an empty history and the same id.
+
+        Steps that still run are aborted. Events that it has not asked for go along.
+        """
         raise ContinueAsNew(args, kwargs)

@@ -1,8 +1,4 @@
-"""Storing a graph, and starting it: half of one never runs.
-
-The nodes are stored first, 2,000 a script call, with a TTL; the last call starts the flow and takes the TTL away. A
-producer that dies in between leaves nothing that runs, and after an hour nothing at all.
-"""
+"""Stores a graph and starts it. The protocol is "Flows and joins" in docs/protocols.md."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -70,7 +66,7 @@ async def _start_within_middleware(
 
 
 def _not_before(start_ms: int, call: Signature[Any]) -> Signature[Any]:
-    """The call of a first job: what delays it itself counts from the start of the flow."""
+    """The call of a first job, due at the start of the flow; a delay of its own comes on top."""
     options = call.options
     due_ms = start_ms + (to_ms(options.defer_by) if options.defer_by else 0)
     if options.defer_until is not None:
@@ -141,7 +137,7 @@ def _record_of(
 
 
 def child_pieces(number: int, children: list[int]) -> list[tuple[str, bytes]]:
-    """The children of a node as they are stored: pieces, each of which says whether another follows."""
+    """The children of a node as they are stored: in pieces. Each piece says whether another one follows."""
     return [
         (
             f"{number}c{first // CHILDREN_PER_PIECE}",

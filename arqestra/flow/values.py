@@ -1,4 +1,4 @@
-"""What the nodes of a flow ended with: read when somebody needs it, in pieces, from where the jobs' results are."""
+"""Reads what the nodes of a flow ended with, when somebody needs it: from the results of its jobs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ __all__ = ("FlowGone", "FlowValues", "error_of")
 
 
 class FlowGone(ArqestraError):
-    """The flow was forgotten, or its time is over."""
+    """The flow was forgotten, or is not kept any more."""
 
 
 class FlowValues:
     """Reads the values of one flow.
 
-    :param coerce: called with a job's number and its value; default gives the value as it is
+    :param coerce: called with a job's number and its value, gives the value to return; default the same value
     """
 
     def __init__(
@@ -41,21 +41,21 @@ class FlowValues:
         return value.state
 
     async def value(self, number: int) -> Any:
-        """The value of a node that has ended: of a join a list; the exception if it did not complete.
+        """The value of a node that has ended, a list for a join; the exception if it did not complete.
 
         :raises FlowGone: there is no such flow any more
         """
         return self._built(number, await self._known([number]))
 
     async def referred(self, reference: Reference) -> Any:
-        """What a reference stands for.
+        """The value that a reference stands for.
 
         :raises FlowGone: there is no such flow any more
         """
         return self._of_reference(reference, await self._known([*_numbers_in(reference)]))
 
     async def _known(self, wanted: list[int]) -> dict[int, Value]:
-        """These nodes, and those that their values are made of."""
+        """Read these nodes, and those that their values are made of."""
         known: dict[int, Value] = {}
         while wanted:
             read = await self._read(wanted)
@@ -112,7 +112,7 @@ class FlowValues:
         return self._decoded(number, value.result)
 
     def _upstream_failed(self, number: int, known: dict[int, Value]) -> UpstreamFailed:
-        """Of what did not run: it names the job at fault."""
+        """The error of a node that did not run; it names the job at fault."""
         fault = known[number]
         error = self._built(number, known)
         if isinstance(error, UpstreamFailed):
@@ -145,7 +145,7 @@ def _fault_of(value: Value) -> tuple[int, ...]:
 
 
 def error_of(value: Any) -> BaseException | None:
-    """The exception to raise for a value that stands for a failure: that of the job at fault."""
+    """The exception to raise for a value that is a failure: what the job at fault raised; None if it is none."""
     if isinstance(value, UpstreamFailed) and isinstance(value.error, Exception):
         return value.error
     return value if isinstance(value, BaseException) else None

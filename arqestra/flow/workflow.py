@@ -1,4 +1,4 @@
-"""`@workflow`: a durable workflow out of an async function of `Flow` and arguments."""
+"""`@workflow`: makes a durable workflow of an async function of a `Flow` and arguments."""
 
 import inspect
 from collections.abc import Callable, Coroutine
@@ -67,10 +67,10 @@ def workflow(
     unique: Unique | bool | None = None,
     expires: Duration | None = None,
 ) -> Any:
-    """Make a durable workflow out of an async function, with or without options.
+    """Make a durable workflow of an async function, with or without options.
 
-    The function gets a `Flow` and its arguments. It may use whatever depends on these and on the results of its steps
-    alone; everything else (time, chance, I/O) comes through the flow.
+    The function gets a `Flow` and its arguments. It may depend on its arguments and the results of its steps, and on
+    nothing else. Time, chance and I/O come through the `Flow`.
 
     :param name: name in payloads; default the function's `__qualname__`
     :param queue: queue that `Pool.enqueue` puts it in; default the pool's
