@@ -26,7 +26,7 @@ from ..scheduling.timetable import Timetable, timezone_of
 from ..scheduling.zone import named_zone, zone_of
 from ..worker.attributes import schedules_of
 from ..worker.command_line import options_of, use_uvloop
-from ..worker.settings import WorkerOptions
+from ..worker.settings import SETTINGS, WorkerOptions
 
 __all__ = ("scheduler",)
 
@@ -73,6 +73,8 @@ def scheduler(
         raise typer.BadParameter(f"{target}: {error}") from None
     try:
         zone = None if timezone is None else zone_of(timezone, "--timezone")
+        SETTINGS["serializer"].check(serializer, "--serializer")
+        SETTINGS["key_prefix"].check(key_prefix, "--key-prefix")
         plan = plan._replace(
             redis_settings=redis_url or plan.redis_settings or os.environ.get("REDIS_URL"),
             serializer=serializer or plan.serializer,

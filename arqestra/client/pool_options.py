@@ -7,9 +7,10 @@ from arq.connections import RedisSettings
 
 from ..definitions.middleware import is_middleware
 from ..definitions.rules import CALLABLE, COUNT, MS, TEXT, Rule, is_int
+from ..protocol.keys import KEY_PREFIX
 from ..protocol.serializers import SERIALIZERS, Serializer
 
-__all__ = ("KEY_PREFIX", "MIDDLEWARE", "NAME", "POOL_RULES", "REDIS", "SERIALIZER", "check_pool_options")
+__all__ = ("MIDDLEWARE", "NAME", "POOL_RULES", "REDIS", "SERIALIZER", "check_pool_options")
 
 
 def _is_serializer(value: Any) -> bool:
@@ -19,7 +20,6 @@ def _is_serializer(value: Any) -> bool:
 NAME = Rule("a str", lambda value: isinstance(value, str))
 REDIS = Rule("RedisSettings or a URL", lambda value: isinstance(value, RedisSettings | str))
 MIDDLEWARE = Rule("a sequence of Middleware objects", is_middleware)
-KEY_PREFIX = Rule('a str of letters, digits, "_", "-" and ".", 64 at most', NAME.accepts)  # `Keys.of` judges the rest
 SERIALIZER = Rule('one of "pickle", "msgpack", "json"', _is_serializer)
 
 POOL_RULES: Mapping[str, Rule] = {

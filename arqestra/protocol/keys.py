@@ -12,13 +12,18 @@ from dataclasses import dataclass, fields
 
 from arq import constants
 
-from ..definitions.redact import shown_value
+from ..definitions.rules import Rule
 from ..errors import SettingsError
 
-__all__ = ("DEFAULT_QUEUE", "Keys", "checked_queue_name")
+__all__ = ("DEFAULT_QUEUE", "KEY_PREFIX", "Keys", "checked_queue_name")
 
 DEFAULT_QUEUE = constants.default_queue_name
-_KEY_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_PREFIX = re.compile(r"(?!(?:arq|arqestra)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+KEY_PREFIX = Rule(
+    'up to 64 letters, digits, "_", "-" and "." (the ":" behind it is ours), the first a letter or a digit, but not '
+    '"arq" or "arqestra", with which arq\'s keys and ours begin',
+    lambda value: isinstance(value, str) and (value == "" or _PREFIX.fullmatch(value) is not None),
+)
 
 
 def checked_queue_name(name: str, keys: "Keys") -> str:
@@ -52,19 +57,11 @@ class Keys:
         """The namespace of an application.
 
         :param key_prefix: "app1" for keys `app1:arq:job:...`; None or "" for arq's own keys
-        :raises SettingsError: it is no text of letters, digits, "_", "-" and "."
+        :raises SettingsError: it is not what `KEY_PREFIX` says
         """
         if key_prefix is None or key_prefix == "":
             return cls()
-        if not isinstance(key_prefix, str) or not _KEY_PREFIX.fullmatch(key_prefix):
-            raise SettingsError(
-                'key_prefix: expected up to 64 letters, digits, "_", "-" and ".", the first a letter or a digit '
-                f'(the ":" behind it is ours), got {shown_value(key_prefix)}'
-            )
-        if key_prefix in ("arq", "arqestra"):
-            raise SettingsError(
-                f"key_prefix: expected a name of your application, got {key_prefix!r}: so arq's keys begin"
-            )
+        KEY_PREFIX.check("key_prefix", key_prefix)
         prefix = f"{key_prefix}:"
         return cls(prefix, **{each.name: prefix + str(each.default) for each in fields(cls) if each.name != "prefix"})
 

@@ -6,6 +6,7 @@ from typing import Any
 from arq.cron import CronJob
 from arq.typing import WEEKDAYS
 
+from ..definitions.redact import shown_value
 from ..errors import SettingsError
 from .timing import Cron
 
@@ -56,7 +57,7 @@ def checked_cron(job: CronJob) -> CronJob:
         or not isinstance(job.microsecond, int)
         or not 0 <= job.microsecond < 1_000_000
     ):
-        raise SettingsError(f"cron: microsecond: expected an int from 0 to 999,999, got {job.microsecond!r}")
+        raise SettingsError(f"cron: microsecond: expected an int from 0 to 999,999, got {shown_value(job.microsecond)}")
     for name in ("month", "day", "weekday", "hour", "minute", "second"):
         value = getattr(job, name)
         if isinstance(value, Iterable) and not isinstance(value, str):
@@ -70,7 +71,7 @@ def cron_of_arq(job: CronJob) -> Cron:
     weekday = job.weekday
     if isinstance(weekday, str):
         if weekday.lower() not in WEEKDAYS:
-            raise SettingsError(f"cron: weekday: expected one of {', '.join(WEEKDAYS)}, got {weekday!r}")
+            raise SettingsError(f"cron: weekday: expected one of {', '.join(WEEKDAYS)}, got {shown_value(weekday)}")
         weekday = WEEKDAYS.index(weekday.lower())
     days = None if weekday is None else {(day + 1) % 7 for day in _numbers("cron: weekday", weekday, 0, 6)}
     fields = [
@@ -107,7 +108,8 @@ def _field(name: str, value: CrontabField, least: int, most: int, names: tuple[s
         except ValueError:
             allowed = f"{least} to {most}" + (f" or {names[0]} to {names[-1]}" if names else "")
             raise SettingsError(
-                f'crontab: {name}: expected {allowed}, alone or as "*", "*/2", "1-5", "1-5/2" or "1,3", got {value!r}'
+                f'crontab: {name}: expected {allowed}, alone or as "*", "*/2", "1-5", "1-5/2" or "1,3", got '
+                f"{shown_value(value)}"
             ) from None
     else:
         numbers = set(_numbers(f"crontab: {name}", value, least, most))
@@ -151,8 +153,10 @@ def _number(text: str, least: int, most: int, names: tuple[str, ...]) -> int:
 def _numbers(what: str, value: Any, least: int, most: int) -> list[int]:
     numbers = [value] if isinstance(value, int) else list(value) if isinstance(value, Iterable) else []
     if not numbers or isinstance(value, str | bool):
-        raise SettingsError(f"{what}: expected a number from {least} to {most} or a set of such, got {value!r}")
+        raise SettingsError(
+            f"{what}: expected a number from {least} to {most} or a set of such, got {shown_value(value)}"
+        )
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise SettingsError(f"{what}: expected numbers from {least} to {most}, got {number!r}")
+            raise SettingsError(f"{what}: expected numbers from {least} to {most}, got {shown_value(number)}")
     return numbers

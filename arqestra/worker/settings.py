@@ -19,7 +19,7 @@ from arq.constants import default_queue_name, expires_extra_ms
 from arq.cron import CronJob
 from arq.utils import to_ms, to_seconds
 
-from ..client.pool_options import KEY_PREFIX, MIDDLEWARE, NAME, REDIS, SERIALIZER
+from ..client.pool_options import MIDDLEWARE, NAME, REDIS, SERIALIZER
 from ..definitions.redact import shown_value
 from ..definitions.rules import (
     CALLABLE,
@@ -42,7 +42,7 @@ from ..definitions.rules import (
     memory_bytes,
 )
 from ..errors import FunctionsError, SettingsError
-from ..protocol.keys import Keys, checked_queue_name
+from ..protocol.keys import KEY_PREFIX, Keys, checked_queue_name
 from ..protocol.serializers import Serializer
 from ..scheduling.definition import Schedule
 
@@ -91,7 +91,8 @@ CRON_JOBS = Rule("a sequence of cron(...)", _all_are(CronJob))
 SCHEDULES = Rule("a sequence of schedule(...) or cron(...), or a Timetable", _all_are((Schedule, CronJob)))
 POOL = Rule("an arqestra or arq pool", lambda value: callable(getattr(value, "enqueue_job", None)))  # or a test's mock
 QUEUES = Rule(
-    "a list of queue names, most urgent first, or a dict of queue name to weight (ints of at least 1)", _is_queues
+    "a list of queue names, each once, most urgent first, or a dict of queue name to weight (ints of at least 1)",
+    _is_queues,
 )
 COUNTS = Rule("a dict of queue name to an int of at least 1", _is_counts)
 ZONE = Rule('a tzinfo, or the name of a time zone such as "Asia/Seoul"', _is_zone)

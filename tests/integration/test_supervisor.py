@@ -172,6 +172,8 @@ async def test_several_queues_by_option(supervise: Supervise, pool: Pool) -> Non
     ("options", "words"),
     [
         (("--max-memory-per-child", "lots"), "--max-memory-per-child: expected bytes"),
+        (("--key-prefix", "a:b"), "--key-prefix: expected up to 64 letters"),
+        (("--shutdown-timeout", "1e99"), "--shutdown-timeout: expected 0 or more seconds"),
         (("--queues", "a=6,b"), "expected names, or name=weight for each"),
         (("--processes", "0"), "processes"),
         (("--watch", "/nonexistent-folder"), "expected a folder"),

@@ -274,3 +274,5 @@ def test_a_retry_that_would_never_come_fails_the_job() -> None:
 def test_a_number_too_long_to_be_written_is_still_refused_with_a_sentence() -> None:
     with pytest.raises(SettingsError, match="options: defer_by: expected "):
         task.options(defer_by=10 ** (sys.int_info.default_max_str_digits + 1))
+    with pytest.raises(SettingsError, match="cron: hour: expected numbers from 0 to 23, got <int of "):
+        cron(work, hour=10 ** (sys.int_info.default_max_str_digits + 1))
