@@ -20,7 +20,7 @@ import uvloop
 
 from arqestra import Pool, Scheduler, create_pool, every, schedule
 from arqestra.embedded import EmbeddedRedis
-from arqestra.store.health import redis_time_ms
+from arqestra.store.server import redis_time_ms
 
 LATENESS_SCHEDULES = 10
 LATENESS_S = 60

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from ..store.look import QueueSurvey
+from ..store.queues import QueueSurvey
 from ..store.server import ServerFacts
 from .output import span
 

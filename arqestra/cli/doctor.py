@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..store.look import QueueSurvey
+from ..store.queues import QueueSurvey
 from ..store.server import read_server
 from .checks import Finding, check_queue, check_server
 from .queues import NO_QUEUE, all_queues, survey_or_none

@@ -9,7 +9,7 @@ from ..client.pool import Pool
 from ..protocol.clock import timestamp_ms
 from ..protocol.presence import JobOnWorker, WorkerInfo
 from ..protocol.recent_jobs import EndedJob
-from ..store.look import QueueSurvey
+from ..store.queues import QueueSurvey
 from ..store.statistics import read_minutes, read_totals
 from .queues import survey_or_none
 

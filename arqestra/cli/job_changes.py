@@ -9,7 +9,7 @@ from arq.jobs import DeserializationError, JobResult
 from ..client.pool import Pool
 from ..errors import ArqestraError
 from ..protocol.wire import decode_result
-from ..store.dead import read_dead_result
+from ..store.job_facts import read_dead_result
 from .arguments import duration_s
 from .bulk import Change, Done, Target, change_jobs, chosen_filter
 from .confirm import DryRun, Yes

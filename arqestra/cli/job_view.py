@@ -11,8 +11,9 @@ from ..handles.queue import DeadJob
 from ..protocol.attempt_errors import AttemptError, decode_attempt_error
 from ..protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ..protocol.wire import Payload, decode_payload, decode_result
-from ..store.dead import read_dead_result
-from ..store.look import JobFacts, QueueEntry, find_queues, queue_of, read_job_facts
+from ..store.find import find_queues, queue_of
+from ..store.job_facts import JobFacts, read_dead_result, read_job_facts
+from ..store.queues import QueueEntry
 from ..store.records import JobSnapshot
 from .arguments import ShownArguments, shown
 from .output import iso

@@ -6,7 +6,8 @@ import typer
 from redis.exceptions import ResponseError
 
 from ..client.pool import Pool
-from ..store.look import QueueSurvey, find_queues, survey
+from ..store.find import find_queues
+from ..store.queues import QueueSurvey, survey
 from .confirm import DryRun, Yes, may
 from .output import iso, span
 from .shell import FAILED, Shell, Stop, command

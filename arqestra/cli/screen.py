@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..protocol.presence import JobOnWorker, WorkerInfo
-from ..store.look import QueueSurvey
+from ..store.queues import QueueSurvey
 from .fleet import Fleet, History
 from .output import ago, megabytes, printable, span, style_of
 from .progress_bar import progress_text, sparkline

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 from ..client.pool import Pool
 from ..handles.queue import DeadJob
 from ..protocol.recent_jobs import EndedJob
-from ..store.look import browse, results_kept
+from ..store.job_facts import results_kept
+from ..store.queues import browse
 from .job_view import Row
 
 __all__ = ("ENDED", "MAX_ENDED", "Ended", "Queued", "Search", "State", "find_ended")

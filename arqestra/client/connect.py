@@ -20,8 +20,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ..definitions.middleware import Middleware
 from ..errors import SettingsError
 from ..protocol.serializers import Serializer
-from ..store.health import greet
 from ..store.replies import ServerIsCluster
+from ..store.server import greet
 from ..store.time_limits import CONNECT_LIMIT_S
 from .pool import MAX_PAYLOAD_BYTES, Pool
 from .pool import Pool as ArqRedis

@@ -23,8 +23,8 @@ from ..protocol.recent_jobs import ENDED_STATES, EndedJob
 from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_payload, job_def
 from ..store.listener import Listener
-from ..store.look import entries_of
 from ..store.presence import ask_for_events, read_workers
+from ..store.queues import entries_of
 from ..store.recent import read_recent
 from ..store.statistics import Counters, read_hours, read_minutes, read_queues, read_totals, rows_of, totals_of
 from ..store.store import Store

@@ -9,10 +9,10 @@ from arq.jobs import ResultNotFound
 from ..errors import FlowRunning, JobNotRetryable
 from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_result, encode_payload, retry_payload
-from ..store.dead import read_dead_result
+from ..store.job_facts import read_dead_result
 from ..store.read_flows import StoredNode
-from ..store.resume import Resumed, mark_to_resume, resume_queued
 from ..store.store import Store
+from ..store.workflows import Resumed, mark_to_resume, resume_queued
 
 __all__ = ("RetryableWorkflow", "mark_workflows", "nodes_to_retry", "read_retryable", "resume_workflow")
 

@@ -14,8 +14,9 @@ from ..errors import ArgumentsError
 from ..protocol.ids import new_job_id
 from ..protocol.serializers import Serializer
 from ..protocol.wire import function_of
-from ..store.flows import FlowStore, is_workflow_name
-from ..store.look import queue_of_job
+from ..store.find import queue_of_job
+from ..store.flows import FlowStore
+from ..store.workflows import is_workflow_name
 from .encode import Client
 
 __all__ = ("WORKFLOW", "Signals", "send_signal")

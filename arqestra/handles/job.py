@@ -29,9 +29,9 @@ from ..protocol.clock import timestamp_ms
 from ..protocol.progress import LOG_LINES, LogLine, Progress
 from ..protocol.serializers import Serializer, serializer_of
 from ..protocol.wire import decode_payload, decode_result, encode_payload, job_def, retry_payload
-from ..store.dead import find_dead_result
+from ..store.find import queue_of_job
+from ..store.job_facts import find_dead_result
 from ..store.link import RETRYABLE
-from ..store.look import queue_of_job
 from ..store.progress import read_log, read_progress
 
 if TYPE_CHECKING:

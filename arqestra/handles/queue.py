@@ -10,8 +10,8 @@ from arq.jobs import DeserializationError
 
 from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_result
-from ..store.dead import count_dead, read_dead
-from ..store.health import is_paused, queue_depth
+from ..store.job_facts import count_dead, read_dead
+from ..store.queues import is_paused, queue_depth
 from ..store.store import Store
 from .job import Job
 

@@ -12,7 +12,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 
 from ..protocol.histogram import BOUNDS_MS
-from ..store.look import QueueSurvey
+from ..store.queues import QueueSurvey
 from ..store.statistics import totals_of
 from .fleet import FleetSnapshot
 from .metrics import METRICS

@@ -14,8 +14,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ..client.pool import Pool
-from ..store.look import QueueSurvey, survey
-from ..store.schedules import OverdueSchedules, read_overdue
+from ..store.queues import QueueSurvey, survey
+from ..store.services import OverdueSchedules, read_overdue
 from .process_metrics import WorkerMetrics, metrics_of_worker
 
 __all__ = ("FleetSnapshot", "read_fleet")

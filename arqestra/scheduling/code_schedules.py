@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from ..errors import SettingsError
 from ..protocol.constants import TAKE_OVER_MS
-from ..store.schedules import ScheduleRecord, ScheduleStore
+from ..store.schedule_records import ScheduleRecord
+from ..store.schedules import ScheduleStore
 from ..store.services import read_services
 from ..store.store import Store
 from .definition import Schedule

@@ -17,7 +17,7 @@ from ..errors import PayloadTooLarge, SettingsError
 from ..protocol.serializers import Serializer
 from ..protocol.wire import Payload, decode_payload, encode_payload
 from ..store.codec import encode_extra
-from ..store.schedules import ScheduleRecord, StoredSchedule
+from ..store.schedule_records import ScheduleRecord, StoredSchedule
 from .definition import Schedule
 from .timing import At, Cron, Every, Timing
 from .zone import zone_name, zone_of

@@ -3,7 +3,7 @@
 import time
 from typing import NamedTuple
 
-from ..store.schedules import DueSchedule
+from ..store.schedule_records import DueSchedule
 from .definition import Schedule
 
 __all__ = ("KnownSchedule", "KnownSchedules", "Postponements")

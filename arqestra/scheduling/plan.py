@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from ..store.schedules import DueSchedule, NewFiring
+from ..store.schedule_records import DueSchedule, NewFiring
 from .definition import Schedule
 from .timing import last_until
 

@@ -23,7 +23,8 @@ from redis.exceptions import RedisError
 
 from ..definitions.middleware import EnqueuedCall, Middleware, enter_call
 from ..protocol.constants import CLOCK_TOLERANCE_MS
-from ..store.schedules import DueSchedule, FiringKind, NewFiring, ScheduleStore, StoredSchedule
+from ..store.schedule_records import DueSchedule, FiringKind, NewFiring, StoredSchedule
+from ..store.schedules import ScheduleStore
 from ..store.services import note_zone, noted_zones
 from ..store.store import Store
 from .code_schedules import CodeSchedules

@@ -11,9 +11,10 @@ from ..errors import ScheduleNotFound, SettingsError
 from ..handles.job import Job
 from ..protocol.ids import new_job_id
 from ..protocol.keys import checked_queue_name
-from ..store.health import redis_time_ms
-from ..store.schedules import NewFiring, NotedRun, ScheduleStore, StoredSchedule, schedule_queues
-from ..store.services import Service, note_zone, read_services
+from ..store.schedule_records import NewFiring, NotedRun, StoredSchedule
+from ..store.schedules import ScheduleStore
+from ..store.server import redis_time_ms
+from ..store.services import Service, note_zone, read_services, schedule_queues
 from .definition import Schedule
 from .encode import NotReadable, payload_of_tick, record_of, schedule_of, schedule_without_arguments
 from .queue_scheduler import FiringClient, within_middleware

@@ -10,7 +10,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from .link import Command, Links
+from .calls import Command
+from .link import Links
 
 __all__ = ("CommandClient",)
 

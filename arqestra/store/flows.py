@@ -8,9 +8,7 @@ import msgspec
 
 from ..definitions.limits import Entry, encode_limit_spec
 from ..errors import HistoryTooLong
-from ..protocol.clock import timestamp_ms
 from ..protocol.constants import MAX_EVENTS, NODE_SEPARATOR
-from .link import with_retries
 from .store import Store
 
 __all__ = (
@@ -22,10 +20,8 @@ __all__ = (
     "Value",
     "decode_node",
     "encode_node",
-    "is_workflow_name",
     "node_id",
     "node_spec",
-    "note_workflows",
 )
 
 # What a job's first argument is made of: the number of a node (its value, or exception), "u" and the number of a job at
@@ -37,7 +33,6 @@ BYTES_PER_CALL = 4 * 1024 * 1024
 VALUES_PER_CALL = 500
 EVENTS_PER_CALL = 500
 JOBS_PER_CALL = 500
-MAX_NAMES, NAMES_TTL_MS = 10_000, 30 * 86_400_000
 
 
 class NodeRecord(NamedTuple):
@@ -284,24 +279,6 @@ class FlowStore:
                 f"workflow {flow_id}: expected at most {MAX_EVENTS:,} events in its history, it has them"
             )
         return cast(bytes, reply[0]) if isinstance(reply, list) else bool(reply == b"sent")
-
-
-async def note_workflows(store: Store, names: Sequence[str]) -> None:
-    """Say that functions of these names are workflows; it is known for 30 days."""
-
-    async def write(_: bool) -> None:
-        async with store.redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(store.keys.workflow_names, dict.fromkeys(names, timestamp_ms()))
-            pipe.zremrangebyrank(store.keys.workflow_names, 0, -MAX_NAMES - 1)
-            pipe.pexpire(store.keys.workflow_names, NAMES_TTL_MS)
-            await pipe.execute()
-
-    await with_retries(write)
-
-
-async def is_workflow_name(store: Store, name: str) -> bool:
-    """Whether a worker of the last 30 days has said that the function of that name is a workflow."""
-    return await with_retries(lambda _: store.redis.zscore(store.keys.workflow_names, name)) is not None
 
 
 def _pieces(nodes: Sequence[tuple[str, bytes | str]]) -> Iterator[Sequence[tuple[str, bytes | str]]]:

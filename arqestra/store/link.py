@@ -13,7 +13,7 @@ import asyncio
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar
 
 import hiredis
 from redis.asyncio import ConnectionPool
@@ -21,62 +21,27 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .calls import Call, Receiver
 from .plain import PlainLink, has_transport
-from .pulse import Pulse
 from .replies import ServerIsReplica, reply_error
-from .scripts import Script, self_contained
-from .time_limits import REPLY_LIMIT_S, Suspicion, limit_connections, suspicion_of
+from .time_limits import REPLY_LIMIT_S, Pulse, Suspicion, limit_connections, suspicion_of
 
-__all__ = ("RETRYABLE", "Command", "Link", "Links", "ScriptCall", "close_sentinels", "pack_command", "with_retries")
+__all__ = (
+    "RETRYABLE",
+    "Link",
+    "Links",
+    "close_sentinels",
+    "with_retries",
+)
 
 T = TypeVar("T")
 
-# hiredis' stub types the argument as a tuple of one.
-pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 # The call may or may not have been carried out; every script of ours can be sent again.
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainError, OSError)
 
 CLOSE_WAIT_S = 2.0
 CALL_LIMIT_S = 20.0  # of one call with all its tries
-
-Receiver = Callable[[list[Any] | Exception], None]
-
-
-class ScriptCall(NamedTuple):
-    """One call of a script: its queue (the key that routes it) and its arguments."""
-
-    script: Script
-    queue: str
-    args: Sequence[bytes | str | int]
-
-    def plain_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
-        """The command as a server may need it that is none of Redis' or Valkey's."""
-        text, sha = self_contained(self.script)
-        return ("EVAL" if in_full else "EVALSHA", text if in_full else sha, 1, self.queue, *self.args)
-
-    def packed(self, *, in_full: bool = False) -> bytes:
-        """The same as it is sent."""
-        if in_full:
-            return pack_command(("EVAL", self.script.text, 1, self.queue, *self.args))
-        return pack_command(("EVALSHA", self.script.sha, 1, self.queue, *self.args))
-
-
-class Command(NamedTuple):
-    """A plain command: its name and its arguments."""
-
-    words: tuple[Any, ...]
-
-    def plain_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
-        """The command."""
-        return self.words
-
-    def packed(self, *, in_full: bool = False) -> bytes:
-        """The same as it is sent."""
-        return pack_command(self.words)
-
-
-Call = ScriptCall | Command
 
 
 class _Group:

@@ -1,8 +1,13 @@
-"""Push: one connection per pool that listens to channels and calls back for each message.
+"""Push: one connection per pool listens to channels and calls back for each message.
 
-A message says only "look again"; what happened is read from Redis. So a message lost while the connection was down
-costs nothing: after a reconnect everybody is called once. As in `link.py`, redis-py makes the connection and a protocol
-of ours takes it over, so that a wake-up goes straight from the parser to the worker.
+A message only says "something happened"; the receiver reads from Redis what it was. So a message that is lost while the
+connection is down costs nothing: after a reconnect everybody is called once. As in `link.py`, redis-py makes the
+connection and a protocol of ours takes it over, so that a wake-up goes straight from the parser to the worker.
+
+Stock arq producers send no message. So a worker without work watches its queues: it reads their keys on this
+connection, and the server pushes one message when anybody changes one (client-side caching, `CLIENT TRACKING`). That
+costs nothing while nothing changes. Where a server does not support it, or a user lacks `+client|tracking`, the worker
+polls.
 """
 
 import asyncio
@@ -15,25 +20,64 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from .link import pack_command
+from .calls import pack_command
 from .plain import PlainSubscription, has_transport
-from .pulse import Pulse
-from .time_limits import limit_connections
-from .watching import Watch, begin_tracking
+from .time_limits import Pulse, limit_connections
 
-__all__ = ("Listener",)
+__all__ = (
+    "Listener",
+    "Watch",
+    "begin_tracking",
+)
 
 logger = logging.getLogger("arq.connections")
 
 KEEPALIVE_S = 10.0  # a silent connection is asked for a sign of life this often
 ANSWER_S = 3.0  # and has to answer within that
 DOUBT_S = 1.0  # of a server that is slower it is not known whether messages come
+TRACKING_LIMIT_S = 5.0
 MAX_TRACKING_FAILURES = 3
 RECONNECT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 Callback = Callable[[bytes | None], None]
+
+
+class Watch:
+    """Some keys, and whether they may have changed.
+
+    :param keys: names
+    :ivar since_s: since when they have not changed, on the loop's clock; None: they may have, or nobody would tell
+    :ivar asked: the keys are being read
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        self._names = frozenset(key.encode() for key in keys)
+        self.since_s: float | None = None
+        self.asked = False
+
+    def hear(self, changed: Sequence[bytes] | None) -> None:
+        """Keys were changed; None: maybe all."""
+        if self.since_s is not None and (changed is None or not self._names.isdisjoint(changed)):
+            self.end()
+
+    def end(self) -> None:
+        """Nothing is told any more."""
+        self.since_s, self.asked = None, False
+
+
+async def begin_tracking(connection: Any) -> bool:
+    """Ask for pushes on a connection of redis-py's that is to be a listener's; whether the server sends them."""
+    try:
+        async with asyncio.timeout(TRACKING_LIMIT_S):
+            for command in (("HELLO", 3), ("CLIENT", "TRACKING", "ON")):
+                await connection.send_command(*command)
+                await connection.read_response()
+    except ResponseError:
+        return False
+    return True
 
 
 class _Subscription(asyncio.Protocol):

@@ -6,17 +6,14 @@ is slower, and each call waits for the one before; what is done is the same.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .pulse import Pulse
-from .time_limits import REPLY_LIMIT_S
-
-if TYPE_CHECKING:
-    from .link import Call, Receiver
+from .calls import Call, Receiver
+from .time_limits import REPLY_LIMIT_S, Pulse
 
 __all__ = ("PlainLink", "PlainSubscription", "has_transport")
 
@@ -53,13 +50,13 @@ class PlainLink:
         """It was made in the event loop that runs now."""
         return self._loop is asyncio.get_running_loop()
 
-    def send(self, calls: "Sequence[Call]", receive: "Receiver") -> None:
+    def send(self, calls: Sequence[Call], receive: Receiver) -> None:
         """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
         task = self._loop.create_task(self._send(calls, receive))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, calls: "Sequence[Call]", receive: "Receiver") -> None:
+    async def _send(self, calls: Sequence[Call], receive: Receiver) -> None:
         try:
             async with self._turn:
                 replies = [await self._answer(call) for call in calls]
@@ -71,7 +68,7 @@ class PlainLink:
             self._pulse.answered()
             receive(replies)
 
-    async def _answer(self, call: "Call") -> Any:
+    async def _answer(self, call: Call) -> Any:
         for in_full in (False, True):
             try:
                 async with asyncio.timeout(REPLY_LIMIT_S):

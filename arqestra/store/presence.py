@@ -6,13 +6,22 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
+from redis.asyncio import Redis
 
 from ..protocol.presence import ALIVE_S, Presence, WorkerInfo, decode_presence, encode_presence
-from .health import redis_time_ms
 from .link import with_retries
+from .server import redis_time_ms
 from .store import Store
 
-__all__ = ("ask_for_events", "read_workers", "steer_worker", "withdraw_presence", "write_presence")
+__all__ = (
+    "ask_for_events",
+    "read_health",
+    "read_workers",
+    "steer_worker",
+    "withdraw_presence",
+    "write_health",
+    "write_presence",
+)
 
 
 async def write_presence(store: Store, worker_id: str, presence: Presence) -> int:
@@ -82,3 +91,14 @@ async def steer_worker(store: Store, worker_id: str, order: Literal["drain", "re
     """Tell a worker to take no more jobs, or to take jobs again; whether it heard that."""
     heard: int = await store.call("announce", store.keys.worker_channel(worker_id), order)
     return heard > 0
+
+
+async def read_health(redis: Redis, key: str) -> bytes | None:
+    """The health check key; None if no worker writes it."""
+    data: bytes | None = await redis.get(key)
+    return data
+
+
+async def write_health(redis: Redis, key: str, info: str, ttl_ms: int) -> None:
+    """Write the health check key."""
+    await redis.set(key, info.encode(), px=ttl_ms)

@@ -1,28 +1,24 @@
 """The transitions of schedules, and what is read of them. `lua/_schedule.lua` explains the data."""
 
 from collections.abc import Awaitable, Iterator, Sequence
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 from ..protocol.constants import NEVER_DUE_MS
-from .health import redis_time_ms
 from .link import with_retries
 from .records import Duplicate
+from .schedule_records import (
+    DueSchedule,
+    FiringKind,
+    Kept,
+    Look,
+    NewFiring,
+    NotedRun,
+    ScheduleRecord,
+    StoredSchedule,
+)
 from .store import Store
 
-__all__ = (
-    "DueSchedule",
-    "FiringKind",
-    "Kept",
-    "Look",
-    "NewFiring",
-    "NotedRun",
-    "OverdueSchedules",
-    "ScheduleRecord",
-    "ScheduleStore",
-    "StoredSchedule",
-    "read_overdue",
-    "schedule_queues",
-)
+__all__ = ("ScheduleStore",)
 
 NAMES_PER_CALL = 500
 RECORDS_PER_CALL = 500
@@ -40,181 +36,10 @@ _RECORD = [
     "problem",
     "zone",
 ]
-FiringKind = Literal["fired", "done", "changed", "early", "overlap", "refused", "not storable"]
 _VERDICTS: dict[int, FiringKind] = {
     **{ord("1"): "fired", ord("."): "done", ord("0"): "changed", ord("e"): "early"},
     **{ord("s"): "overlap", ord("r"): "refused", ord("2"): "fired", ord("x"): "not storable"},
 }
-
-
-class ScheduleRecord(NamedTuple):
-    """A definition to be stored.
-
-    :ivar digest: of the definition
-    :ivar timing: when it is due, as text: where that changes, ticks before the change do not count as missed
-    :ivar first_mark: of a single time: the mark before it; None for the present
-    :ivar serializer: name of the payload's
-    :ivar spec: JSON
-    :ivar payload: of its jobs, as a template
-    :ivar extra: priority, limits and lock as `enqueue.lua` reads them
-    """
-
-    name: str
-    digest: str
-    timing: str
-    first_mark: int | None
-    serializer: str
-    spec: bytes
-    payload: bytes
-    extra: bytes
-
-
-class StoredSchedule(NamedTuple):
-    """What is stored of a schedule.
-
-    :ivar due_ms: when its next tick is fired; 0: a scheduler has to find that out; None: it is paused or over
-    :ivar home: the queue that it belongs to
-    :ivar mark: the tick up to which all is dealt with
-    :ivar zone: in which those who fire it read it, if it names none; "" if it does, or nobody has read it yet
-    """
-
-    name: str
-    due_ms: int | None
-    home: str
-    rev: str
-    source: str
-    serializer: str
-    spec: bytes
-    payload: bytes
-    extra: bytes
-    mark: int
-    paused: bool
-    problem: str
-    zone: str = ""
-
-
-class DueSchedule(NamedTuple):
-    """A schedule that is due: name, when, revision of its definition, and the mark up to which all is dealt with."""
-
-    name: str
-    due_ms: int
-    rev: str
-    mark: int
-
-
-class Look(NamedTuple):
-    """What is due.
-
-    :ivar next_in_ms: until the next one after these; None if there is none
-    :ivar went_back: Redis' clock was put back by so much that it must have been wrong before
-    """
-
-    now_ms: int
-    next_in_ms: int | None
-    due: list[DueSchedule]
-    went_back: bool = False
-
-
-class NewFiring(NamedTuple):
-    """One tick to be fired; `lua/schedule_fire.lua` explains the fields.
-
-    :ivar due_ms: None: a run by hand
-    """
-
-    name: str
-    due_ms: int | None
-    rev: str
-    mark: int
-    to_mark: int
-    next_ms: int | None
-    note: str
-    overlap: str
-    tick: int
-    queue: str = ""
-    job_id: str = ""
-    when: str = ""
-    attempts: int = 0
-    payload: bytes = b""
-    extra: bytes = b""
-
-
-class NotedRun(NamedTuple):
-    """A run as it was noted.
-
-    :ivar how: 't' on time, 'l' late, 'n' by hand, 'd' of ticks that were dropped
-    :ivar outcome: '' if its end was not noted; see `lua/_schedule.lua`
-    :ivar state: of a run whose end was not noted: "queued", "running", "ended" or "gone"
-    """
-
-    fired_ms: int
-    due_ms: int
-    tick: int
-    how: str
-    outcome: str
-    ended_ms: int | None
-    job_id: str
-    state: str = ""
-
-
-class Kept(NamedTuple):
-    """What came of saying which schedules a process defines.
-
-    :ivar started_ms: when the process started
-    :ivar rev: grows with each change of a definition
-    :ivar verdicts: name -> "=" it is defined so, "?" its definition is wanted, "-" others define it differently, "a"
-        what was changed at run time stays
-    """
-
-    started_ms: int
-    rev: str
-    verdicts: dict[str, str]
-
-    @property
-    def wanted(self) -> list[str]:
-        """Names of those whose definition is wanted."""
-        return [name for name, verdict in self.verdicts.items() if verdict == "?"]
-
-
-class OverdueSchedules(NamedTuple):
-    """How the schedules of a queue stand.
-
-    :ivar schedules: how many there are, paused ones and those that are over among them
-    :ivar overdue: how many are due and not fired yet
-    :ivar lateness_ms: how long the most overdue one has been due; 0 if none is
-    """
-
-    queue: str
-    schedules: int
-    overdue: int
-    lateness_ms: int
-
-
-async def read_overdue(store: Store) -> list[OverdueSchedules]:
-    """How late the schedules of each queue are, at a cost that does not grow with their number."""
-    homes = await schedule_queues(store)
-    return await with_retries(lambda _: _read_overdue(store, homes)) if homes else []
-
-
-async def _read_overdue(store: Store, homes: Sequence[str]) -> list[OverdueSchedules]:
-    async with store.redis.pipeline(transaction=False) as pipeline:
-        now_ms = await redis_time_ms(store.redis)
-        for key in map(store.keys.schedules, homes):
-            pipeline.zcard(key)
-            pipeline.zcount(key, "-inf", now_ms)
-            pipeline.zrangebyscore(key, "(0", now_ms, start=0, num=1, withscores=True)  # 0: not planned yet
-        replies = iter(await pipeline.execute())
-    found = []
-    for home, schedules, overdue, latest in zip(homes, *[replies] * 3, strict=True):
-        lateness_ms = now_ms - int(latest[0][1]) if latest else 0
-        found.append(OverdueSchedules(home, schedules, overdue, lateness_ms))
-    return found
-
-
-async def schedule_queues(store: Store) -> list[str]:
-    """Queues that have schedules."""
-    key = store.keys.schedule_queues
-    found = await with_retries(lambda _: cast(Awaitable[set[bytes]], store.redis.smembers(key)))
-    return sorted(queue.decode() for queue in found)
 
 
 class ScheduleStore:
@@ -299,18 +124,18 @@ class ScheduleStore:
         """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""
         return (await self._fire(firings))[0]
 
-    async def fire_by_hand(self, schedule_runner: NewFiring) -> tuple[FiringKind, Duplicate | None]:
+    async def fire_by_hand(self, firing: NewFiring) -> tuple[FiringKind, Duplicate | None]:
         """Fire one run, not a tick.
 
         :returns: what came of it, and another job that stands for its job: it holds the lock
         """
-        (kind,), duplicates = await self._fire([schedule_runner])
+        (kind,), duplicates = await self._fire([firing])
         return kind, Duplicate(duplicates[0].decode(), duplicates[1].decode()) if duplicates else None
 
     async def _fire(self, firings: Sequence[NewFiring]) -> tuple[list[FiringKind], list[bytes]]:
         flat: list[bytes | str | int] = []
-        for schedule_runner in firings:
-            flat += ("" if field is None else field for field in schedule_runner)
+        for firing in firings:
+            flat += ("" if field is None else field for field in firing)
         reply: bytes | list[bytes] = await self._store.call("schedule_fire", self.home, *flat)
         verdicts, *duplicates = [reply] if isinstance(reply, bytes) else reply
         return [_VERDICTS[verdict] for verdict in verdicts], duplicates

@@ -1,4 +1,4 @@
-"""What `arqestra doctor` asks the server, and a worker at its start.
+"""The server: its clock, and what `arqestra doctor` and a worker at its start ask it.
 
 A server may refuse each of these: its ACL does not allow INFO or CONFIG, or a host has renamed them. Then what it
 does not tell is unknown, and everything else is told all the same.
@@ -12,12 +12,58 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from .health import clock_offset_ms, redis_time_ms
+from ..protocol.clock import timestamp_ms
+from .replies import CLUSTER_ADVICE, ServerIsCluster, reply_error
 from .store import Store
 
-__all__ = ("ServerFacts", "eviction_policy", "read_server")
+__all__ = (
+    "ServerFacts",
+    "clock_offset_ms",
+    "eviction_policy",
+    "greet",
+    "read_server",
+    "redis_time_ms",
+)
 
 PINGS = 20
+
+
+async def greet(redis: Redis) -> int:
+    """The first words to a server: is it one that we can work with, and what is its time?
+
+    :returns: how far its clock is ahead of this process' (ms), to within half a round trip
+    :raises ServerIsCluster: it is a node of a Redis Cluster
+    :raises redis.exceptions.RedisError: it does not answer, or refuses
+    """
+    before_ms = timestamp_ms()
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.info("cluster")
+        answered, cluster = await pipe.execute(raise_on_error=False)
+    if type(answered) is ResponseError:
+        raise reply_error(str(answered))
+    if isinstance(answered, Exception):
+        raise answered
+    if isinstance(cluster, dict) and cluster.get("cluster_enabled"):  # a server that does not tell is believed
+        raise ServerIsCluster(CLUSTER_ADVICE)
+    return _ms(answered) - (before_ms + timestamp_ms()) // 2
+
+
+async def clock_offset_ms(redis: Redis) -> int:
+    """How far Redis' clock is ahead of this process' (ms), to within half a round trip."""
+    before_ms = timestamp_ms()
+    redis_ms = await redis_time_ms(redis)
+    return redis_ms - (before_ms + timestamp_ms()) // 2
+
+
+async def redis_time_ms(redis: Redis) -> int:
+    """The time on Redis' clock."""
+    return _ms(await redis.time())
+
+
+def _ms(time: tuple[int, int]) -> int:
+    seconds, microseconds = time
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 class ServerFacts(NamedTuple):

@@ -1,17 +1,25 @@
 """Who serves a queue: workers that run its jobs, and whoever fires its schedules; the zone of those that name none."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, cast
 
 from arq.constants import health_check_key_suffix
 from redis.exceptions import NoPermissionError
 
-from .health import redis_time_ms
 from .link import with_retries
 from .presence import read_workers
+from .server import redis_time_ms
 from .store import Store
 
-__all__ = ("Service", "note_zone", "noted_zones", "read_services")
+__all__ = (
+    "OverdueSchedules",
+    "Service",
+    "note_zone",
+    "noted_zones",
+    "read_overdue",
+    "read_services",
+    "schedule_queues",
+)
 
 NAMES_PER_CALL = 500
 LOOKED_LATELY_MS = 150_000  # a scheduler looks at least once a minute
@@ -74,3 +82,45 @@ async def noted_zones(store: Store, home: str) -> dict[str, str]:
             zones = await pipeline.execute()
         found |= {name: zone.decode() for name, zone in zip(piece, zones, strict=True) if zone is not None}
     return found
+
+
+class OverdueSchedules(NamedTuple):
+    """How the schedules of a queue stand.
+
+    :ivar schedules: how many there are, paused ones and those that are over among them
+    :ivar overdue: how many are due and not fired yet
+    :ivar lateness_ms: how long the most overdue one has been due; 0 if none is
+    """
+
+    queue: str
+    schedules: int
+    overdue: int
+    lateness_ms: int
+
+
+async def read_overdue(store: Store) -> list[OverdueSchedules]:
+    """How late the schedules of each queue are, at a cost that does not grow with their number."""
+    homes = await schedule_queues(store)
+    return await with_retries(lambda _: _read_overdue(store, homes)) if homes else []
+
+
+async def _read_overdue(store: Store, homes: Sequence[str]) -> list[OverdueSchedules]:
+    async with store.redis.pipeline(transaction=False) as pipeline:
+        now_ms = await redis_time_ms(store.redis)
+        for key in map(store.keys.schedules, homes):
+            pipeline.zcard(key)
+            pipeline.zcount(key, "-inf", now_ms)
+            pipeline.zrangebyscore(key, "(0", now_ms, start=0, num=1, withscores=True)  # 0: not planned yet
+        replies = iter(await pipeline.execute())
+    found = []
+    for home, schedules, overdue, latest in zip(homes, *[replies] * 3, strict=True):
+        lateness_ms = now_ms - int(latest[0][1]) if latest else 0
+        found.append(OverdueSchedules(home, schedules, overdue, lateness_ms))
+    return found
+
+
+async def schedule_queues(store: Store) -> list[str]:
+    """Queues that have schedules."""
+    key = store.keys.schedule_queues
+    found = await with_retries(lambda _: cast(Awaitable[set[bytes]], store.redis.smembers(key)))
+    return sorted(queue.decode() for queue in found)

@@ -7,16 +7,22 @@ from redis.asyncio import Redis
 
 from ..protocol.constants import BATCH
 from ..protocol.keys import Keys
+from .calls import ScriptCall
 from .codec import claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
 from .commands import CommandClient
-from .link import Links, ScriptCall, with_retries
-from .pulse import Pulse
+from .link import Links, with_retries
 from .records import Claimed, ClaimRequest, Ending, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
-from .runner import ScriptRunner
+from .scripts import script
 from .statistics_writer import EnqueueCounts, StatisticsWriter
-from .time_limits import REPLY_LIMIT_S
+from .time_limits import REPLY_LIMIT_S, Pulse
 
-__all__ = ("MARGIN_MS", "Store", "batches")
+__all__ = (
+    "MARGIN_MS",
+    "ScriptRunner",
+    "Store",
+    "batches",
+)
+
 
 # A lease record outlives its lease by this, so that after an outage of Redis a live worker finds its lease again.
 MARGIN_MS = 600_000
@@ -186,6 +192,22 @@ class Store:
         reply = await with_retries(lambda _: self._run(call))
         return cast(Literal["queued", "changed", "exists"], reply[0].decode())
 
+    async def run_now(self, job_id: str, queue: str) -> Literal["queued", "running", "held", "missing"]:
+        """Make a deferred job due at once."""
+        reply = await self.call("run_now", queue, job_id)
+        return cast(Literal["queued", "running", "held", "missing"], reply.decode())
+
+    async def note_unknown(self, job_id: str, *, enqueued_ms: int, token: str, keep_ms: int) -> tuple[int, int]:
+        """Note that a worker gives a job back because it does not know the job's function.
+
+        :param enqueued_ms: when the job was enqueued: for a later job of the same id the count begins anew
+        :param token: of the lease that ends so
+        :param keep_ms: the note is kept for so long
+        :returns: how often the job was given back, and ms since the first time
+        """
+        count, since_ms = await self.call("unknown", self.keys.unknown(job_id), enqueued_ms, token, keep_ms)
+        return count, since_ms
+
     async def peek(self, job_id: str, queue: str, *, payload: bool = False, result: bool = True) -> JobSnapshot:
         """What is known of a job.
 
@@ -241,3 +263,47 @@ def batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
         size_bytes += len(job.payload)
     if first < len(jobs):
         yield jobs[first:]
+
+
+SCRIPTS = (
+    *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave", "offer"),
+    *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
+    *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
+    *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
+    *("presence", "recent", "progress", "announce", "run_now", "unknown", "block", "flow_resume"),
+)
+
+
+class ScriptRunner:
+    """Makes calls of scripts, and sends them.
+
+    :param links: the connection
+    :param keys: the namespace
+    :param clock: ms since the epoch, for tests; None for Redis' own clock
+    """
+
+    def __init__(self, links: Links, keys: Keys, clock: Callable[[], int] | None) -> None:
+        self.links = links
+        self._clock = clock
+        self._prefix = keys.prefix
+        self._scripts = {name: script(name, keys) for name in SCRIPTS}
+
+    def prepare(self, name: str, queue: str, *args: bytes | str | int) -> ScriptCall:
+        """A call of a script, to be sent by `run`, for a queue by its name or a key: as its KEYS 1 is."""
+        known, now = self._scripts[name], str(self._clock()) if self._clock else ""
+        return ScriptCall(known, self._prefix + queue if known.of_queue else queue, (now, *args))
+
+    async def run(self, *calls: ScriptCall) -> list[Any]:
+        """Send calls in one round trip.
+
+        :raises redis.exceptions.RedisError: the first error among the replies, or no reply
+        """
+        replies = await self.links.call(calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def call(self, name: str, key: str, *args: bytes | str | int) -> Any:
+        """One script by its name, sent again after a lost connection: for subjects with a file of their own."""
+        return (await with_retries(lambda _: self.run(self.prepare(name, key, *args)), links=self.links))[0]

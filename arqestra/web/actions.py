@@ -10,9 +10,8 @@ from msgspec import Meta, Struct
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import ArqestraError
-from ..store.look import queued_in
+from ..store.find import queued_in
 from ..store.presence import steer_worker
-from ..store.run_now import run_now
 from .app_state import AppState
 from .retrying import retry_job
 from .schedule_edit import ScheduleEdit, edit_schedule, run_schedule
@@ -208,7 +207,7 @@ async def _delete(app_state: AppState, job: JobRef, target: JobsTarget) -> None:
 
 
 async def _run_now(app_state: AppState, job: JobRef, target: JobsTarget) -> None:
-    state = await run_now(app_state.store, job.id, job.queue)
+    state = await app_state.store.run_now(job.id, job.queue)
     if state != "queued":
         reasons = {
             "running": "it is running",

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from ..client.pool import Pool
-from ..store.health import redis_time_ms
+from ..store.server import redis_time_ms
 from .api import Api, json_problem
 from .app_state import AppState
 from .assets import Assets

@@ -14,8 +14,8 @@ from ..definitions.redact import Redactor, redactor_of
 from ..errors import SettingsError
 from ..protocol.clock import timestamp_ms
 from ..protocol.keys import Keys
-from ..store.health import clock_offset_ms
-from ..store.look import find_queues
+from ..store.find import find_queues
+from ..store.server import clock_offset_ms
 from ..store.store import Store
 from .cpu import CpuShares
 from .payload_view import Signatures

@@ -4,7 +4,7 @@ from ..errors import JobNotRetryable
 from ..protocol.serializers import SERIALIZERS
 from ..protocol.wire import encode_payload
 from ..protocol.wire import retry_payload as plain_retry_payload
-from ..store.dead import read_dead_result
+from ..store.job_facts import read_dead_result
 from ..store.store import Store
 from .pickles import outline, retry_payload
 from .plain import format_of

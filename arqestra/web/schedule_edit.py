@@ -18,8 +18,9 @@ from ..scheduling.encode import NotReadable, record_with_other_times, schedule_w
 from ..scheduling.schedules import Schedules
 from ..scheduling.timing import At, Cron, Every, Timing, at, every
 from ..scheduling.zone import zone_of
-from ..store.health import redis_time_ms
-from ..store.schedules import NewFiring, ScheduleStore, StoredSchedule
+from ..store.schedule_records import NewFiring, StoredSchedule
+from ..store.schedules import ScheduleStore
+from ..store.server import redis_time_ms
 from ..store.store import Store
 from .pickles import outline, retry_payload
 

@@ -22,13 +22,13 @@ from ..client.connect import create_pool, settings_of
 from ..client.pool import Pool
 from ..definitions.signature import CHUNK_FUNCTION
 from ..protocol.ids import new_worker_id
-from ..store.flows import note_workflows
-from ..store.health import queue_depth, write_health
-from ..store.listener import Listener
-from ..store.look import count_queued
+from ..store.find import count_queued
+from ..store.listener import Listener, Watch
+from ..store.presence import write_health
+from ..store.queues import queue_depth
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
-from ..store.watching import Watch
+from ..store.workflows import note_workflows
 from .attributes import arq_signature, current_event_loop, mention_pickle
 from .drop_in.arq_surface import remember_steps
 from .greeting import log_server

@@ -14,7 +14,7 @@ import pytest
 
 import arqestra
 from arqestra.embedded import EmbeddedRedis
-from arqestra.store.health import redis_time_ms
+from arqestra.store.server import redis_time_ms
 from tests.support.replies import reply_of
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until

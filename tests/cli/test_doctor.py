@@ -10,7 +10,7 @@ import redis
 from arqestra import Pool, Worker
 from arqestra.cli.checks import check_queue, check_server
 from arqestra.embedded import EmbeddedRedis
-from arqestra.store.look import QueueSurvey
+from arqestra.store.queues import QueueSurvey
 from arqestra.store.server import ServerFacts
 from tests.support.command_line import CommandLine, plain
 

@@ -11,7 +11,7 @@ import pytest
 from arqestra import Pool, Worker
 from arqestra.cli.output import first_line
 from arqestra.cli.shell import redacted
-from arqestra.store.look import browse, survey
+from arqestra.store.queues import browse, survey
 from arqestra.store.records import ClaimRequest, NewJob
 from tests.support.command_line import CommandLine, plain
 from tests.support.wait import wait_until

@@ -30,7 +30,7 @@ from arqestra.cli.shell import Shell
 from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.presence import JobOnWorker, Presence, WorkerInfo
 from arqestra.protocol.recent_jobs import EndedJob, Failure
-from arqestra.store.look import QueueSurvey
+from arqestra.store.queues import QueueSurvey
 from tests.support.command_line import CommandLine, plain
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from arqestra import Flow, Job, JobStatus, NondeterminismError, Pool, job, workflow
-from arqestra.store.look import survey
+from arqestra.store.queues import survey
 from arqestra.worker.run import workflows
 from arqestra.worker.run.blocked import Patience
 from tests.flows import flow_jobs as jobs

@@ -28,7 +28,7 @@ from arqestra import (
     signature,
 )
 from arqestra.definitions.graph import graph_of
-from arqestra.store.health import redis_time_ms
+from arqestra.store.server import redis_time_ms
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import add, explain, fail, gate, total, wait_at

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arqestra import Flow, Job, Pool, Worker, workflow
-from arqestra.store.health import redis_time_ms
+from arqestra.store.server import redis_time_ms
 from arqestra.worker.run import workflows
 from arqestra.worker.run.outcome import CancelReason
 from tests.flows import flow_jobs as jobs

@@ -18,7 +18,8 @@ import arqestra
 from arqestra import Pool, RedisSettings
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store import time_limits
-from arqestra.store.link import Links, ScriptCall
+from arqestra.store.calls import ScriptCall
+from arqestra.store.link import Links
 from arqestra.store.replies import ServerNotReady
 from arqestra.store.scripts import script
 

@@ -13,7 +13,6 @@ import pytest
 from arq.connections import ArqRedis
 
 from arqestra import Job, JobExecutionFailed, Pool, Worker, cron, every, func, job, schedule
-from arqestra.store.unknown import note_unknown
 from tests.integration import unknown_arguments
 from tests.support.pools import url_of
 from tests.support.wait import wait_until
@@ -154,8 +153,11 @@ async def test_stock_producers_and_cron_jobs_are_given_back_too(pool: Pool, redi
 
 
 async def test_the_delay_grows_and_a_lease_is_counted_once(pool: Pool) -> None:
-    counts = [(await note_unknown(pool.store, "a", 7, token, 60_000))[0] for token in ("w.1", "w.1", "w.2")]
-    anew, since_ms = await note_unknown(pool.store, "a", 8, "w.3", 60_000)
+    counts = [
+        (await pool.store.note_unknown("a", enqueued_ms=7, token=token, keep_ms=60_000))[0]
+        for token in ("w.1", "w.1", "w.2")
+    ]
+    anew, since_ms = await pool.store.note_unknown("a", enqueued_ms=8, token="w.3", keep_ms=60_000)
 
     assert counts == [1, 1, 2]
     assert (anew, since_ms) == (1, 0)

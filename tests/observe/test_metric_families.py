@@ -15,8 +15,8 @@ from arqestra.observe.metrics import METRICS
 from arqestra.observe.process_metrics import ProcessTotals, metrics_of_position, metrics_of_worker
 from arqestra.protocol.histogram import BOUNDS_MS, BUCKETS
 from arqestra.protocol.presence import Presence, WorkerInfo
-from arqestra.store.look import QueueSurvey
-from arqestra.store.schedules import OverdueSchedules
+from arqestra.store.queues import QueueSurvey
+from arqestra.store.services import OverdueSchedules
 from arqestra.store.statistics import FIGURES, totals_of
 from tests.support.scrape import OPEN_METRICS, Scraped
 

@@ -16,7 +16,8 @@ from arqestra.scheduling.definition import Schedule
 from arqestra.scheduling.encode import payload_of_tick, record_of, schedule_of
 from arqestra.scheduling.plan import plan, steps_of
 from arqestra.scheduling.scheduler import Scheduler
-from arqestra.store.schedules import NewFiring, NotedRun, ScheduleRecord, ScheduleStore, StoredSchedule
+from arqestra.store.schedule_records import NewFiring, NotedRun, ScheduleRecord, StoredSchedule
+from arqestra.store.schedules import ScheduleStore
 from arqestra.store.store import Store
 from arqestra.worker.schedule_runner import WorkersClient
 from tests.support.store_harness import KEYS, ManualClock, StoreWorker

@@ -15,7 +15,7 @@ from arqestra import at, every, schedule
 from arqestra.scheduling.definition import Schedule
 from arqestra.scheduling.plan import Plan, plan, steps_of
 from arqestra.scheduling.timing import Timing
-from arqestra.store.schedules import DueSchedule
+from arqestra.store.schedule_records import DueSchedule
 
 HOUR_MS = 3_600_000
 START_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC

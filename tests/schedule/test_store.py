@@ -10,7 +10,7 @@ import pytest
 
 from arqestra import Unique, at, cron, every, job, schedule
 from arqestra.scheduling.definition import Schedule, schedule_of_cron
-from arqestra.store.schedules import NewFiring
+from arqestra.store.schedule_records import NewFiring
 from tests.schedule.harness import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, Process, ScheduleHarness
 from tests.support.replies import reply_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from arqestra import Job, Pool
 from arqestra.protocol.wire import decode_payload
-from arqestra.store.health import redis_time_ms
+from arqestra.store.server import redis_time_ms
 
 from .wait import wait_until
 

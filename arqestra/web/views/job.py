@@ -8,9 +8,9 @@ from msgspec import Meta, Struct
 from ...protocol.attempt_errors import AttemptError, decode_attempt_error
 from ...protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ...protocol.progress import Progress
-from ...store.dead import read_dead_result
+from ...store.find import queue_of
 from ...store.flows import node_id
-from ...store.look import JobFacts, queue_of, read_job_facts
+from ...store.job_facts import JobFacts, read_dead_result, read_job_facts
 from ...store.progress import read_log, read_progress
 from ...store.read_flows import node_of_job, read_nodes
 from ...store.records import JobSnapshot

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from ...protocol.recent_jobs import ENDED_STATES, EndedJob
-from ...store.dead import read_dead
-from ...store.look import QueueEntry, browse
+from ...store.job_facts import read_dead
+from ...store.queues import QueueEntry, browse
 from ...store.store import Store
 from ..payload_view import peek
 from .ended import EndedFilter, ended_page

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from ...protocol.recent_jobs import ENDED_STATES, EndedJob
-from ...store.look import QueueEntry
+from ...store.queues import QueueEntry
 from ..app_state import AppState
 from ..payload_view import PayloadView, view_payload
 from .job_query import STATES, JobFilter, JobRef, JobsQuery

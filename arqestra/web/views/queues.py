@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 from ...protocol.clock import timestamp_ms
 from ...protocol.keys import DEFAULT_QUEUE
 from ...protocol.presence import WorkerInfo
-from ...store.limits_look import LimitInForce, limits_in_force
-from ...store.look import STUCK_AFTER_MS, QueueSurvey, survey
+from ...store.limits import LimitInForce, limits_in_force
+from ...store.queues import STUCK_AFTER_MS, QueueSurvey, survey
 from ..app_state import AppState
 from ..stats_cache import Bucket, sums_of
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Meta, Struct
 
-from ...store.look import find_jobs
+from ...store.find import find_jobs
 from ...store.read_flows import read_flow
 from ..app_state import AppState
 from ..links import link

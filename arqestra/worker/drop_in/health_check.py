@@ -9,7 +9,7 @@ from arq.constants import default_queue_name, health_check_key_suffix
 
 from ...client.connect import create_pool
 from ...protocol.keys import Keys
-from ...store.health import read_health
+from ...store.presence import read_health
 from ..command_line import options_of
 
 __all__ = ("async_check_health", "check_health")

@@ -4,7 +4,7 @@ Wake-ups tell a worker of nearly everything. Looking finds the rest: jobs of sto
 and jobs whose wake-up was lost. Three ways, of which the first that holds is taken:
 
 - `poll_delay` was set: the worker looks so often, whatever happens.
-- The server tells of changes (`store/watching.py`): the worker looks within the default delay after anything in its
+- The server tells of changes (`store/listener.py`): the worker looks within the default delay after anything in its
   queues has changed, and else once a minute.
 - It does not: the worker looks less and less often while it finds nothing that it was not woken for, every 15 s at
   last. Once it has found something it looks at the default delay for ten minutes: somebody sends no wake-ups.

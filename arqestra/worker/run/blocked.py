@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import NondeterminismError
-from ...store.blocked import Blocked, note_blocked
+from ...store.workflows import Blocked, note_blocked
 from .attempt import Attempt
 from .outcome import Outcome, State
 

@@ -19,10 +19,9 @@ from redis.exceptions import RedisError
 
 from ...definitions.signature import CHUNK_FUNCTION
 from ...protocol.ids import new_job_id
-from ...store.blocked import Blocked, note_blocked
 from ...store.flows import Advance, FlowStore
 from ...store.read_flows import read_flow
-from ...store.unknown import note_unknown
+from ...store.workflows import Blocked, note_blocked
 from .attempt import UNKNOWN, Attempt
 from .outcome import Outcome, State
 
@@ -94,7 +93,9 @@ async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Out
             return unknown._replace(state=State.FAILED)
         limit_s = limit_s or UNKNOWN_LIMIT_S
         keep_ms = round(limit_s * 1000) + KEPT_LONGER_MS
-        count, age_ms = await note_unknown(worker.store, leased.id, enqueued_ms, leased.token, keep_ms)
+        count, age_ms = await worker.store.note_unknown(
+            leased.id, enqueued_ms=enqueued_ms, token=leased.token, keep_ms=keep_ms
+        )
     except (RedisError, OSError) as error:
         logger.warning("job %s, %s; given back, and Redis does not answer: %s", leased.id, unknown.value, error)
         return Outcome(State.RELEASED, unknown.value, round(FIRST_DELAY_S * 1000))

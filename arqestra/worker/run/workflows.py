@@ -29,7 +29,7 @@ from ...protocol.clock import timestamp_ms
 from ...protocol.ids import new_job_id
 from ...protocol.wire import encode_payload
 from ...store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node, node_id
-from ...store.resume import resume_life
+from ...store.workflows import resume_life
 from .attempt import Attempt
 from .blocked import Patience, blocked, does_not_fit
 from .encoding import encode_value

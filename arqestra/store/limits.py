@@ -1,12 +1,15 @@
-"""Limits that jobs of a queue wait for, for people. Nothing is changed. `lua/_limits.lua` explains the data."""
+"""The limits for which jobs of a queue wait, for people. Nothing is changed. `lua/_limits.lua` explains the data."""
 
 from typing import Any, NamedTuple
 
-from .health import redis_time_ms
 from .link import with_retries
+from .server import redis_time_ms
 from .store import Store
 
-__all__ = ("LimitInForce", "limits_in_force")
+__all__ = (
+    "LimitInForce",
+    "limits_in_force",
+)
 
 MAX_LIMITS = 100
 MAX_LANES = 20
