@@ -89,7 +89,7 @@ class Resumed(NamedTuple):
 
 
 async def resume_queued(
-    store: Store, flow_id: str, queue: str, result: bytes, payload: bytes, priority: int
+    store: Store, flow_id: str, queue: str, *, result: bytes, payload: bytes, priority: int
 ) -> Resumed:
     """Run a workflow that has ended once more, from its failed step on.
 
