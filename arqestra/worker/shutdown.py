@@ -9,21 +9,19 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any, cast
 
 from arq.connections import ArqRedis
-from redis.exceptions import RedisError
 
-from ..store.store import Store
 from .attributes import WorkerAttributes
-from .leasing.claim import ClaimPolicy
 from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .processes.recycling import needs_recycling
 from .run.execute import hand_over
 from .run.outcome import CancelReason, Outcome, State
+from .session import LEAVE_WAIT_S, Session
 
 if TYPE_CHECKING:
     from .worker import Worker
 
-__all__ = ("CLOSE_WAIT_S", "LEAVE_WAIT_S", "StoppableWorker")
+__all__ = ("CLOSE_WAIT_S", "StoppableWorker")
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -33,7 +31,6 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 CLOSE_WAIT_S = 28.0
 UNHEEDING_WAIT_S = 14.0  # of that for jobs that do not heed their cancellation
 LAST_STEPS_S = 6.0  # of that for the connections
-LEAVE_WAIT_S = 2.0
 REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
 
 
@@ -42,8 +39,7 @@ class StoppableWorker(WorkerAttributes):
 
     loop: asyncio.AbstractEventLoop
     slots: Slots
-    sync: SyncLoop
-    store: Store
+    redis_session: Session | None
     worker_id: str
     main_task: "asyncio.Task[None] | None"
     on_stop: Callable[[Signals], None] | None
@@ -54,14 +50,12 @@ class StoppableWorker(WorkerAttributes):
     jobs_failed: int
     jobs_retried: int
     _pool: ArqRedis | None
-    _claims: ClaimPolicy
-    _listening: contextlib.ExitStack
     _recycling: bool
     _signals_heard = 0
     _waiting_task: "asyncio.Task[None] | None" = None
     _close_by_s: float = 0.0  # when it has to be closed, by the loop's clock; 0.0: nobody has said that it ends
 
-    def _connect(self) -> None:
+    def _connect(self) -> Session:
         raise NotImplementedError
 
     def _jobs_started(self) -> int:
@@ -97,41 +91,27 @@ class StoppableWorker(WorkerAttributes):
         """Seconds that running jobs have to end in when the worker stops."""
         return self._job_completion_wait
 
-    def _stop_claiming(self) -> None:
-        """Claim no more, and stop listening, so that no wake-up is spent on this worker."""
-        if getattr(self, "sync", None) is not None:
-            self._claims.active = False
-        self._listening.close()
-
     def steer(self, *, draining: bool) -> None:
         """Take no more jobs, or take jobs again. What runs goes on, and the process stays."""
-        if self.stopping or not self.allow_pick_jobs or self._claims.quiet == draining:
+        session = self.redis_session
+        if session is None or self.stopping or not self.allow_pick_jobs or session.claims.quiet == draining:
             return
         logger.info("this worker %s", "takes no more jobs until it is told to" if draining else "takes jobs again")
-        self._claims.quiet = draining
+        session.claims.quiet = draining
         if draining:
             for attempt in list(self.slots.sticky.values()):
                 attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
-            self._leave_soon()
-        self.sync.look()
+            self._leave_soon(session)
+        session.sync.look()
 
-    def _leave_soon(self) -> None:
-        self.slots.conclude(self.loop.create_task(self._leave_queues()))
-
-    async def _leave_queues(self) -> None:
-        """No wake-up is to be spent on this worker."""
-        with contextlib.suppress(RedisError, OSError):  # TimeoutError is an OSError
-            async with asyncio.timeout(LEAVE_WAIT_S):
-                for queue in self.queues:
-                    if self._claims.takes_jobs:
-                        return  # again, meanwhile
-                    self._claims.withdraw_offer()
-                    await self.store.leave(queue, self.worker_id, self._claims.taken, self._claims.number)
+    def _leave_soon(self, session: Session) -> None:
+        self.slots.conclude(self.loop.create_task(session.leave_queues(self.queues)))
 
     @property
     def draining(self) -> bool:
         """It takes no more jobs."""
-        return self.stopping or not self.allow_pick_jobs or self._claims.quiet
+        session = self.redis_session
+        return self.stopping or not self.allow_pick_jobs or (session is not None and session.claims.quiet)
 
     def _handle_signal(self, signum: Signals) -> None:
         """The first lets running jobs end within `job_completion_wait`; the next one gives them back at once."""
@@ -150,9 +130,9 @@ class StoppableWorker(WorkerAttributes):
         sig = Signals(signum)
         logger.info("Setting allow_pick_jobs to `False`")
         self.allow_pick_jobs = False
-        if getattr(self, "sync", None) is not None:
-            self._claims.active = False
-            self._leave_soon()
+        if self.redis_session is not None:
+            self.redis_session.claims.active = False
+            self._leave_soon(self.redis_session)
         self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.slots.tasks))
         self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
 
@@ -161,15 +141,17 @@ class StoppableWorker(WorkerAttributes):
         for attempt in list(self.slots.sticky.values()):
             attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
         if self._pool is not None:
-            self._connect()
-        while self._pool is not None and (self.slots.tasks or not self.sync.idle) and self.loop.time() < deadline:
+            await self._wait_for_tasks_until(deadline, self._connect().sync)
+        self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
+        self._cancel_all(signum)
+
+    async def _wait_for_tasks_until(self, deadline: float, sync: SyncLoop) -> None:
+        while self._pool is not None and (self.slots.tasks or not sync.idle) and self.loop.time() < deadline:
             if self.slots.tasks:
                 await asyncio.wait(self.slots.tasks.values(), timeout=deadline - self.loop.time())
             else:  # a claim may be under way: what it brings belongs to the jobs to complete
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.sync.became_idle.wait(), deadline - self.loop.time())
-        self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
-        self._cancel_all(signum)
+                    await asyncio.wait_for(sync.became_idle.wait(), deadline - self.loop.time())
 
     def handle_sig(self, signum: Signals) -> None:
         """Stop at once: cancel the running jobs and give them back."""
@@ -212,7 +194,8 @@ class StoppableWorker(WorkerAttributes):
 
     async def _end_main(self) -> None:
         """A worker that is closed while it runs (in an application's loop) claims no more."""
-        self._stop_claiming()
+        if self.redis_session is not None:
+            self.redis_session.stop_claiming()
         main_task = self.main_task
         if main_task is None or main_task is asyncio.current_task() or not isinstance(main_task, asyncio.Task):
             return

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..client.connect import create_pool, settings_of
-from ..client.pool import Pool
 from ..definitions.signature import CHUNK_FUNCTION
 from ..protocol.ids import new_worker_id
 from ..store.find import count_queued
@@ -34,7 +33,7 @@ from .drop_in.arq_surface import remember_steps
 from .greeting import log_server
 from .leasing.chunk import chunk_function
 from .leasing.claim import ClaimPolicy, ClaimSettings
-from .leasing.lease_renewer import LeaseRenewer, RenewalSettings
+from .leasing.lease_renewer import RenewalSettings
 from .leasing.messages import handle_message
 from .leasing.polling import Push
 from .leasing.shares import QueueShares
@@ -50,8 +49,9 @@ from .run.observed import observe
 from .run.outcome import CancelReason, Outcome, State
 from .run.workflows import StickyWorkflows
 from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs
+from .session import LEAVE_WAIT_S, Session
 from .settings import WorkerOptions, takes_settings
-from .shutdown import LAST_STEPS_S, LEAVE_WAIT_S, StoppableWorker
+from .shutdown import LAST_STEPS_S, StoppableWorker
 from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
 from .telemetry.reporter import StatsReporter
 
@@ -109,8 +109,8 @@ class Worker(StoppableWorker):
         self.allow_pick_jobs = True
         self._direct = False
         self._has_own_loop = False
-        self._renewer: LeaseRenewer | None = None
-        self._listening = contextlib.ExitStack()
+        self.redis_session: Session | None = None  # while it is connected; `session` may be a name of a subclass
+        self._last_claim = 0  # number of the latest claim of the sessions before
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
         self.effective_options = {name: effective_options(self, function) for name, function in self.functions.items()}
@@ -128,6 +128,26 @@ class Worker(StoppableWorker):
     def pool(self) -> ArqRedis:
         """The worker's redis client; None, as in arq, before it has connected and after it has closed."""
         return cast(ArqRedis, self._pool)
+
+    @property
+    def store(self) -> Store:
+        """What speaks to Redis, while the worker is connected."""
+        return self._connected("store").store
+
+    @property
+    def listener(self) -> Listener:
+        """What hears the worker's channel, while the worker is connected."""
+        return self._connected("listener").listener
+
+    @property
+    def sync(self) -> SyncLoop:
+        """What sends outcomes and fetches jobs, while the worker is connected."""
+        return self._connected("sync").sync
+
+    def _connected(self, name: str) -> Session:
+        if self.redis_session is None:
+            raise AttributeError(f"worker.{name}: expected a connected worker; this one has not started, or is closed")
+        return self.redis_session
 
     @property
     def tasks(self) -> dict[str, asyncio.Task[Any]]:
@@ -207,12 +227,11 @@ class Worker(StoppableWorker):
         self.slots.execute = observe(self, partial(execute, self))
         if self.on_startup or self.observed:  # what it sets in context variables holds for jobs, as under arq
             self.slots.context = contextvars.copy_context()
-        self._connect()
-        self._start_renewer()
-        self._listening.enter_context(
-            self.listener.listen(self.store.keys.worker_channel(self.worker_id), partial(handle_message, self))
+        session = self._connect()
+        session.start_renewing(
+            RenewalSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs), self.watchdog
         )
-        self._claims.active = True
+        session.start_claiming(partial(handle_message, self))
         self.schedule_runner.start()
         self.reporter.start()
         await self.metrics.start()
@@ -221,12 +240,12 @@ class Worker(StoppableWorker):
         try:
             await (self._burst() if self.burst else self._serve())
         finally:
-            self._stop_claiming()
+            session.stop_claiming()
             await self.schedule_runner.stop()
             await self.reporter.stop()
-            await self._leave_queues()
+            await session.leave_queues(self.queues)
             if not self.slots.leases:
-                await self._stop_renewer()
+                await session.stop_renewing()
 
     async def close(self) -> None:
         """Give back what runs, write all outcomes, call on_shutdown, close the connections."""
@@ -237,16 +256,16 @@ class Worker(StoppableWorker):
             return
         await self._finish_tasks()
         await self.executors.close()
+        session = self._connect()
         try:
-            self._connect()
-            written = await self.sync.drain(self._time_to_close(LAST_STEPS_S))
-            await self._stop_renewer()
+            written = await session.sync.drain(self._time_to_close(LAST_STEPS_S))
+            await session.stop_renewing()
             if not written:
                 raise RedisTimeoutError("there are outcomes that it has not taken")
             await self.reporter.close()
             if self.on_ready is None:  # the key of a supervised worker is also its replacement's
                 async with asyncio.timeout(LEAVE_WAIT_S):
-                    await self.pool.delete(self.store.keys.health_check(self.health_check_key))
+                    await self.pool.delete(session.store.keys.health_check(self.health_check_key))
         except (RedisError, OSError) as error:
             logger.warning(
                 "Redis does not answer at shutdown: %s; the leases of this worker run out by themselves", error
@@ -255,18 +274,28 @@ class Worker(StoppableWorker):
             if self.on_shutdown:
                 await self.on_shutdown(self.ctx)
         finally:
-            await self._disconnect()
+            await self._disconnect(session)
 
     # -- the main loop --------------------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        """The store, the listener and the exchange over the current pool."""
-        if getattr(self, "sync", None) is not None:
-            return
-        pool = self.pool
-        self.store = pool.store if isinstance(pool, Pool) else Store(pool)
-        self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool, self.store.pulse)
-        settings = ClaimSettings(
+    def _connect(self) -> Session:
+        """The session over the current pool."""
+        if self.redis_session is None:
+            claims = ClaimPolicy(
+                self._claim_settings(),
+                self._free_slots,
+                lambda: self.slots.holds_suspect,
+                self.slots.holds_none,
+                self._last_claim,
+            )
+            keep_dead_ms = to_ms(self.options.keep_dead)
+            session = Session(self.pool, claims, self.slots, self._start_job, keep_dead_ms)
+            session.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
+            self.redis_session = session
+        return self.redis_session
+
+    def _claim_settings(self) -> ClaimSettings:
+        return ClaimSettings(
             self.queue_name,
             self.worker_id,
             self.options.lease_ms,
@@ -278,13 +307,6 @@ class Worker(StoppableWorker):
             self._offer_ms(),
             self._queue_shares(),
         )
-        before = self._claims.number if hasattr(self, "_claims") else 0
-        self._claims = ClaimPolicy(
-            settings, self._free_slots, lambda: self.slots.holds_suspect, self.slots.holds_none, before
-        )
-        keep_dead_ms = to_ms(self.options.keep_dead)
-        self.sync = SyncLoop(self.store, self._claims, self._start_job, self.slots.settle, keep_dead_ms)
-        self.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
 
     def _offer_ms(self) -> int:
         """How long an offer stands: until after the next look, which renews it.
@@ -301,14 +323,13 @@ class Worker(StoppableWorker):
             return None
         return QueueShares(self.queues, self.options.queue_weights, caps, self.slots.running_of)
 
-    async def _disconnect(self) -> None:
+    async def _disconnect(self, session: Session) -> None:
         await self.metrics.stop()
-        pool, self._pool = self.pool, None
-        if not isinstance(pool, Pool):
-            await self.listener.close()
-            await self.store.close()
-        del self.sync
-        await pool.aclose(close_connection_pool=True)
+        self._pool, self._last_claim = None, session.claims.number
+        try:
+            await session.close()
+        finally:
+            self.redis_session = None
 
     async def _serve(self) -> None:
         """Look at the queue where there is a reason to, as the safety net beside being woken; do the housekeeping."""
@@ -425,38 +446,24 @@ class Worker(StoppableWorker):
             attempt.written = self.loop.create_future()
         return self.slots.start(attempt, self.loop)
 
-    # -- leases ---------------------------------------------------------------------------------------------------
-
-    def _start_renewer(self) -> None:
-        if self._renewer is None:
-            settings = RenewalSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
-            self._renewer = LeaseRenewer(self.pool, self.store.keys, settings, self.slots.held, self.slots.take_in)
-            self._renewer.watchdog = self.watchdog
-            self._renewer.start()
-
-    async def _stop_renewer(self) -> None:
-        if self._renewer is not None:
-            heartbeat, self._renewer = self._renewer, None
-            await heartbeat.stop()
-
     # -- single steps, for tests written against arq --------------------------------------------------------------
 
     async def _poll_iteration(self) -> None:
-        """One look at the queue."""
-        self._connect()
-        if self._free_slots() and await queue_depth(self.pool, self.store.keys, self.queue_name):
+        """Claim once, if something is queued."""
+        session = self._connect()
+        if self._free_slots() and await queue_depth(self.pool, session.store.keys, self.queue_name):
             await self._claim_directly(min(self._free_slots(), self.queue_read_limit))
         await self.heart_beat()
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claim and start just these jobs, as far as they are due and free."""
-        self._connect()
         await self._claim_directly(len(job_ids), tuple(job_id.decode() for job_id in job_ids))
 
     async def _claim_directly(self, slots: int, only: tuple[str, ...] = ()) -> None:
         self._direct = True
         try:
-            await self.sync.claim_once(self._claims.request(slots, only))
+            session = self._connect()
+            await session.sync.claim_once(session.claims.request(slots, only))
         finally:
             self._direct = False
 

@@ -21,6 +21,12 @@ async def slow(ctx: dict[Any, Any]) -> None:
     await asyncio.sleep(0.2)
 
 
+def taken_by(worker: Worker) -> int:
+    """Number of the latest offer on which it has taken in a job."""
+    assert worker.redis_session is not None
+    return worker.redis_session.claims.taken
+
+
 @asynccontextmanager
 async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     """A worker in this loop that makes offers, as it does in a loop of its own; it has made one."""
@@ -29,7 +35,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker._has_own_loop = True
     running = asyncio.create_task(worker.async_run())
     try:
-        await wait_until(lambda: getattr(worker, "sync", None) is not None and worker.sync.turns > 0, "a turn")
+        await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "a turn")
         yield worker
     finally:
         await worker.close()
@@ -44,19 +50,19 @@ async def test_each_of_many_jobs_is_sent_and_needs_no_poll(pool: Pool, redis_url
             assert job is not None
             assert await job.result(timeout=30, poll_delay=5) == 2 * number
             await wait_until(lambda: worker.sync.idle, "an idle worker")
-            taken.add(worker._claims.taken)
+            taken.add(taken_by(worker))
     assert len(taken) == 20
 
 
 async def test_a_worker_offers_itself_when_a_job_that_took_its_time_has_ended(pool: Pool, redis_url: str) -> None:
     async with working(redis_url, poll_delay=30) as worker:
         for name in ("slow", "slow", "slow"):
-            before = worker._claims.taken
+            before = taken_by(worker)
             job = await pool.enqueue_job(name)
             assert job is not None
             await job.result(timeout=30, poll_delay=5)
             await wait_until(lambda: worker.sync.idle, "an idle worker")
-            assert worker._claims.taken > before
+            assert taken_by(worker) > before
 
 
 async def test_it_never_holds_more_jobs_than_slots(pool: Pool, redis_url: str) -> None:
@@ -111,11 +117,11 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
 async def test_a_worker_in_an_applications_loop_makes_no_offer(pool: Pool, redis_url: str) -> None:
     worker = Worker([double], redis_settings=redis_url, handle_signals=False)
     running = asyncio.create_task(worker.async_run())
-    await wait_until(lambda: getattr(worker, "sync", None) is not None and worker.sync.turns > 0, "a turn")
+    await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "a turn")
     assert await pool.exists(pool.store.keys.offer(worker.worker_id)) == 0
     job = await pool.enqueue_job("double", 1)
     assert job is not None
     assert await job.result(timeout=30) == 2
-    assert worker._claims.taken == 0
+    assert taken_by(worker) == 0
     await worker.close()
     await asyncio.gather(running, return_exceptions=True)

@@ -89,7 +89,8 @@ async def test_a_job_whose_wake_up_is_lost_is_found(pool: Pool) -> None:
     async with working(pool) as deaf, working(pool):
         await until_silent(pool)
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {deaf.worker_id: 1})
-        deaf._claims.quiet = True  # takes nothing in, and passes nothing on: it is not asked to claim
+        assert deaf.redis_session is not None
+        deaf.redis_session.claims.quiet = True  # takes nothing in, and passes nothing on: it is not asked to claim
         deaf.sync.look = lambda: None  # type: ignore[method-assign]
         began_s = time.monotonic()
         job = await pool.enqueue_job("noop")

@@ -75,7 +75,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     worker = Worker(FUNCTIONS, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)
     running = asyncio.create_task(worker.async_run())
     try:
-        await wait_until(lambda: getattr(worker, "sync", None) is not None and worker.sync.turns > 0, "a worker")
+        await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "a worker")
         yield worker
     finally:
         await worker.close()
@@ -276,7 +276,7 @@ async def test_a_draining_worker_takes_no_jobs_until_it_is_told_to(pool: Pool, r
 async def test_a_draining_worker_leaves_new_jobs_to_the_others_at_once(pool: Pool, redis_url: str) -> None:
     async with working(redis_url) as drained, working(redis_url) as other:
         assert await steer_worker(pool.store, drained.worker_id, "drain")
-        await wait_until(lambda: drained._claims.quiet, "that it drains")
+        await wait_until(lambda: drained.draining, "that it drains")
         made = [await pool.enqueue(double, number) for number in range(20)]
         for each in made:
             assert each is not None
