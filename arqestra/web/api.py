@@ -7,10 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .actions import ACTIONS, JobsTarget, chosen_jobs
+from .actions import ACTIONS
 from .catalogue import View
 from .dashboard import Dashboard, Handler, Unusable, converted
 from .openapi import MatchingAnswer, document
+from .targets import JobsTarget, chosen_jobs
 
 __all__ = ("Api", "json_problem")
 

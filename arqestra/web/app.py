@@ -1,6 +1,5 @@
 """`create_app`: the dashboard as a Starlette application, with its routes in one table."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -12,24 +11,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from ..client.pool import Pool
-from ..store.server import redis_time_ms
 from .api import Api, json_problem
 from .app_state import AppState
 from .assets import Assets
 from .auth import Auth, Identify, Role, Sessions, checked_auth
 from .catalogue import VIEWS
 from .dashboard import Dashboard, Handler, guarded
+from .monitoring import health_handler, metrics_handler
 from .pages import Pages
-from .scrape import metrics_handler
 from .security import LOOPBACK_HOSTS, Security, protection
 
 __all__ = ("create_app",)
-
-MAX_PING_S = 3.0
 
 
 def create_app(
@@ -90,15 +86,6 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
     async def live(request: Request) -> Response:
         return StreamingResponse(dashboard.hub.follow(), media_type="text/event-stream")
 
-    async def healthz(request: Request) -> Response:
-        try:
-            async with asyncio.timeout(MAX_PING_S):
-                await dashboard.app_state.open()
-                await redis_time_ms(dashboard.app_state.pool)
-        except (RedisError, OSError):
-            return PlainTextResponse("Redis does not answer\n", 503)
-        return PlainTextResponse("ok\n")
-
     return [
         *(html(view.path, pages.page(view)) for view in VIEWS if view.template),
         html("/confirm", pages.confirm, "operator"),
@@ -111,7 +98,7 @@ def _routes(dashboard: Dashboard, pages: Pages, api: Api) -> list[Route | Mount]
         data("/metrics", metrics_handler(dashboard.app_state)),
         Route("/login", pages.login, methods=["GET", "POST"]),
         Route("/logout", pages.logout, methods=["POST"]),
-        Route("/healthz", healthz),
+        Route("/healthz", health_handler(dashboard.app_state)),
         Mount("/static/{version}", Assets()),
     ]
 

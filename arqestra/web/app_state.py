@@ -19,7 +19,7 @@ from ..store.server import clock_offset_ms
 from ..store.store import Store
 from .cpu import CpuShares
 from .payload_view import Signatures
-from .plain import PLAIN
+from .safe_serializer import SAFE_SERIALIZER
 from .shared_cache import SharedCache
 from .stats_cache import StatsCache
 
@@ -72,13 +72,15 @@ class AppState:
 
     async def _connect(self) -> Pool:
         if isinstance(self._source, Pool):
-            pool = Pool(sibling(self._source.connection_pool), serializer=PLAIN, key_prefix=self._key_prefix)
+            pool = Pool(sibling(self._source.connection_pool), serializer=SAFE_SERIALIZER, key_prefix=self._key_prefix)
             pool.default_queue_name = self._source.default_queue_name
             pool.clock_offset_ms = await clock_offset_ms(pool)
             return pool
         settings = settings_of(self._source)
         # No retries: a page says at once that Redis does not answer, and the next request tries again.
-        return await create_pool(settings, retry=settings.conn_retries, serializer=PLAIN, key_prefix=self._key_prefix)
+        return await create_pool(
+            settings, retry=settings.conn_retries, serializer=SAFE_SERIALIZER, key_prefix=self._key_prefix
+        )
 
     async def _warm_up(self) -> None:
         with contextlib.suppress(RedisError, OSError):  # then pages read it themselves, and report the error

@@ -1,22 +1,22 @@
-"""Our scripts, styles and icons. Their addresses change when they do, so browsers keep them."""
+"""The scripts, styles and icons. Their addresses change when the files change, so browsers may keep them for ever."""
 
 import hashlib
 import mimetypes
 from functools import cache
+from importlib.resources import files
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from .rendering import ASSETS
+__all__ = ("Assets", "asset_version")
 
-__all__ = ("Assets",)
-
+FOLDER = files(__package__).joinpath("static")
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 class Assets:
-    """An application that gives the files below `static/`, and nothing else: it looks names up in a list."""
+    """An application that serves the files below `static/`. It finds them in a table: no path leads elsewhere."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).lstrip("/")
@@ -37,10 +37,20 @@ class Assets:
 
 
 @cache
+def asset_version() -> str:
+    """Changes when one of the files changes. It is a part of their addresses."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.rglob("*"), key=str):  # type: ignore[attr-defined] # a real folder: the package is not zipped
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
 def _files() -> dict[str, bytes]:
-    """All files, by their paths."""
+    """The content of all files, by their paths."""
     found: dict[str, bytes] = {}
-    folders = [(ASSETS, "")]
+    folders = [(FOLDER, "")]
     while folders:
         folder, prefix = folders.pop()
         for entry in folder.iterdir():

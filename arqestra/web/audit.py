@@ -1,4 +1,4 @@
-"""The audit log: who did what, to what, from where, and what came of it. Every action is in it, also a failed one."""
+"""The audit log: who did what, to what, from where, and with which outcome. It has failed actions too."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from ..store.audit import add_to_audit, read_audit
 from .app_state import AppState
 
-__all__ = ("AuditEntry", "AuditList", "AuditQuery", "note", "read_entries")
+__all__ = ("AuditEntry", "AuditList", "AuditQuery", "add_entry", "read_entries")
 
 TARGETS_SHOWN = 20
 PAGE = 100
@@ -64,11 +64,11 @@ async def read_entries(app_state: AppState, query: AuditQuery) -> AuditList:
         try:
             entries.append(msgspec.json.decode(data, type=AuditEntry))
         except msgspec.MsgspecError:
-            continue  # of another version
+            continue  # another version wrote it
     return AuditList(app_state.now_ms(), entries, query.offset + query.limit if len(found) > query.limit else None)
 
 
-async def note(app_state: AppState, entry: AuditEntry) -> None:
-    """Add an entry."""
+async def add_entry(app_state: AppState, entry: AuditEntry) -> None:
+    """Add an entry, with its first twenty targets."""
     short = msgspec.structs.replace(entry, targets=[target[:200] for target in entry.targets[:TARGETS_SHOWN]])
     await add_to_audit(app_state.store, msgspec.json.encode(short))

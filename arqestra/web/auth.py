@@ -1,7 +1,7 @@
-"""Who may see the dashboard, and who may act: a viewer reads, an operator acts too.
+"""Who may see the dashboard, and who may act: a viewer reads, an operator also acts.
 
-Three ways to say who asks: names and passwords (HTTP Basic), tokens (a bearer header, or pasted into the login page),
-or a callable of yours, for a dashboard that is mounted in an application with users of its own.
+There are three ways to log in: names and passwords (HTTP Basic), tokens (a bearer header, or pasted into the login
+page), or a callable of yours, for a dashboard that is mounted in an application with its own users.
 """
 
 import base64
@@ -55,20 +55,20 @@ Identify = Callable[[Request], Identity | Awaitable[Identity | None] | None]
 
 @runtime_checkable
 class Auth(Protocol):
-    """A way to tell who asks.
+    """A way to find out who asks.
 
-    :ivar challenge: of the header WWW-Authenticate; "" for none
-    :ivar has_login: a token can be pasted into the login page
+    :ivar challenge: value of the header WWW-Authenticate; "" for none
+    :ivar has_login: the login page takes a token
     """
 
     challenge: str
     has_login: bool
 
     async def identify(self, request: Request) -> Identity | None:
-        """Who asks; None if that is not known."""
+        """Who asks; None if nobody is logged in."""
 
     def of_token(self, token: str) -> Identity | None:
-        """Who has a token that was pasted into the login page."""
+        """Whose token it is that was pasted into the login page."""
 
 
 class OpenAuth:
@@ -107,7 +107,7 @@ class BasicAuth:
             name, found, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        # Of an unknown name some password is compared as well: the time tells nothing.
+        # Compare a password for an unknown name too: the time of the answer must not reveal which names exist.
         known, role = self._users.get(name, (secrets.token_hex(16), "viewer"))
         right = hmac.compare_digest(known.encode(), password.encode())
         return Identity(name, role) if found and right and name in self._users else None
@@ -135,7 +135,7 @@ class TokenAuth:
         }
 
     def knows(self, identity: Identity) -> bool:
-        """Whether one of the tokens still is this person's, with this role: a cookie outlives its token."""
+        """Whether this person still has a token with this role: a cookie may outlive its token."""
         return identity in self._tokens.values()
 
     async def identify(self, request: Request) -> Identity | None:
@@ -143,11 +143,11 @@ class TokenAuth:
         return self.of_token(token.strip()) if scheme.lower() == "bearer" else None
 
     def of_token(self, token: str) -> Identity | None:
-        return self._tokens.get(_digest(token))  # looked up by digest: the time tells nothing of the token
+        return self._tokens.get(_digest(token))  # looked up by digest: the time of the answer reveals nothing
 
 
 class CallableAuth:
-    """Your own way: a function, or an async one, from the request to an `Identity`, or None for nobody.
+    """Your own way: a function or an async function from the request to an `Identity`, or None for nobody.
 
     :param identify: called for each request
     """
@@ -174,14 +174,14 @@ class CallableAuth:
 
 
 class Sessions:
-    """Who logged in, as a signed cookie; and the tokens that forms carry.
+    """Signed cookies that say who logged in, and tokens that forms carry.
 
-    :param secret: of several processes of one dashboard the same; at least 16 characters
+    :param secret: the same in all processes of one dashboard; at least 16 characters
     """
 
     def __init__(self, secret: str = "") -> None:
         if secret:
-            _checked_secret(secret, "secret", MIN_TOKEN_CHARACTERS)  # who guesses it makes cookies of an operator
+            _checked_secret(secret, "secret", MIN_TOKEN_CHARACTERS)  # who guesses it can forge cookies
         self._secret = (secret or secrets.token_hex(32)).encode()
 
     def cookie_of(self, identity: Identity) -> str:
@@ -191,7 +191,7 @@ class Sessions:
         return f"{encoded}.{self._sign('session', encoded)}"
 
     def identity_of(self, cookie: str) -> Identity | None:
-        """Who logged in; None if the cookie is not ours, or too old."""
+        """Who logged in; None if the cookie has no valid signature or is too old."""
         encoded, _, signature = cookie.partition(".")
         if not hmac.compare_digest(self._sign("session", encoded).encode(), signature.encode()):
             return None
@@ -199,15 +199,15 @@ class Sessions:
         return Identity(name, role) if until_s > time.time() else None
 
     def form_token(self, visit: str, identity: Identity) -> str:
-        """What a form carries: of this browser's visit and this person."""
+        """The token in a form: for this visit and this person."""
         return self._sign("form", f"{visit}|{identity.name}")
 
     def is_form_token(self, token: str, visit: str, identity: Identity) -> bool:
-        """Whether that is it."""
+        """Whether a form carries the token of this visit and this person."""
         return bool(visit) and hmac.compare_digest(self.form_token(visit, identity).encode(), token.encode())
 
     def sign_flash(self, text: str) -> str:
-        """Signature of what a page is to say of the action before."""
+        """The signature of the outcome that the next page shows."""
         return self._sign("flash", text)
 
     def _sign(self, what: str, text: str) -> str:
@@ -215,9 +215,9 @@ class Sessions:
 
 
 def checked_auth(auth: Auth | Identify | None) -> Auth:
-    """The way that was given; None is nobody's: see `OpenAuth`.
+    """The way to log in that was given; `OpenAuth` for None.
 
-    :raises SettingsError: it is none
+    :raises SettingsError: it is neither an `Auth` nor a callable
     """
     if auth is None:
         return OpenAuth()

@@ -13,12 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import ArqestraError
-from .actions import Action, Done
+from .actions import Action
 from .app_state import AppState
-from .audit import AuditEntry, note
+from .audit import AuditEntry, add_entry
 from .auth import Auth, Identity, Role, Sessions, TokenAuth
 from .catalogue import View
 from .live import Hub
+from .targets import Done, names_of
 from .views.overview import read_live
 
 __all__ = ("SESSION_COOKIE", "Dashboard", "Handler", "NotThere", "Unusable", "cookie_path", "guarded")
@@ -96,8 +97,12 @@ class Dashboard:
             self.app_state.cache.forget()
             chosen = getattr(target, "filter", None)
             entry = AuditEntry(
-                *(self.app_state.now_ms(), identity.name, identity.role, _address(request), action.name),
-                targets=action.targets(target),
+                at_ms=self.app_state.now_ms(),
+                who=identity.name,
+                role=identity.role,
+                address=_address(request),
+                action=action.name,
+                targets=names_of(target),
                 filter="" if chosen is None else msgspec.json.encode(chosen).decode(),
                 done=outcome.done,
                 failed=outcome.failed,
@@ -105,7 +110,7 @@ class Dashboard:
             )
             line = " ".join(outcome.message.split())  # a name in it must not add a line to the log
             logger.info("%s (%s) %s: %s", identity.name, entry.address, action.name, line)
-            await note(self.app_state, entry)
+            await add_entry(self.app_state, entry)
         return outcome
 
 

@@ -6,6 +6,6 @@ __all__ = ("link",)
 
 
 def link(path: str, **query: object) -> str:
-    """A path with a query; what is None or "" is left out. Ids may hold anything: they are never part of the path."""
+    """A path with a query, without values that are None or "". Ids may hold any character: no path has one."""
     given = {name: str(value) for name, value in query.items() if value not in (None, "")}
     return f"{path}?{urlencode(given)}" if given else path

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .actions import ACTIONS, Done, JobsTarget
+from .actions import ACTIONS
 from .catalogue import VIEWS, View
+from .targets import Done, JobsTarget
 from .views.job_query import JobRef
 
 __all__ = ("MatchingAnswer", "document")

@@ -11,12 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from .actions import ACTIONS, MAX_JOBS, Action, Done, JobsTarget, chosen_jobs
+from .actions import ACTIONS, Action
+from .assets import asset_version
 from .auth import Identity
 from .catalogue import VIEWS, View
 from .dashboard import SESSION_COOKIE, Dashboard, Handler, Unusable, converted, cookie_path
 from .links import link
-from .rendering import asset_version, environment
+from .rendering import environment
+from .targets import MAX_JOBS, Done, JobsTarget, chosen_jobs, names_of
 from .views.job_query import JobRef
 
 __all__ = ("Pages",)
@@ -70,7 +72,7 @@ class Pages:
             jobs=jobs[:SAMPLE],
             count=len(jobs) if isinstance(target, JobsTarget) else 1,
             by_job=isinstance(target, JobsTarget),
-            targets=action.targets(target),
+            targets=names_of(target),
             most=MAX_JOBS if more else None,
             next=_local(request.query_params.get("next", "/")),
         )

@@ -7,7 +7,7 @@ import msgspec
 
 from ..definitions.redact import Redactor, redacted, redacted_value
 from .pickles import function_of, outline
-from .plain import Format, format_of, serializer_for
+from .safe_serializer import Format, format_of, serializer_for
 
 __all__ = ("Failed", "PayloadView", "Signatures", "peek", "shown_text", "view_payload")
 

@@ -1,13 +1,13 @@
-"""What can be told of a pickle, and done with one, without unpickling it.
+"""Reads the outline of a pickle, and changes one, without unpickling it.
 
-A pickle is a program for a small stack machine; what makes it dangerous are the few instructions that import and call.
-`outline` walks over the instructions as `pickletools` lists them and keeps what it must: the strings and numbers in the
-dictionary that the program builds. Every other value, and whatever would be imported or called, is an opaque mark.
-Nothing is built, so nothing can run.
+A pickle is a program for a small stack machine. It is dangerous because a few instructions import and call. `outline`
+walks over the instructions that `pickletools` lists, and keeps the strings and numbers in the dictionary that the
+program builds. An opaque mark stands for every other value, and for whatever would be imported or called. `outline`
+builds nothing, so nothing can run.
 
-`retry_payload` makes the payload that runs a failed job once more. A result holds all that a payload has (wire.py), so
-it is the same program with a few instructions more before its end, which set when it was enqueued and its new deadline.
-The worker, whose pickle it is, reads it.
+`retry_payload` makes the payload that runs a failed job again. A result holds all that a payload has (wire.py). So the
+new payload is the same program with a few more instructions at its end: they set the enqueue time and the deadline.
+Only the worker, which wrote the pickle, unpickles it.
 """
 
 import itertools
@@ -25,15 +25,15 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 class Opaque:
-    """Stands for a value that is not looked into."""
+    """Stands for a value that we do not read."""
 
 
 class Outline(NamedTuple):
-    """What a pickled payload or result says at its top.
+    """The entries of a pickled payload or result.
 
     :ivar fields: its entries that are strings, numbers or None
     :ivar options: those of the dictionary under `o`
-    :ivar options_memo: place of that dictionary in the memo, by which it can be changed; None if there is none
+    :ivar options_memo: index of that dictionary in the memo, needed to change it; None if it is not in the memo
     """
 
     fields: Mapping[str, Any]
@@ -46,7 +46,7 @@ _MARK = object()
 
 
 class _Machine:
-    """The stack, with dictionaries of plain keys and marks for everything else."""
+    """The stack machine. It keeps dictionaries with text keys, and a mark for everything else."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -89,7 +89,7 @@ class _Machine:
         return items
 
     def _other(self, argument: Any, stack_before: list[Any], stack_after: list[Any]) -> None:
-        """Any other instruction: by what the documentation of the machine says that it takes and leaves."""
+        """Any other instruction: pop and push as many values as `pickletools` documents for it."""
         if pickletools.markobject in stack_before:
             self._above_mark()
             below = stack_before.index(pickletools.markobject)
@@ -102,7 +102,7 @@ class _Machine:
 
 
 def outline(data: bytes) -> Outline | None:
-    """What a pickled dictionary of arq says at its top; None if that cannot be told."""
+    """The outline of a pickled dictionary of arq; None if the pickle is too large or too odd."""
     if len(data) > MAX_BYTES:
         return None
     machine = _Machine()
@@ -116,7 +116,7 @@ def outline(data: bytes) -> Outline | None:
     except (ValueError, IndexError, TypeError, struct.error):
         return None
     if last != len(data) - 1 or len(machine.stack) != 1 or type(machine.stack[0]) is not dict:
-        return None  # what is after its end would be in the way of the instructions that are added
+        return None  # bytes after the end would get in the way of the instructions that we add
     top = machine.stack[0]
     options = top.get("o")
     known = options if type(options) is dict else {}
@@ -125,7 +125,7 @@ def outline(data: bytes) -> Outline | None:
 
 
 def function_of(data: bytes) -> str | None:
-    """The function that a pickled payload or result names: its second entry, so that little has to be looked at."""
+    """The function in a pickled payload or result. It is the second entry, so a few instructions are enough."""
     machine = _Machine()
     try:
         for code, argument, _ in itertools.islice(pickletools.genops(data), FIRST_INSTRUCTIONS):
@@ -148,11 +148,11 @@ def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def retry_payload(data: bytes, known: Outline, now_ms: int, default_life_ms: int) -> bytes:
-    """The payload that runs a job once more, out of its pickled result.
+    """The payload that runs a job again, made from its pickled result.
 
-    :param known: of that result
+    :param known: the outline of that result
     :param now_ms: on Redis' clock
-    :param default_life_ms: how long it may wait for its start, if it had no deadline of its own
+    :param default_life_ms: how long it may wait for its start if it had no deadline
     :raises ValueError: it cannot be made without losing options of the job
     """
     if known.options and known.options_memo is None:
@@ -165,7 +165,7 @@ def retry_payload(data: bytes, known: Outline, now_ms: int, default_life_ms: int
     if known.options_memo is None:
         options = b"(" + _text("o") + b"}(" + deadline + b"uu"
     else:
-        # the very dictionary, from the memo: headers and priority stay; the nonce was that of the first enqueue
+        # change the dictionary in the memo: headers and priority stay, the nonce of the first enqueue goes
         options = b"j" + struct.pack("<I", known.options_memo) + b"(" + deadline + _text("n") + b"Nu0"
     # MARK takes the place of STOP, which may be the last byte of a frame: a frame must end where an instruction does.
     times = b"(" + _text("t") + b"N" + _text("et") + _number(now_ms) + b"u"

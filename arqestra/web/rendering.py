@@ -1,10 +1,7 @@
-"""Templates, and how numbers, times and sizes are written in them. Everything is escaped."""
+"""The templates, and their filters for numbers, times and sizes. Everything is escaped."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -13,12 +10,11 @@ from markupsafe import Markup
 
 from .links import link
 
-__all__ = ("ASSETS", "STATE_MARKS", "asset_version", "environment")
+__all__ = ("STATE_MARKS", "environment")
 
-ASSETS = files(__package__).joinpath("static")
 _BYTES = ((1024**3, "GB"), (1024**2, "MB"), (1024, "kB"))
 _LENGTHS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-# A state is never told by its colour alone.
+# Each state has a mark besides its colour: some people do not see the colours.
 STATE_MARKS: Mapping[str, str] = {
     **{"queued": "●", "running": "▶", "deferred": "◷", "held": "‖", "waiting": "…", "complete": "✓", "failed": "✕"},
     **{"retried": "↻", "dead": "☠", "aborted": "⊘", "expired": "◴", "unknown": "?", "ended": "■", "busy": "▶"},
@@ -63,19 +59,9 @@ def environment() -> Environment:
 
 
 def _filter_of(value: Any) -> dict[str, Any]:
-    """A `JobFilter` without what it does not choose."""
+    """The fields of a `JobFilter` that choose something."""
     fields = {name: getattr(value, name) for name in value.__struct_fields__ if name not in ("after", "limit")}
     return {name: each for name, each in fields.items() if each not in ("", None)}
-
-
-@cache
-def asset_version() -> str:
-    """Changes when a file of ours does: it is part of their addresses, so that browsers may keep them."""
-    digest = hashlib.sha256()
-    for path in sorted(ASSETS.rglob("*"), key=str):  # type: ignore[attr-defined] # a real folder: the package is not zipped
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def number(value: float | None) -> str:
@@ -84,7 +70,7 @@ def number(value: float | None) -> str:
 
 
 def rate(value: float) -> str:
-    """Per second: more digits where it is small."""
+    """A rate per second, with more digits if it is small."""
     if value == 0:
         return "0"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
@@ -106,7 +92,7 @@ def length(seconds: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A duration in ms, as a length of time."""
+    """A duration given in ms."""
     return "–" if value is None else length(value / 1000)
 
 
@@ -119,14 +105,14 @@ def size(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """12 %, and 0.4 % where it is small."""
+    """12 %, or 0.4 % if it is small."""
     return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
 
 
 def moment(time_ms: float | None, *, as_clock: bool = False) -> Markup | str:
-    """A time: scripts write it in the reader's zone, or how long ago that was; without scripts it is UTC.
+    """A time in UTC. Scripts replace it with the time in the reader's zone, or with how long ago that was.
 
-    :param as_clock: never how long ago
+    :param as_clock: always as a time, never as how long ago
     """
     if time_ms is None:
         return "–"

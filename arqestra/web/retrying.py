@@ -1,4 +1,4 @@
-"""Running an ended job once more, by the serializer that wrote it, and of a pickle without unpickling it."""
+"""Runs an ended job again, whichever serializer wrote its result, and never unpickles."""
 
 from ..errors import JobNotRetryable
 from ..protocol.serializers import SERIALIZERS
@@ -7,26 +7,26 @@ from ..protocol.wire import retry_payload as plain_retry_payload
 from ..store.job_facts import read_dead_result
 from ..store.store import Store
 from .pickles import outline, retry_payload
-from .plain import format_of
+from .safe_serializer import format_of
 
-__all__ = ("again_of", "gets_input", "retry_job")
+__all__ = ("gets_input", "rerun_of", "retry_job")
 
-LIFE_MS = 86_400_000  # of a pickled job that had no deadline of its own; as arq's
+LIFE_MS = 86_400_000  # a pickled job without a deadline may wait this long for its start, as in arq
 
 
 async def retry_job(store: Store, job_id: str, queue: str) -> None:
-    """Run a job that failed, expired, was aborted or is dead once more, as `Job.retry` does.
+    """Run a job again that failed, expired, was aborted or is dead, as `Job.retry` does.
 
-    :raises JobNotRetryable: it has not ended, it succeeded, or its result is gone or is none that can be read
+    :raises JobNotRetryable: it has not ended, it succeeded, or its result is gone or cannot be read
     """
-    result, payload, home, priority = await again_of(store, job_id, queue)
+    result, payload, home, priority = await rerun_of(store, job_id, queue)
     done = await store.requeue(job_id, home or queue, result, payload, priority)
     if done != "queued":
         raise JobNotRetryable(f"it was changed by somebody else meanwhile ({done})")
 
 
-async def again_of(store: Store, job_id: str, queue: str) -> tuple[bytes, bytes, str, int]:
-    """The result of an ended job, the payload that runs it once more, its queue ("" if that is not known) and priority.
+async def rerun_of(store: Store, job_id: str, queue: str) -> tuple[bytes, bytes, str, int]:
+    """The result of an ended job, the payload that runs it again, its queue ("" if unknown) and its priority.
 
     :raises JobNotRetryable: as of `retry_job`
     """
@@ -40,7 +40,7 @@ async def again_of(store: Store, job_id: str, queue: str) -> tuple[bytes, bytes,
 
 
 def gets_input(result: bytes) -> bool:
-    """Whether the job got its first argument of the flow that it is a job of: it cannot run without that."""
+    """Whether the job got its first argument from the flow that it is a part of: it cannot run outside of the flow."""
     found = format_of(result)
     if found == "pickle":
         known = outline(result)
@@ -49,7 +49,7 @@ def gets_input(result: bytes) -> bool:
 
 
 def _payload_of(result: bytes, now_ms: int) -> tuple[bytes, str, int]:
-    """Payload, queue ("" if the result does not say) and priority."""
+    """The payload that runs a job again, its queue ("" if unknown) and its priority."""
     found = format_of(result)
     if found == "pickle":
         return _pickled_payload_of(result, now_ms)

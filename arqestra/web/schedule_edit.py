@@ -1,4 +1,4 @@
-"""Changing when a schedule is due, and running it at once, whichever serializer wrote its arguments."""
+"""Changes when a schedule is due, and runs it at once, whichever serializer wrote its arguments."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class ScheduleEdit(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def stored_schedule(store: Store, name: str) -> StoredSchedule:
-    """What is stored of a schedule.
+    """A schedule as Redis has it.
 
     :raises ScheduleNotFound: there is none of this name
     """
@@ -55,7 +55,7 @@ async def stored_schedule(store: Store, name: str) -> StoredSchedule:
 
 
 async def edit_schedule(pool: Pool, edit: ScheduleEdit) -> tuple[str, str]:
-    """Have a schedule due at other times; returns in words when it was due, and when it is.
+    """Change when a schedule is due; returns in words when it was due before, and when it is due after that.
 
     :raises ScheduleNotFound: there is none of this name
     :raises SettingsError: an impossible value
@@ -106,7 +106,7 @@ def when_text(schedule: Schedule) -> str:
 
 @dataclass(frozen=True)
 class _Client:
-    """A pool with the serializer of one schedule: what `Schedules` needs of a pool."""
+    """The pool with the serializer of one schedule. `Schedules` takes it as its pool."""
 
     pool: Pool
     serializer: Serializer
@@ -147,8 +147,8 @@ async def run_schedule(pool: Pool, name: str) -> str:
 
 async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
     schedule = _described(stored)
-    known = outline(stored.payload)
-    if known is None or known.fields.get("f") != schedule.function:
+    found = outline(stored.payload)
+    if found is None or found.fields.get("f") != schedule.function:
         raise SettingsError(
             f"its arguments were written by the serializer {stored.serializer!r}, which the dashboard does not read: "
             "run it by `arqestra cron run`"
@@ -157,11 +157,21 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
     job_id = schedule.job_id or new_job_id()
     life_ms = schedule.defer_ms + (schedule.expires_ms or pool.expires_extra_ms)
     try:
-        payload = retry_payload(stored.payload, known, now_ms, life_ms)
+        payload = retry_payload(stored.payload, found, now_ms, life_ms)
     except ValueError as error:
         raise SettingsError(f"its arguments are a pickle that is not run again unread: {error}") from None
     firing = NewFiring(
-        *(stored.name, None, stored.rev, 0, 0, None, "n", "", now_ms, stored.home, job_id),
+        name=stored.name,
+        due_ms=None,
+        rev=stored.rev,
+        mark=0,
+        to_mark=0,
+        next_ms=None,
+        note="n",
+        overlap="",
+        tick=now_ms,
+        queue=stored.home,
+        job_id=job_id,
         when=f"+{schedule.defer_ms}" if schedule.defer_ms else "",
         payload=payload,
         extra=stored.extra,

@@ -1,8 +1,8 @@
-"""What every answer carries and every request must pass, whatever page it is for.
+"""The headers of every answer, and the checks that every request must pass.
 
-- The host is one of ours: a page of another name that leads to this address (DNS rebinding) is refused.
-- A request that changes something comes from our own pages: browsers say so (Sec-Fetch-Site, Origin).
-- Scripts and styles come from us, and inline ones have the nonce of this answer; nobody may frame the pages.
+- The host is one of ours. A page under another name that leads to this address (DNS rebinding) is refused.
+- A request that changes something comes from our own pages. Browsers say where it comes from (Sec-Fetch-Site, Origin).
+- Scripts and styles come from us, and inline ones have the nonce of this answer. No other site may frame the pages.
 """
 
 import secrets
@@ -29,9 +29,9 @@ _FIXED = {
 
 
 class Security:
-    """Middleware.
+    """The middleware.
 
-    :param hosts: names under which the dashboard may be asked for; () for any
+    :param hosts: names under which the dashboard answers; () for any
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str] = ()) -> None:
@@ -78,7 +78,7 @@ class Security:
 
 
 def protection(nonce: str) -> dict[str, str]:
-    """The headers of every answer. One to a failure of ours does not pass the middleware: its handler adds them."""
+    """The headers of every answer. The answer to an error in our code passes no middleware: its handler adds them."""
     return {**_FIXED, "content-security-policy": policy(nonce), "cache-control": "no-store"}
 
 
@@ -92,17 +92,17 @@ def policy(nonce: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """Without the port: `[::1]:8000` is `::1`."""
+    """The name without the port: `::1` of `[::1]:8000`."""
     if any(char in host for char in "/?#@\\ "):
         return ""
     try:
         return urlsplit(f"//{host}").hostname or ""
-    except ValueError:  # brackets that are no IPv6 address
+    except ValueError:  # brackets without an IPv6 address
         return ""
 
 
 def _netloc(origin: str) -> str:
-    """Host and port of an origin; "" of what is none."""
+    """Host and port of an origin; "" if it is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -110,7 +110,7 @@ def _netloc(origin: str) -> str:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """A body without a length is cut off where it is too long."""
+    """Cut off a body that is too long, also one without a length."""
     received = 0
 
     async def receive_bounded() -> Message:

@@ -1,4 +1,4 @@
-"""Serving the dashboard by uvicorn, in a process of its own."""
+"""Serves the dashboard with uvicorn, for `arqestra dashboard`."""
 
 import signal
 import socket
@@ -12,7 +12,7 @@ GRACE_S = 5
 
 
 class _Server(uvicorn.Server):
-    """One that ends the streams of open pages before it waits for its connections."""
+    """Ends the streams of open pages at shutdown, before it waits for its connections to close."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
         super().__init__(config)
@@ -27,7 +27,7 @@ def serve(app: Starlette, listening: socket.socket, root_path: str = "") -> None
     """Serve until SIGTERM or Ctrl-C, then return.
 
     :param listening: a bound socket
-    :param root_path: at which a proxy serves it
+    :param root_path: the path at which a proxy serves it
     """
     config = uvicorn.Config(
         app,
@@ -36,10 +36,10 @@ def serve(app: Starlette, listening: socket.socket, root_path: str = "") -> None
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=256 * 1024,  # a page of selected jobs is a long address
+        h11_max_incomplete_event_size=256 * 1024,  # an address that selects many jobs is long
     )
     server = _Server(config, app)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # At its end uvicorn raises the signal again: the process would be killed by it, and not end with 0.
+        # uvicorn raises the signal again at its end. With a handler of ours the process ends with 0 and is not killed.
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""A job's life as a picture: pieces of time, each with its state and its place on a line from 0 to 1000."""
+"""The picture of a job's life: phases, each with a state, drawn as spans of a line from 0 to 1000."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from .payload_view import PayloadView
 __all__ = ("FailedAttempt", "Life", "Span", "timeline")
 
 LENGTH = 1000
-MIN_WIDTH = 4  # a piece that took no time at all is still seen
+MIN_WIDTH = 4  # a phase that took no time is still visible
 
 
 class Span(Struct, frozen=True):
@@ -31,15 +31,25 @@ class Span(Struct, frozen=True):
 
 
 class FailedAttempt(NamedTuple):
-    """Its number, start and end."""
+    """The number of an attempt that failed, its start and its end."""
 
     number: int
     start_ms: int
     end_ms: int
 
 
+class _Phase(NamedTuple):
+    """A part of a job's life, before it is drawn."""
+
+    kind: str
+    label: str
+    start_ms: int
+    end_ms: int
+    open: bool = False
+
+
 class Life(NamedTuple):
-    """How a job stands.
+    """What a job is doing.
 
     :ivar state: as the job page has it
     :ivar due_ms: of a job in a queue
@@ -52,46 +62,63 @@ class Life(NamedTuple):
 
 
 def timeline(life: Life, payload_view: PayloadView | None, failed: Sequence[FailedAttempt], now_ms: int) -> list[Span]:
-    """The pieces of a job's life, in order.
+    """The spans of a job's life, in order.
 
     :param failed: the attempts that failed, also those before it was retried by hand
     """
-    state, due_ms = life.state, life.due_ms
     if payload_view is None or payload_view.enqueued_ms is None:
         return []
-    pieces: list[tuple[str, str, int, int, bool]] = []
+    phases: list[_Phase] = []
     at_ms = payload_view.enqueued_ms
     for number, start_ms, end_ms in failed:
-        pieces.append(("queued", "waited" if number == 1 else "waited to be retried", at_ms, start_ms, False))
-        pieces.append(("failed", f"attempt {number} failed", start_ms, end_ms, False))
+        phases.append(_Phase("queued", "waited" if number == 1 else "waited to be retried", at_ms, start_ms))
+        phases.append(_Phase("failed", f"attempt {number} failed", start_ms, end_ms))
         at_ms = end_ms
     if payload_view.started_ms is not None and payload_view.ended_ms is not None:
-        known = failed and payload_view.success is False and abs(failed[-1].end_ms - payload_view.ended_ms) < 1000
-        if not known:
-            pieces.append(("queued", "waited", at_ms, payload_view.started_ms, False))
-            pieces.append((state, f"ran: {state}", payload_view.started_ms, payload_view.ended_ms, False))
-    elif state == "deferred" and due_ms is not None:
-        pieces.append(("deferred", "deferred", at_ms, now_ms, True))
-        pieces.append(("deferred", "until it is due", now_ms, due_ms, True))
-    elif state == "running":
-        if life.since_ms is not None and life.since_ms >= at_ms:
-            pieces.append(("queued", "waited", at_ms, life.since_ms, False))
-            pieces.append(("running", "runs", life.since_ms, now_ms, True))
-        else:
-            pieces.append(("running", "waited and runs", at_ms, now_ms, True))
-    elif state in ("queued", "held", "waiting"):
-        pieces.append((state, state, at_ms, now_ms, True))
-    return _drawn([piece for piece in pieces if piece[3] >= piece[2]])
+        phases += _last_attempt(life.state, payload_view, failed, at_ms)
+    else:
+        phases += _current_phases(life, at_ms, now_ms)
+    return _drawn([phase for phase in phases if phase.end_ms >= phase.start_ms])
 
 
-def _drawn(pieces: Sequence[tuple[str, str, int, int, bool]]) -> list[Span]:
-    if not pieces:
+def _last_attempt(state: str, payload_view: PayloadView, failed: Sequence[FailedAttempt], at_ms: int) -> list[_Phase]:
+    """The phases of the attempt that ended the job, unless it is one of the failed attempts."""
+    started_ms, ended_ms = payload_view.started_ms, payload_view.ended_ms
+    assert started_ms is not None
+    assert ended_ms is not None
+    if failed and payload_view.success is False and abs(failed[-1].end_ms - ended_ms) < 1000:
         return []
-    first_ms, last_ms = pieces[0][2], max(piece[3] for piece in pieces)
-    scale = (LENGTH - MIN_WIDTH * len(pieces)) / max(1, last_ms - first_ms)
+    return [_Phase("queued", "waited", at_ms, started_ms), _Phase(state, f"ran: {state}", started_ms, ended_ms)]
+
+
+def _current_phases(life: Life, at_ms: int, now_ms: int) -> list[_Phase]:
+    """The phases since the last attempt of a job that has not ended."""
+    state = life.state
+    if state == "deferred" and life.due_ms is not None:
+        return [
+            _Phase("deferred", "deferred", at_ms, now_ms, open=True),
+            _Phase("deferred", "until it is due", now_ms, life.due_ms, open=True),
+        ]
+    if state == "running":
+        if life.since_ms is None or life.since_ms < at_ms:
+            return [_Phase("running", "waited and runs", at_ms, now_ms, open=True)]
+        return [
+            _Phase("queued", "waited", at_ms, life.since_ms),
+            _Phase("running", "runs", life.since_ms, now_ms, open=True),
+        ]
+    if state in ("queued", "held", "waiting"):
+        return [_Phase(state, state, at_ms, now_ms, open=True)]
+    return []
+
+
+def _drawn(phases: Sequence[_Phase]) -> list[Span]:
+    if not phases:
+        return []
+    first_ms, last_ms = phases[0].start_ms, max(phase.end_ms for phase in phases)
+    scale = (LENGTH - MIN_WIDTH * len(phases)) / max(1, last_ms - first_ms)
     spans, x = [], 0.0
-    for kind, label, start_ms, end_ms, is_open in pieces:
-        width = MIN_WIDTH + (end_ms - start_ms) * scale
-        spans.append(Span(kind, label, start_ms, end_ms, round(x, 1), round(width, 1), is_open))
+    for phase in phases:
+        width = MIN_WIDTH + (phase.end_ms - phase.start_ms) * scale
+        spans.append(Span(**phase._asdict(), x=round(x, 1), width=round(width, 1)))
         x += width
     return spans

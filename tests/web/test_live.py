@@ -11,8 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from arqestra import Pool, Worker
-from arqestra.web import app as web_app
-from arqestra.web import dashboard
+from arqestra.web import dashboard, monitoring
 from arqestra.web.app_state import AppState
 from arqestra.web.live import Hub
 from arqestra.web.shared_cache import SharedCache
@@ -129,9 +128,9 @@ async def test_a_redis_that_hangs_is_told(app: Starlette, monkeypatch: pytest.Mo
 
     async with client_of(app) as client:
         assert (await client.get("/healthz")).status_code == 200
-        monkeypatch.setattr(web_app, "MAX_PING_S", 0.02)
+        monkeypatch.setattr(monitoring, "MAX_PING_S", 0.02)
         monkeypatch.setattr(dashboard, "MAX_READ_S", 0.02)
-        monkeypatch.setattr(web_app, "redis_time_ms", hang)
+        monkeypatch.setattr(monitoring, "redis_time_ms", hang)
         monkeypatch.setattr(Pool, "workers", hang)
         async with asyncio.timeout(20):
             for path in ("/healthz", "/workers", "/api/workers"):

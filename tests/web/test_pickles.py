@@ -12,7 +12,7 @@ from arqestra import Pool, Worker, create_pool
 from arqestra.protocol.serializers import SERIALIZERS
 from arqestra.protocol.wire import JobEnd, Payload, encode_result
 from arqestra.web.pickles import outline, retry_payload
-from arqestra.web.plain import PLAIN, format_of
+from arqestra.web.safe_serializer import SAFE_SERIALIZER, format_of
 from tests.support.wait import wait_until
 from tests.web.conftest import Client
 from tests.web.web_jobs import FUNCTIONS
@@ -113,9 +113,9 @@ def test_formats_are_told_apart() -> None:
     for name in ("msgpack", "json"):
         written = SERIALIZERS[name].dumps({**fields, "r": "no"})
         assert format_of(written) == name
-        assert PLAIN.loads(written)["f"] == "fail"
+        assert SAFE_SERIALIZER.loads(written)["f"] == "fail"
     with pytest.raises(ValueError, match="pickle"):
-        PLAIN.loads(data)
+        SAFE_SERIALIZER.loads(data)
     assert format_of(b"\x00\x01") == "unknown"
 
 

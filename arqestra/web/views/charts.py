@@ -1,4 +1,4 @@
-"""The series of the charts: throughput, failures and durations, from 15 minutes to 30 days."""
+"""The series of the charts: throughput, failures and durations, over 15 minutes to 30 days."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ from ..stats_cache import Bucket, Sums, sums_of
 __all__ = ("RANGES", "Charts", "ChartsQuery", "FunctionRow", "Range", "functions_of", "latest", "read_charts")
 
 Range = Literal["15m", "1h", "6h", "24h", "7d", "30d"]
-# Of each range: the unit that is counted by, how many of them, and how many make one point.
+# Range -> the unit of its counters, how many of them it has, and how many make one point.
 RANGES: Mapping[Range, tuple[str, int, int]] = {
     "15m": ("minute", 15, 1),
     "1h": ("minute", 60, 1),
@@ -89,57 +89,70 @@ async def read_charts(app_state: AppState, query: ChartsQuery) -> Charts:
 
 
 async def buckets_of(app_state: AppState, chosen: Range) -> dict[int, Bucket]:
-    """What was counted in a range."""
+    """The counters of a range."""
     unit, count, _ = RANGES[chosen]
     read = app_state.stats.minutes if unit == "minute" else app_state.stats.hours
     return await app_state.cache.get(("buckets", chosen), lambda: read(count))
 
 
 def _charts(chosen: Range, step_s: int, sums: Mapping[int, Sums], now_s: float) -> Charts:
-    # The first and the last point are not whole: their counts are by the part of them that was looked at.
+    # The last point is not complete: its rates are over the part of it that has passed.
     lengths_s = {at: min(step_s, max(1.0, now_s - at)) for at in sums}
 
-    def rate(figure: str) -> list[float]:
-        return [round(getattr(each, figure) / lengths_s[at], 3) for at, each in sums.items()]
+    def rate(counter: str) -> list[float]:
+        return [round(getattr(each, counter) / lengths_s[at], 3) for at, each in sums.items()]
 
-    def duration(figure: str) -> list[float | None]:
-        return [None if getattr(each, figure) is None else round(getattr(each, figure), 1) for each in sums.values()]
+    def duration(percentile: str) -> list[float | None]:
+        return [
+            None if getattr(each, percentile) is None else round(getattr(each, percentile), 1) for each in sums.values()
+        ]
 
     return Charts(
-        chosen,
-        step_s,
-        list(sums),
-        rate("enqueued"),
-        rate("ended"),
-        rate("complete"),
-        rate("failed"),
-        rate("retried"),
-        *(duration(f"run_{name}") for name in ("p50", "p95", "p99")),
-        *(duration(f"wait_{name}") for name in ("p50", "p95", "p99")),
+        range=chosen,
+        step_s=step_s,
+        at=list(sums),
+        enqueued=rate("enqueued"),
+        ended=rate("ended"),
+        complete=rate("complete"),
+        failed=rate("failed"),
+        retried=rate("retried"),
+        run_p50=duration("run_p50"),
+        run_p95=duration("run_p95"),
+        run_p99=duration("run_p99"),
+        wait_p50=duration("wait_p50"),
+        wait_p95=duration("wait_p95"),
+        wait_p99=duration("wait_p99"),
     )
 
 
 async def latest(app_state: AppState) -> Charts:
-    """The last two minutes of all: what a live chart gets once a second."""
+    """The last two minutes of all queues, which a live chart gets once a second."""
     minutes = await app_state.stats.minutes(2)
     sums = {minute * 60: sums_of([bucket]) for minute, bucket in minutes.items()}
     return _charts("15m", 60, sums, timestamp_ms() / 1000)
 
 
 def functions_of(buckets: Mapping[int, Bucket]) -> list[FunctionRow]:
-    """What each function did, those that failed most first, then those that ran most."""
-    places = sorted({place for bucket in buckets.values() for place in bucket})
+    """What each function did: first those with most failures, then those that ran most."""
+    functions = sorted({key for bucket in buckets.values() for key in bucket})
     found = list(buckets.values())
     rows = []
-    for queue, function in places:
+    for queue, function in functions:
         sums = sums_of(
             [{(queue, function): bucket[queue, function]} for bucket in found if (queue, function) in bucket]
         )
         if sums.ended or sums.retried:
             rows.append(
                 FunctionRow(
-                    *(function, queue, sums.ended, sums.complete, sums.failed, sums.retried),
-                    *(sums.run_p50, sums.run_p95, sums.wait_p95),
+                    name=function,
+                    queue=queue,
+                    ended=sums.ended,
+                    complete=sums.complete,
+                    failed=sums.failed,
+                    retried=sums.retried,
+                    run_p50=sums.run_p50,
+                    run_p95=sums.run_p95,
+                    wait_p95=sums.wait_p95,
                 )
             )
     return sorted(rows, key=lambda row: (-row.failed, -row.ended, row.name))

@@ -65,7 +65,7 @@ class ErrorList(Struct, frozen=True):
 
 
 async def read_errors(app_state: AppState, query: ErrorsQuery) -> ErrorList:
-    """Errors of a time, grouped."""
+    """The errors of a time, grouped."""
     now_ms = app_state.now_ms()
     since_ms = now_ms - WITHIN_MS[query.within]
     names = await app_state.queues()
@@ -78,11 +78,18 @@ async def read_errors(app_state: AppState, query: ErrorsQuery) -> ErrorList:
         limit=MAX_INSPECTED,
     )
     groups = grouped(found, since_ms, now_ms)
-    return ErrorList(now_ms, query, groups[:MAX_GROUPS], len(found), len(found) == MAX_INSPECTED, names)
+    return ErrorList(
+        now_ms=now_ms,
+        filter=query,
+        groups=groups[:MAX_GROUPS],
+        looked_at=len(found),
+        cut=len(found) == MAX_INSPECTED,
+        queues=names,
+    )
 
 
 def grouped(found: Sequence[EndedJob], since_ms: int, now_ms: int) -> list[ErrorGroup]:
-    """Attempts by type and place of their errors; the latest of them first."""
+    """Attempts grouped by the type and place of their errors, the most frequent group first."""
     groups: dict[tuple[str, str], list[EndedJob]] = {}
     for job in found:
         if job.failure is not None:
@@ -99,7 +106,17 @@ def _group(kind: str, place: str, jobs: Sequence[EndedJob], since_ms: int, now_m
     examples = list(dict.fromkeys((job.job_id, job.queue) for job in jobs))[:EXAMPLES]
     message = jobs[0].failure.message if jobs[0].failure is not None else ""
     functions = sorted({job.function for job in jobs})
-    return ErrorGroup(kind, place, message, len(jobs), functions, _ms(jobs[-1]), _ms(jobs[0]), trend, examples)
+    return ErrorGroup(
+        type=kind,
+        place=place,
+        message=message,
+        count=len(jobs),
+        functions=functions,
+        first_ms=_ms(jobs[-1]),
+        last_ms=_ms(jobs[0]),
+        trend=trend,
+        examples=examples,
+    )
 
 
 def _ms(job: EndedJob) -> int:

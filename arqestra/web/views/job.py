@@ -1,4 +1,4 @@
-"""One job: what it was asked to do, what happened to it, what it says of itself, and what it belongs to."""
+"""One job: its arguments, its history, its log and progress, and the flow that it is a part of."""
 
 import asyncio
 from typing import Annotated
@@ -186,12 +186,18 @@ async def _data_of(store: Store, queue: str, job_id: str, snapshot: JobSnapshot,
 def _progress_view(progress: Progress | None) -> ProgressView | None:
     if progress is None:
         return None
-    told_ms = _ms(progress.at)
-    return ProgressView(progress.done, progress.total, progress.message, told_ms, progress.attempt, progress.share)
+    return ProgressView(
+        done=progress.done,
+        total=progress.total,
+        message=progress.message,
+        at_ms=_ms(progress.at),
+        attempt=progress.attempt,
+        share=progress.share,
+    )
 
 
 async def _running_since(app_state: AppState, job_id: str) -> int | None:
-    """When this attempt started, as its worker tells of its first hundred jobs."""
+    """When this attempt started, if it is one of the hundred jobs that its worker reports."""
     for worker in await app_state.cache.get("workers", app_state.pool.workers):
         for job in worker.presence.jobs:
             if job.id == job_id:
@@ -200,7 +206,7 @@ async def _running_since(app_state: AppState, job_id: str) -> int | None:
 
 
 def _why_not(state: str, payload_view: PayloadView | None) -> str:
-    """Why a job that has ended cannot be run again here."""
+    """Why the dashboard does not offer to run an ended job again."""
     if payload_view is None or state in ("queued", "deferred", "running", "held", "waiting"):
         return ""
     if payload_view.success is None:
@@ -215,8 +221,13 @@ async def _located(app_state: AppState, job_id: str) -> str:
 
 def _attempt(error: AttemptError) -> Attempt:
     return Attempt(
-        *(error.job_try, error.type, error.message, error.traceback, error.worker),
-        *(_ms(error.started), _ms(error.ended)),
+        number=error.job_try,
+        type=error.type,
+        message=error.message,
+        traceback=error.traceback,
+        worker=error.worker,
+        started_ms=_ms(error.started),
+        ended_ms=_ms(error.ended),
     )
 
 

@@ -76,7 +76,7 @@ async def read_jobs(app_state: AppState, query: JobsQuery) -> JobList:
         limit=query.limit,
         max_inspected=max_inspected,
     )
-    functions = sorted({place[1] for bucket in (await app_state.stats.hours(24)).values() for place in bucket})
+    functions = sorted({name for bucket in (await app_state.stats.hours(24)).values() for _, name in bucket})
     return JobList(
         now_ms=app_state.now_ms(),
         filter=query,
@@ -123,12 +123,26 @@ def _row_of(app_state: AppState, job: FoundJob) -> JobRow:
 
 def _row_of_entry(app_state: AppState, queue: str, entry: QueueEntry) -> JobRow:
     if entry.payload is None:
-        return JobRow(entry.id, queue, entry.state, None, "", None, entry.due_ms, note="its payload is gone")
+        return JobRow(
+            id=entry.id,
+            queue=queue,
+            state=entry.state,
+            function=None,
+            arguments="",
+            enqueued_ms=None,
+            moment_ms=entry.due_ms,
+            note="its payload is gone",
+        )
     payload_view = view_payload(entry.payload, app_state.signatures)
     worker = (entry.lease or b"").decode(errors="replace").partition("|")[0].rpartition(".")[0]
     return JobRow(
-        *(entry.id, queue, entry.state, payload_view.function, one_line(payload_view)),
-        *(payload_view.enqueued_ms, entry.due_ms),
+        id=entry.id,
+        queue=queue,
+        state=entry.state,
+        function=payload_view.function,
+        arguments=one_line(payload_view),
+        enqueued_ms=payload_view.enqueued_ms,
+        moment_ms=entry.due_ms,
         worker=worker if entry.state == "running" else "",
         note=payload_view.note,
     )
@@ -138,15 +152,13 @@ def _row_of_dead(app_state: AppState, queue: str, entry: DeadEntry) -> JobRow:
     payload_view = view_payload(entry.data, app_state.signatures)
     error = payload_view.error
     return JobRow(
-        *(
-            entry.id,
-            queue,
-            "dead",
-            payload_view.function,
-            one_line(payload_view),
-            payload_view.enqueued_ms,
-            entry.died_ms,
-        ),
+        id=entry.id,
+        queue=queue,
+        state="dead",
+        function=payload_view.function,
+        arguments=one_line(payload_view),
+        enqueued_ms=payload_view.enqueued_ms,
+        moment_ms=entry.died_ms,
         attempt=payload_view.attempt,
         note=payload_view.note if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"[:300],
     )
@@ -155,8 +167,13 @@ def _row_of_dead(app_state: AppState, queue: str, entry: DeadEntry) -> JobRow:
 def _row_of_ended(job: EndedJob) -> JobRow:
     failure = job.failure
     return JobRow(
-        *(job.job_id, job.queue, job.state, job.function, ""),
-        *(int(job.enqueued.timestamp() * 1000), int(job.ended.timestamp() * 1000)),
+        id=job.job_id,
+        queue=job.queue,
+        state=job.state,
+        function=job.function,
+        arguments="",
+        enqueued_ms=int(job.enqueued.timestamp() * 1000),
+        moment_ms=int(job.ended.timestamp() * 1000),
         attempt=job.attempt,
         run_ms=None if job.started is None else job.run_s * 1000,
         worker=job.worker_id,
@@ -165,7 +182,10 @@ def _row_of_ended(job: EndedJob) -> JobRow:
 
 
 def one_line(payload_view: PayloadView, limit: int = 120) -> str:
-    """Arguments as a call has them, at most so many characters."""
+    """The arguments of a call on one line.
+
+    :param limit: characters at most
+    """
     parts = [" ".join(text.split()) for text in payload_view.args or ()]
     parts += [f"{name}={' '.join(text.split())}" for name, text in (payload_view.kwargs or {}).items()]
     text = ", ".join(parts)
@@ -173,7 +193,7 @@ def one_line(payload_view: PayloadView, limit: int = 120) -> str:
 
 
 async def _counts(app_state: AppState, names: list[str]) -> list[StateCount]:
-    """Of jobs in queues how many there are; of ended ones that is what the statistics tell."""
+    """How many jobs are in each state; the statistics have the numbers of ended jobs."""
     found = await tiles(app_state, names[:200])
     sums = {
         "queued": sum(tile.due for tile in found),

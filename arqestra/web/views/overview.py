@@ -1,4 +1,4 @@
-"""The overview: what is wrong comes first, then how much happens, then each queue."""
+"""The overview: problems first, then totals, then each queue."""
 
 import asyncio
 import contextlib
@@ -85,15 +85,23 @@ async def read_overview(app_state: AppState, query: OverviewQuery) -> Overview:
     totals = await _totals(app_state, found)
     functions: list[FunctionRow] = []
     counting = True
-    with contextlib.suppress(TimeoutError):  # right after the start a month takes longer to be read
+    with contextlib.suppress(TimeoutError):  # right after the start, a month of counters takes longer to read
         async with asyncio.timeout(COUNTING_WAIT_S):
             functions = functions_of(await buckets_of(app_state, query.range_))[:MAX_FUNCTIONS]
             counting = False
-    return Overview(app_state.now_ms(), query.range_, problems, totals, _urgent(found), functions, counting)
+    return Overview(
+        now_ms=app_state.now_ms(),
+        range=query.range_,
+        problems=problems,
+        totals=totals,
+        queues=_urgent(found),
+        functions=functions,
+        counting=counting,
+    )
 
 
 async def read_live(app_state: AppState) -> Live:
-    """The little that changes every second."""
+    """The part of the overview that changes every second."""
     found = await _tiles(app_state)
     problems = await _problems(app_state, found)
     return Live(app_state.now_ms(), len(problems), await _totals(app_state, found), await latest(app_state))

@@ -1,4 +1,4 @@
-"""How queues stand: depth, age, rates, time to drain, limits in force."""
+"""The state of queues: depth, age, rates, time to drain, limits in force."""
 
 import asyncio
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ async def read_queues(app_state: AppState, query: QueuesQuery) -> QueueList:
 
 
 async def read_queue(app_state: AppState, query: QueueQuery) -> QueuePage | None:
-    """One queue, with the limits that its jobs wait for; None if a key of that name is none."""
+    """One queue, with the limits that its jobs wait for; None if the key of that name is no queue."""
     found = await tiles(app_state, [query.name])
     if not found:
         return None
@@ -120,7 +120,14 @@ async def read_queue(app_state: AppState, query: QueueQuery) -> QueuePage | None
 
 
 def _limit(limit: LimitInForce) -> QueueLimit:
-    return QueueLimit(limit.name, limit.kind, limit.jobs, limit.lanes, limit.holders, limit.opens_in_ms / 1000)
+    return QueueLimit(
+        name=limit.name,
+        kind=limit.kind,
+        jobs=limit.jobs,
+        lanes=limit.lanes,
+        holders=limit.holders,
+        opens_in_s=limit.opens_in_ms / 1000,
+    )
 
 
 async def tiles(app_state: AppState, names: Sequence[str]) -> list[Tile]:
@@ -138,7 +145,7 @@ async def tiles(app_state: AppState, names: Sequence[str]) -> list[Tile]:
 async def _survey(app_state: AppState, name: str) -> QueueSurvey | None:
     try:
         return await app_state.cache.get(("survey", name), lambda: survey(app_state.store, name))
-    except ResponseError:  # a key of that name is another program's
+    except ResponseError:  # another program has a key of that name
         return None
 
 
@@ -171,5 +178,5 @@ def _tile(found: QueueSurvey, workers: Sequence[WorkerInfo], recent: Sequence[Bu
 
 
 def is_stuck(tile: Tile) -> bool:
-    """Jobs have been due for a minute, and nobody takes them."""
+    """Whether jobs have been due for a minute and nobody takes them."""
     return tile.due > 0 and tile.oldest_s * 1000 >= STUCK_AFTER_MS and tile.out_per_s == 0

@@ -1,4 +1,4 @@
-"""Schedules in words: when they are due, when they ran, what came of it."""
+"""Schedules: when they are due in words, when they ran, and with which outcome."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -138,7 +138,14 @@ async def read_schedule(app_state: AppState, query: ScheduleQuery) -> SchedulePa
         when = "" if schedule.of_cron else when_text(schedule)
     view = _view(info, runs[0] if runs else None)
     return SchedulePage(
-        app_state.now_ms(), view, when, jitter_s, arguments, payload_view.note, [_ms(time) for time in ahead], runs
+        now_ms=app_state.now_ms(),
+        schedule=view,
+        when=when,
+        jitter_s=jitter_s,
+        arguments=arguments,
+        note=payload_view.note,
+        ahead_ms=[_ms(time) for time in ahead],
+        runs=runs,
     )
 
 
@@ -161,8 +168,13 @@ def _view(info: ScheduleInfo, last: RunView | None) -> ScheduleView:
 
 def _run(run: ScheduleRun) -> RunView:
     return RunView(
-        *(_ms(run.tick), _ms(run.fired), run.how, run.outcome, run.job_id),
-        *(None if run.ended is None else _ms(run.ended), run.lateness_s),
+        tick_ms=_ms(run.tick),
+        fired_ms=_ms(run.fired),
+        how=run.how,
+        outcome=run.outcome,
+        job_id=run.job_id,
+        ended_ms=None if run.ended is None else _ms(run.ended),
+        late_s=run.lateness_s,
     )
 
 

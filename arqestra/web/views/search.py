@@ -1,4 +1,4 @@
-"""The search box: finds a job, function, queue, schedule, worker or flow by what one pastes into it."""
+"""The search box: finds jobs, functions, queues, schedules, workers and flows by any text that contains their names."""
 
 import contextlib
 import re
@@ -48,7 +48,7 @@ class SearchResult(Struct, frozen=True):
 
 
 async def read_search(app_state: AppState, query: SearchQuery) -> SearchResult:
-    """Everything that is called like what was pasted: an id, a name, a line of a log, an address of a page of ours."""
+    """Everything whose id or name is in the text. It may be a name, a line of a log, or an address of a page."""
     text = query.q.strip()
     words = _words(text)
     hits = [*await _jobs(app_state, words), *await _flows(app_state, words), *await _named(app_state, words)]
@@ -57,12 +57,12 @@ async def read_search(app_state: AppState, query: SearchQuery) -> SearchResult:
 
 
 def _words(text: str) -> list[str]:
-    """What an id or a name may be: the whole, its words, and pieces of them (`id:function` of arq's log lines)."""
+    """What may be an id or a name: the whole text, its words, and parts of them (`id:function` in arq's log lines)."""
     if not text:
         return []
     words = [text]
     if "://" in text:
-        with contextlib.suppress(ValueError):  # a bracket that is no IPv6 address: words it has all the same
+        with contextlib.suppress(ValueError):  # a bracket without an IPv6 address; the text still has words
             for values in parse_qs(urlsplit(text).query).values():
                 words += values
     for word in _WORD.findall(text):
@@ -87,7 +87,7 @@ async def _flows(app_state: AppState, words: list[str]) -> list[Hit]:
 
 async def _named(app_state: AppState, words: list[str]) -> list[Hit]:
     hours = await app_state.stats.hours(24)
-    functions = sorted({place[1] for bucket in hours.values() for place in bucket})
+    functions = sorted({function for bucket in hours.values() for _, function in bucket})
     schedules = await app_state.cache.get("schedules", app_state.pool.schedules.list, fresh_s=5.0)
     workers = await app_state.cache.get("workers", app_state.pool.workers)
     candidates = [

@@ -1,4 +1,4 @@
-"""Workers: slots, running jobs, memory, processor time, how late their event loops are."""
+"""Workers: slots, running jobs, memory, processor time, and how late their event loops are."""
 
 from msgspec import Struct
 
@@ -93,7 +93,16 @@ def _view(app_state: AppState, worker: WorkerInfo) -> WorkerView:
         running=presence.running,
         waiting=presence.waiting,
         jobs=[
-            RunningJob(job.id, job.function, job.queue, job.attempt, job.since_ms, job.done, job.total, job.message)
+            RunningJob(
+                id=job.id,
+                function=job.function,
+                queue=job.queue,
+                attempt=job.attempt,
+                since_ms=job.since_ms,
+                done=job.done,
+                total=job.total,
+                message=job.message,
+            )
             for job in presence.jobs
         ],
         complete=presence.complete,

@@ -13,7 +13,7 @@ from ...flow.rounds import resume_workflow as resume
 from ...store.read_flows import FlowRecord, list_flows, read_events, read_flow
 from ..app_state import AppState
 from ..payload_view import view_payload
-from ..retrying import again_of, gets_input, retry_job
+from ..retrying import gets_input, rerun_of, retry_job
 
 __all__ = (
     "FlowList",
@@ -158,13 +158,13 @@ async def read_workflow(app_state: AppState, query: WorkflowQuery) -> FlowPage |
         history = [_event(place, data, names) for place, data in enumerate(events, query.offset + 1)]
     following = query.offset + EVENTS_PER_PAGE
     return FlowPage(
-        app_state.now_ms(),
-        flow,
-        [_node(node) for node in graph.nodes[:MAX_NODES]],
-        _edges(graph),
-        max(0, len(graph.nodes) - MAX_NODES),
-        history,
-        following if flow.events > following else None,
+        now_ms=app_state.now_ms(),
+        flow=flow,
+        nodes=[_node(node) for node in graph.nodes[:MAX_NODES]],
+        edges=_edges(graph),
+        left_out=max(0, len(graph.nodes) - MAX_NODES),
+        history=history,
+        next_event=following if flow.events > following else None,
         cancellable=flow.status == "running",
         retryable=flow.status in ("failed", "cancelled"),
         resumable=flow.status in ("failed", "cancelled"),
@@ -186,7 +186,7 @@ def _edges(graph: FlowGraph) -> list[EdgeView]:
 
 
 def _event(place: int, data: bytes, names: dict[int, str]) -> EventView:
-    """`kind number time value`; what a signal or a value carries may be a pickle, and is not looked at."""
+    """An event from `kind number time value`. The value of a signal may be a pickle, so it is not decoded."""
     parts = data.split(b" ", 3)
     kind, number, at_ms = parts[0].decode(errors="replace"), int(parts[1]), int(parts[2])
     value = parts[3] if len(parts) > 3 else b""
@@ -195,7 +195,14 @@ def _event(place: int, data: bytes, names: dict[int, str]) -> EventView:
         detail = STATES.get(value[:1].decode(errors="replace"), "")
     elif kind == "g":
         detail = value.split(b" ", 2)[1].decode(errors="replace") if value.count(b" ") > 1 else ""
-    return EventView(place, EVENT_KINDS.get(kind, kind), number, at_ms, names.get(number, ""), detail)
+    return EventView(
+        place=place,
+        kind=EVENT_KINDS.get(kind, kind),
+        number=number,
+        at_ms=at_ms,
+        function=names.get(number, ""),
+        detail=detail,
+    )
 
 
 async def _flow(app_state: AppState, flow_id: str) -> FlowView | None:
@@ -226,7 +233,7 @@ async def _flow(app_state: AppState, flow_id: str) -> FlowView | None:
 
 
 async def _status(app_state: AppState, flow_id: str, record: FlowRecord) -> str:
-    """As `FlowHandle.status`, which would decode the result of a workflow."""
+    """The status as `FlowHandle.status` has it, without decoding the result of a workflow."""
     if record.state != "ended":
         return "running"
     if record.kind != "w":
@@ -275,8 +282,8 @@ async def resume_workflow(app_state: AppState, flow_id: str) -> int:
     record = await read_flow(app_state.store, flow_id)
     if record is not None and record.kind == "w":
         queue = _queue_of(app_state, record)
-        again = await again_of(app_state.store, flow_id, queue)
-        if gets_input(again[0]):
+        rerun = await rerun_of(app_state.store, flow_id, queue)
+        if gets_input(rerun[0]):
             raise JobNotRetryable("its first argument is of the flow that it is a job of: resume that")
-        return await resume(app_state.store, flow_id, queue, RetryableWorkflow(*again))
+        return await resume(app_state.store, flow_id, queue, RetryableWorkflow(*rerun))
     return await app_state.pool.flow(flow_id).resume()

@@ -1,21 +1,21 @@
-"""What the dashboard decodes: msgpack and JSON, by plain decoders. Pickle runs code, so nothing here ever unpickles.
+"""The serializer of the dashboard. It decodes msgpack and JSON, and never a pickle: unpickling runs code.
 
-The dashboard does not know which serializer wrote a payload, and several may have: each is known by its first byte.
-arq's dictionaries are maps of 5 to 13 entries, so what begins otherwise is none of them.
+Each payload may be of another serializer, which the first byte tells. arq's payloads are maps of 5 to 13 entries, so
+bytes that begin in another way are no payload.
 """
 
 from typing import Any, Literal, NoReturn
 
 from ..protocol.serializers import SERIALIZERS, Serializer
 
-__all__ = ("PLAIN", "Format", "format_of", "serializer_for")
+__all__ = ("SAFE_SERIALIZER", "Format", "format_of", "serializer_for")
 
 Format = Literal["msgpack", "json", "pickle", "unknown"]
 _PICKLE_PROTOCOLS = range(2, 6)
 
 
 def format_of(data: bytes) -> Format:
-    """Which serializer wrote a payload or a result, as far as that can be told without reading it."""
+    """Which serializer wrote a payload or a result, judged by its first and last bytes."""
     first = data[:1]
     if first == b"\x80" and len(data) > 2 and data[1] in _PICKLE_PROTOCOLS and data[-1:] == b".":
         return "pickle"
@@ -27,7 +27,7 @@ def format_of(data: bytes) -> Format:
 
 
 def serializer_for(data: bytes) -> Serializer | None:
-    """The plain serializer that wrote it; None if none did."""
+    """The serializer that wrote the data, if it is msgpack or JSON; else None."""
     found = format_of(data)
     return SERIALIZERS[found] if found in ("msgpack", "json") else None
 
@@ -43,5 +43,5 @@ def _loads(data: bytes) -> Any:
     return serializer.loads(data)
 
 
-# The serializer of the dashboard's pool: whatever of the library decodes with it can come upon a pickle without harm.
-PLAIN = Serializer("plain", _refuse, _loads, plain=True)
+# For the dashboard's pool: whatever in the library decodes with it is safe from pickles.
+SAFE_SERIALIZER = Serializer("plain", _refuse, _loads, plain=True)
