@@ -25,7 +25,7 @@ def crontab(
     day_of_month: CrontabField = "*",
     month_of_year: CrontabField = "*",
 ) -> Cron:
-    """A cron expression in Celery's words: all five must fit.
+    """A cron expression with the names that Celery uses. All five fields must fit.
 
     Each is a number, a set of numbers, or text: `"*"`, `"*/15"`, `"8-17"`, `"1,15"`, `"22-2"` (around the end),
     `"mon-fri"`, `"sunday"`.
@@ -48,9 +48,9 @@ def crontab(
 
 
 def checked_cron(job: CronJob) -> CronJob:
-    """An arq cron job whose fields are times: arq looks for the next one for ever where there is none.
+    """Check an arq cron job. If no time fits its fields, arq would search for one for ever.
 
-    :raises SettingsError: a field that is none, or no time fits them all
+    :raises SettingsError: a field has an impossible value, or no time fits all fields
     """
     if (
         isinstance(job.microsecond, bool)
@@ -90,7 +90,7 @@ def _arq_field(name: str, value: Any, least: int, most: int) -> str:
 
 
 def _list(numbers: Iterable[int]) -> str:
-    """Numbers as cron writes them; three and more in a row as a range."""
+    """Numbers as cron writes them: three or more in a row as a range."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][-1] + 1:
@@ -137,7 +137,7 @@ def _part(text: str, least: int, most: int, names: tuple[str, ...]) -> Iterable[
 
 
 def _number(text: str, least: int, most: int, names: tuple[str, ...]) -> int:
-    """A number, or what a name stands for; of names the first three letters count, as in Celery.
+    """A number, or the number of a name. Only the first three letters of a name count, as in Celery.
 
     :raises ValueError: neither
     """

@@ -34,12 +34,12 @@ Overlap = Literal["allow", "skip", "queue"]
 class Schedule:
     """A schedule, checked. Made by `schedule(...)`; see there.
 
-    :ivar zone: None: that of whoever fires it
-    :ivar prefix: of its jobs' ids: the tick comes after it; None for ids of their own
-    :ivar job_id: of every job of it, in the place of an id for each tick
-    :ivar defer_ms: of a debounced function: its jobs start so much after their tick
-    :ivar control: of a job function: limits, locks
-    :ivar target: the callable, where not only its name was given
+    :ivar zone: None: the zone of whoever fires it
+    :ivar prefix: the ids of its jobs begin with it, and the tick follows; None: each job has an id of its own
+    :ivar job_id: one id for all of its jobs, instead of one for each tick
+    :ivar defer_ms: its jobs start so long after their tick, because the function is debounced
+    :ivar job_options: limits and locks of a job function
+    :ivar target: the callable; None if only its name was given
     """
 
     name: str
@@ -66,9 +66,9 @@ class Schedule:
     target: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def in_zone(self, default: tzinfo | str) -> "Schedule":
-        """The same with its zone, and an interval with its anchor.
+        """The same with a zone, and an interval with an anchor.
 
-        :param default: of one that names none; a tzinfo, or a name such as "Asia/Seoul"
+        :param default: the zone if it names none; a tzinfo, or a name such as "Asia/Seoul"
         :raises SettingsError: there is no such zone
         """
         made = self if self.zone is not None else replace(self, zone=named_zone(default))
@@ -83,7 +83,7 @@ class Schedule:
         return self.zone is None and by_wall
 
     def with_headers(self, headers: Mapping[str, str]) -> "Schedule":
-        """The same whose jobs carry other headers."""
+        """The same, but its jobs carry other headers."""
         return replace(self, headers=dict(headers))
 
     def next_after(self, after_ms: int) -> int | None:
@@ -95,7 +95,7 @@ class Schedule:
         return None if tick is None or (self.end_ms is not None and tick > self.end_ms) else tick
 
     def due_ms(self, tick: int) -> int:
-        """When a tick is fired: its jitter is the same for whoever asks, and no tick overtakes the one before it."""
+        """When a tick is fired. Its jitter is the same for all schedulers, and no tick overtakes the one before it."""
         if not self.jitter_ms:
             return tick
         following = self.next_after(tick)
@@ -103,7 +103,7 @@ class Schedule:
         return tick + zlib.crc32(f"{self.name}|{tick}".encode()) * most_ms // 2**32
 
     def job_id_of(self, tick: int) -> str:
-        """Id of the job of a tick; of an arq cron job the same as arq's, so that both can share a queue."""
+        """Id of the job of a tick. For an arq cron job it is arq's id, so that both can share a queue."""
         return self.job_id or (new_job_id() if self.prefix is None else f"{self.prefix}:{tick}")
 
     @property
@@ -116,7 +116,7 @@ class Schedule:
         """When it is due, in words: "every 6 hours, on the hour, Asia/Seoul"."""
         timing = self.timing
         if isinstance(timing, Every) and timing.anchor_ms == self.start_ms:
-            timing = Every(timing.period_ms)  # its start is told anyhow
+            timing = Every(timing.period_ms)  # the start is told below
         words = describe_timing(timing, "UTC or the worker's time zone" if self.zone is None else zone_name(self.zone))
         if self.jitter_ms:
             words += f", up to {describe_duration(self.jitter_ms)} later"
@@ -165,7 +165,7 @@ def schedule(
     :param missed: what happens to ticks that were due while no scheduler ran: "skip" them, but for the last one if it
         is younger than `grace`; fire only the "last", or "all" of them
     :param grace: seconds, timedelta or text
-    :param most_missed: how many missed ticks "all" fires at most; the latest ones
+    :param most_missed: how many missed ticks "all" fires at most: the latest ones
     :param overlap: when the job of an earlier tick has not ended: "allow" both, "skip" the tick, or "queue" it until
         the earlier has ended
     :param expires: the job does not start any more so long after it was fired; default 24 hours
@@ -240,9 +240,9 @@ def schedule_of_cron(job: CronJob, name: str) -> Schedule:
 
 
 def checked_schedules(given: Iterable[Any], *, beside_cron_jobs: bool = False) -> list[Schedule]:
-    """Schedules of a list of schedules and arq cron jobs, each with a name of its own.
+    """The schedules of a list of schedules and arq cron jobs, each with a name of its own.
 
-    Cron jobs of one name are told apart by a number.
+    Cron jobs of the same name get a number.
 
     :param beside_cron_jobs: leave out the cron jobs that are not unique, since each worker enqueues its own, as in arq
     :raises SettingsError: something else is in the list, two schedules have one name, two callables do, or a cron job

@@ -1,7 +1,7 @@
 """Schedules in words: "every 6 hours, on the hour, Asia/Seoul".
 
-The words of a cron expression are made of the numbers that its fields stand for, not of how these were written: so
-`1-31` is every day, and where cron lets one of day of month and day of week suffice, the words say "or".
+The words of a cron expression come from the numbers that its fields stand for, and not from how they are written:
+`1-31` is every day. If cron needs only one of day of month and day of week to fit, the words say "or".
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -21,11 +21,11 @@ _MONTHS = (
     *("November", "December"),
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
-MAX_TIMES = 6  # of a day that are told one by one
+MAX_TIMES = 6  # of a day, that are named one by one
 
 
 def describe_timing(timing: Timing, zone: str) -> str:
-    """When it is due.
+    """Say when a schedule is due.
 
     :param zone: name of the time zone
     """
@@ -43,7 +43,7 @@ def describe_timing(timing: Timing, zone: str) -> str:
 
 
 def describe_duration(duration_ms: int) -> str:
-    """A length of time: "90 seconds" as "1 minute 30 seconds", one of one unit without its number: "minute"."""
+    """A length of time: 90 s is "1 minute 30 seconds". One of a unit has no number: 60 s is "minute"."""
     parts = []
     for unit, unit_ms in _UNITS:
         count, duration_ms = divmod(duration_ms, unit_ms)
@@ -72,7 +72,7 @@ def _describe_cron(cron: Cron) -> str:
 
 
 def _steps_of_the_day(seconds: Collection[int], minutes: Collection[int], hours: Collection[int]) -> str | None:
-    """Times that come again in equal steps, or are too many to be told one by one; None for a few."""
+    """Times in equal steps, or too many to name one by one; None for a few times."""
     sharp = "" if set(seconds) == {0} else f", at second {min(seconds)}"
     if len(hours) == 24 and len(minutes) == 60:
         found = _steps(seconds, 60, "second") or (f"every minute{sharp}" if len(seconds) == 1 else None)

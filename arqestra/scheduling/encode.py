@@ -1,7 +1,7 @@
 """Schedules as they are stored in Redis, and the jobs of their ticks.
 
-The definition is JSON, which anybody may read: the dashboard too, which unpickles nothing. The arguments are a payload
-of the scheduler's serializer, as those of a job are; whoever fires the schedule fills in what a tick changes.
+The definition is JSON, so that anybody can read it, also the dashboard, which unpickles nothing. The arguments are a
+payload of the scheduler's serializer, like a job's. Whoever fires the schedule fills in what differs from tick to tick.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ __all__ = (
     "schedule_without_arguments",
 )
 
-MAX_AHEAD_OF_UTC_MS = 86_400_000  # no clock is further ahead: Python refuses one that is
+MAX_AHEAD_OF_UTC_MS = 86_400_000  # Python allows no zone that is further ahead
 _json = msgspec.json.Encoder(order="deterministic")
 _LASTING = ("jitter_ms", "start_ms", "end_ms", "missed", "grace_ms", "most_missed", "overlap", "expires_ms", "defer_ms")
 
@@ -42,7 +42,7 @@ class NotReadable(Exception):
 
 
 class Encoder(Protocol):
-    """What of a `Pool` decides how jobs are written."""
+    """The parts of a `Pool` that decide how jobs are written."""
 
     serializer: Serializer
     max_payload_bytes: int
@@ -51,7 +51,7 @@ class Encoder(Protocol):
 
 
 def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord:
-    """The record of a schedule. One without a zone is read in that of whoever fires it.
+    """The record of a schedule. If it has no zone, whoever fires it reads it in its own.
 
     :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
     """
@@ -86,7 +86,7 @@ def record_of(schedule: Schedule, home: str, encoder: Encoder) -> ScheduleRecord
 
 
 def record_with_other_times(stored: StoredSchedule, schedule: Schedule) -> ScheduleRecord:
-    """The record of a stored schedule that is due at other times; its arguments stay as they are, undecoded.
+    """The record of a stored schedule with other times. Its arguments stay as they are, undecoded.
 
     :param schedule: of `schedule_without_arguments`, with another timing, zone, jitter, or rule for missed ticks
     """
@@ -147,7 +147,7 @@ def schedule_of(stored: StoredSchedule, serializer: Serializer) -> Schedule:
 
 
 def schedule_without_arguments(stored: StoredSchedule) -> Schedule:
-    """The schedule of a record without its arguments, for those who show it; in the zone that was noted, if any.
+    """The schedule of a record, without its arguments, to be shown; in the zone that was noted, if there is one.
 
     :raises NotReadable: it was written by a newer version
     """
@@ -177,7 +177,7 @@ def _schedule_of(stored: StoredSchedule, args: Any, kwargs: Any, headers: Any) -
 
 
 def payload_of_tick(schedule: Schedule, tick: int | None, fired_ms: int, encoder: Encoder) -> bytes:
-    """The payload of the job of a tick; None of a run by hand.
+    """The payload of the job of a tick. The tick is None for a run by hand.
 
     :param fired_ms: when it is enqueued, on Redis' clock
     :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
@@ -198,7 +198,7 @@ def payload_of_tick(schedule: Schedule, tick: int | None, fired_ms: int, encoder
 
 
 def _in_order(value: Any) -> Any:
-    """What encodes to the same bytes in every process with an equal value: sets have no order of their own."""
+    """A form of the value that encodes to the same bytes in every process. Sets have no order of their own."""
     if isinstance(value, Mapping):
         pairs = [[_in_order(key), _in_order(each)] for key, each in value.items()]
         return ["dict", sorted(pairs, key=repr)]

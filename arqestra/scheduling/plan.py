@@ -14,10 +14,10 @@ __all__ = ("Plan", "plan", "steps_of")
 class Plan:
     """A decision on the ticks of one schedule.
 
-    :ivar ticks: to be fired, the oldest first
+    :ivar ticks: these are fired, the oldest first
     :ivar missed: whether they are late enough to count as missed
-    :ivar dropped: a tick up to which others were missed and are not fired; None if there was none
-    :ivar mark: the tick up to which all is decided
+    :ivar dropped: ticks up to this one were missed and are not fired; None if there are none
+    :ivar mark: the tick up to which everything is decided
     :ivar next_tick: the first tick after it; None if there is none
     """
 
@@ -73,7 +73,8 @@ def _last_due(schedule: Schedule, mark: int, now_ms: int) -> int:
 def _latest(schedule: Schedule, mark: int, last: int) -> list[int]:
     """The latest ticks up to the last one, as many as the schedule allows, the oldest first.
 
-    They are walked from a moment before which there are enough of them: from further back each time until there are.
+    It guesses a moment before which there are enough, walks the ticks from there, and goes further back if there are
+    too few.
     """
     most = schedule.most_missed
     earlier = _last_until(schedule, mark, last - 1)
@@ -99,9 +100,7 @@ def _last_until(schedule: Schedule, mark: int, until_ms: int) -> int | None:
 
 
 def steps_of(schedule: Schedule, decision: Plan, due: DueSchedule) -> list[NewFiring]:
-    """The steps in which a decision is carried out, without their jobs: each finds the schedule as the one before it
-    leaves it.
-    """
+    """The steps that carry out a decision, without their jobs. Each finds the schedule as the step before leaves it."""
     steps: list[NewFiring] = []
     overlap = "skip" if schedule.overlap == "skip" else ""
     due_ms, mark = due.due_ms, due.mark
@@ -129,7 +128,7 @@ def steps_of(schedule: Schedule, decision: Plan, due: DueSchedule) -> list[NewFi
     elif not decision.ticks:
         take(decision.mark, decision.next_tick, "", "")
     note = "l" if decision.missed else "t"
-    for place, tick in enumerate(decision.ticks, 1):
-        following = (*decision.ticks, decision.next_tick)[place]
+    for index, tick in enumerate(decision.ticks, 1):
+        following = (*decision.ticks, decision.next_tick)[index]
         take(tick, following, note, schedule.job_id_of(tick))
     return steps

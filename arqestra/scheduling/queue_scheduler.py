@@ -53,7 +53,7 @@ RETRY_S = 1.0
 
 
 class FiringClient(Encoder, Protocol):
-    """What a scheduler needs of a `Pool`."""
+    """The parts of a `Pool` that a scheduler needs."""
 
     middleware: tuple[Middleware, ...]
 
@@ -73,7 +73,7 @@ class QueueScheduler:
     """Fires the schedules of one queue.
 
     :param client: a `Pool`
-    :param queue: whose
+    :param queue: its name
     :param code_schedules: what the code of this process defines, for this and other queues
     :param zone: of schedules that were defined at run time and name none
     """
@@ -110,19 +110,19 @@ class QueueScheduler:
                 await asyncio.sleep(GATHER_S)
 
     def stop(self) -> None:
-        """End `run` after what it is at."""
+        """End `run`, after the script call that is under way."""
         self._stopped.set()
         self._woken.set()
 
-    def hear(self, data: bytes | None) -> None:
-        """A message: definitions have changed. None: from now on such messages come."""
+    def handle_message(self, data: bytes | None) -> None:
+        """Definitions have changed. None: from now on such messages come."""
         self._has_messages = True
         self._woken.set()
 
     async def run_once(self) -> float:
-        """Fire what is due or becomes due in a moment.
+        """One round: fire what is due, or becomes due in a moment.
 
-        :returns: seconds until the next look
+        :returns: seconds until the next round
         :raises redis.exceptions.RedisError: Redis does not answer
         """
         if not self._stopped.is_set():
@@ -142,25 +142,25 @@ class QueueScheduler:
         next_in_s = most_s if next_in_ms is None else (next_in_ms - AHEAD_MS) / 1000
         return max(MIN_SLEEP_S, min(most_s, next_in_s))
 
-    # -- looking --------------------------------------------------------------------------------------------------
+    # -- what is due ----------------------------------------------------------------------------------------------
 
     async def _fetch_due(self) -> tuple[list[DueSchedule], int | None]:
-        """What is due soon, and if nothing is, ms until something is."""
+        """Fetch what is due soon; if nothing is, how many ms until something is."""
         found: list[DueSchedule] = []
         while True:
             before_s = time.monotonic()
-            look = await self.store.look(AHEAD_MS, PAGE, len(found))
-            if look.went_back:
+            page = await self.store.fetch_due(AHEAD_MS, PAGE, len(found))
+            if page.went_back:
                 logger.warning("Redis' clock was put back: what was noted of a time to come is drawn back")
                 await self.store.rewind()
-            if self._clock_has_jumped(look.now_ms, (before_s + time.monotonic()) / 2) or look.went_back:
+            if self._clock_has_jumped(page.now_ms, (before_s + time.monotonic()) / 2) or page.went_back:
                 logger.warning("Redis' clock was set to another time, or this process was held up")
                 await self._code_schedules.keep(now=True)
                 found = []
                 continue
-            found += look.due
-            if len(look.due) < PAGE or len(found) >= MAX_AT_ONCE:
-                return found, look.next_in_ms
+            found += page.due
+            if len(page.due) < PAGE or len(found) >= MAX_AT_ONCE:
+                return found, page.next_in_ms
 
     def _clock_has_jumped(self, redis_now_ms: int, at_s: float) -> bool:
         before_ms, self._clock_lead_ms = self._clock_lead_ms, redis_now_ms - at_s * 1000
@@ -171,7 +171,7 @@ class QueueScheduler:
         return round(time.monotonic() * 1000 + self._clock_lead_ms)
 
     async def _read_definitions(self, due: Sequence[DueSchedule]) -> None:
-        """Read the definitions that are not known, or have changed."""
+        """Read the definitions that are not known here, or have changed."""
         if self._known.forget_unused():
             self._postponements.forget_past()
         unknown = {each.name: each for each in due if self._known.recall(each) is None}
@@ -190,7 +190,7 @@ class QueueScheduler:
             self._known.add(stored.name, KnownSchedule(stored.rev, schedule, stored.extra))
 
     async def _note_zone(self) -> None:
-        """Schedules that name no zone are read in that of this process from now on."""
+        """Note that this process' zone counts from now on for schedules that name none."""
         zone = zone_name(self._zone)
         for name, noted in (await noted_zones(self._client.store, self.queue)).items():
             if noted != zone:
@@ -213,7 +213,7 @@ class QueueScheduler:
     # -- firing ---------------------------------------------------------------------------------------------------
 
     async def _fire_all(self, due: Sequence[DueSchedule]) -> None:
-        """Prepare what is due, the earliest first, and fire it; while one piece waits the next is prepared."""
+        """Prepare what is due, the earliest first, and fire it. While one piece waits, the next is prepared."""
         pieces: asyncio.Queue[list[Prepared] | None] = asyncio.Queue(PIECES_AHEAD)
         preparing = asyncio.create_task(self._prepare_pieces(due, pieces))
         try:
@@ -221,7 +221,7 @@ class QueueScheduler:
             await preparing
         finally:
             preparing.cancel()
-            await asyncio.gather(preparing, return_exceptions=True)  # its error is the one raised, or no news beside it
+            await asyncio.gather(preparing, return_exceptions=True)  # its error was raised above, or another one is
 
     async def _prepare_pieces(self, due: Sequence[DueSchedule], pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
         breath_s = time.monotonic()
@@ -237,7 +237,7 @@ class QueueScheduler:
                 if time.monotonic() - breath_s > BREATH_S:
                     await asyncio.sleep(0)
                     breath_s = time.monotonic()
-        except Exception:  # Redis is away; what is prepared is fired, and the error is raised after that
+        except Exception:  # Redis is away: fire what is prepared, then raise the error
             await pieces.put(None)
             raise
         await pieces.put(piece)
@@ -246,21 +246,21 @@ class QueueScheduler:
     async def _prepare(self, due: DueSchedule) -> list[Prepared]:
         known = self._known.recall(due)
         if known is None:
-            return []  # it has been changed since the look
+            return []  # it was changed since it was fetched
         try:
             decision = plan(known.schedule, due.mark, max(self._redis_now_ms(), due.due_ms))
             return [Prepared(due, known, steps_of(known.schedule, decision, due))]
-        except Exception as error:  # only this one is not to be fired
+        except Exception as error:  # the others are fired all the same
             await self._postpone(due, f"{type(error).__name__}: {error}")
             return []
 
     async def _fire_pieces(self, pieces: "asyncio.Queue[list[Prepared] | None]") -> None:
-        while (waiting := await pieces.get()) is not None:
-            while waiting and not self._stopped.is_set():
-                await self._wait_until(waiting[0].due.due_ms)
+        while (prepared := await pieces.get()) is not None:
+            while prepared and not self._stopped.is_set():
+                await self._wait_until(prepared[0].due.due_ms)
                 now_ms = self._redis_now_ms()
-                ready = [each for each in waiting if each.due.due_ms <= now_ms]
-                waiting = waiting[len(ready) :]
+                ready = [each for each in prepared if each.due.due_ms <= now_ms]
+                prepared = prepared[len(ready) :]
                 if self._client.middleware:
                     for each in ready:
                         await self._fire_within_middleware(each)
@@ -273,7 +273,7 @@ class QueueScheduler:
             await asyncio.sleep((wait_ms + 1) / 1000)
 
     async def _fire_at_once(self, ready: Sequence[Prepared]) -> None:
-        """Fire what is due, so much a call that no script takes long and no call is large."""
+        """Fire what is due, in calls that are small enough for the script and the network."""
         batch: list[tuple[DueSchedule, NewFiring]] = []
         size_bytes = 0
         for due, known, steps in ready:
@@ -294,7 +294,7 @@ class QueueScheduler:
             await self._fire(batch)
 
     async def _fire_within_middleware(self, prepared: Prepared) -> None:
-        """One schedule: its middleware is around the call that enqueues its job, as around any other enqueue."""
+        """Fire one schedule. The middleware is around the call that enqueues its job, as around any other enqueue."""
         due, known, steps = prepared
         redis_is_away: Exception | None = None
         try:
@@ -351,7 +351,7 @@ class QueueScheduler:
 async def within_middleware(
     client: FiringClient, queue: str, schedule: Schedule, stack: AsyncExitStack, job_id: str
 ) -> Schedule:
-    """The schedule with the headers that the middleware gives this enqueue of it."""
+    """Enter the middleware, and return the schedule with the headers that it gave this enqueue."""
     if not client.middleware:
         return schedule
     seen = EnqueuedCall(

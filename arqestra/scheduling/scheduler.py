@@ -1,8 +1,8 @@
 """`Scheduler`: fires schedules. Every worker has one; `arqestra scheduler` runs one by itself.
 
-A schedule belongs to the queue that its jobs go to. A scheduler fires the schedules of some queues: a worker those of
-the queues that it serves, and everybody those of the queues that its code puts schedules in. Any number of schedulers
-may run, and none of them leads: `queue_scheduler.py` tells why each tick is fired once all the same.
+A schedule belongs to the queue that its jobs go to. A worker's scheduler fires the schedules of the worker's queues.
+Each scheduler also fires those of the queues that its code puts schedules in. Any number of them may run: "Schedules"
+in docs/protocols.md tells why each tick is fired once.
 """
 
 import asyncio
@@ -26,11 +26,12 @@ class Scheduler:
     """Fires schedules.
 
     :param client: a `Pool`
-    :param schedules: those that code defines: `schedule(...)`, and arq's `cron(...)`
+    :param schedules: what code defines: `schedule(...)`, and arq's `cron(...)`
     :param home: queue of schedules that name none; default the pool's
     :param queues: other queues whose schedules are fired
-    :param zone: of schedules that name none; default UTC, of arq's cron jobs the machine's
-    :param run_time_zone: of schedules that were defined at run time and name none; default a `Timetable`'s, else `zone`
+    :param zone: zone of schedules that name none; default UTC, and the machine's for arq's cron jobs
+    :param run_time_zone: zone of schedules that were defined at run time and name none; default a `Timetable`'s, else
+        `zone`
     :param age_s: seconds since this code was started; a supervisor's age for its processes
     :raises SettingsError: two schedules have one name, or something else is in the list
     """
@@ -73,21 +74,21 @@ class Scheduler:
         with contextlib.ExitStack() as listening:
             if self._listener is not None:
                 for part in self.parts:
-                    listening.enter_context(self._listener.listen(self._news, part.hear))
+                    listening.enter_context(self._listener.listen(self._news, part.handle_message))
             async with asyncio.TaskGroup() as group:
                 for part in self.parts:
                     group.create_task(part.run())
 
     async def run_once(self) -> float:
-        """Fire what is due or becomes due in a moment.
+        """One round: fire what is due, or becomes due in a moment.
 
-        :returns: seconds until the next look
+        :returns: seconds until the next round
         :raises redis.exceptions.RedisError: Redis does not answer
         """
         return min(await asyncio.gather(*(part.run_once() for part in self.parts)))
 
     def stop(self) -> None:
-        """End `run` after what it is at."""
+        """End `run`, after the script calls that are under way."""
         for part in self.parts:
             part.stop()
 
@@ -97,7 +98,7 @@ def _zone_of(schedule: Schedule, zone: tzinfo | None) -> tzinfo:
 
 
 def _named_after_its_queue(schedule: Schedule, home: str) -> Schedule:
-    """arq's cron jobs are named after their functions: two applications that share a Redis may have one of a name."""
+    """Add the queue to the name of an arq cron job, which is its function's: two applications may have the same."""
     queue = schedule.queue or home
     if not schedule.of_cron or queue == DEFAULT_QUEUE:
         return schedule

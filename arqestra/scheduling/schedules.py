@@ -1,4 +1,4 @@
-"""`Schedules`: what is done with schedules at run time. Every scheduler knows of it within a second."""
+"""`Schedules`: define, pause, run and list schedules at run time. Every scheduler knows of it within a second."""
 
 import logging
 from collections.abc import Callable
@@ -54,12 +54,12 @@ class ScheduleInfo:
 
     :ivar words: when it is due: "every 6 hours, on the hour, Asia/Seoul"
     :ivar function: name of the job function
-    :ivar queue: of its jobs, to which it belongs
-    :ivar timezone: in which it is read
-    :ivar source: "code", or "run time" for one that was defined or changed by `upsert`
+    :ivar queue: the queue of its jobs; the schedule belongs to it
+    :ivar timezone: the zone in which it is read
+    :ivar source: "code", or "run time" if it was defined or changed by `upsert`
     :ivar next_run: when it is fired next; None if it is paused or over
-    :ivar handled_until: the tick up to which all is dealt with: fired, skipped or dropped
-    :ivar problem: why nobody fires it, or that nobody serves its queue; or ""
+    :ivar handled_until: the tick up to which everything is decided: fired, skipped or dropped
+    :ivar problem: why nobody fires it, or that nobody serves its queue; "" if all is well
     """
 
     name: str
@@ -106,13 +106,13 @@ _Times = list[datetime]
 
 
 class SchedulesClient(FiringClient, Protocol):
-    """What this needs of a `Pool`."""
+    """The parts of a `Pool` that `Schedules` needs."""
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]: ...
 
 
 class Schedules:
-    """What is done with schedules at run time; `pool.schedules` is one.
+    """Define, pause, run and list schedules at run time: `pool.schedules`.
 
     :param pool: a `Pool`, with the serializer of the workers
     """
@@ -121,14 +121,15 @@ class Schedules:
         self._pool = pool
 
     async def upsert(self, schedule: Schedule, *, timezone: tzinfo | str | None = None) -> ScheduleInfo:
-        """Define a schedule, or change the one of its name. It is fired by the workers of its queue. A definition in
-        code is put back when a process that has it is started the next time.
+        """Define a schedule, or change the one of its name. The workers of its queue fire it.
 
-        :param schedule: made by `schedule(...)`; one that names no queue belongs to the pool's default queue
-        :param timezone: of a schedule that names none, such as "Asia/Seoul"; default that of whoever fires it: its
-            `Timetable`'s, else the worker's, else UTC
-        :returns: how it stands; `problem` says so if nobody serves its queue
-        :raises SettingsError: something else
+        If it is in code too, the next start of a process with that code puts the code's definition back.
+
+        :param schedule: made by `schedule(...)`; if it names no queue, it belongs to the pool's default queue
+        :param timezone: the zone of a schedule that names none, such as "Asia/Seoul"; default the zone of whoever fires
+            it: its `Timetable`'s, else the worker's, else UTC
+        :returns: how it stands; `problem` says whether nobody serves its queue
+        :raises SettingsError: it is no schedule
         :raises SerializationError, PayloadTooLarge: its arguments cannot be stored
         """
         if not isinstance(schedule, Schedule):
@@ -146,14 +147,14 @@ class Schedules:
         return info
 
     async def remove(self, name: str) -> bool:
-        """Remove a schedule; its jobs stay. One in code comes back when a process that has it is started the next time.
+        """Remove a schedule; its jobs stay. If it is in code, the next start of such a process brings it back.
 
         :returns: whether it was there
         """
         return await self._any.set(_checked(name), "remove") is not None
 
     async def pause(self, name: str) -> bool:
-        """Fire a schedule no more until `resume`, also if processes are started meanwhile.
+        """Do not fire a schedule until `resume`, also if processes start meanwhile.
 
         :returns: whether that changed anything
         :raises ScheduleNotFound: there is none of this name
@@ -161,7 +162,7 @@ class Schedules:
         return self._found(name, await self._any.set(_checked(name), "pause"))
 
     async def resume(self, name: str) -> bool:
-        """Fire a paused schedule again. Ticks of the meantime are not made up for.
+        """Fire a paused schedule again. The ticks of the pause are not made up for.
 
         :returns: whether that changed anything
         :raises ScheduleNotFound: there is none of this name
@@ -232,7 +233,7 @@ class Schedules:
         return job
 
     async def next_runs(self, name: str, count: int = 10) -> _Times:
-        """When a schedule will be due, in its time zone, without jitter; [] if it is over. A pause is not looked at.
+        """When a schedule will be due, in its time zone, without jitter; [] if it is over. A pause does not count.
 
         :param count: how many, at most 10,000
         :raises ScheduleNotFound: there is none of this name
@@ -264,7 +265,7 @@ class Schedules:
 
     @property
     def _any(self) -> ScheduleStore:
-        """For what is found by its name alone."""
+        """For schedules that are found by their names alone."""
         return self._of(self._pool.default_queue_name)
 
     async def _stored(self, name: str) -> StoredSchedule:
@@ -334,7 +335,7 @@ def _info(stored: StoredSchedule, service: Service) -> ScheduleInfo:
 
 
 def _unserved(stored: StoredSchedule, service: Service) -> str:
-    """Whom a schedule lacks. Who fires it may not have seen yet that there is one."""
+    """What a schedule lacks: a worker, or a scheduler. A new one may not have been seen yet."""
     is_new = service.now_ms - stored.mark < FIRST_LOOK_MS
     if service.has_worker:
         return "" if service.is_fired or is_new else f"nobody fires the schedules of queue {stored.home!r}"

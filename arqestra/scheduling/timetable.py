@@ -1,4 +1,4 @@
-"""`Timetable`: schedules, and where and how they are fired."""
+"""`Timetable`: schedules, and what a scheduler process has to know to fire them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,7 +18,7 @@ __all__ = ("Timetable", "timezone_of")
 
 
 class Timetable(list[Any]):
-    """A list of schedules for a worker's `schedules`, that also tells `arqestra scheduler` what it has to know.
+    """A list of schedules for a worker's `schedules`, with what `arqestra scheduler` has to know.
 
     :param schedules: made by `schedule(...)` or arq's `cron(...)`
     :param redis_settings: `RedisSettings` or a URL; default the environment's REDIS_URL, else localhost

@@ -1,14 +1,13 @@
-"""When a schedule is due: cron expressions, intervals, and single times. Pure; a *tick* is a moment it is due at.
+"""When a schedule is due: cron expressions, intervals, and single times. Pure. A *tick* is a moment at which it is due.
 
-The policy for changes of the clock is the same in every zone:
+The rules for changes of the clock are the same in every zone:
 
-- A schedule that names hours (`0 9 * * *`, `0 */6 * * *`) runs when the wall clock first reaches each of its times:
-  a time that does not exist runs at the moment the gap ends, a time that exists twice runs once. Times that fall
-  together that way are one tick.
-- A schedule of every hour (`0 * * * *`, `*/5 * * * *`) runs by elapsed time: through the repeated hour once more, and
-  through a gap without anything to make up for. It keeps its minutes on the wall clock, also where the clock is moved
-  by half an hour.
-- An interval (`every`) runs by elapsed time and does not look at the wall clock.
+- A schedule that names hours (`0 9 * * *`, `0 */6 * * *`) runs when the wall clock first reaches each of its times. A
+  time that does not exist runs when the gap ends. A time that exists twice runs once. Times that fall together are one
+  tick.
+- A schedule of every hour (`0 * * * *`, `*/5 * * * *`) runs by elapsed time: in the repeated hour once more, and in a
+  gap not at all. It keeps its minutes on the wall clock, also where the clock moves by half an hour.
+- An interval (`every`) runs by elapsed time. The wall clock does not matter.
 """
 
 import functools
@@ -39,7 +38,7 @@ _NICKNAMES = {
 
 
 class Timing(Protocol):
-    """What says when a schedule is due."""
+    """Says when a schedule is due."""
 
     def next_after(self, after_ms: int, zone: tzinfo) -> int | None:
         """The first tick after a moment (ms since the epoch), or None if there is none."""
@@ -179,11 +178,11 @@ def datetime_of_text(text: str) -> datetime:
 
 
 def last_until(timing: Timing, after_ms: int, until_ms: int, zone: tzinfo) -> int | None:
-    """The last tick after one moment and not after another; None if there is none between them."""
+    """The last tick in the time after one moment and up to another; None if there is none."""
     first = timing.next_after(after_ms, zone)
     if first is None or first > until_ms:
         return None
-    # Before the last tick there is a next one by then, and from it on there is none: search for where that changes.
+    # Before the last tick there is a next one, and from the last tick on there is none: search for where that changes.
     low, high = first - 1, until_ms
     while low + 1 < high:
         middle = (low + high) // 2
@@ -245,7 +244,7 @@ def _next_by_elapsed_time(cron: Cron, after_s: int, zone: tzinfo) -> int | None:
         elif found_s == until_s:
             return found_s
         else:
-            # No clock is moved by more than a day: what does not fit by then cannot fit until shortly before.
+            # No clock moves by more than a day, so nothing fits until two days before what was found.
             from_s = max(until_s, found_s - 2 * DAY_S)
 
 
@@ -276,9 +275,9 @@ def _check_expression(expression: str) -> None:
             f"(second first), got {len(fields)}: {expression!r}"
         )
     fields = fields if len(fields) == 6 else ["0", *fields]
-    for place, (field, allowed) in enumerate(zip(fields, _FIELDS, strict=True)):
+    for index, (field, allowed) in enumerate(zip(fields, _FIELDS, strict=True)):
         others = ["*"] * 6
-        others[place] = field
+        others[index] = field
         if not _is_accepted(" ".join(others)):
             raise SettingsError(f"schedule: cron expression {expression!r}: {allowed}: got {field!r}")
     if not _is_accepted(expression):

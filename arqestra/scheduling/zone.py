@@ -1,10 +1,10 @@
 """Time zones: when the wall clock of a zone reaches a time, the same rule for every zone.
 
-A wall time stands for one moment: *the first at which the clock on the wall has reached it*. So a time that does not
-exist, because the clock is put forward over it, stands for the moment the gap ends; and a time that exists twice,
-because the clock is put back, for the first of the two.
+A wall time stands for one moment: *the first at which the clock on the wall has reached it*. If the clock is put
+forward over a time, that time stands for the moment at which the gap ends. If the clock is put back, a time exists
+twice, and stands for the first of the two.
 
-Moments are seconds since the epoch; wall times are the same number as if the zone were UTC.
+Moments are seconds since the epoch. A wall time is the same number, as if the zone were UTC.
 """
 
 import os

@@ -3,10 +3,10 @@
 from typing import Literal, NamedTuple
 
 __all__ = (
+    "DuePage",
     "DueSchedule",
     "FiringKind",
     "Kept",
-    "Look",
     "NewFiring",
     "NotedRun",
     "ScheduleRecord",
@@ -71,7 +71,7 @@ class DueSchedule(NamedTuple):
     mark: int
 
 
-class Look(NamedTuple):
+class DuePage(NamedTuple):
     """What is due.
 
     :ivar next_in_ms: until the next one after these; None if there is none

@@ -7,10 +7,10 @@ from ..protocol.constants import NEVER_DUE_MS
 from .link import with_retries
 from .records import Duplicate
 from .schedule_records import (
+    DuePage,
     DueSchedule,
     FiringKind,
     Kept,
-    Look,
     NewFiring,
     NotedRun,
     ScheduleRecord,
@@ -105,7 +105,7 @@ class ScheduleStore:
         reply = await self._store.call("schedule_set", self._route, name, what)
         return None if reply < 0 else bool(reply)
 
-    async def look(self, ahead_ms: int, most: int, skip: int = 0) -> Look:
+    async def fetch_due(self, ahead_ms: int, most: int, skip: int = 0) -> DuePage:
         """What is due, or will be.
 
         :param ahead_ms: by when
@@ -118,7 +118,7 @@ class ScheduleStore:
             DueSchedule(name.decode(), int(float(at)), rev.decode(), int(float(mark)))
             for name, at, rev, mark in zip(*[iter(fields)] * 4, strict=True)
         ]
-        return Look(now_ms, None if next_in_ms < 0 else next_in_ms, due, went_back == b"1")
+        return DuePage(now_ms, None if next_in_ms < 0 else next_in_ms, due, went_back == b"1")
 
     async def fire(self, firings: Sequence[NewFiring]) -> list[FiringKind]:
         """Fire ticks, all in one script call. Sent again after a lost connection, without harm."""

@@ -69,10 +69,10 @@ class ScheduleHarness:
 
     async def look(self, ahead_ms: int = 0) -> list[NewFiring]:
         """What a scheduler would fire: it has looked, read and planned, and not fired yet."""
-        looked = await self.store.look(ahead_ms, 1000)
+        looked = await self.store.fetch_due(ahead_ms, 1000)
         if looked.went_back:
             await self.store.rewind()
-            looked = await self.store.look(ahead_ms, 1000)
+            looked = await self.store.fetch_due(ahead_ms, 1000)
         due = looked.due
         stored = await self.store.read([each.name for each in due])
         firings = []

@@ -964,14 +964,14 @@ async def test_a_schedule_that_cannot_be_fired_is_tried_again_less_and_less_ofte
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    original = ScheduleStore.look
+    original = ScheduleStore.fetch_due
 
     async def counted(self: ScheduleStore, *args: Any) -> Any:
         nonlocal looks
         looks += 1
         return await original(self, *args)
 
-    monkeypatch.setattr(ScheduleStore, "look", counted)
+    monkeypatch.setattr(ScheduleStore, "fetch_due", counted)
     packed = await create_pool(url_of(pool), serializer="msgpack")
     await packed.schedules.upsert(schedule(FAST, "note"))
     await packed.aclose()

@@ -163,20 +163,20 @@ async def test_a_look_says_when_the_next_tick_is_and_leaves_out_what_is_not_due(
     await harness.turn()
     harness.clock.advance(1_000)
 
-    look = await harness.store.look(400, 1000)
+    look = await harness.store.fetch_due(400, 1000)
     assert (look.now_ms, look.next_in_ms, look.due) == (harness.clock(), 59_000, [])
-    look = await harness.store.look(MINUTE_MS, 1000)
+    look = await harness.store.fetch_due(MINUTE_MS, 1000)
     assert ([each.name for each in look.due], look.next_in_ms) == (["report"], HOUR_MS - 1_000)
-    look = await harness.store.look(2 * HOUR_MS, 1000)
+    look = await harness.store.fetch_due(2 * HOUR_MS, 1000)
     assert ([each.name for each in look.due], look.next_in_ms) == (["report", "hourly"], None)
-    look = await harness.store.look(2 * HOUR_MS, 1, 1)
+    look = await harness.store.fetch_due(2 * HOUR_MS, 1, 1)
     assert [each.name for each in look.due] == ["hourly"]
 
 
 async def test_a_look_forgets_what_has_no_record(harness: ScheduleHarness) -> None:
     await harness.redis.zadd(KEYS.schedules(harness.queue), {"ghost": 0})
 
-    assert (await harness.store.look(0, 10)).due == []
+    assert (await harness.store.fetch_due(0, 10)).due == []
     assert await harness.redis.exists(KEYS.schedules(harness.queue)) == 0
 
 
@@ -817,8 +817,8 @@ async def test_many_schedules_of_code_are_said_and_defined_in_pieces(harness: Sc
     assert await process.keep() == ["new"] * 1_200
     assert await process.keep() == []
     assert len(await harness.store.names()) == 1_200
-    assert len((await harness.store.look(0, 1_000)).due) == 1_000
-    assert len((await harness.store.look(0, 1_000, 1_000)).due) == 200
+    assert len((await harness.store.fetch_due(0, 1_000)).due) == 1_000
+    assert len((await harness.store.fetch_due(0, 1_000, 1_000)).due) == 200
 
 
 async def test_a_schedule_that_moves_to_another_queue_is_fired_there_alone(harness: ScheduleHarness) -> None:
