@@ -11,8 +11,9 @@ from typing import Any
 
 from arq.utils import import_string
 
-from ..definitions.redact import Redactor, redacted, redactor_of
+from ..definitions.redact import Redactor, redacted, redactor_of, shown_value
 from ..errors import SettingsError
+from ..worker.settings import FUNCTIONS, WorkerOptions
 
 __all__ = ("learn_signatures", "masked")
 
@@ -41,8 +42,11 @@ def learn_signatures(settings: str | None) -> None:
 
 def _learn(settings: str) -> None:
     found = import_string(settings)
-    for each in found["functions"] if isinstance(found, Mapping) else found.functions:
+    given = found["functions"] if isinstance(found, Mapping) else found.functions
+    for each in WorkerOptions.of({"functions": given}).functions:
         function = import_string(each) if isinstance(each, str) else each
+        if not callable(function):
+            raise SettingsError(f"functions: expected {FUNCTIONS.expects}, got {shown_value(each)} among them")
         target = getattr(function, "sync_function", None) or getattr(function, "coroutine", function)
         name = getattr(function, "name", None) or target.__qualname__
         _redactors[name] = getattr(function, "redactor", None) or redactor_of(target)

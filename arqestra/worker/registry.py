@@ -16,6 +16,7 @@ from ..definitions.redact import shown_value
 from ..errors import FunctionsError
 from ..scheduling.crontab import checked_cron
 from ..scheduling.definition import Schedule
+from .settings import FUNCTIONS
 
 __all__ = ("check_schedules", "registered")
 
@@ -121,7 +122,4 @@ def _made(target: Any, name: str | None) -> Function:
 
 
 def _not_among_functions(given: Any) -> str:
-    return (
-        f"functions: expected job functions, func(...) or import strings, got {shown_value(given)}: it is not a "
-        "coroutine function"
-    )
+    return f"functions: expected {FUNCTIONS.expects}, got {shown_value(given)}, which is not a coroutine function"

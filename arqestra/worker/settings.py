@@ -46,7 +46,7 @@ from ..protocol.keys import KEY_PREFIX, Keys, checked_queue_name
 from ..protocol.serializers import Serializer
 from ..scheduling.definition import Schedule
 
-__all__ = ("SETTINGS", "SETTING_NAMES", "Setting", "WorkerOptions", "takes_settings")
+__all__ = ("FUNCTIONS", "SETTINGS", "SETTING_NAMES", "Setting", "WorkerOptions", "takes_settings")
 
 P = ParamSpec("P")
 Hook = Callable[[dict[Any, Any]], Any]

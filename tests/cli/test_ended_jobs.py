@@ -367,11 +367,18 @@ async def test_settings_that_are_not_there(arqestra: CommandLine) -> None:
         ("1 / 0", "ZeroDivisionError('division by zero')"),
         ("raise SystemExit(7)", "SystemExit(7)"),
         ("raise ValueError('two\\nlines')", "ValueError('two\\nlines')"),
-        ("class S: functions = [1]", "'int' object has no attribute '__qualname__'"),
+        (
+            "class S: functions = [1]",
+            "functions: expected a sequence of job functions, func(...) or import strings, got 1 among them",
+        ),
+        (
+            "class S: functions = 1",
+            "functions: expected a sequence of job functions, func(...) or import strings, got 1",
+        ),
     ],
 )
 def test_a_settings_module_that_fails_is_one_line(
-    arqestra: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, latest: str
+    arqestra: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
 ) -> None:
     (tmp_path / "failing_settings.py").write_text(line)
     monkeypatch.setitem(arqestra.environment, "PYTHONPATH", f"{tmp_path}{os.pathsep}{REPOSITORY}")
@@ -379,7 +386,7 @@ def test_a_settings_module_that_fails_is_one_line(
     ran = arqestra.process("jobs", "list", "--settings", "failing_settings.S")
 
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == f"arqestra: --settings: expected a settings class, as worker.WorkerSettings: {latest}\n"
+    assert ran.stderr == f"arqestra: --settings: expected a settings class, as worker.WorkerSettings: {said}\n"
 
 
 def test_what_a_settings_module_prints_is_no_part_of_a_document(
