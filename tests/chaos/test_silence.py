@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ from arqestra.web import create_app
 from tests.support.proxies.swallowing import STAGES, Stage, SwallowingProxy, deaf_port
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 from .conftest import Tell
 
@@ -63,15 +65,8 @@ async def within(limit_s: float, what: Awaitable[Any]) -> Any:
             assert took < limit_s + SLACK_S, f"expected an answer within {limit_s} s, it took {took:.1f} s"
 
 
-@contextlib.asynccontextmanager
-async def working(url: str, functions: list[Any], **settings: Any) -> AsyncIterator[arqestra.Worker]:
-    worker = arqestra.Worker(functions, redis_settings=url, handle_signals=False, lease=3, **settings)
-    running = asyncio.create_task(worker.async_run())
-    try:
-        yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+def working(url: str, functions: list[Any], **settings: Any) -> AbstractAsyncContextManager[arqestra.Worker]:
+    return worker_running(url, functions=functions, lease=3, **settings)
 
 
 async def command_line(*arguments: str) -> tuple[int, str]:

@@ -44,12 +44,12 @@ async def test_a_key_that_is_no_queue_hides_no_other(arqestra: CommandLine, pool
     await pool.set("taken", "by another program")
 
     listed = await arqestra("queues", "list", "--json")
-    latest = (await arqestra("queues", "list")).err
+    said = (await arqestra("queues", "list")).err
     doctor = await arqestra("doctor", "--json")
     fleet = await read_fleet(pool, None)
 
     assert [each["queue"] for each in listed.document["queues"]] == ["arq:queue"]
-    assert "queue taken is left out: the key of its name is no queue" in latest
+    assert "queue taken is left out: the key of its name is no queue" in said
     (finding,) = (each for each in doctor.document["findings"] if each["subject"] == "queue taken")
     assert (doctor.code, finding["level"]) == (2, "problem")
     assert [each.name for each in fleet.queues] == ["arq:queue"]

@@ -255,7 +255,7 @@ async def test_the_live_view_says_that_redis_hangs(
     shell = Shell(pool, Output(as_json=False), "redis://here", None)
     showing = asyncio.ensure_future(watch._show(shell, screen))
 
-    async def latest(problem: str) -> None:
+    async def said(problem: str) -> None:
         async with asyncio.timeout(20):
             while screen.problem != problem:  # noqa: ASYNC110 - it is drawn once a second
                 await asyncio.sleep(0.01)
@@ -263,9 +263,9 @@ async def test_the_live_view_says_that_redis_hangs(
     assert redis_server.pid is not None
     try:
         os.kill(redis_server.pid, signal.SIGSTOP)
-        await latest("Redis has not answered within 0.2 s")
+        await said("Redis has not answered within 0.2 s")
         os.kill(redis_server.pid, signal.SIGCONT)
-        await latest("")
+        await said("")
     finally:
         os.kill(redis_server.pid, signal.SIGCONT)
         showing.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +11,8 @@ import pytest
 
 from arqestra import Pool, Worker
 from tests.flows import flow_jobs as jobs
-from tests.support.pools import serializers, url_of
+from tests.support.pools import serializers
+from tests.support.workers import worker_running
 
 Working = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -33,16 +33,10 @@ def working(pool: Pool) -> Working:
 
     @contextlib.asynccontextmanager
     async def work(functions: Sequence[Any] = (), **settings: Any) -> AsyncIterator[Worker]:
-        options: dict[str, Any] = {"serializer": pool.serializer, "handle_signals": False, **settings}
-        worker = Worker(functions or jobs.ALL, redis_settings=url_of(pool), **options)
-        running = asyncio.ensure_future(worker.async_run())
-        try:
+        async with worker_running(pool, functions=functions or jobs.ALL, **settings) as worker:
             yield worker
-        finally:
             for gate in jobs.GATES.values():
                 gate.set()
-            await worker.close()
-            await asyncio.gather(running, return_exceptions=True)
 
     return work
 

@@ -96,7 +96,7 @@ async def anew(flow: Flow, rounds: int) -> int:
 TALKATIVE = [*jobs.GRAPH_JOBS, talks, two_branches, many_words, anew]
 
 
-async def latest(*texts: str) -> bool:
+async def said(*texts: str) -> bool:
     return set(texts) <= set(SAID)
 
 
@@ -104,9 +104,9 @@ async def latest(*texts: str) -> bool:
 async def test_what_is_guarded_by_it_happens_once_and_in_order(pool: Pool, working: Working) -> None:
     async with working(TALKATIVE):
         job = await started(pool, talks)
-        await wait_until(lambda: latest("after a failure"), "it waits for a word")
+        await wait_until(lambda: said("after a failure"), "it waits for a word")
         await pool.signal(job.job_id, "word", "one")
-        await wait_until(lambda: latest("after a side effect"), "it waits for the next word")
+        await wait_until(lambda: said("after a side effect"), "it waits for the next word")
         await pool.signal(job.job_id, "word", "two")
         assert await job.result(timeout=20) == "done"
 
@@ -128,11 +128,11 @@ async def test_what_came_while_no_worker_was_there_is_new(pool: Pool, working: W
     async with working(TALKATIVE):
         job = await started(pool, many_words, 5)
         await pool.signal(job.job_id, "word")
-        await wait_until(lambda: latest("waits 1"), "it has heard the first one")
+        await wait_until(lambda: said("waits 1"), "it has heard the first one")
     for _ in range(3):
         await pool.signal(job.job_id, "word")
     async with working(TALKATIVE):
-        await wait_until(lambda: latest("waits 4"), "it has heard what came meanwhile")
+        await wait_until(lambda: said("waits 4"), "it has heard what came meanwhile")
     await pool.signal(job.job_id, "word")
     async with working(TALKATIVE):
         assert await job.result(timeout=20) == 5
@@ -147,7 +147,7 @@ async def test_tasks_beside_each_other_tell_each_for_itself(pool: Pool, working:
         job = await started(pool, two_branches)
         await wait_until(lambda: _both_wait(), "both run")
         gate("left").set()
-        await wait_until(lambda: latest("left ended"), "the first has ended")
+        await wait_until(lambda: said("left ended"), "the first has ended")
         await _hand_over(worker)
         async with working(TALKATIVE):
             gate("right").set()
@@ -185,7 +185,7 @@ async def test_nothing_is_lost_by_a_worker_that_dies(pool: Pool, working: Workin
     async with working(TALKATIVE):
         job = await started(pool, many_words, 2)
         await pool.signal(job.job_id, "word")
-        await wait_until(lambda: latest("waits 1"), "it has heard the first one")
+        await wait_until(lambda: said("waits 1"), "it has heard the first one")
         await _is_killed(pool, job)
         await pool.signal(job.job_id, "word")
         async with working(TALKATIVE):
@@ -208,13 +208,13 @@ async def test_a_history_of_an_older_version_goes_on(
     monkeypatch.setattr(workflows, "PARK_AFTER_S", 0.0)
     async with working(TALKATIVE):
         job = await started(pool, talks)
-        await wait_until(lambda: latest("after a failure"), "it waits for a word")
+        await wait_until(lambda: said("after a failure"), "it waits for a word")
         await wait_until(lambda: is_parked(pool, job), "it is parked")
     flow, nodes = pool.store.keys.flow(job.job_id), pool.store.keys.flow_nodes(job.job_id)
     assert await reply_of(pool.hdel(flow, "ran")) == 1
     assert await reply_of(pool.hdel(nodes, "1w")) == 1
     await pool.signal(job.job_id, "word", "one")
     async with working(TALKATIVE):
-        await wait_until(lambda: latest("after a side effect"), "it waits for the next word")
+        await wait_until(lambda: said("after a side effect"), "it waits for the next word")
         await pool.signal(job.job_id, "word", "two")
         assert await job.result(timeout=20) == "done"

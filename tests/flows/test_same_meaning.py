@@ -7,9 +7,9 @@ A job's value is text: its label, and behind it what it got: `b(a)`. `!a` is the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import pytest
@@ -34,8 +34,9 @@ from arqestra import (
 )
 from arqestra.worker.run import workflows
 from tests.support.canvases import canvas_of, evaluated, fits, some_shapes
-from tests.support.pools import serializers, url_of
+from tests.support.pools import serializers
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 RAN: defaultdict[str, list[str]] = defaultdict(list)
 OUTCOMES: dict[str, Any] = {}
@@ -225,22 +226,8 @@ def fresh() -> None:
 serializer = serializers("pickle", "msgpack", "json")
 
 
-@contextlib.asynccontextmanager
-async def at_work(pool: Pool, *functions: Any) -> AsyncIterator[None]:
-    worker = Worker(
-        [note, node, runs_canvas, refused, *functions],
-        redis_settings=url_of(pool),
-        serializer=pool.serializer,
-        handle_signals=False,
-        max_jobs=50,
-        poll_delay=0.1,
-    )
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        yield
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+def at_work(pool: Pool, *functions: Any) -> AbstractAsyncContextManager[Worker]:
+    return worker_running(pool, functions=[note, node, runs_canvas, refused, *functions], max_jobs=50, poll_delay=0.1)
 
 
 async def _by_graph(pool: Pool, names: list[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from arqestra import Pool, Worker
 from tests.integration import engine_jobs as jobs
-from tests.support.pools import url_of
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 
 def fresh_ctx() -> dict[Any, Any]:
@@ -19,25 +19,12 @@ def fresh_ctx() -> dict[Any, Any]:
 
 @contextlib.asynccontextmanager
 async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
-    """A worker in this loop that has looked at the queue and waits to be woken."""
-    settings = {
-        "redis_settings": url_of(pool),
-        "serializer": pool.serializer,
-        "handle_signals": False,
-        "ctx": fresh_ctx(),
-        **settings,
-    }
-    worker = Worker(jobs.ALL, **settings)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
+    """A worker in this loop that has looked at the queue and waits to be woken, or has jobs."""
+    async with worker_running(pool, **{"functions": jobs.ALL, "ctx": fresh_ctx(), **settings}) as worker:
         waiting = pool.store.keys.waiting(worker.queue_name)
 
         async def is_ready() -> bool:
-            assert not running.done(), running.exception()
-            return await pool.zscore(waiting, worker.worker_id) is not None or bool(worker.tasks)
+            return bool(worker.tasks) or await pool.zscore(waiting, worker.worker_id) is not None
 
-        await wait_until(is_ready, "the worker waits for jobs or has some")
+        await wait_until(is_ready, "the worker to wait for jobs or to have some")
         yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from arqestra.worker import worker as worker_module
 from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 PAGE = REPOSITORY / "docs" / "deploying.md"
 _USER = re.compile(r"^<!-- acl (\w+) -->\n```\n(.*?)^```$", re.M | re.S)
@@ -94,16 +96,8 @@ async def pool_of(url: str) -> AsyncIterator[Pool]:
         await pool.aclose()
 
 
-@contextlib.asynccontextmanager
-async def working(url: str, **settings: Any) -> AsyncIterator[Worker]:
-    worker = Worker(JOBS, redis_settings=url, serializer="msgpack", handle_signals=False, **settings)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        yield worker
-        assert not running.done(), "the worker ended"
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+def working(url: str, **settings: Any) -> AbstractAsyncContextManager[Worker]:
+    return worker_running(url, functions=JOBS, serializer="msgpack", **settings)
 
 
 @job

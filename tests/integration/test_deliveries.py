@@ -11,6 +11,7 @@ import pytest
 
 from arqestra import Pool, Worker, func
 from tests.support.wait import wait_until
+from tests.support.workers import until_looked, worker_running
 
 
 async def double(ctx: dict[Any, Any], number: int) -> int:
@@ -31,15 +32,10 @@ def taken_by(worker: Worker) -> int:
 async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     """A worker in this loop that makes offers, as it does in a loop of its own; it has made one."""
     functions = [double, slow, func(double, name="forgotten", keep_result=0)]
-    worker = Worker(functions, redis_settings=redis_url, handle_signals=False, **settings)
-    worker._has_own_loop = True
-    running = asyncio.create_task(worker.async_run())
-    try:
-        await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "a turn")
+    async with worker_running(redis_url, functions=functions, **settings) as worker:
+        worker._has_own_loop = True
+        await until_looked(worker)
         yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_each_of_many_jobs_is_sent_and_needs_no_poll(pool: Pool, redis_url: str) -> None:
@@ -117,7 +113,7 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
 async def test_a_worker_in_an_applications_loop_makes_no_offer(pool: Pool, redis_url: str) -> None:
     worker = Worker([double], redis_settings=redis_url, handle_signals=False)
     running = asyncio.create_task(worker.async_run())
-    await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "a turn")
+    await until_looked(worker)
     assert await pool.exists(pool.store.keys.offer(worker.worker_id)) == 0
     job = await pool.enqueue_job("double", 1)
     assert job is not None

@@ -96,13 +96,13 @@ async def test_a_warning_says_so(redis_url: str) -> None:
     pool = await create_pool(redis_url)
     await pool.enqueue_job("nothing")
 
-    with warnings.catch_warnings(record=True) as latest:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         del pool
         await none_is_left(redis_url)
 
-    assert "without `await pool.aclose()`" in " ".join(str(each.message) for each in latest)
-    assert {each.category for each in latest} == {ResourceWarning}
+    assert "without `await pool.aclose()`" in " ".join(str(each.message) for each in said)
+    assert {each.category for each in said} == {ResourceWarning}
 
 
 async def test_a_pool_that_was_closed_warns_of_nothing(redis_url: str) -> None:
@@ -110,10 +110,10 @@ async def test_a_pool_that_was_closed_warns_of_nothing(redis_url: str) -> None:
     await await_a_result(pool)
     await pool.aclose()
 
-    with warnings.catch_warnings(record=True) as latest:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         del pool
-    assert not latest
+    assert not said
 
 
 async def test_what_a_dropped_pool_has_enqueued_is_counted(redis_url: str) -> None:

@@ -25,9 +25,10 @@ from arqestra import (
 )
 from arqestra.protocol.wire import decode_payload
 from tests.integration import control_jobs as jobs
-from tests.support.pools import serializers, url_of
+from tests.support.pools import serializers
 from tests.support.redis_clock import until_too_late
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +41,10 @@ serializer = serializers("pickle", "msgpack")
 
 @contextlib.asynccontextmanager
 async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
-    let_go = asyncio.Event()
-    ctx = {"let_go": let_go, "started": asyncio.Event(), "plain": 7}
-    options: dict[str, Any] = {"serializer": pool.serializer, "handle_signals": False, "ctx": ctx, **settings}
-    worker = Worker(jobs.ALL, redis_settings=url_of(pool), **options)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
+    ctx: dict[str, Any] = {"let_go": asyncio.Event(), "started": asyncio.Event(), "plain": 7}
+    async with worker_running(pool, **{"functions": jobs.ALL, "ctx": ctx, **settings}) as worker:
         yield worker
-    finally:
-        let_go.set()
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+        ctx["let_go"].set()
 
 
 async def enqueued(pool: Pool, function: Any, *args: Any) -> Job[Any]:

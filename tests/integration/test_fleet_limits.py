@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from tests.support.pools import serializers, url_of
 from tests.support.redis_clock import until_too_late
 from tests.support.replies import reply_of
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 STARTS: list[tuple[str, float]] = []
 RUNNING: dict[str, int] = {}
@@ -104,17 +105,9 @@ def fresh() -> None:
 serializer = serializers("msgpack")
 
 
-@contextlib.asynccontextmanager
-async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
-    settings = {"ctx": {"let_go": asyncio.Event()}, "max_jobs": 20, **settings}
-    settings = {"functions": ALL, "serializer": "msgpack", "handle_signals": False, **settings}
-    worker = Worker(redis_settings=url_of(pool), **settings)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+def working(pool: Pool, **settings: Any) -> AbstractAsyncContextManager[Worker]:
+    settings = {"functions": ALL, "ctx": {"let_go": asyncio.Event()}, "max_jobs": 20, **settings}
+    return worker_running(pool, **settings)
 
 
 @pytest.mark.parametrize("by_name", [False, True])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from arq.connections import ArqRedis
 from arq.jobs import Job as StockJob
 from redis.asyncio import Redis
 
-from arqestra import Job, Pool, Worker, every, schedule
-from tests.support.pools import url_of
+from arqestra import Job, Pool, every, schedule
 from tests.support.wait import wait_until
+from tests.support.workers import worker_idle
 
 PINGS_A_MINUTE = 6
 WITHOUT_TRACKING = ("nowatch", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
@@ -25,23 +24,7 @@ async def noop(ctx: dict[Any, Any]) -> None:
     pass
 
 
-@contextlib.asynccontextmanager
-async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
-    """A worker that waits for jobs."""
-    settings = {"redis_settings": url_of(pool), **settings}
-    worker = Worker([noop], handle_signals=False, **settings)
-    running = asyncio.ensure_future(worker.async_run())
-
-    async def waits() -> bool:
-        return await pool.zscore(pool.store.keys.waiting(worker.queue_name), worker.worker_id) is not None
-
-    await wait_until(waits, "the worker waits for jobs")
-    try:
-        yield worker
-        assert not running.done(), "the worker ended"
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+working = partial(worker_idle, functions=[noop])
 
 
 async def until_silent(pool: Pool) -> None:

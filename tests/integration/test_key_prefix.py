@@ -45,6 +45,7 @@ from arqestra.worker import async_check_health
 from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 APPS = ("app1", "app2")
 LUA = REPOSITORY / "arqestra" / "store" / "lua"
@@ -125,24 +126,9 @@ async def application(url: str, app: str | None, **settings: Any) -> AsyncIterat
     """A pool and a worker, under the names that every application has."""
     pool = await create_pool(url, serializer="msgpack", key_prefix=app)
     settings = {"queues": ["arq:queue", "bulk"], "cron_queue": "arq:queue", **settings}
-    worker = Worker(
-        JOBS,
-        redis_settings=url,
-        key_prefix=app,
-        serializer="msgpack",
-        handle_signals=False,
-        allow_abort_jobs=True,
-        ctx={"app": app or "stock"},
-        **settings,
-    )
-    running = asyncio.ensure_future(worker.async_run())
-    try:
+    settings = {"key_prefix": app, "allow_abort_jobs": True, "ctx": {"app": app or "stock"}, **settings}
+    async with pool, worker_running(pool, functions=JOBS, **settings) as worker:
         yield pool, worker
-        assert not running.done(), "the worker ended"
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
-        await pool.aclose()
 
 
 async def use_everything(pool: Pool, app: str) -> None:

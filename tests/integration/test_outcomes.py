@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -28,9 +28,10 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from tests.integration import outcome_jobs as jobs
-from tests.support.pools import serializers, url_of
+from tests.support.pools import serializers
 from tests.support.proxies.lossy import LossyProxy
 from tests.support.wait import PATIENCE_S, wait_until
+from tests.support.workers import worker_running
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +49,9 @@ async def pickling(redis_url: str) -> AsyncIterator[Pool]:
         yield pool
 
 
-@contextlib.asynccontextmanager
-async def working(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
+def working(pool: Pool, **settings: Any) -> AbstractAsyncContextManager[Worker]:
     ctx = settings.pop("ctx", None) or {"let_go": asyncio.Event(), "started": asyncio.Event()}
-    settings = {"serializer": pool.serializer, "handle_signals": False, "allow_abort_jobs": True, **settings}
-    worker = Worker(jobs.ALL, ctx=ctx, **{"redis_settings": url_of(pool), **settings})
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+    return worker_running(pool, **{"functions": jobs.ALL, "allow_abort_jobs": True, "ctx": ctx, **settings})
 
 
 async def enqueued(pool: Pool, function: Any, *args: Any) -> Job[Any]:

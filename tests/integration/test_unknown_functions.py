@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from arqestra import Job, JobExecutionFailed, Pool, Worker, cron, every, func, j
 from tests.integration import unknown_arguments
 from tests.support.pools import url_of
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
 
 @job
@@ -29,16 +29,8 @@ async def fresh(ctx: dict[Any, Any], *arguments: Any) -> int:
     return int(ctx["job_try"])
 
 
-@contextlib.asynccontextmanager
-async def working(pool: Pool, *functions: Any, **settings: Any) -> AsyncIterator[Worker]:
-    worker = Worker(functions, redis_settings=url_of(pool), handle_signals=False, **settings)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        yield worker
-        assert not running.done(), "the worker ended"
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+def working(pool: Pool, *functions: Any, **settings: Any) -> AbstractAsyncContextManager[Worker]:
+    return worker_running(pool, functions=functions, **settings)
 
 
 async def until_given_back(pool: Pool, *job_ids: str) -> None:

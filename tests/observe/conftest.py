@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -17,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from arqestra import Pool, Worker, create_pool
 from arqestra.observe.tracing import TracingMiddleware
 from tests.observe import traced_jobs as jobs
-from tests.support.pools import url_of
+from tests.support.workers import worker_running
 
 Working = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -79,25 +78,23 @@ async def pool(redis_url: str, spans: Spans, request: pytest.FixtureRequest) -> 
 
 
 @pytest.fixture
+async def plain_pool(redis_url: str) -> AsyncIterator[Pool]:
+    """A pool that does not trace."""
+    async with await create_pool(redis_url) as pool:
+        yield pool
+
+
+@pytest.fixture
 def working(pool: Pool, spans: Spans) -> Working:
     """A worker in this loop that traces; all its spans have ended when it is left."""
 
-    @contextlib.asynccontextmanager
-    async def work(**settings: Any) -> AsyncIterator[Worker]:
+    def work(**settings: Any) -> AbstractAsyncContextManager[Worker]:
         options: dict[str, Any] = {
-            "redis_settings": url_of(pool),
-            "serializer": pool.serializer,
-            "handle_signals": False,
+            "functions": jobs.ALL,
             "ctx": {"notes": set(), "started": asyncio.Event()},
             "middleware": [TracingMiddleware(spans.provider)],
             **settings,
         }
-        worker = Worker(jobs.ALL, **options)
-        running = asyncio.ensure_future(worker.async_run())
-        try:
-            yield worker
-        finally:
-            await worker.close()
-            await asyncio.gather(running, return_exceptions=True)
+        return worker_running(pool, **options)
 
     return work

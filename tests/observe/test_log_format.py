@@ -16,7 +16,7 @@ from tests.support.run_log import PATH_VARIABLE
 from tests.support.supervised_jobs import nap
 
 
-def latest(redis_url: str, tmp_path: Path, *arguments: str) -> list[str]:
+def said(redis_url: str, tmp_path: Path, *arguments: str) -> list[str]:
     ended = subprocess.run(
         [sys.executable, "-m", "arqestra.cli", *arguments],
         cwd=REPOSITORY,
@@ -35,7 +35,7 @@ async def test_a_worker_and_its_processes_write_json(redis_url: str, tmp_path: P
     await pool.aclose()
     assert handle is not None
 
-    lines = latest(
+    lines = said(
         redis_url, tmp_path, "worker", "tests.support.supervised_jobs.Settings", "--burst", "--log-format", "json"
     )
 
@@ -46,7 +46,7 @@ async def test_a_worker_and_its_processes_write_json(redis_url: str, tmp_path: P
 
 
 def test_a_scheduler_that_finds_no_redis_says_so_in_json(tmp_path: Path) -> None:
-    lines = latest(
+    lines = said(
         "redis://127.0.0.1:1", tmp_path, "scheduler", "tests.schedule.timetables.UNREACHABLE", "--log-format", "json"
     )
     assert json.loads(lines[-1])["logger"].startswith("arq.")
@@ -54,4 +54,4 @@ def test_a_scheduler_that_finds_no_redis_says_so_in_json(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
 def test_another_format_is_refused(redis_url: str, tmp_path: Path, command: str) -> None:
-    assert any("'text'" in line for line in latest(redis_url, tmp_path, command, "x.Y", "--log-format", "xml"))
+    assert any("'text'" in line for line in said(redis_url, tmp_path, command, "x.Y", "--log-format", "xml"))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import pytest
 
-from arqestra import Pool, Worker, create_pool, every, schedule
+from arqestra import Pool, create_pool, every, schedule
 from arqestra.embedded import EmbeddedRedis
 from arqestra.observe.fleet import FleetSnapshot, read_fleet
 from arqestra.observe.fleet_exporter import FleetExporter
@@ -22,24 +20,9 @@ from tests.observe.metrics_jobs import ALL, fail, hand_on, take, twice, work
 from tests.support.replies import accepted
 from tests.support.scrape import Scraped, scrape
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 
-
-@pytest.fixture
-async def plain_pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
-
-
-@contextlib.asynccontextmanager
-async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
-    worker = Worker(ALL, redis_settings=redis_url, handle_signals=False, poll_delay=0.05, **settings)
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        yield worker
-    finally:
-        await worker.close()
-        await asyncio.gather(running, return_exceptions=True)
+working = partial(worker_running, functions=ALL, poll_delay=0.05)
 
 
 async def fleet_of(pool: Pool) -> Scraped:

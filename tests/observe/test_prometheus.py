@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from arqestra import Pool, create_pool, every, schedule
+from arqestra import Pool, every, schedule
 from arqestra.observe.metrics import METRICS
 from tests.observe.deployed import (
     ALERTS,
@@ -43,13 +43,6 @@ EXPORTER, WORKERS = "arqestra", "arqestra-workers"
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return find_tools(tmp_path_factory.mktemp("prometheus"))
-
-
-@pytest.fixture
-async def plain_pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arqestra import Pool, create_pool
+from arqestra import Pool
 from arqestra.embedded import EmbeddedRedis
 from arqestra.worker.processes.ipc import SupervisorLink, decoded
 from arqestra.worker.telemetry.metrics_port import FiguresLine, told_figures
@@ -25,13 +24,6 @@ from tests.support.supervised_jobs import nap
 from tests.support.wait import wait_until
 
 SETTINGS = "tests.observe.metered_settings"
-
-
-@pytest.fixture
-async def plain_pool(redis_url: str) -> AsyncIterator[Pool]:
-    pool = await create_pool(redis_url)
-    yield pool
-    await pool.aclose()
 
 
 class Watched:
@@ -46,11 +38,11 @@ class Watched:
     async def of(cls, supervised: Supervised) -> Watched:
         found: list[str] = []
 
-        def latest() -> bool:
+        def said() -> bool:
             found[:] = re.findall(r"metrics at (http\S+)", supervised.output)
             return bool(found)
 
-        await wait_until(latest, lambda: supervised.output)
+        await wait_until(said, lambda: supervised.output)
         return cls(supervised, found[0])
 
     async def look(self) -> Scraped:

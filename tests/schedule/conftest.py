@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from tests.schedule import scheduled_jobs as jobs
 from tests.schedule.harness import ScheduleHarness
 
 
@@ -21,3 +22,10 @@ async def harness(redis: Redis) -> AsyncIterator[ScheduleHarness]:
     harness = ScheduleHarness(redis)
     yield harness
     await harness.jobs.close()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    jobs.RUNS.clear()
+    jobs.GATES.clear()
+    jobs.AT_ONCE[:] = [0, 0]

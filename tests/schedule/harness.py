@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from arqestra import every, schedule
 from arqestra.protocol.serializers import Serializer, serializer_of
 from arqestra.scheduling.definition import Schedule
 from arqestra.scheduling.encode import payload_of_tick, record_of, schedule_of
@@ -21,6 +22,8 @@ from arqestra.store.schedules import ScheduleStore
 from arqestra.store.store import Store
 from arqestra.worker.schedule_runner import WorkersClient
 from tests.support.store_harness import KEYS, ManualClock, StoreWorker
+
+__all__ = ("DAY_MS", "HOUR_MS", "KEYS", "MINUTE_MS", "QUEUE", "Process", "ScheduleHarness", "minutely")
 
 QUEUE = "arq:queue"
 MINUTE_MS = 60_000
@@ -157,4 +160,6 @@ class Process:
         return [(await self.harness.store.put(records[name], started_ms=kept.started_ms))[0] for name in kept.wanted]
 
 
-__all__ = ("DAY_MS", "HOUR_MS", "KEYS", "MINUTE_MS", "QUEUE", "Process", "ScheduleHarness")
+def minutely(function: Any = "report", **options: Any) -> Schedule:
+    """Every minute; the function is the version of the definition."""
+    return schedule(every(60), function, **{"name": "report", **options})

@@ -50,13 +50,13 @@ def scheduler(log: Path, redis_url: str | None, *arguments: str) -> Iterator[sub
 serializer = serializers("msgpack")
 
 
-def latest(log: Path) -> str:
+def said(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
 async def fired(pool: Pool, process: subprocess.Popen[bytes], log: Path, *, queue: str, name: str) -> None:
     async def has_runs() -> bool:
-        assert process.poll() is None, latest(log)
+        assert process.poll() is None, said(log)
         return await pool.exists(pool.store.keys.schedule_runs(name)) == 1
 
     await wait_until(has_runs, f"a run of {name}")
@@ -81,7 +81,7 @@ async def test_it_fires_the_schedules_of_its_target_and_ends_at_a_signal(
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
 
-    output = latest(log)
+    output = said(log)
     assert f"scheduler of {queue}" in output
     assert "jobs were fired by this process" in output
     infos = {info.name: info for info in await pool.schedules.list()}
@@ -110,7 +110,7 @@ async def test_options_come_before_what_the_target_says(pool: Pool, redis_url: s
         process.terminate()
         assert process.wait(timeout=10) == 0
 
-    assert "scheduler of mine, more, most" in latest(log)
+    assert "scheduler of mine, more, most" in said(log)
     assert (await pool.schedules.get("daily")).timezone == "Asia/Seoul"  # the timetable has given it its zone
 
 

@@ -17,7 +17,7 @@ __all__ = ("until_idle", "worker_idle", "worker_running")
 
 @asynccontextmanager
 async def worker_running(redis: Pool | Any, **settings: Any) -> AsyncIterator[Worker]:
-    """A worker that runs while the test is in here, and that does not end of itself.
+    """A worker that runs while the test is in here, and that does not end unless it is told to.
 
     :param redis: a pool, whose server and serializer it shares; or a URL or other `redis_settings`
     :param settings: keywords of `arqestra.Worker`
@@ -30,7 +30,7 @@ async def worker_running(redis: Pool | Any, **settings: Any) -> AsyncIterator[Wo
     running = asyncio.ensure_future(worker.async_run())
     try:
         yield worker
-        assert not running.done(), f"the worker ended: {running}"
+        assert not running.done() or running.cancelled(), f"the worker ended, and nobody told it to: {running}"
     finally:
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
@@ -52,3 +52,8 @@ async def worker_idle(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
     async with worker_running(pool, **settings) as worker:
         await until_idle(pool, worker)
         yield worker
+
+
+async def until_looked(worker: Worker) -> None:
+    """Wait until a worker has made its first round trip for jobs."""
+    await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "the worker to look for jobs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from arqestra import Pool, Worker
 from arqestra.web import TokenAuth, create_app
 from tests.support.pools import serializers
 from tests.support.wait import wait_until
+from tests.support.workers import worker_running
 from tests.web.web_jobs import FUNCTIONS, SCHEDULES
 
 VIEWER, OPERATOR = "a-token-of-a-viewer", "a-token-of-an-operator"
@@ -42,24 +42,11 @@ serializer = serializers("msgpack")
 
 
 @pytest.fixture
-async def working(redis_url: str, pool: Pool) -> AsyncIterator[Worker]:
-    """A worker in this loop that waits for jobs."""
-    worker = Worker(
-        functions=FUNCTIONS,
-        schedules=SCHEDULES,
-        redis_settings=redis_url,
-        serializer="msgpack",
-        allow_abort_jobs=True,
-        handle_signals=False,
-    )
-    running = asyncio.ensure_future(worker.async_run())
-    try:
-        await wait_until(lambda: pool.workers())
+async def working(pool: Pool) -> AsyncIterator[Worker]:
+    """A worker in this loop that has told of itself."""
+    async with worker_running(pool, functions=FUNCTIONS, schedules=SCHEDULES, allow_abort_jobs=True) as worker:
+        await wait_until(pool.workers)
         yield worker
-    finally:
-        await worker.close()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 @contextlib.asynccontextmanager
