@@ -39,7 +39,7 @@ async def test_ended_attempts_are_listed_with_what_they_failed_with(pool: Pool, 
     (failed,) = await pool.recent(state="failed", function="fail")
     assert failed.failure is not None
     assert (failed.failure.type, failed.failure.message) == ("ValueError", "as it was told")
-    assert failed.failure.place.startswith("integration/test_recent.py:")
+    assert failed.failure.place.startswith("integration/telling_worker.py:")
     assert failed.failure.place.endswith(" in fail")
     assert (failed.worker_id, failed.attempt, failed.function) == (worker.worker_id, 1, "fail")
     retried = await pool.recent(state="retried")
