@@ -193,7 +193,7 @@ async def create_pool(
 
 
 async def _greet(pool: Pool, settings: ArqRedisSettings) -> int:
-    """Connect, and ask for the clock; each of these has `conn_timeout`, and so has each Sentinel that is asked."""
+    """Connect, and read Redis' clock. Each of the two has `conn_timeout`, and so has each Sentinel."""
     sentinels = len(settings.host) if settings.sentinel else 0
     limit_s = (settings.conn_timeout or CONNECT_LIMIT_S) * (2 + 2 * sentinels)
     try:
@@ -204,7 +204,7 @@ async def _greet(pool: Pool, settings: ArqRedisSettings) -> int:
 
 
 def _client(settings: ArqRedisSettings) -> Pool:
-    """A client that is not connected yet."""
+    """Make a client that is not connected yet."""
     tls: dict[str, Any] = {
         "ssl": True,
         "ssl_keyfile": settings.ssl_keyfile,
@@ -228,7 +228,7 @@ def _client(settings: ArqRedisSettings) -> Pool:
     }
     if settings.sentinel:
         options.pop("max_connections")
-        # One that does not answer must not keep the others from being asked.
+        # If one Sentinel does not answer, the next has to be asked.
         asking: dict[str, Any] = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), settings.conn_timeout)
         if isinstance(settings, RedisSettings):
             asking |= {"username": settings.sentinel_username, "password": settings.sentinel_password}
@@ -240,7 +240,7 @@ def _client(settings: ArqRedisSettings) -> Pool:
 
 
 def sibling(pool: ConnectionPool) -> ConnectionPool:
-    """A connection pool of its own to the same Redis, for use in another event loop."""
+    """Make another connection pool to the same Redis, for use in another event loop."""
     kwargs = dict(pool.connection_kwargs)
     if not isinstance(pool, SentinelConnectionPool):
         return ConnectionPool(connection_class=pool.connection_class, **kwargs)

@@ -39,7 +39,7 @@ MAX_EVENTS_WAITING = 10_000
 
 
 class PoolViews(ArqRedis):
-    """What a `Pool` reads."""
+    """What a `Pool` reads of the whole fleet."""
 
     store: Store
     listener: Listener
@@ -47,9 +47,9 @@ class PoolViews(ArqRedis):
     default_queue_name: str
 
     async def queued_jobs(self, *, queue_name: str | None = None) -> list[JobDef]:
-        """All jobs of a queue that have not ended, by their scores: those that wait, run, or are deferred.
+        """All jobs of a queue that have not ended, by their scores: due, running or deferred.
 
-        What is no job that this pool can read is passed over, and the log says so.
+        The log names entries that this pool cannot read; they are left out.
 
         :param queue_name: default the pool's queue
         """
@@ -73,7 +73,7 @@ class PoolViews(ArqRedis):
         return info
 
     async def all_job_results(self) -> list[JobResult]:
-        """The kept results of all jobs, by time of enqueue. What cannot be read is passed over, and the log says so."""
+        """The kept results of all jobs, by time of enqueue. The log names those that cannot be read."""
         keys = [key async for key in self.store.redis.scan_iter(match=self.store.keys.result_prefix + "*", count=1000)]
         found = await asyncio.gather(*(self._get_job_result(key) for key in keys), return_exceptions=True)
         results = []
@@ -94,13 +94,15 @@ class PoolViews(ArqRedis):
         return job_def(decode_payload(self.serializer, data), job_id.decode(), score)
 
     async def workers(self) -> list[WorkerInfo]:
-        """The workers that were heard of in the last ten minutes, and what each told of itself, once a second: host,
-        process, queues, running jobs, memory, processor time, how late its event loop is. The longest running first.
+        """The workers of the last ten minutes, the longest running first.
+
+        Each writes once a second: host, process, queues, running jobs, memory, processor time, how late its event loop
+        is.
         """
         return await read_workers(self.store)
 
     async def statistics(self, hours: int = 24, *, by_hour: bool = False) -> list[dict[str, Any]]:
-        """What the workers did, by queue and function, as counted by them once a second.
+        """What the workers did, by queue and function. They count, and write once a second.
 
         :param hours: how far back, at most 720; up to 25 to the minute, else in whole hours
         :param by_hour: one row for each hour as well, with `hour` (seconds since the epoch of its start)
@@ -175,19 +177,19 @@ class PoolViews(ArqRedis):
         )
 
     async def events(self) -> AsyncIterator[Event]:
-        """What happens to jobs and workers from now on, as the workers tell it: see `Event`. Ends with the caller.
+        """What happens to jobs and workers from now on: see `Event`. It ends when the caller stops.
 
-        Nothing is kept for those who do not listen: an event that is told while the connection is down is missed. A
-        listener that falls behind by 10,000 events misses those that follow, and is told how many.
+        Nothing is kept: events that are published while the connection is down are missed. A listener that falls behind
+        by 10,000 events misses the next ones, and gets a "dropped" event that says how many.
         """
         heard: deque[Event] = deque()
         changed = asyncio.Event()
         missed, is_new = 0, False
 
-        def hear(data: bytes | None) -> None:
+        def handle_message(data: bytes | None) -> None:
             nonlocal missed, is_new
             changed.set()
-            if data is None:  # the subscription is active: the workers do not have to find out by themselves
+            if data is None:  # the subscription is active: tell the workers, so that they publish at once
                 is_new = True
                 return
             try:
@@ -198,13 +200,13 @@ class PoolViews(ArqRedis):
             heard.extend(events[:room])
             missed += len(events[room:])
 
-        with self.listener.listen(self.store.keys.events, hear):
+        with self.listener.listen(self.store.keys.events, handle_message):
             while True:
                 await changed.wait()
                 changed.clear()
                 if is_new:
                     is_new = False
-                    with contextlib.suppress(RedisError, OSError):  # then they find out by themselves
+                    with contextlib.suppress(RedisError, OSError):  # without it they find out within a while
                         await ask_for_events(self.store)
                 while heard:
                     yield heard.popleft()

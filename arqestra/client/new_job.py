@@ -38,7 +38,7 @@ JobSpec = (
 
 
 def name_of_function(function: Any) -> str:
-    """What a job function is enqueued by.
+    """The name by which a function is enqueued.
 
     :raises ArgumentsError: it is neither a name nor a function of arq's or ours
     """
@@ -50,16 +50,16 @@ def name_of_function(function: Any) -> str:
 
 
 def _types_of(spec: Any) -> str:
-    """What an impossible spec is, without its values: they may be secret."""
+    """The types of an impossible entry, without its values: they may be secret."""
     if isinstance(spec, tuple):
         return f"({', '.join(type(part).__name__ for part in spec)})"
     return type(spec).__name__
 
 
 def call_of(spec: Any) -> Call[Any]:
-    """The call that one entry of `enqueue_many` says.
+    """The call of one entry of `enqueue_many`.
 
-    :raises ArgumentsError: it says none
+    :raises ArgumentsError: it is neither a bound call nor such a tuple
     """
     if isinstance(spec, Call):
         return spec
@@ -68,7 +68,7 @@ def call_of(spec: Any) -> Call[Any]:
             f"enqueue_many: expected function.bind(...) or a tuple (function, args, kwargs), got {_types_of(spec)}"
         )
     target, args, kwargs = (*spec, (), {})[:3] if len(spec) == 1 else (*spec, {})[:3]
-    # Asked first, for it is nearly always so: `isinstance` of an abstract class costs as much as all else here.
+    # The usual types first: `isinstance` with an abstract class costs as much as all the rest here.
     plain = type(args) in (tuple, list) and type(kwargs) is dict
     if not plain and (isinstance(args, str | bytes | Mapping) or not isinstance(kwargs, Mapping)):
         raise ArgumentsError(
@@ -91,7 +91,7 @@ class Producer(Protocol):
 
 
 def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJob:
-    """A job ready to be stored; arq's rules for due time and expiry.
+    """Make a job that can be stored, by arq's rules for due time and expiry.
 
     :param job_try: arq's `_job_try`: number of its first attempt
     :raises ArgumentsError, SettingsError, SerializationError, PayloadTooLarge: as `Pool.enqueue_job`
@@ -111,7 +111,7 @@ def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJ
     if call.job_id:
         if not is_text(call.job_id):
             raise ArgumentsError(f"job id: expected a str that UTF-8 can write, got {call.job_id!r}")
-        options["n"] = nonce = new_job_id()  # tells a call that is sent again from another producer's
+        options["n"] = nonce = new_job_id()  # by it a repeated call knows its own job
     if call.headers:
         options["h"] = checked_headers(call.headers)
     if call.priority:
@@ -145,7 +145,7 @@ def _when(call: Call[Any], redis_now_ms: int) -> tuple[str, int]:
         return f"={due_ms}", due_ms - redis_now_ms
     if not call.defer_by:
         return "", 0
-    due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # arq takes times past; none is before 1970
+    due_in_ms = max(-redis_now_ms // 2, to_ms(call.defer_by))  # as in arq, it may be in the past, but not before 1970
     return f"+{due_in_ms}", due_in_ms
 
 

@@ -99,7 +99,7 @@ class Pool(PoolViews):
     def use_key_prefix(self, key_prefix: str | None) -> None:
         """Set what all keys and channels begin with, before the first call; None for arq's own keys.
 
-        :raises SettingsError: it is none, or the default queue's name has it already
+        :raises SettingsError: the prefix is impossible, or the default queue's name begins with it already
         """
         self.store = Store(self, Keys.of(key_prefix), pulse=self.listener.pulse)
         self._batch = EnqueueBatch(self.store)
@@ -139,8 +139,8 @@ class Pool(PoolViews):
         :param _queue_name: queue; default the pool's
         :param _defer_until: when to start it
         :param _defer_by: seconds (or timedelta) to wait before starting it
-        :param _expires: seconds (or timedelta) from now after which it is not started or retried any more; default
-            24 hours after it is due. It then ends as expired, with a result that says so
+        :param _expires: seconds (or timedelta) from now; after that it is not started or retried any more, and ends as
+            expired, with a result that says so. Default 24 hours after it is due
         :param _job_try: number of its first attempt
         :param _priority: from 0 to 9, the most urgent, within its queue
         :param _headers: text that travels with the job
@@ -199,7 +199,7 @@ class Pool(PoolViews):
         return await self._batch.add(new)
 
     async def _enqueue_observed(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
-        """Within the middleware, and what others have put around arq's `enqueue_job`."""
+        """Enqueue within the middleware, and within the wrappers that tools put around arq's `enqueue_job`."""
         if ArqRedis.enqueue_job is PLAIN_ENQUEUE:
             return await self._enqueue_within_middleware(call, job_try)
 
@@ -256,7 +256,7 @@ class Pool(PoolViews):
         )
 
     async def _enqueue_all(self, calls: list[Call[Any]], ids: Sequence[str] = ()) -> list[Job[Any] | None]:
-        """:param ids: of the new jobs, where they have been told to somebody already"""
+        """:param ids: of the new jobs, if wrappers have seen them already"""
         news = [new_job(self, call) for call in calls]
         if ids:
             news = [new._replace(id=job_id) for new, job_id in zip(news, ids, strict=True)]
@@ -327,17 +327,17 @@ class Pool(PoolViews):
     async def signal(
         self, flow_id: str, event: str, value: Any = None, *, queue: str | None = None, key: str | None = None
     ) -> bool:
-        """Send an event to a workflow; its `flow.wait_for(event)` receives it, also if it comes to that only later.
+        """Send an event to a workflow. Its `flow.wait_for(event)` receives it, also if it waits only later.
 
-        A job that has not begun is known as a workflow by `enqueue` of the function itself, or by its function's name,
-        if a worker that has it was started in the last 30 days.
+        A job that has not begun counts as a workflow if the function itself was enqueued, or if a worker that has a
+        workflow of its function's name was started in the last 30 days.
 
         :param flow_id: the workflow's job id
         :param event: name of the event
         :param value: what it carries
         :param queue: the queue that the workflow was put in; default the pool's, else where it is
-        :param key: an event that is sent again with the same key counts once, whoever sends it: for 30 days, and among
-            the newest 10,000 keys of the workflow
+        :param key: events with the same key count once, whoever sends them: for 30 days, and among the newest 10,000
+            keys of the workflow
         :returns: False if there is no such workflow, or it has ended; nothing was sent then
         :raises SerializationError: the value does not fit the serializer
         """
@@ -359,7 +359,7 @@ class Pool(PoolViews):
 
     @property
     def schedules(self) -> Schedules:
-        """What is done with schedules at run time: define, pause, run, list them."""
+        """Define, pause, run and list schedules at run time."""
         return Schedules(self)
 
     def _handle(self, call: Call[R], new: NewJob, verdict: EnqueueResult) -> Job[R] | None:
@@ -383,7 +383,7 @@ class Pool(PoolViews):
 
 
 def _arguments_of(call: Call[Any]) -> EnqueueArguments:
-    """The call as what others put around arq's `enqueue_job` sees it."""
+    """The call as wrappers around arq's `enqueue_job` see it."""
     options = {
         **{"_job_id": call.job_id, "_queue_name": call.queue, "_expires": call.expires},
         **{"_defer_until": call.defer_until, "_defer_by": call.defer_by},

@@ -109,7 +109,7 @@ def cancelled_by() -> str | None:
     return None if attempt is None or attempt.reason is None else str(attempt.reason.value)
 
 
-def heed_in_task_group(error: asyncio.CancelledError) -> None:
+def fail_in_task_group(error: asyncio.CancelledError) -> None:
     """Let a job fail if one of its tasks awaits another job that was aborted.
 
     A task of an `asyncio.TaskGroup` may raise that `CancelledError`. The group takes it for a cancelled task, and goes

@@ -1,13 +1,12 @@
-"""What others put around arq's functions is put around ours as well.
+"""Puts the wrappers that tools put around arq's functions around ours too.
 
-Sentry's integration and `opentelemetry-instrumentation-arq` observe arq by replacing functions of it: in the place of
-`ArqRedis.enqueue_job`, `Worker.run_job` and `arq.worker.create_worker` they put wrappers that call what they found
-there. arqestra enqueues and runs by functions of its own, which such a wrapper does not know. `rewrapped` makes the
-same wrapper anew, with a function of ours inside. Neither arq nor the tool is changed by that, and it does not matter
-which of the two was there first, the wrapper or arqestra.
+Sentry's integration and `opentelemetry-instrumentation-arq` observe arq by replacing `ArqRedis.enqueue_job`,
+`Worker.run_job` and `arq.worker.create_worker` with wrappers that call the original. arqestra has functions of its own,
+which such a wrapper does not know. `rewrapped` makes a copy of the wrapper, with our function inside. That changes
+neither arq nor the tool, and it does not matter which was imported first, the tool or arqestra.
 
-A wrapper is understood if it is a closure over what it calls (a function, decorated or not) or wrapt's. For any other,
-`rewrapped` returns None, and the caller says in the log that this tool does not see arqestra.
+It understands a wrapper that is a closure over what it calls (a function, decorated or not), and wrapt's wrappers. For
+any other, `rewrapped` returns None, and the caller logs that this tool does not see arqestra.
 """
 
 import logging
@@ -53,11 +52,10 @@ def bottom_of(patched: Any, layers: int = MAX_LAYERS) -> Callable[..., Any] | No
 
 
 def rewrapped(patched: Any, ours: Callable[..., Any], layers: int = MAX_LAYERS) -> Any:
-    """What replaced a function of arq, around a function of ours.
+    """The wrapper of a function of arq, around a function of ours.
 
-    :param patched: what is in the place of arq's function, not bound to anything: maybe arq's own, then the answer is
-        `ours`
-    :param ours: takes the place of the function that the wrapper calls in the end
+    :param patched: what has replaced arq's function, not bound to an object. If it is arq's own, `ours` is returned
+    :param ours: replaces the function that the wrapper calls in the end
     :returns: a new wrapper, or None if this kind of wrapper is not understood
     """
     if _is_own(patched):
@@ -79,7 +77,7 @@ def rewrapped(patched: Any, ours: Callable[..., Any], layers: int = MAX_LAYERS) 
 
 
 def _is_own(function: Any) -> bool:
-    # By code and globals: `functools.wraps` makes a wrapper say that it is of arq's module.
+    # By code and globals: with `functools.wraps` a wrapper claims to be of arq's module.
     return (
         type(function) is types.FunctionType
         and function.__code__.co_name in OBSERVED
@@ -88,7 +86,7 @@ def _is_own(function: Any) -> bool:
 
 
 def _is_of_wrapt(patched: Any) -> bool:
-    # By the names of its classes: tools bring wrapt along as a package of their own, and a mock has every attribute.
+    # By the names of its classes: tools may have their own copy of wrapt, and a mock has every attribute.
     return any(cls.__name__ in WRAPT for cls in type(patched).__mro__)
 
 
@@ -130,9 +128,9 @@ class EnqueueArguments(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What came through the wrappers, and is to be stored.
+    """What came through the wrappers, to be stored.
 
-    :ivar added: keywords that they have put beside the caller's: the function gets them, limits and locks do not
+    :ivar added: keywords that wrappers added to the caller's. The function gets them, limits and locks do not
     """
 
     args: Sequence[Any]
@@ -149,12 +147,12 @@ class _BatchedJob:
 
 
 def enqueues_are_observed() -> bool:
-    """Whether somebody has put something in the place of `ArqRedis.enqueue_job`."""
+    """Whether a tool has replaced `ArqRedis.enqueue_job`."""
     return ArqRedis.enqueue_job is not PLAIN_ENQUEUE
 
 
 async def enqueue_through(client: Any, given: EnqueueArguments, enqueue: Callable[[Stored], Awaitable[R]]) -> R:
-    """Enqueue a job within what others have put around `ArqRedis.enqueue_job`.
+    """Enqueue a job within the wrappers of `ArqRedis.enqueue_job`.
 
     :param client: what the wrappers see as the redis client
     :param enqueue: stores the job with what the wrappers let through
@@ -181,9 +179,9 @@ async def enqueue_batch_through(
     given: Sequence[EnqueueArguments],
     enqueue: Callable[[list[Stored]], Awaitable[R]],
 ) -> R:
-    """Enqueue several jobs in one go, each within what others have put around `ArqRedis.enqueue_job`.
+    """Enqueue several jobs at once, each within the wrappers of `ArqRedis.enqueue_job`.
 
-    The wrappers are called one after the other, as if each job were enqueued by itself; all are stored in the last one.
+    The wrappers are called one after the other, as if each job were enqueued by itself. The last one stores them all.
 
     :param given: not empty
     :param enqueue: stores the jobs with what the wrappers let through
@@ -204,7 +202,7 @@ async def enqueue_batch_through(
 
 @cache
 def mention_unknown_wrapper(replaced: str, by: str) -> None:
-    """Say once a process that a tool does not see arqestra."""
+    """Log, once per process, that a tool does not see arqestra."""
     logger.warning(
         "arq's %s was replaced by %s, in a way that arqestra cannot follow: its own enqueues and jobs do not go "
         "through it; a Middleware (middleware=[...] of worker and pool) sees them",
@@ -214,5 +212,5 @@ def mention_unknown_wrapper(replaced: str, by: str) -> None:
 
 
 def name_of(patched: Any) -> str:
-    """What is in the place of a function of arq, for people."""
+    """The name of what replaced a function of arq, for people."""
     return f"{getattr(patched, '__module__', type(patched).__module__)}.{getattr(patched, '__qualname__', patched)}"

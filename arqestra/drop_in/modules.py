@@ -1,9 +1,8 @@
-"""What the modules have in common that carry arq's names: `arqestra.connections`, `.jobs`, `.worker`, `.cron`, ...
+"""The class of the modules with arq's names: `arqestra.connections`, `.jobs`, `.worker`, `.cron`, ...
 
-They hold no code of their own, so that `import arqestra as arq` and dotted imports go on working. What they name is
-arq's, where arqestra shares it, or ours. Tests patch such names, `patch("arqestra.worker.create_pool")`, and mean the
-code that uses them. Our code does not look into these modules, so what is set in one of them is set where our code
-looks as well.
+They exist so that `import arqestra as arq` and dotted imports work, and have no code of their own. Tests patch names in
+them, `patch("arqestra.worker.create_pool")`, and mean the code that uses the name. That code is in other modules of
+ours. So a name that is set in one of these modules is set in those modules too.
 """
 
 import logging
@@ -21,7 +20,7 @@ _NOTHING = object()
 
 
 class DropInModule(ModuleType):
-    """A module of arq's names: setting a name that is there sets it in all modules of arqestra that use the same."""
+    """A module with arq's names. Setting one of them sets it in all modules of arqestra that use the same object."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name, _NOTHING)

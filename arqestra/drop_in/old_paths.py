@@ -1,7 +1,7 @@
 """Import paths of arqestra 0.1 that moved: `arqestra.retry` is `arqestra.definitions.retry`, and so on.
 
-Code that was written for them, and pickles that name their classes, go on working. `import arqestra` has loaded all of
-these modules already, so a second name for each costs nothing.
+Code that uses them, and pickles that name their classes, go on working. `import arqestra` loads all of these modules
+anyway, so a second name for each costs nothing.
 """
 
 import sys

@@ -22,7 +22,7 @@ from arq.jobs import (
 from redis.asyncio import Redis
 
 from ..definitions.coerce import coerce_value
-from ..definitions.context import heed_in_task_group
+from ..definitions.context import fail_in_task_group
 from ..errors import ArgumentsError, JobNotRetryable, JobRunning, RemoteTraceback
 from ..protocol.attempt_errors import AttemptError, decode_attempt_error
 from ..protocol.clock import timestamp_ms
@@ -56,11 +56,11 @@ WATCH_POLL_S = 0.5  # workers write progress once a second
 
 
 class Job(arq.jobs.Job, Generic[R]):
-    """A handle on one job. On a plain redis client instead of a `Pool` it behaves as arq's, and polls.
+    """A handle on one job. With a plain redis client instead of a `Pool` it behaves like arq's, and polls.
 
     :param job_id: id of the job
     :param redis: a `Pool`, or any redis client
-    :param _queue_name: the queue that it was put in; it is looked for in the others if it is not there
+    :param _queue_name: the queue that it was put in; if it is not there, the handle searches the others
     :param _deserializer: arq's argument; default the pool's serializer
     :param _result_type: what a plain result is coerced to
     """
@@ -95,7 +95,7 @@ class Job(arq.jobs.Job, Generic[R]):
         The end is pushed; `poll_delay` is the safety net for a lost message and for stock arq workers.
 
         :param timeout: seconds to wait at most; None waits for ever
-        :param poll_delay: seconds between looks without a message
+        :param poll_delay: seconds between polls, while no message comes
         :param pole_delay: arq's deprecated spelling
         :returns: what the job function returned
         :raises TimeoutError: the job has not ended in time
@@ -119,18 +119,18 @@ class Job(arq.jobs.Job, Generic[R]):
         return self._value_of(data)
 
     async def _seen(self, *, payload: bool = False, result: bool = True) -> "JobSnapshot":
-        """What is known of the job, in its own queue if the handle says another one."""
+        """What is known of the job. If it is in another queue than the handle says, the handle takes that one."""
         snapshot = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
         if snapshot.result is None and snapshot.score is None:
             await self._found_elsewhere()
-            # Also if it was not: it may have ended while it was looked for.
+            # Also if no queue has it: it may have ended during the search.
             snapshot = await self._store.peek(self.job_id, self._queue_name, payload=payload, result=result)
         return snapshot
 
     async def _found_elsewhere(self) -> bool:
-        """Whether another queue than the handle says holds the job; from then on the handle says that one.
+        """Search the job in other queues than the handle's, and take over the one that has it.
 
-        :raises ArgumentsError: some queue does, and there are too many keys to tell which
+        :raises ArgumentsError: another queue has it, but there are too many keys to tell which
         """
         default = getattr(self._redis, "default_queue_name", default_queue_name)
         queue, complete = await queue_of_job(self._store, self.job_id, [self._queue_name, default])
@@ -155,7 +155,7 @@ class Job(arq.jobs.Job, Generic[R]):
         return snapshot.result
 
     async def _result_if_redis_answers(self) -> bytes | None:
-        """As `_stored_result`; an outage of Redis does not end the waiting, as long as the caller's timeout lasts."""
+        """As `_stored_result`, but None if Redis is away: the caller waits on, within its timeout."""
         try:
             return await self._stored_result()
         except RETRYABLE as error:
@@ -190,12 +190,12 @@ class Job(arq.jobs.Job, Generic[R]):
         try:
             if isinstance(error, asyncio.CancelledError):
                 error.args = error.args or (f"job {self.job_id} was aborted",)
-                heed_in_task_group(error)
+                fail_in_task_group(error)
             elif remote_traceback:
                 raise error from RemoteTraceback(remote_traceback)
             raise error
         finally:
-            del error, info  # its traceback holds this frame: a circle otherwise
+            del error, info  # break the reference cycle of the error's traceback and this frame
 
     def _coerced(self, value: Any) -> Any:
         if not self._serializer.plain:
@@ -203,13 +203,13 @@ class Job(arq.jobs.Job, Generic[R]):
         try:
             return coerce_value(self._result_type, value)
         except msgspec.ValidationError:
-            return value  # the annotation promised something else than the job returned
+            return value  # the job returned something else than its annotation says
 
     async def info(self) -> JobDef | None:
-        """All that is known of the job, its result included if it has ended. Does not wait.
+        """All that is known of the job, and its result if it has ended. Does not wait.
 
-        arq's `JobDef` or `JobResult`, and nothing beside its fields: what programs pass on of it is what stock arq
-        passes on. Errors of attempts, progress and log are `errors()`, `progress()` and `log()` of this handle.
+        It is arq's `JobDef` or `JobResult`, with arq's fields alone. `errors()`, `progress()` and `log()` of this
+        handle tell the rest.
         """
         if getattr(self._redis, "store", None) is None:
             return await super().info()
@@ -232,16 +232,16 @@ class Job(arq.jobs.Job, Generic[R]):
         return await read_progress(self._store, self.job_id)
 
     async def log(self, limit: int = LOG_LINES) -> list[LogLine]:
-        """The last lines that the job logged (`ctx.log(text)`), the first first; kept for a day.
+        """The last lines that the job logged (`ctx.log(text)`), the oldest first; kept for a day.
 
         :param limit: lines to return at most
         """
         return await read_log(self._store, self.job_id, limit)
 
     async def watch(self, *, poll_delay: float = WATCH_POLL_S) -> AsyncIterator[Progress]:
-        """The job's progress, each time that it has changed, until the job has ended.
+        """The job's progress, each time that it changes, until the job has ended.
 
-        :param poll_delay: seconds between looks; its end is pushed
+        :param poll_delay: seconds between polls; the job's end is pushed
         """
         listener: Listener | None = getattr(self._redis, "listener", None)
         if listener is None:
@@ -266,7 +266,7 @@ class Job(arq.jobs.Job, Generic[R]):
         try:
             ended = await self.status() in (JobStatus.complete, JobStatus.not_found)
             if ended:
-                await asyncio.sleep(MIN_POLL_S)  # what it told last travels beside its end
+                await asyncio.sleep(MIN_POLL_S)  # its last progress is written at the same time as its end
             return ended, await self.progress()
         except RETRYABLE as error:
             logger.warning("watching job %s: Redis does not answer: %s", self.job_id, error)
@@ -280,7 +280,7 @@ class Job(arq.jobs.Job, Generic[R]):
         return None if snapshot.result is None else self._result_of(snapshot.result)
 
     async def errors(self) -> list[AttemptError]:
-        """The errors of the job's failed attempts, the first first; the last 20, kept as long as job and result."""
+        """The errors of the job's failed attempts, the oldest first: the last 20, kept as long as job and result."""
         snapshot = await self._store.peek(self.job_id, self._queue_name, payload=True)
         return [decode_attempt_error(entry) for entry in snapshot.errors]
 
@@ -309,7 +309,7 @@ class Job(arq.jobs.Job, Generic[R]):
         The request is kept until a worker has recorded it, also after a timeout here.
 
         :param timeout: seconds to wait at most; None waits for ever
-        :param poll_delay: seconds between looks without a message
+        :param poll_delay: seconds between polls, while no message comes
         :returns: True if it was aborted, False if it had completed, is unknown, or keeps no result
         :raises TimeoutError: it has not ended in time
         :raises BaseException: what the job raised, if it failed before it could be aborted, as in arq; and what
@@ -321,7 +321,7 @@ class Job(arq.jobs.Job, Generic[R]):
         if asked == "missing" and await self._found_elsewhere():
             await self._store.abort(self.job_id, self._queue_name)
         if asked == "aborted":
-            return True  # a job of a flow that waited for others: it will never run
+            return True  # a pending job of a flow: it will never run
         try:
             await self.result(timeout=timeout, poll_delay=poll_delay)
         except asyncio.CancelledError:
@@ -334,9 +334,9 @@ class Job(arq.jobs.Job, Generic[R]):
         return False
 
     async def retry(self) -> None:
-        """Run a job that failed, expired, was aborted or is dead once more, under its id, with a first attempt.
+        """Run a job once more that failed, expired, was aborted or is dead: under its id, from its first attempt on.
 
-        Priority and headers stay, and it has as long to start as it had when it was enqueued.
+        Priority and headers stay. It has as long to start as it had when it was enqueued.
 
         :raises JobNotRetryable: it has not ended, it succeeded, or its result is not kept any more
         """
@@ -349,7 +349,7 @@ class Job(arq.jobs.Job, Generic[R]):
         await self._requeue(result, snapshot.now_ms)
 
     async def retry_dead(self) -> bool:
-        """Run the job once more if it is in the dead set of its queue; whether it was."""
+        """Run the job once more if it is in the dead set of its queue; returns whether it was."""
         result = await find_dead_result(self._store.redis, self._store.keys, self._queue_name, self.job_id)
         if not result:
             return False
@@ -375,7 +375,7 @@ class Job(arq.jobs.Job, Generic[R]):
         """Remove every trace of the job: queue entry, payload, result.
 
         :returns: whether there was anything
-        :raises JobRunning: a worker holds it
+        :raises JobRunning: a worker has a lease on it
         :raises ArgumentsError: it is in another queue than this handle says
         """
         done = await self._store.delete(self.job_id, self._queue_name)

@@ -48,7 +48,7 @@ class DeadJob:
 
 
 class Connected(Protocol):
-    """What a queue needs of a `Pool`."""
+    """The parts of a `Pool` that a queue needs."""
 
     @property
     def store(self) -> Store: ...
@@ -71,7 +71,7 @@ class Queue:
         self._pool = pool
 
     async def pause(self) -> bool:
-        """No worker takes jobs of the queue until it is resumed. What runs goes on, and enqueues are accepted.
+        """Let no worker take jobs of the queue until `resume`. Running jobs go on, and enqueues are accepted.
 
         :returns: False if it was paused already
         """
@@ -89,11 +89,11 @@ class Queue:
         return await is_paused(self._pool.store.redis, self._pool.store.keys, self.name)
 
     async def depth(self) -> int:
-        """Jobs that have not ended: waiting, deferred, held by limits and running."""
+        """Jobs that have not ended: due, deferred, throttled and running."""
         return await queue_depth(self._pool.store.redis, self._pool.store.keys, self.name)
 
     async def purge(self) -> int:
-        """Delete all jobs of the queue that no worker holds. Whoever waits for one of them gets `ResultNotFound`.
+        """Delete all jobs of the queue that do not run. Whoever waits for one of them gets `ResultNotFound`.
 
         :returns: how many were deleted
         """
@@ -115,10 +115,10 @@ class Queue:
         return [_dead_job(self._pool.serializer, self.name, *entry) for entry in entries]
 
     async def retry_dead(self, job_ids: Iterable[str] | None = None) -> int:
-        """Run dead jobs once more, under their ids, with a first attempt.
+        """Run dead jobs once more, under their ids, from the first attempt on.
 
         :param job_ids: which; default all
-        :returns: how many were queued; those that are gone, or that run already, are not
+        :returns: how many were queued; jobs that are gone or run already are not
         """
         ids = await self._all_dead() if job_ids is None else list(job_ids)
         done = 0

@@ -1,4 +1,4 @@
-"""The history of a job's attempts: the error of each that failed, as msgpack, whatever the pool's serializer is."""
+"""The errors of a job's failed attempts, as msgpack, whatever the pool's serializer is."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ class AttemptError:
     :ivar job_try: number of the attempt, from 1
     :ivar type: qualified name of the exception's class
     :ivar message: what `str()` of it gave
-    :ivar traceback: as text, its end where it is long
+    :ivar traceback: as text; only its end, if it is long
     :ivar worker: id of the worker
     :ivar started, ended: on the worker's clock
     """
@@ -53,7 +53,7 @@ def encode_attempt_error(
 
 
 def type_and_message(error: BaseException) -> tuple[str, str]:
-    """Qualified name of an error's type, and its text; of a `RemoteError` those of the error that it stands for."""
+    """The qualified name of an error's type, and its text; for a `RemoteError`, those of the original error."""
     if isinstance(error, RemoteError):
         return error.type_name, error.message
     return f"{type(error).__module__}.{type(error).__qualname__}", text_of(error)
@@ -68,12 +68,12 @@ def text_of(error: BaseException) -> str:
 
 
 def storable(text: str) -> str:
-    """The text with escapes for what UTF-8 has no bytes for, such as the name of a file in another encoding."""
+    """The text, with escapes for what UTF-8 cannot write, such as a file name in another encoding."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def decode_attempt_error(data: bytes) -> AttemptError:
-    """One entry; an unreadable one says so."""
+    """One entry; if it cannot be read, its type is "unreadable"."""
     try:
         entry = msgspec.msgpack.decode(data)
         started, ended = (datetime.fromtimestamp(entry[name] / 1000, tz=UTC) for name in ("started", "ended"))

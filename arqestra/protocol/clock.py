@@ -4,7 +4,7 @@ import time
 
 __all__ = ("steady_s", "timestamp_ms")
 
-# It goes on while the machine is suspended, where the system has such a clock.
+# If the system has a clock that goes on while the machine is suspended, use that one.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
@@ -14,5 +14,5 @@ def timestamp_ms() -> int:
 
 
 def steady_s() -> float:
-    """Seconds since some moment: never set to another time, and counted while this process or its machine sleeps."""
+    """Seconds since some moment. Nobody sets this clock, and it goes on while the process or the machine sleeps."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

@@ -1,8 +1,7 @@
-"""What happens to jobs and workers, told to those who listen: `Pool.events()`.
+"""Events of jobs and workers, published to those who listen: `Pool.events()`.
 
-Workers publish only while somebody listens, several events in one message. What happens on producers (an enqueue) is
-not told, and nothing is kept: a listener that was not there has missed it. For history there are statistics and the
-lists of recent jobs.
+Workers publish only while somebody listens, several events in one message. Producers publish nothing. Nothing is kept:
+for the past there are statistics and the lists of recent jobs.
 """
 
 from collections.abc import Sequence
@@ -21,12 +20,12 @@ KINDS = (
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened.
 
-    :ivar kind: of `KINDS`; an end is told when Redis has taken it. "dropped": `count` events were too many to be told
+    :ivar kind: one of `KINDS`. An end is published after Redis has it. "dropped": `count` events were too many
     :ivar at_ms: when, in ms since the epoch on the worker's clock
     :ivar worker_id: on which worker
-    :ivar run_ms, wait_ms: of an end: how long it ran, and from due to start
-    :ivar error: of a failure: type and first line
-    :ivar done, total, message: of progress
+    :ivar run_ms, wait_ms: of a job that ended: how long it ran, and how long it waited from due to start
+    :ivar error: of a job that failed: type and first line
+    :ivar done, total, message: the progress that a job reports
     """
 
     kind: str

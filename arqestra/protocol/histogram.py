@@ -1,4 +1,4 @@
-"""Histograms of durations: counts in buckets of fixed bounds, so that those of many workers add up."""
+"""Histograms of durations: counts in buckets with fixed bounds, so that the counts of many workers add up."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ BUCKETS = len(BOUNDS_MS) + 1
 
 
 def bucket_of(duration_ms: int) -> int:
-    """Place of the bucket of a duration."""
+    """The index of the bucket of a duration."""
     return bisect_left(BOUNDS_MS, duration_ms)
 
 
@@ -30,12 +30,12 @@ def percentile_ms(counts: Sequence[int], share: float, longest_ms: int | None = 
     if not total:
         return None
     wanted, passed = share * total, 0
-    for place, count in enumerate(counts):
+    for index, count in enumerate(counts):
         if count and passed + count >= wanted:
-            low_ms = BOUNDS_MS[place - 1] if place else 0
-            if place == len(BOUNDS_MS):
+            low_ms = BOUNDS_MS[index - 1] if index else 0
+            if index == len(BOUNDS_MS):
                 return float(longest_ms or low_ms)
-            found_ms = low_ms + (BOUNDS_MS[place] - low_ms) * (wanted - passed) / count
+            found_ms = low_ms + (BOUNDS_MS[index] - low_ms) * (wanted - passed) / count
             return found_ms if longest_ms is None else min(found_ms, float(longest_ms))
         passed += count
     return float(BOUNDS_MS[-1])

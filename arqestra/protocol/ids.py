@@ -1,8 +1,8 @@
 """Ids of jobs and workers.
 
-A job id is 32 hexadecimal digits, as arq's, but ordered by time: milliseconds, a counter within the process,
-randomness. Jobs that become due in the same millisecond have equal scores, and Redis orders equal scores by member: so
-they stay first in, first out.
+A job id is 32 hexadecimal digits, like arq's, but ordered by time: milliseconds, a counter of the process, random
+digits. Jobs that become due in the same millisecond have equal scores. Redis orders equal scores by member, so these
+jobs stay first in, first out.
 """
 
 import itertools

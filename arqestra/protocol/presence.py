@@ -1,4 +1,4 @@
-"""What a worker tells of itself while it lives: `Pool.workers()` reads it."""
+"""What a worker writes of itself while it lives: `Pool.workers()` reads it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,19 +41,20 @@ class JobOnWorker(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """What a worker writes every second while something happens, and every minute while nothing does; figures are
-    those of its process.
+    """What a worker writes every second while something happens, and every minute while nothing does.
 
-    :ivar slots: jobs that run at once
+    The figures are those of its process.
+
+    :ivar slots: how many jobs it can run at once
     :ivar running: jobs that run
-    :ivar waiting: workflows that wait here and hold no slot
-    :ivar jobs: of the running jobs, the first hundred
+    :ivar waiting: workflows that wait in its memory and hold no slot
+    :ivar jobs: the first hundred of the running jobs
     :ivar cpu_s: processor time that it has used
-    :ivar lag_ms: how late its event loop was, at most, since the presence before
+    :ivar lag_ms: how late its event loop was at most, since it wrote last
     :ivar draining: it takes no more jobs
-    :ivar redis_errors: round trips of its exchange that failed
+    :ivar redis_errors: round trips of its sync loop that failed
     :ivar fires: it fires the schedules of its queues
-    :ivar timezone: in which it reads those that were defined at run time and name none
+    :ivar timezone: the zone in which it reads schedules that were defined at run time and name none
     :ivar every_s: seconds until it writes again, if nothing happens
     :ivar cut_off_s: how long Redis has not answered it; only its own metrics can tell
     """
@@ -91,11 +92,11 @@ class Presence(msgspec.Struct, frozen=True):
 class WorkerInfo:
     """A worker as it was last heard of.
 
-    :ivar worker_id: with which the tokens of its leases begin
-    :ivar seen: when it last told of itself
-    :ivar alive: that was a moment ago; or it is idle, and still listens for wake-ups
-    :ivar connected: it lives, or Redis still holds its connection: then it is blocked or frozen, or what it says does
-        not arrive
+    :ivar worker_id: the tokens of its leases begin with it
+    :ivar seen: when it last wrote
+    :ivar alive: it wrote a moment ago; or it is idle, and still listens for wake-ups
+    :ivar connected: it lives, or Redis still has its connection. In the second case it is blocked or frozen, or what it
+        writes does not arrive
     """
 
     worker_id: str
@@ -106,7 +107,7 @@ class WorkerInfo:
 
     @property
     def absence(self) -> Literal["silent", "gone"] | None:
-        """In a word, how it is not there. Gone: it was killed, or is cut off from Redis. None: it lives."""
+        """None if it lives. "silent": it is connected, but does not write. "gone": it was killed, or is cut off."""
         return None if self.alive else "silent" if self.connected else "gone"
 
     @property

@@ -1,4 +1,4 @@
-"""What a running job tells of itself: how far it is, and lines of its log. Read by `Job.progress()` and `Job.log()`."""
+"""Progress and log lines of a running job: `Job.progress()` and `Job.log()` read them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,9 +35,9 @@ class Progress:
 
     :ivar done: units that are done
     :ivar total: units that there are; None if that is not known
-    :ivar message: what it is at
-    :ivar at: when it said so, on the worker's clock
-    :ivar attempt: number of the attempt that said so
+    :ivar message: what the job did at that moment
+    :ivar at: when it reported, on the worker's clock
+    :ivar attempt: number of the attempt that reported
     """
 
     done: float
@@ -77,7 +77,7 @@ def checked_progress(done: Any, total: Any, message: Any) -> tuple[float, float 
 
 
 def _plain_number(value: Any) -> float | None:
-    """It as an int or a float that can be stored, whatever number it is (of numpy, an enum); None if it is none."""
+    """A number (also numpy's, or of an enum) as an int or float that can be stored; None if it is no number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:

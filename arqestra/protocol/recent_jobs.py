@@ -1,7 +1,7 @@
 """Attempts that have ended, as the lists of recent jobs keep them: `Pool.recent()` reads them.
 
-An entry is a hundred bytes or two and holds no argument and no result: those are the job's, as long as its result is
-kept. Of a failure it holds what errors are grouped by: the type, and the place where it was raised.
+An entry has a hundred bytes or two. It has no arguments and no result: the job has them, as long as its result is kept.
+Of a failure it has what errors are grouped by: the type, and where it was raised.
 """
 
 from dataclasses import dataclass
@@ -62,14 +62,14 @@ class EndedJob:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is kept of an error."""
+    """What an entry keeps of an error."""
     name, text = type_and_message(error)
     name, message = name.removeprefix("builtins."), text.strip().split("\n", 1)[0]
     return Failure(storable(name), message[:MESSAGE_CHARACTERS], storable(_place_of(error)))
 
 
 def _place_of(error: BaseException) -> str:
-    """The innermost frame: of the cause, where the error only wraps it (a time limit's cancellation)."""
+    """The innermost frame; of the cause, if the error only wraps one (as a time limit does)."""
     trace = error.__traceback__
     if trace is None and error.__cause__ is not None:
         trace = error.__cause__.__traceback__
@@ -94,12 +94,12 @@ def encode_recent_job(
     function: str,
     failure: Failure | None,
 ) -> bytes:
-    """One entry; when it ended is its score, and state and queue are its list's."""
+    """Bytes of one entry. Its score in the list is when it ended; the list's name has queue and state."""
     return _encoder.encode((job_id, attempt, enqueued_ms, started_ms, worker_id, function, failure))
 
 
 def decode_recent_job(queue: str, state: str, ended_ms: float, data: bytes) -> EndedJob:
-    """What an entry says.
+    """The ended job of one entry.
 
     :raises msgspec.MsgspecError, ValueError, TypeError: it was written by another version
     """

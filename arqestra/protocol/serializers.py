@@ -64,11 +64,11 @@ _encode_json = msgspec.json.Encoder(enc_hook=_as_plain).encode
 def _dump_json(value: Any) -> bytes:
     """Bytes of it.
 
-    :raises ValueError: what JSON would turn into something else, without a word: nan and infinity become null, and of
-        two keys of one text the second wins
+    :raises ValueError: JSON would silently change it: nan and infinity become null, and of two keys with the same text
+        the second wins
     """
     data = _encode_json(value)
-    # Nearly always the nulls are the Nones of our own dictionary, and no key is a number: then nothing can be wrong.
+    # As a rule the nulls are the Nones of our own dictionary, and no key is a number: then nothing can be wrong.
     nones = list(value.values()).count(None) if type(value) is dict else int(value is None)
     if data.count(b"null") != nones or _NUMBER_AS_KEY.search(data):
         _check_for_json(value)
@@ -76,27 +76,27 @@ def _dump_json(value: Any) -> bytes:
 
 
 def _check_for_json(value: Any) -> None:
-    waiting = [value]
-    while waiting:
-        each = waiting.pop()
+    pending = [value]
+    while pending:
+        each = pending.pop()
         kind = type(each)
         if kind in _WITHOUT_FLOATS:
             continue
         if kind is dict:
             if not _ONLY_STR.issuperset(map(type, each)):
                 _check_keys(each)
-            waiting += each.values()
+            pending += each.values()
         elif kind is list or kind is tuple:
-            waiting += each
+            pending += each
         elif kind is float:
             if not isfinite(each):
                 raise ValueError(_no_number(each))
         elif not isinstance(each, _LEAVES):  # a set, a dataclass, an enum, a model: what is written of it
-            waiting.append(msgspec.to_builtins(each, enc_hook=_as_plain, builtin_types=_BUILTIN))
+            pending.append(msgspec.to_builtins(each, enc_hook=_as_plain, builtin_types=_BUILTIN))
 
 
 def _check_keys(value: dict[Any, Any]) -> None:
-    """Refuse keys that cannot be told apart, or that are no numbers, once they are text."""
+    """Refuse keys that are the same once they are text, and keys that are nan or infinity."""
     for key in value:
         if isinstance(key, float) and not isfinite(key):
             raise ValueError(_no_number(key))

@@ -1,8 +1,8 @@
 """Payloads and results as arq writes them, with ours beside.
 
-arq's dictionaries are `t f a k et` (payload) and `s r st ft q id` more (result). A payload of ours has one more key,
-`o`, a dictionary of options; a result has `n`, the nonce of a chosen id, and a failed one `tb`, the traceback as text,
-and the payload's `o`. Stock arq ignores them.
+arq's dictionaries have the keys `t f a k et` (payload), and a result has `s r st ft q id` too. Ours add keys that stock
+arq ignores. A payload has `o`, a dictionary of options. A result has `n`, the nonce of a chosen id. The result of a
+failure has `tb`, the traceback as text, and the payload's `o`.
 """
 
 import io
@@ -40,7 +40,7 @@ _EXCEPTION = "__exception__"
 
 
 class Payload(NamedTuple):
-    """What is stored of a job that has not ended.
+    """What Redis has of a job that has not ended.
 
     :ivar job_try: arq's `_job_try`: the number of the first attempt, or None
     :ivar enqueued_ms: when it was enqueued, on the producer's clock
@@ -101,7 +101,7 @@ def decode_payload(serializer: Serializer, data: bytes) -> Payload:
 
 
 class _Stub:
-    """What a pickle of any class becomes where only the plain parts are looked at."""
+    """Stands for every object of a pickle of which only the plain parts are read."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Stub":
         return object.__new__(cls)
@@ -123,7 +123,7 @@ class _Stub:
 
 
 class _PlainParts(pickle.Unpickler):
-    """Reads a pickle without any code of its own: arguments may be of classes that this process does not have."""
+    """Reads a pickle without running its code: its arguments may be of classes that this process does not have."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         return _Stub
@@ -133,7 +133,7 @@ class _PlainParts(pickle.Unpickler):
 
 
 def function_of(serializer: Serializer, data: bytes) -> tuple[str, dict[str, Any]]:
-    """Name of the function and options of ours in a payload; arguments of a pickle are not made.
+    """The function's name and our options of a payload. Arguments in a pickle are not made.
 
     :raises DeserializationError: the bytes are not a payload of this serializer
     """
@@ -160,7 +160,7 @@ def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:
 
 
 def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
-    """Bytes of a result. Arguments that do not serialize any more (the job changed them) are left out.
+    """Bytes of a result. It leaves out arguments that do not serialize any more, because the job changed them.
 
     :returns: None if not even a failure without its error can be written
     :raises SerializationError: the value of a success does not serialize: the job has failed
@@ -237,7 +237,7 @@ def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str |
 
 
 def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | None]:
-    """Of a result nothing but whether it is a success, the value or what failed, and the traceback of the worker.
+    """Only these parts of a result: whether it is a success, the value or the error, the worker's traceback.
 
     :raises DeserializationError: the bytes are not a result of this serializer
     """
@@ -250,9 +250,9 @@ def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | 
 
 
 def retry_payload(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
-    """The payload that runs a job once more that ended without success, made of its result.
+    """Make the payload that runs an unsuccessful job once more, from its result.
 
-    Headers and priority stay, and it has as long as it had when it was enqueued.
+    Headers and priority stay. The job has as long to start as it had when it was enqueued.
 
     :param now_ms: on Redis' clock
     :raises DeserializationError: the bytes are not a result of this serializer
