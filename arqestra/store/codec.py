@@ -9,7 +9,24 @@ import msgspec
 from ..definitions.limits import Entry, encode_limit_spec
 from ..definitions.unique import Lock
 from ..protocol.constants import BATCH, SPAN_MS, THROTTLED_SCORE
-from .records import Claimed, ClaimRequest, Delivery, Duplicate, Ending, EnqueueResult, LeasedJob, NewJob
+from .records import Claimed, ClaimRequest, Delivery, Duplicate, EnqueueResult, LeasedJob, NewJob
+from .updates import (
+    Abort,
+    AcknowledgeEarly,
+    Bury,
+    Complete,
+    ContinueAsNew,
+    Ended,
+    Expire,
+    Fail,
+    Interrupt,
+    Park,
+    PutBack,
+    Release,
+    Retry,
+    Throttle,
+    Update,
+)
 
 __all__ = (
     "claim_args",
@@ -18,8 +35,8 @@ __all__ = (
     "due_ms_of",
     "encode_extra",
     "enqueued",
-    "flat_endings",
     "flat_jobs",
+    "flat_updates",
     "verdicts",
 )
 
@@ -50,7 +67,7 @@ def enqueued(reply: bytes | list[bytes]) -> list[EnqueueResult]:
 WRITTEN, NO_LEASE = b"12"
 
 
-def verdicts(endings: Sequence[Ending], reply: bytes, resent: bool) -> list[bool | None]:
+def verdicts(updates: Sequence[Update], reply: bytes, resent: bool) -> list[bool | None]:
     """What became of outcomes: written, or not because the lease was lost; None if nobody can tell.
 
     :param resent: they were sent before. A job without any lease has ended then, by the call whose reply was lost; one
@@ -59,8 +76,8 @@ def verdicts(endings: Sequence[Ending], reply: bytes, resent: bool) -> list[bool
     if not resent:
         return [verdict == WRITTEN for verdict in reply]
     return [
-        True if verdict == WRITTEN or (verdict == NO_LEASE and ending.kind != "early") else None
-        for ending, verdict in zip(endings, reply, strict=True)
+        True if verdict == WRITTEN or (verdict == NO_LEASE and not isinstance(update, AcknowledgeEarly)) else None
+        for update, verdict in zip(updates, reply, strict=True)
     ]
 
 
@@ -83,23 +100,67 @@ def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
     return flat
 
 
-def flat_endings(endings: Sequence[Ending]) -> list[bytes | str | int]:
-    """The arguments of a finish: what outcomes have in common is said once."""
+def flat_updates(updates: Sequence[Update]) -> list[bytes | str | int]:
+    """The arguments of a finish: what updates have in common is said once."""
     flat: list[bytes | str | int] = []
-    head: tuple[str, str, str, int, int, bytes, bool] | None = None
+    head: tuple[bytes | str | int, ...] | None = None
     count = count_at = 0
-    for job_id, queue, token, kind, number, ttl_ms, result, error, unstarted in endings:
-        its_head = (queue, token, kind, number, ttl_ms, error, unstarted)
+    for update in updates:
+        job_id, data, its_head = _fields(update)
         if its_head != head:
             if head is not None:
                 flat[count_at] = count
             head, count, count_at = its_head, 0, len(flat) + 6
-            flat += (queue, token, f"{kind}!" if unstarted else kind, number, ttl_ms, error, 0)
+            flat += (*its_head, 0)
         count += 1
-        flat += (job_id, result)
+        flat += (job_id, data)
     if head is not None:
         flat[count_at] = count
     return flat
+
+
+# The names by which `lua/finish.lua` knows the updates.
+_KINDS: dict[type[Update], str] = {
+    Complete: "end",
+    Fail: "fail",
+    Bury: "dead",
+    Abort: "abort",
+    Expire: "expire",
+    Retry: "retry",
+    Release: "release",
+    Interrupt: "interrupt",
+    Throttle: "limit",
+    AcknowledgeEarly: "early",
+    Park: "park",
+    ContinueAsNew: "again",
+}
+
+
+def _fields(update: Update) -> tuple[str, bytes, tuple[bytes | str | int, ...]]:
+    """An update as `lua/finish.lua` reads it: id, data, and (queue, token, kind, number, ttl, error).
+
+    An error of b"+" says that there may be a history, to which this attempt adds nothing. Behind a line feed in the
+    data stands the payload of the next attempt.
+    """
+    lease, kind = update.lease, _KINDS[type(update)]
+    number, ttl_ms, data, error = 0, -1, b"", b""
+    if isinstance(update, Ended):
+        number, ttl_ms, data = update.keep_id_ms, update.result_ttl_ms, update.result
+    elif isinstance(update, PutBack):
+        number = update.delay_ms
+        data = b"" if update.attempts is None else b"%d" % update.attempts
+    elif isinstance(update, Park):
+        number, data = update.delay_ms, b"%d" % update.seen
+    elif isinstance(update, Throttle):
+        data = update.limits
+    elif isinstance(update, ContinueAsNew):
+        data = update.payload
+    if isinstance(update, PutBack | Park) and update.payload:
+        data += b"\n" + update.payload
+    if isinstance(update, Ended | PutBack):
+        error = update.error or (b"+" if update.had_errors else b"")
+        kind = f"{kind}!" if update.unstarted else kind
+    return lease.id, data, (lease.queue, lease.token, kind, number, ttl_ms, error)
 
 
 def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, ...]:

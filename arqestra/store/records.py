@@ -1,14 +1,12 @@
 """What goes into the store's methods and comes out of them."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 __all__ = (
     "ClaimRequest",
     "Claimed",
     "Delivery",
     "Duplicate",
-    "Ending",
-    "EndingKind",
     "EnqueueResult",
     "JobSnapshot",
     "LeaseRef",
@@ -18,11 +16,6 @@ __all__ = (
     "QueueShare",
     "Renewal",
 )
-
-# How an attempt ended: `store/lua/finish.lua` tells what each means.
-EndingKind = Literal[
-    "end", "fail", "abort", "expire", "dead", "retry", "release", "interrupt", "limit", "early", "park", "again"
-]
 
 
 class Duplicate(NamedTuple):
@@ -167,33 +160,6 @@ class Claimed(NamedTuple):
     more: frozenset[str] = frozenset()
     now_ms: int = 0
     aliens: tuple[tuple[str, bytes], ...] = ()
-
-
-class Ending(NamedTuple):
-    """What became of a leased job.
-
-    :ivar kind: `end` (complete) | `fail` | `abort` | `expire` | `dead` (failed for good) | `retry` | `release` |
-        `interrupt` (a release of a job that had begun to run: free only so often) | `limit` (its limits are those of
-        `result`, let it wait for them) | `early` (it goes on, and is not to run again) | `park` (a workflow that
-        waits) | `again` (a workflow that starts anew, with the payload in `result`)
-    :ivar number: of an end: ms to keep the id taken; of `retry`, releases and `park`: ms until it is due again
-    :ivar ttl_ms: of the result: 0 for ever, -1 no result
-    :ivar result: encoded; of `retry` and `release` the number of attempts, if it differs from the one counted, of
-        `park` the events seen, and behind a line feed the payload with which it is run again, if that is another
-    :ivar error: of a failed attempt, encoded, for the job's history; b"+" if there may be a history to which this
-        attempt adds nothing; b"" of a first attempt that did not fail
-    :ivar unstarted: the job was admitted under its limits and was not called: that counts as no start
-    """
-
-    id: str
-    queue: str
-    token: str
-    kind: EndingKind
-    number: int = 0
-    ttl_ms: int = -1
-    result: bytes = b""
-    error: bytes = b""
-    unstarted: bool = False
 
 
 class LeaseRef(NamedTuple):

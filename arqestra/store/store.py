@@ -8,13 +8,14 @@ from redis.asyncio import Redis
 from ..protocol.constants import BATCH
 from ..protocol.keys import Keys
 from .calls import ScriptCall
-from .codec import claim_args, claimed, due_ms_of, enqueued, flat_endings, flat_jobs, verdicts
+from .codec import claim_args, claimed, due_ms_of, enqueued, flat_jobs, flat_updates, verdicts
 from .commands import CommandClient
 from .link import Links, with_retries
-from .records import Claimed, ClaimRequest, Ending, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
+from .records import Claimed, ClaimRequest, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
 from .scripts import script
 from .statistics_writer import EnqueueCounts, StatisticsWriter
 from .time_limits import REPLY_LIMIT_S, Pulse
+from .updates import Update
 
 __all__ = (
     "MARGIN_MS",
@@ -115,7 +116,7 @@ class Store:
 
     async def turn(
         self,
-        endings: Sequence[Ending],
+        updates: Sequence[Update],
         request: ClaimRequest | None,
         *,
         offer: Offer | None = None,
@@ -124,16 +125,16 @@ class Store:
     ) -> tuple[list[bool | None], Claimed | None]:
         """Finish and claim in one round trip: what ended makes room for what is claimed.
 
-        :param endings: at most `BATCH`
+        :param updates: at most `BATCH`
         :param offer: after them, of a worker that does not claim now
         :param resent: the same call was sent before and its reply was lost
         :param keep_dead_ms: how long the dead set keeps a job
-        :returns: for each ending whether it was written (False: the lease was lost; None: an earlier call may have
+        :returns: for each update whether it was written (False: the lease was lost; None: an earlier call may have
             written it), and the claim
         """
         calls = []
-        if endings:
-            calls.append(self._call("finish", endings[0].queue, keep_dead_ms, *flat_endings(endings)))
+        if updates:
+            calls.append(self._call("finish", updates[0].lease.queue, keep_dead_ms, *flat_updates(updates)))
         if request is not None:
             calls.append(self._call("claim", request.queue, *claim_args(request, resent)))
         if offer is not None:
@@ -141,7 +142,7 @@ class Store:
         if not calls:
             return [], None
         replies = await self._run(*calls)
-        written = verdicts(endings, replies[0], resent) if endings else []
+        written = verdicts(updates, replies[0], resent) if updates else []
         return written, None if request is None else claimed(request, replies[-1])
 
     async def renew(self, leases: Sequence[LeaseRef], lease_ms: int, *, aborts: bool) -> Renewal:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from signal import Signals
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from arq.connections import ArqRedis
 
@@ -14,12 +14,13 @@ from .attributes import WorkerAttributes
 from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .processes.recycling import needs_recycling
-from .run.execute import hand_over
+from .run.context import JobCounts, RunContext
 from .run.outcome import CancelReason, Outcome, State
+from .run.updates import hand_over
 from .session import LEAVE_WAIT_S, Session
 
 if TYPE_CHECKING:
-    from .worker import Worker
+    pass
 
 __all__ = ("CLOSE_WAIT_S", "StoppableWorker")
 
@@ -46,9 +47,8 @@ class StoppableWorker(WorkerAttributes):
     on_recycle: Callable[[str], None]
     stopping: bool
     allow_pick_jobs: bool
-    jobs_complete: int
-    jobs_failed: int
-    jobs_retried: int
+    run_context: RunContext
+    counts: JobCounts
     _pool: ArqRedis | None
     _recycling: bool
     _signals_heard = 0
@@ -163,9 +163,9 @@ class StoppableWorker(WorkerAttributes):
         logger.info(
             f"{head} ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d {tail}",
             sig.name,
-            self.jobs_complete,
-            self.jobs_failed,
-            self.jobs_retried,
+            self.counts.complete,
+            self.counts.failed,
+            self.counts.retried,
             ongoing,
         )
 
@@ -214,7 +214,7 @@ class StoppableWorker(WorkerAttributes):
                 faults.error("a job does not heed its cancellation, its lease will run out: %r", task)
         for attempt in [*self.slots.running.values(), *self.slots.sticky.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
-                hand_over(cast("Worker", self), attempt, Outcome(State.RELEASED))
+                hand_over(self.run_context, attempt, Outcome(State.RELEASED))
 
     async def _let_workflows_go(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Wait until they have written where they are; if Redis does not answer, they are replayed from before that."""

@@ -41,14 +41,15 @@ from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .leasing.watchdog import Watchdog
 from .run.attempt import Attempt
+from .run.context import Hooks, JobCounts, RunContext, StickyWorkflows
 from .run.effective_options import effective_options, options_of_unknown
-from .run.execute import execute, hand_over
+from .run.execute import execute
 from .run.executors import Executors
 from .run.fork import guard_forks
-from .run.observed import observe
+from .run.observed import observe_functions, observe_runs
 from .run.outcome import CancelReason, Outcome, State
-from .run.workflows import StickyWorkflows
-from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs
+from .run.updates import hand_over
+from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs, id_taken_ms
 from .session import LEAVE_WAIT_S, Session
 from .settings import WorkerOptions, takes_settings
 from .shutdown import LAST_STEPS_S, StoppableWorker
@@ -88,9 +89,9 @@ class Worker(StoppableWorker):
         self.main_task: asyncio.Task[None] | None = None
         self.on_stop: Callable[[Signals], None] | None = None
 
-        self.jobs_complete = self.jobs_retried = self.jobs_failed = 0
+        self.counts = JobCounts()
         self.reporter = StatsReporter(self)
-        self.slots = Slots(partial(execute, self), options.max_crashes - 1, self.reporter.ended)
+        self.slots = Slots(options.max_crashes - 1, self.reporter.ended)
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
         self.workflows = StickyWorkflows()
@@ -113,9 +114,11 @@ class Worker(StoppableWorker):
         self._last_claim = 0  # number of the latest claim of the sessions before
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
-        self.effective_options = {name: effective_options(self, function) for name, function in self.functions.items()}
-        self.effective_options.setdefault(CHUNK_FUNCTION, effective_options(self, chunk_function(self)))
-        self._options_of_unknown = options_of_unknown(self)
+        made = {**self.functions, CHUNK_FUNCTION: self.functions.get(CHUNK_FUNCTION) or chunk_function(self)}
+        self.effective_options = {
+            name: effective_options(function, options, self.serializer) for name, function in made.items()
+        }
+        self._options_of_unknown = options_of_unknown(options)
         self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
         self._refuse_clashes(before)
         if options.handle_signals:
@@ -157,6 +160,21 @@ class Worker(StoppableWorker):
     @tasks.setter
     def tasks(self, tasks: dict[str, asyncio.Task[Any]]) -> None:
         self.slots.tasks = tasks
+
+    @property
+    def jobs_complete(self) -> int:
+        """Completed jobs."""
+        return self.counts.complete
+
+    @property
+    def jobs_retried(self) -> int:
+        """Attempts that ended and are run again."""
+        return self.counts.retried
+
+    @property
+    def jobs_failed(self) -> int:
+        """Failed jobs, aborted and expired ones among them."""
+        return self.counts.failed
 
     @property
     def job_tasks(self) -> dict[str, asyncio.Task[Any]]:
@@ -224,7 +242,7 @@ class Worker(StoppableWorker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self.slots.execute = observe(self, partial(execute, self))
+        self.observed = observe_functions(self.effective_options, self.timezone)
         if self.on_startup or self.observed:  # what it sets in context variables holds for jobs, as under arq
             self.slots.context = contextvars.copy_context()
         session = self._connect()
@@ -292,6 +310,8 @@ class Worker(StoppableWorker):
             session = Session(self.pool, claims, self.slots, self._start_job, keep_dead_ms)
             session.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
             self.redis_session = session
+            self.run_context = self._run_context(session)
+            self.slots.execute = observe_runs(self, partial(execute, self.run_context))
         return self.redis_session
 
     def _claim_settings(self) -> ClaimSettings:
@@ -306,6 +326,35 @@ class Worker(StoppableWorker):
             self.options.max_crashes,
             self._offer_ms(),
             self._queue_shares(),
+        )
+
+    def _run_context(self, session: Session) -> RunContext:
+        """What the run of a job needs of this worker, as the settings are now."""
+        return RunContext(
+            loop=self.loop,
+            worker_id=self.worker_id,
+            queue_name=self.queue_name,
+            pool=self.pool,
+            store=session.store,
+            serializer=self.serializer,
+            options=self.options,
+            functions=self.effective_options,
+            ctx=self.ctx,
+            slots=self.slots,
+            outbox=session.sync,
+            reporter=self.reporter,
+            executors=self.executors,
+            hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
+            counts=self.counts,
+            workflows=self.workflows,
+            is_stopping=lambda: self.stopping,
+            cron_id_ms=partial(id_taken_ms, self),
+            retry_jobs=self.retry_jobs,
+            retry_delay_ms=int(self.poll_delay_s * 1000),
+            unknown_limit_s=self.unknown_limit_s,
+            unknown_ids=self.unknown_ids,
+            observed=self.observed,
+            on_stuck=self.stuck_callback,
         )
 
     def _offer_ms(self) -> int:
@@ -441,7 +490,7 @@ class Worker(StoppableWorker):
     def _start_job(self, leased: LeasedJob) -> None:
         attempt = Attempt(leased, self._options_of_unknown, self._noted)
         if self.stopping:  # the reply to a claim that was under way when the signal came
-            return hand_over(self, attempt, Outcome(State.RELEASED))
+            return hand_over(self.run_context, attempt, Outcome(State.RELEASED))
         if self._direct:
             attempt.written = self.loop.create_future()
         return self.slots.start(attempt, self.loop)

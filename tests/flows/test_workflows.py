@@ -348,7 +348,7 @@ async def test_a_worker_that_stops_at_the_moment_of_news_waits_for_no_workflow(
     async with working() as worker:
         job = await started(pool, jobs.sleeps, 3600)
         await wait_until(waits, "the workflow waits in memory")
-        worker.workflows.look()
+        worker.workflows.tell_all()
         for _ in range(turns):
             await asyncio.sleep(0)  # a turn of the loop each, on the way of the news to the workflow
     assert "does not heed its cancellation" not in caplog.text

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from arqestra.store.records import ClaimRequest, Ending, NewJob
+from arqestra.store.records import ClaimRequest, NewJob
 from tests.support.store_harness import KEYS, QUEUE, Lease
+from tests.support.updates import RawUpdate
 
 STOCK_RECORD = "1"  # what a stock worker writes in the place of a lease
 STOCK_ABORT_SCORE = 1
@@ -230,7 +231,7 @@ class Model:
         lease = self.leases.get(job_id)
         return isinstance(lease, Lease) and lease.token == token
 
-    def finish(self, now: int, endings: Sequence[tuple[Ending, bool]]) -> list[bool]:
+    def finish(self, now: int, endings: Sequence[tuple[RawUpdate, bool]]) -> list[bool]:
         """Outcomes, and for each whether its attempt was counted."""
         verdicts = [self.holds(ending.id, ending.token) for ending, _ in endings]
         written = [entry for entry, ok in zip(endings, verdicts, strict=True) if ok]
@@ -244,7 +245,7 @@ class Model:
             self.wake()
         return verdicts
 
-    def _put_back(self, now: int, ending: Ending, *, refund: bool) -> bool:
+    def _put_back(self, now: int, ending: RawUpdate, *, refund: bool) -> bool:
         lease = self.leases.pop(ending.id)
         assert isinstance(lease, Lease)
         self.queue[ending.id] = now + ending.number if ending.number else lease.due_ms
@@ -259,7 +260,7 @@ class Model:
         else:
             self.attempts.pop(job_id, None)
 
-    def _end(self, now: int, ending: Ending) -> None:
+    def _end(self, now: int, ending: RawUpdate) -> None:
         job_id = ending.id
         self.payloads.pop(job_id, None)
         if ending.kind == "dead":

@@ -24,11 +24,12 @@ from hypothesis.stateful import (
 
 from arqestra.embedded import EmbeddedRedis
 from arqestra.store.codec import delivered
-from arqestra.store.records import ClaimRequest, Ending, LeasedJob, LeaseRef, NewJob
+from arqestra.store.records import ClaimRequest, LeasedJob, LeaseRef, NewJob
 from tests.property.harness import PropertyHarness
 from tests.property.ledger import Ledger
 from tests.property.model import STOCK_ABORT_SCORE, STOCK_RECORD, Model, Sent
 from tests.support.store_harness import KEYS, LEASE_MS, MARGIN_MS, OFFER_MS, QUEUE, Kind, Lease
+from tests.support.updates import RawUpdate
 
 WORKERS = ("w1", "w2", "w3")
 CHOSEN = ("c1", "c2", "c3")
@@ -252,12 +253,12 @@ class Transitions(RuleBasedStateMachine):
         result = f"result {self.numbers}".encode() if kind in ("end", "dead") else b""
         # A release of a job that was handed out only to be recorded refunds nothing: it is sent as a retry.
         endings = [
-            Ending(
+            RawUpdate(
                 job.id, QUEUE, job.token, "retry" if kind == "release" and job.flag else kind, number, ttl_ms, result
             )
             for job in jobs
         ]
-        verdicts, _ = self.harness.run(self.store.turn(endings, None))
+        verdicts, _ = self.harness.run(self.store.turn([each.update() for each in endings], None))
         counted = [job.flag == "" for job in jobs]
         assert verdicts == self.model.finish(self.clock(), list(zip(endings, counted, strict=True)))
         for job, ok in zip(jobs, verdicts, strict=True):

@@ -7,9 +7,10 @@ from typing import Literal
 import pytest
 from redis.exceptions import ResponseError
 
-from arqestra.store.records import Ending, LeasedJob
+from arqestra.store.records import LeasedJob
 from tests.support.replies import reply_of
 from tests.support.store_harness import ENDS, KEYS, LEASE_MS, QUEUE, Kind, StoreHarness, Subscriber, extra
+from tests.support.updates import RawUpdate
 
 KINDS: tuple[Kind, ...] = ("end", "dead", "retry", "release")
 
@@ -42,10 +43,10 @@ async def test_each_result_of_a_call_is_kept_as_long_as_its_own_job_says(harness
     await harness.enqueue(*(f"{i}" for i in range(len(ttls_ms))))
     jobs = (await harness.worker().claim(len(ttls_ms))).jobs
     endings = [
-        Ending(job.id, QUEUE, job.token, "end", ttl_ms=ttl_ms, result=f"result {job.id}".encode())
+        RawUpdate(job.id, QUEUE, job.token, "end", ttl_ms=ttl_ms, result=f"result {job.id}".encode()).update()
         for job, ttl_ms in zip(jobs, ttls_ms, strict=True)
     ]
-    again = Ending(jobs[0].id, QUEUE, jobs[0].token, "end", ttl_ms=120_000, result=b"again")
+    again = RawUpdate(jobs[0].id, QUEUE, jobs[0].token, "end", ttl_ms=120_000, result=b"again").update()
 
     assert await harness.store.turn([*endings, again], None) == ([True] * (len(ttls_ms) + 1), None)
 
@@ -67,8 +68,8 @@ async def test_an_outcome_that_redis_refuses_leaves_those_behind_it_to_be_sent_a
     await harness.enqueue("a", "b")
     worker = harness.worker()
     a, b = (await worker.claim()).jobs
-    beyond_bounds = Ending(a.id, QUEUE, a.token, "end", ttl_ms=2**63 - 1, result=b"x")
-    fine = Ending(b.id, QUEUE, b.token, kind, number, ttl_ms=-1)
+    beyond_bounds = RawUpdate(a.id, QUEUE, a.token, "end", ttl_ms=2**63 - 1, result=b"x").update()
+    fine = RawUpdate(b.id, QUEUE, b.token, kind, number, ttl_ms=-1).update()
 
     with pytest.raises(ResponseError, match="invalid expire"):
         await harness.store.turn([beyond_bounds, fine], None)
@@ -278,7 +279,9 @@ async def test_one_lost_lease_does_not_hold_up_the_others(harness: StoreHarness)
     jobs = (await worker.claim()).jobs
     await harness.stock_finish("b")
 
-    written, _ = await harness.store.turn([Ending(job.id, job.queue, job.token, "end") for job in jobs], None)
+    written, _ = await harness.store.turn(
+        [RawUpdate(job.id, job.queue, job.token, "end").update() for job in jobs], None
+    )
 
     assert written == [True, False, True]
     assert await harness.queued() == []
@@ -312,7 +315,9 @@ async def test_outcomes_of_several_queues_and_kinds_go_each_to_its_own(harness: 
     await harness.redis.delete(KEYS.lease("b2"))
     kinds: dict[str, Kind] = {"a1": "end", "b1": "end", "a2": "retry", "b2": "end", "a3": "fail", "b3": "release"}
     endings = [
-        Ending(job_id, jobs[job_id].queue, jobs[job_id].token, kind, 0, 60_000 if kind in ENDS else -1, result)
+        RawUpdate(
+            job_id, jobs[job_id].queue, jobs[job_id].token, kind, 0, 60_000 if kind in ENDS else -1, result
+        ).update()
         for (job_id, kind), result in zip(kinds.items(), (b"1", b"2", b"", b"4", b"5", b""), strict=True)
     ]
     written, _ = await harness.store.turn(endings, None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from arqestra.store.records import Ending
 from tests.store.flows import chain_of, chord_of, do_chores, run_flow
 from tests.support.replies import reply_of
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Plan, StoreHarness, worker_subscriber
+from tests.support.updates import RawUpdate
 
 # -- cancel -------------------------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ async def test_a_retry_of_a_cancelled_job_changes_nothing_for_the_others_of_its_
     jobs = (await harness.worker("w1").claim()).jobs
     await harness.flows.cancel("f", "")
     in_order = sorted(jobs, key=lambda job: ["a", "f~1", "b"].index(job.id))
-    again = [Ending(job.id, QUEUE, job.token, "retry", 50_000, result=b"2") for job in in_order]
+    again = [RawUpdate(job.id, QUEUE, job.token, "retry", 50_000, result=b"2").update() for job in in_order]
 
     assert (await harness.store.turn(again, None))[0] == [True] * 3
 

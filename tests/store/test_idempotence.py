@@ -8,10 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from arqestra.embedded import EmbeddedRedis
-from arqestra.store.records import Ending, NewJob
+from arqestra.store.records import NewJob
 from arqestra.store.store import Store
 from tests.support.proxies.lossy import LossyProxy
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, StoreHarness
+from tests.support.updates import RawUpdate
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ async def test_a_claim_and_the_outcomes_before_it_may_be_sent_twice_together(har
     await harness.enqueue("a", "b")
     worker = harness.worker()
     first = await worker.claim_one()
-    ending = Ending(first.id, QUEUE, first.token, "retry")
+    ending = RawUpdate(first.id, QUEUE, first.token, "retry").update()
     worker.number += 1
     assert worker.request is not None
     request = worker.request._replace(number=worker.number)

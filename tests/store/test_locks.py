@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from arqestra.store.records import Ending
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, StoreHarness, extra
+from tests.support.updates import RawUpdate
 
 
 def lock(until: str = "finished", on_conflict: str = "reject", ttl_ms: int = 0, max_wait_ms: int = 0) -> bytes:
@@ -139,7 +139,7 @@ async def test_a_replaced_job_is_as_new(harness: StoreHarness) -> None:
     worker = harness.worker()
     for _ in range(3):
         job = await worker.claim_one()
-        await harness.store.turn([Ending(job.id, job.queue, job.token, "retry", error=b"an error")], None)
+        await harness.store.turn([RawUpdate(job.id, job.queue, job.token, "retry", error=b"an error").update()], None)
 
     assert await harness.enqueue("b", payload=b"new", extra=asks) == ["a"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from arqestra.protocol.keys import Keys
-from arqestra.store.records import Ending
 from arqestra.store.scripts import script
 from arqestra.store.store import Store
 from tests.support.store_harness import QUEUE, StoreHarness
+from tests.support.updates import RawUpdate
 
 
 async def test_every_transition_works_on_a_server_that_knows_no_script(harness: StoreHarness) -> None:
@@ -43,7 +43,7 @@ async def test_outcomes_and_claim_of_one_round_trip_both_survive(harness: StoreH
     await harness.redis.script_flush()
 
     written, claimed = await harness.store.turn(
-        [Ending(job.id, QUEUE, job.token, "end")], worker.request._replace(number=2)
+        [RawUpdate(job.id, QUEUE, job.token, "end").update()], worker.request._replace(number=2)
     )
 
     assert written == [True]

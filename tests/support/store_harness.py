@@ -21,8 +21,6 @@ from arqestra.store.records import (
     Claimed,
     ClaimRequest,
     Duplicate,
-    Ending,
-    EndingKind,
     LeasedJob,
     LeaseRef,
     NewJob,
@@ -30,15 +28,15 @@ from arqestra.store.records import (
 )
 from arqestra.store.store import Store
 from tests.support.replies import reply_of
+from tests.support.updates import ENDS as ENDS
+from tests.support.updates import Kind as Kind
+from tests.support.updates import RawUpdate
 
 QUEUE = "arq:queue"
 LEASE_MS = 15_000
 MARGIN_MS = 600_000
 OFFER_MS = 60_000
 KEYS = Keys()
-
-Kind = EndingKind
-ENDS = ("end", "fail", "abort", "expire", "dead")
 
 
 def extra(
@@ -249,17 +247,17 @@ class StoreWorker:
     ) -> bool:
         """Write one outcome; whether the lease still held."""
         kept_ms = ttl_ms if kind in ENDS else -1
-        ending = Ending(job.id, job.queue, job.token, kind, number, kept_ms, result, b"", unstarted)
-        written, _ = await self.store.turn([ending], None)
+        update = RawUpdate(job.id, job.queue, job.token, kind, number, kept_ms, result, b"", unstarted)
+        written, _ = await self.store.turn([update.update()], None)
         return written[0] is True
 
     async def finish_all(self, jobs: Iterable[LeasedJob], kind: Kind = "end", *, ttl_ms: int = 60_000) -> bool:
         """Write the same outcome of several jobs in one call; whether all leases still held."""
         endings = [
-            Ending(job.id, job.queue, job.token, kind, ttl_ms=ttl_ms if kind in ENDS else -1, result=b"result")
+            RawUpdate(job.id, job.queue, job.token, kind, ttl_ms=ttl_ms if kind in ENDS else -1, result=b"result")
             for job in jobs
         ]
-        written, _ = await self.store.turn(endings, None)
+        written, _ = await self.store.turn([each.update() for each in endings], None)
         return all(written)
 
     async def renew(self, *jobs: LeasedJob, aborts: bool = True, lease_ms: int = LEASE_MS) -> RenewedIds:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from arqestra.store.codec import flat_endings, flat_jobs
-from arqestra.store.records import Ending, NewJob
+from arqestra.store.codec import flat_jobs, flat_updates
+from arqestra.store.records import NewJob
+from tests.support.updates import RawUpdate
 
 
 def test_jobs_with_the_same_terms_are_one_group() -> None:
@@ -19,16 +20,16 @@ def test_a_job_with_other_terms_begins_a_group_and_the_order_stays() -> None:
 
 
 def test_outcomes_with_the_same_terms_are_one_group() -> None:
-    endings = [
-        Ending("a", "q", "w.1", "end", 0, 60, b"1"),
-        Ending("b", "q", "w.1", "end", 0, 60, b"2"),
-        Ending("c", "q", "w.1", "end", 0, 60, b"3", b"", True),
-        Ending("d", "q", "w.2", "retry", 9, -1, b"", b"error"),
+    updates = [
+        RawUpdate("a", "q", "w.1", "end", 0, 60, b"1"),
+        RawUpdate("b", "q", "w.1", "end", 0, 60, b"2"),
+        RawUpdate("c", "q", "w.1", "end", 0, 60, b"3", b"", True),
+        RawUpdate("d", "q", "w.2", "retry", 9, -1, b"", b"error"),
     ]
 
-    assert flat_endings(endings) == [
+    assert flat_updates([each.update() for each in updates]) == [
         *("q", "w.1", "end", 0, 60, b"", 2, "a", b"1", "b", b"2"),
         *("q", "w.1", "end!", 0, 60, b"", 1, "c", b"3"),
         *("q", "w.2", "retry", 9, -1, b"error", 1, "d", b""),
     ]
-    assert flat_endings([]) == []
+    assert flat_updates([]) == []

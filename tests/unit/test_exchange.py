@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from arqestra.store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob
+from arqestra.store.records import Claimed, ClaimRequest, Delivery, LeasedJob, LeaseRef
+from arqestra.store.updates import Complete, Update
 from arqestra.worker.leasing.claim import ClaimPolicy, ClaimSettings
 from arqestra.worker.leasing.sync_loop import SyncLoop
 
@@ -27,7 +28,7 @@ class SlowStore:
     def __init__(self) -> None:
         self.asked: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue()
 
-    async def turn(self, endings: Sequence[Ending], request: ClaimRequest, **_: Any) -> tuple[list[bool], Claimed]:
+    async def turn(self, updates: Sequence[Update], request: ClaimRequest, **_: Any) -> tuple[list[bool], Claimed]:
         reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.asked.put_nowait(reply)
         return [], Claimed([], 1, await reply, False)
@@ -109,12 +110,12 @@ class LateStore:
         self.sent: list[tuple[int, int, bool]] = []  # outcomes, number of the claim, whether it was sent before
 
     async def turn(
-        self, endings: Sequence[Ending], request: ClaimRequest, *, resent: bool, **_: Any
+        self, updates: Sequence[Update], request: ClaimRequest, *, resent: bool, **_: Any
     ) -> tuple[list[bool], Claimed]:
-        self.sent.append((len(endings), request.number, resent))
+        self.sent.append((len(updates), request.number, resent))
         if len(self.sent) == 1:
             self.clock[0] += SETTINGS.lease_ms / 2000  # this process was stopped, or its machine suspended
-        return [True] * len(endings), Claimed([JOB], 1, NOTHING, False)
+        return [True] * len(updates), Claimed([JOB], 1, NOTHING, False)
 
 
 async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_again(
@@ -131,10 +132,10 @@ async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_ag
         store,  # type: ignore[arg-type]
         policy,
         lambda job: started.append((job.id, len(store.sent))),
-        lambda ending, _: settled.append(ending.id),
+        lambda update, _: settled.append(update.lease.id),
     )
 
-    sync.submit(Ending("before", "q", "w1.0", "end"))
+    sync.submit(Complete(LeaseRef("before", "q", "w1.0")))
     sync.look()
     async with asyncio.timeout(10):
         await sync.became_idle.wait()

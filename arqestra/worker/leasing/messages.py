@@ -17,7 +17,7 @@ def handle_message(worker: "Worker", data: bytes | None) -> None:
     elif data is None or data == b"wake":
         worker.sync.look()
         if data is None:
-            worker.workflows.look()
+            worker.workflows.tell_all()
     elif data == b"listen":
         worker.reporter.publisher.listened = True
     elif data in (b"drain", b"resume"):
@@ -25,7 +25,7 @@ def handle_message(worker: "Worker", data: bytes | None) -> None:
     elif data.startswith(b"due "):
         worker.sync.due_in(int(data[4:]))
     elif data.startswith(b"flow "):
-        worker.workflows.news(data[5:].decode())
+        worker.workflows.tell(data[5:].decode())
     elif data.startswith(b"abort! "):  # of a flow that was cancelled
         worker.slots.abort(data[7:].decode())
     elif data.startswith(b"abort ") and worker.allow_abort_jobs:

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ...store.records import Ending, LeaseRef, Renewal
+from ...store.records import LeaseRef, Renewal
+from ...store.updates import AcknowledgeEarly, Update
 from ..run.attempt import Attempt
 from ..run.outcome import CancelReason
 
@@ -22,18 +23,16 @@ logger = logging.getLogger("arq.worker")
 class Slots:
     """The attempts and leases of one worker.
 
-    :param execute: the life of an attempt
     :param suspect_from: crashes from which on a job is a suspect
     :param ended: told of each attempt with an outcome that Redis has taken
     """
 
     def __init__(
         self,
-        execute: Callable[[Attempt], Coroutine[Any, Any, None]],
         suspect_from: int,
         ended: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
-        self.execute = execute
+        self.execute: Callable[[Attempt], Coroutine[Any, Any, None]]  # set when the worker connects
         self.context: contextvars.Context | None = None  # of jobs, where somebody has set something in it
         self._suspect_from = suspect_from
         self._ended = ended
@@ -105,13 +104,13 @@ class Slots:
         if attempt.task is self.tasks.get(attempt.leased.id):
             del self.tasks[attempt.leased.id]
 
-    def settle(self, ending: Ending, written: bool | None) -> None:
+    def settle(self, update: Update, written: bool | None) -> None:
         """Redis has taken an outcome, or refused it as the lease was lost; None: a reply was lost, it was either."""
-        if ending.kind == "early":
-            return self._acknowledge(ending, bool(written))
-        attempt = self.leases.get(ending.id)
-        if attempt is not None and attempt.leased.token == ending.token:
-            del self.leases[ending.id]
+        if isinstance(update, AcknowledgeEarly):
+            return self._acknowledge(update, bool(written))
+        attempt = self.leases.get(update.lease.id)
+        if attempt is not None and attempt.leased.token == update.lease.token:
+            del self.leases[update.lease.id]
             attempt.settled = bool(written)
             if not attempt.calling:  # a stuck one is still to be found by its task
                 # The task's context knows the attempt: a circle that only the garbage collector would open.
@@ -120,17 +119,19 @@ class Slots:
                 self._ended(attempt)
         if written is None:
             logger.info(
-                "job %s: a reply of Redis was lost; the outcome was written then, or its lease was lost", ending.id
+                "job %s: a reply of Redis was lost; the outcome was written then, or its lease was lost",
+                update.lease.id,
+                update.lease.id,
             )
         elif not written:
-            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", ending.id)
+            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", update.lease.id)
         if self._awaited:
-            awaited = self._awaited.pop(ending.token + ending.id, None)
+            awaited = self._awaited.pop(update.lease.token + update.lease.id, None)
             if awaited is not None and awaited.written is not None and not awaited.written.done():
                 awaited.written.set_result(bool(written))
 
-    def _acknowledge(self, ending: Ending, written: bool) -> None:
-        attempt = self.running.get(ending.id)
+    def _acknowledge(self, update: Update, written: bool) -> None:
+        attempt = self.running.get(update.lease.id)
         if attempt is not None and attempt.acknowledged is not None and not attempt.acknowledged.done():
             attempt.acknowledged.set_result(written)
 

@@ -18,8 +18,9 @@ from redis.exceptions import ResponseError
 from ...protocol.clock import steady_s
 from ...protocol.constants import BATCH
 from ...store.link import RETRYABLE
-from ...store.records import Claimed, ClaimRequest, Delivery, Ending, LeasedJob, Offer
+from ...store.records import Claimed, ClaimRequest, Delivery, LeasedJob, Offer
 from ...store.store import BATCH_BYTES, KEEP_DEAD_MS, Store
+from ...store.updates import Update
 from .claim import ClaimPolicy
 
 __all__ = ("SyncLoop",)
@@ -49,7 +50,7 @@ class SyncLoop:
         store: Store,
         claims: ClaimPolicy,
         start: Callable[[LeasedJob], None],
-        settled: Callable[[Ending, bool | None], None],
+        settled: Callable[[Update, bool | None], None],
         keep_dead_ms: int = KEEP_DEAD_MS,
     ) -> None:
         self._store = store
@@ -59,8 +60,8 @@ class SyncLoop:
         self._keep_dead_ms = keep_dead_ms
         # Turns are started by jobs that end; the jobs that a turn starts must not see those jobs' context variables.
         self._context = contextvars.copy_context()
-        self._endings: list[Ending] = []
-        self._under_way: list[Ending] = []  # sent, and not answered yet
+        self._updates: list[Update] = []
+        self._under_way: list[Update] = []  # sent, and not answered yet
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._told_due = False  # by a message, since the last claim was sent
@@ -76,15 +77,15 @@ class SyncLoop:
     @property
     def idle(self) -> bool:
         """Nothing is under way and nothing waits to be sent."""
-        return not self._endings and (self._task is None or self._task.done())
+        return not self._updates and (self._task is None or self._task.done())
 
-    def unwritten(self) -> list[Ending]:
+    def unwritten(self) -> list[Update]:
         """The outcomes that Redis may not have. For the heartbeat's thread, while the loop is stuck."""
-        return [*self._under_way, *self._endings]
+        return [*self._under_way, *self._updates]
 
-    def submit(self, ending: Ending) -> None:
+    def submit(self, update: Update) -> None:
         """Send this outcome with the next round trip."""
-        self._endings.append(ending)
+        self._updates.append(update)
         self.wake()
 
     def look(self) -> None:
@@ -141,49 +142,49 @@ class SyncLoop:
 
     async def _run(self) -> None:
         while True:
-            endings = self._next_endings()
+            updates = self._next_updates()
             request = self._claims.next_request()
-            if not endings and request is None:
+            if not updates and request is None:
                 self.became_idle.set()
                 return
             offer = self._claims.next_offer() if request is None else None
-            self._under_way = endings
+            self._under_way = updates
             try:
-                await self._turn(endings, request, offer)
+                await self._turn(updates, request, offer)
             except Exception:
-                faults.exception("a turn went wrong; its %d outcomes are sent again", len(endings))
-                self._endings[:0] = endings
+                faults.exception("a turn went wrong; its %d outcomes are sent again", len(updates))
+                self._updates[:0] = updates
                 await asyncio.sleep(ERROR_PAUSE_S)
             finally:
                 self._under_way = []
 
-    def _next_endings(self) -> list[Ending]:
+    def _next_updates(self) -> list[Update]:
         """The outcomes of the next round trip: bounded in number and bytes, or it might outlast the reply timeout."""
         size_bytes = count = 0
-        for ending in self._endings[:BATCH]:
-            size_bytes += len(ending.result)
+        for update in self._updates[:BATCH]:
+            size_bytes += update.size_bytes
             if count and size_bytes > BATCH_BYTES:
                 break
             count += 1
-        endings = self._endings[:count]
-        del self._endings[:count]
-        return endings
+        updates = self._updates[:count]
+        del self._updates[:count]
+        return updates
 
-    async def _turn(self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None) -> None:
+    async def _turn(self, updates: list[Update], request: ClaimRequest | None, offer: Offer | None) -> None:
         self._told_due = False
-        told = not self._is_poll or not self.is_quiet or bool(endings)
+        told = not self._is_poll or not self.is_quiet or bool(updates)
         self._is_poll = False
         try:
-            written, claimed, request = await self._send(endings, request, offer)
+            written, claimed, request = await self._send(updates, request, offer)
         except ResponseError as error:
-            faults.exception("Redis refused a turn of %d outcomes", len(endings))
-            if not endings:
+            faults.exception("Redis refused a turn of %d outcomes", len(updates))
+            if not updates:
                 self.refused_claim = error
-            await self._send_singly(endings)
+            await self._send_singly(updates)
             return
         self.turns += 1
-        for ending, ok in zip(endings, written, strict=True):
-            self._settled(ending, ok)
+        for update, ok in zip(updates, written, strict=True):
+            self._settled(update, ok)
         if request is not None and claimed is not None:
             self.is_quiet = not claimed.jobs
             if claimed.jobs:
@@ -211,7 +212,7 @@ class SyncLoop:
         elif delay_ms is not None:  # the message may be newer than this reply: the earlier time counts
             self.due_in(delay_ms)
         jobs = claimed.jobs
-        half = len(jobs) if self._endings else (len(jobs) + 1) // 2
+        half = len(jobs) if self._updates else (len(jobs) + 1) // 2
         for job in jobs[:half]:
             self._start(job)
         if half < len(jobs):
@@ -242,7 +243,7 @@ class SyncLoop:
         self._told_due = True
 
     async def _send(
-        self, endings: list[Ending], request: ClaimRequest | None, offer: Offer | None = None
+        self, updates: list[Update], request: ClaimRequest | None, offer: Offer | None = None
     ) -> tuple[list[bool | None], Claimed | None, ClaimRequest | None]:
         """One round trip, repeated until Redis answers; returns also the claim that was made in the end.
 
@@ -255,7 +256,7 @@ class SyncLoop:
             sent_s = steady_s()
             try:
                 written, claimed = await self._store.turn(
-                    endings if taken is None else (),
+                    updates if taken is None else (),
                     request,
                     offer=offer,
                     resent=failures > 0 or taken is not None,
@@ -281,13 +282,13 @@ class SyncLoop:
                 logger.warning("the reply to a claim was read %.1f s after the claim was sent", steady_s() - sent_s)
                 offer, request = None, self._claims.again(request)
 
-    async def _send_singly(self, endings: list[Ending]) -> None:
+    async def _send_singly(self, updates: list[Update]) -> None:
         """One refused outcome must not keep the others from being written; its job runs again after its lease."""
-        for ending in endings:
+        for update in updates:
             try:
-                written, _, _ = await self._send([ending], None)
-                self._settled(ending, written[0])
+                written, _, _ = await self._send([update], None)
+                self._settled(update, written[0])
             except ResponseError:
-                faults.exception("Redis refused the outcome of job %s", ending.id)
-                self._settled(ending, False)
+                faults.exception("Redis refused the outcome of job %s", update.lease.id)
+                self._settled(update, False)
         await asyncio.sleep(ERROR_PAUSE_S)

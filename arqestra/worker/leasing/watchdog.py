@@ -16,11 +16,11 @@ from arq.utils import to_seconds
 
 from ...protocol.clock import timestamp_ms
 from ...protocol.constants import BATCH
-from ...store.records import Ending
 from ...store.store import Store
+from ...store.updates import AcknowledgeEarly, Update
 from ..run.attempt import Attempt
-from ..run.execute import ending_of, release_of
 from ..run.outcome import Outcome, State
+from ..run.updates import release_of, update_for
 
 if TYPE_CHECKING:
     from ..worker import Worker
@@ -57,10 +57,10 @@ class Watchdog:
             return
         frame = sys._current_frames().get(thread_id)
         faults.critical("%s:\n%s", reason, "".join(traceback.format_stack(frame)) if frame else "(no stack)")
-        endings = self._endings(culprit)
+        updates = self._updates(culprit)
         try:
-            for first in range(0, len(endings), BATCH):
-                await store.turn(endings[first : first + BATCH], None)
+            for first in range(0, len(updates), BATCH):
+                await store.turn(updates[first : first + BATCH], None)
         finally:
             self._end_process(reason)
 
@@ -83,27 +83,27 @@ class Watchdog:
         task = asyncio.current_task(self._worker.loop)
         return next((attempt for attempt in list(self._worker.slots.running.values()) if attempt.task is task), None)
 
-    def _endings(self, culprit: Attempt | None) -> list[Ending]:
+    def _updates(self, culprit: Attempt | None) -> list[Update]:
         """The culprit's end, and what is given back. A job that blocks and has no time limit is left to its lease: that
         counts a crash, so that it does not go round for ever.
         """
         worker = self._worker
-        endings = worker.sync.unwritten()
+        updates = worker.sync.unwritten()
         # An early acknowledgement ends nothing; and an outcome is of one lease, not of the job's next one.
-        settled = {(ending.id, ending.token) for ending in endings if ending.kind != "early"}
+        ends = [update for update in updates if not isinstance(update, AcknowledgeEarly)]
+        settled = {(update.lease.id, update.lease.token) for update in ends}
         if culprit is not None and _lease(culprit) not in settled:
             error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.options.timeout_s} s")
-            failed = ending_of(worker, culprit, Outcome(State.FAILED, error))
+            failed = update_for(worker.run_context, culprit, Outcome(State.FAILED, error))
             if failed is not None:
-                endings.append(failed)
+                updates.append(failed)
                 settled.add(_lease(culprit))
         elif culprit is None and (running := self._running()) is not None:
             settled.add(_lease(running))
         for attempt in list(worker.slots.leases.values()):
             if _lease(attempt) not in settled:
-                leased = attempt.leased
-                endings.append(Ending(leased.id, leased.queue, leased.token, release_of(attempt)))
-        return endings
+                updates.append(release_of(attempt)(attempt.leased))
+        return updates
 
 
 def _lease(attempt: Attempt) -> tuple[str, str]:

@@ -7,15 +7,12 @@ send it back for ever: then the job fails.
 """
 
 import logging
-from typing import TYPE_CHECKING
 
 from ...definitions.limits import Entry, is_position_only, limit_changes_of, limit_spec_with, queue_entry
 from ...errors import ArgumentsError, SettingsError
 from .attempt import Attempt
+from .context import RunContext
 from .outcome import Outcome, State
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("admit",)
 
@@ -24,35 +21,35 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 MAX_CHANGES = 100  # of the limits of one job: far more than deployments that differ can make of it
 
 
-def admit(worker: "Worker", attempt: Attempt) -> Outcome | None:
+def admit(run: RunContext, attempt: Attempt) -> Outcome | None:
     """An outcome that sends the job back to wait for its limits, if it was not admitted under them."""
     leased, options = attempt.leased, attempt.options
-    if not options.limited and not worker.options.queue_concurrency and is_position_only(leased.spec):
+    if not options.limited and not run.options.queue_concurrency and is_position_only(leased.spec):
         return None
     try:
-        limits = _limits(worker, attempt)
+        limits = _limits(run, attempt)
         wanted = limit_spec_with(leased.spec, limits)
         if wanted == leased.spec:
             return None
-        if limits != _limits(worker, attempt) or limit_changes_of(wanted) > MAX_CHANGES:
+        if limits != _limits(run, attempt) or limit_changes_of(wanted) > MAX_CHANGES:
             raise SettingsError(
                 f"limits of {attempt.payload.function}: expected key functions that give the same for the same "
                 "arguments, got another value at each call"
             )
     except (ArgumentsError, SettingsError) as error:
         # No wrapper of the function sees this failure.
-        log = faults.error if worker.observed else logger.warning
+        log = faults.error if run.observed else logger.warning
         log("job %s: %s", attempt.ref, error)
         return Outcome(State.FAILED, error)
     return Outcome(State.LIMITED, wanted)
 
 
-def _limits(worker: "Worker", attempt: Attempt) -> list[Entry]:
+def _limits(run: RunContext, attempt: Attempt) -> list[Entry]:
     leased, job_options = attempt.leased, attempt.options.job_options
     entries: list[Entry] = []
     if job_options is not None:
         entries = job_options.limits(attempt.payload.function, attempt.args, attempt.own_kwargs)
-    jobs = (worker.options.queue_concurrency or {}).get(leased.queue)
+    jobs = (run.options.queue_concurrency or {}).get(leased.queue)
     if jobs is not None:
         entries.append(queue_entry(leased.queue, jobs))
     return entries

@@ -10,15 +10,13 @@ meanwhile wakes the workflow, and costs none. Then it fails with `Nondeterminism
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ...errors import NondeterminismError
 from ...store.workflows import Blocked, note_blocked
 from .attempt import Attempt
+from .context import RunContext
 from .outcome import Outcome, State
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("Patience", "blocked", "does_not_fit")
 
@@ -58,7 +56,7 @@ def does_not_fit(flow_id: str, error: BaseException) -> NondeterminismError:
 
 
 async def blocked(
-    worker: "Worker", attempt: Attempt, error: BaseException, patience: Patience, events: Sequence[tuple[bytes, object]]
+    run: RunContext, attempt: Attempt, error: BaseException, patience: Patience, events: Sequence[tuple[bytes, object]]
 ) -> Outcome:
     """What becomes of a workflow that is blocked.
 
@@ -67,7 +65,7 @@ async def blocked(
     """
     leased = attempt.leased
     noted = await note_blocked(
-        worker.store,
+        run.store,
         *(leased.id, leased.queue, leased.token, str(error)),
         pause_ms=patience.pause_ms,
         most_ms=patience.most_ms,

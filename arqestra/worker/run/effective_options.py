@@ -1,9 +1,10 @@
-"""The terms on which a worker runs one function: the function's own settings, else the worker's."""
+"""The options under which a worker runs one function: the function's own, else the worker's."""
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from arq.cron import CronJob
+from arq.utils import to_seconds
 from arq.worker import Function
 
 from ...definitions.coerce import ArgumentCoercer
@@ -12,9 +13,8 @@ from ...definitions.job_options import JobOptions
 from ...definitions.redact import Redactor, redactor_of
 from ...definitions.retry import Backoff
 from ...flow.workflow import WorkflowFunction
-
-if TYPE_CHECKING:
-    from ..worker import Worker
+from ...protocol.serializers import Serializer
+from ..settings import WorkerOptions
 
 __all__ = ("KEEP_NO_RESULT", "EffectiveOptions", "Observed", "effective_options", "options_of_unknown")
 
@@ -33,7 +33,9 @@ class Observed(NamedTuple):
 
 
 class EffectiveOptions(NamedTuple):
-    """:ivar function: what runs the job; None where the job is only recorded
+    """The options of one function on one worker.
+
+    :ivar function: what runs the job; None where the job is only recorded
     :ivar timeout_s: limit of one attempt, or None
     :ivar max_tries: attempts
     :ivar result_ttl_ms: ms to keep the result; 0 for ever, `KEEP_NO_RESULT`
@@ -65,25 +67,29 @@ class EffectiveOptions(NamedTuple):
     observed: Observed | None = None
 
 
-def effective_options(worker: "Worker", function: Function | CronJob) -> EffectiveOptions:
-    """The terms of a function on this worker."""
+def effective_options(function: Function | CronJob, options: WorkerOptions, serializer: Serializer) -> EffectiveOptions:
+    """The options of a function on a worker.
+
+    :param options: the worker's, for what the function does not say
+    :param serializer: of the arguments
+    """
     forever, keep_s = function.keep_result_forever, function.keep_result_s
     job_options: JobOptions | None = getattr(function, "job_options", None)
     target = getattr(function, "sync_function", None) or function.coroutine
-    coercer = ArgumentCoercer(target) if worker.serializer.plain else None
+    coercer = ArgumentCoercer(target) if serializer.plain else None
     return EffectiveOptions(
         function,
-        worker.job_timeout_s if function.timeout_s is None else function.timeout_s,
-        worker.max_tries if function.max_tries is None else function.max_tries,
+        to_seconds(options.job_timeout) if function.timeout_s is None else function.timeout_s,
+        options.max_tries if function.max_tries is None else function.max_tries,
         _ttl_ms(
-            worker.keep_result_forever if forever is None else forever,
-            worker.keep_result_s if keep_s is None else keep_s,
+            options.keep_result_forever if forever is None else forever,
+            to_seconds(options.keep_result) if keep_s is None else keep_s,
         ),
         hasattr(function, "next_run"),
         coercer if coercer is not None and coercer.needed else None,
         job_options,
         job_options is not None and bool(job_options.rate_limit or job_options.concurrency),
-        bool(worker.options.middleware)
+        bool(options.middleware)
         or (job_options is not None and (job_options.executor != "loop" or job_options.soft_timeout_s is not None)),
         job_options is not None and job_options.acks == "early",
         None if job_options is None else job_options.retry,
@@ -92,10 +98,10 @@ def effective_options(worker: "Worker", function: Function | CronJob) -> Effecti
     )
 
 
-def options_of_unknown(worker: "Worker") -> EffectiveOptions:
-    """The terms of jobs whose function is not known: they are only recorded."""
-    ttl_ms = _ttl_ms(worker.keep_result_forever, worker.keep_result_s)
-    return EffectiveOptions(None, None, worker.max_tries, ttl_ms, is_cron=False, coercer=None)
+def options_of_unknown(options: WorkerOptions) -> EffectiveOptions:
+    """The options of jobs whose function is not known: they are only recorded."""
+    ttl_ms = _ttl_ms(options.keep_result_forever, to_seconds(options.keep_result))
+    return EffectiveOptions(None, None, options.max_tries, ttl_ms, is_cron=False, coercer=None)
 
 
 def _ttl_ms(forever: bool, keep_s: float) -> int:

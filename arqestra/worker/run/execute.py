@@ -1,82 +1,66 @@
-"""The life of one job on a worker: decode, check, start, call within its time limit, classify, hand over.
+"""The life of one job: from its payload to an outcome that Redis is told.
 
-Every stage is a function that a test can call by itself. Decisions are outcomes (`outcome.py`); the only place that
-acts on one is `hand_over`, which gives it to the exchange with Redis.
+`execute` is the whole of it. The stages stand below it in their order, and a test can call each by itself. A stage
+returns None to go on, or the `Outcome` (`outcome.py`) that ends the job there. `updates.py` makes of the outcome what
+Redis is told, and hands it over. What few jobs need is in files of its own: `conclude.py` (hooks, jobs that do not end
+in time), `workflows.py`, `unknown.py`, `flow_input.py`, `admission.py`.
 """
 
 import asyncio
 import logging
-import traceback
-from typing import TYPE_CHECKING, Any, Literal
 
 from arq.jobs import SerializationError
-from arq.utils import ms_to_datetime, to_seconds
 from arq.worker import JobExecutionFailed
 
-from ...definitions.context import JobContext, running_attempt
+from ...definitions.context import running_attempt
 from ...definitions.signature import CHUNK_FUNCTION
 from ...errors import ArgumentsError
 from ...protocol.clock import timestamp_ms
 from ...protocol.constants import EARLY_CRASHES
 from ...protocol.wire import decode_payload
-from ...store.records import Ending, EndingKind
-from ..schedule_runner import id_taken_ms
+from ...store.updates import AcknowledgeEarly
 from .admission import admit
 from .attempt import Attempt
+from .conclude import conclude_unexpected, concluded, has_hooks, time_out
+from .context import RunContext
 from .decision import decide
-from .effective_options import KEEP_NO_RESULT
-from .encoding import NO_RESULT, carried, encode_value, encoded_result, history_entry, keeps_result
 from .flow_input import fetch_input
-from .hooks import call_end_hooks, call_hook, has_end_hooks
 from .invoke import invoke, is_unfinished, resolved
-from .outcome import CancelReason, Outcome, State, asked_for
+from .outcome import Outcome, State, asked_for
 from .report import report, report_refusal, report_start
 from .unknown import give_back, is_code_missing, may_give_back, unknown_function
+from .updates import NO_RESULT, encode_value, hand_over
 from .workflows import run_workflow
 
-if TYPE_CHECKING:
-    from ..worker import Worker
-
-__all__ = ("acknowledge", "call", "check", "decode", "execute", "hand_over", "prepare")
+__all__ = ("acknowledge", "call", "check", "decode", "execute", "prepare", "refusal")
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
-ENDS: dict[State, EndingKind] = {State.ABORTED: "abort", State.EXPIRED: "expire"}
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # values, whatever is in them
 
 
-async def execute(worker: "Worker", attempt: Attempt) -> None:
-    """Run one leased job to its outcome."""
+async def execute(run: RunContext, attempt: Attempt) -> None:
+    """Run one leased job to its outcome, and hand that over."""
     running_attempt.set(attempt)
     outcome: Outcome | None = None
     try:
-        outcome = decode(worker, attempt) or check(worker, attempt)
-        if outcome is not None and outcome.state is State.UNKNOWN:
-            outcome = await give_back(worker, attempt, outcome)
-        if outcome is None and attempt.payload.options.get("in") is not None:
-            outcome = await fetch_input(worker, attempt)
-        outcome = outcome or prepare(worker, attempt) or admit(worker, attempt)
-        if outcome is None and attempt.options.workflow is not None:
-            return await conduct(worker, attempt)
-        if outcome is None and attempt.options.early:
-            outcome = await acknowledge(worker, attempt)
-        if outcome is None:
-            outcome = await call(worker, attempt)
-            if attempt.submitted:  # `give_up` has written its end, and told of it
-                return worker.slots.free(attempt)
-            report(worker, attempt, outcome)
+        outcome = await refusal(run, attempt)
+        if outcome is not None:
+            report_refusal(run, attempt, outcome)
+        elif attempt.options.workflow is not None:
+            return await conduct(run, attempt)
         else:
-            report_refusal(worker, attempt, outcome)
-        if worker.on_job_end or worker.after_job_end or attempt.written or has_end_hooks(worker, attempt, outcome):
-            # In a task of its own: a shutdown that cancels this one must not lose the outcome.
-            concluding = worker.loop.create_task(conclude(worker, attempt, outcome))
-            worker.slots.conclude(concluding)
-            await asyncio.shield(concluding)
+            outcome = await call(run, attempt)
+            if attempt.submitted:  # it ended late: `conclude.give_up` has told Redis and the log
+                return run.slots.free(attempt)
+            report(run, attempt, outcome)
+        if has_hooks(run, attempt, outcome):
+            await concluded(run, attempt, outcome)
         else:
-            hand_over(worker, attempt, outcome)
+            hand_over(run, attempt, outcome)
     except BaseException as error:
-        hand_over_unexpected(worker, attempt, error)
+        conclude_unexpected(run, attempt, error)
         if not isinstance(error, Exception):
             raise
     finally:
@@ -84,16 +68,34 @@ async def execute(worker: "Worker", attempt: Attempt) -> None:
         outcome = None
 
 
-def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
+# -- the stages before the call ---------------------------------------------------------------------------------------
+
+
+async def refusal(run: RunContext, attempt: Attempt) -> Outcome | None:
+    """All stages before the call: the outcome of a job that is not to be called, else None."""
+    outcome = decode(run, attempt) or check(run, attempt)
+    if outcome is not None and outcome.state is State.UNKNOWN:
+        outcome = await give_back(run, attempt, outcome)
+    if outcome is None and "in" in attempt.payload.options:
+        outcome = await fetch_input(run, attempt)
+    outcome = outcome or prepare(run, attempt)
+    if outcome is None and (attempt.leased.spec or attempt.options.limited or run.options.queue_concurrency):
+        outcome = admit(run, attempt)
+    if outcome is None and attempt.options.early and attempt.options.workflow is None:
+        outcome = await acknowledge(run, attempt)
+    return outcome
+
+
+def decode(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Read the payload; an outcome if that cannot be done."""
     leased = attempt.leased
     if leased.payload is None:
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
     try:
-        attempt.payload = payload = decode_payload(worker.serializer, leased.payload)
+        attempt.payload = payload = decode_payload(run.serializer, leased.payload)
     except SerializationError as error:
-        if may_give_back(worker) and is_code_missing(error):
+        if may_give_back(run) and is_code_missing(error):
             return Outcome(State.UNKNOWN, error)
         logger.exception("deserializing job %s failed", leased.id)
         return Outcome(State.FAILED, error)
@@ -103,10 +105,10 @@ def decode(worker: "Worker", attempt: Attempt) -> Outcome | None:
     return None
 
 
-def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
+def check(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Whether the job may run; an outcome if not."""
     leased, payload = attempt.leased, attempt.payload
-    options = worker.effective_options.get(payload.function)
+    options = run.functions.get(payload.function)
     if leased.flag == "abort" and (options is None or options.workflow is None):
         return Outcome(State.UNKNOWN if options is None else State.ABORTED, asyncio.CancelledError())
     if leased.flag == "dead" and leased.crashes > EARLY_CRASHES:
@@ -122,7 +124,7 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
         logger.warning("job %s expired", leased.id)
         return Outcome(State.EXPIRED, JobExecutionFailed("job expired"))
     if options is None or payload.function == CHUNK_FUNCTION:
-        unknown = unknown_function(worker, attempt)
+        unknown = unknown_function(run, attempt)
         if unknown is not None or options is None:
             return unknown
     if options.is_cron:
@@ -135,20 +137,10 @@ def check(worker: "Worker", attempt: Attempt) -> Outcome | None:
     return None
 
 
-def context_of(worker: "Worker", attempt: Attempt) -> JobContext:
-    """What the function gets as its first argument: the worker's ctx, and what is known of this attempt."""
-    ctx = JobContext(worker.ctx)
-    ctx["job_id"] = attempt.leased.id
-    ctx["job_try"] = attempt.job_try
-    ctx["enqueue_time"] = ms_to_datetime(attempt.payload.enqueued_ms)
-    ctx["score"] = attempt.leased.due_ms
-    return ctx
-
-
-def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
+def prepare(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Make ctx and, under a serializer of plain data, the arguments that the type hints ask for."""
     payload = attempt.payload
-    attempt.ctx = context_of(worker, attempt)
+    attempt.ctx = run.ctx_of(attempt)
     attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
     coercer = attempt.options.coercer
     if coercer is not None and attempt.options.workflow is None:  # one that has begun is blocked, and does not fail
@@ -158,43 +150,36 @@ def prepare(worker: "Worker", attempt: Attempt) -> Outcome | None:
                 attempt.kwargs[name] = payload.kwargs[name]
         except ArgumentsError as error:
             # No wrapper of the function sees this failure.
-            log = faults.error if worker.observed else logger.warning
+            log = faults.error if run.observed else logger.warning
             log("job %s: %s", attempt.ref, error)
             return Outcome(State.FAILED, error)
     return None
 
 
-async def conduct(worker: "Worker", attempt: Attempt) -> None:
-    """Run a workflow until it ends or is parked."""
-    outcome = await run_workflow(worker, attempt)
-    _forget_cancellation(attempt.task)
-    report(worker, attempt, outcome)
-    hand_over(worker, attempt, outcome)
-    del outcome  # as in `execute`
-
-
-async def acknowledge(worker: "Worker", attempt: Attempt) -> Outcome | None:
+async def acknowledge(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Mark a job that is to run at most once, before it starts; an outcome if its lease was lost meanwhile."""
-    leased = attempt.leased
-    attempt.acknowledged = worker.loop.create_future()
-    worker.sync.submit(Ending(leased.id, leased.queue, leased.token, "early"))
+    attempt.acknowledged = run.loop.create_future()
+    run.outbox.submit(AcknowledgeEarly(attempt.leased))
     return None if await attempt.acknowledged else Outcome(State.LOST)
 
 
-async def call(worker: "Worker", attempt: Attempt) -> Outcome:
+# -- the call --------------------------------------------------------------------------------------------------------
+
+
+async def call(run: RunContext, attempt: Attempt) -> Outcome:
     """Call the job function within its time limit, and decide what became of it."""
     options = attempt.options
     function, timeout_s = options.function, options.timeout_s
     assert function is not None
     attempt.started_ms = timestamp_ms()
-    limit = None if timeout_s is None else worker.loop.call_later(timeout_s, time_out, worker, attempt)
+    limit = None if timeout_s is None else run.loop.call_later(timeout_s, time_out, run, attempt)
     attempt.calling = True
     try:
-        if worker.on_job_start:
-            await worker.on_job_start(attempt.ctx)
-        report_start(worker, attempt)
+        if run.hooks.on_job_start:
+            await run.hooks.on_job_start(attempt.ctx)
+        report_start(run, attempt)
         if options.invoked:
-            value = await invoke(worker, attempt)
+            value = await invoke(run, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
         if attempt.unheard is not None:
@@ -204,13 +189,13 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
                 value = await resolved(value)
             if isinstance(value, NO_RESULT):
                 return asked_for(value)
-        encode_value(worker, attempt, value)
+        encode_value(run, attempt, value)
     except GeneratorExit:
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and not worker.handles_signals:
+        if isinstance(error, KeyboardInterrupt) and not run.options.handle_signals:
             raise  # a person's; where the worker handles signals, only the job itself can have raised it
-        return decide(worker, attempt, error)
+        return decide(run, attempt, error)
     finally:
         attempt.calling = False
         if attempt.ended_ms == 0:
@@ -221,144 +206,16 @@ async def call(worker: "Worker", attempt: Attempt) -> Outcome:
     return Outcome(State.COMPLETE, value)
 
 
-def time_out(worker: "Worker", attempt: Attempt) -> None:
-    """The hard limit: cancel the coroutine, and look again whether it has heeded that."""
-    attempt.cancel(CancelReason.TIMEOUT)
-    if attempt.reason is CancelReason.TIMEOUT:
-        worker.loop.call_later(to_seconds(worker.options.cancel_grace), give_up, worker, attempt)
-
-
-def give_up(worker: "Worker", attempt: Attempt) -> None:
-    """The coroutine swallows its cancellation: write the job's end, and keep the slot that it occupies.
-
-    It is not tried again, whatever its policy: an attempt of it is still running.
-    """
-    if not attempt.calling or attempt.submitted or attempt.task is None:
-        return
-    faults.critical(
-        "job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack_of(attempt.task)
-    )
-    late = TimeoutError(f"the job did not end after its time limit of {attempt.options.timeout_s} s")
-    attempt.ended_ms = timestamp_ms()
-    retry = attempt.options.retry
-    outcome = Outcome(State.FAILED, late, exhausted=retry is not None and retry.retries(late))
-    report(worker, attempt, outcome)
-    ending = ending_of(worker, attempt, outcome)
-    attempt.submitted = True
-    if ending is not None:
-        worker.sync.submit(ending)
-    worker.slots.conclude(worker.loop.create_task(conclude(worker, attempt, outcome)))
-    if worker.stuck_callback is not None:
-        worker.stuck_callback(attempt)
-
-
-def stack_of(task: "asyncio.Task[None]") -> str:
-    """Where a suspended task is: through all that it awaits, which `Task.print_stack` does not show."""
-    lines: list[str] = []
-    waiting: Any = task.get_coro()
-    while waiting is not None:
-        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
-        if frame is not None:
-            lines += traceback.format_stack(frame, limit=1)
-        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
-    return "".join(lines)
-
-
 def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:
     """The cancellation was the job's; what the task does afterwards is not cancelled."""
     while task is not None and task.cancelling():
         task.uncancel()
 
 
-async def conclude(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
-    """Hand over with the hooks around it; their errors are logged and change nothing."""
-    ran = attempt.started_ms > 0
-    if not attempt.ctx:
-        attempt.ctx = context_of(worker, attempt)
-    if worker.on_job_end and ran:
-        await call_hook("on_job_end", worker.on_job_end, attempt, attempt.ctx)
-    await call_end_hooks(worker, attempt, outcome)
-    if not attempt.submitted:  # else `give_up` has written its end
-        if attempt.written is None and worker.after_job_end:
-            attempt.written = worker.loop.create_future()
-        hand_over(worker, attempt, outcome)
-    if attempt.written is not None and outcome.state is not State.LOST:
-        await attempt.written
-    if worker.after_job_end and ran:
-        await call_hook("after_job_end", worker.after_job_end, attempt, attempt.ctx)
-
-
-def hand_over_unexpected(worker: "Worker", attempt: Attempt, error: BaseException) -> None:
-    """What no stage foresaw must not keep the slot: Ctrl-C gives the job back, anything else fails it."""
-    if attempt.submitted or isinstance(error, asyncio.CancelledError) or not worker.loop.is_running():
-        return  # `conclude` goes on by itself, or the worker gives the job back while it stops
-    if isinstance(error, Exception):
-        faults.exception("running job %s went wrong", attempt.ref)
-    outcome = Outcome(State.RELEASED if isinstance(error, KeyboardInterrupt) else State.FAILED, error)
-    if attempt.ended is None:
-        report_refusal(worker, attempt, outcome)
-    hand_over(worker, attempt, outcome)
-
-
-def hand_over(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
-    """Give the outcome to the exchange; the slot is free then."""
-    ending = ending_of(worker, attempt, outcome)
-    attempt.submitted = True
-    worker.slots.free(attempt)
-    if ending is not None:
-        worker.sync.submit(ending)
-
-
-def ending_of(worker: "Worker", attempt: Attempt, outcome: Outcome) -> Ending | None:
-    """What Redis is to write for an outcome; None if the lease is lost and nothing may be written."""
-    leased, state = attempt.leased, outcome.state
-    if state is State.COMPLETE:
-        return _end(worker, attempt, outcome, "end", b"+" if attempt.job_try > 1 else b"")
-    if state is State.LOST:
-        return None
-    if state is State.LIMITED:
-        return Ending(leased.id, leased.queue, leased.token, "limit", 0, -1, outcome.value)
-    if state is State.PARKED:
-        seen = str(outcome.value).encode() + carried(worker, attempt)
-        return Ending(leased.id, leased.queue, leased.token, "park", outcome.delay_ms, -1, seen)
-    if state is State.RENEWED:
-        return Ending(leased.id, leased.queue, leased.token, "again", 0, -1, outcome.value)
-    error = history_entry(worker, attempt, outcome)
-    if state in (State.RETRIED, State.RELEASED, State.SNOOZED):
-        again = "retry" if state is State.RETRIED else release_of(attempt, asked_for=state is State.SNOOZED)
-        attempts = b"" if attempt.job_try == leased.attempt else str(attempt.job_try).encode()
-        delay_ms, unstarted = outcome.delay_ms, _never_started(attempt)
-        if worker.after_job_end and state is State.RETRIED:  # which may ask what became of it, before it runs again
-            delay_ms = max(delay_ms, int(worker.poll_delay_s * 1000))
-        attempts += carried(worker, attempt, due_later=delay_ms != 0)
-        return Ending(leased.id, leased.queue, leased.token, again, delay_ms, -1, attempts, error, unstarted)
-    if state in (State.FAILED, State.DEAD) and worker.options.keep_dead:
-        return _end(worker, attempt, outcome, "dead", error)
-    return _end(worker, attempt, outcome, ENDS.get(state, "fail"), error)
-
-
-def _end(worker: "Worker", attempt: Attempt, outcome: Outcome, kind: EndingKind, error: bytes) -> Ending:
-    leased, ttl_ms = attempt.leased, attempt.options.result_ttl_ms
-    data = attempt.result if outcome.state is State.COMPLETE else None
-    if data is None and (kind == "dead" or keeps_result(attempt)):
-        data = encoded_result(worker, attempt, outcome.value, success=outcome.state is State.COMPLETE)
-    if data is None:
-        ttl_ms, data = KEEP_NO_RESULT, b""
-    keep_ms = id_taken_ms(worker, attempt.options.function) if attempt.options.is_cron else 0
-    unstarted = _never_started(attempt)
-    return Ending(leased.id, leased.queue, leased.token, kind, keep_ms, ttl_ms, data, error, unstarted)
-
-
-def release_of(attempt: Attempt, *, asked_for: bool = False) -> Literal["retry", "release", "interrupt"]:
-    """How an attempt goes back that does not count, by its own wish or not.
-
-    One that was interrupted is free only so often; a workflow always, since it goes on where it was.
-    """
-    if attempt.leased.flag:
-        return "retry"  # a job that was leased only to be recorded counted no attempt
-    return "release" if asked_for or attempt.started_ms == 0 or attempt.options.workflow is not None else "interrupt"
-
-
-def _never_started(attempt: Attempt) -> bool:
-    """It was admitted under its limits, and was not called."""
-    return attempt.started_ms == 0 and bool(attempt.leased.spec) and not attempt.leased.flag
+async def conduct(run: RunContext, attempt: Attempt) -> None:
+    """Run a workflow until it ends or is parked."""
+    outcome = await run_workflow(run, attempt)
+    _forget_cancellation(attempt.task)
+    report(run, attempt, outcome)
+    hand_over(run, attempt, outcome)
+    del outcome  # as in `execute`

@@ -1,7 +1,6 @@
 """What a node of a flow gets of the node before it: read when it starts."""
 
 import logging
-from typing import TYPE_CHECKING
 
 from arq.jobs import SerializationError
 from arq.worker import JobExecutionFailed
@@ -10,23 +9,21 @@ from redis.exceptions import RedisError
 from ...flow.values import FlowGone, FlowValues
 from ...store.flows import FlowStore
 from .attempt import Attempt
+from .context import RunContext
 from .outcome import Outcome, State
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("fetch_input",)
 
 logger = logging.getLogger("arq.worker")
 
 
-async def fetch_input(worker: "Worker", attempt: Attempt) -> Outcome | None:
+async def fetch_input(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Read the parent's value, of a group the list of its values; an outcome if that cannot be done."""
     if attempt.node is None:
         lost = JobExecutionFailed("expected the job's flow, found none: it was enqueued anew without it")
         return Outcome(State.FAILED, lost)
     flow_id, _ = attempt.node
-    values = FlowValues(FlowStore(worker.store), worker.serializer, flow_id)
+    values = FlowValues(FlowStore(run.store), run.serializer, flow_id)
     try:
         before = attempt.payload.options["in"]
         read = values.failure if "er" in attempt.payload.options else values.referred

@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from inspect import getattr_static, iscoroutinefunction
 from types import FrameType, SimpleNamespace, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import arq.worker
 from arq.cron import CronJob
@@ -29,14 +29,12 @@ from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from ...definitions.context import running_attempt
 from ...drop_in.instrumentation import bottom_of, contents_of, mention_unknown_wrapper, name_of, rewrapped
 from .attempt import Attempt
+from .context import RunContext
 from .decision import decide
-from .effective_options import Observed
+from .effective_options import EffectiveOptions, Observed
 from .outcome import CancelReason, State
 
-if TYPE_CHECKING:
-    from ..worker import Worker
-
-__all__ = ("faults", "observe", "run_observed", "was_shown")
+__all__ = ("faults", "observe_functions", "observe_runs", "run_observed", "was_shown")
 
 Execute = Callable[[Attempt], Coroutine[Any, Any, None]]
 
@@ -52,13 +50,42 @@ _inside: ContextVar[Callable[[], Awaitable[Any]]] = ContextVar("arqestra_inside"
 _shown: ContextVar[bool] = ContextVar("arqestra_failure_shown", default=False)
 
 
-def observe(worker: "Worker", execute: Execute) -> Execute:
-    """Put what others have put around arq's functions around this worker's.
+def observe_functions(functions: dict[str, EffectiveOptions], timezone: Any) -> bool:
+    """Let each function be called within what others have put around arq's `create_worker` and `coroutine`.
 
+    :param functions: the options of each function, of which `observed` and `invoked` are set
+    :param timezone: of the worker, which such a wrapper may read
+    :returns: whether somebody has put anything there
+    """
+    wrapper = _create_worker_wrapper(timezone)
+    if wrapper is None and not any("coroutine" in vars(cls) for cls in (Function, CronJob)):
+        return False
+    own = [options.function for options in functions.values() if options.function is not None]
+    stand_ins = {each.name: _stand_in(each) for each in own}
+    settings = SimpleNamespace(
+        functions=[
+            Function(each.name, stand_ins[each.name], None, None, None, None)
+            for each in own
+            if not isinstance(each, CronJob)
+        ],
+        cron_jobs=[replace(each, coroutine=stand_ins[each.name]) for each in own if isinstance(each, CronJob)],
+    )
+    if wrapper is not None:
+        wrapper(settings)
+    for made in (*settings.functions, *settings.cron_jobs):
+        options = functions[made.name]
+        through, bare = made.coroutine, _bare(vars(options.function)["coroutine"], made.coroutine, stand_ins[made.name])
+        functions[made.name] = options._replace(observed=Observed(through, bare), invoked=True)
+    return True
+
+
+def observe_runs(worker: Any, execute: Execute) -> Execute:
+    """Put what others have put around arq's `Worker.run_job` around the life of an attempt.
+
+    :param worker: what such a wrapper sees as the worker
     :param execute: the life of an attempt
     :returns: the same, within the wrappers if there are any
     """
-    _observe_functions(worker)
     patched = getattr_static(arq.worker.Worker, "run_job")
     wrapper = rewrapped(patched, _run_job)
     if wrapper is None:
@@ -71,7 +98,7 @@ def observe(worker: "Worker", execute: Execute) -> Execute:
 class _JobRun:
     """What a wrapper of `Worker.run_job` sees as the worker: ours, with the queue that the job came from."""
 
-    def __init__(self, worker: "Worker", execute: Execute, attempt: Attempt) -> None:
+    def __init__(self, worker: Any, execute: Execute, attempt: Attempt) -> None:
         self._worker = worker
         self.execute = execute
         self.attempt = attempt
@@ -87,7 +114,7 @@ async def _run_job(run: _JobRun, _job_id: str, _score: int) -> None:
     await run.execute(run.attempt)
 
 
-async def _execute_through(wrapper: Any, worker: "Worker", execute: Execute, attempt: Attempt) -> None:
+async def _execute_through(wrapper: Any, worker: Any, execute: Execute, attempt: Attempt) -> None:
     run = _JobRun(worker, execute, attempt)
     try:
         await wrapper.__get__(run, _JobRun)(attempt.leased.id, attempt.leased.due_ms)
@@ -100,35 +127,11 @@ async def _execute_through(wrapper: Any, worker: "Worker", execute: Execute, att
 # -- functions --------------------------------------------------------------------------------------------------------
 
 
-def _observe_functions(worker: "Worker") -> None:
-    """Set `EffectiveOptions.observed` of each function."""
-    wrapper = _create_worker_wrapper(worker)
-    worker.observed = wrapper is not None or any("coroutine" in vars(cls) for cls in (Function, CronJob))
-    if not worker.observed:
-        return
-    functions = [options.function for options in worker.effective_options.values() if options.function is not None]
-    stand_ins = {each.name: _stand_in(each) for each in functions}
-    settings = SimpleNamespace(
-        functions=[
-            Function(each.name, stand_ins[each.name], None, None, None, None)
-            for each in functions
-            if not isinstance(each, CronJob)
-        ],
-        cron_jobs=[replace(each, coroutine=stand_ins[each.name]) for each in functions if isinstance(each, CronJob)],
-    )
-    if wrapper is not None:
-        wrapper(settings)
-    for made in (*settings.functions, *settings.cron_jobs):
-        options = worker.effective_options[made.name]
-        through, bare = made.coroutine, _bare(vars(options.function)["coroutine"], made.coroutine, stand_ins[made.name])
-        worker.effective_options[made.name] = options._replace(observed=Observed(through, bare), invoked=True)
-
-
-def _create_worker_wrapper(worker: "Worker") -> Any:
+def _create_worker_wrapper(timezone: Any) -> Any:
     """What others have put around `arq.worker.create_worker`, to be called with settings; None if nothing."""
 
     def create_worker(settings: Any, **_: Any) -> Any:
-        return SimpleNamespace(cron_jobs=settings.cron_jobs, functions=settings.functions, timezone=worker.timezone)
+        return SimpleNamespace(cron_jobs=settings.cron_jobs, functions=settings.functions, timezone=timezone)
 
     patched, before = arq.worker.create_worker, _create_worker_before
     bottom = bottom_of(patched)
@@ -208,7 +211,7 @@ def _wrapped_by(wrapper: Any) -> Any:
 # -- a run ------------------------------------------------------------------------------------------------------------
 
 
-async def run_observed(worker: "Worker", attempt: Attempt, inside: Callable[[], Awaitable[Any]]) -> Any:
+async def run_observed(run: RunContext, attempt: Attempt, inside: Callable[[], Awaitable[Any]]) -> Any:
     """Run a job within the wrappers of its function.
 
     In the place of what is no failure they are shown a `RetryJob`, which arq's users raise to be run again: of an error
@@ -226,7 +229,7 @@ async def run_observed(worker: "Worker", attempt: Attempt, inside: Callable[[], 
         try:
             return await inside()
         except Exception as error:
-            if isinstance(error, Retry | RetryJob) or _is_failure(worker, attempt, error):
+            if isinstance(error, Retry | RetryJob) or _is_failure(run, attempt, error):
                 raise
             hidden = error
             raise RetryJob(str(error)) from error
@@ -246,11 +249,11 @@ async def run_observed(worker: "Worker", attempt: Attempt, inside: Callable[[], 
         hidden = None  # its traceback has this frame: a circle
 
 
-def _is_failure(worker: "Worker", attempt: Attempt, error: Exception) -> bool:
+def _is_failure(run: RunContext, attempt: Attempt, error: Exception) -> bool:
     """Whether the attempt fails of it: it is not run again, and nobody has interrupted it."""
     if attempt.options.workflow is not None:  # then it is decided already
         return True
-    return decide(worker, attempt, error).state is State.FAILED
+    return decide(run, attempt, error).state is State.FAILED
 
 
 def was_shown(attempt: Attempt, error: BaseException) -> bool:

@@ -42,7 +42,7 @@ class State(enum.Enum):
     LOST = "lost"
     SNOOZED = "snoozed"
     PARKED = "parked"  # a workflow that waits: the value is how many events it has seen
-    RENEWED = "renewed"  # a workflow that starts anew: the value is its new payload
+    CONTINUED_AS_NEW = "continued as new"  # a workflow that starts anew: the value is its new payload
     UNKNOWN = "unknown"  # this worker has no code for it: it is given back, or fails
     LIMITED = "limited"  # it goes back, with the limits that it is to wait for
 

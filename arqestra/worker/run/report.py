@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arq.utils import args_to_string, truncate
 from arq.worker import Retry, RetryJob
@@ -12,26 +12,24 @@ from ...protocol.attempt_errors import text_of
 from ...protocol.clock import timestamp_ms
 from ...protocol.recent_jobs import Failure, failure_of
 from .attempt import Attempt
+from .context import RunContext
 from .observed import faults, was_shown
 from .outcome import Outcome, State
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("report", "report_refusal", "report_start")
 
 logger = logging.getLogger("arq.worker")
 DELAY_WORTH_SAYING_MS = 1200
-UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.RENEWED)
+UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.CONTINUED_AS_NEW)
 COMPLETE = State.COMPLETE  # an `Enum` finds its members in Python
 AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
 INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
 
 
-def report_start(worker: "Worker", attempt: Attempt) -> None:
+def report_start(run: RunContext, attempt: Attempt) -> None:
     """Tell of the start of a job; arq's log line."""
-    if attempt.leased.crashes or worker.reporter.publisher.listened:
-        worker.reporter.begun(attempt)
+    if attempt.leased.crashes or run.reporter.is_listened_to:
+        run.reporter.begun(attempt)
     if not logger.isEnabledFor(logging.INFO):
         return
     payload, started_ms = attempt.payload, attempt.started_ms
@@ -50,18 +48,18 @@ def report_start(worker: "Worker", attempt: Attempt) -> None:
     logger.info("%6.2fs → %s(%s)%s", (started_ms - payload.enqueued_ms) / 1000, attempt.ref, shown, extra)
 
 
-def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+def report(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was called."""
     run_ms = attempt.ended_ms - attempt.started_ms
     state = outcome.state
-    _count(worker, attempt, outcome)
+    _count(run, attempt, outcome)
     if attempt.notes is not None:
-        worker.reporter.write_notes_soon()
+        run.reporter.write_notes_soon()
     if state is COMPLETE:
         if logger.isEnabledFor(logging.INFO):
-            logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(worker, outcome.value))
+            logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(run, outcome.value))
     elif state is State.FAILED:
-        unseen = worker.observed and not was_shown(attempt, outcome.value)
+        unseen = run.observed and not was_shown(attempt, outcome.value)
         _log_failure(faults if unseen else logger, attempt, outcome.value, run_ms / 1000)
     elif state is State.RETRIED and isinstance(outcome.value, Retry):
         logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
@@ -86,9 +84,9 @@ def report(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
         _log_interruption(attempt, outcome)
 
 
-def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+def report_refusal(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was not called; `decode` and `check` have logged the other reasons."""
-    _count(worker, attempt, outcome)
+    _count(run, attempt, outcome)
     if outcome.state is State.ABORTED:
         age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
         logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
@@ -96,14 +94,14 @@ def report_refusal(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None
         faults.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
 
 
-def _count(worker: "Worker", attempt: Attempt, outcome: Outcome) -> None:
+def _count(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     state = outcome.state
     if state is COMPLETE:
-        worker.jobs_complete += 1
+        run.counts.complete += 1
     elif state in AGAIN:
-        worker.jobs_retried += 1
+        run.counts.retried += 1
     elif state not in UNCOUNTED:
-        worker.jobs_failed += 1
+        run.counts.failed += 1
     else:
         return
     attempt.ended = (state, None if state is COMPLETE else _failure_of(outcome))
@@ -118,8 +116,8 @@ def _failure_of(outcome: Outcome) -> Failure | None:
     return failure_of(error) if failed else None
 
 
-def _shown(worker: "Worker", value: Any) -> str:
-    if value is None or not worker.log_results:
+def _shown(run: RunContext, value: Any) -> str:
+    if value is None or not run.options.log_results:
         return ""
     try:
         return truncate(repr(redacted_value(clipped(value))))

@@ -10,7 +10,6 @@ code (`blocked.py`), and is told as that.
 
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from arq.jobs import SerializationError
 from arq.utils import to_seconds
@@ -23,10 +22,8 @@ from ...store.flows import Advance, FlowStore
 from ...store.read_flows import read_flow
 from ...store.workflows import Blocked, note_blocked
 from .attempt import UNKNOWN, Attempt
+from .context import RunContext
 from .outcome import Outcome, State
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("UNKNOWN_LIMIT_S", "give_back", "is_code_missing", "may_give_back", "unknown_function", "unknown_limit_s")
 
@@ -52,21 +49,21 @@ def unknown_limit_s(setting: str | float | timedelta | None, *, burst: bool) -> 
     return to_seconds(setting)
 
 
-def may_give_back(worker: "Worker") -> bool:
+def may_give_back(run: RunContext) -> bool:
     """Whether the worker gives back at least some of the jobs that it does not know."""
-    return worker.unknown_limit_s > 0 or worker.options.unknown_functions is None
+    return run.unknown_limit_s > 0 or run.options.unknown_functions is None
 
 
-def unknown_function(worker: "Worker", attempt: Attempt) -> Outcome | None:
+def unknown_function(run: RunContext, attempt: Attempt) -> Outcome | None:
     """An outcome, if the worker does not know what the job calls: its function, or that of a chunk of calls."""
     payload = attempt.payload
     name = payload.function
     if name == CHUNK_FUNCTION and payload.args and isinstance(payload.args[0], str):
         name = payload.args[0]
-    if name in worker.effective_options:
+    if name in run.functions:
         return None
     error = JobExecutionFailed(f"function {name!r} not found")
-    if may_give_back(worker):
+    if may_give_back(run):
         return Outcome(State.UNKNOWN, error)
     logger.warning("job %s, function %r not found", attempt.leased.id, name)
     return Outcome(State.FAILED, error)
@@ -77,23 +74,23 @@ def is_code_missing(error: SerializationError) -> bool:
     return isinstance(error.__cause__, ImportError | AttributeError)
 
 
-async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Outcome:
+async def give_back(run: RunContext, attempt: Attempt, unknown: Outcome) -> Outcome:
     """Give the job back for a while; after too many times it fails.
 
     :param unknown: with the error of which it fails
     """
-    leased, limit_s = attempt.leased, worker.unknown_limit_s
+    leased, limit_s = attempt.leased, run.unknown_limit_s
     enqueued_ms = 0 if attempt.payload is UNKNOWN else attempt.payload.enqueued_ms
     try:
-        under_way = await _is_under_way(worker, attempt, unknown)
+        under_way = await _is_under_way(run, attempt, unknown)
         if leased.flag == "abort":
-            return await _aborted(worker, attempt, unknown)
+            return await _aborted(run, attempt, unknown)
         if not limit_s and not under_way:
             logger.warning("job %s, %s", leased.id, unknown.value)
             return unknown._replace(state=State.FAILED)
         limit_s = limit_s or UNKNOWN_LIMIT_S
         keep_ms = round(limit_s * 1000) + KEPT_LONGER_MS
-        count, age_ms = await worker.store.note_unknown(
+        count, age_ms = await run.store.note_unknown(
             leased.id, enqueued_ms=enqueued_ms, token=leased.token, keep_ms=keep_ms
         )
     except (RedisError, OSError) as error:
@@ -111,30 +108,30 @@ async def give_back(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Out
         delay_s,
         left_s,
     )
-    if worker.burst:
-        worker.unknown_ids.add(leased.id)
+    if run.options.burst:
+        run.unknown_ids.add(leased.id)
     return Outcome(State.RELEASED, unknown.value, round(delay_s * 1000))
 
 
-async def _is_under_way(worker: "Worker", attempt: Attempt, unknown: Outcome) -> bool:
+async def _is_under_way(run: RunContext, attempt: Attempt, unknown: Outcome) -> bool:
     """Whether it is a workflow that has begun, which is told to be blocked, or a step of one."""
     leased = attempt.leased
     noted = await note_blocked(
-        worker.store,
+        run.store,
         *(leased.id, leased.queue, leased.token, str(unknown.value)),
         pause_ms=round(FIRST_DELAY_S * 1000),
         most_ms=round(MAX_DELAY_S * 1000),
     )
     if isinstance(noted, Blocked):
         return True
-    record = None if attempt.node is None else await read_flow(worker.store, attempt.node[0])
+    record = None if attempt.node is None else await read_flow(run.store, attempt.node[0])
     return record is not None and (record.kind, record.state) == ("w", "running")
 
 
-async def _aborted(worker: "Worker", attempt: Attempt, unknown: Outcome) -> Outcome:
+async def _aborted(run: RunContext, attempt: Attempt, unknown: Outcome) -> Outcome:
     """The abort of a job that this worker does not know. A workflow that has begun is to hear of it elsewhere."""
-    leased, flows = attempt.leased, FlowStore(worker.store)
-    record = await read_flow(worker.store, leased.id)
+    leased, flows = attempt.leased, FlowStore(run.store)
+    record = await read_flow(run.store, leased.id)
     if record is None or (record.kind, record.state) != ("w", "running") or "started" not in record.fields:
         return unknown._replace(state=State.ABORTED)
     remembered = await flows.advance(

@@ -2,7 +2,7 @@
 
 While a workflow waits it holds no slot. For some seconds it stays *resident*: its function is where it is, a message
 brings the news, and going on costs two round trips. Then, or when there are many of them, it is *parked*: it has no
-lease and no memory here, and the end of what it waits for makes it due again, for any worker, which replays it.
+lease and no memory here, and the end of what it waits for makes it due again, for any run, which replays it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arq.utils import to_ms
 from arq.worker import JobExecutionFailed
@@ -32,15 +32,13 @@ from ...store.flows import Advance, FlowStore, NodeRecord, Reference, encode_nod
 from ...store.workflows import resume_life
 from .attempt import Attempt
 from .blocked import Patience, blocked, does_not_fit
-from .encoding import encode_value
+from .context import RunContext
 from .observed import run_observed
 from .outcome import CancelReason, Outcome, State, classify
 from .side_effects import bring_about
+from .updates import encode_value
 
-if TYPE_CHECKING:
-    from ..worker import Worker
-
-__all__ = ("StickyWorkflows", "patience", "run_workflow")
+__all__ = ("patience", "run_workflow")
 
 logger = logging.getLogger("arq.worker")
 
@@ -60,73 +58,44 @@ def patience() -> Patience:
     return Patience(NONDETERMINISM_PAUSE_MS, MAX_PAUSE_MS, NONDETERMINISM_TRIES)
 
 
-class StickyWorkflows:
-    """Who is to be told of news."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, Callable[[], None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._told)
-
-    def add(self, flow_id: str, tell: Callable[[], None]) -> None:
-        """A workflow waits for news."""
-        self._told[flow_id] = tell
-
-    def remove(self, flow_id: str) -> None:
-        """It does not any more."""
-        self._told.pop(flow_id, None)
-
-    def news(self, flow_id: str) -> None:
-        """There is something new for a workflow."""
-        tell = self._told.get(flow_id)
-        if tell is not None:
-            tell()
-
-    def look(self) -> None:
-        """Messages may have been lost: all look."""
-        for tell in list(self._told.values()):
-            tell()
-
-
-async def run_workflow(worker: "Worker", attempt: Attempt) -> Outcome:
+async def run_workflow(run: RunContext, attempt: Attempt) -> Outcome:
     """Run a workflow until it ends, or is parked."""
     attempt.started_ms = timestamp_ms()
     attempt.calling = True
-    run = WorkflowRun(worker, attempt)
-    attempt.interrupt = run.interrupt
+    stay = WorkflowStay(run, attempt)
+    attempt.interrupt = stay.interrupt
     try:
-        return await _within_wrappers(worker, attempt, run)
+        return await _within_wrappers(run, attempt, stay)
     except asyncio.CancelledError:  # the worker stops, maybe in the middle of a call: another one replays it
-        return Outcome(State.LOST if run.lost else State.RELEASED)
+        return Outcome(State.LOST if stay.lost else State.RELEASED)
     except (RedisError, OSError) as error:
         logger.warning("workflow %s: Redis does not answer, it is replayed: %s", attempt.ref, error)
         return Outcome(State.RELEASED)
     except Exception as error:  # a middleware, when it was cancelled: an interruption ends no workflow
-        if not (worker.stopping or run.lost):
+        if not (run.is_stopping() or stay.lost):
             raise
         logger.warning("workflow %s was interrupted, and its clean-up raised: %s", attempt.ref, text_of(error))
-        return Outcome(State.LOST if run.lost else State.RELEASED)
+        return Outcome(State.LOST if stay.lost else State.RELEASED)
     finally:
         attempt.calling = False
         attempt.ended_ms = timestamp_ms()
-        run.end()
+        stay.end()
 
 
-async def _within_wrappers(worker: "Worker", attempt: Attempt, run: "WorkflowRun") -> Outcome:
+async def _within_wrappers(run: RunContext, attempt: Attempt, stay: "WorkflowStay") -> Outcome:
     """Others' wrappers see a stay of a workflow as they see a job, and a failure that ends it."""
     if attempt.options.observed is None:
-        return await _within_middleware(worker, attempt, run)
+        return await _within_middleware(run, attempt, stay)
     outcome: Outcome | None = None
 
-    async def stay() -> None:
+    async def observed() -> None:
         nonlocal outcome
-        outcome = await _within_middleware(worker, attempt, run)
+        outcome = await _within_middleware(run, attempt, stay)
         if outcome.state is State.FAILED:
             raise outcome.value
 
     try:
-        await run_observed(worker, attempt, stay)
+        await run_observed(run, attempt, observed)
     except BaseException as error:
         if outcome is None or error is not outcome.value:
             raise
@@ -134,18 +103,18 @@ async def _within_wrappers(worker: "Worker", attempt: Attempt, run: "WorkflowRun
     return outcome
 
 
-async def _within_middleware(worker: "Worker", attempt: Attempt, run: "WorkflowRun") -> Outcome:
+async def _within_middleware(run: RunContext, attempt: Attempt, stay: "WorkflowStay") -> Outcome:
     """The middleware sees what the workflow raised; what became of it is decided already."""
-    if not worker.options.middleware:
-        return await run.conduct()
+    if not run.options.middleware:
+        return await stay.conduct()
     outcome: Outcome | None = None
     try:
         async with AsyncExitStack() as stack:
             attempt.carry = {}
             view = attempt.view()
-            for middleware in worker.options.middleware:
+            for middleware in run.options.middleware:
                 await stack.enter_async_context(middleware.around_run(view))
-            outcome = await run.conduct()
+            outcome = await stay.conduct()
             if outcome.state in ENDED_BADLY and isinstance(outcome.value, BaseException):
                 raise outcome.value
     except BaseException as error:
@@ -155,15 +124,15 @@ async def _within_middleware(worker: "Worker", attempt: Attempt, run: "WorkflowR
     return outcome
 
 
-class WorkflowRun:
-    """One attempt at a workflow."""
+class WorkflowStay:
+    """One stay of a workflow in a worker: from its history to its end, or until it leaves."""
 
-    def __init__(self, worker: "Worker", attempt: Attempt) -> None:
-        self._worker = worker
+    def __init__(self, run: RunContext, attempt: Attempt) -> None:
+        self._run = run
         self._attempt = attempt
         self._id = attempt.leased.id
         self._queue = attempt.leased.queue
-        self._flows = FlowStore(worker.store)
+        self._flows = FlowStore(run.store)
         self._news = asyncio.Event()
         self._events: list[tuple[int, str, bytes]] = []
         self._effects: set[asyncio.Task[None]] = set()
@@ -173,7 +142,7 @@ class WorkflowRun:
         ] = {}  # new steps, where middleware is to see them
         self._redis_ahead_ms = 0.0
         self._resumed_ms = 0
-        self._idle_since_s = worker.loop.time()
+        self._idle_since_s = run.loop.time()
         self._written: Point | None = None  # how far Redis knows it to have come
         self.lost = self._leaving = self._ended = False
         if attempt.leased.flag == "abort":
@@ -197,7 +166,7 @@ class WorkflowRun:
     def end(self) -> None:
         """Let go of all that it has here."""
         self._ended = True
-        self._worker.workflows.remove(self._id)
+        self._run.workflows.remove(self._id)
         for task in self._effects:
             task.cancel()
         self._attempt.interrupt = None
@@ -207,10 +176,10 @@ class WorkflowRun:
 
     async def conduct(self) -> Outcome:
         """History in, decisions out, until it ends or nothing happens."""
-        self._worker.workflows.add(self._id, self._news.set)
+        self._run.workflows.add(self._id, self._news.set)
         history = await self._flows.history(self._id, self._queue, nodes=True)
         if "resume" in history.record:
-            await resume_life(self._worker.store, self._id, self._queue, self._attempt.leased.token)
+            await resume_life(self._run.store, self._id, self._queue, self._attempt.leased.token)
             history = await self._flows.history(self._id, self._queue, nodes=True)
         self._resumed_ms = int(history.record.get("resumed", 0))
         self._set_clock(history.now_ms)
@@ -229,8 +198,8 @@ class WorkflowRun:
                 return Outcome(State.LOST)
             first = False
             self._start_effects(execution)
-            self._worker.slots.suspend(self._attempt)
-            self._worker.sync.wake()
+            self._run.slots.suspend(self._attempt)
+            self._run.outbox.wake()
             if not await self._until_news(execution):
                 return await self._leave(execution)
             await self._take_news(execution)
@@ -246,17 +215,17 @@ class WorkflowRun:
             del outcome  # the traceback of what it holds leads to this frame
 
     def _begin(self, history: Any) -> Execution:
-        attempt, worker = self._attempt, self._worker
+        attempt, run = self._attempt, self._run
         workflow = attempt.options.workflow
         assert workflow is not None
-        pool = worker.pool
+        pool = run.pool
         args, kwargs = attempt.args, attempt.kwargs
         if attempt.options.coercer is not None:
             args, coerced = attempt.options.coercer.coerce(args, attempt.own_kwargs)
             kwargs = {**kwargs, **coerced}
         known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
-        self._default_queue = known[0] or worker.queue_name
-        self._encoder = NodeEncoder(worker.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
+        self._default_queue = known[0] or run.queue_name
+        self._encoder = NodeEncoder(run.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
         observed = attempt.options.observed
         return Execution(
             workflow.coroutine if observed is None else observed.bare,
@@ -264,13 +233,13 @@ class WorkflowRun:
             kwargs,
             flow=Flow,
             flow_id=self._id,
-            serializer=worker.serializer,
+            serializer=run.serializer,
             encode=self._encode,
             history=history,
         )
 
     def _encode(self, call: Signature[Any], number: int, gets: Reference | None, on_error: bool) -> NodeRecord:
-        if number and (self._worker.options.middleware or enqueues_are_observed()):
+        if number and (self._run.options.middleware or enqueues_are_observed()):
             self._asked[number] = call, gets, on_error
         return self._encoder.record(call, self._id, number, gets=gets, on_error=on_error)
 
@@ -304,7 +273,7 @@ class WorkflowRun:
             self._asked = {number: (with_arguments(asked[0], args), *asked[1:]) for (number, asked), args in changed}
             return await write()
 
-        return await enqueue_batch_through(self._worker.pool, given, enqueue)
+        return await enqueue_batch_through(self._run.pool, given, enqueue)
 
     async def _write_within_middleware(
         self, execution: Execution, new: list[tuple[int, NodeRecord]], last: Advance
@@ -330,7 +299,7 @@ class WorkflowRun:
             number: as_seen(call, self._default_queue, node_id(self._id, number))
             for number, (call, _, _) in asked.items()
         }
-        await enter_batch(stack, self._worker.options.middleware, list(seen.values()), self._id)
+        await enter_batch(stack, self._run.options.middleware, list(seen.values()), self._id)
         dressed = []
         for number, record in new:
             if number in asked:
@@ -359,7 +328,7 @@ class WorkflowRun:
             return False
         for _, record in new:
             if record.kind == "job":
-                self._worker.store.enqueued.add(record.queue, record.label)
+                self._run.store.enqueued.add(record.queue, record.label)
         timers = [number for number, record in new if record.kind == "timer"]
         execution.due_ms.update(zip(timers, dues, strict=True))
         return True
@@ -370,12 +339,12 @@ class WorkflowRun:
 
     def _start_effects(self, execution: Execution) -> None:
         for effect in execution.take_effects():
-            task = self._worker.loop.create_task(self._bring_about(effect))
+            task = self._run.loop.create_task(self._bring_about(effect))
             self._effects.add(task)
             task.add_done_callback(self._effects.discard)
 
     async def _bring_about(self, effect: Effect) -> None:
-        value = await bring_about(effect, self._worker.serializer, self._id, self._queue, lambda: self._ended)
+        value = await bring_about(effect, self._run.serializer, self._id, self._queue, lambda: self._ended)
         self._events.append((effect.number, "e", value))
         self._news.set()
 
@@ -386,8 +355,8 @@ class WorkflowRun:
         while self._leaving or not self._news.is_set():
             if self._leaving:
                 return False
-            now_s = self._worker.loop.time()
-            patience_s = 0.0 if len(self._worker.slots.sticky) > MAX_RESIDENT else PARK_AFTER_S
+            now_s = self._run.loop.time()
+            patience_s = 0.0 if len(self._run.slots.sticky) > MAX_RESIDENT else PARK_AFTER_S
             park_at_s = self._idle_since_s + patience_s
             due_ms = self._next_due_ms(execution)
             due_at_s = None if due_ms is None else now_s + max(0.0, due_ms - self._redis_ms()) / 1000
@@ -428,7 +397,7 @@ class WorkflowRun:
     async def _take_news(self, execution: Execution) -> None:
         """What is new in the log; what was brought about here is written first."""
         self._news.clear()
-        self._idle_since_s = self._worker.loop.time()
+        self._idle_since_s = self._run.loop.time()
         if self.lost or (self._events and not await self._write_decisions(execution, always=False)):
             self.lost = True
             return
@@ -438,10 +407,10 @@ class WorkflowRun:
         execution.feed(history)
 
     def _set_clock(self, redis_ms: int) -> None:
-        self._redis_ahead_ms = redis_ms - self._worker.loop.time() * 1000
+        self._redis_ahead_ms = redis_ms - self._run.loop.time() * 1000
 
     def _redis_ms(self) -> int:
-        return int(self._worker.loop.time() * 1000 + self._redis_ahead_ms)
+        return int(self._run.loop.time() * 1000 + self._redis_ahead_ms)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -460,7 +429,7 @@ class WorkflowRun:
             if await self._advance(decided, 0) is None:
                 return Outcome(State.LOST)
             unseen = [*unseen, (b"x ", None)]
-        return await blocked(self._worker, self._attempt, error, patience(), unseen)
+        return await blocked(self._run, self._attempt, error, patience(), unseen)
 
     async def _resumable(self, execution: Execution, outcome: Outcome) -> Outcome:
         """Write down from where one that did not complete can be resumed, and keep its history as long as its job."""
@@ -468,14 +437,14 @@ class WorkflowRun:
             return outcome
         point, keep_ms = execution.resume_point, self._keep_ms()
         if outcome.state is State.FAILED:
-            keep_ms = max(keep_ms, to_ms(self._worker.options.keep_dead) or 0)
+            keep_ms = max(keep_ms, to_ms(self._run.options.keep_dead) or 0)
         written = await self._advance(
             Advance(fault=point.encode() if point else ""), execution.started_ms, keep_ms=keep_ms
         )
         return Outcome(State.LOST) if written is None else outcome
 
     def parked(self) -> Outcome:
-        """It waits without a worker, until there is news or the next timer is over."""
+        """It waits without a run, until there is news or the next timer is over."""
         if self.lost:
             return Outcome(State.LOST)
         execution = self._execution
@@ -489,13 +458,15 @@ class WorkflowRun:
         attempt = self._attempt
         try:
             value = execution.value()
-            encode_value(self._worker, attempt, value)
+            encode_value(self._run, attempt, value)
             return Outcome(State.COMPLETE, value)
         except ContinueAsNew as anew:
             args, kwargs = anew.arguments
             options = {name: value for name, value in attempt.payload.options.items() if name not in OF_FIRST_ROUND}
             payload = attempt.payload._replace(args=args, kwargs=kwargs, options=options)
-            return Outcome(State.RENEWED, execution.carried_over() + encode_payload(self._worker.serializer, payload))
+            return Outcome(
+                State.CONTINUED_AS_NEW, execution.carried_over() + encode_payload(self._run.serializer, payload)
+            )
         except asyncio.CancelledError as error:
             if execution.timed_out:
                 assert attempt.options.workflow is not None

@@ -170,6 +170,11 @@ class StatsReporter:
             done, total, message, _ = notes.latest
             self._tell("progress", attempt, done=done, total=total, message=message)
 
+    @property
+    def is_listened_to(self) -> bool:
+        """Somebody reads the events of this queue."""
+        return self.publisher.listened
+
     def write_notes_soon(self) -> None:
         """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
         self._has_last_notes = True

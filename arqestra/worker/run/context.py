@@ -1,0 +1,178 @@
+"""`RunContext`: what the run of a job needs of its worker. It is made when the worker connects.
+
+The protocols say what a run asks of `leasing/` and `telemetry/`, which know the run and are not known here.
+"""
+
+import asyncio
+from collections.abc import Callable, Sized
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from arq.connections import ArqRedis
+from arq.utils import ms_to_datetime
+
+from ...definitions.context import JobContext
+from ...protocol.serializers import Serializer
+from ...store.store import Store
+from ...store.updates import Update
+from ..settings import WorkerOptions
+from .attempt import Attempt
+from .effective_options import EffectiveOptions
+from .executors import Executors
+
+__all__ = ("Hooks", "JobCounts", "RunContext", "StickyWorkflows")
+
+Hook = Callable[..., Any]
+
+
+class Slots(Protocol):
+    """The slots of the worker."""
+
+    def free(self, attempt: Attempt) -> None:
+        """The attempt leaves its slot; its outcome may still be on its way."""
+
+    def suspend(self, attempt: Attempt) -> None:
+        """A workflow waits: its slot is free, its lease and its task stay."""
+
+    def conclude(self, task: "asyncio.Task[None]") -> None:
+        """A task that hands an outcome over: a shutdown waits for it."""
+
+    @property
+    def sticky(self) -> Sized:
+        """The workflows that wait in memory."""
+
+
+class Outbox(Protocol):
+    """What takes outcomes to Redis: the sync loop."""
+
+    def submit(self, update: Update) -> None:
+        """Send it with the next round trip."""
+
+    def wake(self) -> None:
+        """Start a round trip, unless one is under way."""
+
+
+class Reporter(Protocol):
+    """What counts and tells."""
+
+    def begun(self, attempt: Attempt) -> None:
+        """A job has begun; called only where somebody listens, or the job has crashed before."""
+
+    def write_notes_soon(self) -> None:
+        """A job that told its progress has ended."""
+
+    @property
+    def is_listened_to(self) -> bool:
+        """Somebody reads the events of this queue."""
+
+
+@dataclass(slots=True)
+class JobCounts:
+    """How many attempts ended how, since the worker was made; arq's `jobs_complete`, `jobs_retried`, `jobs_failed`."""
+
+    complete: int = 0
+    retried: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """arq's hooks around a job."""
+
+    on_job_start: Hook | None = None
+    on_job_end: Hook | None = None
+    after_job_end: Hook | None = None
+
+
+class StickyWorkflows:
+    """The workflows that wait here in memory, and how each is told of news."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Callable[[], None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def add(self, flow_id: str, tell: Callable[[], None]) -> None:
+        """A workflow waits for news."""
+        self._told[flow_id] = tell
+
+    def remove(self, flow_id: str) -> None:
+        """It does not wait any more."""
+        self._told.pop(flow_id, None)
+
+    def tell(self, flow_id: str) -> None:
+        """There is news for a workflow."""
+        tell = self._told.get(flow_id)
+        if tell is not None:
+            tell()
+
+    def tell_all(self) -> None:
+        """Messages may have been lost: each reads its history."""
+        for tell in list(self._told.values()):
+            tell()
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the run of a job needs of its worker.
+
+    :ivar loop: the event loop of the worker
+    :ivar worker_id: of the worker, for the history of failed attempts
+    :ivar queue_name: the worker's own queue
+    :ivar pool: the worker's redis client, an arqestra `Pool` or another one of arq's
+    :ivar store: the transitions in Redis
+    :ivar serializer: of payloads and results
+    :ivar options: the settings
+    :ivar functions: the options of each job function by its name
+    :ivar ctx: the worker's ctx, which each job gets a copy of
+    :ivar slots: where attempts run
+    :ivar outbox: what takes outcomes to Redis
+    :ivar reporter: what counts and tells
+    :ivar executors: threads and processes
+    :ivar hooks: arq's hooks
+    :ivar counts: how many attempts ended how
+    :ivar workflows: those that wait in memory
+    :ivar is_stopping: whether the worker stops; a cancellation that nobody explains is its then
+    :ivar retry_jobs: the setting, which `run_check` may change
+    :ivar retry_delay_ms: least delay of a retry, where `after_job_end` may ask what became of the job
+    :ivar unknown_limit_s: how long jobs of unknown functions are given back
+    :ivar unknown_ids: jobs that this burst gave back
+    :ivar observed: tools have put wrappers around arq's functions: see `observed.py`
+    :ivar cron_id_ms: how long the id of a cron job stays taken after its end
+    :ivar on_stuck: called with an attempt that does not end after its time limit
+    """
+
+    loop: asyncio.AbstractEventLoop
+    worker_id: str
+    queue_name: str
+    pool: ArqRedis
+    store: Store
+    serializer: Serializer
+    options: WorkerOptions
+    functions: dict[str, EffectiveOptions]
+    ctx: dict[Any, Any]
+    slots: Slots
+    outbox: Outbox
+    reporter: Reporter
+    executors: Executors
+    hooks: Hooks
+    counts: JobCounts
+    workflows: StickyWorkflows
+    is_stopping: Callable[[], bool]
+    cron_id_ms: Callable[[Any], int]
+    retry_jobs: bool = True
+    retry_delay_ms: int = 0
+    unknown_limit_s: float = 0.0
+    unknown_ids: set[str] = field(default_factory=set)
+    observed: bool = False
+    on_stuck: Callable[[Attempt], None] | None = None
+
+    def ctx_of(self, attempt: Attempt) -> JobContext:
+        """What the function gets as its first argument: the worker's ctx, and what is known of this attempt."""
+        ctx = JobContext(self.ctx)
+        ctx["job_id"] = attempt.leased.id
+        ctx["job_try"] = attempt.job_try
+        ctx["enqueue_time"] = ms_to_datetime(attempt.payload.enqueued_ms)
+        ctx["score"] = attempt.leased.due_ms
+        return ctx
