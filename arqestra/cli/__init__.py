@@ -1,5 +1,8 @@
-"""arqestra's command line: processes (`worker`, `scheduler`, `dev`), jobs, queues, workers, schedules, workflows,
-statistics, events, `doctor`."""
+"""The command `arqestra`: one file for each subcommand, on top of everything else in the package.
+
+Commands that talk to Redis get a `Shell` (`shell.py`): the pool, the output and the chosen queue. A command prints by
+`output.py`, for people or as JSON. Start with `queues.py`, which is typical.
+"""
 
 from typing import Annotated
 

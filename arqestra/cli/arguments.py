@@ -1,34 +1,88 @@
-"""Arguments of jobs: as commands take them, and as they are shown. All that is shown of them goes through `shown`."""
+"""Arguments of jobs: how commands take them, and how they are shown. Commands show only what `shown` returns.
 
+`shown` masks secrets. It knows the parameters of a function if the workers' settings class is given; else it judges
+positional arguments by the keys and fields in them.
+"""
+
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from arq.utils import import_string
+
 from ..definitions.durations import LONGEST_S, seconds_of
+from ..definitions.redact import Redactor, redacted, redactor_of, shown_value
 from ..errors import SettingsError
 from ..protocol.clock import timestamp_ms
 from ..scheduling.timing import datetime_of_text
+from ..worker.settings import FUNCTIONS, WorkerOptions
 from .output import compact
-from .signatures import masked
 
-__all__ = ("ShownArguments", "duration_s", "in_line", "json_arguments", "json_value", "moment", "shown", "since_ms")
+__all__ = (
+    "ShownArguments",
+    "duration_s",
+    "in_line",
+    "json_arguments",
+    "json_value",
+    "learn_signatures",
+    "moment",
+    "shown",
+    "since_ms",
+)
+
+_redactors: dict[str, Redactor] = {}  # by the name of the function
+
+
+def learn_signatures(settings: str | None) -> None:
+    """Learn which arguments are secret from the functions of a settings class, and forget all other functions.
+
+    :param settings: its import string, relative to the current folder; None for none
+    :raises SettingsError: there is no such class
+    """
+    _redactors.clear()
+    if settings is None:
+        return
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what the module prints must not get into a JSON document
+            _learn(settings)
+    except (Exception, SystemExit) as error:  # a module may run anything, also end the process
+        latest = str(error) if isinstance(error, ImportError | AttributeError | TypeError) else repr(error)
+        latest = " ".join(latest.split())
+        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {latest}") from None
+
+
+def _learn(settings: str) -> None:
+    found = import_string(settings)
+    given = found["functions"] if isinstance(found, Mapping) else found.functions
+    for each in WorkerOptions.of({"functions": given}).functions:
+        function = import_string(each) if isinstance(each, str) else each
+        if not callable(function):
+            raise SettingsError(f"functions: expected {FUNCTIONS.expects}, got {shown_value(each)} among them")
+        target = getattr(function, "sync_function", None) or getattr(function, "coroutine", function)
+        name = getattr(function, "name", None) or target.__qualname__
+        _redactors[name] = getattr(function, "redactor", None) or redactor_of(target)
 
 
 class ShownArguments(NamedTuple):
-    """Arguments as they may be shown."""
+    """Arguments with secrets masked."""
 
     args: list[Any]
     kwargs: dict[str, Any]
 
 
 def shown(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ShownArguments:
-    """The arguments of a job as they may be shown: what is secret is masked.
+    """The arguments of a job with secrets masked.
 
-    :param function: name of the function that they are for
+    :param function: the name of its function
     """
-    shown_args, shown_kwargs = masked(function, args, kwargs)
+    redactor = _redactors.get(function)
+    shown_args, shown_kwargs = redacted(args, kwargs) if redactor is None else redactor.redacted(args, kwargs)
     return ShownArguments(list(shown_args), shown_kwargs)
 
 
@@ -46,7 +100,7 @@ def in_line(function: str, arguments: ShownArguments, limit: int = 60) -> str:
 def json_arguments(args: str | None, kwargs: str | None) -> tuple[list[Any], dict[str, Any]]:
     """The values of `--args` and `--kwargs`.
 
-    :raises SettingsError: they are no JSON list and object
+    :raises SettingsError: they are not a JSON list and a JSON object
     """
     positional = _json(args, "--args", '[1, "a"]') if args is not None else []
     keywords = _json(kwargs, "--kwargs", '{"width": 640}') if kwargs is not None else {}
@@ -78,9 +132,9 @@ def _json(text: str, option: str, example: str) -> Any:
 
 
 def duration_s(text: str | None, option: str, most_s: float = LONGEST_S) -> float | None:
-    """Seconds of an option: "60", "90s", "1h30m".
+    """The seconds that an option gives: "60", "90s", "1h30m".
 
-    :param most_s: what it may be at most
+    :param most_s: the maximum
     :raises SettingsError: something else
     """
     if text is None:
@@ -105,7 +159,7 @@ def moment(text: str | None, option: str) -> datetime | None:
         raise SettingsError(f"{option}: expected a time such as 2026-12-24T18:00 or ...+01:00, got {text!r}") from None
     try:
         return found.astimezone() if found.tzinfo is None else found
-    except (OverflowError, ValueError):  # the first or last day that there is, elsewhere
+    except (OverflowError, ValueError):  # the first or last day of the calendar, in another zone
         raise SettingsError(f"{option}: expected a time that a clock can show, got {text!r}") from None
 
 

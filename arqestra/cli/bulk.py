@@ -1,4 +1,4 @@
-"""Changing many jobs: those of some ids, or those that a filter chooses; what became of each is told."""
+"""Changes many jobs, given by their ids or by a filter, and prints the outcome of each."""
 
 import asyncio
 import sys
@@ -14,22 +14,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import SettingsError
 from ..protocol.recent_jobs import EndedJob
 from .arguments import since_ms
-from .confirm import may
+from .confirm import confirmed
+from .output import count_of
 from .search import ENDED, MAX_ENDED, Search, find_ended
 from .shell import Shell
 
-__all__ = ("Change", "Done", "Filter", "Target", "change_jobs", "chosen_filter")
+__all__ = ("Change", "Filter", "JobOutcome", "Target", "change_jobs", "chosen_filter")
 
 AT_ONCE = 100
-SHOWN_FROM = 500  # jobs from which on the progress is shown
-MAX_NAMED = 100  # jobs that were not changed and are named
+PROGRESS_FROM = 500  # from this many jobs on, a bar shows the progress
+MAX_NAMED = 100  # how many of the jobs that were not changed are named
 
 
 class Target(NamedTuple):
-    """A job that is to be changed.
+    """A job to change.
 
-    :ivar queue: None if it is to be found
-    :ivar ended: the attempt as which it was chosen
+    :ivar queue: None if it has to be found
+    :ivar ended: the ended attempt by which the filter chose it
     """
 
     id: str
@@ -37,10 +38,10 @@ class Target(NamedTuple):
     ended: EndedJob | None = None
 
 
-class Done(NamedTuple):
+class JobOutcome(NamedTuple):
     """What became of one job.
 
-    :ivar code: 0 if it was done
+    :ivar code: exit code; 0 if the job was changed
     """
 
     id: str
@@ -49,7 +50,7 @@ class Done(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """Which jobs are to be changed."""
+    """Which jobs to change."""
 
     state: str
     function: str | None
@@ -60,8 +61,8 @@ class Filter(NamedTuple):
 class Chosen(NamedTuple):
     """The jobs that a filter chose.
 
-    :ivar queue: None: of all queues
-    :ivar not_kept: jobs that it would have chosen too, whose results are not kept any more
+    :ivar queue: None for all queues
+    :ivar not_kept: how many more jobs fit whose results are not kept any more
     """
 
     targets: list[Target]
@@ -70,30 +71,31 @@ class Chosen(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What is done to jobs.
+    """What to do to jobs.
 
     :ivar verb, past: "retry", "queued"
-    :ivar one: does it to one job
-    :ivar asks: also for jobs that were named one by one
+    :ivar change_one: does it to one job
+    :ivar asks: ask first, also for jobs that were named one by one
     """
 
     verb: str
     past: str
-    one: Callable[[Shell, Target], Awaitable[Done]]
+    change_one: Callable[[Shell, Target], Awaitable[JobOutcome]]
     asks: bool = True
 
 
 def chosen_filter(
     ids: list[str] | None,
+    *,
     state: str | None,
-    all_dead: bool,
     function: str | None,
     since: str | None,
-    limit: int | None = None,
+    limit: int | None,
+    all_dead: bool = False,
 ) -> Filter | None:
-    """The filter of a command's options; None if it has ids.
+    """The filter in the options of a command; None if the command has ids.
 
-    :raises SettingsError: both, or neither
+    :raises SettingsError: it has both, or neither
     """
     if all_dead and state not in (None, "dead"):
         raise SettingsError(f"expected --all-dead or --state {state}, got both")
@@ -110,16 +112,16 @@ def chosen_filter(
 async def change_jobs(
     shell: Shell, change: Change, ids: list[str] | None, wanted: Filter | None, *, dry_run: bool, yes: bool
 ) -> None:
-    """Change the jobs of ids, or of a filter; ask before. Ends with the worst exit code."""
+    """Ask, then change the jobs of some ids or of a filter. The command ends with the worst exit code."""
     if wanted is not None:
         await _change_chosen(shell, change, wanted, dry_run=dry_run, yes=yes)
         return
     targets = [Target(job_id, shell.chosen_queue) for job_id in dict.fromkeys(ids or [])]
-    what = f"{change.verb} {_count(len(targets), 'job')}"
-    may_do = not dry_run and not change.asks
-    if not may_do and not may(shell, what, yes=yes, dry_run=dry_run, document={"ids": [each.id for each in targets]}):
+    what = f"{change.verb} {count_of(len(targets), 'job')}"
+    asked = dry_run or change.asks
+    if asked and not confirmed(shell, what, yes=yes, dry_run=dry_run, document={"ids": [each.id for each in targets]}):
         return
-    done = [await change.one(shell, target) for target in targets]
+    done = [await change.change_one(shell, target) for target in targets]
     shell.out.document({"jobs": [{"id": each.id, "outcome": each.outcome} for each in done]})
     for each in done:
         shell.out.line(f"{each.id}  {each.outcome}", style="" if each.code == 0 else "red")
@@ -138,29 +140,29 @@ async def _change_chosen(shell: Shell, change: Change, wanted: Filter, *, dry_ru
         "results_not_kept": chosen.not_kept,
     }
     if chosen.not_kept:
-        shell.out.note(f"{_count(chosen.not_kept, 'more job')} ended so, and their results are not kept any more")
+        shell.out.note(f"{count_of(chosen.not_kept, 'more job')} ended so, and their results are not kept any more")
     if not chosen.targets and not dry_run:
         shell.out.document({**facts, "outcome": change.past, "not_done": []})
         shell.out.line(f"no such job {'in the dead set' if wanted.state == 'dead' else f'is {wanted.state}'} {where}")
         return
-    what = f"{change.verb} {_count(count, f'{wanted.state} job')}{of} {where}"
-    if not may(shell, what, yes=yes, dry_run=dry_run, document=facts):
+    what = f"{change.verb} {count_of(count, f'{wanted.state} job')}{of} {where}"
+    if not confirmed(shell, what, yes=yes, dry_run=dry_run, document=facts):
         return
     done = await _change_all(shell, change, chosen.targets)
-    well = [each for each in done if each.code == 0]
-    others = [each for each in done if each.code]
+    changed = [each for each in done if each.code == 0]
+    unchanged = [each for each in done if each.code]
     shell.out.document(
         {
             **facts,
-            "count": len(well),
+            "count": len(changed),
             "outcome": change.past,
-            "not_done": [{"id": each.id, "outcome": each.outcome} for each in others[:MAX_NAMED]],
+            "not_done": [{"id": each.id, "outcome": each.outcome} for each in unchanged[:MAX_NAMED]],
         }
     )
-    for outcome, number in Counter(each.outcome for each in well).most_common():
+    for outcome, number in Counter(each.outcome for each in changed).most_common():
         shell.out.line(f"{number:,} {outcome}")
-    for outcome, number in Counter(each.outcome for each in others).most_common():
-        example = next(each.id for each in others if each.outcome == outcome)
+    for outcome, number in Counter(each.outcome for each in unchanged).most_common():
+        example = next(each.id for each in unchanged if each.outcome == outcome)
         shell.out.line(f"{number:,} not: {outcome} ({example}{', ...' if number > 1 else ''})", style="red")
     _end_with(done)
 
@@ -179,37 +181,37 @@ async def _chosen(shell: Shell, wanted: Filter) -> Chosen:
         if more:
             shell.out.note(f"these are the newest {MAX_ENDED:,}; there may be more")
         latest: dict[str, tuple[EndedJob, bool]] = {}
-        for job, kept in found:  # of a job that failed twice: the latest
+        for job, kept in found:  # a job that failed twice: its latest attempt
             latest.setdefault(job.job_id, (job, kept))
         targets = [Target(job.job_id, job.queue, job) for job, kept in latest.values() if kept]
         not_kept = len(latest) - len(targets)
-        return Chosen(targets[:limit][::-1], shell.chosen_queue, not_kept)  # those that ended first are the first
+        return Chosen(targets[:limit][::-1], shell.chosen_queue, not_kept)  # the oldest first
     search = Search(shell.pool, shell.queue, wanted.function, oldest_ms)
-    rows = search.dead() if wanted.state == "dead" else search.queued(wanted.state, 0, most=None)
+    rows = search.dead() if wanted.state == "dead" else search.queued(wanted.state, 0, max_inspected=None)
     targets = []
     async for row in rows:
         targets.append(Target(row.id, shell.queue))
         if len(targets) == limit:
             break
         if len(targets) % AT_ONCE == 0:
-            await asyncio.sleep(0)  # decoding many results takes a while: let Ctrl-C in
+            await asyncio.sleep(0)  # decoding many results takes a while: let Ctrl-C through
     return Chosen(targets, shell.queue)
 
 
-async def _change_all(shell: Shell, change: Change, targets: Sequence[Target]) -> list[Done]:
-    done: list[Done] = []
+async def _change_all(shell: Shell, change: Change, targets: Sequence[Target]) -> list[JobOutcome]:
+    done: list[JobOutcome] = []
     with _progress(shell, change.verb, len(targets)) as advance:
         for first in range(0, len(targets), AT_ONCE):
-            piece = targets[first : first + AT_ONCE]
-            done += await asyncio.gather(*(change.one(shell, target) for target in piece))
-            advance(len(piece))
+            batch = targets[first : first + AT_ONCE]
+            done += await asyncio.gather(*(change.change_one(shell, target) for target in batch))
+            advance(len(batch))
     return done
 
 
 @contextmanager
 def _progress(shell: Shell, verb: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if there are many and somebody looks."""
-    if total < SHOWN_FROM or shell.out.as_json or not sys.stderr.isatty():
+    """A bar on stderr, if there are many jobs and stderr is a terminal."""
+    if total < PROGRESS_FROM or shell.out.as_json or not sys.stderr.isatty():
         yield lambda _: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -218,11 +220,7 @@ def _progress(shell: Shell, verb: str, total: int) -> Iterator[Callable[[int], N
         yield lambda count: progress.advance(task, count)
 
 
-def _end_with(done: Sequence[Done]) -> None:
+def _end_with(done: Sequence[JobOutcome]) -> None:
     worst = max((each.code for each in done), default=0)
     if worst:
         raise typer.Exit(worst)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -1,10 +1,10 @@
-"""What `arqestra doctor` judges: each check is a pure function of what was read."""
+"""The checks of `arqestra doctor`: pure functions of what was read from the server and the queues."""
 
 from typing import Literal, NamedTuple
 
 from ..store.queues import QueueSurvey
 from ..store.server import ServerFacts
-from .output import span
+from .output import count_of, span
 
 __all__ = ("Finding", "Level", "check_queue", "check_server")
 
@@ -20,7 +20,7 @@ OLD_DUE_MS = 5 * 60_000
 class Finding(NamedTuple):
     """What a check found.
 
-    :ivar advice: what to do; "" if nothing
+    :ivar advice: what to do; "" if nothing has to be done
     """
 
     subject: str
@@ -138,7 +138,7 @@ def _latency(facts: ServerFacts) -> Finding:
 
 
 def check_queue(queue: QueueSurvey) -> list[Finding]:
-    """Whether somebody serves a queue, jobs that are stuck, and records of stock arq workers."""
+    """Whether workers serve a queue, and whether it has stuck jobs, dead jobs or jobs of stock arq workers."""
     subject = f"queue {queue.name}"
     found: list[Finding] = []
     if queue.stuck:
@@ -146,38 +146,42 @@ def check_queue(queue: QueueSurvey) -> list[Finding]:
             Finding(
                 subject,
                 "problem",
-                f"{_jobs(queue.stuck)} whose worker died over a minute ago, not taken by another",
+                f"{count_of(queue.stuck, 'job')} whose worker died over a minute ago, not taken by another",
                 "start a worker of this queue; resume it if it is paused",
             )
         )
-    waiting = queue.due + queue.deferred + queue.held + queue.waiting
+    pending = queue.due + queue.deferred + queue.held + queue.waiting
     oldest_ms = queue.oldest_due_age_ms
     if queue.paused:
         advice = f"arqestra queues resume {queue.name}"
-        found.append(Finding(subject, "warning" if queue.due else "ok", f"paused, {_jobs(queue.due)} due", advice))
-    elif waiting and not queue.served:
         found.append(
-            Finding(subject, "problem", f"{_jobs(waiting)}, and no worker serves it", "start a worker of this queue")
+            Finding(subject, "warning" if queue.due else "ok", f"paused, {count_of(queue.due, 'job')} due", advice)
+        )
+    elif pending and not queue.served:
+        found.append(
+            Finding(
+                subject,
+                "problem",
+                f"{count_of(pending, 'job')}, and no worker serves it",
+                "start a worker of this queue",
+            )
         )
     elif oldest_ms > OLD_DUE_MS:
-        text = f"{_jobs(queue.due)} due, the oldest for {span(oldest_ms)}"
+        text = f"{count_of(queue.due, 'job')} due, the oldest for {span(oldest_ms)}"
         found.append(Finding(subject, "warning", text, "start more workers, or raise their max_jobs"))
     if queue.stock_running:
+        stock = count_of(queue.stock_running, "job")
         found.append(
             Finding(
                 subject,
                 "warning",
-                f"{_jobs(queue.stock_running)} held by stock arq workers, which recover only after their timeout",
+                f"{stock} held by stock arq workers, which recover only after their timeout",
                 "fine during a migration; replace those workers to end it (docs/migrating-from-arq.md)",
             )
         )
     if queue.dead:
         advice = f"arqestra jobs list --state dead --queue {queue.name}"
-        found.append(Finding(subject, "warning", f"{_jobs(queue.dead)} in the dead set", advice))
+        found.append(Finding(subject, "warning", f"{count_of(queue.dead, 'job')} in the dead set", advice))
     if not found:
-        found.append(Finding(subject, "ok", f"{_jobs(queue.due)} due, {queue.running} running"))
+        found.append(Finding(subject, "ok", f"{count_of(queue.due, 'job')} due, {queue.running} running"))
     return found
-
-
-def _jobs(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Asking before something is destroyed."""
+"""Asks before a command destroys something."""
 
 import contextlib
 import signal
@@ -11,19 +11,19 @@ import typer
 
 from .shell import FAILED, USAGE, Shell, Stop
 
-__all__ = ("DryRun", "Yes", "may")
+__all__ = ("DryRun", "Yes", "confirmed")
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 
 
-def may(shell: Shell, what: str, *, yes: bool, dry_run: bool, document: Any = None) -> bool:
-    """Whether it may be done. Asks, if there is a terminal to ask at.
+def confirmed(shell: Shell, what: str, *, yes: bool, dry_run: bool, document: Any = None) -> bool:
+    """Whether the command may do something. It asks, if there is a terminal to ask at.
 
     :param what: "delete 3 jobs"
-    :param document: what a dry run prints as JSON, besides that it was one
-    :returns: False in a dry run, which has said then what would be done
-    :raises Stop: it may not
+    :param document: what a dry run adds to its JSON document
+    :returns: False in a dry run, after printing what would be done
+    :raises Stop: the answer is no, or there is nobody to ask
     """
     if dry_run:
         shell.out.document({"dry_run": True, "would": what, **(document or {})})
@@ -42,7 +42,7 @@ def may(shell: Shell, what: str, *, yes: bool, dry_run: bool, document: Any = No
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the question: asyncio would only cancel the task, which does not get to run while it asks."""
+    """Let Ctrl-C end the question. asyncio would cancel the task, but the task cannot run while the question waits."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,11 +1,10 @@
-"""`arqestra cron`: schedules, in code and of run time."""
+"""`arqestra cron`: schedules, those in code and those made at run time."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from ..protocol.clock import timestamp_ms
 from ..scheduling.schedules import ScheduleInfo, ScheduleRun
 from .output import ago, span, when
 from .shell import Shell, command
@@ -28,7 +27,7 @@ async def list_schedules(shell: Shell) -> None:
     if not infos:
         shell.out.line("there are no schedules: workers and schedulers make them known when they start")
         return
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     shell.out.table(
         ("schedule", "due", "function", "queue", "next", "last", "state"),
         (
@@ -47,7 +46,7 @@ async def show(shell: Shell, name: Name) -> None:
     info = await schedules.get(name)
     runs = await schedules.history(name)
     shell.out.document({**_document(info), "history": runs})
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     shell.out.fields(
         (
             ("schedule", info.name),
@@ -94,7 +93,7 @@ async def next_runs(
     """Say when a schedule will be due, in its time zone, without jitter."""
     times = await shell.pool.schedules.next_runs(name, count)
     shell.out.document({"schedule": name, "next": times})
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     if not times:
         shell.out.line(f"schedule {name} is over")
     for each in times:
@@ -108,7 +107,7 @@ async def history(shell: Shell, name: Name) -> None:
     if not runs:
         shell.out.line(f"schedule {name} has not been fired yet")
         return
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     shell.out.table(
         ("due", "how", "outcome", "late by", "took", "job"),
         (
@@ -124,10 +123,6 @@ async def history(shell: Shell, name: Name) -> None:
 
 def _document(info: ScheduleInfo) -> dict[str, Any]:
     return {name: getattr(info, name) for name in ScheduleInfo.__slots__}
-
-
-def _now_ms(shell: Shell) -> int:
-    return timestamp_ms() + shell.pool.clock_offset_ms
 
 
 def _state(info: ScheduleInfo) -> str:

@@ -1,4 +1,4 @@
-"""`arqestra dashboard`: serves the dashboard, by itself on loopback; elsewhere only to those who say who they are."""
+"""`arqestra dashboard`: serves the dashboard. On another address than loopback everybody has to log in."""
 
 import importlib.util
 import ipaddress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ("dashboard",)
 
 PACKAGES = ("starlette", "uvicorn", "jinja2", "python_multipart")
-HOW = (
+HOW_TO_LOG_IN = (
     "Say who may see it: --users FILE or --tokens FILE with lines name:role:secret (role viewer or operator), or "
     "--auth with the import string of a callable; or keep to loopback (--host 127.0.0.1) and reach it by ssh -L"
 )
@@ -69,10 +69,10 @@ def dashboard(
             raise Stop(f"the dashboard needs {', '.join(missing)}: pip install 'arqestra[web]'", USAGE)
         sys.path.insert(0, os.getcwd())
         quiet_logging()
-        logging.getLogger("arq.dashboard").setLevel(logging.INFO)  # who did what
+        logging.getLogger("arq.dashboard").setLevel(logging.INFO)  # log who did what
         chosen = _auth_of(users, tokens, auth)
         if chosen is None and not _is_loopback(host):
-            raise Stop(f"--host {host}: refused: everybody who can connect could delete jobs. {HOW}", USAGE)
+            raise Stop(f"--host {host}: refused: everybody who can connect could delete jobs. {HOW_TO_LOG_IN}", USAGE)
         from ..web.app import create_app
 
         app = create_app(
@@ -110,7 +110,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listening = socket.socket(family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(128)  # who comes before the server runs waits
+        listening.listen(128)  # clients that come before the server runs wait
     except OSError as error:
         raise Stop(f"--host {host} --port {port}: {error.strerror or error}", USAGE) from None
     return listening
@@ -132,7 +132,7 @@ def _auth_of(users: Path | None, tokens: Path | None, target: str | None) -> "Au
 
 
 def _lines(path: Path) -> "list[tuple[str, Role, str]]":
-    """The `name:role:secret` lines of a file; empty ones and those after # are passed over."""
+    """The `name:role:secret` lines of a file, without empty lines and comments."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -22,10 +22,10 @@ __all__ = ("dev",)
 
 
 class HastySupervisor(Supervisor):
-    """One that waits for no job when it is to end: who develops wants the terminal back."""
+    """A supervisor that waits for no job when it stops: a developer wants the terminal back."""
 
     def stop(self) -> None:
-        """Let the processes give their jobs back and end at once."""
+        """Have the processes give their jobs back and end at once."""
         super().stop()
         super().stop()
 
@@ -52,7 +52,7 @@ def dev(
             if redis_url is not None:
                 os.environ["REDIS_URL"] = redis_url
             with EmbeddedRedis(data, port=port, use_environment=redis_url is not None) as redis:
-                _tell(redis.url, started=redis.kind != "REDIS_URL")
+                _print_address(redis.url, started=redis.kind != "REDIS_URL")
                 overrides: dict[str, Any] = {"redis_settings": redis.url}
                 if key_prefix is not None:
                     overrides["key_prefix"] = Keys.of(key_prefix).key_prefix
@@ -62,7 +62,7 @@ def dev(
     sys.exit(code)
 
 
-def _tell(url: str, *, started: bool) -> None:
+def _print_address(url: str, *, started: bool) -> None:
     typer.echo(f"Redis {'started' if started else 'found'} at {redacted(url)}")
     if started:
         typer.echo(f"elsewhere: export REDIS_URL={url}")
@@ -73,7 +73,7 @@ def _run(settings: str, overrides: dict[str, Any], *, watch: bool, verbose: bool
     log_config = default_log_config(verbose)
     logging.config.dictConfig(log_config)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    os.environ["REDIS_URL"] = overrides["redis_settings"]  # for jobs that make a pool of their own
+    os.environ["REDIS_URL"] = overrides["redis_settings"]  # for jobs that make their own pool
     if watch and importlib.util.find_spec("watchfiles") is None:
         typer.echo("changes of the code are not seen: pip install watchfiles", err=True)
         watch = False

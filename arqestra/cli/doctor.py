@@ -14,7 +14,7 @@ from .shell import Shell, command, redacted
 __all__ = ("add_doctor",)
 
 CODES = {"ok": 0, "warning": 1, "problem": 2}
-SECOND_LOOK_S = 0.3
+RECHECK_AFTER_S = 0.3
 
 
 def add_doctor(app: typer.Typer) -> None:
@@ -55,17 +55,17 @@ async def doctor(
 
 
 def _rows(each: Finding) -> list[tuple[str, str, str]]:
-    """A finding and below it what to do."""
+    """A finding, and below it what to do."""
     rows = [(each.subject, str(each.level), each.text)]
     return [*rows, ("", "", f"→ {each.advice}")] if each.advice else rows
 
 
 async def _queue(shell: Shell, name: str, *, registered: bool) -> QueueSurvey | None:
-    """Of a queue that seems to have no worker, a second look: one may just be between two jobs."""
+    """The state of a queue. One that seems to have no worker is read twice: a worker may be between two jobs."""
     seen = await survey_or_none(shell.pool, name)
     if seen is None or seen._replace(registered=registered).served:
         return seen and seen._replace(registered=registered)
-    await asyncio.sleep(SECOND_LOOK_S)
+    await asyncio.sleep(RECHECK_AFTER_S)
     return await survey_or_none(shell.pool, name)
 
 

@@ -1,4 +1,4 @@
-"""`arqestra enqueue`: one job by the name of its function."""
+"""`arqestra enqueue`: enqueues one job by the name of its function."""
 
 import asyncio
 import traceback
@@ -74,7 +74,7 @@ async def _wait(shell: Shell, job: Job[Any], limit_s: float | None) -> None:
         if await job.result_info() is None:
             shell.out.document({"id": job.job_id, "status": "timeout", "error": str(error)})
             raise Stop(str(error), TIMED_OUT) from None
-        _tell_failure(shell, job, error)
+        _print_failure(shell, job, error)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -84,14 +84,14 @@ async def _wait(shell: Shell, job: Job[Any], limit_s: float | None) -> None:
     except (RedisError, ResultNotFound):
         raise
     except Exception as error:
-        _tell_failure(shell, job, error)
+        _print_failure(shell, job, error)
     else:
         value = redacted_value(value)
         shell.out.document({"id": job.job_id, "status": "complete", "result": value})
         shell.out.line(value if isinstance(value, str) else compact(value))
 
 
-def _tell_failure(shell: Shell, job: Job[Any], error: BaseException) -> None:
+def _print_failure(shell: Shell, job: Job[Any], error: BaseException) -> None:
     remote = "" if error.__cause__ is None else str(error.__cause__).strip().strip('"').strip()
     text = "".join(traceback.format_exception_only(error)).strip()
     shell.out.document({"id": job.job_id, "status": "failed", "error": text, "traceback": remote or None})

@@ -1,4 +1,4 @@
-"""`arqestra events`: what happens to jobs and workers, as it happens."""
+"""`arqestra events`: prints what happens to jobs and workers, as it happens."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,13 @@ from redis.exceptions import RedisError
 
 from ..errors import SettingsError
 from ..protocol.events import KINDS, Event
-from .ending import run_until_told
-from .output import span
-from .progress_bar import progress_text
+from .output import progress_text, span
 from .shell import Shell, command
+from .stopping import run_until_stopped
 
 __all__ = ("EventFilter", "add_events")
 
-AGAIN_AFTER_S = 1.0
+RETRY_AFTER_S = 1.0
 ABOUT_NO_JOB = ("worker-started", "worker-stopped", "dropped")
 STYLES = {"failed": "red", "dead": "red", "dropped": "red", "complete": "green", "started": "blue"}
 STYLES |= dict.fromkeys(("retried", "aborted", "expired", "released", "snoozed"), "yellow")
@@ -45,7 +44,7 @@ async def events(
     if odd:
         raise SettingsError(f"--kind: expected one of {', '.join(KINDS)}, got {min(odd)!r}")
     shell.out.note("events from now on; Ctrl-C ends")
-    await run_until_told(_follow(shell, EventFilter(kind, function, shell.chosen_queue), count))
+    await run_until_stopped(_follow(shell, EventFilter(kind, function, shell.chosen_queue), count))
 
 
 class EventFilter:
@@ -56,28 +55,28 @@ class EventFilter:
 
     def wants(self, event: Event) -> bool:
         if event.kind == "dropped":
-            return True  # whatever was wanted may be among them
+            return True  # wanted events may be among them
         if self._kinds and event.kind not in self._kinds:
             return False
         return self._function in (None, event.function) and self._queue in (None, event.queue)
 
 
 async def _follow(shell: Shell, wanted: EventFilter, count: int | None) -> None:
-    told = 0
+    printed = 0
     while True:
         try:
-            async with contextlib.aclosing(shell.pool.events()) as heard:  # type: ignore[type-var]
-                async for event in heard:
+            async with contextlib.aclosing(shell.pool.events()) as events:  # type: ignore[type-var]
+                async for event in events:
                     if wanted.wants(event):
-                        shell.out.tell(_document(event), _text(event), STYLES.get(event.kind, ""))
-                        told += 1
-                        if told == count:
+                        shell.out.stream(_document(event), _text(event), STYLES.get(event.kind, ""))
+                        printed += 1
+                        if printed == count:
                             return
         except BrokenPipeError:
             raise
         except (RedisError, OSError) as error:
             shell.out.note(f"Redis does not answer, trying again; events of the meantime are missed: {error}")
-            await asyncio.sleep(AGAIN_AFTER_S)
+            await asyncio.sleep(RETRY_AFTER_S)
 
 
 def _document(event: Event) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def _document(event: Event) -> dict[str, Any]:
 
 
 def _text(event: Event) -> str:
-    """One line: time, kind, function, id, and what else there is to say."""
+    """One line: time, kind, function, id, and the details of the kind."""
     parts = [f"{event.at.astimezone():%H:%M:%S.%f}"[:-3], f"{event.kind:<9}"]
     if event.kind == "dropped":
         return "  ".join([*parts, f"{event.count:,} events were too many to be told"])

@@ -1,4 +1,4 @@
-"""How everything stands at a moment, and what was counted over the last minutes: what `stats --watch` shows."""
+"""The data of `stats --watch`: the fleet at one moment, and the counters of the last five minutes."""
 
 import asyncio
 from collections import deque
@@ -13,22 +13,22 @@ from ..store.queues import QueueSurvey
 from ..store.statistics import read_minutes, read_totals
 from .queues import survey_or_none
 
-__all__ = ("FIGURES", "Fleet", "History", "Rates", "read_fleet")
+__all__ = ("COUNTERS", "Fleet", "History", "Rates", "read_fleet")
 
-FIGURES = ("enqueued", "complete", "failed", "retried")
+COUNTERS = ("enqueued", "complete", "failed", "retried")
 MAX_QUEUES = 50
 FAILURES = 50
-SPAN_S = 300.0  # that is shown
-RECENT_S = 5.0  # over which "per second" is meant: workers write what they counted once a second
+HISTORY_S = 300.0
+RECENT_S = 5.0  # "per second" is the mean over this: workers write their counters once a second
 
 
 class Fleet(NamedTuple):
-    """How everything stands.
+    """The fleet at one moment.
 
     :ivar queues: the first ones by name
-    :ivar queue_count: queues that there are
+    :ivar queue_count: how many queues there are
     :ivar failures: the latest first
-    :ivar counted: all that was ever counted, by `FIGURES`
+    :ivar counters: the totals since ever, by `COUNTERS`
     """
 
     now_ms: int
@@ -36,24 +36,24 @@ class Fleet(NamedTuple):
     queue_count: int
     workers: list[WorkerInfo]
     failures: list[EndedJob]
-    counted: Mapping[str, int]
+    counters: Mapping[str, int]
 
     @property
     def jobs(self) -> list[JobOnWorker]:
-        """The jobs that run, the longest running first."""
+        """The running jobs, the longest running first."""
         jobs = [job for worker in self.workers if worker.alive for job in worker.presence.jobs]
         return sorted(jobs, key=lambda job: job.since_ms)
 
     @property
     def running(self) -> int:
-        """How many run."""
+        """How many jobs run."""
         return sum(worker.presence.running for worker in self.workers if worker.alive)
 
 
 async def read_fleet(pool: Pool, chosen_queue: str | None) -> Fleet:
-    """How it stands now.
+    """Read the fleet now.
 
-    :param chosen_queue: look at this queue alone
+    :param chosen_queue: read only this queue
     """
     workers, used = await asyncio.gather(pool.workers(), pool.used_queues())
     names = sorted({*used, *(queue for worker in workers for queue in worker.presence.queues)})
@@ -67,21 +67,32 @@ async def read_fleet(pool: Pool, chosen_queue: str | None) -> Fleet:
     )
     now_ms = timestamp_ms() + pool.clock_offset_ms
     found = [each for each in queues if each is not None]
-    return Fleet(now_ms, found, len(names), workers, failures, _sums(totals, chosen_queue))
+    return Fleet(
+        now_ms=now_ms,
+        queues=found,
+        queue_count=len(names),
+        workers=workers,
+        failures=failures,
+        counters=_sums(totals, chosen_queue),
+    )
 
 
-def _sums(counters: Mapping[str, int], queue: str | None) -> dict[str, int]:
-    """Counters summed over queues and functions: `queue|function|figure` -> number."""
-    sums = dict.fromkeys(FIGURES, 0)
-    for field, number in counters.items():
-        of_queue, _, figure = field.rsplit("|", 2)
-        if figure in sums and queue in (None, of_queue):
-            sums[figure] += number
+def _sums(fields: Mapping[str, int], queue: str | None) -> dict[str, int]:
+    """Counters summed over queues and functions.
+
+    :param fields: `queue|function|counter` -> number
+    :param queue: only of this queue; None for all
+    """
+    sums = dict.fromkeys(COUNTERS, 0)
+    for field, number in fields.items():
+        of_queue, _, counter = field.rsplit("|", 2)
+        if counter in sums and queue in (None, of_queue):
+            sums[counter] += number
     return sums
 
 
-class Piece(NamedTuple):
-    """What was counted in a piece of time."""
+class Interval(NamedTuple):
+    """What was counted in an interval of time."""
 
     start_s: float
     end_s: float
@@ -91,67 +102,67 @@ class Piece(NamedTuple):
 class Rates(NamedTuple):
     """Events per second.
 
-    :ivar recent: in the last seconds
-    :ivar course: over the last minutes, the latest last
+    :ivar recent: over the last seconds
+    :ivar series: over the last minutes, the latest last
     """
 
     recent: float
-    course: list[float]
+    series: list[float]
 
 
 class History:
-    """What was counted over the last five minutes.
+    """The counters of the last five minutes.
 
-    :param at_s: a moment
-    :param counted: the counters then
+    :param at_s: the time of the first snapshot, in seconds since the epoch
+    :param counters: its counters
     """
 
-    def __init__(self, at_s: float, counted: Mapping[str, int]) -> None:
-        self._pieces: deque[Piece] = deque()
-        self._at_s, self._counted = at_s, counted
+    def __init__(self, at_s: float, counters: Mapping[str, int]) -> None:
+        self._intervals: deque[Interval] = deque()
+        self._at_s, self._counters = at_s, counters
 
     async def begin(self, pool: Pool, chosen_queue: str | None) -> None:
-        """Read what the workers wrote for each of the minutes before."""
+        """Read the counters that workers wrote for the minutes before."""
         last_minute = int(self._at_s // 60)
-        minutes = await read_minutes(pool.store.redis, pool.store.keys, last_minute, int(SPAN_S // 60) + 1)
-        for minute, counters in sorted(minutes.items()):
+        minutes = await read_minutes(pool.store.redis, pool.store.keys, last_minute, int(HISTORY_S // 60) + 1)
+        for minute, fields in sorted(minutes.items()):
             start_s, end_s = minute * 60, min(minute * 60 + 60, self._at_s)
             if end_s > start_s:
-                self._pieces.append(Piece(start_s, end_s, _sums(counters, chosen_queue)))
+                self._intervals.append(Interval(start_s, end_s, _sums(fields, chosen_queue)))
 
-    def add(self, at_s: float, counted: Mapping[str, int]) -> None:
-        """The counters at a later moment."""
+    def add(self, at_s: float, counters: Mapping[str, int]) -> None:
+        """Add the counters of a later snapshot."""
         if at_s <= self._at_s:
             return
-        counts = {figure: max(0, counted[figure] - self._counted[figure]) for figure in FIGURES}
-        self._pieces.append(Piece(self._at_s, at_s, counts))
-        self._at_s, self._counted = at_s, counted
-        while self._pieces[0].end_s < at_s - SPAN_S:
-            self._pieces.popleft()
+        counts = {name: max(0, counters[name] - self._counters[name]) for name in COUNTERS}
+        self._intervals.append(Interval(self._at_s, at_s, counts))
+        self._at_s, self._counters = at_s, counters
+        while self._intervals[0].end_s < at_s - HISTORY_S:
+            self._intervals.popleft()
 
-    def rates(self, figure: str, cells: int) -> Rates:
-        """How often something happened.
+    def rates(self, counter: str, cells: int) -> Rates:
+        """How often something happened per second.
 
-        :param cells: pieces into which the last minutes are divided
+        :param cells: into how many cells to divide the last minutes
         """
         now_s = self._at_s
-        (recent,) = _spread(self._pieces, figure, now_s - RECENT_S, now_s, 1)
-        return Rates(recent, _spread(self._pieces, figure, now_s - SPAN_S, now_s, cells))
+        (recent,) = _spread(self._intervals, counter, now_s - RECENT_S, now_s, 1)
+        return Rates(recent, _spread(self._intervals, counter, now_s - HISTORY_S, now_s, cells))
 
 
-def _spread(pieces: Iterable[Piece], figure: str, start_s: float, end_s: float, cells: int) -> list[float]:
-    """Events per second in each of so many equal parts of a time."""
+def _spread(intervals: Iterable[Interval], counter: str, start_s: float, end_s: float, cells: int) -> list[float]:
+    """Events per second in each cell of a time that is divided into equal cells."""
     length_s = (end_s - start_s) / cells
     found = [0.0] * cells
-    for piece in pieces:
-        count = piece.counts[figure]
-        if not count or piece.end_s <= start_s:
+    for interval in intervals:
+        count = interval.counts[counter]
+        if not count or interval.end_s <= start_s:
             continue
-        per_s = count / (piece.end_s - piece.start_s)
-        first = max(0, int((piece.start_s - start_s) / length_s))
-        last = min(cells - 1, int((piece.end_s - start_s) / length_s))
+        per_s = count / (interval.end_s - interval.start_s)
+        first = max(0, int((interval.start_s - start_s) / length_s))
+        last = min(cells - 1, int((interval.end_s - start_s) / length_s))
         for cell in range(first, last + 1):
             cell_start_s = start_s + cell * length_s
-            overlap_s = min(piece.end_s, cell_start_s + length_s) - max(piece.start_s, cell_start_s)
+            overlap_s = min(interval.end_s, cell_start_s + length_s) - max(interval.start_s, cell_start_s)
             found[cell] += max(0.0, overlap_s) * per_s / length_s
     return found

@@ -11,7 +11,7 @@ from ..errors import ArqestraError
 from ..protocol.wire import decode_result
 from ..store.job_facts import read_dead_result
 from .arguments import duration_s
-from .bulk import Change, Done, Target, change_jobs, chosen_filter
+from .bulk import Change, JobOutcome, Target, change_jobs, chosen_filter
 from .confirm import DryRun, Yes
 from .job_view import locate
 from .search import MAX_ENDED, Queued
@@ -56,7 +56,7 @@ async def retry(
     given (dead: of one queue). One that was run again meanwhile is left alone. The exit code is 1 if one of them could
     not be.
     """
-    wanted = chosen_filter(ids, state, all_dead, function, since, limit)
+    wanted = chosen_filter(ids, state=state, function=function, since=since, limit=limit, all_dead=all_dead)
     change = Change("retry", "queued", _retry_one, asks=False)
     await change_jobs(shell, change, ids, wanted, dry_run=dry_run, yes=yes)
 
@@ -78,12 +78,12 @@ async def abort(
     was not aborted because it had ended, and 3 if one has not ended in time.
     """
     limit_s = 0.0 if timeout == "0" else duration_s(timeout, "--timeout") or 0.0
-    wanted = chosen_filter(ids, state, False, function, since, limit)
-    # Each of the ids has so long; those of a filter have it together, from when the first is aborted.
-    together = None if wanted is None else _Deadline(limit_s)
+    wanted = chosen_filter(ids, state=state, function=function, since=since, limit=limit)
+    # Each job of the ids has this long. The jobs of a filter have it together, from the first abort on.
+    shared = None if wanted is None else _Deadline(limit_s)
 
-    async def abort_one(shell: Shell, target: Target) -> Done:
-        return await _abort_one(shell, target, limit_s, limit_s if together is None else together.left_s())
+    async def abort_one(shell: Shell, target: Target) -> JobOutcome:
+        return await _abort_one(shell, target, limit_s, limit_s if shared is None else shared.left_s())
 
     await change_jobs(shell, Change("abort", "aborted", abort_one), ids, wanted, dry_run=dry_run, yes=yes)
 
@@ -107,53 +107,53 @@ async def delete(
     With --state those that `jobs list --state` lists, as far as there is something of them. The exit code is 1 if one
     of them is running or is not there.
     """
-    wanted = chosen_filter(ids, state, all_dead, function, since, limit)
-    one = _discard_one if wanted is not None and wanted.state == "dead" else _delete_one
-    await change_jobs(shell, Change("delete", "deleted", one), ids, wanted, dry_run=dry_run, yes=yes)
+    wanted = chosen_filter(ids, state=state, function=function, since=since, limit=limit, all_dead=all_dead)
+    change_one = _discard_one if wanted is not None and wanted.state == "dead" else _delete_one
+    await change_jobs(shell, Change("delete", "deleted", change_one), ids, wanted, dry_run=dry_run, yes=yes)
 
 
-async def _retry_one(shell: Shell, target: Target) -> Done:
+async def _retry_one(shell: Shell, target: Target) -> JobOutcome:
     try:
         if target.ended is not None and (changed := await _changed(shell.pool, target)):
-            return Done(target.id, changed, FAILED)
+            return JobOutcome(target.id, changed, FAILED)
         queue = target.queue or await locate(shell.pool, target.id, None)
         await shell.pool.job(target.id, queue=queue).retry()
     except DeserializationError:
-        return Done(target.id, f"not {shell.pool.serializer.name}: see --serializer", FAILED)
+        return JobOutcome(target.id, f"not {shell.pool.serializer.name}: see --serializer", FAILED)
     except ArqestraError as error:
-        return Done(target.id, str(error).removeprefix(f"job {target.id}: "), FAILED)
-    return Done(target.id, "queued")
+        return JobOutcome(target.id, str(error).removeprefix(f"job {target.id}: "), FAILED)
+    return JobOutcome(target.id, "queued")
 
 
-async def _delete_one(shell: Shell, target: Target) -> Done:
+async def _delete_one(shell: Shell, target: Target) -> JobOutcome:
     queue = target.queue or await locate(shell.pool, target.id, None)
     try:
         if target.ended is not None and (changed := await _changed(shell.pool, target)):
-            return Done(target.id, changed, FAILED)
+            return JobOutcome(target.id, changed, FAILED)
     except DeserializationError:
-        pass  # whatever it is, it has ended
+        pass  # the job has a result, so it has ended
     state = await shell.pool.store.delete(target.id, queue, ended=target.ended is not None)
     if state == "deleted":
-        return Done(target.id, "deleted")
+        return JobOutcome(target.id, "deleted")
     if state == "missing":
-        return Done(target.id, "there is no such job", FAILED)
+        return JobOutcome(target.id, "there is no such job", FAILED)
     if state == "elsewhere":
-        return Done(target.id, "it is in another queue: see --queue", FAILED)
-    return Done(target.id, "running: abort it first" if state == "running" else "it was run again since", FAILED)
+        return JobOutcome(target.id, "it is in another queue: see --queue", FAILED)
+    return JobOutcome(target.id, "running: abort it first" if state == "running" else "it was run again since", FAILED)
 
 
-async def _discard_one(shell: Shell, target: Target) -> Done:
+async def _discard_one(shell: Shell, target: Target) -> JobOutcome:
     if await shell.pool.store.discard(target.queue or shell.queue, [target.id]):
-        return Done(target.id, "deleted")
-    return Done(target.id, "it is not dead any more", FAILED)
+        return JobOutcome(target.id, "deleted")
+    return JobOutcome(target.id, "it is not dead any more", FAILED)
 
 
 async def _changed(pool: Pool, target: Target) -> str:
-    """Why a job is not any more the one that was chosen by how it ended; "" if it is. Each run has its own enqueue.
+    """Why a job is no longer the run that the filter chose; "" if it is. Each run has its own enqueue time.
 
-    The changes themselves check once more, in Redis, that it has not been changed since.
+    The scripts check once more in Redis that nobody has changed the job since.
 
-    :raises DeserializationError: another serializer wrote it
+    :raises DeserializationError: another serializer wrote the result
     """
     assert target.ended is not None
     kept = await _kept_result(pool, target)
@@ -174,7 +174,7 @@ async def _kept_result(pool: Pool, target: Target) -> JobResult | None:
 
 
 class _Deadline:
-    """A time by which all is to be done, from the first time that it is asked for.
+    """A deadline for several jobs together. It starts when the first of them asks for the time left.
 
     :param limit_s: seconds
     """
@@ -190,26 +190,30 @@ class _Deadline:
         return max(0.0, self._end_s - now_s)
 
 
-async def _abort_one(shell: Shell, target: Target, limit_s: float, left_s: float) -> Done:
-    """:param left_s: of the time that it may take"""
+async def _abort_one(shell: Shell, target: Target, limit_s: float, left_s: float) -> JobOutcome:
+    """Abort one job.
+
+    :param limit_s: how long the user wants to wait
+    :param left_s: how much of that is left for this job
+    """
     queue = target.queue or await locate(shell.pool, target.id, None)
-    late = Done(target.id, f"asked for, not carried out within {limit_s:g} s", TIMED_OUT)
+    late = JobOutcome(target.id, f"asked for, not carried out within {limit_s:g} s", TIMED_OUT)
     if left_s == 0:
         state = await shell.pool.store.abort(target.id, queue)
         if state in ("ended", "missing"):
-            return Done(target.id, "had ended" if state == "ended" else "there is no such job", FAILED)
+            return JobOutcome(target.id, "had ended" if state == "ended" else "there is no such job", FAILED)
         if state == "aborted":
-            return Done(target.id, "aborted")
-        return late if limit_s else Done(target.id, f"asked for; it is {state}")
+            return JobOutcome(target.id, "aborted")
+        return late if limit_s else JobOutcome(target.id, f"asked for; it is {state}")
     job = shell.pool.job(target.id, queue=queue)
     try:
         aborted = await job.abort(timeout=left_s)
     except DeserializationError:
-        aborted = False  # there is a result, whatever it is
-    except Exception as error:  # what the job itself raised, if it has ended
+        aborted = False  # there is a result: the job has ended
+    except Exception as error:  # the job's own error, if it has ended
         if await job.result_info() is not None:
-            return Done(target.id, "had ended", FAILED)
+            return JobOutcome(target.id, "had ended", FAILED)
         if isinstance(error, TimeoutError):
             return late
         raise
-    return Done(target.id, "aborted") if aborted else Done(target.id, "had ended, or is unknown", FAILED)
+    return JobOutcome(target.id, "aborted") if aborted else JobOutcome(target.id, "had ended, or is unknown", FAILED)

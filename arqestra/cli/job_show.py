@@ -1,4 +1,4 @@
-"""`arqestra jobs show` and `log`: all that is known of one job, and what it says of itself."""
+"""`arqestra jobs show` and `log`: all that is known of one job, and the lines that it logged."""
 
 import asyncio
 import traceback
@@ -11,17 +11,16 @@ from arq.jobs import JobStatus
 from ..definitions.redact import redacted_value
 from ..protocol.progress import LOG_LINES, LogLine, Progress
 from .arguments import in_line
-from .ending import run_until_told
-from .job_view import JobView, locate, view_of
-from .output import ago, compact, iso, when
-from .progress_bar import progress_text
+from .job_view import JobView, locate, read_job
+from .output import ago, compact, iso, progress_text, when
 from .shell import Shell, Stop, command
+from .stopping import run_until_stopped
 
 __all__ = ("add_job_show",)
 
 LINES_SHOWN = 20
-LOOK_EVERY_S = 0.5
-LAST_LINES_S = 1.5  # workers write the lines of their jobs once a second, the last ones after the job's end
+POLL_EVERY_S = 0.5
+LAST_LINES_S = 1.5  # workers write log lines once a second, the last ones after the end of the job
 
 JobId = Annotated[str, typer.Argument(help="id of the job")]
 
@@ -37,7 +36,7 @@ async def show(shell: Shell, job_id: JobId) -> None:
 
     Secrets in arguments and result are masked.
     """
-    view = await view_of(shell.pool, job_id, shell.chosen_queue)
+    view = await read_job(shell.pool, job_id, shell.chosen_queue)
     if view is None:
         where = "" if shell.chosen_queue is None else f" in queue {shell.chosen_queue}"
         raise Stop(f"there is no job {job_id!r}{where}; its result may not be kept any more")
@@ -154,29 +153,29 @@ async def log(
     if not lines and status == JobStatus.not_found:
         raise Stop(f"there is no job {job_id!r}, and no log of it")
     for line in lines[-limit:]:
-        _tell_line(shell, line)
+        _print_line(shell, line)
     if follow:
-        await run_until_told(_follow(shell, job, lines))
+        await run_until_stopped(_follow(shell, job, lines))
     elif not lines:
         shell.out.note(f"job {job_id} has logged nothing")
 
 
 async def _follow(shell: Shell, job: Any, lines: list[LogLine]) -> None:
-    """Print what comes to the lines, until the job has ended and its worker has written the last ones."""
+    """Print new lines until the job has ended and its worker has written the last ones."""
     loop = asyncio.get_running_loop()
     ended_s: float | None = None
     while ended_s is None or loop.time() - ended_s < LAST_LINES_S:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_EVERY_S)
         if ended_s is None and await job.status() in (JobStatus.complete, JobStatus.not_found):
             ended_s = loop.time()
         grown = await job.log()
         for line in _added(lines, grown):
-            _tell_line(shell, line)
+            _print_line(shell, line)
         lines = grown
 
 
 def _added(before: list[LogLine], lines: list[LogLine]) -> list[LogLine]:
-    """The lines that came to others; the first ones may have gone, and two lines may be the same."""
+    """The lines that are new. The first lines may be gone, and two lines may be the same."""
     for gone in range(len(before)):
         left = before[gone:]
         if lines[: len(left)] == left:
@@ -184,8 +183,8 @@ def _added(before: list[LogLine], lines: list[LogLine]) -> list[LogLine]:
     return lines
 
 
-def _tell_line(shell: Shell, line: LogLine) -> None:
-    shell.out.tell(line, _log_text(line))
+def _print_line(shell: Shell, line: LogLine) -> None:
+    shell.out.stream(line, _log_text(line))
 
 
 def _log_text(line: LogLine) -> str:

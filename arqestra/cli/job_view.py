@@ -1,79 +1,19 @@
-"""What is known of one job or of a row of a list, as commands show it."""
+"""All that Redis knows of one job, and where to find it."""
 
 import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from arq.jobs import DeserializationError
-
 from ..client.pool import Pool
-from ..handles.queue import DeadJob
 from ..protocol.attempt_errors import AttemptError, decode_attempt_error
 from ..protocol.constants import PARKED_SCORE, SPAN_MS, THROTTLED_SCORE
 from ..protocol.wire import Payload, decode_payload, decode_result
 from ..store.find import find_queues, queue_of
 from ..store.job_facts import JobFacts, read_dead_result, read_job_facts
-from ..store.queues import QueueEntry
 from ..store.records import JobSnapshot
 from .arguments import ShownArguments, shown
-from .output import iso
 
-__all__ = ("JobView", "Row", "locate", "view_of")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A job in a list.
-
-    :ivar function: None if its payload does not decode with the serializer
-    :ivar moment_ms: when it is or was due; of a dead one, when it died
-    """
-
-    id: str
-    queue: str
-    state: str
-    function: str | None
-    arguments: ShownArguments
-    enqueued_ms: int | None
-    moment_ms: int | None
-    note: str = ""
-
-    @classmethod
-    def of_entry(cls, pool: Pool, queue: str, entry: QueueEntry) -> "Row":
-        """Of a job in a queue."""
-        function, arguments, enqueued_ms, note = None, ShownArguments([], {}), None, ""
-        if entry.payload is None:
-            note = "its payload is gone"
-        else:
-            try:
-                payload = decode_payload(pool.serializer, entry.payload)
-                function, enqueued_ms = payload.function, payload.enqueued_ms
-                arguments = shown(function, payload.args, payload.kwargs)
-            except DeserializationError:
-                note = _other_serializer(pool)
-        return cls(entry.id, queue, entry.state, function, arguments, enqueued_ms, entry.due_ms, note)
-
-    @classmethod
-    def of_dead(cls, pool: Pool, dead: DeadJob) -> "Row":
-        """Of a job in the dead set."""
-        arguments = shown(dead.function or "", dead.args, dead.kwargs)
-        note = dead.reason if dead.function is not None else _other_serializer(pool)
-        died_ms = int(dead.died.timestamp() * 1000)
-        return cls(dead.job_id, dead.queue, "dead", dead.function, arguments, None, died_ms, note)
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "id": self.id,
-            "queue": self.queue,
-            "state": self.state,
-            "function": self.function,
-            "args": self.arguments.args,
-            "kwargs": self.arguments.kwargs,
-            "enqueued": iso(self.enqueued_ms),
-            ("died" if self.state == "dead" else "due"): iso(self.moment_ms),
-            "note": self.note or None,
-        }
+__all__ = ("JobView", "locate", "read_job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +66,8 @@ class JobView:
         return parts[0].split(".")[0], int(parts[1]), int(due if due >= 0 else due % SPAN_MS), int(parts[3])
 
 
-def _other_serializer(pool: Pool) -> str:
-    return f"not {pool.serializer.name}: see --serializer"
-
-
 async def locate(pool: Pool, job_id: str, chosen_queue: str | None) -> str:
-    """The queue of a job: the one that was given; else the default, or the first other that has it."""
+    """The queue of a job: the queue that was given, else the default queue or the first other one that has the job."""
     if chosen_queue is not None:
         return chosen_queue
     default = pool.default_queue_name
@@ -144,8 +80,8 @@ async def locate(pool: Pool, job_id: str, chosen_queue: str | None) -> str:
     return found or default
 
 
-async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView | None:
-    """What is known of a job; None if nothing is.
+async def read_job(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView | None:
+    """All that is known of a job; None if nothing is.
 
     :raises DeserializationError: another serializer wrote it
     """
@@ -167,7 +103,17 @@ async def view_of(pool: Pool, job_id: str, chosen_queue: str | None) -> JobView 
         queue = result.queue_name
         facts = await read_job_facts(pool.store, queue, job_id)
     status = _status(snapshot, facts, result)
-    return JobView(job_id, queue, status, snapshot, facts, payload, result, traceback, errors)
+    return JobView(
+        id=job_id,
+        queue=queue,
+        status=status,
+        snapshot=snapshot,
+        facts=facts,
+        payload=payload,
+        result=result,
+        remote_traceback=traceback,
+        errors=errors,
+    )
 
 
 def _status(snapshot: JobSnapshot, facts: JobFacts, result: Any) -> str:

@@ -1,18 +1,16 @@
-"""`arqestra jobs`: lists of jobs. One job is shown by `job_show.py`, changes are made by `job_changes.py`."""
+"""`arqestra jobs`: lists jobs. `job_show.py` shows one job, `job_changes.py` changes jobs."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from ..protocol.clock import timestamp_ms
 from ..protocol.recent_jobs import EndedJob
 from .arguments import in_line, since_ms
 from .job_changes import add_job_changes
 from .job_show import add_job_show
-from .job_view import Row
 from .output import ago, first_line, span
-from .search import ENDED, MAX_ENDED, Search, State, find_ended
+from .search import ENDED, MAX_ENDED, JobRow, Search, State, find_ended
 from .shell import Shell, command
 
 __all__ = ("jobs_app",)
@@ -41,7 +39,7 @@ async def list_jobs(
         await _list_ended(shell, state, function, since_ms(since), limit)
         return
     search = Search(shell.pool, shell.queue, function, since_ms(since))
-    found: list[Row] = []
+    found: list[JobRow] = []
     more = False
     rows = search.dead() if state == "dead" else search.queued(state or "", limit)
     async for row in rows:
@@ -54,7 +52,7 @@ async def list_jobs(
             "queue": shell.queue,
             "jobs": [row.document() for row in found],
             "more": more,
-            "looked_at": search.looked_at,
+            "looked_at": search.inspected,
             "entries": search.entries,
             "cut": search.cut,
         }
@@ -63,14 +61,14 @@ async def list_jobs(
     if more:
         _note_more(shell, limit)
     if search.cut:
-        shell.out.note(f"looked at {search.looked_at:,} of {search.entries:,} entries of the queue")
+        shell.out.note(f"looked at {search.inspected:,} of {search.entries:,} entries of the queue")
 
 
-def _print_rows(shell: Shell, rows: list[Row]) -> None:
+def _print_rows(shell: Shell, rows: list[JobRow]) -> None:
     if not rows:
         shell.out.line(f"no such job in queue {shell.queue}")
         return
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     dead = any(row.state == "dead" for row in rows)
     shell.out.table(
         ("id", "state", "function", "arguments", "died" if dead else "due", "error" if dead else "note"),
@@ -109,7 +107,7 @@ async def _list_ended(shell: Shell, state: str, function: str | None, oldest_ms:
 
 
 def _print_ended(shell: Shell, state: str, found: list[tuple[EndedJob, bool]]) -> None:
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     columns: dict[str, Callable[[EndedJob, bool], Any]] = {
         "id": lambda job, _: job.job_id,
         "queue": lambda job, _: job.queue,
@@ -152,10 +150,6 @@ def _ended_document(job: EndedJob, *, kept: bool) -> dict[str, Any]:
 
 def _note_more(shell: Shell, limit: int) -> None:
     shell.out.note(f"there are more; these are the first {limit} (--limit)")
-
-
-def _now_ms(shell: Shell) -> int:
-    return timestamp_ms() + shell.pool.clock_offset_ms
 
 
 command(jobs_app, "list")(list_jobs)

@@ -25,7 +25,7 @@ class Source:
     """Reads the fleet. It connects at the first read that succeeds: the exporter may start before Redis.
 
     :param url: of the Redis
-    :param key_prefix: of the application
+    :param key_prefix: of the application that it watches
     """
 
     def __init__(self, url: str, key_prefix: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What commands print: tables and lines for people, or one JSON document."""
+"""What commands print: tables, lines, times and bars for people, or one JSON document."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ("Output", "ago", "compact", "first_line", "iso", "megabytes", "printable", "span", "style_of", "when")
+__all__ = (
+    "Output",
+    "ago",
+    "compact",
+    "count_of",
+    "first_line",
+    "iso",
+    "megabytes",
+    "printable",
+    "progress_text",
+    "span",
+    "sparkline",
+    "style_of",
+    "when",
+)
 
-MAX_WORD = 20  # from which on words are broken
+MAX_WORD = 20  # a longer word is broken
 BETWEEN_COLUMNS = 3
-WIDTH_OF_A_FILE = 200  # where no terminal says how wide it is: ids must not be broken
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+WIDTH_OF_A_FILE = 200  # wide enough for ids, where no terminal says how wide it is
 _COLOURS = {
     **{"running": "blue", "complete": "green", "ok": "green", "failed": "red", "dead": "red", "problem": "red"},
     **{"warning": "yellow", "paused": "yellow", "aborted": "yellow", "expired": "yellow", "held": "yellow"},
@@ -26,9 +42,9 @@ _COLOURS = {
 
 
 class Output:
-    """Standard output. A command gives what it has to say in both forms and does not ask which is wanted.
+    """Standard output. A command gives its output in both forms: it does not ask which one is wanted.
 
-    :param as_json: the document alone
+    :param as_json: print only the JSON document
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -40,19 +56,19 @@ class Output:
         self._width = self._console.width
 
     def document(self, value: Any) -> None:
-        """The JSON document, if that is what is wanted."""
+        """Print the JSON document, if JSON is wanted."""
         if self.as_json:
             sys.stdout.write(msgspec.json.format(_encoded(value), indent=2).decode() + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line for people."""
+        """Print a line for people."""
         if not self.as_json:
             self._console.print(Text(printable(text, lines=True), style=style), soft_wrap=True)
 
-    def tell(self, value: Any, text: str, style: str = "") -> None:
-        """One of many things that are said as they come: a JSON document on a line of its own, or a line for people.
+    def stream(self, value: Any, text: str, style: str = "") -> None:
+        """Print one of many things at once: a JSON document on its own line, or a line for people.
 
-        :raises BrokenPipeError: nobody reads it any more
+        :raises BrokenPipeError: the reader has closed the pipe
         """
         if self.as_json:
             sys.stdout.write(_encoded(value).decode() + "\n")
@@ -61,43 +77,43 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """A remark for people that is not part of the result: on stderr."""
+        """Print a remark for people on stderr. It is not a part of the result."""
         if not self.as_json:
             print(printable(text), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-        """A table for people.
+        """Print a table for people.
 
-        :param columns: headings; the first one's cells are not broken
-        :param right: headings of columns with numbers, which are not broken either: 1,2 above 34 reads as two numbers
+        :param columns: headings; cells of the first column are never broken
+        :param right: headings of the columns with numbers. They are never broken: 1,2 above 34 reads as two numbers
         """
         if self.as_json:
             return
         cells = [[_cell(value) for value in row] for row in rows]
-        whole = {place for place, column in enumerate(columns) if place == 0 or column in right}
+        unbroken = {index for index, column in enumerate(columns) if index == 0 or column in right}
         widths = [
-            least_width([column, *(row[place].plain for row in cells)], whole=place in whole)
-            for place, column in enumerate(columns)
+            min_width([column, *(row[index].plain for row in cells)], unbroken=index in unbroken)
+            for index, column in enumerate(columns)
         ]
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for place, column in enumerate(columns):
+        for index, column in enumerate(columns):
             table.add_column(
                 column,
                 justify="right" if column in right else "left",
                 overflow="fold",
-                no_wrap=place in whole,
-                min_width=widths[place],
+                no_wrap=index in unbroken,
+                min_width=widths[index],
             )
         for row in cells:
             table.add_row(*row)
-        # What is wider than the terminal is broken by that: a line in two is read more easily than a number in two.
+        # The terminal itself breaks lines that are too long: a broken line is easier to read than a broken number.
         needed = sum(widths) + BETWEEN_COLUMNS * (len(columns) - 1)
         self._console.width = max(needed, self._width)
         self._console.print(table)
         self._console.width = self._width
 
     def fields(self, fields: Iterable[tuple[str, Any]]) -> None:
-        """Names and values for people, one a line; those without a value are left out."""
+        """Print names and values for people, one on each line, without those that have no value."""
         if self.as_json:
             return
         table = Table.grid(padding=(0, 2))
@@ -109,12 +125,12 @@ class Output:
         self._console.print(table)
 
 
-def least_width(texts: Iterable[str], *, whole: bool) -> int:
-    """Of a column, that its texts are still read.
+def min_width(texts: Iterable[str], *, unbroken: bool) -> int:
+    """The width that a column needs for its texts.
 
-    :param whole: they are on one line; else broken between words
+    :param unbroken: each text is on one line; else texts are broken between words
     """
-    if whole:
+    if unbroken:
         return max(map(cell_len, texts))
     return max(min(cell_len(word), MAX_WORD) for text in texts for word in (text.split() or [""]))
 
@@ -130,9 +146,9 @@ def style_of(word: str) -> str:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """The text with escapes for control characters: what jobs carry must not command the terminal.
+    """The text with control characters escaped: text from jobs must not control the terminal.
 
-    :param lines: leave line feeds and tabs as they are
+    :param lines: keep line feeds and tabs
     """
     if text.isprintable():
         return text
@@ -145,26 +161,23 @@ def _escape(char: str) -> str:
 
 
 def _encoded(value: Any) -> bytes:
-    """JSON of a value; what JSON has no form for is given as text."""
+    """A value as JSON, with text in place of what JSON cannot hold."""
     try:
         return msgspec.json.encode(value, enc_hook=_as_text)
     except (TypeError, ValueError, msgspec.MsgspecError):
-        return msgspec.json.encode(_without_oddities(value))
+        return msgspec.json.encode(_json_safe(value))
 
 
 def _as_text(value: Any) -> Any:
     return compact(value)
 
 
-def _without_oddities(value: Any) -> Any:
-    """The same with text for keys that are none, and for text that UTF-8 has no bytes for."""
+def _json_safe(value: Any) -> Any:
+    """The value with text in place of keys that are no text, and with escapes for what UTF-8 cannot encode."""
     if isinstance(value, Mapping):
-        return {
-            _encodable(key if isinstance(key, str) else repr(key)): _without_oddities(each)
-            for key, each in value.items()
-        }
+        return {_encodable(key if isinstance(key, str) else repr(key)): _json_safe(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_without_oddities(each) for each in value]
+        return [_json_safe(each) for each in value]
     if value is None or isinstance(value, bool | int | float | datetime):
         return value
     return _encodable(value if isinstance(value, str) else compact(value))
@@ -187,7 +200,7 @@ def compact(value: Any, limit: int | None = None) -> str:
 
 
 def first_line(text: str, limit: int = 200) -> str:
-    """The first line of what may be a long text: for a table, where many have to fit.
+    """The first line of a text, for a table.
 
     :param limit: characters at most
     """
@@ -195,8 +208,13 @@ def first_line(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit and not rest else line[: limit - 1] + "…"
 
 
+def count_of(number: int, name: str) -> str:
+    """A number of things: "1 job", "2,000 jobs"."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
 def iso(moment_ms: float | None) -> str | None:
-    """ISO 8601 of a time, in UTC."""
+    """A time in ISO 8601, in UTC."""
     if moment_ms is None:
         return None
     try:
@@ -225,7 +243,7 @@ def ago(moment_ms: float | None, now_ms: float) -> str:
 
 
 def span(length_ms: float) -> str:
-    """A length of time in its greatest unit or two: "250 ms", "59 s", "3 min", "2 h 5 min", "4 d"."""
+    """A length of time in its one or two greatest units: "250 ms", "59 s", "3 min", "2 h 5 min", "4 d"."""
     if length_ms < 1000:
         return f"{length_ms:.0f} ms"
     seconds = round(length_ms / 1000)
@@ -241,5 +259,38 @@ def span(length_ms: float) -> str:
 
 
 def megabytes(size_bytes: int) -> str:
-    """Memory for people."""
+    """An amount of memory: "12 MB"."""
     return f"{size_bytes / 2**20:,.0f} MB"
+
+
+def progress_text(done: float, total: float | None, message: str, width: int = 10) -> str:
+    """A bar with a percentage and the message: `████▌      45% page 9`. Without a total: how much is done.
+
+    :param width: of the bar
+    """
+    if total is None:
+        text = f"{done:g} done"
+    else:
+        share = 1.0 if total <= 0 else min(1.0, max(0.0, done / total))
+        text = f"{_bar(share, width)} {share:4.0%}"
+    return f"{text} {message}".rstrip() if message else text
+
+
+def _bar(share: float, width: int) -> str:
+    eighths = int(share * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_BLOCKS[rest] if rest else "")).ljust(width, "░")
+
+
+def sparkline(values: Sequence[float], highest: float) -> str:
+    """One character for each value. Every value above 0 is visible.
+
+    :param highest: the value of the full height
+    """
+    return "".join(_HEIGHTS[_height(value, highest)] for value in values)
+
+
+def _height(value: float, highest: float) -> int:
+    if value <= 0 or highest <= 0:
+        return 0
+    return max(1, min(8, round(value / highest * 8)))

@@ -1,4 +1,4 @@
-"""`arqestra queues`: how queues stand; pause, resume and purge them."""
+"""`arqestra queues`: the state of queues; pause, resume and purge them."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 from ..client.pool import Pool
 from ..store.find import find_queues
 from ..store.queues import QueueSurvey, survey
-from .confirm import DryRun, Yes, may
+from .confirm import DryRun, Yes, confirmed
 from .output import iso, span
 from .shell import FAILED, Shell, Stop, command
 
@@ -27,9 +27,9 @@ async def list_queues(shell: Shell) -> None:
     trace among the first 100,000 keys of this Redis.
     """
     names, cut = ([shell.queue], False) if shell.chosen_queue else await all_queues(shell.pool)
-    looked = {name: await survey_or_none(shell.pool, name) for name in names}
-    found = [each for each in looked.values() if each is not None]
-    for name in looked.keys() - {each.name for each in found}:
+    surveys = {name: await survey_or_none(shell.pool, name) for name in names}
+    found = [each for each in surveys.values() if each is not None]
+    for name in surveys.keys() - {each.name for each in found}:
         shell.out.note(f"queue {name} is left out: {NO_QUEUE}")
     shell.out.document({"queues": [_document(each) for each in found], "cut": cut})
     if found:
@@ -47,7 +47,7 @@ async def list_queues(shell: Shell) -> None:
 
 
 async def survey_or_none(pool: Pool, name: str) -> QueueSurvey | None:
-    """How a queue stands; None if another program has a key of its name: that must not hide the other queues."""
+    """The state of a queue; None if another program has a key of its name, which must not hide the other queues."""
     try:
         return await survey(pool.store, name)
     except ResponseError as error:
@@ -57,7 +57,7 @@ async def survey_or_none(pool: Pool, name: str) -> QueueSurvey | None:
 
 
 async def all_queues(pool: Pool) -> tuple[list[str], bool]:
-    """Queues that there are, and whether some of stock arq may be missing: those are searched for among some keys."""
+    """All queues, and whether some of stock arq may be missing: the search for them reads a limited number of keys."""
     found, cut = await find_queues(pool.store)
     return sorted({*found, *await pool.used_queues()}), cut
 
@@ -91,16 +91,16 @@ def _document(each: QueueSurvey) -> dict[str, Any]:
 async def pause(shell: Shell, names: Names = None) -> None:
     """Let no worker take jobs of queues until they are resumed. What runs goes on, and enqueues are accepted."""
     changed = {name: await shell.pool.queue(name).pause() for name in names or [shell.queue]}
-    _tell(shell, changed, "paused", "was paused already")
+    _print_changes(shell, changed, "paused", "was paused already")
 
 
 async def resume(shell: Shell, names: Names = None) -> None:
     """Let workers take jobs of paused queues again."""
     changed = {name: await shell.pool.queue(name).resume() for name in names or [shell.queue]}
-    _tell(shell, changed, "resumed", "was not paused")
+    _print_changes(shell, changed, "resumed", "was not paused")
 
 
-def _tell(shell: Shell, changed: dict[str, bool], done: str, not_done: str) -> None:
+def _print_changes(shell: Shell, changed: dict[str, bool], done: str, not_done: str) -> None:
     shell.out.document({"queues": [{"queue": name, "changed": each} for name, each in changed.items()]})
     for name, each in changed.items():
         shell.out.line(f"queue {name}: {done if each else not_done}")
@@ -115,15 +115,15 @@ async def purge(
     """Delete all jobs of a queue that no worker holds: due, deferred and held ones. Dead jobs stay."""
     if shell.chosen_queue not in (None, name):
         raise Stop(f"expected one queue, got {name} and --queue {shell.chosen_queue}", FAILED)
-    stands = await survey(shell.pool.store, name)
-    count = stands.entries - stands.running
+    state = await survey(shell.pool.store, name)
+    count = state.entries - state.running
     facts = {"queue": name, "count": count}
     if count == 0 and not dry_run:
         shell.out.document(facts)
         shell.out.line(f"queue {name} holds no job that could be deleted")
         return
     what = f"delete {count:,} job{'' if count == 1 else 's'} of queue {name}"
-    if may(shell, what, yes=yes, dry_run=dry_run, document=facts):
+    if confirmed(shell, what, yes=yes, dry_run=dry_run, document=facts):
         deleted = await shell.pool.queue(name).purge()
         shell.out.document({"queue": name, "count": deleted})
         shell.out.line(f"{deleted:,} deleted")

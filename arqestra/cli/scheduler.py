@@ -1,4 +1,4 @@
-"""`arqestra scheduler`: a process that only fires schedules."""
+"""`arqestra scheduler`: a process that fires schedules and runs no jobs."""
 
 import asyncio
 import logging.config
@@ -97,11 +97,11 @@ def _plan_of(found: Any, target: str) -> Plan:
     if isinstance(found, Timetable):
         queue = found.queue or DEFAULT_QUEUE
         return Plan(
-            found.schedules(),
-            found.redis_settings,
-            found.serializer,
-            found.timezone,
-            queue,
+            schedules=found.schedules(),
+            redis_settings=found.redis_settings,
+            serializer=found.serializer,
+            zone=found.timezone,
+            queue=queue,
             key_prefix=found.key_prefix,
         )
     if isinstance(found, list | tuple):
@@ -116,14 +116,14 @@ def _plan_of(found: Any, target: str) -> Plan:
 def _plan_of_options(options: WorkerOptions) -> Plan:
     first = options.queue_name if options.queues is None else next(iter(options.queues))
     return Plan(
-        schedules_of(options),
-        options.redis_settings,
-        serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
-        named_zone(options.timezone),
-        options.cron_queue or first or DEFAULT_QUEUE,
-        (first or DEFAULT_QUEUE,) if options.queues is None else tuple(options.queues),
-        timezone_of(options.schedules),
-        options.key_prefix,
+        schedules=schedules_of(options),
+        redis_settings=options.redis_settings,
+        serializer=serializer_of(options.serializer, options.job_serializer, options.job_deserializer),
+        zone=named_zone(options.timezone),
+        queue=options.cron_queue or first or DEFAULT_QUEUE,
+        queues=(first or DEFAULT_QUEUE,) if options.queues is None else tuple(options.queues),
+        run_time_zone=timezone_of(options.schedules),
+        key_prefix=options.key_prefix,
     )
 
 

@@ -1,4 +1,4 @@
-"""The screen of `stats --watch`: a picture of a `Fleet` in as many lines and columns as there are."""
+"""The screen of `stats --watch`: draws a `Fleet` into the lines and columns of the terminal."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,15 +11,14 @@ from rich.text import Text
 from ..protocol.presence import JobOnWorker, WorkerInfo
 from ..store.queues import QueueSurvey
 from .fleet import Fleet, History
-from .output import ago, megabytes, printable, span, style_of
-from .progress_bar import progress_text, sparkline
-from .workers import state_of
+from .output import ago, count_of, megabytes, printable, progress_text, span, sparkline, style_of
+from .worker_view import state_of
 
-__all__ = ("Screen", "shares")
+__all__ = ("Screen", "share_lines")
 
-ROOMY_LINES = 32  # from which on there are empty lines between the parts
-WIDE_COLUMNS = 110  # from which on ids are shown beside what is said of a job
-NARROW_COLUMNS = 64  # up to which figures of queues are left out
+ROOMY_LINES = 32  # with this many lines there are empty lines between the parts
+WIDE_COLUMNS = 110  # with this many columns jobs have their ids
+NARROW_COLUMNS = 64  # with fewer columns queues have fewer numbers
 LAG_HIGH_MS = 100
 CURVES = (("complete", "green"), ("failed", "red"), ("enqueued", "blue"), ("retried", "yellow"))
 
@@ -27,9 +26,9 @@ CURVES = (("complete", "green"), ("failed", "red"), ("enqueued", "blue"), ("retr
 class Part(NamedTuple):
     """A part of the screen: a table with a title.
 
-    :ivar columns: headings; those that begin with ">" hold numbers. The last one takes the room that is left
-    :ivar total: things that there are, where it is said how many of them are shown; else 0
-    :ivar nothing: what is said if there is none
+    :ivar columns: headings; ">" begins those of columns with numbers. The last column takes the room that is left
+    :ivar total: how many rows there would be, to say how many of them are shown; else 0
+    :ivar nothing: the text if there are no rows
     """
 
     columns: Sequence[str]
@@ -39,10 +38,10 @@ class Part(NamedTuple):
 
 
 class Screen:
-    """What is shown; `fleet` and `problem` are replaced once a second.
+    """The screen; its owner replaces `fleet` and `problem` once a second.
 
     :param url: of the Redis, without its password
-    :ivar problem: why `fleet` is not of this second; "" if it is
+    :ivar problem: why `fleet` is old; "" if it is not
     """
 
     def __init__(self, url: str, fleet: Fleet, history: History) -> None:
@@ -63,22 +62,22 @@ class Screen:
         wanted = [max(1, len(part.rows)) for part in parts]
         room = height - len(lines) - len(parts)
         gap = 1 if height >= ROOMY_LINES or room - len(parts) >= sum(wanted) else 0
-        for part, rows in zip(parts, shares(room - gap * len(parts), wanted), strict=True):
+        for part, rows in zip(parts, share_lines(room - gap * len(parts), wanted), strict=True):
             if gap:
                 lines.append(Text())
             lines.append(_table(part, rows))
         drawn = [
             line for each in lines for line in console.render_lines(each, options.update(width=width, height=None))
         ]
-        for place, line in enumerate(drawn[:height]):
+        for index, line in enumerate(drawn[:height]):
             yield from line
-            if place < min(len(drawn), height) - 1:
+            if index < min(len(drawn), height) - 1:
                 yield Segment.line()
 
     def _head(self, width: int) -> Text:
         fleet = self.fleet
         alive = sum(worker.alive for worker in fleet.workers)
-        left = f"arqestra  {self.url}  {_count(fleet.queue_count, 'queue')}  {_count(alive, 'worker')}"
+        left = f"arqestra  {self.url}  {count_of(fleet.queue_count, 'queue')}  {count_of(alive, 'worker')}"
         if self.problem:
             text = Text(_fitted(f"arqestra  {self.problem}", width), style="white on red")
         else:
@@ -88,29 +87,29 @@ class Screen:
         return text
 
     def _curves(self, width: int, height: int) -> list[Text]:
-        """The last five minutes: per second, and the course of it."""
+        """The last five minutes: the rates per second, and a curve of each."""
         cells = max(10, width - 36)
         lines = []
-        for figure, style in CURVES[: 4 if height >= ROOMY_LINES else 3]:
-            rates = self.history.rates(figure, cells)
-            highest = max(rates.recent, *rates.course)
-            text = Text(f"{figure:<9}", style="bold")
+        for counter, style in CURVES[: 4 if height >= ROOMY_LINES else 3]:
+            rates = self.history.rates(counter, cells)
+            highest = max(rates.recent, *rates.series)
+            text = Text(f"{counter:<9}", style="bold")
             text.append(f"{_rate(rates.recent):>8}/s ", style=style if rates.recent else "dim")
-            text.append(sparkline(rates.course, highest), style=style)
+            text.append(sparkline(rates.series, highest), style=style)
             text.append(f" most {_rate(highest)}/s" if highest else " 5 minutes", style="dim")
             text.truncate(width)
             lines.append(text)
         return lines
 
 
-def shares(room: int, wanted: Sequence[int]) -> list[int]:
-    """Lines for each part: what it wants if there is room, else each an equal share of what the modest leave."""
+def share_lines(room: int, wanted: Sequence[int]) -> list[int]:
+    """Lines for each part: as many as it wants, or an equal share of what the smaller parts leave."""
     given = [0] * len(wanted)
     left = max(0, room)
     while left and any(has < wants for has, wants in zip(given, wanted, strict=True)):
-        for place, wants in enumerate(wanted):
-            if left and given[place] < wants:
-                given[place] += 1
+        for index, wants in enumerate(wanted):
+            if left and given[index] < wants:
+                given[index] += 1
                 left -= 1
     return given
 
@@ -121,13 +120,13 @@ def _table(part: Part, rows: int) -> Table:
     if cut:
         columns[0] = f"{columns[0]} ({min(rows, len(part.rows))} of {part.total:,})"
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
-    for place, column in enumerate(columns):
+    for index, column in enumerate(columns):
         table.add_column(
             column.lstrip(">"),
             justify="right" if column.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if place == len(columns) - 1 else None,
+            ratio=1 if index == len(columns) - 1 else None,
         )
     for row in part.rows[:rows]:
         table.add_row(*(each if isinstance(each, Text) else _cell(each) for each in row))
@@ -162,17 +161,22 @@ def _workers(fleet: Fleet) -> Part:
 
 
 def _troubled(worker: WorkerInfo) -> tuple[bool, bool]:
-    """Those that somebody should look at come first."""
+    """A sort key: workers with a problem come first."""
     return worker.alive and worker.presence.lag_ms < LAG_HIGH_MS, not worker.presence.draining
 
 
 def _worker(each: WorkerInfo, now_ms: int) -> tuple[Any, ...]:
-    tells = each.presence
-    lag = Text(span(tells.lag_ms), style="red" if tells.lag_ms >= LAG_HIGH_MS else "")
+    presence = each.presence
+    lag = Text(span(presence.lag_ms), style="red" if presence.lag_ms >= LAG_HIGH_MS else "")
     state = state_of(each) if each.alive else f"{each.absence} {ago(each.seen.timestamp() * 1000, now_ms)}"
     return (
-        *(f"{tells.host}:{tells.pid}", f"{tells.running}/{tells.slots}", lag, megabytes(tells.rss_bytes)),
-        *(ago(tells.started_ms, now_ms), Text(state, style=style_of(state_of(each))), ", ".join(tells.queues)),
+        *(
+            f"{presence.host}:{presence.pid}",
+            f"{presence.running}/{presence.slots}",
+            lag,
+            megabytes(presence.rss_bytes),
+        ),
+        *(ago(presence.started_ms, now_ms), Text(state, style=style_of(state_of(each))), ", ".join(presence.queues)),
     )
 
 
@@ -213,10 +217,6 @@ def _number(value: int, style: str = "") -> Text:
 
 def _rate(per_s: float) -> str:
     return f"{per_s:,.0f}" if per_s >= 100 or per_s == 0 else f"{per_s:.1f}" if per_s >= 0.1 else f"{per_s:.2f}"
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _fitted(text: str, width: int) -> str:

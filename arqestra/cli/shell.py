@@ -1,6 +1,6 @@
-"""What every command that talks to Redis has in common: options, connection, output and exit codes.
+"""What all commands that talk to Redis share: options, connection, output and exit codes.
 
-Exit codes: 0 done; 1 what was asked for failed or is not there; 2 wrong usage, or no Redis answers; 3 not in time.
+Exit codes: 0 done; 1 the command failed, or there is no such thing; 2 wrong usage, or no Redis answers; 3 not in time.
 An expected error is one line on stderr.
 """
 
@@ -23,10 +23,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ..client.connect import create_pool, settings_of
 from ..client.pool import Pool
 from ..errors import ArgumentsError, ArqestraError, SettingsError
+from ..protocol.clock import timestamp_ms
 from ..protocol.keys import DEFAULT_QUEUE
 from ..protocol.serializers import serializer_of
+from .arguments import learn_signatures
 from .output import Output
-from .signatures import learn_signatures
 
 __all__ = (
     "FAILED",
@@ -45,7 +46,7 @@ __all__ = (
 P = ParamSpec("P")
 FAILED, USAGE, TIMED_OUT = 1, 2, 3
 PROGRAM = "arqestra"
-CONNECT_S = 3  # a person waits once; there are no further tries
+CONNECT_S = 3  # one attempt: a person waits
 DEFAULT_URL = "redis://localhost:6379"
 
 RedisUrl = Annotated[
@@ -110,13 +111,17 @@ class Shell:
         """The queue that was given, or the default."""
         return self.chosen_queue or DEFAULT_QUEUE
 
+    def now_ms(self) -> int:
+        """The time on Redis' clock."""
+        return timestamp_ms() + self.pool.clock_offset_ms
+
 
 def command(
     app: typer.Typer, name: str, *, of_a_queue: bool = True, **settings: Any
 ) -> Callable[[Callable[..., Awaitable[None]]], Any]:
-    """Makes an async function a command: its first parameter is the `Shell`, the others are the command's own options.
+    """Make an async function a command. Its first parameter is the `Shell`, the others are its own options.
 
-    The options of `COMMON` come after them.
+    The command also has the options of `COMMON`.
 
     :param of_a_queue: the command has `--queue`
     """
@@ -164,7 +169,7 @@ async def _within_shell(
     connection = settings_of(url)
     connection.conn_timeout = max(connection.conn_timeout, CONNECT_S)
     if queue is not None:
-        queue.encode()  # bytes of the command line that are no text: an error that says so
+        queue.encode()  # fails if the bytes of the command line are no text
     try:
         pool = await create_pool(
             connection,
@@ -182,18 +187,18 @@ async def _within_shell(
 
 
 def redis_url_of(given: str | None) -> str:
-    """The Redis to talk to: what was given (the option, or REDIS_URL), or the local one."""
+    """The Redis to talk to: the one that was given (by the option or REDIS_URL), or the local one."""
     return given or DEFAULT_URL
 
 
 def redacted(url: str) -> str:
-    """A URL without its password, fit to be shown."""
+    """A URL without its password."""
     url = re.sub(r"(//[^/@:]*):.*@", r"\1:***@", url)  # a password may hold an @, too
     return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url)
 
 
 def quiet_logging() -> None:
-    """The library's warnings go to stderr, one line each."""
+    """Send the library's warnings to stderr, one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
 
 
@@ -203,9 +208,9 @@ def _unreachable(url: str, error: BaseException) -> Stop:
 
 
 class errors_as_exit_codes:  # noqa: N801 - used as a statement
-    """Turns expected errors into one line on stderr and an exit code.
+    """Turns an expected error into one line on stderr and an exit code.
 
-    :param redis_url: that was given
+    :param redis_url: the one that was given
     """
 
     def __init__(self, redis_url: str | None = None) -> None:

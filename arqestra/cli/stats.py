@@ -1,4 +1,4 @@
-"""`arqestra stats`: what the workers did, by queue and function; with --watch as it goes on."""
+"""`arqestra stats`: what the workers did, by queue and function; with --watch as a live view."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from .watch import watch_fleet
 
 __all__ = ("add_stats",)
 
-SELDOM = ("retried", "aborted", "expired", "recovered")  # columns that are left out where there is nothing in them
+SELDOM = ("retried", "aborted", "expired", "recovered")  # columns that are left out if they are empty
 SHARES = ("p50", "p95", "p99")
 
 
@@ -81,20 +81,20 @@ async def _rows(shell: Shell, minutes: int) -> list[dict[str, Any]]:
 
 def _print_rows(shell: Shell, rows: Sequence[dict[str, Any]]) -> None:
     counts = [
-        figure
-        for figure in FIGURES
-        if not figure.startswith(("run_", "wait_")) and (figure not in SELDOM or any(row[figure] for row in rows))
+        counter
+        for counter in FIGURES
+        if not counter.startswith(("run_", "wait_")) and (counter not in SELDOM or any(row[counter] for row in rows))
     ]
     columns = ("queue", "function", *counts, "run p50", "p95", "p99", "wait p50", "p95", "p99")
     table = [
         (
-            *(row["queue"], row["function"], *(f"{row[figure]:,}" for figure in counts)),
+            *(row["queue"], row["function"], *(f"{row[counter]:,}" for counter in counts)),
             *(_length(row[f"{what}_ms_{share}"]) for what in ("run", "wait") for share in SHARES),
         )
         for row in rows
     ]
     if len(rows) > 1:
-        sums = (f"{sum(row[figure] for row in rows):,}" for figure in counts)
+        sums = (f"{sum(row[counter] for row in rows):,}" for counter in counts)
         table.append(("all", "", *sums, *[""] * 2 * len(SHARES)))
     shell.out.table(columns, table, right=columns[2:])
 

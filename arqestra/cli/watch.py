@@ -1,4 +1,4 @@
-"""`arqestra stats --watch`: reads once a second how everything stands, and shows it until it is told to end."""
+"""`arqestra stats --watch`: reads the fleet once a second and shows it, until it is stopped."""
 
 import asyncio
 import contextlib
@@ -11,31 +11,31 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.live import Live
 
-from .ending import run_until_told
-from .fleet import FIGURES, Fleet, History, read_fleet
+from .fleet import COUNTERS, Fleet, History, read_fleet
 from .output import iso
 from .screen import Screen
 from .shell import USAGE, Shell, Stop, redacted
-from .workers import state_of
+from .stopping import run_until_stopped
+from .worker_view import state_of
 
 __all__ = ("watch_fleet",)
 
 EVERY_S = 1.0
-LIMIT_S = 3.0  # a Redis that hangs is to be seen: figures that stand still look like a queue that rests
+LIMIT_S = 3.0  # show that Redis hangs: counters that stand still would look like an idle queue
 QUIT_KEYS = "qQ\x03\x04"
 
 
 async def watch_fleet(shell: Shell) -> None:
-    """Show it in the terminal; with --json as one document a second, each on a line."""
+    """Show the fleet in the terminal; with --json print one document a second, each on its own line."""
     if not shell.out.as_json and not sys.stdout.isatty():
         raise Stop("--watch: expected a terminal; --json prints one document a second", USAGE)
     fleet = await read_fleet(shell.pool, shell.chosen_queue)
-    history = History(fleet.now_ms / 1000, fleet.counted)
+    history = History(fleet.now_ms / 1000, fleet.counters)
     await history.begin(shell.pool, shell.chosen_queue)
     if shell.out.as_json:
-        await run_until_told(_tell(shell, fleet, history))
+        await run_until_stopped(_stream(shell, fleet, history))
         return
-    await run_until_told(_show(shell, Screen(redacted(shell.url), fleet, history)), keys=QUIT_KEYS)
+    await run_until_stopped(_show(shell, Screen(redacted(shell.url), fleet, history)), keys=QUIT_KEYS)
 
 
 async def _show(shell: Shell, screen: Screen) -> None:
@@ -50,20 +50,20 @@ async def _show(shell: Shell, screen: Screen) -> None:
                 async with asyncio.timeout(LIMIT_S):
                     screen.fleet = await read_fleet(shell.pool, shell.chosen_queue)
                 screen.problem = ""
-                screen.history.add(screen.fleet.now_ms / 1000, screen.fleet.counted)
+                screen.history.add(screen.fleet.now_ms / 1000, screen.fleet.counters)
             except TimeoutError:
                 screen.problem = f"Redis has not answered within {LIMIT_S:g} s"
-            except (RedisError, OSError) as error:  # what was seen last stays, and it is tried again
+            except (RedisError, OSError) as error:  # keep the last screen, and try again
                 screen.problem = f"Redis does not answer: {error}"
             live.refresh()
 
 
-async def _tell(shell: Shell, fleet: Fleet, history: History) -> None:
+async def _stream(shell: Shell, fleet: Fleet, history: History) -> None:
     while True:
-        shell.out.tell(_document(fleet, history), "")
+        shell.out.stream(_document(fleet, history), "")
         await _next_second()
         fleet = await read_fleet(shell.pool, shell.chosen_queue)
-        history.add(fleet.now_ms / 1000, fleet.counted)
+        history.add(fleet.now_ms / 1000, fleet.counters)
 
 
 async def _next_second() -> None:
@@ -73,7 +73,7 @@ async def _next_second() -> None:
 
 @contextlib.contextmanager
 def _resized(live: Live) -> Iterator[None]:
-    """Draw anew as soon as the terminal has another size."""
+    """Draw again when the size of the terminal changes."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGWINCH, live.refresh)
@@ -89,7 +89,7 @@ def _resized(live: Live) -> Iterator[None]:
 def _document(fleet: Fleet, history: History) -> dict[str, Any]:
     return {
         "at": iso(fleet.now_ms),
-        "per_second": {figure: round(history.rates(figure, 1).recent, 2) for figure in FIGURES},
+        "per_second": {counter: round(history.rates(counter, 1).recent, 2) for counter in COUNTERS},
         "queues": [
             {
                 "queue": each.name,

@@ -115,8 +115,8 @@ def parse_queues(text: str) -> list[str] | dict[str, int]:
 async def supervise(supervisor: Supervisor, watch: Path | None, *, python_only: bool = False) -> int:
     """Run a supervisor; returns the exit code.
 
-    :param watch: folder; its processes are replaced when files in it change
-    :param python_only: only Python files count: jobs may write others
+    :param watch: folder; the processes are replaced when files in it change
+    :param python_only: only changes of Python files count: jobs may write other files
     """
     if watch is None:
         return await supervisor.run()

@@ -1,4 +1,4 @@
-"""`arqestra workflows`: flows, that is graphs of jobs, and durable workflows."""
+"""`arqestra workflows`: flows, which are graphs of jobs, and durable workflows."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,11 +7,10 @@ import typer
 from arq.jobs import ResultNotFound
 
 from ..flow.handle import FlowProgress
-from ..protocol.clock import timestamp_ms
 from ..protocol.keys import DEFAULT_QUEUE
 from ..store.read_flows import FlowRecord, list_flows, read_flow
 from .arguments import json_value
-from .confirm import DryRun, Yes, may
+from .confirm import DryRun, Yes, confirmed
 from .output import ago, iso, when
 from .shell import FAILED, Shell, Stop, command
 
@@ -42,7 +41,7 @@ async def list_workflows(
     if not flows:
         shell.out.line("no flow has ended that is kept" if ended else "no flow runs")
         return
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     shell.out.table(
         ("id", "kind", "name", "status", "jobs ended", "states", "created"),
         (
@@ -69,7 +68,7 @@ async def show(
         return
     document = await _document(shell, flow_id, record)
     shell.out.document({**document, "nodes": graph.nodes, "edges": graph.edges})
-    now_ms = _now_ms(shell)
+    now_ms = shell.now_ms()
     shell.out.fields(
         (
             ("id", flow_id),
@@ -115,7 +114,7 @@ async def cancel(
 ) -> None:
     """Abort what runs of a flow and drop what waits. The exit code is 1 if it had ended or is not there."""
     await _found(shell, flow_id)
-    if not may(shell, f"cancel flow {flow_id}", yes=yes, dry_run=dry_run, document={"id": flow_id}):
+    if not confirmed(shell, f"cancel flow {flow_id}", yes=yes, dry_run=dry_run, document={"id": flow_id}):
         return
     if not await shell.pool.flow(flow_id).cancel(reason or "cancelled from the command line"):
         raise Stop(f"flow {flow_id} had ended", FAILED)
@@ -209,10 +208,6 @@ def _ms(record: FlowRecord, name: str) -> float | None:
 
 def _states(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items())
-
-
-def _now_ms(shell: Shell) -> int:
-    return timestamp_ms() + shell.pool.clock_offset_ms
 
 
 command(workflows_app, "list")(list_workflows)

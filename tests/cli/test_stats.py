@@ -22,10 +22,9 @@ from rich.console import Console
 from arqestra import Pool, Worker
 from arqestra.cli import fleet as cli_fleet
 from arqestra.cli import output, watch
-from arqestra.cli.fleet import FIGURES, Fleet, History
-from arqestra.cli.output import Output
-from arqestra.cli.progress_bar import progress_text, sparkline
-from arqestra.cli.screen import Screen, shares
+from arqestra.cli.fleet import COUNTERS, Fleet, History
+from arqestra.cli.output import Output, progress_text, sparkline
+from arqestra.cli.screen import Screen, share_lines
 from arqestra.cli.shell import Shell
 from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.presence import JobOnWorker, Presence, WorkerInfo
@@ -36,7 +35,7 @@ from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 
 NOW_MS = 1_800_000_000_000
-NOTHING = dict.fromkeys(FIGURES, 0)
+NOTHING = dict.fromkeys(COUNTERS, 0)
 
 
 @pytest.fixture
@@ -168,10 +167,10 @@ def test_numbers_of_a_table_are_whole_in_a_narrow_terminal(
 
 
 def test_lines_are_shared() -> None:
-    assert shares(10, [1, 2, 3]) == [1, 2, 3]
-    assert shares(9, [1, 100, 100, 2]) == [1, 3, 3, 2]
-    assert shares(3, [5, 5, 5, 5]) == [1, 1, 1, 0]
-    assert shares(-1, [1]) == [0]
+    assert share_lines(10, [1, 2, 3]) == [1, 2, 3]
+    assert share_lines(9, [1, 100, 100, 2]) == [1, 3, 3, 2]
+    assert share_lines(3, [5, 5, 5, 5]) == [1, 1, 1, 0]
+    assert share_lines(-1, [1]) == [0]
 
 
 def test_rates_over_time() -> None:
@@ -182,10 +181,10 @@ def test_rates_over_time() -> None:
     rates = history.rates("complete", 30)  # cells of ten seconds
 
     assert rates.recent == 0.0
-    assert rates.course[-2:] == [pytest.approx(10), 0]
-    assert sum(rates.course) == pytest.approx(10)
+    assert rates.series[-2:] == [pytest.approx(10), 0]
+    assert sum(rates.series) == pytest.approx(10)
     history.add(1_021.0, {**NOTHING, "complete": 3})  # the counters began anew
-    assert history.rates("complete", 300).course[-1] == 0
+    assert history.rates("complete", 300).series[-1] == 0
 
 
 async def test_rates_of_the_minutes_before(pool: Pool, counted: None) -> None:
@@ -194,10 +193,10 @@ async def test_rates_of_the_minutes_before(pool: Pool, counted: None) -> None:
 
     await history.begin(pool, None)
 
-    assert sum(history.rates("complete", 300).course) == pytest.approx(2, rel=0.02)
+    assert sum(history.rates("complete", 300).series) == pytest.approx(2, rel=0.02)
     other = History(now_s, NOTHING)
     await other.begin(pool, "mail")
-    assert sum(other.rates("complete", 300).course) == 0
+    assert sum(other.rates("complete", 300).series) == 0
 
 
 def test_characters() -> None:
@@ -250,7 +249,7 @@ async def test_the_live_view_says_that_redis_hangs(
     """Figures that stand still look like a queue that rests."""
     monkeypatch.setattr(watch, "LIMIT_S", 0.2)
     fleet = await cli_fleet.read_fleet(pool, None)
-    screen = Screen("redis://here", fleet, History(fleet.now_ms / 1000, fleet.counted))
+    screen = Screen("redis://here", fleet, History(fleet.now_ms / 1000, fleet.counters))
     monkeypatch.setattr(watch, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=True))
     shell = Shell(pool, Output(as_json=False), "redis://here", None)
     showing = asyncio.ensure_future(watch._show(shell, screen))

@@ -1,4 +1,4 @@
-"""Commands that go on until they are told to end: by Ctrl-C, SIGTERM, a key, or a reader that has closed the pipe."""
+"""Runs commands that go on until they are stopped: by Ctrl-C, SIGTERM, a key, or a reader that closes the pipe."""
 
 import asyncio
 import contextlib
@@ -11,44 +11,44 @@ import tty
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-__all__ = ("run_until_told",)
+__all__ = ("run_until_stopped",)
 
 
-async def run_until_told(work: Coroutine[Any, Any, None], keys: str = "") -> None:
-    """Run something until it ends, or until it is told to; either way the command has succeeded.
+async def run_until_stopped(work: Coroutine[Any, Any, None], keys: str = "") -> None:
+    """Run a coroutine until it ends or is stopped. Both count as success.
 
-    :param keys: each of these ends it, if there is a terminal to press it at
+    :param keys: each of these keys stops it, if there is a terminal to press it at
     """
-    told = asyncio.Event()
+    stopped = asyncio.Event()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_signals(told))
-        stack.enter_context(_closed_pipe(told))
+        stack.enter_context(_signals(stopped))
+        stack.enter_context(_closed_pipe(stopped))
         if keys:
-            stack.enter_context(_pressed(keys, told))
-        task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(told.wait())
+            stack.enter_context(_pressed(keys, stopped))
+        task, waiter = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
         try:
-            await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
+            waiter.cancel()
             if not task.done():
                 task.cancel()
         try:
             await task
         except asyncio.CancelledError:
-            if not told.is_set():
+            if not stopped.is_set():
                 raise
         except BrokenPipeError:
-            told.set()
-    _let_go_of_a_closed_pipe()
+            stopped.set()
+    _abandon_closed_pipe()
 
 
 @contextlib.contextmanager
-def _signals(told: asyncio.Event) -> Iterator[None]:
+def _signals(stopped: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     try:
         for number in numbers:
-            loop.add_signal_handler(number, told.set)
+            loop.add_signal_handler(number, stopped.set)
     except (ValueError, RuntimeError):  # not the main thread
         yield
         return
@@ -60,14 +60,14 @@ def _signals(told: asyncio.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _closed_pipe(told: asyncio.Event) -> Iterator[None]:
-    """Whoever reads a pipe may leave while there is nothing to write: the system tells that as an error of the pipe."""
+def _closed_pipe(stopped: asyncio.Event) -> Iterator[None]:
+    """Stop when the reader closes the pipe, also while there is nothing to write: the system reports that."""
     number = _pipe()
     if number is None:
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_reader(number, told.set)
+    loop.add_reader(number, stopped.set)
     try:
         yield
     finally:
@@ -84,8 +84,8 @@ def _pipe() -> int | None:
 
 
 @contextlib.contextmanager
-def _pressed(keys: str, told: asyncio.Event) -> Iterator[None]:
-    """Keys without Enter, and without showing them."""
+def _pressed(keys: str, stopped: asyncio.Event) -> Iterator[None]:
+    """Stop at one of the keys, without Enter and without showing the key."""
     if not sys.stdin.isatty():
         yield
         return
@@ -94,7 +94,7 @@ def _pressed(keys: str, told: asyncio.Event) -> Iterator[None]:
 
     def read() -> None:
         if any(key in keys for key in os.read(number, 100).decode(errors="replace")):
-            told.set()
+            stopped.set()
 
     tty.setcbreak(number)
     loop.add_reader(number, read)
@@ -105,8 +105,8 @@ def _pressed(keys: str, told: asyncio.Event) -> Iterator[None]:
         termios.tcsetattr(number, termios.TCSADRAIN, before)
 
 
-def _let_go_of_a_closed_pipe() -> None:
-    """What is left in the buffer must not fail at the end of the process."""
+def _abandon_closed_pipe() -> None:
+    """Drop what is left in the buffer of a closed pipe: else Python fails to flush it when the process ends."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
