@@ -52,9 +52,9 @@ def learn_signatures(settings: str | None) -> None:
         with contextlib.redirect_stdout(sys.stderr):  # what the module prints must not get into a JSON document
             _learn(settings)
     except (Exception, SystemExit) as error:  # a module may run anything, also end the process
-        latest = str(error) if isinstance(error, ImportError | AttributeError | TypeError) else repr(error)
-        latest = " ".join(latest.split())
-        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {latest}") from None
+        reason = str(error) if isinstance(error, ImportError | AttributeError | TypeError) else repr(error)
+        reason = " ".join(reason.split())
+        raise SettingsError(f"--settings: expected a settings class, as worker.WorkerSettings: {reason}") from None
 
 
 def _learn(settings: str) -> None:

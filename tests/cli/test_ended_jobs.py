@@ -362,7 +362,7 @@ async def test_settings_that_are_not_there(arqestra: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "reason"),
     [
         ("1 / 0", "ZeroDivisionError('division by zero')"),
         ("raise SystemExit(7)", "SystemExit(7)"),
@@ -378,7 +378,7 @@ async def test_settings_that_are_not_there(arqestra: CommandLine) -> None:
     ],
 )
 def test_a_settings_module_that_fails_is_one_line(
-    arqestra: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+    arqestra: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, reason: str
 ) -> None:
     (tmp_path / "failing_settings.py").write_text(line)
     monkeypatch.setitem(arqestra.environment, "PYTHONPATH", f"{tmp_path}{os.pathsep}{REPOSITORY}")
@@ -386,7 +386,7 @@ def test_a_settings_module_that_fails_is_one_line(
     ran = arqestra.process("jobs", "list", "--settings", "failing_settings.S")
 
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == f"arqestra: --settings: expected a settings class, as worker.WorkerSettings: {said}\n"
+    assert ran.stderr == f"arqestra: --settings: expected a settings class, as worker.WorkerSettings: {reason}\n"
 
 
 def test_what_a_settings_module_prints_is_no_part_of_a_document(
