@@ -14,7 +14,7 @@ from arqestra.worker.run.outcome import CancelReason
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, fail, gate, wait_at
-from tests.flows.test_workflows import is_parked, started
+from tests.flows.starting import is_parked, started
 from tests.support.replies import reply_of
 from tests.support.wait import wait_until
 

@@ -14,7 +14,7 @@ from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add, gate, in_turn, total, wait_at
-from tests.flows.test_workflows import is_parked, started
+from tests.flows.starting import is_parked, started
 from tests.support.wait import wait_until
 
 

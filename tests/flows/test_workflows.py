@@ -25,10 +25,9 @@ from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working, keys_of_flows
 from tests.flows.flow_jobs import gate
+from tests.flows.starting import is_parked, started
 from tests.support.redis_clock import until_too_late
 from tests.support.wait import wait_until
-
-PARKED_SCORE = 8640000000000000
 
 
 @pytest.fixture(params=[5.0, 0.0], ids=["resident", "parked at once"])
@@ -42,19 +41,8 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows, "PARK_AFTER_S", 0.0)
 
 
-async def started(pool: Pool, function: Any, *args: Any) -> Job[Any]:
-    job: Job[Any] | None = await pool.enqueue(function, *args)
-    assert job is not None
-    return job
-
-
 async def ran(what: Any) -> bool:
     return what in jobs.RUNS
-
-
-async def is_parked(pool: Pool, job: Job[Any]) -> bool:
-    score = await pool.zscore("arq:queue", job.job_id)
-    return score is not None and score >= PARKED_SCORE
 
 
 @pytest.mark.usefixtures("patience")
@@ -316,9 +304,6 @@ async def test_its_steps_are_seen_as_those_of_any_flow(pool: Pool, working: Work
         assert await pool.flow(job.job_id).status() == "running"
         gate("seen").set()
         assert await job.result(timeout=20) == "seen"
-
-
-# -- what a review found ------------------------------------------------------------------------------------------
 
 
 async def test_workers_that_stop_at_any_moment_lose_no_workflow(pool: Pool, working: Working) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import logging.config
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -16,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from arqestra import Pool, Worker, create_pool
 from arqestra.observe.tracing import TracingMiddleware
 from tests.observe import traced_jobs as jobs
+from tests.observe.log_lines import Lines
 from tests.support.workers import worker_running
 
 Working = Callable[..., AbstractAsyncContextManager[Worker]]
@@ -98,3 +101,15 @@ def working(pool: Pool, spans: Spans) -> Working:
         return worker_running(pool, **options)
 
     return work
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    handler = Lines()
+    logger = logging.getLogger("arq")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -6,58 +6,19 @@ import json
 import logging
 import logging.config
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 
-from arqestra import JobLogFilter, JsonFormatter, Pool
+from arqestra import JsonFormatter, Pool
 from arqestra.observe.json_logs import log_config
 from tests.observe import traced_jobs as jobs
 from tests.observe.conftest import Spans, Working
+from tests.observe.log_lines import Lines, formatted
 from tests.support.replies import accepted
-
-
-class Lines(logging.Handler):
-    """Keeps what was formatted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(JsonFormatter())
-        self.addFilter(JobLogFilter())
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(self.format(record))
-
-    @property
-    def all(self) -> list[dict[str, Any]]:
-        return [json.loads(text) for text in self.texts]
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    handler = Lines()
-    logger = logging.getLogger("arq")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(level)
-
-
-def formatted(message: Any, *args: Any, **extra: Any) -> dict[str, Any]:
-    record = logging.LogRecord("here", logging.INFO, __file__, 1, message, args, None)
-    vars(record).update(extra)
-    text = JsonFormatter().format(record)
-    assert "\n" not in text
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def test_a_line_outside_of_jobs() -> None:

@@ -18,9 +18,9 @@ from arqestra.protocol.presence import Presence, WorkerInfo
 from arqestra.store.queues import QueueSurvey
 from arqestra.store.services import OverdueSchedules
 from arqestra.store.statistics import FIGURES, totals_of
+from tests.observe.presences import PRESENCE
 from tests.support.scrape import OPEN_METRICS, Scraped
 
-PRESENCE = Presence("h", 7, "0.1.0", 5_000, ["q"], 10, 3, 1, [], 0, 0, 0, 1_000_000, 2.5, 40, False, 6)
 COUNTERS = {
     "q|add|enqueued": 9,
     "q|add|complete": 5,

@@ -10,7 +10,7 @@ import pytest
 from arqestra import ArgumentsError, Pool, group
 from tests.observe import traced_jobs as jobs
 from tests.observe.conftest import Spans, Working
-from tests.observe.test_json_logs import Lines, lines  # noqa: F401 (a fixture)
+from tests.observe.log_lines import Lines
 from tests.support.replies import accepted
 
 SECRET = "hunter2"
@@ -20,7 +20,7 @@ async def test_nothing_secret_is_told(
     pool: Pool,
     working: Working,
     spans: Spans,
-    lines: Lines,  # noqa: F811
+    lines: Lines,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -16,7 +16,7 @@ from arqestra import Pool
 from arqestra.embedded import EmbeddedRedis
 from arqestra.worker.processes.ipc import SupervisorLink, decoded
 from arqestra.worker.telemetry.metrics_port import FiguresLine, told_figures
-from tests.observe.test_metric_families import PRESENCE
+from tests.observe.presences import PRESENCE
 from tests.support.proxies.swallowing import SwallowingProxy
 from tests.support.scrape import Scraped, scrape
 from tests.support.supervised import Supervise, Supervised, supervising

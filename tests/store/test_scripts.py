@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from importlib.resources import files
 
 import pytest
 from redis.asyncio import Redis
 
 from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
+from tests.store.lua_sources import LUA, source
 from tests.support.replies import reply_of
 
-LUA = files("arqestra.store").joinpath("lua")
 SCRIPTS = sorted(
     name.removesuffix(".lua") for name in (file.name for file in LUA.iterdir()) if re.fullmatch(r"[a-z]\w*\.lua", name)
 )
@@ -25,10 +24,6 @@ _PART = re.compile(r"^-- @(?:include|module \w+) (\w+)$", re.MULTILINE)
 _MODULE = re.compile(r"^-- @module (\w+) (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 _RETURNED = re.compile(r"^return \{(.*?)\}\s*\Z", re.MULTILINE | re.DOTALL)
-
-
-def source(name: str) -> str:
-    return LUA.joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def parts(name: str) -> Iterator[str]:

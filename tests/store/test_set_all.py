@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from tests.store.test_scripts import source
+from tests.store.lua_sources import source
 from tests.support.replies import reply_of
 
 OF_AN_OLDER_SERVER = "local redis = { call = redis.call }"  # one that does not tell its version, as before 7.0
