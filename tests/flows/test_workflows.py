@@ -346,7 +346,7 @@ async def test_a_worker_that_stops_leaves_workflows_where_they_wait(pool: Pool, 
 
     async def is_there() -> bool:
         found = worker.slots.sticky if moment == "it waits" else worker.slots.leases
-        return any(attempt.calling for attempt in found.values())
+        return any(attempt.in_call for attempt in found.values())
 
     async with working() as worker:
         job = await started(pool, jobs.collects, [])

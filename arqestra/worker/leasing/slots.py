@@ -12,7 +12,7 @@ from typing import Any
 
 from ...store.records import LeaseRef, Renewal
 from ...store.updates import AcknowledgeEarly, Update
-from ..run.attempt import Attempt
+from ..run.attempt import Attempt, Phase
 from ..run.outcome import CancelReason
 
 __all__ = ("Slots",)
@@ -112,7 +112,7 @@ class Slots:
         if attempt is not None and attempt.leased.token == update.lease.token:
             del self.leases[update.lease.id]
             attempt.settled = bool(written)
-            if not attempt.calling:  # a stuck one is still to be found by its task
+            if not attempt.in_call:  # a stuck one is still to be found by its task
                 # The task's context knows the attempt: a circle that only the garbage collector would open.
                 attempt.task = None
             if written and attempt.ended is not None:
@@ -150,7 +150,7 @@ class Slots:
         for lease in renewal.lost:
             attempt = self.leases.get(lease.id)
             if attempt is not None and attempt.leased.token == lease.token:
-                if attempt.submitted and not attempt.calling:
+                if attempt.phase is Phase.HANDED_OVER:
                     continue  # its outcome is on its way or written: the reply to that tells
                 self.leases.pop(lease.id).settled = False
             self._cancel(lease, CancelReason.LEASE_LOST)

@@ -69,7 +69,7 @@ class Watchdog:
         grace_ms = to_seconds(self._worker.options.cancel_grace) * 1000
         late: list[tuple[float, Attempt]] = []
         for attempt in list(self._worker.slots.running.values()):
-            if attempt.calling and attempt.options.timeout_s is not None:
+            if attempt.in_call and attempt.options.timeout_s is not None:
                 over_ms = now_ms - attempt.started_ms - attempt.options.timeout_s * 1000 - grace_ms
                 if over_ms > 0:
                     late.append((over_ms, attempt))

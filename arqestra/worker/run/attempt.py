@@ -1,6 +1,7 @@
 """One attempt at a job on this worker: what is known of it while it lasts."""
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,9 +18,31 @@ from ...store.records import LeasedJob
 from .effective_options import EffectiveOptions
 from .outcome import CancelReason, State
 
-__all__ = ("UNKNOWN", "Attempt", "ProgressNote", "UnwrittenProgress")
+__all__ = ("UNKNOWN", "Attempt", "Phase", "ProgressNote", "SoftLimit", "UnwrittenProgress")
 
 UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
+
+
+class Phase(enum.Enum):
+    """How far an attempt has come."""
+
+    LEASED = "leased"  # its function was not called yet
+    CALLING = "calling"  # its function runs: a cancellation reaches it, and nothing else
+    RETURNED = "returned"  # its outcome is decided
+    HANDED_OVER = "handed over"  # Redis is about to be told
+    STUCK = "stuck"  # handed over, while its function still runs: it does not end after its time limit
+
+
+class SoftLimit(enum.Enum):
+    """What the soft limit has done to the function."""
+
+    QUIET = "quiet"
+    CANCELLED = "cancelled"  # its task was cancelled for it, and the function has not been told yet
+    POSTPONED = "postponed"  # another cancellation came at the same time, and the function got that one
+
+
+_IN_CALL = (Phase.CALLING, Phase.STUCK)
+_HANDED_OVER = (Phase.HANDED_OVER, Phase.STUCK)
 
 
 class ProgressNote(NamedTuple):
@@ -68,10 +91,8 @@ class Attempt:
     :ivar task: the task that it runs in
     :ivar reason: why it was cancelled by the worker
     :ivar interrupt: called in place of cancelling its task; of workflows
-    :ivar calling: the function is running, so a cancellation reaches it and nothing else
-    :ivar submitted: its outcome was handed over
-    :ivar warning: its soft limit is over, and its coroutine has not been told yet
-    :ivar postponed: the soft limit and another cancellation came at once, and the coroutine got the other one
+    :ivar phase: how far it has come
+    :ivar soft_limit: what its soft limit has done
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
     :ivar ended: how it ended, for the accounts, which take it in when Redis has taken the outcome; None if they do not
     :ivar notes: what it told of itself
@@ -84,7 +105,6 @@ class Attempt:
     __slots__ = (
         "acknowledged",
         "args",
-        "calling",
         "carry",
         "ctx",
         "ended",
@@ -98,16 +118,15 @@ class Attempt:
         "notes",
         "options",
         "payload",
-        "postponed",
+        "phase",
         "reason",
         "ref",
         "result",
         "settled",
+        "soft_limit",
         "started_ms",
-        "submitted",
         "task",
         "unheard",
-        "warning",
         "written",
     )
 
@@ -129,16 +148,33 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.interrupt: Callable[[CancelReason], None] | None = None
         self.reason: CancelReason | None = None
-        self.calling = False
-        self.submitted = False
+        self.phase = Phase.LEASED
         self.ended: tuple[State, Failure | None] | None = None
         self.notes: UnwrittenProgress | None = None
         self.settled: bool | None = None
-        self.warning = self.postponed = False
+        self.soft_limit = SoftLimit.QUIET
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
         self.result: bytes | None = None
         self.unheard: asyncio.CancelledError | None = None
+
+    @property
+    def in_call(self) -> bool:
+        """Its function runs."""
+        return self.phase in _IN_CALL
+
+    @property
+    def handed_over(self) -> bool:
+        """Its outcome was handed over."""
+        return self.phase in _HANDED_OVER
+
+    def hand_over(self) -> None:
+        """Its outcome is decided, and on its way to Redis."""
+        self.phase = Phase.STUCK if self.phase is Phase.CALLING else Phase.HANDED_OVER
+
+    def end_call(self) -> None:
+        """Its function has returned or raised."""
+        self.phase = Phase.HANDED_OVER if self.phase is Phase.STUCK else Phase.RETURNED
 
     @property
     def node(self) -> tuple[str, int] | None:
@@ -169,11 +205,11 @@ class Attempt:
     @property
     def lets_go(self) -> bool:
         """It is a workflow that is under way: told to, it leaves at a place from which it goes on."""
-        return self.interrupt is not None and self.calling
+        return self.interrupt is not None and self.in_call
 
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the job's coroutine, once; afterwards, while its outcome is handed over, this does nothing."""
-        if self.reason is None and self.calling and self.task is not None:
+        if self.reason is None and self.in_call and self.task is not None:
             self.reason = reason
             if self.interrupt is not None:
                 self.interrupt(reason)
@@ -182,23 +218,26 @@ class Attempt:
 
     def warn(self) -> None:
         """The soft limit is over: interrupt the coroutine, unless it is being cancelled anyhow."""
-        if self.reason is None and self.calling and self.task is not None:
-            self.warning = True
+        if self.reason is None and self.in_call and self.task is not None:
+            self.soft_limit = SoftLimit.CANCELLED
             self.task.cancel()
 
     def take_warning(self) -> bool:
         """Whether a cancellation that arrived is that of the soft limit; if so, it is none any more."""
-        warned, self.warning = self.warning, False
+        warned = self.soft_limit is SoftLimit.CANCELLED
+        if warned:
+            self.soft_limit = SoftLimit.QUIET
         if not warned or self.reason is not None or self.task is None:
             return False
         # Otherwise somebody cancelled the task as well: maybe an `asyncio.timeout` in the function, which it outlives.
-        self.postponed = self.task.uncancel() > 0
-        return not self.postponed
+        if self.task.uncancel() > 0:
+            self.soft_limit = SoftLimit.POSTPONED
+        return self.soft_limit is SoftLimit.QUIET
 
     def warn_again(self) -> None:
         """Interrupt the coroutine at its next await, if it has outlived what cancelled it along with the soft limit."""
         if self.task is not None and self.task.cancelling() == 0:
-            self.postponed = False
+            self.soft_limit = SoftLimit.QUIET
             self.warn()
 
     def take_unheard(self) -> BaseException:

@@ -10,7 +10,7 @@ from typing import Any
 from arq.utils import to_seconds
 
 from ...protocol.clock import timestamp_ms
-from .attempt import Attempt
+from .attempt import Attempt, Phase
 from .context import RunContext
 from .outcome import CancelReason, Outcome, State
 from .report import report, report_refusal
@@ -47,7 +47,7 @@ async def conclude(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     if run.hooks.on_job_end and ran:
         await _call_hook("on_job_end", run.hooks.on_job_end, attempt, attempt.ctx)
     await _call_end_hooks(run, attempt, outcome)
-    if not attempt.submitted:  # else `give_up` has written its end
+    if not attempt.handed_over:  # else `give_up` has written its end
         if attempt.written is None and run.hooks.after_job_end:
             attempt.written = run.loop.create_future()
         hand_over(run, attempt, outcome)
@@ -104,7 +104,7 @@ def give_up(run: RunContext, attempt: Attempt) -> None:
 
     It is not tried again, whatever its policy: an attempt of it is still running.
     """
-    if not attempt.calling or attempt.submitted or attempt.task is None:
+    if attempt.phase is not Phase.CALLING or attempt.task is None:
         return
     faults.critical(
         "job %s does not end after its time limit; it keeps its slot:\n%s", attempt.ref, stack_of(attempt.task)
@@ -115,7 +115,7 @@ def give_up(run: RunContext, attempt: Attempt) -> None:
     outcome = Outcome(State.FAILED, late, exhausted=retry is not None and retry.retries(late))
     report(run, attempt, outcome)
     update = update_for(run, attempt, outcome)
-    attempt.submitted = True
+    attempt.hand_over()
     if update is not None:
         run.outbox.submit(update)
     run.slots.conclude(run.loop.create_task(conclude(run, attempt, outcome)))
@@ -140,7 +140,7 @@ def stack_of(task: "asyncio.Task[None]") -> str:
 
 def conclude_unexpected(run: RunContext, attempt: Attempt, error: BaseException) -> None:
     """What no stage foresaw must not keep the slot: Ctrl-C gives the job back, anything else fails it."""
-    if attempt.submitted or isinstance(error, asyncio.CancelledError) or not run.loop.is_running():
+    if attempt.handed_over or isinstance(error, asyncio.CancelledError) or not run.loop.is_running():
         return  # `conclude` goes on by itself, or the worker gives the job back while it stops
     if isinstance(error, Exception):
         faults.exception("running job %s went wrong", attempt.ref)

@@ -20,7 +20,7 @@ from ...protocol.constants import EARLY_CRASHES
 from ...protocol.wire import decode_payload
 from ...store.updates import AcknowledgeEarly
 from .admission import admit
-from .attempt import Attempt
+from .attempt import Attempt, Phase
 from .conclude import conclude_unexpected, concluded, has_hooks, time_out
 from .context import RunContext
 from .decision import decide
@@ -52,7 +52,7 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
             return await conduct(run, attempt)
         else:
             outcome = await call(run, attempt)
-            if attempt.submitted:  # it ended late: `conclude.give_up` has told Redis and the log
+            if attempt.handed_over:  # it ended late: `conclude.give_up` has told Redis and the log
                 return run.slots.free(attempt)
             report(run, attempt, outcome)
         if has_hooks(run, attempt, outcome):
@@ -173,7 +173,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
     assert function is not None
     attempt.started_ms = timestamp_ms()
     limit = None if timeout_s is None else run.loop.call_later(timeout_s, time_out, run, attempt)
-    attempt.calling = True
+    attempt.phase = Phase.CALLING
     try:
         if run.hooks.on_job_start:
             await run.hooks.on_job_start(attempt.ctx)
@@ -197,7 +197,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
             raise  # a person's; where the worker handles signals, only the job itself can have raised it
         return decide(run, attempt, error)
     finally:
-        attempt.calling = False
+        attempt.end_call()
         if attempt.ended_ms == 0:
             attempt.ended_ms = timestamp_ms()
         if limit is not None:

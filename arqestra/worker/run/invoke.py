@@ -11,7 +11,7 @@ from typing import Any
 
 from ...definitions.job_options import JobOptions
 from ...errors import SoftTimeLimitExceeded
-from .attempt import Attempt
+from .attempt import Attempt, SoftLimit
 from .context import RunContext
 from .observed import run_observed
 from .outcome import CancelReason, wish_of
@@ -158,12 +158,12 @@ def _driven(coroutine: Coroutine[Any, Any, Any], attempt: Attempt, soft_s: float
                 waits_for = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
             except StopIteration as stop:
                 return stop.value
-            if attempt.postponed:
+            if attempt.soft_limit is SoftLimit.POSTPONED:
                 attempt.warn_again()
             value = thrown = None
             try:
                 value = yield waits_for
-                if attempt.warning and attempt.take_warning():  # what it awaited swallowed the cancellation
+                if attempt.take_warning():  # what it awaited swallowed the cancellation
                     thrown = SoftTimeLimitExceeded(soft_s)
             except GeneratorExit:
                 coroutine.close()

@@ -41,7 +41,7 @@ ENDS: dict[State, type[Ended]] = {State.ABORTED: Abort, State.EXPIRED: Expire}
 def hand_over(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     """Let Redis be told of the outcome with the next round trip; the slot is free now."""
     update = update_for(run, attempt, outcome)
-    attempt.submitted = True
+    attempt.hand_over()
     run.slots.free(attempt)
     if update is not None:
         run.outbox.submit(update)

@@ -30,7 +30,7 @@ from ...protocol.ids import new_job_id
 from ...protocol.wire import encode_payload
 from ...store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node, node_id
 from ...store.workflows import resume_life
-from .attempt import Attempt
+from .attempt import Attempt, Phase
 from .blocked import Patience, blocked, does_not_fit
 from .context import RunContext
 from .observed import run_observed
@@ -61,7 +61,7 @@ def patience() -> Patience:
 async def run_workflow(run: RunContext, attempt: Attempt) -> Outcome:
     """Run a workflow until it ends, or is parked."""
     attempt.started_ms = timestamp_ms()
-    attempt.calling = True
+    attempt.phase = Phase.CALLING
     stay = WorkflowStay(run, attempt)
     attempt.interrupt = stay.interrupt
     try:
@@ -77,7 +77,7 @@ async def run_workflow(run: RunContext, attempt: Attempt) -> Outcome:
         logger.warning("workflow %s was interrupted, and its clean-up raised: %s", attempt.ref, text_of(error))
         return Outcome(State.LOST if stay.lost else State.RELEASED)
     finally:
-        attempt.calling = False
+        attempt.end_call()
         attempt.ended_ms = timestamp_ms()
         stay.end()
 

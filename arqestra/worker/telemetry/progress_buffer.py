@@ -35,7 +35,7 @@ class ProgressBuffer:
     @property
     def waits_for_outcomes(self) -> bool:
         """Jobs have ended before their last notes were written, and the replies that say so are on their way."""
-        return any(attempt.submitted and attempt.settled is not False for attempt in self._unwritten)
+        return any(attempt.handed_over and attempt.settled is not False for attempt in self._unwritten)
 
     def noted(self, attempt: Attempt) -> None:
         """A job has told something."""
