@@ -36,7 +36,7 @@ _SECRET_FIELDS = ("password", "sentinel_password", "ssl_ca_data")
 
 @dataclass
 class RedisSettings(ArqRedisSettings):
-    """Where Redis is, and how to connect: all fields of arq's class, and those of its Sentinels.
+    """Where Redis is, and how to connect: all fields of arq's class, and fields for its Sentinels.
 
     :param host: name or address; of Sentinels a list of (host, port)
     :param port: of the server

@@ -13,15 +13,14 @@ from ..errors import EmbeddedRedisError
 
 __all__ = ("ServerProcess",)
 
-# The wheel's server is built with libc's malloc, where one long block, as each reply of a script is, makes it tidy up
-# all the short ones that Lua has just freed: 20% of the server's time under load, which a server with jemalloc does
-# not spend. With room in the thread's cache the short ones never get there.
-# And in small pages its memory is all over the place: in large ones, where the system has them to give, a job costs a
-# fifth less, about as much as with jemalloc.
+# The wheel's server uses libc's malloc. There, each long block (a script's reply is one) makes malloc merge all the
+# short blocks that Lua has just freed: 20% of the server's time under load. With room in the thread's cache the short
+# blocks never get that far. A server with jemalloc does not have this cost.
+# Large pages, where the system has some, make a job a fifth cheaper: about as cheap as with jemalloc.
 _MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=20000:glibc.malloc.hugetlb=1"}
 
 # Runs in the child before it becomes the server: argv is the expected parent, then the server's command line.
-# A parent that died before prctl took effect sends no signal any more, hence the second look.
+# If the parent died before prctl took effect, no signal comes any more: hence the check of the parent's id.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":

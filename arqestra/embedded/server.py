@@ -165,7 +165,7 @@ class EmbeddedRedis:
         self.stop()
 
     def _adopt(self, url: str) -> None:
-        """Use the server of REDIS_URL, after a look whether it answers."""
+        """Use the server of REDIS_URL, if it answers."""
         parts = urlsplit(url)
         try:
             with redis.Redis.from_url(url, socket_timeout=self.start_timeout_s) as client:

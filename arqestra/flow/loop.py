@@ -9,7 +9,7 @@ After each event the loop runs until the workflow waits again.
 between two events. A timer is one of the workflow's steps, and outlives the worker. There are no sockets, threads or
 processes: what reaches out belongs into a job, or into `flow.side_effect`.
 
-The idea is that of Temporal's Python SDK ("The Workflow Sandbox and event loop").
+The idea comes from Temporal's Python SDK ("The Workflow Sandbox and event loop").
 """
 
 import asyncio

@@ -59,7 +59,7 @@ async def read_retryable(store: Store, serializer: Serializer, flow_id: str, que
 async def resume_workflow(store: Store, flow_id: str, queue: str, workflow: RetryableWorkflow) -> int:
     """Run a workflow that failed or was aborted from its failed step on.
 
-    :returns: how many steps are tried anew
+    :returns: how many steps are tried once more
     :raises FlowRunning: it, or a step of it, has not ended
     :raises ResultNotFound: its history is not kept any more
     :raises JobNotRetryable: somebody else has changed it meanwhile

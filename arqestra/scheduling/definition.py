@@ -155,20 +155,20 @@ def schedule(
     :param name: of the schedule, its own in this Redis; default the function's
     :param args: arguments of the job
     :param kwargs: its keyword arguments
-    :param queue: queue of the job, to which the schedule belongs; default the function's, else that of whoever defines
-        it: a worker's `cron_queue` or first queue, or a pool's default queue
+    :param queue: queue of the job; the schedule belongs to it. Default the function's queue, else the queue of whoever
+        defines it: a worker's `cron_queue` or first queue, or a pool's default queue
     :param timezone: in which `when` is read, such as "Asia/Seoul"; default the worker's `timezone`, else UTC
     :param jitter: each tick is fired up to that much later (seconds, timedelta or text such as "30s"), but before the
-        next one, by a delay that is the same for all schedulers
+        next one. All schedulers compute the same delay
     :param start: no tick before that time; a datetime with time zone, or such text
     :param end: no tick after that time
-    :param missed: what happens to ticks that were due while no scheduler ran: "skip" them, but for the last one if it
-        is younger than `grace`; fire only the "last", or "all" of them
+    :param missed: what happens to ticks that were due while no scheduler ran: "skip" them, except the last one if it is
+        younger than `grace`; fire only the "last" one, or "all" of them
     :param grace: seconds, timedelta or text
     :param most_missed: how many missed ticks "all" fires at most: the latest ones
     :param overlap: when the job of an earlier tick has not ended: "allow" both, "skip" the tick, or "queue" it until
         the earlier has ended
-    :param expires: the job does not start any more so long after it was fired; default 24 hours
+    :param expires: so long after the tick was fired, the job does not start any more; default 24 hours
     :param priority: of the job, from 0 to 9, the most urgent; default the function's
     :raises SettingsError: a value that is impossible; the message says what was expected
     :raises ArgumentsError: the arguments do not fit the function

@@ -22,10 +22,10 @@ class Timetable(list[Any]):
 
     :param schedules: made by `schedule(...)` or arq's `cron(...)`
     :param redis_settings: `RedisSettings` or a URL; default the environment's REDIS_URL, else localhost
-    :param serializer: that of the workers: "pickle" (default), "msgpack" or "json"
-    :param timezone: of schedules that name none; default the worker's, else UTC
-    :param queue: of schedules that name none; default that of whoever fires them
-    :param key_prefix: that of the workers, see `create_pool`; a worker that fires them has its own
+    :param serializer: the workers' serializer: "pickle" (default), "msgpack" or "json"
+    :param timezone: zone of schedules that name none; default the worker's, else UTC
+    :param queue: queue of schedules that name none; default the queue of whoever fires them
+    :param key_prefix: the workers' prefix, see `create_pool`; a worker that fires the schedules has its own
     :raises SettingsError: two schedules have one name, or a value is impossible
     """
 
