@@ -17,7 +17,7 @@ from ..protocol.serializers import Serializer, serializer_of
 from ..scheduling.definition import Schedule, checked_schedules
 from ..scheduling.timetable import Timetable
 from ..scheduling.zone import named_zone
-from .drop_in.arq_surface import ArqSurface
+from .arq_surface import ArqSurface
 from .leasing.polling import Polling
 from .registry import check_schedules, registered
 from .run.unknown import unknown_limit_s

@@ -16,8 +16,8 @@ except ImportError:  # Windows
     uvloop = None  # type: ignore[assignment]
 
 from ..client.connect import settings_of
-from .drop_in.settings_source import settings_in, title_of
 from .settings import WorkerOptions
+from .settings_source import settings_in, title_of
 from .worker import Worker
 
 __all__ = (

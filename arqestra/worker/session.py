@@ -41,6 +41,7 @@ class Session:
         keep_dead_ms: int,
     ) -> None:
         self.pool = pool
+        self.is_open = True
         self.store = pool.store if isinstance(pool, Pool) else Store(pool)
         self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool, self.store.pulse)
         self.claims = claims
@@ -99,6 +100,7 @@ class Session:
 
     async def close(self) -> None:
         """Close the connections."""
+        self.is_open = False
         if not isinstance(self.pool, Pool):
             await self.listener.close()
             await self.store.close()

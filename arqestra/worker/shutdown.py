@@ -1,28 +1,19 @@
-"""How a worker stops: on signals, when it is worn out, when it is closed."""
+"""How a worker stops: on signals, when it drains, when it is closed."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from signal import Signals
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from arq.connections import ArqRedis
-
-from .attributes import WorkerAttributes
 from .leasing.slots import Slots
-from .leasing.sync_loop import SyncLoop
-from .processes.recycling import needs_recycling
-from .run.context import JobCounts, RunContext
-from .run.outcome import CancelReason, Outcome, State
-from .run.updates import hand_over
+from .run.attempt import Attempt
+from .run.context import JobCounts
+from .run.outcome import CancelReason
 from .session import LEAVE_WAIT_S, Session
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ("CLOSE_WAIT_S", "StoppableWorker")
+__all__ = ("CLOSE_WAIT_S", "LAST_STEPS_S", "Shutdown", "Stoppable")
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -32,193 +23,210 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 CLOSE_WAIT_S = 28.0
 UNHEEDING_WAIT_S = 14.0  # of that for jobs that do not heed their cancellation
 LAST_STEPS_S = 6.0  # of that for the connections
-REPLACEMENT_WAIT_S = 30.0  # that jobs have at least when a worker ends only to be replaced
 
 
-class StoppableWorker(WorkerAttributes):
-    """The stopping of a `Worker`, which has these attributes."""
+class Stoppable(Protocol):
+    """What a shutdown uses of its worker. The names are arq's: users read and set them, and subclasses override the
+    methods.
+    """
 
     loop: asyncio.AbstractEventLoop
-    slots: Slots
-    redis_session: Session | None
-    worker_id: str
-    main_task: "asyncio.Task[None] | None"
-    on_stop: Callable[[Signals], None] | None
-    on_recycle: Callable[[str], None]
     stopping: bool
     allow_pick_jobs: bool
-    run_context: RunContext
+    main_task: "asyncio.Task[None] | None"
+    on_stop: Callable[[Signals], None] | None
+    redis_session: Session | None
     counts: JobCounts
-    _pool: ArqRedis | None
-    _recycling: bool
-    _signals_heard = 0
-    _waiting_task: "asyncio.Task[None] | None" = None
-    _close_by_s: float = 0.0  # when it has to be closed, by the loop's clock; 0.0: nobody has said that it ends
 
-    def _connect(self) -> Session:
-        raise NotImplementedError
-
-    def _jobs_started(self) -> int:
-        raise NotImplementedError
-
-    def _add_signal_handler(self, signum: Signals, handler: Callable[[Signals], None]) -> None:
-        try:
-            self.loop.add_signal_handler(signum, partial(handler, signum))
-        except (NotImplementedError, RuntimeError, ValueError):
-            logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
-
-    def _check_recycling(self) -> None:
-        options = self.options
-        if self._recycling or (options.max_jobs_per_child is None and options.max_memory_per_child is None):
-            return
-        reason = needs_recycling(self._jobs_started(), options.max_jobs_per_child, options.max_memory_bytes)
-        if reason is not None:
-            self._recycling = True
-            self.on_recycle(reason)
-
-    def _end_to_recycle(self, reason: str) -> None:
-        """Without a supervisor: stop in good order, for whatever starts this process again."""
-        logger.info("this worker ends: %s", reason)
-        self.grant_completion_wait(REPLACEMENT_WAIT_S)
-        self.loop.call_soon(self.handle_sig_wait_for_completion, Signals.SIGTERM)
-
-    def grant_completion_wait(self, seconds: float) -> None:
-        """Let running jobs have at least that long to end: nobody waits for a worker that is only replaced."""
-        self._job_completion_wait = max(self._job_completion_wait, seconds)
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues that it serves."""
 
     @property
     def completion_wait_s(self) -> float:
-        """Seconds that running jobs have to end in when the worker stops."""
-        return self._job_completion_wait
+        """Seconds that running jobs have to end in."""
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Stop at once."""
+
+    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+        """Stop when the running jobs have ended."""
+
+    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None: ...
+
+
+class Shutdown:
+    """Stops one worker.
+
+    :param worker: the worker
+    :param slots: the worker's
+    :param connect: makes the worker's session, if it has a pool and no session yet
+    :param give_back: gives back the job of an attempt that was never begun
+    """
+
+    def __init__(
+        self,
+        worker: Stoppable,
+        slots: Slots,
+        connect: Callable[[], Session | None],
+        give_back: Callable[[Attempt], None],
+    ) -> None:
+        self._worker = worker
+        self._slots = slots
+        self._connect = connect
+        self._give_back = give_back
+        self._signals_heard = 0
+        self._waiting_task: asyncio.Task[None] | None = None
+        self._close_by_s = 0.0  # when it has to be closed, by the loop's clock; 0.0: nobody has said that it ends
+
+    def forget(self) -> None:
+        """The worker starts, maybe once more: arq's --watch runs a closed worker again."""
+        self._worker.stopping = False
+        self._signals_heard = 0
+        self._close_by_s = 0.0
+
+    # -- draining -------------------------------------------------------------------------------------------------
 
     def steer(self, *, draining: bool) -> None:
         """Take no more jobs, or take jobs again. What runs goes on, and the process stays."""
-        session = self.redis_session
-        if session is None or self.stopping or not self.allow_pick_jobs or session.claims.quiet == draining:
+        worker, session = self._worker, self._worker.redis_session
+        if session is None or worker.stopping or not worker.allow_pick_jobs or session.claims.quiet == draining:
             return
         logger.info("this worker %s", "takes no more jobs until it is told to" if draining else "takes jobs again")
         session.claims.quiet = draining
         if draining:
-            for attempt in list(self.slots.sticky.values()):
-                attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
+            self._interrupt_parked_workflows()
             self._leave_soon(session)
         session.sync.look()
 
-    def _leave_soon(self, session: Session) -> None:
-        self.slots.conclude(self.loop.create_task(session.leave_queues(self.queues)))
-
     @property
     def draining(self) -> bool:
-        """It takes no more jobs."""
-        session = self.redis_session
-        return self.stopping or not self.allow_pick_jobs or (session is not None and session.claims.quiet)
+        """The worker takes no more jobs."""
+        worker, session = self._worker, self._worker.redis_session
+        return worker.stopping or not worker.allow_pick_jobs or (session is not None and session.claims.quiet)
 
-    def _handle_signal(self, signum: Signals) -> None:
+    def _leave_soon(self, session: Session) -> None:
+        worker = self._worker
+        self._slots.conclude(worker.loop.create_task(session.leave_queues(worker.queues)))
+
+    def _interrupt_parked_workflows(self) -> None:
+        """Workflows that wait go on elsewhere."""
+        for attempt in list(self._slots.sticky.values()):
+            attempt.cancel(CancelReason.SHUTDOWN)
+
+    # -- signals --------------------------------------------------------------------------------------------------
+
+    def on_signal(self, signum: Signals) -> None:
         """The first lets running jobs end within `job_completion_wait`; the next one gives them back at once."""
         self._signals_heard += 1
-        if self._signals_heard == 1 and self._job_completion_wait:
-            return self.handle_sig_wait_for_completion(signum)
+        if self._signals_heard == 1 and self._worker.completion_wait_s:
+            return self._worker.handle_sig_wait_for_completion(signum)
         if self._waiting_task is not None:
             self._waiting_task.cancel()
-        self.handle_sig(signum)
+        self._worker.handle_sig(signum)
 
-    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+    def stop_when_completed(self, signum: Signals) -> None:
         """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs.
 
         What runs goes on to hear of aborts; the worker leaves its queues, so that no wake-up is spent on it.
         """
         sig = Signals(signum)
         logger.info("Setting allow_pick_jobs to `False`")
-        self.allow_pick_jobs = False
-        if self.redis_session is not None:
-            self.redis_session.claims.active = False
-            self._leave_soon(self.redis_session)
-        self._log_shutdown(sig, "shutdown on %s", "to be completed", len(self.slots.tasks))
-        self._waiting_task = self.loop.create_task(self._wait_for_tasks_to_complete(sig))
+        self._worker.allow_pick_jobs = False
+        session = self._worker.redis_session
+        if session is not None:
+            session.claims.active = False
+            self._leave_soon(session)
+        self._log(sig, "shutdown on %s", "to be completed", len(self._slots.tasks))
+        self._waiting_task = self._worker.loop.create_task(self._worker._wait_for_tasks_to_complete(sig))
 
-    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
-        deadline = self.loop.time() + self._job_completion_wait
-        for attempt in list(self.slots.sticky.values()):
-            attempt.cancel(CancelReason.SHUTDOWN)  # workflows that wait go on elsewhere
-        if self._pool is not None:
-            await self._wait_for_tasks_until(deadline, self._connect().sync)
-        self._log_shutdown(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._unfinished())
-        self._cancel_all(signum)
-
-    async def _wait_for_tasks_until(self, deadline: float, sync: SyncLoop) -> None:
-        while self._pool is not None and (self.slots.tasks or not sync.idle) and self.loop.time() < deadline:
-            if self.slots.tasks:
-                await asyncio.wait(self.slots.tasks.values(), timeout=deadline - self.loop.time())
-            else:  # a claim may be under way: what it brings belongs to the jobs to complete
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(sync.became_idle.wait(), deadline - self.loop.time())
-
-    def handle_sig(self, signum: Signals) -> None:
-        """Stop at once: cancel the running jobs and give them back."""
+    def stop_at_once(self, signum: Signals) -> None:
+        """Cancel the running jobs and give them back."""
         sig = Signals(signum)
-        self._log_shutdown(sig, "shutdown on %s", "ongoing to cancel", len(self.slots.tasks))
+        self._log(sig, "shutdown on %s", "ongoing to cancel", len(self._slots.tasks))
         self._cancel_all(sig)
 
-    def _log_shutdown(self, sig: Signals, head: str, tail: str, ongoing: int) -> None:
-        logger.info(
-            f"{head} ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d {tail}",
-            sig.name,
-            self.counts.complete,
-            self.counts.failed,
-            self.counts.retried,
-            ongoing,
-        )
+    async def complete_then_stop(self, signum: Signals) -> None:
+        """Wait for the running jobs within `job_completion_wait`, then stop."""
+        deadline = self._worker.loop.time() + self._worker.completion_wait_s
+        self._interrupt_parked_workflows()
+        session = self._connect()
+        if session is not None:
+            await self._wait_for_jobs(session, deadline)
+        self._log(signum, "shutdown on %s, wait complete", "ongoing to cancel", self._slots.unfinished())
+        self._cancel_all(signum)
 
-    def _unfinished(self) -> int:
-        return sum(not task.done() for task in self.slots.tasks.values())
-
-    def _time_to_close(self, reserve_s: float = 0.0) -> float:
-        """Seconds that a step of closing may take, so that so many are left for those after it."""
-        if not self._close_by_s:
-            self._close_by_s = self.loop.time() + CLOSE_WAIT_S
-        return max(0.5, self._close_by_s - reserve_s - self.loop.time())
+    async def _wait_for_jobs(self, session: Session, deadline: float) -> None:
+        loop, sync = self._worker.loop, session.sync
+        while session.is_open and (self._slots.tasks or not sync.idle) and loop.time() < deadline:
+            if self._slots.tasks:
+                await asyncio.wait(self._slots.tasks.values(), timeout=deadline - loop.time())
+            else:  # a claim may be under way: what it brings belongs to the jobs to complete
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(sync.became_idle.wait(), deadline - loop.time())
 
     def _cancel_all(self, signum: Signals) -> None:
-        self.stopping = True
-        self._time_to_close()
-        for job_id, task in self.slots.tasks.items():
-            attempt = self.slots.held_attempt(job_id)
+        worker = self._worker
+        worker.stopping = True
+        self.time_left_s()
+        for job_id, task in self._slots.tasks.items():
+            attempt = self._slots.held_attempt(job_id)
             if attempt is not None and attempt.lets_go:
                 attempt.cancel(CancelReason.SHUTDOWN)
             elif not task.done():
                 task.cancel()
-        if self.main_task is not None:
-            self.main_task.cancel()
-        if self.on_stop is not None:
-            self.on_stop(signum)
+        if worker.main_task is not None:
+            worker.main_task.cancel()
+        if worker.on_stop is not None:
+            worker.on_stop(signum)
 
-    async def _end_main(self) -> None:
+    def _log(self, sig: Signals, head: str, tail: str, ongoing: int) -> None:
+        counts = self._worker.counts
+        logger.info(
+            f"{head} ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d {tail}",
+            sig.name,
+            counts.complete,
+            counts.failed,
+            counts.retried,
+            ongoing,
+        )
+
+    # -- closing --------------------------------------------------------------------------------------------------
+
+    def time_left_s(self, reserve_s: float = 0.0) -> float:
+        """Seconds that a step of closing may take, so that so many are left for those after it."""
+        now_s = self._worker.loop.time()
+        if not self._close_by_s:
+            self._close_by_s = now_s + CLOSE_WAIT_S
+        return max(0.5, self._close_by_s - reserve_s - now_s)
+
+    async def end_main(self) -> None:
         """A worker that is closed while it runs (in an application's loop) claims no more."""
-        if self.redis_session is not None:
-            self.redis_session.stop_claiming()
-        main_task = self.main_task
+        if self._worker.redis_session is not None:
+            self._worker.redis_session.stop_claiming()
+        main_task = self._worker.main_task
         if main_task is None or main_task is asyncio.current_task() or not isinstance(main_task, asyncio.Task):
             return
         if not main_task.done():
             main_task.cancel()
-            await asyncio.wait([main_task], timeout=self._time_to_close(LAST_STEPS_S))
+            await asyncio.wait([main_task], timeout=self.time_left_s(LAST_STEPS_S))
 
-    async def _finish_tasks(self) -> None:
+    async def finish_jobs(self) -> None:
         """Wait for the job tasks; a job that does not heed its cancellation is left to its lease."""
-        tasks = [*self.slots.tasks.values(), *self.slots.concluding]
+        tasks = [*self._slots.tasks.values(), *self._slots.concluding]
         if tasks:
             await self._let_workflows_go(tasks)
-            limit_s = min(UNHEEDING_WAIT_S, self._time_to_close(LAST_STEPS_S))
+            limit_s = min(UNHEEDING_WAIT_S, self.time_left_s(LAST_STEPS_S))
             _, unheeding = await asyncio.wait(tasks, timeout=limit_s)
             for task in unheeding:
                 faults.error("a job does not heed its cancellation, its lease will run out: %r", task)
-        for attempt in [*self.slots.running.values(), *self.slots.sticky.values()]:
+        for attempt in [*self._slots.running.values(), *self._slots.sticky.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
-                hand_over(self.run_context, attempt, Outcome(State.RELEASED))
+                self._give_back(attempt)
 
     async def _let_workflows_go(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Wait until they have written where they are; if Redis does not answer, they are replayed from before that."""
         _, still_there = await asyncio.wait(tasks, timeout=LEAVE_WAIT_S)
-        for attempt in [*self.slots.running.values(), *self.slots.sticky.values()]:
+        for attempt in [*self._slots.running.values(), *self._slots.sticky.values()]:
             if attempt.lets_go and attempt.task in still_there:
                 attempt.task.cancel()

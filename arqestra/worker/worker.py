@@ -28,8 +28,8 @@ from ..store.queues import queue_depth
 from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from ..store.workflows import note_workflows
-from .attributes import arq_signature, current_event_loop, mention_pickle
-from .drop_in.arq_surface import remember_steps
+from .arq_surface import remember_steps
+from .attributes import WorkerAttributes, arq_signature, current_event_loop, mention_pickle
 from .greeting import log_server
 from .leasing.chunk import chunk_function
 from .leasing.claim import ClaimPolicy, ClaimSettings
@@ -40,6 +40,7 @@ from .leasing.shares import QueueShares
 from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .leasing.watchdog import Watchdog
+from .recycling import REPLACEMENT_WAIT_S, Recycling
 from .run.attempt import Attempt
 from .run.context import Hooks, JobCounts, RunContext, StickyWorkflows
 from .run.effective_options import effective_options, options_of_unknown
@@ -52,7 +53,7 @@ from .run.updates import hand_over
 from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs, id_taken_ms
 from .session import LEAVE_WAIT_S, Session
 from .settings import WorkerOptions, takes_settings
-from .shutdown import LAST_STEPS_S, StoppableWorker
+from .shutdown import LAST_STEPS_S, Shutdown
 from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
 from .telemetry.reporter import StatsReporter
 
@@ -66,7 +67,7 @@ OFFER_MARGIN_MS = 1000
 MAX_POLL_S = 30.0  # a worker that waits to be woken has to say so now and then
 
 
-class Worker(StoppableWorker):
+class Worker(WorkerAttributes):
     """Runs jobs. Takes every keyword of `arq.worker.Worker` with the same defaults, and ours.
 
     :param functions: job functions
@@ -104,13 +105,16 @@ class Worker(StoppableWorker):
         self.watchdog: Watchdog | None = None
         port, host = options.metrics_port, options.metrics_host
         self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self, port, host)
-        self._recycling = False
+        self._recycling = Recycling(
+            options.max_jobs_per_child, options.max_memory_bytes, lambda reason: self.on_recycle(reason)
+        )
         self.schedule_runner = ScheduleRunner(self)
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
         self._has_own_loop = False
         self.redis_session: Session | None = None  # while it is connected; `session` may be a name of a subclass
+        self._stopper = Shutdown(self, self.slots, self._connect_if_possible, self._give_back)
         self._last_claim = 0  # number of the latest claim of the sessions before
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
@@ -123,7 +127,7 @@ class Worker(StoppableWorker):
         self._refuse_clashes(before)
         if options.handle_signals:
             for signum in (signal.SIGINT, signal.SIGTERM):
-                self._add_signal_handler(signum, self._handle_signal)
+                self._add_signal_handler(signum, self._stopper.on_signal)
 
     # -- arq's API ------------------------------------------------------------------------------------------------
 
@@ -220,9 +224,7 @@ class Worker(StoppableWorker):
 
     async def main(self) -> None:
         """The worker's main loop."""
-        self.stopping = False  # arq's --watch runs a closed worker again
-        self._signals_heard = 0
-        self._close_by_s = 0.0
+        self._stopper.forget()
         guard_forks()
         if self._pool is None:
             self._pool = await create_pool(
@@ -269,14 +271,14 @@ class Worker(StoppableWorker):
         """Give back what runs, write all outcomes, call on_shutdown, close the connections."""
         if not self.handles_signals:
             self.handle_sig(Signals.SIGUSR1)
-        await self._end_main()
+        await self._stopper.end_main()
         if self._pool is None:
             return
-        await self._finish_tasks()
+        await self._stopper.finish_jobs()
         await self.executors.close()
         session = self._connect()
         try:
-            written = await session.sync.drain(self._time_to_close(LAST_STEPS_S))
+            written = await session.sync.drain(self._stopper.time_left_s(LAST_STEPS_S))
             await session.stop_renewing()
             if not written:
                 raise RedisTimeoutError("there are outcomes that it has not taken")
@@ -293,6 +295,52 @@ class Worker(StoppableWorker):
                 await self.on_shutdown(self.ctx)
         finally:
             await self._disconnect(session)
+
+    def _add_signal_handler(self, signum: Signals, handler: Callable[[Signals], None]) -> None:
+        try:
+            self.loop.add_signal_handler(signum, partial(handler, signum))
+        except (NotImplementedError, RuntimeError, ValueError):
+            logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
+
+    # -- stopping -------------------------------------------------------------------------------------------------
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Stop at once: cancel the running jobs and give them back."""
+        self._stopper.stop_at_once(signum)
+
+    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+        """Stop claiming, let the running jobs end within `job_completion_wait`, then give back what still runs.
+
+        What runs goes on to hear of aborts; the worker leaves its queues, so that no wake-up is spent on it.
+        """
+        self._stopper.stop_when_completed(signum)
+
+    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
+        await self._stopper.complete_then_stop(signum)
+
+    def steer(self, *, draining: bool) -> None:
+        """Take no more jobs, or take jobs again. What runs goes on, and the process stays."""
+        self._stopper.steer(draining=draining)
+
+    @property
+    def draining(self) -> bool:
+        """It takes no more jobs."""
+        return self._stopper.draining
+
+    @property
+    def completion_wait_s(self) -> float:
+        """Seconds that running jobs have to end in when the worker stops."""
+        return self._job_completion_wait
+
+    def grant_completion_wait(self, seconds: float) -> None:
+        """Let running jobs have at least that long to end: nobody waits for a worker that is only replaced."""
+        self._job_completion_wait = max(self._job_completion_wait, seconds)
+
+    def _end_to_recycle(self, reason: str) -> None:
+        """Without a supervisor: stop in good order, for whatever starts this process again."""
+        logger.info("this worker ends: %s", reason)
+        self.grant_completion_wait(REPLACEMENT_WAIT_S)
+        self.loop.call_soon(self.handle_sig_wait_for_completion, Signals.SIGTERM)
 
     # -- the main loop --------------------------------------------------------------------------------------------
 
@@ -313,6 +361,9 @@ class Worker(StoppableWorker):
             self.run_context = self._run_context(session)
             self.slots.execute = observe_runs(self, partial(execute, self.run_context))
         return self.redis_session
+
+    def _connect_if_possible(self) -> Session | None:
+        return None if self._pool is None else self._connect()
 
     def _claim_settings(self) -> ClaimSettings:
         return ClaimSettings(
@@ -427,7 +478,7 @@ class Worker(StoppableWorker):
 
     async def _housekeep(self) -> None:
         """What happens now and then; an unreachable Redis is the exchange's to wait for."""
-        self._check_recycling()
+        self._recycling.check(self._jobs_started())
         try:
             async with asyncio.timeout(HOUSEKEEPING_LIMIT_S):  # a connection that is cut off answers nothing
                 await self.heart_beat()
@@ -481,7 +532,7 @@ class Worker(StoppableWorker):
         if not self.allow_pick_jobs or self.stopping:
             return 0
         if self.options.max_jobs_per_child is not None and self._jobs_started() >= self.options.max_jobs_per_child:
-            self._check_recycling()
+            self._recycling.check(self._jobs_started())
         free = self.max_jobs - len(self.slots.running)
         if self.burst and self.max_burst_jobs >= 0:
             free = min(free, self.max_burst_jobs - self._jobs_started())
@@ -490,10 +541,14 @@ class Worker(StoppableWorker):
     def _start_job(self, leased: LeasedJob) -> None:
         attempt = Attempt(leased, self._options_of_unknown, self._noted)
         if self.stopping:  # the reply to a claim that was under way when the signal came
-            return hand_over(self.run_context, attempt, Outcome(State.RELEASED))
+            return self._give_back(attempt)
         if self._direct:
             attempt.written = self.loop.create_future()
         return self.slots.start(attempt, self.loop)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """Of an attempt that was not begun."""
+        hand_over(self.run_context, attempt, Outcome(State.RELEASED))
 
     # -- single steps, for tests written against arq --------------------------------------------------------------
 
@@ -519,7 +574,7 @@ class Worker(StoppableWorker):
     def __repr__(self) -> str:
         return (
             f"<Worker j_complete={self.jobs_complete} j_failed={self.jobs_failed} j_retried={self.jobs_retried} "
-            f"j_ongoing={self._unfinished()}>"
+            f"j_ongoing={self.slots.unfinished()}>"
         )
 
 

@@ -18,8 +18,8 @@ from arq.connections import RedisSettings
 
 import arqestra
 from arqestra import SettingsError, Worker, create_pool, create_worker, run_worker, worker_settings
+from arqestra.worker import settings_source
 from arqestra.worker.command_line import get_kwargs, is_ours
-from arqestra.worker.drop_in import settings_source
 from arqestra.worker.settings import SETTING_NAMES, WorkerOptions
 
 SECRET = "hunter2"

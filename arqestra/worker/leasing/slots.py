@@ -57,6 +57,10 @@ class Slots:
         """How many jobs of a queue occupy slots."""
         return sum(attempt.leased.queue == queue for attempt in self.running.values())
 
+    def unfinished(self) -> int:
+        """How many tasks of jobs have not ended."""
+        return sum(not task.done() for task in self.tasks.values())
+
     def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
         """Let an attempt run in a slot."""
         leased = attempt.leased

@@ -30,11 +30,11 @@ from ...store.link import RETRYABLE
 from ...store.presence import withdraw_presence, write_presence
 from ...store.statistics_writer import NAME_CHARACTERS
 from ...version import VERSION
-from ..processes.recycling import memory_bytes
 from ..run.attempt import Attempt
 from ..run.outcome import State
 from .counters import Counters, Counts
 from .events import EventPublisher
+from .presence import memory_bytes
 from .progress_buffer import ProgressBuffer
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import arq.worker
 
-from ...errors import SettingsError
-from ..settings import SETTING_NAMES
+from ..errors import SettingsError
+from .leasing.slots import Slots
+from .settings import SETTING_NAMES
 
 __all__ = ("ArqSurface", "Gone", "remember_steps")
 
@@ -53,7 +54,7 @@ class Gone:
 class ArqSurface:
     """arq's attributes that ours has not, and what a subclass of a worker is told."""
 
-    slots: Any
+    slots: Slots
 
     @property
     def has_own_run_cron(self) -> bool:

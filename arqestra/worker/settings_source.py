@@ -14,9 +14,9 @@ from typing import Any
 
 import arq.worker
 
-from ...errors import SettingsError
-from ..settings import SETTING_NAMES, SETTINGS
-from ..worker import Worker
+from ..errors import SettingsError
+from .settings import SETTING_NAMES, SETTINGS
+from .worker import Worker
 
 __all__ = ("settings_in", "title_of")
 
