@@ -78,10 +78,12 @@ async def show(shell: Shell, worker: One) -> None:
 
 def _explained(worker: WorkerInfo, now_ms: int) -> str:
     """What may be wrong with a worker that does not report."""
-    heard = f"{process_of(worker)} was last heard of {ago(worker.seen.timestamp() * 1000, now_ms)}"
+    last_heard = f"{process_of(worker)} was last heard of {ago(worker.seen.timestamp() * 1000, now_ms)}"
     if worker.absence == "gone":
-        return f"{heard}: it was killed, or is cut off from Redis"
-    return f"{heard}, and Redis holds its connection: its event loop is blocked, it is frozen, or the network is cut"
+        return f"{last_heard}: it was killed, or is cut off from Redis"
+    return (
+        f"{last_heard}, and Redis holds its connection: its event loop is blocked, it is frozen, or the network is cut"
+    )
 
 
 def _row(worker: WorkerInfo, now_ms: int) -> tuple[Any, ...]:

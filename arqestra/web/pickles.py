@@ -108,10 +108,10 @@ def outline(data: bytes) -> Outline | None:
     machine = _Machine()
     try:
         last = 0
-        for count, (code, argument, place) in enumerate(pickletools.genops(data)):
+        for count, (code, argument, offset) in enumerate(pickletools.genops(data)):
             if count == MAX_INSTRUCTIONS:
                 return None
-            last = place or 0
+            last = offset or 0
             machine.step(code.name, argument, code.stack_before, code.stack_after)
     except (ValueError, IndexError, TypeError, struct.error):
         return None
@@ -120,7 +120,7 @@ def outline(data: bytes) -> Outline | None:
     top = machine.stack[0]
     options = top.get("o")
     known = options if type(options) is dict else {}
-    memo = next((place for place, value in machine.memo.items() if value is options), None) if known else None
+    memo = next((index for index, value in machine.memo.items() if value is options), None) if known else None
     return Outline(_plain(top), _plain(known) | _headers(known), memo)
 
 

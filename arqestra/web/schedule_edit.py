@@ -176,10 +176,10 @@ async def _run_pickled(pool: Pool, stored: StoredSchedule) -> str:
         payload=payload,
         extra=stored.extra,
     )
-    verdict, duplicate = await ScheduleStore(pool.store, stored.home).fire_by_hand(firing)
-    if verdict == "changed":
+    outcome, duplicate = await ScheduleStore(pool.store, stored.home).fire_by_hand(firing)
+    if outcome == "changed":
         raise ScheduleNotFound(stored.name)
-    if verdict == "refused":
+    if outcome == "refused":
         raise SettingsError(f"schedule {stored.name}: a job has its id, or holds the lock of its function")
     return job_id if duplicate is None else duplicate.id
 
