@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from datetime import date, time, timedelta
 from decimal import Decimal
+from functools import partial
 from math import isfinite
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ def _no_number(value: float) -> str:
     return f'JSON has no {value!r}: expected a finite number; use None, or serializer="msgpack" or "pickle"'
 
 
-_pickle = Serializer("pickle", lambda value: pickle.dumps(value, protocol=5), pickle.loads, plain=False)
+_pickle = Serializer("pickle", partial(pickle.dumps, protocol=5), pickle.loads, plain=False)
 _msgpack = Serializer(
     "msgpack",
     msgspec.msgpack.Encoder(enc_hook=_as_plain).encode,

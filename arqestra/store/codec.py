@@ -232,7 +232,7 @@ def _is_text(data: bytes) -> bool:
 
 def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
     queued, next_due_in_ms, shared, now, of_queues = reply[:5]
-    token = request.token
+    token = f"{request.worker_id}.{request.number}"
     fields = iter(reply[5:])
     if of_queues:
         return _claimed_of_several(request, reply)

@@ -48,11 +48,6 @@ class Update(Struct, frozen=True):
 
     lease: Lease
 
-    @property
-    def size_bytes(self) -> int:
-        """About how many bytes are sent for it."""
-        return 0
-
 
 class Ended(Update, frozen=True):
     """The job has ended.
@@ -71,10 +66,6 @@ class Ended(Update, frozen=True):
     error: bytes = b""
     had_errors: bool = False
     unstarted: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.result)
 
 
 class Complete(Ended, frozen=True):
@@ -112,10 +103,6 @@ class PutBack(Update, frozen=True):
     error: bytes = b""
     had_errors: bool = False
     unstarted: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.payload)
 
 
 class Retry(PutBack, frozen=True):
@@ -155,10 +142,6 @@ class Park(Update, frozen=True):
     delay_ms: int = -1
     payload: bytes = b""
 
-    @property
-    def size_bytes(self) -> int:
-        return len(self.payload)
-
 
 class ContinueAsNew(Update, frozen=True):
     """A workflow starts anew.
@@ -167,7 +150,3 @@ class ContinueAsNew(Update, frozen=True):
     """
 
     payload: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.payload)

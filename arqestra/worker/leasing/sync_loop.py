@@ -162,7 +162,7 @@ class SyncLoop:
         """The outcomes of the next round trip: bounded in number and bytes, or it might outlast the reply timeout."""
         size_bytes = count = 0
         for update in self._updates[:BATCH]:
-            size_bytes += update.size_bytes
+            size_bytes += len(getattr(update, "result", b""))  # the only large part
             if count and size_bytes > BATCH_BYTES:
                 break
             count += 1

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from arq.utils import ms_to_datetime
 
-from ...definitions.context import RunningJob
+from ...definitions.context import JobContext, RunningJob
 from ...definitions.limits import flow_position
 from ...protocol.clock import timestamp_ms
 from ...protocol.progress import LOG_LINES, checked_progress, encode_line, line_text
@@ -189,6 +189,18 @@ class Attempt:
         options = self.payload.options
         deadline_ms: int | None = options.get("x")
         return self.leased.due_ms + options["xr"] if deadline_ms is None and "xr" in options else deadline_ms
+
+    def context(self, ctx: dict[Any, Any]) -> JobContext:
+        """What the function gets as its first argument.
+
+        :param ctx: the worker's
+        """
+        own = JobContext(ctx)
+        own["job_id"] = self.leased.id
+        own["job_try"] = self.job_try
+        own["enqueue_time"] = ms_to_datetime(self.payload.enqueued_ms)
+        own["score"] = self.leased.due_ms
+        return own
 
     @property
     def own_kwargs(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .outcome import CancelReason, Outcome, State
 from .report import report, report_refusal
 from .updates import hand_over, update_for
 
-__all__ = ("conclude_unexpected", "concluded", "give_up", "has_hooks", "time_out")
+__all__ = ("conclude_unexpected", "concluded", "give_up", "time_out")
 
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
@@ -24,16 +24,8 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 # -- hooks ------------------------------------------------------------------------------------------------------------
 
 
-def has_hooks(run: RunContext, attempt: Attempt, outcome: Outcome) -> bool:
-    """Whether somebody wants to know of this end, or waits until Redis has it."""
-    hooks = run.hooks
-    if hooks.on_job_end or hooks.after_job_end or attempt.written:
-        return True
-    return (outcome.exhausted or outcome.state is State.EXPIRED) and bool(_end_hooks(run, attempt, outcome))
-
-
 async def concluded(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
-    """Conclude in a task of its own: a shutdown that cancels the job's task must not lose the outcome."""
+    """Hand over, with the hooks around it. In a task of its own: a shutdown must not lose the outcome."""
     concluding = run.loop.create_task(conclude(run, attempt, outcome))
     run.slots.conclude(concluding)
     await asyncio.shield(concluding)
@@ -43,7 +35,7 @@ async def conclude(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     """Hand over with the hooks around it; their errors are logged and change nothing."""
     ran = attempt.started_ms > 0
     if not attempt.ctx:
-        attempt.ctx = run.ctx_of(attempt)
+        attempt.ctx = attempt.context(run.ctx)
     if run.hooks.on_job_end and ran:
         await _call_hook("on_job_end", run.hooks.on_job_end, attempt, attempt.ctx)
     await _call_end_hooks(run, attempt, outcome)

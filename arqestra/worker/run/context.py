@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from arq.connections import ArqRedis
-from arq.utils import ms_to_datetime
 
-from ...definitions.context import JobContext
 from ...protocol.serializers import Serializer
 from ...store.store import Store
 from ...store.updates import Update
@@ -77,11 +75,18 @@ class JobCounts:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """arq's hooks around a job."""
+    """arq's hooks around a job.
+
+    :ivar around_end: there is one around its end
+    """
 
     on_job_start: Hook | None = None
     on_job_end: Hook | None = None
     after_job_end: Hook | None = None
+    around_end: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "around_end", self.on_job_end is not None or self.after_job_end is not None)
 
 
 class StickyWorkflows:
@@ -167,12 +172,3 @@ class RunContext:
     unknown_ids: set[str] = field(default_factory=set)
     observed: bool = False
     on_stuck: Callable[[Attempt], None] | None = None
-
-    def ctx_of(self, attempt: Attempt) -> JobContext:
-        """What the function gets as its first argument: the worker's ctx, and what is known of this attempt."""
-        ctx = JobContext(self.ctx)
-        ctx["job_id"] = attempt.leased.id
-        ctx["job_try"] = attempt.job_try
-        ctx["enqueue_time"] = ms_to_datetime(attempt.payload.enqueued_ms)
-        ctx["score"] = attempt.leased.due_ms
-        return ctx

@@ -21,7 +21,7 @@ from ...protocol.wire import decode_payload
 from ...store.updates import AcknowledgeEarly
 from .admission import admit
 from .attempt import Attempt, Phase
-from .conclude import conclude_unexpected, concluded, has_hooks, time_out
+from .conclude import conclude_unexpected, concluded, time_out
 from .context import RunContext
 from .decision import decide
 from .flow_input import fetch_input
@@ -55,7 +55,7 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
             if attempt.handed_over:  # it ended late: `conclude.give_up` has told Redis and the log
                 return run.slots.free(attempt)
             report(run, attempt, outcome)
-        if has_hooks(run, attempt, outcome):
+        if run.hooks.around_end or attempt.written or outcome.exhausted or outcome.state is State.EXPIRED:
             await concluded(run, attempt, outcome)
         else:
             hand_over(run, attempt, outcome)
@@ -140,7 +140,7 @@ def check(run: RunContext, attempt: Attempt) -> Outcome | None:
 def prepare(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Make ctx and, under a serializer of plain data, the arguments that the type hints ask for."""
     payload = attempt.payload
-    attempt.ctx = run.ctx_of(attempt)
+    attempt.ctx = attempt.context(run.ctx)
     attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
     coercer = attempt.options.coercer
     if coercer is not None and attempt.options.workflow is None:  # one that has begun is blocked, and does not fail
