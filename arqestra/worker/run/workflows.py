@@ -7,28 +7,22 @@ lease and no memory here, and the end of what it waits for makes it due again, f
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from arq.utils import to_ms
 from arq.worker import JobExecutionFailed
 from redis.exceptions import RedisError
 
-from ...client.pool import MAX_PAYLOAD_BYTES, Pool
-from ...definitions.middleware import enter_batch
-from ...definitions.signature import Signature
-from ...drop_in.instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
 from ...flow.compare import Point
-from ...flow.encode import NodeEncoder, arguments_of, as_seen, with_arguments, with_headers
 from ...flow.execution import ContinueAsNew, Effect, Execution
 from ...flow.orchestrator import Flow
 from ...protocol.attempt_errors import text_of
 from ...protocol.clock import timestamp_ms
 from ...protocol.ids import new_job_id
 from ...protocol.wire import encode_payload
-from ...store.flows import Advance, FlowStore, NodeRecord, Reference, encode_node, node_id
+from ...store.flows import Advance, FlowStore
 from ...store.workflows import resume_life
 from .attempt import Attempt, Phase
 from .blocked import Patience, blocked, does_not_fit
@@ -37,6 +31,7 @@ from .observed import run_observed
 from .outcome import CancelReason, Outcome, State, classify
 from .side_effects import bring_about
 from .updates import encode_value
+from .workflow_decisions import DecisionWriter
 
 __all__ = ("patience", "run_workflow")
 
@@ -44,9 +39,6 @@ logger = logging.getLogger("arq.worker")
 
 PARK_AFTER_S = 5.0
 MAX_RESIDENT = 200  # workflows in a worker that wait in memory
-KEEP_FOREVER_MS = 366 * 86_400_000
-MIN_KEEP_MS = 60_000  # of the history of a workflow whose result is not kept
-NODES_PER_CALL = 200
 NONDETERMINISM_PAUSE_MS, MAX_PAUSE_MS = 10_000, 300_000  # doubled with each try
 NONDETERMINISM_TRIES = 14  # three quarters of an hour in all to roll a deployment back
 ENDED_BADLY = (State.FAILED, State.RETRIED, State.ABORTED)
@@ -137,9 +129,7 @@ class WorkflowStay:
         self._events: list[tuple[int, str, bytes]] = []
         self._effects: set[asyncio.Task[None]] = set()
         self._execution: Execution | None = None
-        self._asked: dict[
-            int, tuple[Signature[Any], Reference | None, bool]
-        ] = {}  # new steps, where middleware is to see them
+        self._decisions = DecisionWriter(run, attempt)
         self._redis_ahead_ms = 0.0
         self._resumed_ms = 0
         self._idle_since_s = run.loop.time()
@@ -218,14 +208,10 @@ class WorkflowStay:
         attempt, run = self._attempt, self._run
         workflow = attempt.options.workflow
         assert workflow is not None
-        pool = run.pool
         args, kwargs = attempt.args, attempt.kwargs
         if attempt.options.coercer is not None:
             args, coerced = attempt.options.coercer.coerce(args, attempt.own_kwargs)
             kwargs = {**kwargs, **coerced}
-        known = (pool.default_queue_name, pool.max_payload_bytes) if isinstance(pool, Pool) else (None, None)
-        self._default_queue = known[0] or run.queue_name
-        self._encoder = NodeEncoder(run.serializer, self._default_queue, known[1] or MAX_PAYLOAD_BYTES)
         observed = attempt.options.observed
         return Execution(
             workflow.coroutine if observed is None else observed.bare,
@@ -234,14 +220,9 @@ class WorkflowStay:
             flow=Flow,
             flow_id=self._id,
             serializer=run.serializer,
-            encode=self._encode,
+            encode=self._decisions.encode,
             history=history,
         )
-
-    def _encode(self, call: Signature[Any], number: int, gets: Reference | None, on_error: bool) -> NodeRecord:
-        if number and (self._run.options.middleware or enqueues_are_observed()):
-            self._asked[number] = call, gets, on_error
-        return self._encoder.record(call, self._id, number, gets=gets, on_error=on_error)
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
@@ -253,89 +234,12 @@ class WorkflowStay:
             return True
         waits, point = execution.take_waits(), execution.point
         last = Advance(events=events, aborts=aborts, waits=waits, ran=point.encode())
-        write = partial(self._write_within_middleware, execution, new, last)
-        if not await (self._write_observed(write) if self._asked and enqueues_are_observed() else write()):
+        if not await self._decisions.write(execution, new, last):
             return False
         self._written = point
         if events:
             self._news.set()  # they are in the log
         return True
-
-    async def _write_observed(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        """Write, within what others have put around arq's `enqueue_job`: once for each new step."""
-        given = [
-            arguments_of(call, self._default_queue, node_id(self._id, number))
-            for number, (call, _, _) in self._asked.items()
-        ]
-
-        async def enqueue(stored: list[Stored]) -> bool:
-            changed = zip(self._asked.items(), stored, strict=True)
-            self._asked = {number: (with_arguments(asked[0], args), *asked[1:]) for (number, asked), args in changed}
-            return await write()
-
-        return await enqueue_batch_through(self._run.pool, given, enqueue)
-
-    async def _write_within_middleware(
-        self, execution: Execution, new: list[tuple[int, NodeRecord]], last: Advance
-    ) -> bool:
-        """Write new steps, a few at a time; with the last of them what else was decided."""
-        async with AsyncExitStack() as stack:
-            if self._asked:
-                new = await self._steps_within_middleware(stack, new)
-            for first in range(0, max(1, len(new)), NODES_PER_CALL):
-                piece = new[first : first + NODES_PER_CALL]
-                nodes = [(number, encode_node(record)) for number, record in piece]
-                decided = last._replace(nodes=nodes) if first + NODES_PER_CALL >= len(new) else Advance(nodes)
-                if not await self._write(execution, piece, decided):
-                    return False
-        return True
-
-    async def _steps_within_middleware(
-        self, stack: AsyncExitStack, new: Sequence[tuple[int, NodeRecord]]
-    ) -> list[tuple[int, NodeRecord]]:
-        """New steps with the headers that the middleware gives them. A replay compares calls, not headers."""
-        asked, self._asked = self._asked, {}
-        seen = {
-            number: as_seen(call, self._default_queue, node_id(self._id, number))
-            for number, (call, _, _) in asked.items()
-        }
-        await enter_batch(stack, self._run.options.middleware, list(seen.values()), self._id)
-        dressed = []
-        for number, record in new:
-            if number in asked:
-                call, gets, on_error = asked[number]
-                again = self._encoder.record(
-                    with_headers(call, seen[number].headers), self._id, number, gets=gets, on_error=on_error
-                )
-                record = record._replace(payload=again.payload)
-            dressed.append((number, record))
-        return dressed
-
-    async def _advance(self, decided: Advance, started_ms: int, *, keep_ms: int = 0) -> list[int] | None:
-        return await self._flows.advance(
-            self._id,
-            self._queue,
-            self._attempt.leased.token,
-            decided,
-            keep_ms=keep_ms or self._keep_ms(),
-            name=self._attempt.payload.function,
-            started_ms=started_ms,
-        )
-
-    async def _write(self, execution: Execution, new: list[tuple[int, NodeRecord]], decided: Advance) -> bool:
-        dues = await self._advance(decided, execution.started_ms)
-        if dues is None:
-            return False
-        for _, record in new:
-            if record.kind == "job":
-                self._run.store.enqueued.add(record.queue, record.label)
-        timers = [number for number, record in new if record.kind == "timer"]
-        execution.due_ms.update(zip(timers, dues, strict=True))
-        return True
-
-    def _keep_ms(self) -> int:
-        ttl_ms = self._attempt.options.result_ttl_ms
-        return KEEP_FOREVER_MS if ttl_ms == 0 else max(ttl_ms, MIN_KEEP_MS)
 
     def _start_effects(self, execution: Execution) -> None:
         for effect in execution.take_effects():
@@ -426,7 +330,7 @@ class WorkflowStay:
         events, self._events = [event for event in self._events if event[1] == "x"], []
         if events:
             decided = Advance(events=events)
-            if await self._advance(decided, 0) is None:
+            if await self._decisions.advance(decided, 0) is None:
                 return Outcome(State.LOST)
             unseen = [*unseen, (b"x ", None)]
         return await blocked(self._run, self._attempt, error, patience(), unseen)
@@ -435,10 +339,10 @@ class WorkflowStay:
         """Write down from where one that did not complete can be resumed, and keep its history as long as its job."""
         if outcome.state not in (State.FAILED, State.ABORTED):
             return outcome
-        point, keep_ms = execution.resume_point, self._keep_ms()
+        point, keep_ms = execution.resume_point, self._decisions.keep_ms()
         if outcome.state is State.FAILED:
             keep_ms = max(keep_ms, to_ms(self._run.options.keep_dead) or 0)
-        written = await self._advance(
+        written = await self._decisions.advance(
             Advance(fault=point.encode() if point else ""), execution.started_ms, keep_ms=keep_ms
         )
         return Outcome(State.LOST) if written is None else outcome
