@@ -84,5 +84,8 @@ bench-observation: $(STAMP)  ## what statistics, recent jobs and the registry co
 bench-dashboard: $(STAMP)  ## what looking costs by the dashboard, with 1,000,000 queued jobs: pages, lag, the workers
 	$(BIN)/python -m benchmarks.dashboard
 
+trace-job: $(STAMP)  ## run one job and print each file of the library on its way
+	$(BIN)/python -m tests.trace_job
+
 clean:  ## remove the virtual environment and everything generated
 	rm -rf $(VENV) benchmarks/.envs benchmarks/out data
