@@ -96,25 +96,25 @@ async def test_a_stock_abort_is_heard_by_an_idle_worker_of_a_full_fleet(pool: Po
 
 
 @pytest.mark.slow
-async def test_a_deferred_job_starts_although_the_lookout_died(pool: Pool) -> None:
+async def test_a_deferred_job_starts_although_the_timer_owner_died(pool: Pool) -> None:
     """The one that keeps the timer is no more, and nobody tells the others."""
     later = await pool.enqueue_job("noop", _defer_by=4)
     assert later is not None
-    async with working(pool) as lookout, working(pool):
+    async with working(pool) as timer_owner, working(pool):
 
         async def both_wait() -> bool:
             return await pool.zcard(pool.store.keys.waiting("arq:queue")) == 2
 
         await wait_until(both_wait, "both workers wait")
-        await pool.zadd(pool.store.keys.waiting("arq:queue"), {lookout.worker_id: 1})
+        await pool.zadd(pool.store.keys.waiting("arq:queue"), {timer_owner.worker_id: 1})
         await until_silent(pool)
-        assert lookout.sync._timer is not None
-        lookout.sync._timer.cancel()
-        lookout.sync.look = lambda: None  # type: ignore[method-assign]
+        assert timer_owner.sync._timer is not None
+        timer_owner.sync._timer.cancel()
+        timer_owner.sync.look = lambda: None  # type: ignore[method-assign]
         began_s = time.monotonic()
         await later.result(timeout=10)
         assert time.monotonic() - began_s < 7
-        del lookout.sync.look
+        del timer_owner.sync.look
 
 
 async def test_a_schedule_that_is_defined_while_all_sleep_is_fired_in_time(pool: Pool) -> None:

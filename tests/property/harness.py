@@ -54,7 +54,7 @@ class PropertyHarness:
         self._runner.close()
 
     def heard(self) -> list[tuple[str, str]]:
-        """Workers and messages since the last time, but for those to a lookout."""
+        """Workers and messages since the last time, but for those to a timer owner."""
         heard = self.run(self._subscriber.heard())
         prefix = KEYS.worker_channel("")
         return [

@@ -1,4 +1,4 @@
-"""Waking: one waiting worker for what is due, none that is dead, and a lookout that knows what comes next."""
+"""Waking: one waiting worker for what is due, none that is dead, and a timer owner that knows what comes next."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ async def test_nobody_waits_and_no_key_is_left(harness: StoreHarness) -> None:
     assert await harness.keys() == {QUEUE, "arq:job:a"}
 
 
-async def test_a_job_that_is_not_due_wakes_nobody_and_its_time_is_told_to_the_lookout(harness: StoreHarness) -> None:
+async def test_a_job_that_is_not_due_wakes_nobody_and_its_time_is_told_to_the_timer_owner(
+    harness: StoreHarness,
+) -> None:
     async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await _wait_in_line(harness, "w1", "w2")
         await harness.enqueue("a", when="+300")
@@ -80,7 +82,7 @@ async def test_a_job_due_later_than_another_is_no_news(harness: StoreHarness) ->
 
 
 @pytest.mark.parametrize("delay_ms", [9_000, 11_000, 3_600_000])
-async def test_the_lookout_is_told_of_a_distant_time_too(harness: StoreHarness, delay_ms: int) -> None:
+async def test_the_timer_owner_is_told_of_a_distant_time_too(harness: StoreHarness, delay_ms: int) -> None:
     """No poll on the hot path: with a long `poll_delay` there is nothing else that would start the job."""
     async with worker_subscriber(harness.redis, "w1") as subscriber:
         await _wait_in_line(harness, "w1")
@@ -89,7 +91,7 @@ async def test_the_lookout_is_told_of_a_distant_time_too(harness: StoreHarness, 
         assert await subscriber.heard() == {W1: [f"due {delay_ms}"]}
 
 
-async def test_when_the_lookout_is_woken_the_next_in_line_is_told_the_time(harness: StoreHarness) -> None:
+async def test_when_the_timer_owner_is_woken_the_next_in_line_is_told_the_time(harness: StoreHarness) -> None:
     async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await _wait_in_line(harness, "w1", "w2")
         await harness.enqueue("later", when="+300")
@@ -100,10 +102,10 @@ async def test_when_the_lookout_is_woken_the_next_in_line_is_told_the_time(harne
         assert await subscriber.heard() == {W1: ["wake"], W2: ["due 200"]}
 
 
-async def test_when_the_lookout_fills_its_slots_the_next_in_line_is_told_the_time(harness: StoreHarness) -> None:
+async def test_when_the_timer_owner_fills_its_slots_the_next_in_line_is_told_the_time(harness: StoreHarness) -> None:
     async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
         await _wait_in_line(harness, "w1", "w2")
-        await harness.stock_enqueue("a")  # a stock producer wakes nobody; the lookout's poll finds it
+        await harness.stock_enqueue("a")  # a stock producer wakes nobody; the timer owner's poll finds it
         await harness.enqueue("later", when="+300")
         await subscriber.heard()
 
@@ -122,7 +124,7 @@ async def test_a_retry_that_is_due_at_once_wakes_a_worker(harness: StoreHarness)
         assert await subscriber.heard() == {W1: ["wake"]}
 
 
-async def test_the_time_of_a_deferred_retry_is_told_to_the_lookout(harness: StoreHarness) -> None:
+async def test_the_time_of_a_deferred_retry_is_told_to_the_timer_owner(harness: StoreHarness) -> None:
     await harness.enqueue("a")
     busy = harness.worker("busy")
     job = await busy.claim_one()

@@ -44,7 +44,7 @@ local function wake_with(queue, id, payload)
       return
     end
     if goes and deliver(queue, worker, id, payload) or call('PUBLISH', WORKER .. worker, 'wake') > 0 then
-      return appoint(queue, now)
+      return tell_timer_owner(queue, now)
     end
   end
 end

@@ -1,5 +1,5 @@
 -- Storing jobs, the module `Storing`: `store` takes one, `write_stored` writes what was put off. Then the script wakes
--- workers for `due_queues`, and `announce_stored` tells lookouts of what becomes due later. Needs three locals: `now`, `resent` (this call may have been made before) and
+-- workers for `due_queues`, and `announce_stored` tells timer owners of what becomes due later. Needs three locals: `now`, `resent` (this call may have been made before) and
 -- `due_queues`.
 
 -- @include _wake

@@ -2,8 +2,8 @@
 -- of its own; whoever makes a job due pops one worker from the set and publishes to it: exactly one wakes, and no key is
 -- left behind where nobody waits. A killed worker has no subscriber: it is dropped and the next one is tried.
 --
--- The longest waiting worker is the lookout: it alone keeps a timer for the moment at which the next job becomes due, so
--- that a retry that comes due does not wake the whole fleet (the others look a second later, in case it has died). When the lookout is woken, the next in line is told the time.
+-- The longest waiting worker is the timer owner: it alone keeps a timer for the moment at which the next job becomes due, so
+-- that a retry that comes due does not wake the whole fleet (the others look a second later, in case it has died). When the timer owner is woken, the next in line is told the time.
 
 -- Ms until the next job becomes due, or the next gate of a lane opens; nil if none does.
 local function next_due(queue, now)
@@ -14,15 +14,15 @@ local function next_due(queue, now)
   end
 end
 
--- Tell the lookout how long it is until the next job becomes due.
-local function appoint(queue, now)
-  local lookout = call('ZRANGE', WAITING .. queue, 0, 0)[1]
-  if not lookout then
+-- Tell the timer owner how long it is until the next job becomes due.
+local function tell_timer_owner(queue, now)
+  local timer_owner = call('ZRANGE', WAITING .. queue, 0, 0)[1]
+  if not timer_owner then
     return
   end
   local delay = next_due(queue, now)
   if delay then
-    call('PUBLISH', WORKER .. lookout, 'due ' .. string.format('%.0f', delay))
+    call('PUBLISH', WORKER .. timer_owner, 'due ' .. string.format('%.0f', delay))
   end
 end
 
@@ -33,7 +33,7 @@ local function wake(queue, now)
       return
     end
     if call('PUBLISH', WORKER .. worker, 'wake') > 0 then
-      return appoint(queue, now)
+      return tell_timer_owner(queue, now)
     end
   end
 end
@@ -41,6 +41,6 @@ end
 -- A job was added that becomes due later: only news if nothing else becomes due before it.
 local function announce_deferred(queue, due, now)
   if call('EXISTS', WAITING .. queue) == 1 and call('ZCOUNT', QUEUE .. queue, '(' .. now, '(' .. due) == 0 then
-    appoint(queue, now)
+    tell_timer_owner(queue, now)
   end
 end

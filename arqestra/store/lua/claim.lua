@@ -42,7 +42,7 @@ local SPECS_SWEPT, CLAIMS_PER_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 180000  -- workers register anew at least once a minute
-local AFTER_LOOKOUT_MS = 1000  -- in case the lookout died, the others look so long after it
+local AFTER_TIMER_OWNER_MS = 1000  -- in case the timer owner died, the others look so long after it
 
 local now = clock(ARGV[1])
 local worker, number, slots = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -98,7 +98,7 @@ end
 local registered = false     -- as waiting for one of the queues
 
 -- The worker's place among those that wait for a queue; returns the ms until the next job becomes due, if it
--- is not the lookout a moment more.
+-- is not the timer owner a moment more.
 local function settle_waiting(q, free)
   if not wait then
     return free and not q.paused and next_due(q.name, now) or nil
@@ -106,7 +106,7 @@ local function settle_waiting(q, free)
   local waiting = WAITING .. q.name
   if not free or q.paused then
     if q.waiting_count > 0 and call('ZREM', waiting, worker) == 1 then
-      appoint(q.name, now)
+      tell_timer_owner(q.name, now)
     end
     if free then
       call('ZADD', RESTING .. q.name, now, worker)
@@ -118,15 +118,15 @@ local function settle_waiting(q, free)
   call('PEXPIRE', waiting, WAITING_TTL_MS)
   registered = true
   for _ = 1, 10 do
-    local lookout = call('ZRANGE', waiting, 0, 0)[1]
-    if lookout == worker then
+    local timer_owner = call('ZRANGE', waiting, 0, 0)[1]
+    if timer_owner == worker then
       break
     end
-    if call('PUBSUB', 'NUMSUB', WORKER .. lookout)[2] > 0 then
+    if call('PUBSUB', 'NUMSUB', WORKER .. timer_owner)[2] > 0 then
       local due_in = next_due(q.name, now)
-      return due_in and due_in + AFTER_LOOKOUT_MS
+      return due_in and due_in + AFTER_TIMER_OWNER_MS
     end
-    call('ZREM', waiting, lookout)
+    call('ZREM', waiting, timer_owner)
   end
   return next_due(q.name, now)
 end

@@ -4,7 +4,7 @@
 -- ARGV  1: time in ms or ''   2: worker id   3: number of the offer on which it took in a job last, or 0
 --       4: number of its latest claim or offer
 -- RETURNS  1 if it was registered, else 0
--- EVENTS   the next in line becomes the lookout; or, if jobs are due, is woken: the worker that leaves may have been
+-- EVENTS   the next in line becomes the timer owner; or, if jobs are due, is woken: the worker that leaves may have been
 --          woken for them, and has not heard or not heeded it
 
 -- @include _clock
@@ -26,7 +26,7 @@ if call('EXISTS', WAITING .. queue) == 1 then
   if call('ZCOUNT', QUEUE .. queue, '-inf', now) > 0 or (gate and tonumber(gate) <= now) then
     wake(queue, now)
   elseif removed == 1 then
-    appoint(queue, now)
+    tell_timer_owner(queue, now)
   end
 end
 return removed

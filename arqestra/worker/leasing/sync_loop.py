@@ -236,7 +236,7 @@ class SyncLoop:
         self.look()
 
     def due_in(self, delay_ms: int) -> None:
-        """This worker became the lookout: the next job is due in that many ms."""
+        """This worker became the timer owner: the next job is due in that many ms."""
         due_at = asyncio.get_running_loop().time() + delay_ms / 1000
         if self._timer is None or self._timer.when() > due_at:
             self._look_again_in(delay_ms)
