@@ -158,7 +158,7 @@ class Keys:
         return f"{self.ours}ended-flows"
 
     @property
-    def chores(self) -> str:
+    def continuations(self) -> str:
         """What flows have left to do."""
         return f"{self.ours}chores"
 
@@ -225,7 +225,7 @@ class Keys:
 
     def watched(self, queue: str) -> tuple[str, ...]:
         """What changes when jobs of a queue may become due, be it by somebody who wakes no worker."""
-        return (self.queue(queue), self.gates(queue), self.promote(queue), self.paused, self.aborts, self.chores)
+        return (self.queue(queue), self.gates(queue), self.promote(queue), self.paused, self.aborts, self.continuations)
 
     def resting(self, queue: str) -> str:
         """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
@@ -355,7 +355,7 @@ class Keys:
             "FLOW_NEWS": self.flow_news(""),
             "FLOWS": self.flows,
             "ENDED_FLOWS": self.ended_flows,
-            "CHORES": self.chores,
+            "CONTINUATIONS": self.continuations,
             "BLOCKED": self.blocked(""),
             "ERRORS": self.errors(""),
             "INTERRUPTS": self.interrupts(""),

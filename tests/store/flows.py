@@ -37,18 +37,18 @@ async def run_flow(
         ran += [job.id for job in jobs]
         await worker.finish_all([job for job in jobs if job.id not in failing], ttl_ms=ttl_ms)
         await worker.finish_all([job for job in jobs if job.id in failing], "fail", ttl_ms=ttl_ms)
-        if not jobs and not await harness.chores():
+        if not jobs and not await harness.continuations():
             return ran
     raise AssertionError(f"expected the flow to end within {claims} claims")
 
 
-async def do_chores(worker: StoreWorker, harness: StoreHarness) -> int:
-    """Claim without a free slot until no chore is left; returns how many claims that took."""
+async def run_continuations(worker: StoreWorker, harness: StoreHarness) -> int:
+    """Claim without a free slot until no continuation is left; returns how many claims that took."""
     for claims in range(100):
-        if not await harness.chores():
+        if not await harness.continuations():
             return claims
         await worker.claim(0)
-    raise AssertionError("expected the chores to come to an end")
+    raise AssertionError("expected the continuations to come to an end")
 
 
 def retry_of(harness: StoreHarness) -> FlowHandle[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.flows import chain_of, chord_of, do_chores, run_flow
+from tests.store.flows import chain_of, chord_of, run_continuations, run_flow
 from tests.support.replies import reply_of
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Plan, StoreHarness, worker_subscriber
 from tests.support.updates import RawUpdate
@@ -102,7 +102,7 @@ async def test_a_cancellation_of_a_thousand_jobs_is_finished_by_claims(harness: 
     await harness.start_flow(chord_of(1000))
     await harness.flows.cancel("f", "")
     assert len(await harness.queued()) > 0
-    await do_chores(harness.worker(queue="other"), harness)
+    await run_continuations(harness.worker(queue="other"), harness)
 
     assert await harness.queued() == []
     assert await harness.flow_field("state") == "ended"
@@ -206,12 +206,12 @@ async def test_the_record_of_a_flow_does_not_expire_before_all_results_have_a_tt
     plan.jobs(1000)
     await harness.start_flow(plan, output=1)
     worker = harness.worker()
-    await do_chores(worker, harness)
+    await run_continuations(worker, harness)
     await worker.finish_all((await worker.claim(1000)).jobs)
 
     while await harness.redis.pttl(KEYS.flow("f")) == -1:
         await worker.claim(0)
-    assert await harness.without_ttl() <= {KEYS.chores}
+    assert await harness.without_ttl() <= {KEYS.continuations}
 
 
 # -- forget -------------------------------------------------------------------------------------------------------
@@ -246,9 +246,9 @@ async def test_a_flow_that_is_forgotten_while_chores_are_left_leaves_no_key(harn
     await harness.flows.cancel("f", "")
     while await harness.flow_field("state") == "running":
         await worker.claim(0)
-    assert await harness.chores() > 0
+    assert await harness.continuations() > 0
     assert await harness.flows.forget("f", [(f"f~{number}", QUEUE) for number in range(1, 1001)])
-    await do_chores(worker, harness)
+    await run_continuations(worker, harness)
 
     assert await harness.keys() == set()
 

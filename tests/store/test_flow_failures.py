@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.flows import FAILURES, chain_of, chord_of, do_chores, fan_out, run_flow
+from tests.store.flows import FAILURES, chain_of, chord_of, run_continuations, fan_out, run_flow
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, Plan, StoreHarness, Subscriber, worker_subscriber
 
 # -- failures -----------------------------------------------------------------------------------------------------
@@ -131,10 +131,10 @@ async def test_a_deleted_node_counts_as_aborted(harness: StoreHarness) -> None:
 
 async def test_a_purge_of_the_queue_ends_the_flows_in_it(harness: StoreHarness) -> None:
     await harness.start_flow(chord_of(450))
-    await do_chores(harness.worker(), harness)
+    await run_continuations(harness.worker(), harness)
 
     await harness.store.purge(QUEUE)
-    await do_chores(harness.worker(), harness)
+    await run_continuations(harness.worker(), harness)
 
     assert (await harness.flow_field("state"), await harness.queued()) == ("ended", [])
     assert {state[0] for state in (await harness.states()).values()} == {"a", "u"}
@@ -184,9 +184,9 @@ async def test_a_thousand_children_are_released_by_the_claims_of_any_worker(harn
     await worker.finish(await worker.claim_one())
     released = len(await harness.queued())
     assert 0 < released < 1000
-    assert await harness.chores() == 1
+    assert await harness.continuations() == 1
 
-    await do_chores(harness.worker("w2"), harness)
+    await run_continuations(harness.worker("w2"), harness)
 
     assert len(await harness.queued()) == 1000
     assert await harness.flow_field("q") == "1001"
@@ -198,7 +198,7 @@ async def test_a_worker_of_another_queue_carries_on_and_wakes_a_worker_of_theirs
     await worker.finish(await worker.claim_one())
     async with worker_subscriber(harness.redis, "w1") as subscriber:
         await harness.redis.zadd(KEYS.waiting(QUEUE), {"w1": harness.clock.now_ms})
-        await do_chores(harness.worker("w2", queue="other"), harness)
+        await run_continuations(harness.worker("w2", queue="other"), harness)
         assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"]}
 
     assert len((await worker.claim(1000)).jobs) == 1000
@@ -210,7 +210,7 @@ async def test_a_claim_that_leaves_chores_asks_to_come_again_at_once(harness: St
     await worker.finish(await worker.claim_one())
 
     claimed = await worker.claim(0, wait=True)
-    assert await harness.chores() > 0
+    assert await harness.continuations() > 0
     assert claimed.next_due_in_ms == 0
 
 
@@ -228,7 +228,7 @@ async def test_a_failure_reaches_a_thousand_children(harness: StoreHarness) -> N
     await harness.start_flow(fan_out(1000))
     worker = harness.worker()
     await worker.finish(await worker.claim_one(), "fail")
-    await do_chores(worker, harness)
+    await run_continuations(worker, harness)
 
     assert set((await harness.states()).values()) == {"f", "u1"}
     assert [await harness.flow_field(name) for name in ("u", "left", "state")] == ["1000", "0", "ended"]
@@ -238,7 +238,7 @@ async def test_a_failure_reaches_the_end_of_a_long_chain(harness: StoreHarness) 
     await harness.start_flow(chain_of(1000))
     worker = harness.worker()
     await worker.finish(await worker.claim_one(), "fail")
-    await do_chores(worker, harness)
+    await run_continuations(worker, harness)
 
     assert (await harness.states())[1000] == "u1"
     assert await harness.flow_field("state") == "ended"
@@ -247,9 +247,9 @@ async def test_a_failure_reaches_the_end_of_a_long_chain(harness: StoreHarness) 
 async def test_a_thousand_parents_that_end_in_one_call_fire_their_join_once(harness: StoreHarness) -> None:
     await harness.start_flow(chord_of(1000))
     worker = harness.worker()
-    await do_chores(worker, harness)
+    await run_continuations(worker, harness)
     await worker.finish_all((await worker.claim(1000)).jobs)
-    await do_chores(harness.worker("w2", queue="other"), harness)
+    await run_continuations(harness.worker("w2", queue="other"), harness)
 
     assert await worker.claim_ids() == ["f~1002"]
 

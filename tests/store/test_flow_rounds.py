@@ -8,7 +8,7 @@ import pytest
 
 from arqestra.errors import FlowRunning
 from arqestra.store.read_flows import read_nodes
-from tests.store.flows import chain_of, chord_of, do_chores, fan_out, retry_of, run_flow
+from tests.store.flows import chain_of, chord_of, run_continuations, fan_out, retry_of, run_flow
 from tests.support.store_harness import KEYS, QUEUE, Kind, Plan, StoreHarness
 
 # -- another round ------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ async def test_a_thousand_nodes_run_again_by_the_claims_of_any_worker(harness: S
     await harness.start_flow(fan_out(1000))
     await run_flow(harness, failing=("f~1",))
     await retry_of(harness).retry()
-    await do_chores(harness.worker(queue="other"), harness)
+    await run_continuations(harness.worker(queue="other"), harness)
 
     assert len(await run_flow(harness)) == 1001
     assert [await harness.flow_field(name) for name in ("c", "u", "state")] == ["1001", "0", "ended"]
@@ -173,9 +173,9 @@ async def test_chores_of_a_flow_that_is_gone_come_to_an_end(harness: StoreHarnes
     await worker.finish(await worker.claim_one())
     await harness.flows.cancel("f", "")
     await _lose_record(harness)
-    await do_chores(worker, harness)
+    await run_continuations(worker, harness)
 
-    assert await harness.chores() == 0
+    assert await harness.continuations() == 0
 
 
 async def test_a_flow_whose_record_is_gone_is_not_listed_for_ever(harness: StoreHarness) -> None:

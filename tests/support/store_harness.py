@@ -331,9 +331,9 @@ class StoreHarness:
         value = await reply_of(self.redis.hget(KEYS.flow(flow_id), name))
         return None if value is None else value.decode()
 
-    async def chores(self) -> int:
-        """How many chores flows have left."""
-        return await reply_of(self.redis.llen(KEYS.chores))
+    async def continuations(self) -> int:
+        """How many continuations flows have left."""
+        return await reply_of(self.redis.llen(KEYS.continuations))
 
     async def without_ttl(self) -> set[str]:
         return {key for key in await self.keys() if await self.redis.pttl(key) == -1}

@@ -126,7 +126,7 @@ local function begin_anew(id, value)
   end
   Flow.unblock(id, call('HGET', FLOW .. id, 'queue') or '')
   Flow.forget_view(id)
-  Flow.add_chore('d', tonumber(base or 0) + 1, tonumber(nodes or 0), id)
+  Flow.add_continuation('d', tonumber(base or 0) + 1, tonumber(nodes or 0), id)
   call('HSET', FLOW .. id, 'base', nodes or 0)
   call('HDEL', FLOW .. id, 'started', 'cancelled', 'timed_out', 'ran', 'resumed')
   call('HINCRBY', FLOW .. id, 'rounds', 1)

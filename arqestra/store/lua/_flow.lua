@@ -12,7 +12,7 @@
 --   PENDING .. flow  hash: join -> parents that have not ended
 --   LOG .. flow      list, of a workflow: its events in order
 --   RESERVED .. id   of a job id that was chosen, until its node is released: nonce of the producer, number, flow
---   CHORES           list of what is left to do: `what|number|piece|flow`; what: 'e' settle the children of a node that has
+--   CONTINUATIONS           list of what is left to do: `what|number|piece|flow`; what: 'e' settle the children of a node that has
 --                    ended, 'c' cancel, 'z' give results their TTL, 'r' reset nodes, 'p' keep results, 'i' keep ids reserved,
 --                    'd' delete those of an earlier life of a workflow
 --
@@ -22,7 +22,7 @@
 --
 -- THE JOIN FIRES ONCE: a node ends in one script (its lease is fenced, so at most once), and that script settles its
 -- children, which releases a child, counts a join down, or passes a failure on. What would take the script too long goes
--- to CHORES in the same script, and the next claim of any worker carries on there: nothing depends on the producer, on the
+-- to CONTINUATIONS in the same script, and the next claim of any worker carries on there: nothing depends on the producer, on the
 -- worker that ran the parent, or on a message. A child that has a state already is left alone.
 
 local INLINE = 200           -- children settled in the script that ended their parent
@@ -30,21 +30,21 @@ local FORCED = 0.5           -- in the score of an abort: a worker obeys whether
 local RESERVED_TTL_MS = 30 * 86400000
 local PASS = 100             -- nodes looked at in one step of a pass over all of them
 
-local agenda = {}            -- chores of this script: { what, number, piece, flow, the only child if it is known }
+local agenda = {}            -- continuations of this script: { what, number, piece, flow, the only child if it is known }
 local touched = {}           -- flow -> what this script knows and changes of it: see `view_of`
 local released = {}          -- what is written of released nodes: payloads, and for each queue specs and scores
 local notified = {}          -- workflows whose worker was told in this script
 
 -- What its parts use of each other.
-local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, do_chores
+local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, run_continuations
 local is_cancelled, mark_its_queues, abort_unreleased, unblock
 
 -- @include _lease
 -- @include _flow_nodes
 -- @include _flow_passes
--- @include _flow_chores
+-- @include _flow_continuations
 
-local function add_chore(what, number, piece, flow)
+local function add_continuation(what, number, piece, flow)
   agenda[#agenda + 1] = { what, number, piece, flow }
 end
 
@@ -66,11 +66,11 @@ return {
   end_node = end_node,
   abort_node = abort_node,
   abort_unreleased = abort_unreleased,
-  do_chores = do_chores,
+  run_continuations = run_continuations,
   is_cancelled = is_cancelled,
   mark_its_queues = mark_its_queues,
   state_of = state_of,
   unblock = unblock,
-  add_chore = add_chore,
+  add_continuation = add_continuation,
   forget_view = forget_view,
 }

@@ -165,7 +165,7 @@ function unblock(flow, queue)
   end
 end
 
--- All nodes of a graph have ended, or a workflow has. Results, and what is left of it, are chores; the last one gives its
+-- All nodes of a graph have ended, or a workflow has. Results, and what is left of it, are continuations; the last one gives its
 -- record a TTL.
 function end_flow(flow, now, due_queues)
   local name = FLOW .. flow

@@ -31,7 +31,7 @@ end
 if not call('ZSCORE', QUEUE .. queue, id) then
   local due_queues = {}
   if not lease and Flow.abort_unreleased(id, now, due_queues) then
-    Flow.do_chores(Flow.INLINE, false, now, due_queues)
+    Flow.run_continuations(Flow.INLINE, false, now, due_queues)
     for due_queue in pairs(due_queues) do
       wake(due_queue, now)
     end

@@ -99,7 +99,7 @@ for _ = 1, tonumber(waits) do
   call('HSETNX', NODES .. flow, ARGV[at] .. 'w', ARGV[at + 1])
   at = at + 2
 end
-Flow.do_chores(Flow.INLINE, false, now, due_queues)
+Flow.run_continuations(Flow.INLINE, false, now, due_queues)
 for due_queue in pairs(due_queues) do
   wake(due_queue, now)
 end

@@ -37,7 +37,7 @@ local PAGE = 250             -- entries a page after the first
 local LANE_VISITS = 300      -- gates looked at in one claim
 local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
 local ABORTS_PER_CLAIM = 100
-local CHORES_PER_CLAIM = 300    -- nodes of flows that are settled in one claim
+local CONTINUATIONS_PER_CLAIM = 300    -- nodes of flows that are settled in one claim
 local SPECS_SWEPT, CLAIMS_PER_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
@@ -179,11 +179,11 @@ end
 local offers = wait and #ARGV < first_id and withdraw_offer(worker, number, ARGV[12])
 
 -- What flows have left to do (_flow): every claim does a piece of it.
-local chores_left = false
-if call('EXISTS', CHORES) == 1 then
+local has_continuations = false
+if call('EXISTS', CONTINUATIONS) == 1 then
   local due_queues = {}
-  Flow.do_chores(CHORES_PER_CLAIM, true, now, due_queues)
-  chores_left = call('EXISTS', CHORES) == 1
+  Flow.run_continuations(CONTINUATIONS_PER_CLAIM, true, now, due_queues)
+  has_continuations = call('EXISTS', CONTINUATIONS) == 1
   for due_queue in pairs(due_queues) do
     local own = false
     for _, q in ipairs(queues) do
@@ -258,7 +258,7 @@ end
 if offers and registered and found == 0 and ARGV[13] ~= '0' then
   call('PSETEX', OFFER .. worker, ARGV[13], ARGV[3] .. '|' .. ARGV[5] .. '|' .. ARGV[6])
 end
-jobs[2] = chores_left and 0 or math.min(delay or -1, 2147483647)
+jobs[2] = has_continuations and 0 or math.min(delay or -1, 2147483647)
 for name in pairs(freed) do
   wake(name, now)
 end

@@ -30,7 +30,7 @@ if call('EXISTS', JOB .. id) == 1 and not call('ZSCORE', QUEUE .. queue, id) the
 end
 local due_queues = {}
 local removed = erase(queue, id, now, due_queues)
-if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+if Flow.run_continuations(Flow.INLINE, false, now, due_queues) then
   due_queues[queue] = true
 end
 for due_queue in pairs(due_queues) do

@@ -191,7 +191,7 @@ if #ended > 0 then
     end
   end
 end
-if Flow.used and Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+if Flow.used and Flow.run_continuations(Flow.INLINE, false, now, due_queues) then
   due_queues[first_queue] = true
 end
 for queue in pairs(due_queues) do

@@ -22,8 +22,8 @@ if state == 'ended' then
   return 'ended'
 end
 call('HSETNX', FLOW .. flow, 'cancelled', ARGV[3])
-Flow.add_chore('c', 1, 0, flow)
-if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+Flow.add_continuation('c', 1, 0, flow)
+if Flow.run_continuations(Flow.INLINE, false, now, due_queues) then
   Flow.mark_its_queues(flow, due_queues)
 end
 for queue in pairs(due_queues) do

@@ -141,7 +141,7 @@ local function resume(flow)
   end
   call('ZREM', ENDED_FLOWS, flow)
   call('ZADD', FLOWS, now, flow)
-  Flow.add_chore('p', 1, 0, flow)
+  Flow.add_continuation('p', 1, 0, flow)
   return again
 end
 
@@ -181,7 +181,7 @@ if mode == 'queue' then
   call('ZADD', QUEUE .. queue, in_order(now, tonumber(ARGV[6])), id)
   due_queues[queue] = true
 end
-if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+if Flow.run_continuations(Flow.INLINE, false, now, due_queues) then
   due_queues[queue] = true
 end
 for due_queue in pairs(due_queues) do

@@ -36,15 +36,15 @@ call('ZREM', ENDED_FLOWS, flow)
 call('ZADD', FLOWS, now, flow)
 Flow.set_state(flow, source, 'c')
 if call('HEXISTS', name, 'ids') == 1 and ARGV[6] ~= '1' then
-  Flow.add_chore('i', 1, 0, flow)
+  Flow.add_continuation('i', 1, 0, flow)
 end
 if ARGV[6] == '1' then
-  Flow.add_chore('r', source, 0, flow)
-  Flow.add_chore('p', 1, 0, flow)
+  Flow.add_continuation('r', source, 0, flow)
+  Flow.add_continuation('p', 1, 0, flow)
 else
-  Flow.add_chore('e', source, 0, flow)
+  Flow.add_continuation('e', source, 0, flow)
 end
-if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+if Flow.run_continuations(Flow.INLINE, false, now, due_queues) then
   Flow.mark_its_queues(flow, due_queues)
 end
 for queue in pairs(due_queues) do

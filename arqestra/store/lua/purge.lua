@@ -27,7 +27,7 @@ for _, id in ipairs(ids) do
   end
 end
 due_queues[queue] = nil
-if Flow.do_chores(Flow.INLINE, false, now, due_queues) then
+if Flow.run_continuations(Flow.INLINE, false, now, due_queues) then
   due_queues[queue] = true
 end
 for due_queue in pairs(due_queues) do

@@ -1,6 +1,6 @@
--- Part of _flow: writing what a script found out, and the chores. Needs _flow_nodes, _flow_passes.
+-- Part of _flow: writing what a script found out, and the continuations. Needs _flow_nodes, _flow_passes.
 
--- Write what this script found out of a flow; joins that are complete, and the flow's end, make new chores.
+-- Write what this script found out of a flow; joins that are complete, and the flow's end, make new continuations.
 local function write_view(flow, view, now, due_queues)
   local changed = view.changed
   view.changed = {}
@@ -57,13 +57,13 @@ local function publish_news()
   end
 end
 
--- The next thing to do: of this script's agenda, else of older chores; nil if there is nothing.
-local function next_chore(at, older, now, due_queues)
+-- The next thing to do: of this script's agenda, else of older continuations; nil if there is nothing.
+local function next_continuation(at, older, now, due_queues)
   if not agenda[at] then
     write_views(now, due_queues)  -- may put joins that are complete on the agenda
   end
   if not agenda[at] and older then
-    local waiting = call('LPOP', CHORES)
+    local waiting = call('LPOP', CONTINUATIONS)
     if waiting then
       local what, number, piece, flow = string.match(waiting, '^(%a)|(%d+)|(%d+)|(.*)$')
       agenda[at] = { what, tonumber(number), tonumber(piece), flow }
@@ -72,20 +72,20 @@ local function next_chore(at, older, now, due_queues)
   return agenda[at]
 end
 
--- Work on the agenda of this script, then on older chores; what is left waits for the next claim. Every script that
+-- Work on the agenda of this script, then on older continuations; what is left waits for the next claim. Every script that
 -- touches a flow ends with this. True if something is left.
-function do_chores(budget, older, now, due_queues)
+function run_continuations(budget, older, now, due_queues)
   local at = 1
   while true do
     budget, looked_up = budget - looked_up, 0
-    local chore = budget > 0 and next_chore(at, older, now, due_queues)
-    if not chore then
+    local continuation = budget > 0 and next_continuation(at, older, now, due_queues)
+    if not continuation then
       break
     end
     at = at + 1
-    local what, number, piece, flow = chore[1], chore[2], chore[3], chore[4]
+    local what, number, piece, flow = continuation[1], continuation[2], continuation[3], continuation[4]
     if what == 'e' then
-      budget = budget - settle_piece(number, piece, flow, chore[5], now, due_queues)
+      budget = budget - settle_piece(number, piece, flow, continuation[5], now, due_queues)
     elseif what == 'c' then
       budget = budget - cancel_pass(number, piece, flow, now, due_queues)
     elseif what == 'z' then
@@ -108,7 +108,7 @@ function do_chores(budget, older, now, due_queues)
   agenda = {}
   write_released(now)
   for first = 1, #rest, BATCH do
-    call('RPUSH', CHORES, unpack(rest, first, math.min(first + BATCH - 1, #rest)))
+    call('RPUSH', CONTINUATIONS, unpack(rest, first, math.min(first + BATCH - 1, #rest)))
   end
   publish_news()
   touched = {}
