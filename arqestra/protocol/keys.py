@@ -183,12 +183,12 @@ class Keys:
         return f"{self.ours}specs:{queue}"
 
     def held(self, queue: str) -> str:
-        """Jobs that wait in a lane: job id -> the lane."""
+        """Throttled jobs: job id -> the limit group in which it waits."""
         return f"{self.ours}held:{queue}"
 
-    def lane(self, queue: str, lane: str) -> str:
+    def limit_group(self, queue: str, group: str) -> str:
         """Jobs of one combination of limits that wait for their turn: job id -> score in the queue's order."""
-        return f"{self.ours}lane:{queue}|{lane}"
+        return f"{self.ours}lane:{queue}|{group}"
 
     def turns(self, queue: str, limit: str) -> str:
         """Lanes that stand in the line of a limit: lane -> its turn."""
@@ -198,7 +198,7 @@ class Keys:
         """Limits with a line: limit -> when the first job of its first lane may be tried (ms)."""
         return f"{self.ours}gates:{queue}"
 
-    def lanes(self, limit: str) -> str:
+    def throttled_queues(self, limit: str) -> str:
         """Queues in which jobs wait for a limit."""
         return f"{self.ours}lanes:{limit}"
 
@@ -363,10 +363,10 @@ class Keys:
             "DEAD_RESULTS": self.dead_results(""),
             "SPECS": self.specs(""),
             "HELD": self.held(""),
-            "LANE": f"{self.ours}lane:",
+            "LIMIT_GROUP": f"{self.ours}lane:",
             "TURNS": f"{self.ours}turns:",
             "GATES": self.gates(""),
-            "LANES": self.lanes(""),
+            "THROTTLED_QUEUES": self.throttled_queues(""),
             "RATE": self.rate(""),
             "HOLDERS": self.holders(""),
             "UNIQUE": self.unique(""),

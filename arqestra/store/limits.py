@@ -12,22 +12,22 @@ __all__ = (
 )
 
 MAX_LIMITS = 100
-MAX_LANES = 20
+MAX_GROUPS = 20
 
 
 class LimitInForce(NamedTuple):
-    """A limit with a line of jobs.
+    """A limit with a wait list.
 
     :ivar kind: "rate" or "concurrency": by what is counted of it; "limit" if nothing is
-    :ivar lanes: lanes in its line
-    :ivar jobs: in the first of these lanes
+    :ivar groups: limit groups in its wait list
+    :ivar jobs: in the first of these groups
     :ivar holders: jobs that run under it
     :ivar opens_in_ms: until the first may be tried
     """
 
     name: str
     kind: str
-    lanes: int
+    groups: int
     jobs: int
     holders: int
     opens_in_ms: int
@@ -47,15 +47,15 @@ async def _read(store: Store, queue: str) -> list[LimitInForce]:
     async with redis.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.zcard(keys.turns(queue, name))
-            pipe.zrange(keys.turns(queue, name), 0, MAX_LANES - 1)
+            pipe.zrange(keys.turns(queue, name), 0, MAX_GROUPS - 1)
             pipe.zcard(keys.holders(name))
             pipe.exists(keys.rate(name))
         replies: list[Any] = await pipe.execute()
     facts = list(zip(*[iter(replies)] * 4, strict=True))
     async with redis.pipeline(transaction=False) as pipe:
-        for _, lanes, _, _ in facts:
-            for lane in lanes:
-                pipe.zcard(keys.lane(queue, lane.decode(errors="replace")))
+        for _, groups, _, _ in facts:
+            for group in groups:
+                pipe.zcard(keys.limit_group(queue, group.decode(errors="replace")))
         sizes = iter(await pipe.execute())
     now_ms = await redis_time_ms(redis)
     return [
@@ -63,9 +63,9 @@ async def _read(store: Store, queue: str) -> list[LimitInForce]:
             name,
             "concurrency" if holders else "rate" if rate else "limit",
             count,
-            sum(next(sizes) for _ in lanes),
+            sum(next(sizes) for _ in groups),
             holders,
             max(0, int(opens_ms) - now_ms),
         )
-        for name, (_, opens_ms), (count, lanes, holders, rate) in zip(names, gates, facts, strict=True)
+        for name, (_, opens_ms), (count, groups, holders, rate) in zip(names, gates, facts, strict=True)
     ]

@@ -150,7 +150,7 @@ class World:
 
     async def check_lanes(self, queue: str) -> None:
         redis = self.store_harness.redis
-        lanes = await self.members(KEYS.lane(queue, ""))
+        lanes = await self.members(KEYS.limit_group(queue, ""))
         lines = await self.members(KEYS.turns(queue, ""))
         held = {job.decode(): lane.decode() for job, lane in (await redis.hgetall(KEYS.held(queue))).items()}  # type: ignore[misc]
         entries = dict(await redis.zrange(queue, 0, -1, withscores=True))
@@ -160,7 +160,7 @@ class World:
         assert sorted(lane for line in lines.values() for lane in line) == sorted(lanes)
         assert {gate.decode() for gate in await redis.zrange(KEYS.gates(queue), 0, -1)} == set(lines)
         for limit in lines:
-            assert await redis.sismember(KEYS.lanes(limit), queue)  # type: ignore[misc]
+            assert await redis.sismember(KEYS.throttled_queues(limit), queue)  # type: ignore[misc]
         for job_id in held:
             assert entries[job_id.encode()] in (HELD_SCORE, 1.0)
             assert self.lease_end(job_id) <= self.store_harness.clock(), f"{job_id} waits in a lane and is leased"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.flows import FAILURES, chain_of, chord_of, run_continuations, fan_out, run_flow
+from tests.store.flows import FAILURES, chain_of, chord_of, fan_out, run_continuations, run_flow
 from tests.support.store_harness import KEYS, LEASE_MS, QUEUE, Kind, Plan, StoreHarness, Subscriber, worker_subscriber
 
 # -- failures -----------------------------------------------------------------------------------------------------

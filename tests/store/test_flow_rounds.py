@@ -8,7 +8,7 @@ import pytest
 
 from arqestra.errors import FlowRunning
 from arqestra.store.read_flows import read_nodes
-from tests.store.flows import chain_of, chord_of, run_continuations, fan_out, retry_of, run_flow
+from tests.store.flows import chain_of, chord_of, fan_out, retry_of, run_continuations, run_flow
 from tests.support.store_harness import KEYS, QUEUE, Kind, Plan, StoreHarness
 
 # -- another round ------------------------------------------------------------------------------------------------

@@ -85,13 +85,13 @@ end
 local function take_abort(id, score)
   local lease = call('GET', LEASE .. id)
   if not lease then
-    local order = extras and Limits.fetch_from_lane(queue, id)
+    local order = extras and Limits.leave_group(queue, id)
     return take(id, order or (score == STOCK_ABORT_SCORE and now) or score, 0, 'abort')
   end
   local lease_end, due, crashes = fields_of(lease)
   if lease_end and tonumber(lease_end) <= now then
     if extras then
-      Limits.fetch_from_lane(queue, id)
+      Limits.leave_group(queue, id)
     end
     take(id, tonumber(due), tonumber(crashes), 'abort')
   elseif lease_end then
@@ -191,7 +191,7 @@ end
 local function sweep_specs(owner)
   for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
     if not call('ZSCORE', QUEUE .. owner, id) then
-      Limits.fetch_from_lane(owner, id)  -- so that whoever waits in a lane has a spec: `all_wait_in_lanes` counts on it
+      Limits.leave_group(owner, id)  -- so that whoever waits in a group has a spec: `all_throttled` counts on it
       if call('EXISTS', JOB .. id) == 0 then
         settle_ended(owner, id, false)
       end

@@ -12,7 +12,7 @@ end
 
 local NO_SPECS = {}
 local function specs_of(list, first, step)
-  if not extras or all_wait_in_lanes(queue) then
+  if not extras or all_throttled(queue) then
     return NO_SPECS
   end
   local names = {}

@@ -4,7 +4,7 @@
 local function erase(queue, id, now, due_queues)
   local spec = spec_of(queue, id)
   if spec then
-    Limits.fetch_from_lane(queue, id)
+    Limits.leave_group(queue, id)
     Limits.give_back(queue, id, spec, now, true, due_queues)
     note_run_end(spec, id, 'a', now)
     local flow, number = place_in_flow(spec)

@@ -310,7 +310,7 @@ end
 -- Take a job from its queue that no worker holds. Its node ends with a state of the caller's.
 local function withdraw(queue, id, now, due_queues)
   local spec = spec_of(queue, id)
-  Limits.fetch_from_lane(queue, id)
+  Limits.leave_group(queue, id)
   if spec then
     Limits.give_back(queue, id, spec, now, true, due_queues)
   end

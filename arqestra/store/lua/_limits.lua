@@ -10,18 +10,18 @@
 --   { 'n', flow, number, ... }              no limit: the job is that node of a flow (_flow); the last entry
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
--- A due job under limits does not stand in the queue's order: it waits in a lane, and in the queue its score is
--- THROTTLED_SCORE. There is one lane for each combination of limits and queue (LANE: jobs in the order of their scores), so
--- what keeps the first job of a lane from starting keeps all of it. A lane with jobs stands in the line of one of its
--- limits (TURNS: lane -> its turn), and each line has a gate (GATES: limit -> when its first lane may be tried). A
--- claim visits the gates that are open, and tries the first job of the first lane. If all its limits have room the job
--- is leased, counted, in the same script, and the lane goes to the end of the line: lanes are served round robin. If
+-- A due job under limits does not stand in the queue's order: it waits in a group, and in the queue its score is
+-- THROTTLED_SCORE. There is one group for each combination of limits and queue (LIMIT_GROUP: jobs in the order of their scores), so
+-- what keeps the first job of a group from starting keeps all of it. A group with jobs stands in the line of one of its
+-- limits (TURNS: group -> its turn), and each line has a gate (GATES: limit -> when its first group may be tried). A
+-- claim visits the gates that are open, and tries the first job of the first group. If all its limits have room the job
+-- is leased, counted, in the same script, and the group goes to the end of the line: groups are served round robin. If
 -- the limit of this line has none, the gate moves to its next free time; if another limit has none, or others wait for
--- that one, the lane goes to the line of that one. So a waiting job costs nothing, no backlog bursts through a limit
+-- that one, the group goes to the line of that one. So a waiting job costs nothing, no backlog bursts through a limit
 -- however long nobody worked, and jobs without limits never see the others. A served gate goes to the back of the open
 -- ones: lines are served round robin as well.
 --
--- A job that ends gives its place under a concurrency back and opens the gates of that limit, in all queues (LANES). A
+-- A job that ends gives its place under a concurrency back and opens the gates of that limit, in all queues (THROTTLED_QUEUES). A
 -- worker that dies does not: the gate of a full limit opens when the first lease of its holders ends, and holders
 -- without a lease are dropped then. A job that was counted under a rate and then did not start (it had expired, or came
 -- back with other limits) takes its count back, as if it had never been made; if later claims have made that unknown,
@@ -32,25 +32,25 @@
 local HOLDERS_TTL_MS = 30 * 86400000
 local RECHECK_MS = 1000
 local MAX_HOLDERS_LOOKED_AT = 1000
-local LONGEST_LANE = 200
+local LONGEST_GROUP_NAME = 200
 local REMEMBERED_CLAIMS = 8
-local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a lane
+local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a group
 
--- The name of a lane: of its limit, or of several with their lengths, so that no two combinations have one name.
-local function lane_of(limits)
-  local lane = limits[1]
+-- The name of a group: of its limit, or of several with their lengths, so that no two combinations have one name.
+local function group_of(limits)
+  local group = limits[1]
   if #limits > 1 then
     local parts = {}
     for i, limit in ipairs(limits) do
       parts[i] = #limit .. ':' .. limit
     end
-    lane = table.concat(parts)
+    group = table.concat(parts)
   end
-  return #lane <= LONGEST_LANE and lane or string.sub(lane, 1, LONGEST_LANE - 41) .. '~' .. redis.sha1hex(lane)
+  return #group <= LONGEST_GROUP_NAME and group or string.sub(group, 1, LONGEST_GROUP_NAME - 41) .. '~' .. redis.sha1hex(group)
 end
 
-local function jobs_of(queue, lane)
-  return LANE .. queue .. '|' .. lane
+local function jobs_of(queue, group)
+  return LIMIT_GROUP .. queue .. '|' .. group
 end
 
 local function line_of(queue, limit)
@@ -177,53 +177,53 @@ local function admit(id, spec, now, token)
   end
 end
 
--- A lane waits at the end of the line of a limit, whose gate opens at `at` unless it has one already.
-local function stand_in_line(queue, lane, limit, at)
+-- A group waits at the end of the line of a limit, whose gate opens at `at` unless it has one already.
+local function stand_in_line(queue, group, limit, at)
   local line = line_of(queue, limit)
   local last = call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2]
-  call('ZADD', line, (tonumber(last) or 0) + 1, lane)
+  call('ZADD', line, (tonumber(last) or 0) + 1, group)
   call('ZADD', GATES .. queue, 'NX', at, limit)
-  call('SADD', LANES .. limit, queue)
+  call('SADD', THROTTLED_QUEUES .. limit, queue)
 end
 
-local function leave_line(queue, lane, limit)
+local function leave_line(queue, group, limit)
   local line = line_of(queue, limit)
-  call('ZREM', line, lane)
+  call('ZREM', line, group)
   if call('EXISTS', line) == 0 then
     call('ZREM', GATES .. queue, limit)
-    call('SREM', LANES .. limit, queue)
+    call('SREM', THROTTLED_QUEUES .. limit, queue)
   end
 end
 
--- Put a due job into the lane of its limits. One that had no jobs yet waits for `limit`, see `stand_in_line`.
+-- Put a due job into the group of its limits. One that had no jobs yet waits for `limit`, see `stand_in_line`.
 local function park(queue, id, limits, order, limit, at)
-  local lane = lane_of(limits)
-  if call('EXISTS', jobs_of(queue, lane)) == 0 then
-    stand_in_line(queue, lane, limit, at)
+  local group = group_of(limits)
+  if call('EXISTS', jobs_of(queue, group)) == 0 then
+    stand_in_line(queue, group, limit, at)
   end
-  call('ZADD', jobs_of(queue, lane), order, id)
-  call('HSET', HELD .. queue, id, lane)
+  call('ZADD', jobs_of(queue, group), order, id)
+  call('HSET', HELD .. queue, id, group)
   call('ZADD', QUEUE .. queue, THROTTLED_SCORE, id)
 end
 
-local function unpark(queue, id, lane, limits)
-  call('ZREM', jobs_of(queue, lane), id)
+local function unpark(queue, id, group, limits)
+  call('ZREM', jobs_of(queue, group), id)
   call('HDEL', HELD .. queue, id)
-  if call('EXISTS', jobs_of(queue, lane)) == 0 then
+  if call('EXISTS', jobs_of(queue, group)) == 0 then
     for _, limit in ipairs(limits) do
-      leave_line(queue, lane, limit)
+      leave_line(queue, group, limit)
     end
   end
 end
 
--- Take a job out of its lane if it waits in one; returns its score in the queue's order.
-local function fetch_from_lane(queue, id)
-  local lane = call('HGET', HELD .. queue, id)
-  if not lane then
+-- Take a job out of its group if it waits in one; returns its score in the queue's order.
+local function leave_group(queue, id)
+  local group = call('HGET', HELD .. queue, id)
+  if not group then
     return nil
   end
-  local order = tonumber(call('ZSCORE', jobs_of(queue, lane), id) or 0)
-  unpark(queue, id, lane, limits_of(spec_of(queue, id) or {}))
+  local order = tonumber(call('ZSCORE', jobs_of(queue, group), id) or 0)
+  unpark(queue, id, group, limits_of(spec_of(queue, id) or {}))
   return order
 end
 
@@ -250,9 +250,9 @@ local function mark_started(id, lock, started)
   end
 end
 
--- A limit has room again: its first lanes may be tried, in all queues. Marks these in due_queues.
+-- A limit has room again: its first groups may be tried, in all queues. Marks these in due_queues.
 local function open_gates(limit, now, due_queues)
-  for _, queue in ipairs(call('SMEMBERS', LANES .. limit)) do
+  for _, queue in ipairs(call('SMEMBERS', THROTTLED_QUEUES .. limit)) do
     local opens = tonumber(call('ZSCORE', GATES .. queue, limit) or 0)
     if opens >= now + 1 then
       call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
@@ -298,7 +298,7 @@ return {
   leave_line = leave_line,
   park = park,
   unpark = unpark,
-  fetch_from_lane = fetch_from_lane,
+  leave_group = leave_group,
   back_of_line = back_of_line,
   mark_started = mark_started,
   give_back = give_back,

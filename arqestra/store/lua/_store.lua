@@ -71,7 +71,7 @@ local function announce(queue, due)
   end
 end
 
--- A job that is due: in its lane, or in the queue's order.
+-- A job that is due: in its group, or in the queue's order.
 local function place(queue, id, due, priority, limits)
   if due <= now and #limits > 0 then
     Limits.park(queue, id, limits, in_order(due, priority), limits[1], now)
@@ -106,7 +106,7 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
     return true  -- it goes on waiting for its turn
   end
   if held then
-    Limits.fetch_from_lane(queue, holder)
+    Limits.leave_group(queue, holder)
   end
   call('ZREM', PROMOTE .. queue, holder)
   call('ZADD', QUEUE .. queue, score_at(queue, holder, due, priority, now), holder)

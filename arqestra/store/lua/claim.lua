@@ -34,8 +34,8 @@
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
-local LANE_VISITS = 300      -- gates looked at in one claim
-local GATES_COUNTED, LANES_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
+local LIMIT_VISITS = 300      -- gates looked at in one claim
+local GATES_COUNTED, GROUPS_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
 local ABORTS_PER_CLAIM = 100
 local CONTINUATIONS_PER_CLAIM = 300    -- nodes of flows that are settled in one claim
 local SPECS_SWEPT, CLAIMS_PER_SWEEP = 20, 16
@@ -52,7 +52,7 @@ local has_aborts             -- whether any job is to be aborted
 local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
 
 local queues = {}            -- in order: name, quota, most, and what is found out of each
-local queue, extras          -- the name of the one being looked at, and whether it has lanes, specs or promotions
+local queue, extras          -- the name of the one being looked at, and whether it has groups, specs or promotions
 local ids, dues, owners = {}, {}, {}  -- of each job that is taken: its id, its score, its queue
 local due_texts, lease_names = {}, {}  -- of most of them: the score and the name of the lease as texts, not made again
 local special = {}           -- of a few: { crashes, flag, spec or false } where these are not 0, '' and false
@@ -72,10 +72,10 @@ local first_id, several = 15 + 3 * #queues, #queues > 1
 -- @module Flow _flow
 -- @include _claim_take
 -- @module Cases _claim_cases
--- @module Lanes _claim_lanes
+-- @module Throttled _claim_throttled
 -- @include _claim_lease
 
--- Lanes and queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
+-- Throttled and queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
 local function take_jobs(want)
   if not extras then
     return take_due(want)
@@ -87,11 +87,11 @@ local function take_jobs(want)
   if want == 1 and number % 2 == 0 then
     take_due(1)
   else
-    Lanes.take_from_lanes(math.ceil(want / 2))
+    Throttled.take_throttled(math.ceil(want / 2))
     take_due(goal - #ids)
   end
   if #ids < goal then
-    Lanes.take_from_lanes(goal - #ids)
+    Throttled.take_throttled(goal - #ids)
   end
 end
 
@@ -148,7 +148,7 @@ local function enter(q)
     if q.others > 0 and not q.paused then
       q.due_count = call('ZCOUNT', QUEUE .. queue, '-inf', now)
       if q.extras then
-        q.due_count = q.due_count + Lanes.ready_in_lanes(q.most * (q.others + 1) - q.due_count)
+        q.due_count = q.due_count + Throttled.count_ready(q.most * (q.others + 1) - q.due_count)
       end
       local fair = math.ceil(q.due_count / (q.others + 1))
       if fair < q.most then

@@ -65,7 +65,7 @@ local without_specs = {}     -- queues of whose jobs here none has a spec
 -- Specs are read for all jobs at once: nearly always all are of the first queue. What is read for those of others is not
 -- used.
 local function read_specs()
-  if all_wait_in_lanes(first_queue) then
+  if all_throttled(first_queue) then
     without_specs[first_queue] = true
     return
   end

@@ -124,7 +124,7 @@ def _limit(limit: LimitInForce) -> QueueLimit:
         name=limit.name,
         kind=limit.kind,
         jobs=limit.jobs,
-        lanes=limit.lanes,
+        lanes=limit.groups,
         holders=limit.holders,
         opens_in_s=limit.opens_in_ms / 1000,
     )

@@ -1,9 +1,9 @@
--- Part of claim.lua: jobs that wait in lanes, the module `Lanes`. Needs _claim_take.
+-- Part of claim.lua: jobs that wait in groups, the module `Throttled`. Needs _claim_take.
 
 -- @include _lease
 
--- The other limit whose line a lane is to wait in, and when to try it there: one that has no room, or one that comes
--- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no lane
+-- The other limit whose line a group is to wait in, and when to try it there: one that has no room, or one that comes
+-- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no group
 -- goes round and round.
 local function other_line(id, spec, limit)
   local blocked, at = Limits.refusal(id, spec, now)
@@ -20,7 +20,7 @@ local function other_line(id, spec, limit)
   end
 end
 
-local function start_from_lane(id, order, spec, packed)
+local function start_throttled(id, order, spec, packed)
   local _, _, crashes = fields_of(call('GET', LEASE .. id) or '')
   if crashes then
     return Cases.judge_crashed(id, order, crashes + 1, packed)
@@ -29,14 +29,14 @@ local function start_from_lane(id, order, spec, packed)
   take(id, order, 0, '', packed)
 end
 
--- The first job of the first lane in the line of a limit: take it, let the gate wait, or send the lane on to another
--- line. A served gate goes behind those that are open, a served lane to the end of its line.
+-- The first job of the first group in the line of a limit: take it, let the gate wait, or send the group on to another
+-- line. A served gate goes behind those that are open, a served group to the end of its line.
 local function visit_gate(limit)
-  local lane = call('ZRANGE', Limits.line_of(queue, limit), 0, 0)[1] or ''
-  local head = call('ZRANGE', Limits.jobs_of(queue, lane), 0, 0, 'WITHSCORES')
+  local group = call('ZRANGE', Limits.line_of(queue, limit), 0, 0)[1] or ''
+  local head = call('ZRANGE', Limits.jobs_of(queue, group), 0, 0, 'WITHSCORES')
   local id, order = head[1], tonumber(head[2])
   if not id then
-    return Limits.leave_line(queue, lane, limit)
+    return Limits.leave_line(queue, group, limit)
   end
   local spec, packed = spec_of(queue, id)
   spec = spec or {}
@@ -48,13 +48,13 @@ local function visit_gate(limit)
   end
   local other, opens = other_line(id, spec, limit)
   if other then
-    Limits.leave_line(queue, lane, limit)
-    return Limits.stand_in_line(queue, lane, other, opens)
+    Limits.leave_line(queue, group, limit)
+    return Limits.stand_in_line(queue, group, other, opens)
   end
-  Limits.stand_in_line(queue, lane, limit, now)
+  Limits.stand_in_line(queue, group, limit, now)
   call('ZADD', GATES .. queue, 'XX', Limits.back_of_line(queue, now), limit)
-  Limits.unpark(queue, id, lane, limits_of(spec))
-  start_from_lane(id, order, spec, packed)
+  Limits.unpark(queue, id, group, limits_of(spec))
+  start_throttled(id, order, spec, packed)
 end
 
 -- How many starts a limit has room for now; a gate that is open is worth one visit in any case.
@@ -69,12 +69,12 @@ end
 -- How many jobs in the line of a limit might start now.
 local function ready_in_line(limit)
   local line = Limits.line_of(queue, limit)
-  local lanes = call('ZRANGE', line, 0, LANES_COUNTED - 1)
-  local ready = math.max(0, call('ZCARD', line) - LANES_COUNTED)
-  for _, lane in ipairs(lanes) do
-    ready = ready + call('ZCARD', Limits.jobs_of(queue, lane))
+  local groups = call('ZRANGE', line, 0, GROUPS_COUNTED - 1)
+  local ready = math.max(0, call('ZCARD', line) - GROUPS_COUNTED)
+  for _, group in ipairs(groups) do
+    ready = ready + call('ZCARD', Limits.jobs_of(queue, group))
   end
-  local head = ready > 1 and call('ZRANGE', Limits.jobs_of(queue, lanes[1]), 0, 0)[1]
+  local head = ready > 1 and call('ZRANGE', Limits.jobs_of(queue, groups[1]), 0, 0)[1]
   for _, entry in ipairs(head and spec_of(queue, head) or {}) do
     if entry[2] == limit then
       return math.min(ready, room_under(entry))
@@ -83,8 +83,8 @@ local function ready_in_line(limit)
   return 1
 end
 
--- How many jobs in lanes might start now; that there are `enough` is all that matters.
-local function ready_in_lanes(enough)
+-- How many jobs in groups might start now; that there are `enough` is all that matters.
+local function count_ready(enough)
   local ready = call('ZCOUNT', GATES .. queue, '-inf', '(' .. now + 1)
   for _, limit in ipairs(call('ZRANGEBYSCORE', GATES .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, GATES_COUNTED)) do
     if ready >= enough then
@@ -95,9 +95,9 @@ local function ready_in_lanes(enough)
   return ready
 end
 
-local function take_from_lanes(want)
+local function take_throttled(want)
   local goal, visit = #ids + want, 0
-  while #ids < goal and visit < LANE_VISITS do
+  while #ids < goal and visit < LIMIT_VISITS do
     local limit = call('ZRANGEBYSCORE', GATES .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, 1)[1]
     if not limit then
       return
@@ -107,4 +107,4 @@ local function take_from_lanes(want)
   end
 end
 
-return { ready_in_lanes = ready_in_lanes, take_from_lanes = take_from_lanes }
+return { count_ready = count_ready, take_throttled = take_throttled }
