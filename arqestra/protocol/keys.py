@@ -190,12 +190,12 @@ class Keys:
         """Jobs of one combination of limits that wait for their turn: job id -> score in the queue's order."""
         return f"{self.ours}lane:{queue}|{group}"
 
-    def turns(self, queue: str, limit: str) -> str:
-        """Lanes that stand in the line of a limit: lane -> its turn."""
+    def wait_list(self, queue: str, limit: str) -> str:
+        """Limit groups that wait for a limit: group -> its place in the order."""
         return f"{self.ours}turns:{queue}|{limit}"
 
-    def gates(self, queue: str) -> str:
-        """Limits with a line: limit -> when the first job of its first lane may be tried (ms)."""
+    def retry_at(self, queue: str) -> str:
+        """Limits with a wait list: limit -> when the first job of its first group may be tried (ms)."""
         return f"{self.ours}gates:{queue}"
 
     def throttled_queues(self, limit: str) -> str:
@@ -225,7 +225,14 @@ class Keys:
 
     def watched(self, queue: str) -> tuple[str, ...]:
         """What changes when jobs of a queue may become due, be it by somebody who wakes no worker."""
-        return (self.queue(queue), self.gates(queue), self.promote(queue), self.paused, self.aborts, self.continuations)
+        return (
+            self.queue(queue),
+            self.retry_at(queue),
+            self.promote(queue),
+            self.paused,
+            self.aborts,
+            self.continuations,
+        )
 
     def resting(self, queue: str) -> str:
         """Workers with free slots that wait for a paused queue: worker id -> since when (ms)."""
@@ -364,8 +371,8 @@ class Keys:
             "SPECS": self.specs(""),
             "HELD": self.held(""),
             "LIMIT_GROUP": f"{self.ours}lane:",
-            "TURNS": f"{self.ours}turns:",
-            "GATES": self.gates(""),
+            "WAIT_LIST": f"{self.ours}turns:",
+            "RETRY_AT": self.retry_at(""),
             "THROTTLED_QUEUES": self.throttled_queues(""),
             "RATE": self.rate(""),
             "HOLDERS": self.holders(""),

@@ -56,7 +56,7 @@ async def find_queues(store: Store) -> tuple[list[str], bool]:
 
 def _sort_in(keys: Keys, name: str, found: set[str], maybe: set[str]) -> None:
     """What the name of a sorted set says of queues."""
-    for prefix in (keys.waiting(""), keys.resting(""), keys.dead(""), keys.gates(""), keys.promote("")):
+    for prefix in (keys.waiting(""), keys.resting(""), keys.dead(""), keys.retry_at(""), keys.promote("")):
         if name.startswith(prefix):
             found.add(name.removeprefix(prefix))
             return

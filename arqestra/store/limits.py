@@ -34,20 +34,20 @@ class LimitInForce(NamedTuple):
 
 
 async def limits_in_force(store: Store, queue: str) -> list[LimitInForce]:
-    """The first hundred limits of a queue with a line, the next to open first."""
+    """The first hundred limits of a queue with a wait list, the next to be tried first."""
     return await with_retries(lambda _: _read(store, queue))
 
 
 async def _read(store: Store, queue: str) -> list[LimitInForce]:
     redis, keys = store.redis, store.keys
-    gates: list[tuple[bytes, float]] = await redis.zrange(keys.gates(queue), 0, MAX_LIMITS - 1, withscores=True)
-    if not gates:
+    limits: list[tuple[bytes, float]] = await redis.zrange(keys.retry_at(queue), 0, MAX_LIMITS - 1, withscores=True)
+    if not limits:
         return []
-    names = [name.decode(errors="replace") for name, _ in gates]
+    names = [name.decode(errors="replace") for name, _ in limits]
     async with redis.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.zcard(keys.turns(queue, name))
-            pipe.zrange(keys.turns(queue, name), 0, MAX_GROUPS - 1)
+            pipe.zcard(keys.wait_list(queue, name))
+            pipe.zrange(keys.wait_list(queue, name), 0, MAX_GROUPS - 1)
             pipe.zcard(keys.holders(name))
             pipe.exists(keys.rate(name))
         replies: list[Any] = await pipe.execute()
@@ -65,7 +65,7 @@ async def _read(store: Store, queue: str) -> list[LimitInForce]:
             count,
             sum(next(sizes) for _ in groups),
             holders,
-            max(0, int(opens_ms) - now_ms),
+            max(0, int(retry_at_ms) - now_ms),
         )
-        for name, (_, opens_ms), (count, groups, holders, rate) in zip(names, gates, facts, strict=True)
+        for name, (_, retry_at_ms), (count, groups, holders, rate) in zip(names, limits, facts, strict=True)
     ]

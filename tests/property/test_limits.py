@@ -151,14 +151,14 @@ class World:
     async def check_lanes(self, queue: str) -> None:
         redis = self.store_harness.redis
         lanes = await self.members(KEYS.limit_group(queue, ""))
-        lines = await self.members(KEYS.turns(queue, ""))
+        lines = await self.members(KEYS.wait_list(queue, ""))
         held = {job.decode(): lane.decode() for job, lane in (await redis.hgetall(KEYS.held(queue))).items()}  # type: ignore[misc]
         entries = dict(await redis.zrange(queue, 0, -1, withscores=True))
 
         assert {job_id: lane for lane, jobs in lanes.items() for job_id in jobs} == held
         assert sum(map(len, lanes.values())) == len(held)
         assert sorted(lane for line in lines.values() for lane in line) == sorted(lanes)
-        assert {gate.decode() for gate in await redis.zrange(KEYS.gates(queue), 0, -1)} == set(lines)
+        assert {gate.decode() for gate in await redis.zrange(KEYS.retry_at(queue), 0, -1)} == set(lines)
         for limit in lines:
             assert await redis.sismember(KEYS.throttled_queues(limit), queue)  # type: ignore[misc]
         for job_id in held:

@@ -12,11 +12,11 @@ local function move(id, score)
   list[#list + 1] = id
 end
 
--- The limit that a due job has to wait for, and when to try it: those that came earlier stand in line for it, or it has
--- no room. A job that has crashed does not stand in line.
+-- The limit that a due job has to wait for, and when to try it: others wait for it already, or it has no room. A job
+-- that has crashed does not wait behind others.
 local function limit_ahead(id, crashes, spec, limits)
   for _, limit in ipairs(limits) do
-    local opens = crashes == 0 and call('ZSCORE', GATES .. queue, limit)
+    local opens = crashes == 0 and call('ZSCORE', RETRY_AT .. queue, limit)
     if opens then
       return limit, opens
     end

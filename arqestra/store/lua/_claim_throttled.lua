@@ -1,18 +1,18 @@
--- Part of claim.lua: jobs that wait in groups, the module `Throttled`. Needs _claim_take.
+-- Part of claim.lua: throttled jobs, which wait in limit groups: the module `Throttled`. Needs _claim_take.
 
 -- @include _lease
 
--- The other limit whose line a group is to wait in, and when to try it there: one that has no room, or one that comes
+-- The other limit whose wait list a group is to wait in, and when to try it there: one that has no room, or one that comes
 -- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no group
 -- goes round and round.
-local function other_line(id, spec, limit)
+local function other_wait_list(id, spec, limit)
   local blocked, at = Limits.refusal(id, spec, now)
   if blocked then
     return blocked, at
   end
   local behind = false
   for _, other in ipairs(limits_of(spec)) do
-    local opens = behind and call('ZSCORE', GATES .. queue, other)
+    local opens = behind and call('ZSCORE', RETRY_AT .. queue, other)
     if opens then
       return other, opens
     end
@@ -29,35 +29,35 @@ local function start_throttled(id, order, spec, packed)
   take(id, order, 0, '', packed)
 end
 
--- The first job of the first group in the line of a limit: take it, let the gate wait, or send the group on to another
--- line. A served gate goes behind those that are open, a served group to the end of its line.
-local function visit_gate(limit)
-  local group = call('ZRANGE', Limits.line_of(queue, limit), 0, 0)[1] or ''
+-- The first job of the first group in the wait list of a limit: take it, put the limit off, or send the group to another
+-- wait list. A limit that was served goes behind the others that may be tried, a group to the end of its wait list.
+local function visit_limit(limit)
+  local group = call('ZRANGE', Limits.wait_list_of(queue, limit), 0, 0)[1] or ''
   local head = call('ZRANGE', Limits.jobs_of(queue, group), 0, 0, 'WITHSCORES')
   local id, order = head[1], tonumber(head[2])
   if not id then
-    return Limits.leave_line(queue, group, limit)
+    return Limits.leave_wait_list(queue, group, limit)
   end
   local spec, packed = spec_of(queue, id)
   spec = spec or {}
   for _, entry in ipairs(spec) do
     local at = entry[2] == limit and Limits.free_at(entry, id, now)
     if at then
-      return call('ZADD', GATES .. queue, 'XX', math.max(at, now + 1), limit)
+      return call('ZADD', RETRY_AT .. queue, 'XX', math.max(at, now + 1), limit)
     end
   end
-  local other, opens = other_line(id, spec, limit)
+  local other, opens = other_wait_list(id, spec, limit)
   if other then
-    Limits.leave_line(queue, group, limit)
-    return Limits.stand_in_line(queue, group, other, opens)
+    Limits.leave_wait_list(queue, group, limit)
+    return Limits.join_wait_list(queue, group, other, opens)
   end
-  Limits.stand_in_line(queue, group, limit, now)
-  call('ZADD', GATES .. queue, 'XX', Limits.back_of_line(queue, now), limit)
+  Limits.join_wait_list(queue, group, limit, now)
+  call('ZADD', RETRY_AT .. queue, 'XX', Limits.after_open_limits(queue, now), limit)
   Limits.unpark(queue, id, group, limits_of(spec))
   start_throttled(id, order, spec, packed)
 end
 
--- How many starts a limit has room for now; a gate that is open is worth one visit in any case.
+-- How many starts a limit has room for now; one that may be tried is worth a visit in any case.
 local function room_under(entry)
   if entry[1] == 'c' then
     return math.max(1, entry[3] - call('ZCARD', HOLDERS .. entry[2]))
@@ -66,11 +66,11 @@ local function room_under(entry)
   return math.max(1, math.floor((now - paid) / entry[3]) + entry[4])
 end
 
--- How many jobs in the line of a limit might start now.
-local function ready_in_line(limit)
-  local line = Limits.line_of(queue, limit)
-  local groups = call('ZRANGE', line, 0, GROUPS_COUNTED - 1)
-  local ready = math.max(0, call('ZCARD', line) - GROUPS_COUNTED)
+-- How many jobs in the wait list of a limit might start now.
+local function ready_under(limit)
+  local wait_list = Limits.wait_list_of(queue, limit)
+  local groups = call('ZRANGE', wait_list, 0, GROUPS_COUNTED - 1)
+  local ready = math.max(0, call('ZCARD', wait_list) - GROUPS_COUNTED)
   for _, group in ipairs(groups) do
     ready = ready + call('ZCARD', Limits.jobs_of(queue, group))
   end
@@ -85,12 +85,12 @@ end
 
 -- How many jobs in groups might start now; that there are `enough` is all that matters.
 local function count_ready(enough)
-  local ready = call('ZCOUNT', GATES .. queue, '-inf', '(' .. now + 1)
-  for _, limit in ipairs(call('ZRANGEBYSCORE', GATES .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, GATES_COUNTED)) do
+  local ready = call('ZCOUNT', RETRY_AT .. queue, '-inf', '(' .. now + 1)
+  for _, limit in ipairs(call('ZRANGEBYSCORE', RETRY_AT .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, LIMITS_COUNTED)) do
     if ready >= enough then
       break
     end
-    ready = ready - 1 + ready_in_line(limit)
+    ready = ready - 1 + ready_under(limit)
   end
   return ready
 end
@@ -98,12 +98,12 @@ end
 local function take_throttled(want)
   local goal, visit = #ids + want, 0
   while #ids < goal and visit < LIMIT_VISITS do
-    local limit = call('ZRANGEBYSCORE', GATES .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, 1)[1]
+    local limit = call('ZRANGEBYSCORE', RETRY_AT .. queue, '-inf', '(' .. now + 1, 'LIMIT', 0, 1)[1]
     if not limit then
       return
     end
     visit = visit + 1
-    visit_gate(limit)
+    visit_limit(limit)
   end
 end
 

@@ -14,7 +14,7 @@ local MAX_BYTES = 65536  -- larger jobs are fetched: messages wait in the server
 -- Whether the job may go ahead: nothing else waits for its turn.
 local function is_next(queue, id)
   return call('ZRANGEBYSCORE', QUEUE .. queue, '-inf', now_text, 'LIMIT', 0, 1)[1] == id
-    and call('EXISTS', GATES .. queue, PROMOTE .. queue) == 0
+    and call('EXISTS', RETRY_AT .. queue, PROMOTE .. queue) == 0
     and call('SISMEMBER', PAUSED, queue) == 0
 end
 

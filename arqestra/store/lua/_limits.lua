@@ -10,22 +10,22 @@
 --   { 'n', flow, number, ... }              no limit: the job is that node of a flow (_flow); the last entry
 -- written by the producer that knows the function, or by the first worker that reads the job.
 --
--- A due job under limits does not stand in the queue's order: it waits in a group, and in the queue its score is
--- THROTTLED_SCORE. There is one group for each combination of limits and queue (LIMIT_GROUP: jobs in the order of their scores), so
--- what keeps the first job of a group from starting keeps all of it. A group with jobs stands in the line of one of its
--- limits (TURNS: group -> its turn), and each line has a gate (GATES: limit -> when its first group may be tried). A
--- claim visits the gates that are open, and tries the first job of the first group. If all its limits have room the job
--- is leased, counted, in the same script, and the group goes to the end of the line: groups are served round robin. If
--- the limit of this line has none, the gate moves to its next free time; if another limit has none, or others wait for
--- that one, the group goes to the line of that one. So a waiting job costs nothing, no backlog bursts through a limit
--- however long nobody worked, and jobs without limits never see the others. A served gate goes to the back of the open
--- ones: lines are served round robin as well.
+-- docs/protocols.md tells the protocol ("Limits"). In short, by its keys:
 --
--- A job that ends gives its place under a concurrency back and opens the gates of that limit, in all queues (THROTTLED_QUEUES). A
--- worker that dies does not: the gate of a full limit opens when the first lease of its holders ends, and holders
--- without a lease are dropped then. A job that was counted under a rate and then did not start (it had expired, or came
--- back with other limits) takes its count back, as if it had never been made; if later claims have made that unknown,
--- it stays.
+-- A throttled job waits in a limit group (LIMIT_GROUP: jobs in the order of their scores): the jobs of one queue with the
+-- same limits. In the queue its score is THROTTLED_SCORE, so jobs without limits never meet it. If the first job of a group
+-- cannot start, none of them can. A group is in the wait list of one of its limits (WAIT_LIST: group -> its place in the
+-- order), and each limit has a time before which nobody tries its first group (RETRY_AT).
+--
+-- A claim visits the limits whose time has come, and tries the first job of the first group. If all limits of the job have
+-- room, the claim leases it and counts it, and the group goes to the end of the wait list. If this limit has no room, its
+-- RETRY_AT moves to when it is free next. If another limit has none, or others wait for that one, the group moves to that
+-- wait list. A limit that was served goes behind the others whose time has come. So groups take turns, and limits do.
+--
+-- A job that ends leaves HOLDERS, and RETRY_AT of that limit becomes now in all queues (THROTTLED_QUEUES). A worker that dies
+-- does not do that: RETRY_AT of a full limit is the end of the first lease of its holders, and then holders without a lease
+-- are dropped. A job may be counted under a rate and then not start: it has expired, or came back with other limits. Then its
+-- start is taken back as if it had never been counted, unless later claims have made its count unknown.
 
 -- @include _lease
 
@@ -34,7 +34,7 @@ local RECHECK_MS = 1000
 local MAX_HOLDERS_LOOKED_AT = 1000
 local LONGEST_GROUP_NAME = 200
 local REMEMBERED_CLAIMS = 8
-local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the record of a job that crashed and now waits in a group
+local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the lease record of a job that crashed and is throttled now
 
 -- The name of a group: of its limit, or of several with their lengths, so that no two combinations have one name.
 local function group_of(limits)
@@ -53,8 +53,8 @@ local function jobs_of(queue, group)
   return LIMIT_GROUP .. queue .. '|' .. group
 end
 
-local function line_of(queue, limit)
-  return TURNS .. queue .. '|' .. limit
+local function wait_list_of(queue, limit)
+  return WAIT_LIST .. queue .. '|' .. limit
 end
 
 -- The lease of a job has ended, and another job has its place under the limits: see _lease.
@@ -177,29 +177,29 @@ local function admit(id, spec, now, token)
   end
 end
 
--- A group waits at the end of the line of a limit, whose gate opens at `at` unless it has one already.
-local function stand_in_line(queue, group, limit, at)
-  local line = line_of(queue, limit)
-  local last = call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2]
-  call('ZADD', line, (tonumber(last) or 0) + 1, group)
-  call('ZADD', GATES .. queue, 'NX', at, limit)
+-- A group joins the end of a limit's wait list. The limit is tried at `at`, unless a time is set already.
+local function join_wait_list(queue, group, limit, at)
+  local wait_list = wait_list_of(queue, limit)
+  local last = call('ZREVRANGE', wait_list, 0, 0, 'WITHSCORES')[2]
+  call('ZADD', wait_list, (tonumber(last) or 0) + 1, group)
+  call('ZADD', RETRY_AT .. queue, 'NX', at, limit)
   call('SADD', THROTTLED_QUEUES .. limit, queue)
 end
 
-local function leave_line(queue, group, limit)
-  local line = line_of(queue, limit)
-  call('ZREM', line, group)
-  if call('EXISTS', line) == 0 then
-    call('ZREM', GATES .. queue, limit)
+local function leave_wait_list(queue, group, limit)
+  local wait_list = wait_list_of(queue, limit)
+  call('ZREM', wait_list, group)
+  if call('EXISTS', wait_list) == 0 then
+    call('ZREM', RETRY_AT .. queue, limit)
     call('SREM', THROTTLED_QUEUES .. limit, queue)
   end
 end
 
--- Put a due job into the group of its limits. One that had no jobs yet waits for `limit`, see `stand_in_line`.
+-- Put a due job into the group of its limits. One that had no jobs yet waits for `limit`, see `join_wait_list`.
 local function park(queue, id, limits, order, limit, at)
   local group = group_of(limits)
   if call('EXISTS', jobs_of(queue, group)) == 0 then
-    stand_in_line(queue, group, limit, at)
+    join_wait_list(queue, group, limit, at)
   end
   call('ZADD', jobs_of(queue, group), order, id)
   call('HSET', HELD .. queue, id, group)
@@ -211,7 +211,7 @@ local function unpark(queue, id, group, limits)
   call('HDEL', HELD .. queue, id)
   if call('EXISTS', jobs_of(queue, group)) == 0 then
     for _, limit in ipairs(limits) do
-      leave_line(queue, group, limit)
+      leave_wait_list(queue, group, limit)
     end
   end
 end
@@ -227,9 +227,9 @@ local function leave_group(queue, id)
   return order
 end
 
--- A time at which a gate is open, and behind all that are open already.
-local function back_of_line(queue, now)
-  local last = call('ZREVRANGEBYSCORE', GATES .. queue, '(' .. now + 1, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+-- A time at which a retry at is open, and behind all that are open already.
+local function after_open_limits(queue, now)
+  local last = call('ZREVRANGEBYSCORE', RETRY_AT .. queue, '(' .. now + 1, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   return math.min(now + 0.999, math.max(now, tonumber(last or now)) + 0.0005)
 end
 
@@ -251,11 +251,11 @@ local function mark_started(id, lock, started)
 end
 
 -- A limit has room again: its first groups may be tried, in all queues. Marks these in due_queues.
-local function open_gates(limit, now, due_queues)
+local function retry_now(limit, now, due_queues)
   for _, queue in ipairs(call('SMEMBERS', THROTTLED_QUEUES .. limit)) do
-    local opens = tonumber(call('ZSCORE', GATES .. queue, limit) or 0)
+    local opens = tonumber(call('ZSCORE', RETRY_AT .. queue, limit) or 0)
     if opens >= now + 1 then
-      call('ZADD', GATES .. queue, 'XX', back_of_line(queue, now), limit)
+      call('ZADD', RETRY_AT .. queue, 'XX', after_open_limits(queue, now), limit)
     end
     due_queues[queue] = true
   end
@@ -266,7 +266,7 @@ local function give_back(queue, id, spec, now, ended, due_queues)
   for _, entry in ipairs(spec) do
     local kind, name = entry[1], entry[2]
     if kind == 'c' and call('ZREM', HOLDERS .. name, id) == 1 then
-      open_gates(name, now, due_queues)
+      retry_now(name, now, due_queues)
     elseif kind == 'u' and ended then
       unlock(id, name)
     end
@@ -280,7 +280,7 @@ end
 local function take_back_start(id, spec, now, token, due_queues)
   for _, entry in ipairs(spec) do
     if entry[1] == 'r' and refund(entry[2], entry[3], now, token) then
-      open_gates(entry[2], now, due_queues)
+      retry_now(entry[2], now, due_queues)
     elseif entry[1] == 'u' and entry[3] == 'started' then
       mark_started(id, entry[2], false)
     end
@@ -294,15 +294,15 @@ return {
   free_at = free_at,
   refusal = refusal,
   admit = admit,
-  stand_in_line = stand_in_line,
-  leave_line = leave_line,
+  join_wait_list = join_wait_list,
+  leave_wait_list = leave_wait_list,
   park = park,
   unpark = unpark,
   leave_group = leave_group,
-  back_of_line = back_of_line,
+  after_open_limits = after_open_limits,
   mark_started = mark_started,
   give_back = give_back,
   take_back_start = take_back_start,
   jobs_of = jobs_of,
-  line_of = line_of,
+  wait_list_of = wait_list_of,
 }

@@ -5,12 +5,12 @@
 -- The longest waiting worker is the timer owner: it alone keeps a timer for the moment at which the next job becomes due, so
 -- that a retry that comes due does not wake the whole fleet (the others look a second later, in case it has died). When the timer owner is woken, the next in line is told the time.
 
--- Ms until the next job becomes due, or the next gate of a group opens; nil if none does.
+-- Ms until the next job becomes due or the next limit may be tried; nil if there is neither.
 local function next_due(queue, now)
   local due = call('ZRANGEBYSCORE', QUEUE .. queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  local gate = call('ZRANGE', GATES .. queue, 0, 0, 'WITHSCORES')[2]
-  if due or gate then
-    return math.max(0, math.ceil(math.min(due or math.huge, gate or math.huge)) - now)
+  local retry_at = call('ZRANGE', RETRY_AT .. queue, 0, 0, 'WITHSCORES')[2]
+  if due or retry_at then
+    return math.max(0, math.ceil(math.min(due or math.huge, retry_at or math.huge)) - now)
   end
 end
 

@@ -34,8 +34,8 @@
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
-local LIMIT_VISITS = 300      -- gates looked at in one claim
-local GATES_COUNTED, GROUPS_COUNTED = 50, 10  -- of the open gates, and of the line of each, to find a fair share
+local LIMIT_VISITS = 300      -- limits that are tried in one claim
+local LIMITS_COUNTED, GROUPS_COUNTED = 50, 10  -- of limits that may be tried, and of groups in each wait list, to find a fair share
 local ABORTS_PER_CLAIM = 100
 local CONTINUATIONS_PER_CLAIM = 300    -- nodes of flows that are settled in one claim
 local SPECS_SWEPT, CLAIMS_PER_SWEEP = 20, 16
@@ -75,7 +75,7 @@ local first_id, several = 15 + 3 * #queues, #queues > 1
 -- @module Throttled _claim_throttled
 -- @include _claim_lease
 
--- Throttled and queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
+-- Throttled jobs and the queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
 local function take_jobs(want)
   if not extras then
     return take_due(want)
@@ -135,7 +135,7 @@ end
 local function enter(q)
   queue = q.name
   if q.extras == nil then
-    q.extras = call('EXISTS', GATES .. queue, SPECS .. queue, PROMOTE .. queue, PAUSED) > 0
+    q.extras = call('EXISTS', RETRY_AT .. queue, SPECS .. queue, PROMOTE .. queue, PAUSED) > 0
     q.paused = q.extras and call('SISMEMBER', PAUSED, queue) == 1
     q.waiting_count, q.others, q.due_count = 0, 0, 0
     if wait then

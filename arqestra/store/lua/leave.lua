@@ -22,8 +22,8 @@ end
 call('ZREM', RESTING .. queue, ARGV[2])
 local removed = call('ZREM', WAITING .. queue, ARGV[2])
 if call('EXISTS', WAITING .. queue) == 1 then
-  local gate = call('ZRANGE', GATES .. queue, 0, 0, 'WITHSCORES')[2]
-  if call('ZCOUNT', QUEUE .. queue, '-inf', now) > 0 or (gate and tonumber(gate) <= now) then
+  local retry_at = call('ZRANGE', RETRY_AT .. queue, 0, 0, 'WITHSCORES')[2]
+  if call('ZCOUNT', QUEUE .. queue, '-inf', now) > 0 or (retry_at and tonumber(retry_at) <= now) then
     wake(queue, now)
   elseif removed == 1 then
     tell_timer_owner(queue, now)
