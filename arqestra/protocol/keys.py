@@ -182,7 +182,7 @@ class Keys:
         """Limits and locks of the jobs that have some: job id -> msgpack. `store/lua/_limits.lua` explains these."""
         return f"{self.ours}specs:{queue}"
 
-    def held(self, queue: str) -> str:
+    def throttled(self, queue: str) -> str:
         """Throttled jobs: job id -> the limit group in which it waits."""
         return f"{self.ours}held:{queue}"
 
@@ -369,7 +369,7 @@ class Keys:
             "DEAD": self.dead(""),
             "DEAD_RESULTS": self.dead_results(""),
             "SPECS": self.specs(""),
-            "HELD": self.held(""),
+            "THROTTLED": self.throttled(""),
             "LIMIT_GROUP": f"{self.ours}lane:",
             "WAIT_LIST": f"{self.ours}turns:",
             "RETRY_AT": self.retry_at(""),

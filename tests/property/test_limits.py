@@ -152,7 +152,7 @@ class World:
         redis = self.store_harness.redis
         lanes = await self.members(KEYS.limit_group(queue, ""))
         lines = await self.members(KEYS.wait_list(queue, ""))
-        held = {job.decode(): lane.decode() for job, lane in (await redis.hgetall(KEYS.held(queue))).items()}  # type: ignore[misc]
+        held = {job.decode(): lane.decode() for job, lane in (await redis.hgetall(KEYS.throttled(queue))).items()}  # type: ignore[misc]
         entries = dict(await redis.zrange(queue, 0, -1, withscores=True))
 
         assert {job_id: lane for lane, jobs in lanes.items() for job_id in jobs} == held

@@ -33,10 +33,10 @@ local function take_within_limits(id, due, crashes, packed)
     if limit then
       if crashes > 0 then
         Limits.disown(id)
-        call('PEXPIRE', LEASE .. id, Limits.HELD_RECORD_TTL_MS)
+        call('PEXPIRE', LEASE .. id, Limits.DISOWNED_TTL_MS)
       end
-      parked = parked + 1
-      return Limits.park(queue, id, limits, due, limit, at)
+      throttled = throttled + 1
+      return Limits.throttle(queue, id, limits, due, limit, at)
     end
     Limits.admit(id, spec, now, token)
   end
@@ -65,7 +65,7 @@ local function judge(id, score, lease, packed)
   if seen[id] then
     return
   end
-  if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', HELD .. queue, id) == 1 then
+  if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', THROTTLED .. queue, id) == 1 then
     return move(id, THROTTLED_SCORE)
   end
   if not lease then

@@ -29,7 +29,7 @@ local function take_due(want)
   while #ids < goal and looked_at < SCAN_LIMIT do
     local first = passed[queue] or 0
     local page = call('ZRANGEBYSCORE', QUEUE .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', first, size)
-    local entries, n, parked_before = #page / 2, #ids, parked
+    local entries, n, throttled_before = #page / 2, #ids, throttled
     if entries == 0 then
       return
     end
@@ -58,7 +58,7 @@ local function take_due(want)
         end
       end
     end
-    passed[queue] = first + entries - (parked - parked_before)
+    passed[queue] = first + entries - (throttled - throttled_before)
     looked_at, size = looked_at + entries, PAGE
   end
 end

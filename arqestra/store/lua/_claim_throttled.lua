@@ -53,7 +53,7 @@ local function visit_limit(limit)
   end
   Limits.join_wait_list(queue, group, limit, now)
   call('ZADD', RETRY_AT .. queue, 'XX', Limits.after_open_limits(queue, now), limit)
-  Limits.unpark(queue, id, group, limits_of(spec))
+  Limits.unthrottle(queue, id, group, limits_of(spec))
   start_throttled(id, order, spec, packed)
 end
 

@@ -124,7 +124,7 @@ function release(flow, number, node, now, due_queues)
   end
   if due <= now and node.limit ~= '' then
     local limits = limits_of(cmsgpack.unpack(string.sub(node.record, node.spec_at, node.spec_end)))
-    Limits.park(queue, id, limits, in_order(due, node.priority), node.limit, now)
+    Limits.throttle(queue, id, limits, in_order(due, node.priority), node.limit, now)
   else
     append(released, queue, score_at(queue, id, due, node.priority, now), id)
   end

@@ -34,7 +34,7 @@ local RECHECK_MS = 1000
 local MAX_HOLDERS_LOOKED_AT = 1000
 local LONGEST_GROUP_NAME = 200
 local REMEMBERED_CLAIMS = 8
-local HELD_RECORD_TTL_MS = 30 * 86400000  -- of the lease record of a job that crashed and is throttled now
+local DISOWNED_TTL_MS = 30 * 86400000  -- of the lease record of a job that crashed and is throttled now
 
 -- The name of a group: of its limit, or of several with their lengths, so that no two combinations have one name.
 local function group_of(limits)
@@ -196,19 +196,19 @@ local function leave_wait_list(queue, group, limit)
 end
 
 -- Put a due job into the group of its limits. One that had no jobs yet waits for `limit`, see `join_wait_list`.
-local function park(queue, id, limits, order, limit, at)
+local function throttle(queue, id, limits, order, limit, at)
   local group = group_of(limits)
   if call('EXISTS', jobs_of(queue, group)) == 0 then
     join_wait_list(queue, group, limit, at)
   end
   call('ZADD', jobs_of(queue, group), order, id)
-  call('HSET', HELD .. queue, id, group)
+  call('HSET', THROTTLED .. queue, id, group)
   call('ZADD', QUEUE .. queue, THROTTLED_SCORE, id)
 end
 
-local function unpark(queue, id, group, limits)
+local function unthrottle(queue, id, group, limits)
   call('ZREM', jobs_of(queue, group), id)
-  call('HDEL', HELD .. queue, id)
+  call('HDEL', THROTTLED .. queue, id)
   if call('EXISTS', jobs_of(queue, group)) == 0 then
     for _, limit in ipairs(limits) do
       leave_wait_list(queue, group, limit)
@@ -218,12 +218,12 @@ end
 
 -- Take a job out of its group if it waits in one; returns its score in the queue's order.
 local function leave_group(queue, id)
-  local group = call('HGET', HELD .. queue, id)
+  local group = call('HGET', THROTTLED .. queue, id)
   if not group then
     return nil
   end
   local order = tonumber(call('ZSCORE', jobs_of(queue, group), id) or 0)
-  unpark(queue, id, group, limits_of(spec_of(queue, id) or {}))
+  unthrottle(queue, id, group, limits_of(spec_of(queue, id) or {}))
   return order
 end
 
@@ -288,7 +288,7 @@ local function take_back_start(id, spec, now, token, due_queues)
 end
 
 return {
-  HELD_RECORD_TTL_MS = HELD_RECORD_TTL_MS,
+  DISOWNED_TTL_MS = DISOWNED_TTL_MS,
   disown = disown,
   rate_of = rate_of,
   free_at = free_at,
@@ -296,8 +296,8 @@ return {
   admit = admit,
   join_wait_list = join_wait_list,
   leave_wait_list = leave_wait_list,
-  park = park,
-  unpark = unpark,
+  throttle = throttle,
+  unthrottle = unthrottle,
   leave_group = leave_group,
   after_open_limits = after_open_limits,
   mark_started = mark_started,

@@ -8,7 +8,7 @@ end
 -- Whether every job with a spec is throttled: then no due and no running job has a spec, and nobody need look for one. Each
 -- throttled job has a spec, so equal numbers mean the same jobs.
 local function all_throttled(queue)
-  return call('HLEN', SPECS .. queue) == call('HLEN', HELD .. queue)
+  return call('HLEN', SPECS .. queue) == call('HLEN', THROTTLED .. queue)
 end
 
 -- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.

@@ -74,7 +74,7 @@ end
 -- A job that is due: in its group, or in the queue's order.
 local function place(queue, id, due, priority, limits)
   if due <= now and #limits > 0 then
-    Limits.park(queue, id, limits, in_order(due, priority), limits[1], now)
+    Limits.throttle(queue, id, limits, in_order(due, priority), limits[1], now)
   else
     add(queue, id, score_at(queue, id, due, priority, now))
   end
@@ -101,11 +101,11 @@ local function replace(holder, queue, first_ms, lock, payload, when, priority)
   if lock[5] > 0 then
     due = math.min(due, first_ms + lock[5])
   end
-  local held = call('HEXISTS', HELD .. queue, holder) == 1
-  if held and due <= now then
+  local throttled = call('HEXISTS', THROTTLED .. queue, holder) == 1
+  if throttled and due <= now then
     return true  -- it goes on waiting for its turn
   end
-  if held then
+  if throttled then
     Limits.leave_group(queue, holder)
   end
   call('ZREM', PROMOTE .. queue, holder)
@@ -119,20 +119,20 @@ local function locked_out(id, queue, lock, due, payload, when, priority)
   local key, ttl = UNIQUE .. lock[1], lock[4]
   local value = call('GET', key)
   if value then
-    local holder, first_ms, held_queue = string.match(value, '^(.*)|(%-?%d+)|(.*)$')
+    local holder, first_ms, holder_queue = string.match(value, '^(.*)|(%-?%d+)|(.*)$')
     local waits = call('EXISTS', JOB .. holder) == 1
-    local held = tonumber(first_ms) >= 0  -- else the holder has started
-    local doomed = held and waits and call('ZSCORE', ABORTS, holder)
+    local locked = tonumber(first_ms) >= 0  -- else the holder has started
+    local doomed = locked and waits and call('ZSCORE', ABORTS, holder)
     if doomed and (ttl > 0 or is_leased(call('GET', LEASE .. holder), now)) then
       return '0'  -- nothing that goes on can stand for it
-    elseif holder ~= id and held and not doomed and (waits or ttl > 0) then
+    elseif holder ~= id and locked and not doomed and (waits or ttl > 0) then
       if lock[3] == 'reject' then
         return '0'
       elseif lock[3] == 'return' then
-        return '2', holder, held_queue
+        return '2', holder, holder_queue
       end
-      if waits and replace(holder, held_queue, tonumber(first_ms), lock, payload, when, priority) then
-        return '2', holder, held_queue
+      if waits and replace(holder, holder_queue, tonumber(first_ms), lock, payload, when, priority) then
+        return '2', holder, holder_queue
       end
       return '0'
     end

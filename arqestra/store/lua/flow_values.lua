@@ -17,7 +17,7 @@ for i = 3, #ARGV do
   ids[i - 2] = chosen_ids and ARGV[i] .. 'i'
 end
 local states = call('HMGET', STATES .. flow, unpack(numbers))
-local held = call('HMGET', NODES .. flow, unpack(parents))
+local joined = call('HMGET', NODES .. flow, unpack(parents))
 local chosen = chosen_ids and call('HMGET', NODES .. flow, unpack(ids)) or {}
 local head = RESULT .. flow .. NODE_SEPARATOR
 for i, number in ipairs(numbers) do
@@ -27,7 +27,7 @@ results = call('MGET', unpack(results))
 local reply = { '1' }
 for i = 1, #numbers do
   local at = 3 * i
-  reply[at - 1], reply[at] = states[i] or '', held[i] or results[i]
-  reply[at + 1] = held[i] and 'join' or chosen[i] and 'id ' .. chosen[i] or ''
+  reply[at - 1], reply[at] = states[i] or '', joined[i] or results[i]
+  reply[at + 1] = joined[i] and 'join' or chosen[i] and 'id ' .. chosen[i] or ''
 end
 return reply
