@@ -46,7 +46,7 @@ async def test_jobs_under_two_limits_wait_in_one_lane_whichever_of_the_two_is_fu
         job = await worker.claim_one()
         for _ in ("both are full", "the rate would let it, the place is taken"):
             assert await worker.claim_ids(10) == []
-            lanes |= {key for key in await harness.keys() if key.startswith(KEYS.lane(QUEUE, ""))}
+            lanes |= {key for key in await harness.keys() if key.startswith(KEYS.limit_group(QUEUE, ""))}
             assert await harness.redis.zcard(min(lanes)) == 50 - started
             harness.clock.advance(1000)
         await worker.finish(job)
@@ -101,7 +101,7 @@ async def test_a_lane_of_long_names_has_a_key_of_a_bounded_size(harness: StoreHa
     limits = ("r", "r:" + "f" * 2_000, 1000.0, 1), ("c", "c:" + "f" * 2_000, 1)
     await harness.enqueue("a", "b", extra=extra(*limits))
     worker = harness.worker()
-    lane = next(key for key in await harness.keys() if key.startswith(KEYS.lane(QUEUE, "")))
+    lane = next(key for key in await harness.keys() if key.startswith(KEYS.limit_group(QUEUE, "")))
     assert len(lane) < 300
 
     for _ in range(2):

@@ -51,7 +51,7 @@ async def test_a_stock_abort_of_a_held_job_that_crashed_leaves_it_in_its_lane_un
 
     job = await new.claim_one()
     assert (job.id, job.crashes) == ("a", 1)
-    assert await harness.redis.exists(KEYS.held(QUEUE), KEYS.gates(QUEUE)) == 0
+    assert await harness.redis.exists(KEYS.throttled(QUEUE), KEYS.retry_at(QUEUE)) == 0
 
 
 async def test_a_claim_whose_reply_was_lost_gives_the_same_jobs_and_counts_them_once(harness: StoreHarness) -> None:
@@ -110,7 +110,7 @@ async def test_a_held_job_that_a_stock_worker_ended_leaves_its_lane_with_its_spe
     for _ in range(200):
         await worker.claim(10)
 
-    assert await harness.redis.hkeys(KEYS.held(QUEUE)) == [b"j3"]  # type: ignore[misc]
+    assert await harness.redis.hkeys(KEYS.throttled(QUEUE)) == [b"j3"]  # type: ignore[misc]
     assert set(await harness.redis.hkeys(KEYS.specs(QUEUE))) == {b"j1", b"j3"}  # type: ignore[misc]
 
 
