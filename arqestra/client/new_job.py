@@ -122,7 +122,8 @@ def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJ
     if call.added:
         kwargs.update(call.added)
         options["w"] = list(call.added)
-    payload = Payload(call.name, tuple(call.args), kwargs, job_try=job_try, enqueued_ms=now_ms, options=options)
+    # No keywords here and below: they would double the time of these calls, and each job comes by here.
+    payload = Payload(call.name, tuple(call.args), kwargs, job_try, now_ms, options)
     data = encode_payload(pool.serializer, payload)
     if len(data) > pool.max_payload_bytes:
         raise PayloadTooLarge(
@@ -135,7 +136,7 @@ def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJ
     checked_queue_name(queue, pool.store.keys)
     attempts = max(0, (job_try or 1) - 1)
     extra = _extra_of(call, job_options) if call.priority or job_options is not None else b""
-    return NewJob(queue, call.job_id or new_job_id(), data, when=when, nonce=nonce, attempts=attempts, extra=extra)
+    return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)
 
 
 def _when(call: Call[Any], redis_now_ms: int) -> tuple[str, int]:

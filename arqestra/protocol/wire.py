@@ -95,7 +95,8 @@ def decode_payload(serializer: Serializer, data: bytes) -> Payload:
     """
     try:
         d = serializer.loads(data)
-        return Payload(d["f"], tuple(d["a"]), d["k"], job_try=d["t"], enqueued_ms=d["et"], options=d.get("o") or {})
+        # No keywords: they would double the time, and each job comes by here.
+        return Payload(d["f"], tuple(d["a"]), d["k"], d["t"], d["et"], d.get("o") or {})
     except Exception as error:
         raise DeserializationError("unable to deserialize job") from error
 
