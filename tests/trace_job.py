@@ -31,7 +31,7 @@ async def trace_job(redis_url: str) -> dict[str, list[str]]:
     """
     settings = arqestra.RedisSettings.from_dsn(redis_url)
     pool = await arqestra.create_pool(settings)
-    worker = arqestra.Worker([noop], redis_settings=settings, handle_signals=False)
+    worker = arqestra.Worker([noop], redis_settings=settings, handle_signals=False, scheduler=False)
     running = asyncio.create_task(worker.async_run())
     try:
         for _ in range(3):  # what is made only once is not on the way

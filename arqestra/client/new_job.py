@@ -17,8 +17,7 @@ from ..definitions.options import check_enqueue
 from ..definitions.rules import is_text
 from ..errors import ArgumentsError, PayloadTooLarge
 from ..flow.signals import WORKFLOW
-from ..protocol.clock import timestamp_ms
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id, timestamp_ms
 from ..protocol.keys import checked_queue_name
 from ..protocol.serializers import Serializer
 from ..protocol.wire import Payload, encode_payload

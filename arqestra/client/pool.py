@@ -27,8 +27,7 @@ from ..flow.signals import send_signal
 from ..flow.submit import start_flow
 from ..handles.job import Job
 from ..handles.queue import Queue
-from ..protocol.clock import timestamp_ms
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id, timestamp_ms
 from ..protocol.keys import Keys, checked_queue_name
 from ..protocol.serializers import Serializer, serializer_of
 from ..scheduling.schedules import Schedules

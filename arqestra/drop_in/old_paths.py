@@ -28,7 +28,7 @@ _RENAMED = {
     "ended": "protocol.recent_jobs",
     "history": "protocol.attempt_errors",
     "function": "definitions.decorator",
-    "identity": "protocol.ids",
+    "identity": "protocol.clock",
     "job_spec": "client.new_job",
     "pool_views": "client.fleet_views",
 }

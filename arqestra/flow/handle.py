@@ -14,7 +14,7 @@ from ..definitions.coerce import coerce_value
 from ..definitions.graph import Graph
 from ..errors import FlowCancelled, FlowRunning, UpstreamFailed
 from ..handles.job import Job
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id
 from ..store.flows import FlowStore, NodeRecord, encode_node
 from ..store.read_flows import FlowRecord, StoredNode, count_events, read_flow, read_nodes
 from .encode import Client

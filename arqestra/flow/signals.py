@@ -11,7 +11,7 @@ from arq.jobs import SerializationError
 
 from ..definitions.rules import is_text
 from ..errors import ArgumentsError
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id
 from ..protocol.serializers import Serializer
 from ..protocol.wire import function_of
 from ..store.find import queue_of_job

@@ -15,7 +15,7 @@ from ..definitions.middleware import enter_batch
 from ..definitions.signature import Signature
 from ..drop_in.instrumentation import Stored, enqueue_batch_through, enqueues_are_observed
 from ..errors import FlowExists
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id
 from ..protocol.keys import checked_queue_name
 from ..store.flows import FlowStore, NodeRecord, encode_node, node_id
 from .encode import Client, NodeEncoder, arguments_of, as_seen, with_arguments, with_headers

@@ -1,8 +1,16 @@
-"""The clocks of this process. Due times and leases are judged by Redis' clock instead."""
+"""The clocks of this process, and the ids of jobs and workers. Due times and leases are judged by Redis' clock instead.
 
+A job id is 32 hexadecimal digits, like arq's, but ordered by time: milliseconds, a counter of the process, random
+digits. Jobs that become due in the same millisecond have equal scores. Redis orders equal scores by member, so these
+jobs stay first in, first out.
+"""
+
+import itertools
+import os
+import random
 import time
 
-__all__ = ("steady_s", "timestamp_ms")
+__all__ = ("new_job_id", "new_worker_id", "steady_s", "timestamp_ms")
 
 # If the system has a clock that goes on while the machine is suspended, use that one.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
@@ -16,3 +24,18 @@ def timestamp_ms() -> int:
 def steady_s() -> float:
     """Seconds since some moment. Nobody sets this clock, and it goes on while the process or the machine sleeps."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
+_counter = itertools.count()
+_random = random.Random(os.urandom(16))
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+
+
+def new_job_id() -> str:
+    """A new job id: 12 digits of time, 5 of a counter, 15 of randomness."""
+    return f"{int(time.time() * 1000):012x}{next(_counter) & 0xFFFFF:05x}{_random.getrandbits(60):015x}"
+
+
+def new_worker_id() -> str:
+    """A new worker id; tokens of leases begin with it."""
+    return os.urandom(8).hex()

@@ -16,7 +16,7 @@ from ..definitions.job_options import JobOptions
 from ..definitions.redact import shown_value
 from ..definitions.rules import PRIORITY
 from ..errors import ArgumentsError, SettingsError
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id
 from .crontab import cron_of_arq
 from .describe import describe_duration, describe_timing
 from .timing import At, Cron, Every, Timing, moment_of

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from ..errors import ScheduleNotFound, SettingsError
 from ..handles.job import Job
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id
 from ..protocol.keys import checked_queue_name
 from ..store.schedule_records import NewFiring, NotedRun, StoredSchedule
 from ..store.schedules import ScheduleStore

@@ -21,10 +21,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .calls import Call, Receiver
+from .calls import Call, Pulse, Receiver
 from .plain import PlainLink, has_transport
 from .replies import ServerIsReplica, reply_error
-from .time_limits import REPLY_LIMIT_S, Pulse, Suspicion, limit_connections, suspicion_of
+from .time_limits import REPLY_LIMIT_S, Suspicion, limit_connections, suspicion_of
 
 __all__ = (
     "RETRYABLE",

@@ -22,9 +22,9 @@ import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
-from .calls import pack_command
+from .calls import Pulse, pack_command
 from .plain import PlainSubscription, has_transport
-from .time_limits import Pulse, limit_connections
+from .time_limits import limit_connections
 
 __all__ = (
     "Listener",

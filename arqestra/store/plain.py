@@ -12,8 +12,8 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .calls import Call, Receiver
-from .time_limits import REPLY_LIMIT_S, Pulse
+from .calls import Call, Pulse, Receiver
+from .time_limits import REPLY_LIMIT_S
 
 __all__ = ("PlainLink", "PlainSubscription", "has_transport")
 

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError
 
 from ..protocol.attempt_errors import storable
-from ..protocol.clock import timestamp_ms
+from ..protocol.clock import new_worker_id, timestamp_ms
 from ..protocol.constants import WRITER_TTL_S
-from ..protocol.ids import new_worker_id
 from ..protocol.keys import Keys
 
 __all__ = ("EnqueueCounts", "StatisticsWriter", "field_of")

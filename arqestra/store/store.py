@@ -7,14 +7,14 @@ from redis.asyncio import Redis
 
 from ..protocol.constants import BATCH
 from ..protocol.keys import Keys
-from .calls import ScriptCall
+from .calls import Pulse, ScriptCall
 from .codec import claim_args, claimed, due_ms_of, enqueued, flat_jobs, flat_updates, verdicts
 from .commands import CommandClient
 from .link import Links, with_retries
 from .records import Claimed, ClaimRequest, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
 from .scripts import script
 from .statistics_writer import EnqueueCounts, StatisticsWriter
-from .time_limits import REPLY_LIMIT_S, Pulse
+from .time_limits import REPLY_LIMIT_S
 from .updates import Update
 
 __all__ = (

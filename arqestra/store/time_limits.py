@@ -16,7 +16,6 @@ may be as dead, and each of them would hold its next caller for as long.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -32,7 +31,6 @@ from .replies import ServerNotReady, reply_error
 __all__ = (
     "CONNECT_LIMIT_S",
     "REPLY_LIMIT_S",
-    "Pulse",
     "Suspicion",
     "limit_connections",
     "suspicion_of",
@@ -91,35 +89,6 @@ def suspicion_of(pool: ConnectionPool) -> Suspicion:
     """The one of a pool's connections, for those who take them over."""
     found: Suspicion | None = pool.connection_kwargs.get("suspicion")
     return found or Suspicion()
-
-
-class Pulse:
-    """When Redis last answered a process, and whether it has failed to since.
-
-    A process that asks nothing is not answered, and is not cut off: only what was asked and not answered, or a
-    connection that was lost or could not be made, says so. A silent connection is asked by the listener every 10 s.
-
-    :ivar answered_s: by the loop's clock
-    """
-
-    __slots__ = ("_failed_s", "answered_s")
-
-    def __init__(self) -> None:
-        self.answered_s = time.monotonic()
-        self._failed_s = 0.0
-
-    def answered(self) -> None:
-        """Something came."""
-        self.answered_s = time.monotonic()
-
-    def failed(self) -> None:
-        """A connection was lost, could not be made, or was not answered in time."""
-        self._failed_s = time.monotonic()
-
-    @property
-    def cut_off_s(self) -> float:
-        """Seconds since the last answer, if something has failed since; else 0."""
-        return time.monotonic() - self.answered_s if self._failed_s > self.answered_s else 0.0
 
 
 def _limited(made: Any) -> Any:

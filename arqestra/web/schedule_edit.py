@@ -10,7 +10,7 @@ from ..client.pool import Pool
 from ..definitions.middleware import Middleware
 from ..errors import ScheduleNotFound, SettingsError
 from ..handles.job import Job
-from ..protocol.ids import new_job_id
+from ..protocol.clock import new_job_id
 from ..protocol.serializers import SERIALIZERS, Serializer
 from ..scheduling.definition import Schedule
 from ..scheduling.describe import describe_duration

@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..client.connect import create_pool, settings_of
 from ..definitions.signature import CHUNK_FUNCTION
-from ..protocol.ids import new_worker_id
+from ..protocol.clock import new_worker_id
 from ..store.find import count_queued
 from ..store.listener import Listener, Watch
 from ..store.presence import write_health

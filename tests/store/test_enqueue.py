@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arqestra.protocol.ids import new_job_id
+from arqestra.protocol.clock import new_job_id
 from arqestra.store.records import NewJob
 from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_subscriber
 

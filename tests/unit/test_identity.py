@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from arqestra.protocol.ids import new_job_id, new_worker_id
+from arqestra.protocol.clock import new_job_id, new_worker_id
 
 
 def test_a_job_id_looks_like_arqs() -> None:

@@ -17,7 +17,7 @@ from arq.worker import JobExecutionFailed
 from redis.exceptions import RedisError
 
 from ...definitions.signature import CHUNK_FUNCTION
-from ...protocol.ids import new_job_id
+from ...protocol.clock import new_job_id
 from ...store.flows import Advance, FlowStore
 from ...store.read_flows import read_flow
 from ...store.workflows import Blocked, note_blocked

@@ -19,8 +19,7 @@ from ...flow.compare import Point
 from ...flow.execution import ContinueAsNew, Effect, Execution
 from ...flow.orchestrator import Flow
 from ...protocol.attempt_errors import text_of
-from ...protocol.clock import timestamp_ms
-from ...protocol.ids import new_job_id
+from ...protocol.clock import new_job_id, timestamp_ms
 from ...protocol.wire import encode_payload
 from ...store.flows import Advance, FlowStore
 from ...store.workflows import resume_life
