@@ -20,7 +20,7 @@ from .outcome import CancelReason, State
 
 __all__ = ("UNKNOWN", "Attempt", "Phase", "ProgressNote", "SoftLimit", "UnwrittenProgress")
 
-UNKNOWN = Payload("<unknown>", (), {}, None, 0, {})
+UNKNOWN = Payload("<unknown>", (), {}, job_try=None, enqueued_ms=0, options={})
 
 
 class Phase(enum.Enum):
@@ -278,12 +278,12 @@ class Attempt:
     def view(self) -> RunningJob:
         """What `current_job()` tells of it."""
         return RunningJob(
-            self.leased.id,
-            self.payload.function,
-            self.leased.queue,
-            self.job_try,
-            ms_to_datetime(self.payload.enqueued_ms),
-            self.ctx,
-            self.payload.options.get("h") or {},
-            {} if self.carry is None else self.carry,
+            job_id=self.leased.id,
+            function=self.payload.function,
+            queue=self.leased.queue,
+            job_try=self.job_try,
+            enqueue_time=ms_to_datetime(self.payload.enqueued_ms),
+            ctx=self.ctx,
+            headers=self.payload.options.get("h") or {},
+            carry={} if self.carry is None else self.carry,
         )

@@ -78,23 +78,23 @@ def effective_options(function: Function | CronJob, options: WorkerOptions, seri
     target = getattr(function, "sync_function", None) or function.coroutine
     coercer = ArgumentCoercer(target) if serializer.plain else None
     return EffectiveOptions(
-        function,
-        to_seconds(options.job_timeout) if function.timeout_s is None else function.timeout_s,
-        options.max_tries if function.max_tries is None else function.max_tries,
-        _ttl_ms(
+        function=function,
+        timeout_s=to_seconds(options.job_timeout) if function.timeout_s is None else function.timeout_s,
+        max_tries=options.max_tries if function.max_tries is None else function.max_tries,
+        result_ttl_ms=_ttl_ms(
             options.keep_result_forever if forever is None else forever,
             to_seconds(options.keep_result) if keep_s is None else keep_s,
         ),
-        hasattr(function, "next_run"),
-        coercer if coercer is not None and coercer.needed else None,
-        job_options,
-        job_options is not None and bool(job_options.rate_limit or job_options.concurrency),
-        bool(options.middleware)
+        is_cron=hasattr(function, "next_run"),
+        coercer=coercer if coercer is not None and coercer.needed else None,
+        job_options=job_options,
+        limited=job_options is not None and bool(job_options.rate_limit or job_options.concurrency),
+        invoked=bool(options.middleware)
         or (job_options is not None and (job_options.executor != "loop" or job_options.soft_timeout_s is not None)),
-        job_options is not None and job_options.acks == "early",
-        None if job_options is None else job_options.retry,
-        function if isinstance(function, WorkflowFunction) else None,
-        getattr(function, "redactor", None) or redactor_of(target),
+        early=job_options is not None and job_options.acks == "early",
+        retry=None if job_options is None else job_options.retry,
+        workflow=function if isinstance(function, WorkflowFunction) else None,
+        redactor=getattr(function, "redactor", None) or redactor_of(target),
     )
 
 

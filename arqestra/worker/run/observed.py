@@ -64,7 +64,14 @@ def observe_functions(functions: dict[str, EffectiveOptions], timezone: Any) -> 
     stand_ins = {each.name: _stand_in(each) for each in own}
     settings = SimpleNamespace(
         functions=[
-            Function(each.name, stand_ins[each.name], None, None, None, None)
+            Function(
+                name=each.name,
+                coroutine=stand_ins[each.name],
+                timeout_s=None,
+                keep_result_s=None,
+                keep_result_forever=None,
+                max_tries=None,
+            )
             for each in own
             if not isinstance(each, CronJob)
         ],

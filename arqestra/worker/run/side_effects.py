@@ -34,8 +34,17 @@ async def bring_about(
         carried = isinstance(error, Exception) and not isinstance(error, StopIteration)
         value = error if carried else JobExecutionFailed(f"the side effect raised {error!r}")
         success = False
-    payload = Payload("side effect", (), {}, None, started_ms, {})
-    end = JobEnd(payload, node_id(flow_id, effect.number), queue, 1, success, value, started_ms, timestamp_ms())
+    payload = Payload("side effect", (), {}, job_try=None, enqueued_ms=started_ms, options={})
+    end = JobEnd(
+        payload,
+        job_id=node_id(flow_id, effect.number),
+        queue=queue,
+        attempt=1,
+        success=success,
+        value=value,
+        started_ms=started_ms,
+        finished_ms=timestamp_ms(),
+    )
     try:
         return encode_result(serializer, end) or b""
     except SerializationError as refused:  # the workflow is told, as of any other error of the function
