@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from ..definitions.signature import Signature
-from ..store.flows import History, NodeRecord, Reference
+from ..store.flows import NodeRecord, Reference, WorkflowHistory
 
 __all__ = ("Mismatch", "Point", "RecordedRun", "describe_node", "digest_of")
 
@@ -57,7 +57,7 @@ class RecordedRun:
         and less is compared
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: WorkflowHistory) -> None:
         self.nodes: Mapping[int, NodeRecord] = history.nodes
         self._waits = history.waits
         self._events = history.seen

@@ -16,7 +16,7 @@ from ..definitions.signature import Signature
 from ..errors import ArgumentsError, HistoryTooLong, JobCancelled, NondeterminismError
 from ..protocol.constants import MAX_EVENTS
 from ..protocol.serializers import Serializer
-from ..store.flows import History, NodeRecord, Reference
+from ..store.flows import NodeRecord, Reference, WorkflowHistory
 from .compare import Mismatch, Point, RecordedRun, describe_node, digest_of
 from .loop import WorkflowLoop, break_cycle
 from .signals import Signals
@@ -65,7 +65,7 @@ class Execution:
         flow_id: str,
         serializer: Serializer,
         encode: Encode,
-        history: History,
+        history: WorkflowHistory,
     ) -> None:
         self.flow_id = flow_id
         self._serializer = serializer
@@ -128,7 +128,7 @@ class Execution:
         error = self._task.exception()
         return "its end: it returned" if error is None else f"its end: it raised {type(error).__name__}: {error}"
 
-    def feed(self, history: History) -> None:
+    def feed(self, history: WorkflowHistory) -> None:
         """Bring in what has happened, one event at a time."""
         for event, result in history.events:
             if self.done:

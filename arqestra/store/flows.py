@@ -14,10 +14,10 @@ from .store import Store
 __all__ = (
     "Advance",
     "FlowStore",
-    "History",
     "NodeRecord",
     "Reference",
     "Value",
+    "WorkflowHistory",
     "decode_node",
     "encode_node",
     "node_id",
@@ -106,7 +106,7 @@ class Value(NamedTuple):
     job_id: str
 
 
-class History(NamedTuple):
+class WorkflowHistory(NamedTuple):
     """What happened in a workflow.
 
     :ivar events: each with the encoded result of the step that it is about, if it is about one
@@ -229,7 +229,7 @@ class FlowStore:
 
     # -- workflows ------------------------------------------------------------------------------------------------
 
-    async def history(self, flow_id: str, queue: str, *, after: int = 0, nodes: bool = False) -> History:
+    async def history(self, flow_id: str, queue: str, *, after: int = 0, nodes: bool = False) -> WorkflowHistory:
         """The events of a workflow after the first so many; with its nodes, for a replay."""
         reply = await self._store.call("history", queue, flow_id, after, EVENTS_PER_CALL, "1" if nodes else "0")
         now_ms, count, record, fields, *flat = reply
@@ -240,7 +240,7 @@ class FlowStore:
                 break
             events += zip(more[4::2], more[5::2], strict=True)
         known, timers, waits = _nodes_of(fields)
-        return History(now_ms, after + len(events), _text_of(record), known, timers, events, waits)
+        return WorkflowHistory(now_ms, after + len(events), _text_of(record), known, timers, events, waits)
 
     async def advance(
         self, flow_id: str, queue: str, token: str, decided: Advance, *, keep_ms: int, name: str, started_ms: int
