@@ -237,6 +237,7 @@ def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
     if of_queues:
         return _claimed_of_several(request, reply)
     queue = request.queue
+    # By position, in the order of the fields: one for each job, and keywords would cost twice as much.
     jobs = [
         LeasedJob(queue, token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED))
         for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
@@ -251,7 +252,18 @@ def delivered(worker_id: str, message: bytes) -> Delivery:
     payload_at = id_at + int(id_length)
     queue, job_id, payload = rest[:id_at].decode(), rest[id_at:payload_at].decode(), rest[payload_at:]
     token = f"{worker_id}.{int(number)}"
-    return Delivery(int(number), LeasedJob(queue, token, int(now), job_id, payload, 1, int(now), *_UNMARKED))
+    job = LeasedJob(
+        queue=queue,
+        token=token,
+        claimed_ms=int(now),
+        id=job_id,
+        payload=payload,
+        attempt=1,
+        due_ms=int(now),
+        crashes=0,
+        flag="",
+    )
+    return Delivery(int(number), job)
 
 
 def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
@@ -266,4 +278,4 @@ def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
         for queue, job_id, payload, attempt, due, mark in zip(owners, *[iter(reply[5:])] * 5, strict=True)
     ]
     with_more = frozenset(queue for queue, flag in zip(queues, more, strict=True) if flag == ord("1"))
-    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", with_more, now)
+    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", more=with_more, now_ms=now)

@@ -240,7 +240,15 @@ class FlowStore:
                 break
             events += zip(more[4::2], more[5::2], strict=True)
         known, timers, waits = _nodes_of(fields)
-        return WorkflowHistory(now_ms, after + len(events), _text_of(record), known, timers, events, waits)
+        return WorkflowHistory(
+            now_ms=now_ms,
+            seen=after + len(events),
+            record=_text_of(record),
+            nodes=known,
+            timers=timers,
+            events=events,
+            waits=waits,
+        )
 
     async def advance(
         self, flow_id: str, queue: str, token: str, decided: Advance, *, keep_ms: int, name: str, started_ms: int

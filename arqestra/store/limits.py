@@ -60,12 +60,12 @@ async def _read(store: Store, queue: str) -> list[LimitInForce]:
     now_ms = await redis_time_ms(redis)
     return [
         LimitInForce(
-            name,
-            "concurrency" if holders else "rate" if rate else "limit",
-            count,
-            sum(next(sizes) for _ in groups),
-            holders,
-            max(0, int(retry_at_ms) - now_ms),
+            name=name,
+            kind="concurrency" if holders else "rate" if rate else "limit",
+            groups=count,
+            jobs=sum(next(sizes) for _ in groups),
+            holders=holders,
+            opens_in_ms=max(0, int(retry_at_ms) - now_ms),
         )
         for name, (_, retry_at_ms), (count, groups, holders, rate) in zip(names, limits, facts, strict=True)
     ]

@@ -80,18 +80,18 @@ async def read_flow(store: Store, flow_id: str) -> FlowRecord | None:
     state = await redis.hget(keys.flow_states(flow_id), str(output))  # type: ignore[misc]
     counts = {letter: int(fields[letter]) for letter in "qcfaxusd" if letter in fields}
     return FlowRecord(
-        fields["kind"],
-        fields.get("name", ""),
-        fields["state"],
-        output,
-        state.decode() if state else "",
-        int(fields.get("nodes", 0)),
-        int(fields.get("total", 0)),
-        fields.get("cancelled"),
-        counts,
-        fields.get("nonce", ""),
-        fields.get("round", ""),
-        fields,
+        kind=fields["kind"],
+        name=fields.get("name", ""),
+        state=fields["state"],
+        output=output,
+        output_state=state.decode() if state else "",
+        nodes=int(fields.get("nodes", 0)),
+        total=int(fields.get("total", 0)),
+        cancelled=fields.get("cancelled"),
+        counts=counts,
+        nonce=fields.get("nonce", ""),
+        round=fields.get("round", ""),
+        fields=fields,
     )
 
 
@@ -120,23 +120,31 @@ async def read_nodes(store: Store, flow_id: str, *, running: bool = False) -> li
             if record.kind == "source":
                 sources.add(number)
             else:
-                found.append(_stored(flow_id, number, record, job_id, state, parents.get(number, ())))
+                found.append(
+                    _stored(flow_id, number, record, job_id=job_id, state=state, parents=parents.get(number, ()))
+                )
     found = [node._replace(parents=tuple(each for each in node.parents if each not in sources)) for node in found]
     return await _with_running(store, found) if running else found
 
 
 def _stored(
-    flow_id: str, number: int, record: NodeRecord, job_id: bytes | None, state: bytes | None, parents: tuple[int, ...]
+    flow_id: str,
+    number: int,
+    record: NodeRecord,
+    *,
+    job_id: bytes | None,
+    state: bytes | None,
+    parents: tuple[int, ...],
 ) -> StoredNode:
     return StoredNode(
-        number,
-        record.kind,
-        job_id.decode() if job_id else node_id(flow_id, number),
-        record.label,
-        record.queue,
-        state.decode() if state else "",
-        parents,
-        record.runs == "error",
+        number=number,
+        kind=record.kind,
+        job_id=job_id.decode() if job_id else node_id(flow_id, number),
+        function=record.label,
+        queue=record.queue,
+        state=state.decode() if state else "",
+        parents=parents,
+        on_error=record.runs == "error",
     )
 
 

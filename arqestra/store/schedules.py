@@ -213,7 +213,15 @@ def _state(lease_and_job: int, job: int, result: int) -> str:
 
 def _run(data: bytes) -> NotedRun:
     fired, due, tick, how, outcome, ended, job_id = data.decode().split("|", 6)
-    return NotedRun(int(fired), int(float(due)), int(tick), how, outcome, int(ended) if ended else None, job_id)
+    return NotedRun(
+        fired_ms=int(fired),
+        due_ms=int(float(due)),
+        tick=int(tick),
+        how=how,
+        outcome=outcome,
+        ended_ms=int(ended) if ended else None,
+        job_id=job_id,
+    )
 
 
 def _stored(
@@ -224,17 +232,17 @@ def _stored(
         if removed is not None or score is None:
             continue
         yield StoredSchedule(
-            name,
-            None if score >= NEVER_DUE_MS else int(score),
-            (home or b"").decode(),
-            (rev or b"").decode(),
-            (source or b"").decode(),
-            (serializer or b"").decode(),
-            spec or b"",
-            payload or b"",
-            extra or b"",
-            int(float(mark or 0)),
-            paused is not None,
-            (problem or b"").decode(errors="replace"),
-            (zone or b"").decode(),
+            name=name,
+            due_ms=None if score >= NEVER_DUE_MS else int(score),
+            home=(home or b"").decode(),
+            rev=(rev or b"").decode(),
+            source=(source or b"").decode(),
+            serializer=(serializer or b"").decode(),
+            spec=spec or b"",
+            payload=payload or b"",
+            extra=extra or b"",
+            mark=int(float(mark or 0)),
+            paused=paused is not None,
+            problem=(problem or b"").decode(errors="replace"),
+            zone=(zone or b"").decode(),
         )

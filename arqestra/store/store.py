@@ -219,7 +219,12 @@ class Store:
         reply = await with_retries(lambda _: self._run(self._call("peek", queue, job_id, what)))
         value, score, lease, now_ms, stored, errors = reply[0]
         return JobSnapshot(
-            value, None if score is None else due_ms_of(float(score)), lease, now_ms, stored, tuple(errors)
+            result=value,
+            score=None if score is None else due_ms_of(float(score)),
+            lease=lease,
+            now_ms=now_ms,
+            payload=stored,
+            errors=tuple(errors),
         )
 
     async def pause(self, queue: str, *, paused: bool) -> bool:

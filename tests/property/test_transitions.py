@@ -85,7 +85,16 @@ class Transitions(RuleBasedStateMachine):
             self.numbers += 1
             job_id = chosen or f"g{self.numbers:04}"
             payload = f"payload {self.numbers:04}"
-            self.sent.append(NewJob(QUEUE, job_id, payload.encode(), when, payload if chosen else "", attempts))
+            self.sent.append(
+                NewJob(
+                    queue=QUEUE,
+                    id=job_id,
+                    payload=payload.encode(),
+                    when=when,
+                    nonce=payload if chosen else "",
+                    attempts=attempts,
+                )
+            )
         before = set(self.model.payloads)
         verdicts = self.harness.run(self.store.enqueue(self.sent))
         assert verdicts == self.model.enqueue(self.clock(), self.sent)
@@ -384,7 +393,18 @@ class Transitions(RuleBasedStateMachine):
             if not self.model.queue:
                 break
             self.clock.advance(2 * LEASE_MS)
-            request = ClaimRequest(QUEUE, f"last{turn}", 1, 1000, LEASE_MS, MARGIN_MS, False, True, False, MAX_CRASHES)
+            request = ClaimRequest(
+                queue=QUEUE,
+                worker_id=f"last{turn}",
+                number=1,
+                slots=1000,
+                lease_ms=LEASE_MS,
+                margin_ms=MARGIN_MS,
+                wait=False,
+                aborts=True,
+                holds_suspect=False,
+                max_crashes=MAX_CRASHES,
+            )
             jobs = self._claim(request, resent=False)
             if jobs:
                 self._finish(jobs, "end", 0, -1)

@@ -37,7 +37,17 @@ async def test_the_job_comes_with_the_wake_up_and_is_leased(harness: StoreHarnes
         job = await _sent(subscriber, worker)
 
     now = harness.clock()
-    assert job == LeasedJob(QUEUE, "w1.1", now, "a", b"what is to be done", 1, now, 0, "")
+    assert job == LeasedJob(
+        queue=QUEUE,
+        token="w1.1",
+        claimed_ms=now,
+        id="a",
+        payload=b"what is to be done",
+        attempt=1,
+        due_ms=now,
+        crashes=0,
+        flag="",
+    )
     assert await harness.lease("a") == Lease("w1.1", now + LEASE_MS, now, 0)
     assert (await harness.score("a"), await harness.attempts("a")) == (now + LEASE_MS, 1)
     assert await harness.waiting() == []
@@ -289,7 +299,13 @@ async def test_an_offer_without_a_claim_is_as_good(harness: StoreHarness) -> Non
     async with worker_subscriber(harness.redis, "w1") as subscriber:
         await worker.claim(wait=True)
         worker.number = 7
-        await harness.store.turn([], None, offer=Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS))
+        await harness.store.turn(
+            [],
+            None,
+            offer=Offer(
+                queue=QUEUE, worker_id="w1", number=7, lease_ms=LEASE_MS, margin_ms=MARGIN_MS, stands_ms=OFFER_MS
+            ),
+        )
         await harness.enqueue("a")
 
         assert (await _sent(subscriber, worker)).token == "w1.7"
@@ -298,7 +314,7 @@ async def test_an_offer_without_a_claim_is_as_good(harness: StoreHarness) -> Non
 
 async def test_an_offer_that_is_repeated_does_not_hide_the_job_that_was_sent(harness: StoreHarness) -> None:
     worker = harness.worker()
-    offer = Offer(QUEUE, "w1", 7, LEASE_MS, MARGIN_MS, OFFER_MS)
+    offer = Offer(queue=QUEUE, worker_id="w1", number=7, lease_ms=LEASE_MS, margin_ms=MARGIN_MS, stands_ms=OFFER_MS)
     async with worker_subscriber(harness.redis, "w1"):
         await worker.claim(wait=True)
         worker.number = 7

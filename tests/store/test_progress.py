@@ -20,7 +20,15 @@ def update(
 ) -> ProgressUpdate:
     progress = b"" if done is None else encode_progress(done, 10, "on it", 1_000, 1)
     encoded = [encode_line(1_000, 1, line) for line in lines]
-    return ProgressUpdate(job_id, token, number, enqueued_ms, progress, encoded, ended)
+    return ProgressUpdate(
+        job_id=job_id,
+        token=token,
+        number=number,
+        enqueued_ms=enqueued_ms,
+        progress=progress,
+        lines=encoded,
+        ended=ended,
+    )
 
 
 async def texts(harness: StoreHarness, job_id: str = "a") -> list[str]:
