@@ -28,7 +28,7 @@ class ScriptCall(NamedTuple):
     queue: str
     args: Sequence[bytes | str | int]
 
-    def plain_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
+    def command_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
         """The command as a server may need it that is none of Redis' or Valkey's."""
         text, sha = self_contained(self.script)
         return ("EVAL" if in_full else "EVALSHA", text if in_full else sha, 1, self.queue, *self.args)
@@ -45,7 +45,7 @@ class Command(NamedTuple):
 
     words: tuple[Any, ...]
 
-    def plain_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
+    def command_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
         """The command."""
         return self.words
 

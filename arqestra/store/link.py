@@ -22,7 +22,7 @@ from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryA
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .calls import Call, Pulse, Receiver
-from .plain import PlainLink, has_transport
+from .redis_py_link import RedisPyLink, has_transport
 from .replies import ServerIsReplica, reply_error
 from .time_limits import REPLY_LIMIT_S, Suspicion, limit_connections, suspicion_of
 
@@ -201,11 +201,11 @@ class Links:
         self.pulse = pulse or Pulse()
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
-        self._link: Link | PlainLink | None = None
-        self._connecting: asyncio.Task[Link | PlainLink] | None = None
+        self._link: Link | RedisPyLink | None = None
+        self._connecting: asyncio.Task[Link | RedisPyLink] | None = None
 
     @property
-    def open_link(self) -> Link | PlainLink | None:
+    def open_link(self) -> Link | RedisPyLink | None:
         """The link, if it is connected now."""
         link = self._link
         return link if link is not None and link.is_open and link.belongs_here() else None
@@ -235,14 +235,14 @@ class Links:
         if self.open_link is None:
             await self._connected()
 
-    async def _connected(self) -> Link | PlainLink:
+    async def _connected(self) -> Link | RedisPyLink:
         """Connect, once for all who ask at the same time."""
         loop = asyncio.get_running_loop()
         if self._connecting is None or self._connecting.done() or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
         return await asyncio.shield(self._connecting)
 
-    async def _connect(self) -> Link | PlainLink:
+    async def _connect(self) -> Link | RedisPyLink:
         if self._link is not None:
             link, self._link = self._link, None
             if link.belongs_here():
@@ -261,7 +261,7 @@ class Links:
         if has_transport(connection):
             self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool), self.pulse)
         else:
-            self._link = PlainLink(connection, self.pulse)
+            self._link = RedisPyLink(connection, self.pulse)
         return self._link
 
     async def close(self) -> None:

@@ -23,7 +23,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
 from .calls import Pulse, pack_command
-from .plain import PlainSubscription, has_transport
+from .redis_py_link import RedisPySubscription, has_transport
 from .time_limits import limit_connections
 
 __all__ = (
@@ -148,7 +148,7 @@ class _Subscription(asyncio.Protocol):
         """Nothing that was asked is waited for any longer than a moment."""
         return not self.lost.is_set() and (not self._asked or self._loop.time() - self._asked_s < DOUBT_S)
 
-    def look_at(self, watch: Watch) -> None:
+    def arm(self, watch: Watch) -> None:
         """Read the keys: from then on the server tells when one of them changes, once."""
         watch.asked = True
         self._reading.append(watch)
@@ -190,7 +190,7 @@ class _Channels:
         self._callbacks: dict[str, list[Callback]] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._subscription: _Subscription | PlainSubscription | None = None
+        self._subscription: _Subscription | RedisPySubscription | None = None
         self._unsent: dict[str, bytes] = {}  # channel -> command, gathered within one tick of the loop
         self._watches: list[Watch] = []
         self._has_said = False
@@ -229,9 +229,9 @@ class _Channels:
             self._watches.remove(watch)
             watch.end()
 
-    def look_at(self, watch: Watch) -> None:
+    def arm(self, watch: Watch) -> None:
         if self.can_watch and not watch.asked and watch.since_s is None and self._subscription is not None:
-            self._subscription.look_at(watch)
+            self._subscription.arm(watch)
 
     @property
     def can_watch(self) -> bool:
@@ -296,7 +296,7 @@ class _Channels:
         try:
             await connection.connect()
             if not has_transport(connection):
-                return await self._listen_plainly()
+                return await self._listen_by_redis_py()
             watches = None
             if self._watches and self._tracking_failures < MAX_TRACKING_FAILURES:
                 self._tracking_failures += 1  # a proxy may end the connection in the place of an answer
@@ -319,8 +319,8 @@ class _Channels:
         finally:
             await connection.disconnect(nowait=True)
 
-    async def _listen_plainly(self) -> None:
-        self._subscription = subscription = PlainSubscription(self._pool, self._deliver)
+    async def _listen_by_redis_py(self) -> None:
+        self._subscription = subscription = RedisPySubscription(self._pool, self._deliver)
         try:
             subscription.send(b"SUBSCRIBE", list(self._callbacks))
             await subscription.run()
@@ -354,13 +354,13 @@ class Listener:
 
     @contextlib.contextmanager
     def watch(self, watch: Watch) -> Iterator[None]:
-        """Have a watch told of a change after each `look_at`, where the server tells of them."""
+        """Have a watch told of a change after each `arm`, where the server tells of them."""
         with self._channels.watch(watch):
             yield
 
-    def look_at(self, watch: Watch) -> None:
+    def arm(self, watch: Watch) -> None:
         """Have a watch told of the next change, unless it is told of that already."""
-        self._channels.look_at(watch)
+        self._channels.arm(watch)
 
     @property
     def can_watch(self) -> bool:

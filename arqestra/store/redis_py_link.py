@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from .calls import Call, Pulse, Receiver
 from .time_limits import REPLY_LIMIT_S
 
-__all__ = ("PlainLink", "PlainSubscription", "has_transport")
+__all__ = ("RedisPyLink", "RedisPySubscription", "has_transport")
 
 CLOSE_WAIT_S = 5.0
 WITHOUT_LUA = (
@@ -31,7 +31,7 @@ def has_transport(connection: Any) -> bool:
     return callable(getattr(transport, "set_protocol", None))
 
 
-class PlainLink:
+class RedisPyLink:
     """What `Link` does, one call after the other.
 
     :param connection: redis-py's, connected
@@ -72,7 +72,7 @@ class PlainLink:
         for in_full in (False, True):
             try:
                 async with asyncio.timeout(REPLY_LIMIT_S):
-                    await self._connection.send_command(*call.plain_words(in_full=in_full))
+                    await self._connection.send_command(*call.command_words(in_full=in_full))
                     return await self._connection.read_response(disable_decoding=True)
             except TimeoutError:
                 raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None
@@ -102,7 +102,7 @@ def _explained(error: ResponseError) -> ResponseError:
     return error
 
 
-class PlainSubscription:
+class RedisPySubscription:
     """What a listener's connection does, by redis-py's `PubSub`.
 
     :param pool: redis-py's pool
@@ -121,7 +121,7 @@ class PlainSubscription:
         """Subscribe or unsubscribe, soon."""
         self._wanted.put_nowait((command, tuple(channels)))
 
-    def look_at(self, watch: object) -> None:
+    def arm(self, watch: object) -> None:
         """Nobody tells of changes."""
 
     def close(self) -> None:

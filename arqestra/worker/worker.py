@@ -444,7 +444,7 @@ class Worker(WorkerAttributes):
                     self.polling.looked(now_s)
                     self.sync.poll()
                 if self.sync.is_quiet and self.options.chosen_poll_delay is None:
-                    self.listener.look_at(watch)
+                    self.listener.arm(watch)
                 await asyncio.sleep(min(max(self.poll_delay_s, 0.01), MAX_POLL_S))
 
     async def _burst(self) -> None:

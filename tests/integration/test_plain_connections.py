@@ -17,7 +17,7 @@ from fakeredis.aioredis import FakeRedis
 from redis.asyncio import Connection, ConnectionPool, Redis
 
 from arqestra import Flow, Pool, Unique, Worker, create_pool, every, job, schedule, workflow
-from arqestra.store.plain import PlainLink, PlainSubscription
+from arqestra.store.redis_py_link import RedisPyLink, RedisPySubscription
 from arqestra.store.scripts import Script, self_contained
 from tests.support.wait import wait_until
 
@@ -146,8 +146,8 @@ def test_a_real_connection_is_taken_over(redis_url: str, run: Any) -> None:
         await pool.aclose()
         return found
 
-    assert PlainLink not in (found := run(kinds()))
-    assert PlainSubscription not in found
+    assert RedisPyLink not in (found := run(kinds()))
+    assert RedisPySubscription not in found
 
 
 async def test_a_burst_on_a_pool_of_stock_arq() -> None:
