@@ -1,4 +1,4 @@
--- MessagePack for servers whose Lua has none: what the scripts need of Redis' `cmsgpack`. Only `store/plain.py` uses it.
+-- MessagePack for servers whose Lua has none: what the scripts need of Redis' `cmsgpack`. Only `store/redis_py_link.py` uses it.
 
 local cmsgpack = cmsgpack or (function()
   local char, byte, floor = string.char, string.byte, math.floor
