@@ -32,7 +32,7 @@ from .unknown import give_back, is_code_missing, may_give_back, unknown_function
 from .updates import NO_RESULT, encode_value, hand_over
 from .workflows import run_workflow
 
-__all__ = ("acknowledge", "call", "check", "decode", "execute", "prepare", "refusal")
+__all__ = ("acknowledge", "before_call", "call", "check", "decode", "execute", "prepare")
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -45,7 +45,7 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
     running_attempt.set(attempt)
     outcome: Outcome | None = None
     try:
-        outcome = await refusal(run, attempt)
+        outcome = await before_call(run, attempt)
         if outcome is not None:
             report_refusal(run, attempt, outcome)
         elif attempt.options.workflow is not None:
@@ -71,8 +71,8 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
 # -- the stages before the call ---------------------------------------------------------------------------------------
 
 
-async def refusal(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """All stages before the call: the outcome of a job that is not to be called, else None."""
+async def before_call(run: RunContext, attempt: Attempt) -> Outcome | None:
+    """All stages before the call; the outcome of a job that is not called, else None."""
     outcome = decode(run, attempt) or check(run, attempt)
     if outcome is not None and outcome.state is State.UNKNOWN:
         outcome = await give_back(run, attempt, outcome)
