@@ -31,7 +31,7 @@ from ..protocol.clock import new_job_id, timestamp_ms
 from ..protocol.keys import Keys, checked_queue_name
 from ..protocol.serializers import Serializer, serializer_of
 from ..scheduling.schedules import Schedules
-from ..store.batch import EnqueueBatch
+from ..store.enqueue import EnqueueBatch
 from ..store.link import close_sentinels
 from ..store.listener import Listener
 from ..store.records import Duplicate, EnqueueResult, NewJob

@@ -6,7 +6,6 @@ longer ago than Redis remembers numbers is not sent again.
 """
 
 import asyncio
-import contextvars
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -14,14 +13,12 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError
-
 from ..protocol.attempt_errors import storable
 from ..protocol.clock import new_worker_id, timestamp_ms
 from ..protocol.constants import WRITER_TTL_S
 from ..protocol.keys import Keys
 
-__all__ = ("EnqueueCounts", "StatisticsWriter", "field_of")
+__all__ = ("StatisticsWriter", "field_of", "sum_of")
 
 logger = logging.getLogger("arq.connections")
 
@@ -49,7 +46,8 @@ def _head(queue: str, function: str) -> str:
     return f"{queue}|{name}"
 
 
-def _plus(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+def sum_of(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    """The counts of both, field by field."""
     return {field: one.get(field, 0) + other.get(field, 0) for field in one | other}
 
 
@@ -135,7 +133,7 @@ class StatisticsWriter:
         """Keep counts to be sent: with those of the same minute, unless these were sent and may have arrived."""
         if self._unsent and self._unsent[-1].minute == minute and self._unsent[-1].sent_s is None:
             before = self._unsent.pop()
-            sums = _plus(before.sums, sums)
+            sums = sum_of(before.sums, sums)
             maxima = {field: max(before.maxima.get(field, 0), maxima.get(field, 0)) for field in before.maxima | maxima}
         self._number += 1
         self._unsent.append(_Batch(self._number, minute, sums, maxima))
@@ -165,86 +163,3 @@ def _split(batch: _Batch, number: int) -> tuple[_Batch, _Batch]:
         sums={field: sums[field] for field in sums if field not in here},
         maxima={field: maxima[field] for field in maxima if field not in here},
     )
-
-
-class EnqueueCounts:
-    """Counts of what a process has enqueued. A timer of the event loop writes them, and `close` the last ones.
-
-    A program that runs an event loop for each call ends it before the timer: the next enqueue writes what was left.
-
-    :param writer: adds them to the statistics
-    :ivar stranded: there are counts of a loop that has ended
-    """
-
-    def __init__(self, writer: StatisticsWriter) -> None:
-        self._writer = writer
-        self._counts: dict[tuple[str, str], int] = {}
-        self._settled: dict[str, int] = {}  # all that was ever handed over to be written
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._pid = os.getpid()
-        self._since_s: float = 0.0
-        self.stranded = False
-
-    def add(self, queue: str, function: str, number: int = 1) -> None:
-        """Jobs were accepted."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # what another loop had planned ended with it
-            self._look_for_fork()
-            if self._loop is None:
-                self._since_s = monotonic()
-            elif monotonic() - self._since_s >= EVERY_S:
-                self.stranded = True
-            self._loop = loop
-            loop.call_later(EVERY_S, self._write_soon, context=contextvars.Context())  # not that of a job
-        key = (queue, function)
-        self._counts[key] = self._counts.get(key, 0) + number
-
-    def totals(self) -> dict[str, int]:
-        """All that was ever added: field -> number."""
-        return _plus(self._settled, _fields(self._counts))
-
-    async def write_stranded(self) -> None:
-        """Write what is there."""
-        self.stranded, self._since_s = False, monotonic()
-        await self._write()
-
-    def _write_soon(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and self._counts and not loop.is_closed():
-            self._task = loop.create_task(self._write())
-
-    async def _write(self) -> None:
-        try:
-            await self._flush()
-        except (RedisError, OSError) as error:
-            logger.warning("counts of enqueues are put off: %s", error)
-
-    def _look_for_fork(self) -> None:
-        """What was counted before a fork is the parent's to write."""
-        if self._pid != os.getpid():
-            self._pid, self._counts, self._loop = os.getpid(), {}, None
-
-    async def _flush(self) -> None:
-        self._look_for_fork()
-        counts, self._counts = self._counts, {}
-        sums = _fields(counts)
-        if len(self._settled) < MAX_FIELDS:  # names of functions and queues may be anything
-            self._settled = _plus(self._settled, sums)
-        await self._writer.write(sums, {})
-
-    async def close(self) -> None:
-        """Write the last counts; if Redis does not answer they are lost."""
-        task, self._task = self._task, None
-        self._loop = None
-        try:
-            async with asyncio.timeout(CLOSE_WAIT_S):
-                if task is not None and task.get_loop() is asyncio.get_running_loop():
-                    await asyncio.gather(task, return_exceptions=True)
-                await self._flush()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            logger.debug("the last counts of enqueues are lost: %s", error)
-
-
-def _fields(counts: dict[tuple[str, str], int]) -> dict[str, int]:
-    return {field_of(queue, function, "enqueued"): number for (queue, function), number in counts.items()}

@@ -1,6 +1,6 @@
 """The transitions of a job: one method and one script each (`lua/`). Python never reads and then writes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
@@ -10,10 +10,11 @@ from ..protocol.keys import Keys
 from .calls import Pulse, ScriptCall
 from .codec import claim_args, claimed, due_ms_of, enqueued, flat_jobs, flat_updates, verdicts
 from .commands import CommandClient
+from .enqueue import EnqueueCounts, batches
 from .link import Links, with_retries
 from .records import Claimed, ClaimRequest, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
 from .scripts import script
-from .statistics_writer import EnqueueCounts, StatisticsWriter
+from .statistics_writer import StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
 from .updates import Update
 
@@ -21,7 +22,6 @@ __all__ = (
     "MARGIN_MS",
     "ScriptRunner",
     "Store",
-    "batches",
 )
 
 
@@ -29,7 +29,6 @@ __all__ = (
 MARGIN_MS = 600_000
 KEEP_DEAD_MS = 7 * 86_400_000
 PURGE_BATCH = 200
-BATCH_BYTES = 8 * 1024 * 1024
 
 
 class Store:
@@ -257,18 +256,6 @@ class Store:
         """Take jobs out of the dead set for good; how many were there."""
         reply = await with_retries(lambda _: self._run(self._call("discard", queue, *job_ids)))
         return cast(int, reply[0])
-
-
-def batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Pieces that bound the time of one script call and the size of one request."""
-    first, size_bytes = 0, 0
-    for i, job in enumerate(jobs):
-        if i > first and (i - first == BATCH or size_bytes + len(job.payload) > BATCH_BYTES):
-            yield jobs[first:i]
-            first, size_bytes = i, 0
-        size_bytes += len(job.payload)
-    if first < len(jobs):
-        yield jobs[first:]
 
 
 SCRIPTS = (

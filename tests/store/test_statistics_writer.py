@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 
 from arqestra import create_pool
 from arqestra.protocol.clock import timestamp_ms
+from arqestra.store.enqueue import EnqueueCounts
 from arqestra.store.statistics import read_hours, read_minutes, read_queues, read_totals
-from arqestra.store.statistics_writer import EnqueueCounts, StatisticsWriter, field_of
+from arqestra.store.statistics_writer import StatisticsWriter, field_of
 from arqestra.store.store import Store
 from tests.support.proxies.lossy import LossyProxy
 from tests.support.store_harness import KEYS, StoreHarness

@@ -17,9 +17,10 @@ from redis.exceptions import ResponseError
 
 from ...protocol.clock import steady_s
 from ...protocol.constants import BATCH
+from ...store.enqueue import BATCH_BYTES
 from ...store.link import RETRYABLE
 from ...store.records import Claimed, ClaimRequest, Delivery, LeasedJob, Offer
-from ...store.store import BATCH_BYTES, KEEP_DEAD_MS, Store
+from ...store.store import KEEP_DEAD_MS, Store
 from ...store.updates import Update
 from .claim import ClaimPolicy
 
