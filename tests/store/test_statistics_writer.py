@@ -234,7 +234,7 @@ def test_a_loop_that_was_closed_while_it_wrote_keeps_no_later_one_from_writing()
 def test_what_loops_have_left_that_ended_before_the_timer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that runs a loop for each enqueue, and never closes its pool."""
     now_s = 0.0
-    monkeypatch.setattr("arqestra.store.statistics_writer.monotonic", lambda: now_s)
+    monkeypatch.setattr("arqestra.store.enqueue.monotonic", lambda: now_s)
     written: list[object] = []
 
     async def call(name: str, key: str, *args: str | int) -> object:
@@ -293,7 +293,7 @@ def test_a_child_of_a_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(add_and_write(1))
     asyncio.run(add(7))
     pid = os.getpid()
-    monkeypatch.setattr("arqestra.store.statistics_writer.os.getpid", lambda: pid + 1)
+    monkeypatch.setattr("arqestra.store.enqueue.os.getpid", lambda: pid + 1)
     asyncio.run(counts.close())
     asyncio.run(add_and_write(2))
 
