@@ -1,4 +1,4 @@
-"""What of a worker fires schedules and cron jobs.
+"""The worker's schedule runner: it fires schedules and cron jobs.
 
 A worker's `Scheduler` fires `schedules`, the unique ones of arq's `cron_jobs`, and what was defined at run time: each
 tick once, however many workers there are. What is each worker's own in arq stays so: cron jobs that run at startup, and
@@ -10,11 +10,13 @@ runs. The scheduler then fires none of them.
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import arq.worker
+from arq.connections import ArqRedis
 from arq.constants import keep_cronjob_progress
 from arq.cron import CronJob, next_cron
 from arq.utils import to_ms, to_unix_ms
@@ -22,16 +24,16 @@ from arq.utils import to_ms, to_unix_ms
 from ..client.pool import MAX_PAYLOAD_BYTES
 from ..definitions.middleware import Middleware
 from ..protocol.serializers import Serializer
+from ..scheduling.definition import Schedule
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.timetable import timezone_of
 from ..scheduling.zone import zone_name
 from ..store.listener import Listener
 from ..store.store import Store
+from .session import Session
+from .settings import WorkerOptions
 
-if TYPE_CHECKING:
-    from .worker import Worker
-
-__all__ = ("ScheduleRunner", "enqueue_due_cron_jobs", "id_taken_ms")
+__all__ = ("ScheduleRunner", "client_of", "enqueue_due_cron_jobs", "id_taken_ms")
 
 EARLY_S = 1.5  # arq's workers enqueue a tick up to two of their windows of 0.5 s before it
 
@@ -49,15 +51,36 @@ class WorkersClient:
     listener: Listener | None = None
 
 
+def client_of(pool: ArqRedis, session: Session, serializer: Serializer, home: str) -> WorkersClient:
+    """How the scheduler of a connected worker writes jobs.
+
+    :param pool: the worker's, ours or arq's
+    :param home: the queue of jobs that name none
+    """
+    return WorkersClient(
+        store=session.store,
+        serializer=serializer,
+        default_queue_name=home,
+        max_payload_bytes=getattr(pool, "max_payload_bytes", MAX_PAYLOAD_BYTES),
+        expires_extra_ms=pool.expires_extra_ms,
+        middleware=tuple(getattr(pool, "middleware", ())),
+        listener=session.listener,
+    )
+
+
 class ScheduleRunner:
     """The scheduler of a worker, while it runs.
 
-    :param worker: not connected yet
+    :param options: of the worker
+    :param queues: that the worker serves
+    :param zone: of the worker, if it has one
     """
 
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
-        self.home = worker.options.cron_queue or worker.queue_name
+    def __init__(self, options: WorkerOptions, queues: Sequence[str], zone: tzinfo | None) -> None:
+        self._options = options
+        self._queues = tuple(queues)
+        self._zone = zone
+        self.home = options.cron_queue or self._queues[0]
         self.code_age_s = 0.0
         self._made_s = time.monotonic()
         self.scheduler: Scheduler | None = None
@@ -66,34 +89,28 @@ class ScheduleRunner:
     @property
     def zone_told(self) -> str:
         """The zone of schedules that were defined at run time and name none."""
-        return zone_name(timezone_of(self._worker.options.schedules) or self._worker.zone or UTC)
+        return zone_name(timezone_of(self._options.schedules) or self._zone or UTC)
 
-    def start(self) -> None:
-        """Begin to fire; a burst worker does that by `fire_once`."""
-        worker, options = self._worker, self._worker.options
+    def start(self, client: WorkersClient, schedules: Sequence[Schedule], *, in_background: bool) -> None:
+        """Begin to fire.
+
+        :param schedules: those in the worker's code
+        :param in_background: False for a burst worker, which calls `fire_once`
+        """
+        options = self._options
         if not options.scheduler:
             return
-        pool = worker.pool
-        client = WorkersClient(
-            worker.store,
-            worker.serializer,
-            self.home,
-            getattr(pool, "max_payload_bytes", MAX_PAYLOAD_BYTES),
-            pool.expires_extra_ms,
-            tuple(getattr(pool, "middleware", ())),
-            worker.listener,
-        )
         self.scheduler = Scheduler(
             client,
-            [each for each in worker.schedules if not (each.of_cron and worker.has_own_run_cron)],
+            schedules,
             home=self.home,
-            queues=worker.queues,
-            zone=worker.zone,
+            queues=self._queues,
+            zone=self._zone,
             run_time_zone=timezone_of(options.schedules),
             age_s=self.code_age_s + time.monotonic() - self._made_s,
         )
-        if not worker.burst:
-            self._task = worker.loop.create_task(self.scheduler.run())
+        if in_background:
+            self._task = asyncio.get_running_loop().create_task(self.scheduler.run())
 
     async def fire_once(self) -> None:
         """Fire what is due."""
@@ -111,15 +128,17 @@ class ScheduleRunner:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def enqueue_due_cron_jobs(worker: "Worker", now: datetime, window_s: float) -> None:
+async def enqueue_due_cron_jobs(
+    pool: ArqRedis, queue: str, cron_jobs: Iterable[CronJob], now: datetime, window_s: float, *, of_scheduler: bool
+) -> None:
     """Enqueue the cron jobs that the scheduler does not fire and whose next run is within the window, deferred to their
     time.
 
     :param now: with time zone
     :param window_s: seconds; greater than the time between two calls
+    :param of_scheduler: the scheduler fires the unique ones
     """
-    pool, queue, of_scheduler = worker.pool, worker.schedule_runner.home, not worker.has_own_run_cron
-    due = [cron_job for cron_job in worker.cron_jobs if _is_due(cron_job, now, window_s, of_scheduler=of_scheduler)]
+    due = [cron_job for cron_job in cron_jobs if _is_due(cron_job, now, window_s, of_scheduler=of_scheduler)]
     enqueues = []
     for cron_job in due:
         assert cron_job.next_run is not None
@@ -140,7 +159,7 @@ async def enqueue_due_cron_jobs(worker: "Worker", now: datetime, window_s: float
             raise result
 
 
-def id_taken_ms(worker: "Worker", cron_job: Any) -> int:
+def id_taken_ms(cron_job: Any, cron_jobs: Iterable[CronJob], zone: tzinfo | None) -> int:
     """How long the id of a cron job's run stays taken after its end (ms), so that a worker that is late cannot enqueue
     the same tick again: arq's minute.
 
@@ -148,8 +167,8 @@ def id_taken_ms(worker: "Worker", cron_job: Any) -> int:
     """
     taken_s: float = min(keep_cronjob_progress, arq.worker.keep_cronjob_progress)  # type: ignore[attr-defined]
     if cron_job.job_id is not None:
-        now = datetime.now(tz=worker.timezone)
-        same_id = [each for each in worker.cron_jobs if each.job_id == cron_job.job_id]
+        now = datetime.now(tz=zone)
+        same_id = [each for each in cron_jobs if each.job_id == cron_job.job_id]
         next_s = min(((_next_run(each, now) - now).total_seconds() for each in same_id), default=0.0)
         taken_s = min(taken_s, next_s - EARLY_S)
     return max(0, to_ms(taken_s))

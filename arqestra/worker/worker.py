@@ -31,17 +31,17 @@ from ..store.workflows import note_workflows
 from .arq_surface import remember_steps
 from .attributes import WorkerAttributes, arq_signature, current_event_loop, mention_pickle
 from .greeting import log_server
-from .leasing.chunk import chunk_function
 from .leasing.claim import ClaimPolicy, ClaimSettings
 from .leasing.lease_renewer import RenewalSettings
-from .leasing.messages import handle_message
 from .leasing.polling import Push
 from .leasing.shares import QueueShares
 from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .leasing.watchdog import Watchdog
+from .messages import MessageHandler
 from .recycling import REPLACEMENT_WAIT_S, Recycling
 from .run.attempt import Attempt
+from .run.chunk import chunk_function
 from .run.context import Hooks, JobCounts, RunContext, StickyWorkflows
 from .run.effective_options import effective_options, options_of_unknown
 from .run.execute import execute
@@ -50,7 +50,7 @@ from .run.fork import guard_forks
 from .run.observed import observe_functions, observe_runs
 from .run.outcome import CancelReason, Outcome, State
 from .run.updates import hand_over
-from .schedule_runner import ScheduleRunner, enqueue_due_cron_jobs, id_taken_ms
+from .schedule_runner import ScheduleRunner, client_of, enqueue_due_cron_jobs, id_taken_ms
 from .session import LEAVE_WAIT_S, Session
 from .settings import WorkerOptions, takes_settings
 from .shutdown import LAST_STEPS_S, Shutdown
@@ -102,13 +102,13 @@ class Worker(WorkerAttributes):
         self.stuck_callback: Callable[[Attempt], None] | None = None
         self.on_recycle: Callable[[str], None] = self._end_to_recycle
         self.on_ready: Callable[[], None] | None = None
-        self.watchdog: Watchdog | None = None
+        self.on_blocked: Callable[[str], None] | None = None  # ends the process; of a supervised worker
         port, host = options.metrics_port, options.metrics_host
-        self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self, port, host)
+        self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self.reporter.figures, port, host)
         self._recycling = Recycling(
             options.max_jobs_per_child, options.max_memory_bytes, lambda reason: self.on_recycle(reason)
         )
-        self.schedule_runner = ScheduleRunner(self)
+        self.schedule_runner = ScheduleRunner(options, self.queues, self.zone)
         self.stopping = False
         self.allow_pick_jobs = True
         self._direct = False
@@ -118,10 +118,12 @@ class Worker(WorkerAttributes):
         self._last_claim = 0  # number of the latest claim of the sessions before
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
-        made = {**self.functions, CHUNK_FUNCTION: self.functions.get(CHUNK_FUNCTION) or chunk_function(self)}
         self.effective_options = {
-            name: effective_options(function, options, self.serializer) for name, function in made.items()
+            name: effective_options(function, options, self.serializer) for name, function in self.functions.items()
         }
+        if CHUNK_FUNCTION not in self.effective_options:
+            chunk = chunk_function(self.effective_options)
+            self.effective_options[CHUNK_FUNCTION] = effective_options(chunk, options, self.serializer)
         self._options_of_unknown = options_of_unknown(options)
         self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
         self._refuse_clashes(before)
@@ -249,10 +251,15 @@ class Worker(WorkerAttributes):
             self.slots.context = contextvars.copy_context()
         session = self._connect()
         session.start_renewing(
-            RenewalSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs), self.watchdog
+            RenewalSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs),
+            self._watchdog(session),
         )
-        session.start_claiming(partial(handle_message, self))
-        self.schedule_runner.start()
+        session.start_claiming(self._message_handler(session).handle)
+        self.schedule_runner.start(
+            client_of(self.pool, session, self.serializer, self.schedule_runner.home),
+            [each for each in self.schedules if not (each.of_cron and self.has_own_run_cron)],
+            in_background=not self.burst,
+        )
         self.reporter.start()
         await self.metrics.start()
         if self.on_ready is not None:
@@ -399,7 +406,7 @@ class Worker(WorkerAttributes):
             counts=self.counts,
             workflows=self.workflows,
             is_stopping=lambda: self.stopping,
-            cron_id_ms=partial(id_taken_ms, self),
+            cron_id_ms=lambda cron_job: id_taken_ms(cron_job, self.cron_jobs, self.timezone),
             retry_jobs=self.retry_jobs,
             retry_delay_ms=int(self.poll_delay_s * 1000),
             unknown_limit_s=self.unknown_limit_s,
@@ -407,6 +414,22 @@ class Worker(WorkerAttributes):
             observed=self.observed,
             on_stuck=self.stuck_callback,
         )
+
+    def _message_handler(self, session: Session) -> MessageHandler:
+        return MessageHandler(
+            worker_id=self.worker_id,
+            aborts=self.allow_abort_jobs,
+            sync=session.sync,
+            slots=self.slots,
+            workflows=self.workflows,
+            publisher=self.reporter.publisher,
+            drain=lambda draining: self.steer(draining=draining),
+        )
+
+    def _watchdog(self, session: Session) -> Watchdog | None:
+        if self.on_blocked is None:
+            return None
+        return Watchdog(self.run_context, self.slots, session.sync.unwritten, self.on_blocked)
 
     def _offer_ms(self) -> int:
         """How long an offer stands: until after the next look, which renews it.
@@ -495,7 +518,8 @@ class Worker(WorkerAttributes):
         scheduler does not fire: those that run at startup, and those that are not unique. All of them, as in arq, where
         a subclass or somebody else has put a method in this one's place.
         """
-        await enqueue_due_cron_jobs(self, n, delay * num_windows)
+        queue, of_scheduler = self.schedule_runner.home, not self.has_own_run_cron
+        await enqueue_due_cron_jobs(self.pool, queue, self.cron_jobs, n, delay * num_windows, of_scheduler=of_scheduler)
 
     async def record_health(self) -> None:
         """Write the health check key, at each `health_check_interval`."""

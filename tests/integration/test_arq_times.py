@@ -158,8 +158,9 @@ async def test_an_id_is_free_before_the_next_tick_of_any_cron_job_that_has_it() 
     both = Worker([work], cron_jobs=[own, same, apart], handle_signals=False)
 
     for worker, sharing in ((alone, [own]), (both, [own, same])):
-        taken_s = id_taken_ms(worker, own) / 1000
+        taken_s = id_taken_ms(own, worker.cron_jobs, worker.timezone) / 1000
         assert taken_s <= max(0.0, min(map(_seconds_to, sharing)))
-    assert id_taken_ms(alone, apart) == 60_000  # each tick has an id of its own
+    assert id_taken_ms(apart, alone.cron_jobs, alone.timezone) == 60_000  # each tick has an id of its own
     monthly = cron(work, name="monthly", job_id="report", day=(datetime.now().day + 14) % 28 + 1, hour=0, minute=0)
-    assert id_taken_ms(Worker([work], cron_jobs=[monthly], handle_signals=False), monthly) == 60_000
+    rare = Worker([work], cron_jobs=[monthly], handle_signals=False)
+    assert id_taken_ms(monthly, rare.cron_jobs, rare.timezone) == 60_000

@@ -236,12 +236,9 @@ async def test_a_worker_that_outruns_the_line_catches_up(redis_url: str) -> None
         def figures(self) -> Any:
             return {f"{'q' * 60}|f{i}|complete": 1 for i in range(3000)}, PRESENCE
 
-    class FakeWorker:
-        books = Books()
-
     ours, theirs = socket.socketpair()
     job_options = SupervisorLink(theirs.detach())
-    line = FiguresLine(FakeWorker(), job_options)  # type: ignore[arg-type]
+    line = FiguresLine(Books().figures, job_options)
     line.wanted = True
     await line.start()
     reader, writer = await asyncio.open_connection(sock=ours, limit=2**20)

@@ -10,7 +10,6 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from arq.utils import to_seconds
 
@@ -19,11 +18,10 @@ from ...protocol.constants import BATCH
 from ...store.store import Store
 from ...store.updates import AcknowledgeEarly, Update
 from ..run.attempt import Attempt
+from ..run.context import RunContext
 from ..run.outcome import Outcome, State
 from ..run.updates import release_of, update_for
-
-if TYPE_CHECKING:
-    from ..worker import Worker
+from .slots import Slots
 
 __all__ = ("Watchdog",)
 
@@ -33,12 +31,22 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 class Watchdog:
     """Watches one worker's loop.
 
-    :param worker: the worker
+    :param run: of the worker
+    :param slots: of the worker
+    :param unwritten: the outcomes that Redis may not have
     :param end_process: ends the process, with a reason
     """
 
-    def __init__(self, worker: "Worker", end_process: Callable[[str], None]) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        run: RunContext,
+        slots: Slots,
+        unwritten: Callable[[], list[Update]],
+        end_process: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._slots = slots
+        self._unwritten = unwritten
         self._end_process = end_process
 
     async def check(self, store: Store, thread_id: int, blocked_s: float) -> None:
@@ -51,7 +59,7 @@ class Watchdog:
         culprit = self._culprit()
         if culprit is not None:
             reason = f"job {culprit.ref} blocks the event loop past its time limit of {culprit.options.timeout_s} s"
-        elif blocked_s > self._worker.options.stuck_after_s:
+        elif blocked_s > self._run.options.stuck_after_s:
             reason = f"the event loop has been blocked for {blocked_s:.0f} s"
         else:
             return
@@ -66,9 +74,9 @@ class Watchdog:
 
     def _culprit(self) -> Attempt | None:
         now_ms = timestamp_ms()
-        grace_ms = to_seconds(self._worker.options.cancel_grace) * 1000
+        grace_ms = to_seconds(self._run.options.cancel_grace) * 1000
         late: list[tuple[float, Attempt]] = []
-        for attempt in list(self._worker.slots.running.values()):
+        for attempt in list(self._slots.running.values()):
             if attempt.in_call and attempt.options.timeout_s is not None:
                 over_ms = now_ms - attempt.started_ms - attempt.options.timeout_s * 1000 - grace_ms
                 if over_ms > 0:
@@ -80,28 +88,27 @@ class Watchdog:
 
     def _running(self) -> Attempt | None:
         """The job that the loop is in; None if it is in a task that a job started, or in none."""
-        task = asyncio.current_task(self._worker.loop)
-        return next((attempt for attempt in list(self._worker.slots.running.values()) if attempt.task is task), None)
+        task = asyncio.current_task(self._run.loop)
+        return next((attempt for attempt in list(self._slots.running.values()) if attempt.task is task), None)
 
     def _updates(self, culprit: Attempt | None) -> list[Update]:
         """The culprit's end, and what is given back. A job that blocks and has no time limit is left to its lease: that
         counts a crash, so that it does not go round for ever.
         """
-        worker = self._worker
-        updates = worker.sync.unwritten()
+        updates = self._unwritten()
         # An early acknowledgement ends nothing; and an outcome is of one lease, not of the job's next one.
         ends = [update for update in updates if not isinstance(update, AcknowledgeEarly)]
-        settled = {(update.lease.id, update.lease.token) for update in ends}
-        if culprit is not None and _lease(culprit) not in settled:
+        ended = {(update.lease.id, update.lease.token) for update in ends}
+        if culprit is not None and _lease(culprit) not in ended:
             error = TimeoutError(f"the job blocked the event loop past its limit of {culprit.options.timeout_s} s")
-            failed = update_for(worker.run_context, culprit, Outcome(State.FAILED, error))
+            failed = update_for(self._run, culprit, Outcome(State.FAILED, error))
             if failed is not None:
                 updates.append(failed)
-                settled.add(_lease(culprit))
+                ended.add(_lease(culprit))
         elif culprit is None and (running := self._running()) is not None:
-            settled.add(_lease(running))
-        for attempt in list(worker.slots.leases.values()):
-            if _lease(attempt) not in settled:
+            ended.add(_lease(running))
+        for attempt in list(self._slots.leases.values()):
+            if _lease(attempt) not in ended:
                 updates.append(release_of(attempt)(attempt.leased))
         return updates
 

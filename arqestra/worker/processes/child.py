@@ -18,7 +18,6 @@ from arq.utils import import_string
 from arq.version import VERSION as ARQ_VERSION
 
 from ..command_line import create_worker, get_kwargs, use_uvloop
-from ..leasing.watchdog import Watchdog
 from ..telemetry.metrics_port import FiguresLine
 from ..worker import Worker
 from .ipc import CANNOT_START, STUCK, SupervisorLink
@@ -45,8 +44,8 @@ class SupervisedWorker:
         worker.on_ready = self._say_that_it_is_ready
         worker.on_recycle = self._ask_for_replacement
         worker.stuck_callback = lambda attempt: self._ask_for_replacement(f"job {attempt.ref} does not end")
-        worker.watchdog = Watchdog(worker, self._end_stuck)
-        worker.metrics = self._figures = FiguresLine(worker, line)
+        worker.on_blocked = self._end_stuck
+        worker.metrics = self._figures = FiguresLine(worker.reporter.figures, line)
 
     def run(self) -> None:
         """Run until the supervisor says otherwise, or is gone."""

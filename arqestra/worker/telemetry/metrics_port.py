@@ -5,19 +5,16 @@ killed takes at most the counts of its last second with it.
 """
 
 import asyncio
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from ...errors import SettingsError
 from ...observe.endpoint import Endpoint, serve_when_free
-from ...observe.process_metrics import REPORT_EVERY_S, Counters, WorkerMetrics, metrics_of_position
+from ...observe.process_metrics import REPORT_EVERY_S, Counters, ProcessMetrics, WorkerMetrics, metrics_of_position
 from ...protocol.presence import Presence
-from ..processes.ipc import SupervisorLink
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("FiguresLine", "MetricsPort", "MetricsSink", "NoMetrics", "exposed", "require_prometheus", "told_figures")
 
@@ -30,6 +27,16 @@ class MetricsSink(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+
+class Line(Protocol):
+    """The line to the supervisor."""
+
+    def has_room(self) -> bool:
+        """A message would be sent at once."""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message."""
 
 
 class NoMetrics:
@@ -45,14 +52,14 @@ class NoMetrics:
 class MetricsPort:
     """Serves the metrics of a process that has no supervisor.
 
-    :param worker: not connected yet
+    :param figures: what the process has counted, and how it is
     :param port, host: where
     :raises SettingsError: prometheus_client is not installed
     """
 
-    def __init__(self, worker: "Worker", port: int, host: str) -> None:
+    def __init__(self, figures: Callable[[], ProcessMetrics], port: int, host: str) -> None:
         require_prometheus("metrics_port")
-        self._worker = worker
+        self._figures = figures
         self._endpoint = Endpoint(self._metrics, port, host)
         self._starting: asyncio.Task[None] | None = None
 
@@ -73,7 +80,7 @@ class MetricsPort:
         await self._endpoint.stop()
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
-        figures = self._worker.reporter.figures()
+        figures = self._figures()
         presence = figures.presence
         return exposed(figures.counters, [metrics_of_position("0", presence.host, [presence])], accept)
 
@@ -81,13 +88,13 @@ class MetricsPort:
 class FiguresLine:
     """Tells the supervisor, once a second and at the end.
 
-    :param worker: not connected yet
+    :param figures: what the process has counted, and how it is
     :param line: to the supervisor
     :ivar wanted: whether it has asked for that
     """
 
-    def __init__(self, worker: "Worker", line: SupervisorLink) -> None:
-        self._worker = worker
+    def __init__(self, figures: Callable[[], ProcessMetrics], line: Line) -> None:
+        self._figures = figures
         self._line = line
         self.wanted = False
         self._told: dict[str, int] = {}
@@ -117,7 +124,7 @@ class FiguresLine:
 
         :param patiently: wait for it
         """
-        counters, presence = self._worker.reporter.figures()
+        counters, presence = self._figures()
         changed = [(field, number) for field, number in counters.items() if self._told.get(field) != number]
         for first in range(0, max(1, len(changed)), COUNTERS_PER_MESSAGE):
             if not patiently and not self._line.has_room():
