@@ -34,7 +34,7 @@ class ObjectStore:
     """
 
     def __init__(self, client: Any, bucket: str) -> None:
-        self._client = client
+        self.client = client
         self.bucket = bucket
 
     def key_of(self, location: str) -> str:
@@ -81,7 +81,7 @@ class ObjectStore:
         """
         key = self.key_of(location)
         try:
-            response = await self._client.get_object(Bucket=self.bucket, Key=key)
+            response = await self.client.get_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
             raise self._clear_error(error, location) from error
         async with response["Body"] as body:
@@ -94,13 +94,13 @@ class ObjectStore:
         S3 shows the old or the new object and nothing between, so writing the same key twice is harmless.
         """
         key = self.key_of(location)
-        await self._client.put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
+        await self.client.put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
         return self.url_of(key)
 
     async def exists(self, location: str) -> bool:
         """Tell whether an object is there."""
         try:
-            await self._client.head_object(Bucket=self.bucket, Key=self.key_of(location))
+            await self.client.head_object(Bucket=self.bucket, Key=self.key_of(location))
         except ClientError as error:
             if _is_missing(error):
                 return False
@@ -109,22 +109,22 @@ class ObjectStore:
 
     async def keys(self, prefix: str, limit: int) -> list[str]:
         """Return up to `limit` keys that begin with `prefix`, in S3's order."""
-        response = await self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=limit)
+        response = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=limit)
         return [entry["Key"] for entry in response.get("Contents", [])]
 
     async def presigned_url(self, location: str, lifetime_s: int) -> str:
         """Return a link that lets anyone read the object for `lifetime_s` seconds."""
         parameters = {"Bucket": self.bucket, "Key": self.key_of(location)}
-        link = await self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=lifetime_s)
+        link = await self.client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=lifetime_s)
         return str(link)
 
     async def create_bucket(self) -> None:
         """Make the bucket, for development and tests; a bucket in service exists before its workers."""
-        await self._client.create_bucket(Bucket=self.bucket)
+        await self.client.create_bucket(Bucket=self.bucket)
 
     async def ping(self) -> None:
         """Raise what the server says if the bucket cannot be used."""
-        await self._client.head_bucket(Bucket=self.bucket)
+        await self.client.head_bucket(Bucket=self.bucket)
 
     @staticmethod
     def _clear_error(error: ClientError, location: str) -> Exception:

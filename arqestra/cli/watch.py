@@ -35,10 +35,10 @@ async def watch_fleet(shell: Shell) -> None:
     if shell.out.as_json:
         await run_until_stopped(_stream(shell, fleet, history))
         return
-    await run_until_stopped(_show(shell, Screen(redacted(shell.url), fleet, history)), keys=QUIT_KEYS)
+    await run_until_stopped(show(shell, Screen(redacted(shell.url), fleet, history)), keys=QUIT_KEYS)
 
 
-async def _show(shell: Shell, screen: Screen) -> None:
+async def show(shell: Shell, screen: Screen) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     with (
         Live(screen, console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live,

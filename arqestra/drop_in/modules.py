@@ -31,7 +31,7 @@ class DropInModule(ModuleType):
         for module in users:
             vars(module)[name] = value
         if not users:
-            _mention_unused(f"{self.__name__}.{name}")
+            mention_unused(f"{self.__name__}.{name}")
 
 
 def _code() -> list[ModuleType]:
@@ -41,5 +41,5 @@ def _code() -> list[ModuleType]:
 
 
 @cache
-def _mention_unused(name: str) -> None:
+def mention_unused(name: str) -> None:
     logger.warning("%s is replaced: arqestra's own code does not use it", name)

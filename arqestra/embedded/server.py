@@ -196,7 +196,7 @@ class EmbeddedRedis:
                 ) from None
             return self._wanted_port
         for _ in range(PORT_ATTEMPTS):
-            port = _free_port()
+            port = free_port()
             try:
                 self._child = self._launch(binary, port)
             except _PortTaken:
@@ -299,7 +299,7 @@ def find_binary() -> tuple[Path, Kind]:
         ) from error
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -252,7 +252,7 @@ async def test_the_live_view_says_that_redis_hangs(
     screen = Screen("redis://here", fleet, History(fleet.now_ms / 1000, fleet.counters))
     monkeypatch.setattr(watch, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=True))
     shell = Shell(pool, Output(as_json=False), "redis://here", None)
-    showing = asyncio.ensure_future(watch._show(shell, screen))
+    showing = asyncio.ensure_future(watch.show(shell, screen))
 
     async def said(problem: str) -> None:
         async with asyncio.timeout(20):

@@ -33,7 +33,7 @@ async def working(redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     """A worker in this loop that makes offers, as it does in a loop of its own; it has made one."""
     functions = [double, slow, func(double, name="forgotten", keep_result=0)]
     async with worker_running(redis_url, functions=functions, **settings) as worker:
-        worker._has_own_loop = True
+        worker._has_own_loop = True  # private: only `run()` sets it, which makes a loop of its own
         await until_looked(worker)
         yield worker
 

@@ -213,7 +213,7 @@ async def test_patched_methods_are_ours(redis_url: str) -> None:
 
 
 def test_a_patch_of_what_no_code_of_ours_uses_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    modules._mention_unused.cache_clear()
+    modules.mention_unused.cache_clear()
     for _ in range(2):
         with patch("arqestra.jobs.serialize_result"):
             pass

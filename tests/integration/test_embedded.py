@@ -158,9 +158,9 @@ class TestFailedStart:
     def test_a_free_port_that_somebody_takes_first_is_replaced(
         self, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        free_port = embedded_server._free_port
+        free_port = embedded_server.free_port
         ports = iter([redis_server.port, free_port()])
-        monkeypatch.setattr(embedded_server, "_free_port", lambda: next(ports))
+        monkeypatch.setattr(embedded_server, "free_port", lambda: next(ports))
         with EmbeddedRedis(use_environment=False) as server:
             assert server.port != redis_server.port
             with client_of(server) as client:

@@ -243,7 +243,7 @@ async def test_a_job_that_was_given_up_is_not_tried_again_and_told_of_once(pool:
         await wait_until(lambda: _no_slots(worker), "the slot is free")
         assert (worker.jobs_failed, worker.jobs_complete, worker.jobs_retried) == (1, 0, 0)
         await worker.close()
-        assert not worker.slots._awaited
+        assert not worker.slots._awaited  # private: what is kept for nobody shows nowhere else
 
     assert ended == [1]
     assert [entry[:2] for entry in jobs.TOLD] == [("exhausted", job.job_id)]
@@ -354,6 +354,7 @@ async def test_what_cannot_leave_a_process_fails_its_job_alone(pool: Pool) -> No
 async def test_a_broken_pool_of_processes_is_replaced(pool: Pool) -> None:
     async with working(pool, processes=1) as worker:
         assert (await (await enqueued(pool, jobs.in_process, 5)).result(timeout=30))[0] == 10
+        # Private: pebble replaces a killed process; a pool that broke as a whole is stopped from within.
         worker.executors._processes.stop()  # type: ignore[union-attr]
         assert (await (await enqueued(pool, jobs.in_process, 6)).result(timeout=30))[0] == 12
 

@@ -85,7 +85,7 @@ async def _observe(pool: Pool, worker_class: Any, hook: str, error: type[BaseExc
     seen.job = (await job.status()).value
     if info is not None:
         seen.success, seen.result = info.success, info.result
-    if worker._pool is not None:
+    if worker._pool is not None:  # of stock arq's worker as well, whose `pool` refuses to be None
         await worker._pool.aclose(close_connection_pool=True)
     return seen
 

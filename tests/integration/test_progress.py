@@ -80,7 +80,7 @@ class Share(float):
 
 @pytest.mark.parametrize(("what", "stored"), [(Share(0.5), 0.5), (Fraction(1, 4), 0.25), (2**70, float(2**70))])
 async def test_whatever_counts_as_a_number_is_progress(pool: Pool, redis_url: str, what: Any, stored: float) -> None:
-    async with working(redis_url) as worker:
+    async with working(redis_url):
         told = await pool.enqueue(tell_nonsense, what)
         assert told is not None
         await told.result(timeout=30)
@@ -90,8 +90,9 @@ async def test_whatever_counts_as_a_number_is_progress(pool: Pool, redis_url: st
             return progress is not None and progress.done == stored
 
         await wait_until(is_written, "the progress")
-        assert worker.reporter._task is not None
-        assert not worker.reporter._task.done()
+        later = await pool.enqueue(tell)
+        assert later is not None
+        await wait_until(later.progress, "the progress of a later job: the reporter goes on")
 
 
 async def test_a_watcher_sees_the_last_progress_of_a_job_however_short_it_is(pool: Pool, redis_url: str) -> None:
@@ -105,7 +106,10 @@ async def test_a_watcher_sees_the_last_progress_of_a_job_however_short_it_is(poo
 async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_that_is_known(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another write of notes was under way when the job ended."""
+    """Another write of notes was under way when the job ended.
+
+    Private steps are held here: no signal from outside comes between them.
+    """
     async with working(redis_url) as worker:
         monkeypatch.setattr(worker.reporter, "write_once", worker.reporter.publisher.drain)  # not once a second
         settled, replies = worker.sync._settled, []

@@ -74,9 +74,7 @@ async def test_what_is_broken_is_named_and_the_job_goes_on(ctx: Ctx, free_port: 
 
     clients: Clients = ctx["clients"]
     mail = open_smtp_pool(clients.settings.model_copy(update={"smtp_port": free_port}))
-    ctx["clients"] = Clients(
-        clients.settings, mail, type(clients.store)(clients.store._client, "gone"), clients.threads
-    )
+    ctx["clients"] = Clients(clients.settings, mail, type(clients.store)(clients.store.client, "gone"), clients.threads)
     health = await health_check(ctx)
     assert health["status"] == "degraded"
     assert {name for name, check in health["checks"].items() if not check["ok"]} == {"smtp", "s3"}

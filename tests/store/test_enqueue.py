@@ -6,6 +6,7 @@ import pytest
 
 from arqestra.protocol.clock import new_job_id
 from arqestra.store.records import NewJob
+from arqestra.store.store import Store
 from tests.support.store_harness import KEYS, QUEUE, StoreHarness, worker_subscriber
 
 
@@ -43,9 +44,10 @@ async def test_an_absolute_due_time_is_kept(harness: StoreHarness) -> None:
 
 
 async def test_without_a_clock_of_the_test_the_time_is_that_of_redis(harness: StoreHarness) -> None:
-    harness.store._runner._clock = None
+    store = Store(harness.redis)
     before = _ms(await harness.redis.time())
-    await harness.enqueue("a")
+    await store.enqueue([NewJob(QUEUE, "a", b"payload")])
+    await store.close()
     after = _ms(await harness.redis.time())
 
     score = await harness.score("a")

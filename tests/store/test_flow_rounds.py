@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from arqestra.errors import FlowRunning
+from arqestra.store.flows import FlowStore
 from arqestra.store.read_flows import read_nodes
 from tests.store.flows import chain_of, chord_of, fan_out, retry_of, run_continuations, run_flow
 from tests.support.store_harness import KEYS, QUEUE, Kind, Plan, StoreHarness
@@ -106,21 +107,23 @@ async def test_results_of_an_earlier_round_have_no_ttl_while_another_runs(harnes
     assert await harness.redis.pttl(KEYS.result("f~1")) == -1
 
 
-async def test_of_two_who_want_another_round_the_later_is_refused(harness: StoreHarness) -> None:
+async def test_of_two_who_want_another_round_the_later_is_refused(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both have read the same end; the first one's round has ended when the second one starts."""
     await harness.start_flow(chain_of(1))
     await run_flow(harness, failing=("f~1",))
-    late = retry_of(harness)
-    start = late._flows.start
+    start = FlowStore.start
 
     async def start_late(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(FlowStore, "start", start)
         await retry_of(harness).retry()
         await run_flow(harness)
         return await start(*args, **options)
 
-    late._flows.start = start_late  # type: ignore[method-assign]
+    monkeypatch.setattr(FlowStore, "start", start_late)
     with pytest.raises(FlowRunning):
-        await late.retry()
+        await retry_of(harness).retry()
     assert await harness.flow_field("state") == "ended"
 
 

@@ -7,12 +7,14 @@ import gc
 import os
 import weakref
 from contextvars import ContextVar, copy_context
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from arqestra import create_pool
 from arqestra.protocol.clock import timestamp_ms
+from arqestra.store import statistics_writer
 from arqestra.store.enqueue import EnqueueCounts
 from arqestra.store.statistics import read_hours, read_minutes, read_queues, read_totals
 from arqestra.store.statistics_writer import StatisticsWriter, field_of
@@ -167,18 +169,28 @@ async def test_counts_of_very_many_functions_go_in_several_calls(harness: StoreH
     assert counters == sums | maxima
 
 
-async def test_what_is_dropped_during_a_call_takes_nothing_else_along(harness: StoreHarness, redis: Redis) -> None:
+async def test_what_is_dropped_during_a_call_takes_nothing_else_along(
+    harness: StoreHarness, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The oldest of too many minutes are dropped, also the one that is just being sent."""
-    writer = StatisticsWriter(harness.store.call, KEYS)
-    minute = timestamp_ms() // 60_000
-    writer._add(minute, {FIELD: 100}, {})
-    first = writer._first()
-    assert first is not None
+    minute, minutes = timestamp_ms() // 60_000, [0]
+    monkeypatch.setattr(statistics_writer, "timestamp_ms", lambda: (minute + minutes[0]) * 60_000)
+    is_sending, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def call(*args: Any) -> Any:
+        is_sending.set()
+        await may_go_on.wait()
+        return await harness.store.call(*args)
+
+    writer = StatisticsWriter(call, KEYS)
+    writing = [asyncio.create_task(writer.write({FIELD: 100}, {}))]
+    await is_sending.wait()
     for number in range(60):
-        writer._add(minute - 1 + number % 2, {FIELD: 1}, {})
-    await writer._send(first)
-    writer._forget(first)
-    await writer.write({}, {})
+        minutes[0] = number % 2 - 1
+        writing.append(asyncio.create_task(writer.write({FIELD: 1}, {})))
+        await asyncio.sleep(0)  # it has added its counts, and waits for its turn to send
+    may_go_on.set()
+    await asyncio.gather(*writing)
 
     assert (await counted(redis))[2] == 160
 

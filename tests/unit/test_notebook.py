@@ -77,7 +77,7 @@ async def test_jobs_that_tell_by_turns_are_each_kept_once(monkeypatch: pytest.Mo
     for turn in range(1_000):
         for attempt in attempts:
             attempt.tell_progress(turn, None, "")
-    assert len(notes._noted) == 5
+    assert len(notes._noted) == 5  # private: memory that is not given back shows nowhere else
 
     for number in range(100):  # of ended jobs too
         attempt_at(f"k{number}", notes).tell_line("line")
