@@ -55,6 +55,7 @@ from .session import LEAVE_WAIT_S, Session
 from .settings import WorkerOptions, takes_settings
 from .shutdown import LAST_STEPS_S, Shutdown
 from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
+from .telemetry.presence import WorkerState
 from .telemetry.reporter import StatsReporter
 
 __all__ = ("Worker",)
@@ -91,7 +92,7 @@ class Worker(WorkerAttributes):
         self.on_stop: Callable[[Signals], None] | None = None
 
         self.counts = JobCounts()
-        self.reporter = StatsReporter(self)
+        self.reporter = StatsReporter(self.worker_id, lambda name: name in self.effective_options, self._worker_state)
         self.slots = Slots(options.max_crashes - 1, self.reporter.ended)
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
@@ -260,7 +261,7 @@ class Worker(WorkerAttributes):
             [each for each in self.schedules if not (each.of_cron and self.has_own_run_cron)],
             in_background=not self.burst,
         )
-        self.reporter.start()
+        self.reporter.start(burst=self.burst)
         await self.metrics.start()
         if self.on_ready is not None:
             self.on_ready()
@@ -365,6 +366,7 @@ class Worker(WorkerAttributes):
             session = Session(self.pool, claims, self.slots, self._start_job, keep_dead_ms)
             session.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
             self.redis_session = session
+            self.reporter.store = session.store
             self.run_context = self._run_context(session)
             self.slots.execute = observe_runs(self, partial(execute, self.run_context))
         return self.redis_session
@@ -413,6 +415,19 @@ class Worker(WorkerAttributes):
             unknown_ids=self.unknown_ids,
             observed=self.observed,
             on_stuck=self.stuck_callback,
+        )
+
+    def _worker_state(self) -> WorkerState:
+        return WorkerState(
+            queues=self.queues,
+            max_jobs=self.max_jobs,
+            running=self.slots.running,
+            parked=len(self.slots.sticky),
+            counts=self.counts,
+            draining=self.draining,
+            redis_errors=self.sync.errors,
+            fires=self.options.scheduler,
+            timezone=self.schedule_runner.zone_told,
         )
 
     def _message_handler(self, session: Session) -> MessageHandler:

@@ -9,14 +9,10 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import os
-import resource
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
@@ -25,27 +21,23 @@ from ...observe.process_metrics import ProcessMetrics, sum_counters
 from ...protocol.attempt_errors import storable
 from ...protocol.clock import timestamp_ms
 from ...protocol.events import Event
-from ...protocol.presence import EVERY_S, IDLE_EVERY_S, JobOnWorker, Presence
+from ...protocol.presence import EVERY_S, IDLE_EVERY_S, Presence
 from ...store.link import RETRYABLE
 from ...store.presence import withdraw_presence, write_presence
 from ...store.statistics_writer import NAME_CHARACTERS
-from ...version import VERSION
+from ...store.store import Store
 from ..run.attempt import Attempt
 from ..run.outcome import State
 from .counters import Counters, Counts
 from .events import EventPublisher
-from .presence import memory_bytes
+from .presence import WorkerState, presence_of
 from .progress_buffer import ProgressBuffer
-
-if TYPE_CHECKING:
-    from ..worker import Worker
 
 __all__ = ("StatsReporter",)
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
 
-MAX_JOBS_TOLD = 100
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
 OUTCOME_WAIT_S = 0.01  # for the reply to an outcome, before the last notes of that job are sent again
@@ -53,17 +45,23 @@ UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics ha
 
 
 class StatsReporter:
-    """The accounts of a worker.
+    """Counts what happens to the jobs of a worker, and writes that once a second.
 
-    :param worker: not connected yet
+    :param worker_id: whose jobs
+    :param is_known: whether the worker has a function of that name
+    :param state: how the worker is; called while it is connected
+    :ivar store: set when the worker connects
     """
 
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
-        self.accounts = Counters(worker.worker_id)
+    def __init__(self, worker_id: str, is_known: Callable[[str], bool], state: Callable[[], WorkerState]) -> None:
+        self._worker_id = worker_id
+        self._is_known = is_known
+        self._state = state
+        self.store: Store | None = None
+        self.accounts = Counters(worker_id)
         self._accounts: dict[tuple[str, str, State], Counts] = {}  # by the name of the function that was enqueued
         self.progress_buffer = ProgressBuffer(self._tell_progress)
-        self.publisher = EventPublisher(worker.worker_id)
+        self.publisher = EventPublisher(worker_id)
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0  # at most, since the latest presence
         self._told: Presence | None = None
@@ -74,11 +72,11 @@ class StatsReporter:
         self._known = False
         self._stopped = asyncio.Event()
 
-    def start(self) -> None:
+    def start(self, *, burst: bool) -> None:
         """Begin to write. A burst worker is in no registry, and one that ends within a second writes at its end."""
-        self.publisher.start(self._worker.store)
+        self.publisher.start(self._connected_store)
         self._stopped = asyncio.Event()
-        self._task = self._worker.loop.create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run(burst=burst))
 
     async def stop(self) -> None:
         """Write no more; `close` writes the last counts."""
@@ -102,7 +100,7 @@ class StatsReporter:
                 self._known, self._told = False, None
                 self._tell_of_worker("worker-stopped")
                 await self.publisher.drain()
-                await withdraw_presence(self._worker.store, self._worker.worker_id)
+                await withdraw_presence(self._connected_store, self._worker_id)
 
     async def write_once(self) -> None:
         """Write what there is: of its presence what is new.
@@ -113,19 +111,19 @@ class StatsReporter:
 
     async def _write_presence(self) -> None:
         begun, self._known = not self._known, True
-        worker, presence, now_s = self._worker, self._presence(), time.monotonic()
+        presence, now_s = self._presence(), time.monotonic()
         idle = self._told is not None and not presence.jobs and presence.activity == self._told.activity
         if idle and self._told is not None and now_s - self._told_s < self._told.every_s - EVERY_S / 2:
             return
         presence = msgspec.structs.replace(presence, every_s=IDLE_EVERY_S if idle else EVERY_S)
-        listeners = await write_presence(worker.store, worker.worker_id, presence)
+        listeners = await write_presence(self._connected_store, self._worker_id, presence)
         self._told, self._told_s, self._lag_s = presence, now_s, 0.0
         self.publisher.listened = listeners > 0
         if begun:
             self._tell_of_worker("worker-started")
 
     async def _write_accounts(self) -> None:
-        store = self._worker.store
+        store = self._connected_store
         await _one_after_another(partial(self.accounts.flush, store), partial(self.progress_buffer.flush, store))
 
     # -- what happens to jobs -------------------------------------------------------------------------------------
@@ -159,7 +157,7 @@ class StatsReporter:
             self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
 
     def _account_of(self, queue: str, function: str, state: State) -> Counts:
-        if function not in self._worker.effective_options:
+        if not self._is_known(function):
             return self.accounts.of(queue, UNKNOWN_FUNCTION, state)
         account = self._accounts[queue, function, state] = self.accounts.of(queue, function, state)
         return account
@@ -179,14 +177,15 @@ class StatsReporter:
         """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
         self._has_last_notes = True
         if self._last_notes is None or self._last_notes.done():
-            self._last_notes = self._worker.loop.create_task(self._write_last_notes(), context=contextvars.Context())
+            loop = asyncio.get_running_loop()
+            self._last_notes = loop.create_task(self._write_last_notes(), context=contextvars.Context())
 
     async def _write_last_notes(self) -> None:
         try:
             while self._has_last_notes or self.progress_buffer.waits_for_outcomes:
                 self._has_last_notes = False
                 async with asyncio.timeout(LIMIT_S):
-                    await self.progress_buffer.flush(self._worker.store)
+                    await self.progress_buffer.flush(self._connected_store)
                 if self.progress_buffer.waits_for_outcomes:
                     await asyncio.sleep(OUTCOME_WAIT_S)
         except (RedisError, OSError) as error:  # kept for the next second
@@ -197,7 +196,7 @@ class StatsReporter:
             Event(
                 kind,
                 timestamp_ms(),
-                self._worker.worker_id,
+                self._worker_id,
                 job_id=attempt.leased.id,
                 function=storable(attempt.payload.function[:NAME_CHARACTERS]),
                 queue=attempt.leased.queue,
@@ -208,12 +207,12 @@ class StatsReporter:
 
     def _tell_of_worker(self, kind: str) -> None:
         if self.publisher.listened:
-            self.publisher.tell(Event(kind, timestamp_ms(), self._worker.worker_id))
+            self.publisher.tell(Event(kind, timestamp_ms(), self._worker_id))
 
     # -- once a second --------------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        loop, burst = self._worker.loop, self._worker.burst
+    async def _run(self, *, burst: bool) -> None:
+        loop = asyncio.get_running_loop()
         if burst:
             await self._pause()
         while not self._stopped.is_set():
@@ -234,36 +233,18 @@ class StatsReporter:
 
     def figures(self) -> ProcessMetrics:
         """All that this process has counted since it started, and how it is."""
-        counters = sum_counters([self.accounts.totals(), self._worker.store.enqueued.totals()])
-        cut_off_s = round(self._worker.store.pulse.cut_off_s, 1)
+        counters = sum_counters([self.accounts.totals(), self._connected_store.enqueued.totals()])
+        cut_off_s = round(self._connected_store.pulse.cut_off_s, 1)
         return ProcessMetrics(counters, msgspec.structs.replace(self._presence(), jobs=[], cut_off_s=cut_off_s))
 
     def _presence(self) -> Presence:
-        worker = self._worker
-        running = worker.slots.running
-        jobs = [_on_worker(job_id, attempt) for job_id, attempt in islice(list(running.items()), MAX_JOBS_TOLD)]
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return Presence(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=VERSION,
-            started_ms=self._started_ms,
-            queues=list(worker.queues),
-            slots=worker.max_jobs,
-            running=len(running),
-            waiting=len(worker.slots.sticky),
-            jobs=jobs,
-            complete=worker.jobs_complete,
-            failed=worker.jobs_failed,
-            retried=worker.jobs_retried,
-            rss_bytes=memory_bytes(),
-            cpu_s=round(used.ru_utime + used.ru_stime, 2),
-            lag_ms=round(self._lag_s * 1000),
-            draining=worker.draining,
-            redis_errors=worker.sync.errors,
-            fires=worker.options.scheduler,
-            timezone=worker.schedule_runner.zone_told,
-        )
+        return presence_of(self._state(), self._started_ms, self._lag_s)
+
+    @property
+    def _connected_store(self) -> Store:
+        if self.store is None:
+            raise RuntimeError("expected a worker that is connected")
+        return self.store
 
 
 async def _one_after_another(*steps: Callable[[], Awaitable[None]]) -> None:
@@ -278,9 +259,3 @@ async def _one_after_another(*steps: Callable[[], Awaitable[None]]) -> None:
             refused = refused or error
     if refused is not None:
         raise refused
-
-
-def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:
-    latest = None if attempt.notes is None else attempt.notes.latest
-    place = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
-    return JobOnWorker(*place) if latest is None else JobOnWorker(*place, latest.done, latest.total, latest.message)
