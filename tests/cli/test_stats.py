@@ -211,20 +211,25 @@ def test_characters() -> None:
 # -- the live view ------------------------------------------------------------------------------------------------
 
 
+# Not by `preexec_fn`: in a process with threads the child may never come to its exec.
+IN_A_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 @pytest.mark.parametrize("end", [b"q", b"\x03"])
 async def test_the_live_view_in_a_terminal(arqestra: CommandLine, counted: None, end: bytes) -> None:
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     before = termios.tcgetattr(there)
     process = subprocess.Popen(  # noqa: ASYNC220 - it only starts
-        [sys.executable, "-m", "arqestra.cli", "stats", "--watch"],
+        [sys.executable, "-c", IN_A_TERMINAL, sys.executable, "-m", "arqestra.cli", "stats", "--watch"],
         cwd=REPOSITORY,
         env={**os.environ, **arqestra.environment, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
         stdin=there,
         stdout=there,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     try:
         await _read_until(here, b"no good")
