@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import pty
 import subprocess
 import sys
-import termios
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from arqestra.cli import bulk, search
 from arqestra.cli.bulk import AT_ONCE
 from arqestra.cli.job_show import _added
 from arqestra.protocol.progress import LogLine
-from tests.support.command_line import CommandLine, plain
+from tests.support.command_line import IN_A_TERMINAL, CommandLine, plain
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 
@@ -152,14 +150,24 @@ async def test_ctrl_c_ends_a_question(arqestra: CommandLine, failed: Make) -> No
     await failed("a")
     here, there = pty.openpty()
     process = subprocess.Popen(  # noqa: ASYNC220 - it only starts
-        [sys.executable, "-m", "arqestra.cli", "jobs", "retry", "--state", "failed"],
+        [
+            sys.executable,
+            "-c",
+            IN_A_TERMINAL,
+            sys.executable,
+            "-m",
+            "arqestra.cli",
+            "jobs",
+            "retry",
+            "--state",
+            "failed",
+        ],
         cwd=REPOSITORY,
         env={**os.environ, **arqestra.environment},
         stdin=there,
         stdout=there,
         stderr=there,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     try:
         seen = b""

@@ -30,7 +30,7 @@ from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.presence import JobOnWorker, Presence, WorkerInfo
 from arqestra.protocol.recent_jobs import EndedJob, Failure
 from arqestra.store.queues import QueueSurvey
-from tests.support.command_line import CommandLine, plain
+from tests.support.command_line import IN_A_TERMINAL, CommandLine, plain
 from tests.support.repository import REPOSITORY
 from tests.support.wait import wait_until
 
@@ -209,12 +209,6 @@ def test_characters() -> None:
 
 
 # -- the live view ------------------------------------------------------------------------------------------------
-
-
-# Not by `preexec_fn`: in a process with threads the child may never come to its exec.
-IN_A_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 
 @pytest.mark.parametrize("end", [b"q", b"\x03"])

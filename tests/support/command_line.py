@@ -19,6 +19,13 @@ from .repository import REPOSITORY
 __all__ = ("CommandLine", "Ran", "plain")
 
 
+# `python -c IN_A_TERMINAL program argument ...`: the program with its standard input as its terminal. Not by
+# `preexec_fn`: in a process with threads the child may never come to its exec.
+IN_A_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 class Ran(NamedTuple):
     """What a command printed, and its exit code."""
 
