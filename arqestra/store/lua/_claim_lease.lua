@@ -1,11 +1,11 @@
--- Part of claim.lua: the leases of what was taken. Needs _claim_take, `Cases`.
+-- Part of claim.lua: the leases of the jobs that were taken. Needs _claim_take, `Cases`.
 
--- What is no count counts as none: arithmetic on it would end every claim of the queue with an error.
+-- A text that is no count is 0: arithmetic on it would end every claim of the queue with an error.
 local function count_of(text)
   return #text <= 10 and string.find(text, '^%d+$') and tonumber(text) or 0
 end
 
--- Write the leases; adds the jobs to the reply, and to `runs` the queue of each.
+-- Write the leases; add the jobs to the reply, and the queue of each job to `runs`.
 local function lease_taken(jobs, runs, count_attempt)
   local n = #ids
   if n == 0 then
@@ -17,7 +17,7 @@ local function lease_taken(jobs, runs, count_attempt)
   end
   local payloads = call('MGET', unpack(job_names))
   local attempts = call('MGET', unpack(attempt_names))
-  -- Numbers that are written often are texts: a number is written anew each time.
+  -- As texts, because they are written often: Lua would format a number each time.
   local lease_end, ttl = string.format('%.0f', now + lease_ms), string.format('%.0f', lease_ms + margin_ms)
   local head = token .. '|' .. lease_end .. '|'
   local ordinary = count_attempt and not has_aborts
@@ -29,11 +29,11 @@ local function lease_taken(jobs, runs, count_attempt)
     if not payload and call('EXISTS', RESULT .. id) == 1 then
       Cases.remove_ghost(owner, id, case)
     else
-      local starts, crashes, mark = true, '0', ''
+      local starts, crashes, reply_case = true, '0', ''
       if case or not ordinary then
-        starts, crashes, mark = Cases.start(id, case, count_attempt)
+        starts, crashes, reply_case = Cases.start(id, case, count_attempt)
       elseif place then
-        mark = '0  ' .. place
+        reply_case = '0  ' .. place
       end
       if starts then
         attempt = attempt + 1
@@ -51,7 +51,7 @@ local function lease_taken(jobs, runs, count_attempt)
       end
       local k = #list
       list[k + 1], list[k + 2] = lease_end, id
-      jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4], jobs[at + 5] = id, payload, attempt, due_of(dues[i]), mark
+      jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4], jobs[at + 5] = id, payload, attempt, due_of(dues[i]), reply_case
       at = at + 5
       runs[#runs + 1] = owner
     end

@@ -1,5 +1,5 @@
--- Part of claim.lua: taking due entries. Nearly all of them are free, have no limits and have never crashed; the others are
--- a matter of `Cases`.
+-- Part of claim.lua: taking due entries. Nearly all of them are free, have no limits and have never crashed. `Cases` judges
+-- the others.
 
 local function take(id, due, crashes, flag, spec)
   local n = #ids + 1
@@ -23,7 +23,7 @@ local function specs_of(list, first, step)
 end
 
 -- Take up to `want` due jobs, in the queue's order. Entries stay where they are until the end of the script, so the search
--- goes on behind those that it has passed.
+-- continues after those that it has read (`passed`).
 local function take_due(want)
   local goal, looked_at, size = #ids + want, 0, want
   while #ids < goal and looked_at < SCAN_LIMIT do

@@ -1,8 +1,8 @@
--- Part of finish.lua: all but the plain end of a job without limits, the module `Cases`.
+-- Part of finish.lua, the module `Cases`: everything except the plain end of a job without limits.
 
 local DEAD_SET_LIMIT = 10000
 local HISTORY_LIMIT = 20
-local FREE_INTERRUPTS = 100          -- of one job; a job that ends its worker each time must not go round for ever
+local FREE_INTERRUPTS = 100          -- of one job: a job that stops its worker each time must not go on for ever
 local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
 local keep_dead_ms = tonumber(argv[2])
 
@@ -43,8 +43,8 @@ local function keep_history(id, ttl)
   end
 end
 
--- A node of a flow ends. Its result is kept as long as the flow; the state says what becomes of it then. An error is
--- kept with the flow's record, whatever is said of results: it is what the flow failed of.
+-- A node of a flow ends. Its result is kept as long as the flow; the node's state says what happens to the result then. An
+-- error is kept with the flow's record, even if results are not kept: it says why the flow failed.
 local function finish_node(flow, number, kind, ttl, value, only_child, is_output)
   local is_unkept = value == '' or (kind == 'end' and not is_output)
   local mark = ttl == '-1' and is_unkept and '0' or ttl == '0' and '!' or ''
@@ -88,7 +88,7 @@ local function put_back(id, queue, kind, delay_ms, lease, attempts)
   end
 end
 
--- What a job that was interrupted while it ran is: released, or retried when that has happened too often.
+-- The kind for a job that was interrupted while it ran: 'release', or 'retry' when that has happened too often.
 local function interrupted(id)
   local count = call('INCR', INTERRUPTS .. id)
   call('PEXPIRE', INTERRUPTS .. id, INTERRUPTS_KEPT_MS)
@@ -101,8 +101,8 @@ local function acknowledge_early(id, lease)
   call('SET', LEASE .. id, head .. math.max(tonumber(crashes), EARLY_CRASHES), 'KEEPTTL')
 end
 
--- A workflow starts anew: what it had begun is aborted, its history is forgotten, but for events that nobody took. Its
--- steps' numbers go on from there.
+-- A workflow continues as new: running steps are aborted and the history is forgotten, except for events that nobody took.
+-- The numbers of its new steps follow those of the old ones.
 local function begin_anew(id, value)
   local head, payload = string.match(value, '^([^\n]*)\n(.*)$')
   local seen, unread, running = string.match(head, '^(%d+) (%S*) (%S*)$')
@@ -139,7 +139,7 @@ local function remove_spec(queue, id)
   list[#list + 1] = id
 end
 
--- What the job had taken of its limits is given back; a new spec takes the place of the old one.
+-- Give back the room under limits and the locks that the job had; replace the old spec with the new one, if there is one.
 local function settle_spec(id, queue, token, kind, unstarted, new_spec)
   local spec
   if has_extras(queue) then
@@ -184,15 +184,15 @@ local function end_job(ending, kind, flow, number, only_child, is_output)
   end
 end
 
--- A job of the first queue has ended that never failed and is a node of a flow, and nothing else is special: nearly all
--- that have a spec.
+-- A job of the first queue has ended. It never failed and is a node of a flow, and nothing else is special about it. Nearly
+-- all jobs with a spec are like that.
 local function end_member(ending, packed)
   remove_spec(first_queue, ending.id)
   local _, flow, number, only_child, is_output = unpack(cmsgpack.unpack(packed)[1])
   return end_job(ending, ending.kind, flow, number, only_child ~= -1 and only_child or nil, is_output == 1)
 end
 
--- What became of a job.
+-- Write the outcome of one job, of any kind.
 local function settle(ending, lease, has_specs)
   local id, queue, kind, error = ending.id, ending.queue, ending.kind, ending.error
   local unstarted = string.sub(kind, -1) == '!'
@@ -206,7 +206,7 @@ local function settle(ending, lease, has_specs)
     local packed = call('HGET', SPECS .. queue, id)
     if packed and Flow.is_cancelled(packed) then
       kind = 'abort'
-      ending = {  -- of its own: the other one belongs to all jobs of the group
+      ending = {  -- a new table: the group's jobs share the other one
         id = id, queue = queue, token = ending.token, kind = kind, number = '0', ttl = '-1', result = '', error = error,
         lease_name = ending.lease_name,
       }
@@ -239,7 +239,7 @@ local function settle(ending, lease, has_specs)
   end
 end
 
--- Those of the ended jobs that are workflows end as such.
+-- End the workflows among the ended jobs: their flows end too.
 local function end_workflows()
   local flows = {}
   for i, id in ipairs(ended) do

@@ -1,48 +1,67 @@
 -- Lease due jobs of one or several queues to one worker.
 --
 -- KEYS  1: the first queue (for routing)
--- ARGV  1: time in ms or ''   2: worker id           3: number of this claim (token = worker id .. '.' .. number)
---       4: free slots            5: lease in ms         6: ms that the record outlives the lease
---       7: '1' register as waiting when slots stay free 8: '1' take jobs that are to be aborted, beyond the slots
---       9: '1' the worker holds a suspect already      10: crashes after which a job is dead
---      11: '1' this claim may have been made before and its reply was lost
---      12: number of the offer on which the worker took in a job last, or 0 (_deliver)
---      13: ms that an offer to be sent the next job stands, if this claim finds none; 0: the worker makes none
---      14: number of queues; then for each: queue, its share of the slots, the most that it may take
---          then ids, to claim just these if they are due
--- RETURNS  { jobs in the queues, ms until the next becomes due or -1, '1' if the claim was cut to a fair share, now,
---            '' or of several queues { for each '1' if more may be due, place of a queue, jobs of it, ... },
---            then for each job: id, payload or false, attempt, due, mark }
---          mark: '' run it, as nearly always | 'crashes flag spec' with the flag '' run it | 'abort' | 'dead' (record it
---          only) and the spec of a job that was admitted under its limits
+-- ARGV   1: time in ms or ''
+--        2: worker id
+--        3: number of this claim; the token of its leases is worker id .. '.' .. number
+--        4: free slots
+--        5: lease in ms
+--        6: margin: ms that the record outlives the lease
+--        7: '1' register as waiting when slots stay free
+--        8: '1' take jobs that are to be aborted, beyond the slots
+--        9: '1' the worker holds a suspect already
+--       10: max_crashes: crashes after which a job is dead
+--       11: '1' this claim may have been made before, and its reply was lost
+--       12: number of the last offer on which the worker took in a job, or 0 (_deliver)
+--       13: TTL in ms of the offer that is made if no job is found; 0: make no offer
+--       14: number of queues
+--       then for each queue: its name, its share of the slots, the most that it may take
+--       then ids, to claim just these if they are due
+-- RETURNS  { jobs in the queues, ms until the next becomes due or -1, '1' if the claim was cut to a fair share, now, runs,
+--            then for each job: id, payload or false, attempt, due, case }
+--          runs: '' for one queue. For several: { one digit for each queue, '1' if more jobs may be due, then pairs: number
+--                of the queue, how many of the next jobs are of it }
+--          case: '' run the job, as nearly always | 'crashes flag spec', for a job with something special. The flag is ''
+--                run it | 'abort' | 'dead' (only record its end); the spec is there if the job was admitted under limits
 -- EVENTS   wakes the next waiting worker while due jobs remain; tells workers which of their jobs are to be aborted
 --
--- The queues come in the order of their urgency. Each gets its share first; what is left goes to them in their order.
+-- The queues come in the order of their urgency. Each gets its share first. The slots that are left go to them in this order.
+--
+-- A fair share: if n other workers wait for a queue, the claim takes at most 1/(n+1) of its due jobs, rounded up.
 --
 -- The lease record, never the score, says whether a job is free: a stock abort() gives a leased job a past score (it is
--- repaired here), and stock arq workers leave their running jobs at the head of the queue (they are paged past, not moved).
--- A lease that ran out counts a crash. From the second crash on a job is a suspect: a worker holds one suspect at a time,
--- so that the job that kills its worker for the third time takes no innocent neighbour to the dead set with it.
+-- repaired here), and stock arq workers leave their running jobs at the head of the queue (the claim pages past them).
+-- A lease that ran out is a crash: the claim that finds it counts it in the new lease record. A job with max_crashes - 1
+-- crashes or more is a suspect. A worker holds one suspect at a time, so that the job that kills its worker takes no
+-- innocent neighbour to the dead set with it.
+--
+-- The parts below are pasted in, and share the locals of this file. Each line says what the part gives.
 
+-- clock
 -- @include _clock
+-- promote, due_of, promoted, STOCK_ABORT_SCORE
 -- @include _score
+-- next_due, tell_timer_owner, wake
 -- @include _wake
+-- spec_of, all_throttled, limits_of, is_place_only
 -- @include _specs
+-- withdraw_offer
 -- @include _offer
+-- set_all
 -- @include _set_all
 -- @module Limits _limits
 
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds the time of the script
 local PAGE = 250             -- entries a page after the first
 local LIMIT_VISITS = 300      -- limits that are tried in one claim
-local LIMITS_COUNTED, GROUPS_COUNTED = 50, 10  -- of limits that may be tried, and of groups in each wait list, to find a fair share
+local LIMITS_COUNTED, GROUPS_COUNTED = 50, 10  -- for a fair share: limits that are counted, and groups in each wait list
 local ABORTS_PER_CLAIM = 100
-local CONTINUATIONS_PER_CLAIM = 300    -- nodes of flows that are settled in one claim
+local CONTINUATIONS_PER_CLAIM = 300    -- nodes of flows that one claim settles
 local SPECS_SWEPT, CLAIMS_PER_SWEEP = 20, 16
 local ABORT_MAX_AGE_MS = 86400000
 local POSTPONE_SUSPECT_MS = 1000
 local WAITING_TTL_MS = 180000  -- workers register anew at least once a minute
-local AFTER_TIMER_OWNER_MS = 1000  -- in case the timer owner died, the others look so long after it
+local AFTER_TIMER_OWNER_MS = 1000  -- the other workers poll so long after the timer owner, in case it died
 
 local now = clock(ARGV[1])
 local worker, number, slots = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -50,19 +69,20 @@ local lease_ms, margin_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
 local token = worker .. '.' .. ARGV[3]
 local has_aborts             -- whether any job is to be aborted
 local wait, aborts, holds_suspect, max_crashes = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
+local resent, last_offer, offer_ms, queue_count = ARGV[11] == '1', ARGV[12], ARGV[13], tonumber(ARGV[14])
 
-local queues = {}            -- in order: name, quota, most, and what is found out of each
-local queue, extras          -- the name of the one being looked at, and whether it has groups, specs or promotions
-local ids, dues, owners = {}, {}, {}  -- of each job that is taken: its id, its score, its queue
-local due_texts, lease_names = {}, {}  -- of most of them: the score and the name of the lease as texts, not made again
-local special = {}           -- of a few: { crashes, flag, spec or false } where these are not 0, '' and false
-local places = {}            -- of jobs of flows and schedules of which nothing else is special: the spec
-local throttled = 0             -- entries that left the due ones while these are paged through
-local passed = {}            -- queue -> due entries that were looked at and are still there
-local freed = {}             -- queues in which jobs may start that others kept waiting
-local moves, seen = {}, {}   -- moves: queue -> score, id, score, id, ... of entries that are not taken
+local queues = {}            -- in order: name, quota (its share), most, and the fields that `enter` adds
+local queue, extras          -- name of the current queue, and whether it has groups, specs or promotions, or a queue is paused
+local ids, dues, owners = {}, {}, {}  -- of each taken job: its id, its score, its queue
+local due_texts, lease_names = {}, {}  -- of most: the score and the lease's name as texts, to save making them again
+local special = {}           -- of few: { crashes, flag, spec or false } where these are not 0, '' and false
+local places = {}            -- of jobs whose spec has only their place in a flow or schedule: this spec
+local throttled = 0          -- due entries removed during paging (they shift the offset)
+local passed = {}            -- queue -> due entries that were read and stay where they are
+local freed = {}             -- queues in which a limit or lock got free: their jobs may start
+local moves, seen = {}, {}   -- moves: queue -> score, id, ... of entries that change their score; seen: ids
 
-for i = 1, tonumber(ARGV[14]) do
+for i = 1, queue_count do
   local at = 12 + 3 * i
   queues[i] = { name = ARGV[at], quota = tonumber(ARGV[at + 1]), most = tonumber(ARGV[at + 2]), taken = 0 }
   queues[i].cap = queues[i].most
@@ -70,17 +90,22 @@ end
 local first_id, several = 15 + 3 * #queues, #queues > 1
 
 -- @module Flow _flow
+-- take, specs_of, take_due: due jobs of the current queue into ids, dues, owners
 -- @include _claim_take
+-- the rare jobs: crashed, limited, to be aborted, given by id
 -- @module Cases _claim_cases
+-- jobs in limit groups
 -- @module Throttled _claim_throttled
+-- lease_taken: writes the leases of ids, adds the jobs to the reply
 -- @include _claim_lease
 
--- Throttled jobs and the queue share the slots half and half, so that neither starves the other; a single slot goes to them in turns.
+-- Throttled jobs get half of the slots, the queue the other half, so that neither starves the other. A single slot goes to
+-- each in turn.
 local function take_jobs(want)
   if not extras then
     return take_due(want)
   end
-  if not passed[queue] then  -- once in a claim: it changes the order
+  if not passed[queue] then  -- once in a claim: promoting changes the order
     promote(queue, now)
   end
   local goal = #ids + want
@@ -95,10 +120,10 @@ local function take_jobs(want)
   end
 end
 
-local registered = false     -- as waiting for one of the queues
+local registered = false     -- whether the worker waits for one of the queues now
 
--- The worker's place among those that wait for a queue; returns the ms until the next job becomes due, if it
--- is not the timer owner a moment more.
+-- Register the worker as waiting for a queue, or take it out. Returns the ms after which it polls: until the next job
+-- becomes due for the timer owner, a second more for the others.
 local function settle_waiting(q, free)
   if not wait then
     return free and not q.paused and next_due(q.name, now) or nil
@@ -131,7 +156,7 @@ local function settle_waiting(q, free)
   return next_due(q.name, now)
 end
 
--- Go to a queue. The first time: what is special about it, and which part of its due jobs is a fair share.
+-- Make a queue the current one. The first time, also find out what is special about it, and how many jobs are a fair share.
 local function enter(q)
   queue = q.name
   if q.extras == nil then
@@ -159,7 +184,7 @@ local function enter(q)
   extras = q.extras
 end
 
--- Take up to that many jobs of a queue.
+-- Take up to `want` jobs of a queue; returns how many it took.
 local function visit_queue(q, want)
   enter(q)
   want = math.min(want, q.most - q.taken)
@@ -175,10 +200,10 @@ local function visit_queue(q, want)
   return found
 end
 
--- A claim of given jobs leaves the offer alone; one that an outage held up until newer ones were made makes none itself.
-local offers = wait and #ARGV < first_id and withdraw_offer(worker, number, ARGV[12])
+-- A claim of given ids does not touch the offer. A claim that arrives late, after newer claims, makes no offer.
+local offers = wait and #ARGV < first_id and withdraw_offer(worker, number, last_offer)
 
--- What flows have left to do (_flow): every claim does a piece of it.
+-- Unfinished work of flows, the continuations (_flow): every claim does a piece of it.
 local has_continuations = false
 if call('EXISTS', CONTINUATIONS) == 1 then
   local due_queues = {}
@@ -197,7 +222,7 @@ end
 
 has_aborts = call('EXISTS', ABORTS) == 1
 local again = false
-if ARGV[11] == '1' then
+if resent then
   for _, q in ipairs(queues) do
     enter(q)
     Cases.take_again()
@@ -255,8 +280,8 @@ for _, q in ipairs(queues) do
   local due_in = settle_waiting(q, slots > found and not q.shared and q.taken < q.cap)
   delay = due_in and math.min(due_in, delay or due_in) or delay
 end
-if offers and registered and found == 0 and ARGV[13] ~= '0' then
-  call('PSETEX', OFFER .. worker, ARGV[13], ARGV[3] .. '|' .. ARGV[5] .. '|' .. ARGV[6])
+if offers and registered and found == 0 and offer_ms ~= '0' then
+  call('PSETEX', OFFER .. worker, offer_ms, ARGV[3] .. '|' .. ARGV[5] .. '|' .. ARGV[6])
 end
 jobs[2] = has_continuations and 0 or math.min(delay or -1, 2147483647)
 for name in pairs(freed) do
@@ -264,18 +289,18 @@ for name in pairs(freed) do
 end
 
 if #queues > 1 then
-  local more, places = {}, {}
+  local more, positions = {}, {}
   for i, q in ipairs(queues) do
     more[i] = q.more and '1' or '0'
-    places[q.name] = i
+    positions[q.name] = i
   end
   local counts = { table.concat(more) }
   for _, owner in ipairs(runs) do
     local n = #counts
-    if n > 1 and counts[n - 1] == places[owner] then
+    if n > 1 and counts[n - 1] == positions[owner] then
       counts[n] = counts[n] + 1
     else
-      counts[n + 1], counts[n + 2] = places[owner], 1
+      counts[n + 1], counts[n + 2] = positions[owner], 1
     end
   end
   jobs[5] = counts

@@ -1,36 +1,56 @@
--- Write what became of 1..n leased jobs. A job whose lease record does not carry the token is left alone: its lease was
--- lost, and whoever holds it decides.
+-- Write the outcomes of 1..n leased jobs. The script leaves a job alone if its lease record does not carry the token: the
+-- worker lost the lease, and whoever holds the job now decides. It does not compare the end of the lease: a lease that ran
+-- out, and that nobody took, is still good.
 --
 -- KEYS  1: queue of the first job (for routing)
 -- ARGV  1: time in ms or ''   2: ms to keep a job in the dead set
---       then groups of jobs that have all in common but these two: queue, token, kind, number, result ttl, error,
---       number of jobs, and for each of them id and result
---         kind    'end'      it is complete: write the result, delete the rest    number: ms to keep the id taken, or 0
---                 'fail', 'abort', 'expire'  the same, without success            number: the same
---                 'dead'     as 'fail', and keep its result in the dead set       number: the same
---                 'park'     of a workflow that waits: run it again when it has news, or number ms from now (-1: not)
---                 'again'    of a workflow: forget its history, and run it with the payload in the place of the result,
---                            behind a line: events seen, nonces of signals not taken, steps that still run
---                 'retry'    run it again number ms from now; number 0: at its old place in the queue
---                 'release'  the same, and the attempt does not count
---                 'interrupt'  as 'release', of a job that had begun to run; as 'retry' when that has happened often
---                 'limit'    the same, at its old place, now with the spec that is in the place of the result
---                 'early'    it goes on running; if its worker dies now it is not run again
---                 with a '!' behind it: the job did not start in this attempt, as 'limit' always says
---         result      of 'retry' and 'release': the number of attempts started, if it differs from the one counted;
---                     of 'park': how many events of its log it has seen; of all three, behind a line feed: the payload
---                     that takes the place of the job's
---         result ttl  ms | '0' for ever | '-1' no result is kept
---         error       of the attempt, for the job's history | '+' it may have a history | '' it has none
--- RETURNS  one character for each job: '1' written, '0' another lease is there, '2' there is none
--- EVENTS   publishes the end of each job; wakes a worker for what is due again; settles the children of flows' nodes
+--       then groups of jobs that differ in id and result only: queue, token, kind, number, result ttl, error, number of
+--       jobs, then id and result of each
 --
--- Repeating the call is harmless: what was written has no lease record any more.
+--         kind         number           result             does the attempt count?  what happens
+--         'end'        keep id for ms   the result         -        complete: its result is written, the rest deleted
+--         'fail'       keep id for ms   the result or ''   -        failed for good, and the worker keeps no dead set
+--         'dead'       keep id for ms   the result         -        failed for good: also put into the dead set
+--         'abort'      keep id for ms   the result or ''   -        aborted: as 'fail'
+--         'expire'     keep id for ms   the result or ''   -        expired: as 'fail'
+--         'retry'      delay in ms      attempts, payload  yes      due again after the delay; 0: at its old place
+--         'release'    delay in ms      attempts, payload  no       due again after the delay; 0: at its old place
+--         'interrupt'  delay in ms      attempts, payload  no       as 'release'; after 100 times for a job, as 'retry'
+--         'limit'      0                the new spec       no       due again at its old place, with this limit spec
+--         'early'      0                ''                 yes      it goes on running; it will not run again
+--         'park'       delay in ms      seen, payload      no       a workflow waits: due when it has news, or after the
+--                                                                   delay; -1: only when it has news
+--         'again'      0                state, payload     anew     a workflow continues as new: its history is forgotten
+--
+--         A worker says 'dead' if it has a dead set (keep_dead is not 0), else 'fail'. See update_for in
+--         worker/run/updates.py.
+--         number       "keep id for ms": a job with this id cannot be enqueued for so long; 0: not at all
+--         result       attempts: attempts started, or '' if Redis has the right count. seen: events of its log that the
+--                      workflow has seen. state: events seen, nonces of signals not taken, steps that still run.
+--                      payload: a line feed and the payload that replaces the job's; in 'again' it is always there, in
+--                      the others only if it changed
+--         kind .. '!'  the job did not start in this attempt: the rate limits do not count it. Always so for 'limit'
+--         result ttl   ms | '0' for ever | '-1' keep no result
+--         error        this attempt's entry in the job's history | '+' no entry, but there may be a history | '' neither
+-- RETURNS  one character for each job: '1' written, '2' there is no lease record, '0' its key holds something else
+-- EVENTS   publishes the end of each job; wakes a worker for jobs that are due again; settles the children of flows' nodes
+--
+-- A call may be repeated after a lost reply. An outcome that the first call wrote has no lease record any more: '2'. Two
+-- exceptions: with "keep id for ms" the key holds '1', and the repeat returns '0'. 'early' keeps its lease, so the repeat
+-- finds it and writes the same again: '1'. After a repeat, codec.verdicts takes '2' as written (but not for 'early') and
+-- '0' as unknown: another worker may have taken a job that the first call put back.
+--
+-- The parts below are pasted in, and share the locals of this file. Each line says what the part gives.
 
+-- clock
 -- @include _clock
+-- in_order, priority_of, score_at
 -- @include _score
+-- wake, announce_deferred
 -- @include _wake
+-- spec_of, all_throttled, is_node_only, place_in_flow
 -- @include _specs
+-- set_all
 -- @include _set_all
 -- @module Limits _limits
 -- @module Flow _flow
@@ -46,7 +66,7 @@ local LETTERS = { ['end'] = 'c', fail = 'f', dead = 'f', abort = 'a', expire = '
 local has_aborts = call('EXISTS', ABORTS) == 1
 
 local ids, results, lease_names = {}, {}, {}
-local groups = {}            -- places among the arguments
+local groups = {}            -- where each group starts in argv
 local at = 3
 while argv[at] do
   groups[#groups + 1] = at
@@ -60,10 +80,10 @@ end
 local leases = call('MGET', unpack(lease_names))
 local first_queue = argv[3]
 local specs = {}             -- of the first queue: id -> packed spec
-local without_specs = {}     -- queues of whose jobs here none has a spec
+local without_specs = {}     -- queues whose jobs in this call have no spec
 
--- Specs are read for all jobs at once: nearly always all are of the first queue. What is read for those of others is not
--- used.
+-- Read the specs of all jobs at once from the first queue: nearly always all jobs are in it. For a job of another queue the
+-- spec that this finds is not used.
 local function read_specs()
   if all_throttled(first_queue) then
     without_specs[first_queue] = true
@@ -74,7 +94,7 @@ local function read_specs()
   end
 end
 
--- Whether a queue has what only some jobs need: specs, or deferred jobs with a priority.
+-- Whether a queue has extras: specs, or deferred jobs with a priority. Few queues do.
 local function has_extras(queue)
   local known = extras[queue]
   if known == nil then
@@ -84,10 +104,10 @@ local function has_extras(queue)
   return known
 end
 
-local kept, kept_ms = {}, '0'  -- results to be written: name, value, name, value, ...; and their TTL
+local kept, kept_ms = {}, '0'  -- results to write: name, value, name, value, ...; and their TTL
 
--- Redis refuses a TTL that is out of bounds, and the caller then sends each outcome alone. So this comes before what is
--- written at once of the jobs behind: they must still have their leases.
+-- A TTL out of bounds makes the script fail here, and the caller sends each outcome again alone. So write results before
+-- changing later jobs: these need their leases for the second try.
 local function write_results()
   if #kept == 0 then
     return
@@ -99,7 +119,7 @@ local function write_results()
   kept = {}
 end
 
--- Note the result of a job, or none, and the keys that go.
+-- Collect the end of a job: its result, if it is kept, and the keys to delete.
 local function finish_job(id, queue, lease_name, keep_ms, ttl, result)
   if ttl ~= '-1' then
     if ttl ~= kept_ms then
@@ -129,6 +149,7 @@ local function finish_job(id, queue, lease_name, keep_ms, ttl, result)
   ended[#ended + 1] = id
 end
 
+-- Cases.settle (all kinds), Cases.end_member, Cases.end_workflows
 -- @module Cases _finish_cases
 
 read_specs()
@@ -139,7 +160,7 @@ for _, place in ipairs(groups) do
   local head, is_first = token .. '|', queue == first_queue
   local ends = LETTERS[kind] and kind ~= 'dead' and error == ''
   local has_specs = not without_specs[queue] and has_extras(queue)
-  -- One table for all jobs of the group: each in its turn is filled in.
+  -- One table for all jobs of the group: the loop fills in each job in turn.
   local ending = { queue = queue, token = token, kind = kind, number = number, ttl = ttl, error = error }
   for _ = 1, argv[place + 6] do
     i = i + 1
@@ -177,7 +198,7 @@ for first = 1, #doomed, 900 do
   call('DEL', unpack(doomed, first, math.min(first + 899, #doomed)))
 end
 if #ended > 0 then
-  if call('EXISTS', FLOWS, ENDED_FLOWS) > 0 then  -- each workflow of which something is kept is in one of these
+  if call('EXISTS', FLOWS, ENDED_FLOWS) > 0 then  -- every stored workflow is in one of these
     Cases.end_workflows()
   end
   local channels = {}
