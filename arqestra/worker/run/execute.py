@@ -1,9 +1,9 @@
-"""The life of one job: from its payload to an outcome that Redis is told.
+"""The life of one job: from its payload to the outcome that goes to Redis.
 
-`execute` is the whole of it. The stages stand below it in their order, and a test can call each by itself. A stage
-returns None to go on, or the `Outcome` (`outcome.py`) that ends the job there. `updates.py` makes of the outcome what
-Redis is told, and hands it over. What few jobs need is in files of its own: `conclude.py` (hooks, jobs that do not end
-in time), `workflows.py`, `unknown.py`, `flow_input.py`, `admission.py`.
+`execute` runs all stages. They follow it in their order, and a test can call each by itself. A stage returns None to go
+on, or the `Outcome` (`outcome.py`) that ends the attempt there. `updates.py` turns the outcome into an update, and
+hands it over to be sent to Redis. Stages that few jobs need are in other files: `conclude.py` (hooks, jobs that do not
+end in time), `workflows.py`, `unknown.py`, `flow_input.py`, `admission.py`.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ from .workflows import run_workflow
 __all__ = ("acknowledge", "before_call", "call", "check", "decode", "execute", "prepare")
 
 logger = logging.getLogger("arq.worker")
-faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
+faults = logging.getLogger("arq.worker.faults")  # failures that are no job's own: observed.py
 
-PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # values, whatever is in them
+PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # plain values: nothing to await
 
 
 async def execute(run: RunContext, attempt: Attempt) -> None:
-    """Run one leased job to its outcome, and hand that over."""
+    """Run one leased job to its outcome, and hand the outcome over to be sent to Redis."""
     running_attempt.set(attempt)
     outcome: Outcome | None = None
     try:
@@ -52,9 +52,12 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
             return await conduct(run, attempt)
         else:
             outcome = await call(run, attempt)
-            if attempt.handed_over:  # it ended late: `conclude.give_up` has told Redis and the log
+            if attempt.handed_over:  # the job ended late: `conclude.give_up` has already told Redis and the log
                 return run.slots.free(attempt)
             report(run, attempt, outcome)
+        # The slow way, only if needed: hooks run around the end, somebody waits until Redis has the outcome
+        # (`attempt.written`), or on_exhausted or on_expired may be set. `conduct` skips it: a workflow has no hooks.
+        # Both ways end in `hand_over`, which frees the slot; so does `conclude_unexpected`.
         if run.hooks.around_end or attempt.written or outcome.exhausted or outcome.state is State.EXPIRED:
             await concluded(run, attempt, outcome)
         else:
@@ -64,7 +67,7 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
         if not isinstance(error, Exception):
             raise
     finally:
-        # From Python 3.12 on this frame is reached from the traceback of the job's error: a circle otherwise.
+        # From Python 3.12 on the traceback of the job's error refers to this frame: break the reference cycle.
         outcome = None
 
 
@@ -72,7 +75,7 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
 
 
 async def before_call(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """All stages before the call; the outcome of a job that is not called, else None."""
+    """Run all stages before the call. Returns the outcome of a job that is not to be called, else None."""
     outcome = decode(run, attempt) or check(run, attempt)
     if outcome is not None and outcome.state is State.UNKNOWN:
         outcome = await give_back(run, attempt, outcome)
@@ -87,7 +90,7 @@ async def before_call(run: RunContext, attempt: Attempt) -> Outcome | None:
 
 
 def decode(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """Read the payload; an outcome if that cannot be done."""
+    """Read the payload. Returns an outcome if it is gone or unreadable."""
     leased = attempt.leased
     if leased.payload is None:
         logger.warning("job %s expired", leased.id)
@@ -106,7 +109,7 @@ def decode(run: RunContext, attempt: Attempt) -> Outcome | None:
 
 
 def check(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """Whether the job may run; an outcome if not."""
+    """Check whether the job may run. Returns an outcome if not."""
     leased, payload = attempt.leased, attempt.payload
     options = run.functions.get(payload.function)
     if leased.flag == "abort" and (options is None or options.workflow is None):
@@ -138,12 +141,13 @@ def check(run: RunContext, attempt: Attempt) -> Outcome | None:
 
 
 def prepare(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """Make ctx and, under a serializer of plain data, the arguments that the type hints ask for."""
+    """Make ctx. If the serializer only knows plain data, also coerce the arguments to their type hints."""
     payload = attempt.payload
     attempt.ctx = attempt.context(run.ctx)
     attempt.args, attempt.kwargs = (*attempt.input, *payload.args), payload.kwargs
     coercer = attempt.options.coercer
-    if coercer is not None and attempt.options.workflow is None:  # one that has begun is blocked, and does not fail
+    # A workflow with wrong arguments is blocked later, it does not fail here.
+    if coercer is not None and attempt.options.workflow is None:
         try:
             attempt.args, attempt.kwargs = coercer.coerce(attempt.args, attempt.own_kwargs)
             for name in payload.options.get("w") or ():
@@ -157,7 +161,7 @@ def prepare(run: RunContext, attempt: Attempt) -> Outcome | None:
 
 
 async def acknowledge(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """Mark a job that is to run at most once, before it starts; an outcome if its lease was lost meanwhile."""
+    """Tell Redis that this job must not run again (`acks="early"`). Returns an outcome if its lease was lost."""
     attempt.acknowledged = run.loop.create_future()
     run.outbox.submit(AcknowledgeEarly(attempt.leased))
     return None if await attempt.acknowledged else Outcome(State.LOST)
@@ -167,7 +171,7 @@ async def acknowledge(run: RunContext, attempt: Attempt) -> Outcome | None:
 
 
 async def call(run: RunContext, attempt: Attempt) -> Outcome:
-    """Call the job function within its time limit, and decide what became of it."""
+    """Call the job function within its time limit, and decide the outcome."""
     options = attempt.options
     function, timeout_s = options.function, options.timeout_s
     assert function is not None
@@ -194,7 +198,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and not run.options.handle_signals:
-            raise  # a person's; where the worker handles signals, only the job itself can have raised it
+            raise  # Ctrl-C by a person. If the worker handles signals, only the job itself can have raised it
         return decide(run, attempt, error)
     finally:
         attempt.end_call()
@@ -207,13 +211,13 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
 
 
 def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:
-    """The cancellation was the job's; what the task does afterwards is not cancelled."""
+    """Only the job was cancelled: let the task go on, to report and hand over the outcome."""
     while task is not None and task.cancelling():
         task.uncancel()
 
 
 async def conduct(run: RunContext, attempt: Attempt) -> None:
-    """Run a workflow until it ends or is parked."""
+    """Run a workflow until it ends or is parked. It has no hooks, so its outcome is handed over at once."""
     outcome = await run_workflow(run, attempt)
     _forget_cancellation(attempt.task)
     report(run, attempt, outcome)
