@@ -1,4 +1,4 @@
--- Part of claim.lua: what is special about few jobs, the module `Cases`. Needs _claim_take.
+-- Part of claim.lua, the module `Cases`: jobs with something special, which few have. Needs _claim_take.
 
 -- @include _lease
 
@@ -12,8 +12,8 @@ local function move(id, score)
   list[#list + 1] = id
 end
 
--- The limit that a due job has to wait for, and when to try it: others wait for it already, or it has no room. A job
--- that has crashed does not wait behind others.
+-- The limit that a due job has to wait for, and when to try this limit: other jobs wait for it already, or it has no room.
+-- A job that has crashed does not queue up after others.
 local function limit_ahead(id, crashes, spec, limits)
   for _, limit in ipairs(limits) do
     local opens = crashes == 0 and call('ZSCORE', RETRY_AT .. queue, limit)
@@ -81,7 +81,7 @@ local function judge(id, score, lease, packed)
   return judge_crashed(id, tonumber(due), crashes + 1, packed)
 end
 
--- A job of this queue that is to be aborted. A worker that holds it is told: a stock client tells nobody.
+-- A job of this queue that is to be aborted. If a worker holds the job, tell it: a stock client tells nobody.
 local function take_abort(id, score)
   local lease = call('GET', LEASE .. id)
   if not lease then
@@ -168,7 +168,7 @@ local function unlock_started(id, packed)
   end
 end
 
--- A job has ended without our finish: what it had taken is free. Marks queues in `freed`.
+-- A job has ended without our finish: free its room under limits and its locks. Adds queues to `freed`.
 local function settle_ended(owner, id, admitted)
   local spec = spec_of(owner, id)
   if spec then
@@ -195,7 +195,7 @@ local function sweep_specs(owner)
       if call('EXISTS', JOB .. id) == 0 then
         settle_ended(owner, id, false)
       end
-      call('HDEL', SPECS .. owner, id)  -- a job of that id and another queue keeps what it has
+      call('HDEL', SPECS .. owner, id)  -- a job with this id in another queue keeps its spec
     end
   end
 end

@@ -2,9 +2,8 @@
 
 -- @include _lease
 
--- The other limit whose wait list a group is to wait in, and when to try it there: one that has no room, or one that comes
--- after `limit` in the spec and that others wait for. Lines are gone through in one direction only, so that no group
--- goes round and round.
+-- The limit whose wait list a group has to move to, and when to try it there: a limit without room, or a limit after `limit`
+-- in the spec that other groups wait for. A group only moves forward in the order of the spec, so that it never circles.
 local function other_wait_list(id, spec, limit)
   local blocked, at = Limits.refusal(id, spec, now)
   if blocked then
@@ -30,7 +29,7 @@ local function start_throttled(id, order, spec, packed)
 end
 
 -- The first job of the first group in the wait list of a limit: take it, put the limit off, or send the group to another
--- wait list. A limit that was served goes behind the others that may be tried, a group to the end of its wait list.
+-- wait list. A limit that was served goes after the others that may be tried, a group to the end of its wait list.
 local function visit_limit(limit)
   local group = call('ZRANGE', Limits.wait_list_of(queue, limit), 0, 0)[1] or ''
   local head = call('ZRANGE', Limits.jobs_of(queue, group), 0, 0, 'WITHSCORES')
@@ -57,7 +56,7 @@ local function visit_limit(limit)
   start_throttled(id, order, spec, packed)
 end
 
--- How many starts a limit has room for now; one that may be tried is worth a visit in any case.
+-- How many starts a limit has room for now. At least 1: a limit whose retry_at has passed is worth a visit.
 local function room_under(entry)
   if entry[1] == 'c' then
     return math.max(1, entry[3] - call('ZCARD', HOLDERS .. entry[2]))

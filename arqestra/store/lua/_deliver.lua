@@ -4,8 +4,9 @@
 -- OFFER = 'number|lease ms|margin ms', for some polls. The enqueue that wakes it leases its first job to it, under the
 -- token of that number, and sends the job along: a round trip less until it starts. OFFER is then
 -- 'number length-of-queue queue id'. If the worker did not get the message, or not in time, its next claim (or its leaving)
--- finds that and puts the job back first (_offer). Only a worker without jobs makes offers, because one that is stuck in a
--- job would sit on what it was sent; and one that died since its offer holds a single job until the lease has run out.
+-- finds that and puts the job back first (_offer). Only a worker without jobs makes offers, because a worker
+-- that is stuck in a job would not start the one that it is sent. A worker that died since its offer delays a single job,
+-- until the lease runs out.
 
 -- @include _wake
 

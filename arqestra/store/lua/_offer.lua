@@ -1,6 +1,6 @@
--- The end of an offer, and taking back what a worker was sent on it and has not heeded (_deliver).
+-- The end of an offer. If a job was sent on the offer and did not start, it goes back to its queue (_deliver).
 
--- Put the job in its queue again as if it had stayed there. `given` is what OFFER says of it; returns the queue, or nothing
+-- Put the job in its queue again as if it had stayed there. `given` is the value of OFFER. Returns the queue, or nothing
 -- if the worker holds the job no more.
 local function take_back(worker, given)
   local number, length, rest = string.match(given, '^(%d+) (%d+) (.*)$')
@@ -15,9 +15,9 @@ local function take_back(worker, given)
   end
 end
 
--- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of the last one
--- on which it took in a job: what it was sent on another one it has not heeded. Returns whether there is no offer any more,
--- and the queue to which a job went back.
+-- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of
+-- the last offer on which the worker took in a job: a job that was sent on another offer did not reach it. Returns whether
+-- there is no offer any more, and the queue to which a job went back.
 local function withdraw_offer(worker, number, taken)
   local offer = call('GET', OFFER .. worker)
   if not offer then

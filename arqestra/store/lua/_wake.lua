@@ -3,7 +3,8 @@
 -- left behind where nobody waits. A killed worker has no subscriber: it is dropped and the next one is tried.
 --
 -- The longest waiting worker is the timer owner: it alone keeps a timer for the moment at which the next job becomes due, so
--- that a retry that comes due does not wake the whole fleet (the others look a second later, in case it has died). When the timer owner is woken, the next in line is told the time.
+-- that a retry that comes due does not wake the whole fleet. The others poll a second later, in case the timer owner died.
+-- When the timer owner is woken, the next worker in the set is told the time.
 
 -- Ms until the next job becomes due or the next limit may be tried; nil if there is neither.
 local function next_due(queue, now)

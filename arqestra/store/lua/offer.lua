@@ -2,10 +2,10 @@
 --
 -- KEYS  1: a queue of the worker (for routing)
 -- ARGV  1: time in ms or ''   2: worker id   3: number of the offer, as of a claim   4: lease in ms
---       5: ms that the record outlives the lease   6: ms that the offer stands
+--       5: ms that the record outlives the lease   6: TTL of the offer in ms
 -- RETURNS  1
 --
--- Repeating the call is harmless as long as the lease of what was sent lasts: an offer that was used stays so.
+-- Repeating the call is harmless while the lease of a job that was sent lasts: an offer that was used stays used.
 
 call('SET', OFFER .. ARGV[2], ARGV[3] .. '|' .. ARGV[4] .. '|' .. ARGV[5], 'NX', 'PX', ARGV[6])
 return 1
