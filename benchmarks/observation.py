@@ -1,7 +1,7 @@
 """What observation costs: no-op throughput with it and without, in turns, on one server (`make bench-observation`).
 
 With it: counts and histograms, recent jobs, registry, enqueue counts, all written once a second, as every worker does.
-Without it: a worker whose books take nothing in and write nothing. There is no such setting; it is made here. The two
+Without it: a worker whose reporter counts and writes nothing. There is no such setting; it is made here. The two
 take turns, so that a busy minute strikes both, and the median of the pairs' ratios counts.
 """
 
@@ -45,12 +45,12 @@ class BlindWorker(arqestra.Worker):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.books.start = lambda: None  # type: ignore[method-assign]
+        self.reporter.start = lambda **_: None  # type: ignore[method-assign]
         self.slots._ended = lambda attempt: None
 
 
-def _count_only(worker: Any, attempt: Any, outcome: Any) -> None:
-    worker.jobs_complete += 1
+def _count_only(run: Any, attempt: Any, outcome: Any) -> None:
+    run.counts.complete += 1
 
 
 async def measure(url: str, *, observed: bool) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from arqestra.embedded import EmbeddedRedis
 
 PACKAGE = Path(arqestra.__file__).parent
 # What runs by itself, beside any job: the reporter's second, the housekeeping.
-BESIDE = frozenset({"StatsReporter._run", "StatsReporter._write", "Worker._serve", "Worker._housekeep"})
+BESIDE = frozenset({"StatsReporter._run", "StatsReporter._write", "serve", "_housekeep"})
 
 
 async def noop(ctx: dict[Any, Any]) -> None:

@@ -99,12 +99,6 @@ class Shutdown:
             self._leave_soon(session)
         session.sync.look()
 
-    @property
-    def draining(self) -> bool:
-        """The worker takes no more jobs."""
-        worker, session = self._worker, self._worker.redis_session
-        return worker.stopping or not worker.allow_pick_jobs or (session is not None and session.claims.quiet)
-
     def _leave_soon(self, session: Session) -> None:
         worker = self._worker
         self._slots.conclude(worker.loop.create_task(session.leave_queues(worker.queues)))

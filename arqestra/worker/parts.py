@@ -1,0 +1,287 @@
+"""What a worker is made of: its slots, its reporter, what runs its jobs, and its session with Redis."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from arq.connections import ArqRedis, RedisSettings
+from arq.utils import to_ms
+
+from ..client.connect import settings_of
+from ..definitions.signature import CHUNK_FUNCTION
+from ..protocol.clock import new_worker_id
+from ..store.listener import Listener
+from ..store.records import LeasedJob
+from ..store.store import MARGIN_MS, Store
+from .attributes import WorkerAttributes, current_event_loop
+from .leasing.claim import ClaimPolicy, ClaimSettings
+from .leasing.shares import QueueShares
+from .leasing.slots import Slots
+from .leasing.sync_loop import SyncLoop
+from .recycling import Recycling
+from .run.attempt import Attempt
+from .run.chunk import chunk_function
+from .run.context import Hooks, JobCounts, RunContext, StickyWorkflows
+from .run.effective_options import effective_options, options_of_unknown
+from .run.execute import execute
+from .run.executors import Executors
+from .run.observed import observe_runs
+from .run.outcome import CancelReason, Outcome, State
+from .run.updates import hand_over
+from .schedule_runner import ScheduleRunner, id_taken_ms
+from .session import Session
+from .settings import WorkerOptions
+from .telemetry.metrics_port import MetricsPort, MetricsSink, NoMetrics
+from .telemetry.presence import WorkerState
+from .telemetry.reporter import StatsReporter
+
+__all__ = ("WorkerParts",)
+
+OFFER_MARGIN_MS = 1000
+
+
+class WorkerParts(WorkerAttributes):
+    """The parts of a worker, and how they are put together when it connects.
+
+    :param options: the settings
+    :param recycle: called with a reason when the process should be replaced
+    """
+
+    def __init__(self, options: WorkerOptions, recycle: Callable[[str], None]) -> None:
+        super().__init__(options)
+        self.redis_settings: RedisSettings | None = None
+        self._pool: ArqRedis | None = options.redis_pool
+        if self._pool is None:
+            self.redis_settings = settings_of(options.redis_settings, "redis_settings")
+        self.worker_id = new_worker_id()
+        self.loop = current_event_loop()
+        self.counts = JobCounts()
+        self.reporter = StatsReporter(self.worker_id, lambda name: name in self.effective_options, self._worker_state)
+        self.slots = Slots(options.max_crashes - 1, self.reporter.ended)
+        # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
+        vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
+        self.workflows = StickyWorkflows()
+        self._noted = self.reporter.progress_buffer.noted
+        self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
+        self.stuck_callback: Callable[[Attempt], None] | None = None  # for a supervisor: this job does not end
+        port, host = options.metrics_port, options.metrics_host
+        self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self.reporter.figures, port, host)
+        self._recycling = Recycling(options.max_jobs_per_child, options.max_memory_bytes, recycle)
+        self.schedule_runner = ScheduleRunner(options, self.queues, self.zone)
+        self.stopping = False
+        self.allow_pick_jobs = True
+        self._direct = False
+        self._has_own_loop = False
+        self.redis_session: Session | None = None  # while it is connected; `session` may be a name of a subclass
+        self._last_claim = 0  # number of the latest claim of the sessions before
+        self.effective_options = {
+            name: effective_options(function, options, self.serializer) for name, function in self.functions.items()
+        }
+        if CHUNK_FUNCTION not in self.effective_options:
+            chunk = chunk_function(self.effective_options)
+            self.effective_options[CHUNK_FUNCTION] = effective_options(chunk, options, self.serializer)
+        self._options_of_unknown = options_of_unknown(options)
+        self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
+
+    # -- what can be read of it -----------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> ArqRedis:
+        """The worker's redis client; None, as in arq, before it has connected and after it has closed."""
+        return cast(ArqRedis, self._pool)
+
+    @property
+    def store(self) -> Store:
+        """What speaks to Redis, while the worker is connected."""
+        return self._connected("store").store
+
+    @property
+    def listener(self) -> Listener:
+        """What hears the worker's channel, while the worker is connected."""
+        return self._connected("listener").listener
+
+    @property
+    def sync(self) -> SyncLoop:
+        """What sends outcomes and fetches jobs, while the worker is connected."""
+        return self._connected("sync").sync
+
+    def _connected(self, name: str) -> Session:
+        if self.redis_session is None:
+            raise AttributeError(f"worker.{name}: expected a connected worker; this one has not started, or is closed")
+        return self.redis_session
+
+    @property
+    def tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """The tasks of the running jobs by job id."""
+        return self.slots.tasks
+
+    @tasks.setter
+    def tasks(self, tasks: dict[str, asyncio.Task[Any]]) -> None:
+        self.slots.tasks = tasks
+
+    @property
+    def jobs_complete(self) -> int:
+        """Completed jobs."""
+        return self.counts.complete
+
+    @property
+    def jobs_retried(self) -> int:
+        """Attempts that ended and are run again."""
+        return self.counts.retried
+
+    @property
+    def jobs_failed(self) -> int:
+        """Failed jobs, aborted and expired ones among them."""
+        return self.counts.failed
+
+    @property
+    def job_tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """arq's name for the tasks of the running jobs."""
+        return self.tasks
+
+    @property
+    def aborting_tasks(self) -> set[str]:
+        """Ids of running jobs that were told to abort."""
+        return {job_id for job_id, attempt in self.slots.running.items() if attempt.reason is CancelReason.ABORT}
+
+    @property
+    def draining(self) -> bool:
+        """It takes no more jobs."""
+        session = self.redis_session
+        return self.stopping or not self.allow_pick_jobs or (session is not None and session.claims.quiet)
+
+    # -- its session ----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Session:
+        """The session over the current pool."""
+        if self.redis_session is None:
+            claims = ClaimPolicy(
+                self._claim_settings(),
+                self._free_slots,
+                lambda: self.slots.holds_suspect,
+                self.slots.holds_none,
+                self._last_claim,
+            )
+            keep_dead_ms = to_ms(self.options.keep_dead)
+            session = Session(self.pool, claims, self.slots, self._start_job, keep_dead_ms)
+            session.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
+            self.redis_session = session
+            self.reporter.store = session.store
+            self.run_context = self._run_context(session)
+            self.slots.execute = observe_runs(self, partial(execute, self.run_context))
+        return self.redis_session
+
+    def _connect_if_possible(self) -> Session | None:
+        return None if self._pool is None else self._connect()
+
+    def _claim_settings(self) -> ClaimSettings:
+        return ClaimSettings(
+            self.queue_name,
+            self.worker_id,
+            self.options.lease_ms,
+            MARGIN_MS,
+            self.queue_read_limit,
+            not self.burst,
+            self.allow_abort_jobs,
+            self.options.max_crashes,
+            self._offer_ms(),
+            self._queue_shares(),
+        )
+
+    def _run_context(self, session: Session) -> RunContext:
+        """What the run of a job needs of this worker, as the settings are now."""
+        return RunContext(
+            loop=self.loop,
+            worker_id=self.worker_id,
+            queue_name=self.queue_name,
+            pool=self.pool,
+            store=session.store,
+            serializer=self.serializer,
+            options=self.options,
+            functions=self.effective_options,
+            ctx=self.ctx,
+            slots=self.slots,
+            outbox=session.sync,
+            reporter=self.reporter,
+            executors=self.executors,
+            hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
+            counts=self.counts,
+            workflows=self.workflows,
+            is_stopping=lambda: self.stopping,
+            cron_id_ms=lambda cron_job: id_taken_ms(cron_job, self.cron_jobs, self.timezone),
+            retry_jobs=self.retry_jobs,
+            retry_delay_ms=int(self.poll_delay_s * 1000),
+            unknown_limit_s=self.unknown_limit_s,
+            unknown_ids=self.unknown_ids,
+            observed=self.observed,
+            on_stuck=self.stuck_callback,
+        )
+
+    def _worker_state(self) -> WorkerState:
+        return WorkerState(
+            queues=self.queues,
+            max_jobs=self.max_jobs,
+            running=self.slots.running,
+            parked=len(self.slots.sticky),
+            counts=self.counts,
+            draining=self.draining,
+            redis_errors=self.sync.errors,
+            fires=self.options.scheduler,
+            timezone=self.schedule_runner.zone_told,
+        )
+
+    def _offer_ms(self) -> int:
+        """How long an offer stands: until after the next look, which renews it.
+
+        In an application's loop none is made: what else keeps that loop busy would keep the job waiting.
+        """
+        if not self._has_own_loop:
+            return 0
+        return int(self.polling.longest_s * 1000) * 2 + OFFER_MARGIN_MS
+
+    def _queue_shares(self) -> QueueShares | None:
+        caps = self.options.queue_slots or {}
+        if len(self.queues) == 1 and self.queue_name not in caps:
+            return None
+        return QueueShares(self.queues, self.options.queue_weights, caps, self.slots.running_of)
+
+    async def _disconnect(self, session: Session) -> None:
+        await self.metrics.stop()
+        self._pool, self._last_claim = None, session.claims.number
+        try:
+            await session.close()
+        finally:
+            self.redis_session = None
+
+    # -- its jobs -------------------------------------------------------------------------------------------------
+
+    def _jobs_started(self) -> int:
+        """Attempts that this process has started; arq's name."""
+        return self.jobs_complete + self.jobs_retried + self.jobs_failed + len(self.slots.running)
+
+    def check_recycling(self) -> None:
+        """Ask for the replacement of this process if it is time."""
+        self._recycling.check(self._jobs_started())
+
+    def _free_slots(self) -> int:
+        if not self.allow_pick_jobs or self.stopping:
+            return 0
+        if self.options.max_jobs_per_child is not None and self._jobs_started() >= self.options.max_jobs_per_child:
+            self.check_recycling()
+        free = self.max_jobs - len(self.slots.running)
+        if self.burst and self.max_burst_jobs >= 0:
+            free = min(free, self.max_burst_jobs - self._jobs_started())
+        return max(0, free)
+
+    def _start_job(self, leased: LeasedJob) -> None:
+        attempt = Attempt(leased, self._options_of_unknown, self._noted)
+        if self.stopping:  # the reply to a claim that was under way when the signal came
+            return self._give_back(attempt)
+        if self._direct:
+            attempt.written = self.loop.create_future()
+        return self.slots.start(attempt, self.loop)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """Of an attempt that was not begun."""
+        hand_over(self.run_context, attempt, Outcome(State.RELEASED))
