@@ -8,7 +8,7 @@
 --       jobs, then id and result of each
 --
 --         kind         number           result             does the attempt count?  what happens
---         'end'        keep id for ms   the result         -        complete: its result is written, the rest deleted
+--         'end'        keep id for ms   the result or ''   -        complete: its result is written, the rest deleted
 --         'fail'       keep id for ms   the result or ''   -        failed for good, and the worker keeps no dead set
 --         'dead'       keep id for ms   the result         -        failed for good: also put into the dead set
 --         'abort'      keep id for ms   the result or ''   -        aborted: as 'fail'
