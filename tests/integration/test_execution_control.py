@@ -283,13 +283,11 @@ async def test_an_error_with_a_text_that_is_no_unicode_fails_the_job(pool: Pool)
 
 
 async def test_a_job_that_raises_keyboard_interrupt_fails_and_its_worker_goes_on(pool: Pool) -> None:
-    async with working(pool) as worker:
-        worker.handles_signals = True  # as a worker in a process of its own does
+    async with working(pool, handle_signals=True):  # as a worker in a process of its own does
         job = await enqueued(pool, jobs.interrupts)
         with pytest.raises(JobExecutionFailed, match="KeyboardInterrupt"):
             await job.result(timeout=10)
         assert await (await enqueued(pool, jobs.in_thread, 4)).result(timeout=10)
-        worker.handles_signals = False
 
 
 async def _no_slots(worker: Worker) -> bool:

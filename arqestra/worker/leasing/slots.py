@@ -125,7 +125,6 @@ class Slots:
             logger.info(
                 "job %s: a reply of Redis was lost; the outcome was written then, or its lease was lost",
                 update.lease.id,
-                update.lease.id,
             )
         elif not written:
             logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", update.lease.id)
