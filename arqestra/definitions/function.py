@@ -88,7 +88,7 @@ class Call(NamedTuple, Generic[R]):
 class JobFunction(Function, Generic[P, R]):
     """A function with the options it runs under. Made by `@job`; see there for the fields.
 
-    :ivar control: the options that arq's `Function` does not know
+    :ivar job_options: the options that arq's `Function` does not know
     :ivar sync_function: the function itself, if it is a plain one; for stock arq, `coroutine` runs it in a thread
     """
 

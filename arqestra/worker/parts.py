@@ -177,16 +177,16 @@ class WorkerParts(WorkerAttributes):
 
     def _claim_settings(self) -> ClaimSettings:
         return ClaimSettings(
-            self.queue_name,
-            self.worker_id,
-            self.options.lease_ms,
-            MARGIN_MS,
-            self.queue_read_limit,
-            not self.burst,
-            self.allow_abort_jobs,
-            self.options.max_crashes,
-            self._offer_ms(),
-            self._queue_shares(),
+            queue=self.queue_name,
+            worker_id=self.worker_id,
+            lease_ms=self.options.lease_ms,
+            margin_ms=MARGIN_MS,
+            read_limit=self.queue_read_limit,
+            wait=not self.burst,
+            aborts=self.allow_abort_jobs,
+            max_crashes=self.options.max_crashes,
+            offer_ms=self._offer_ms(),
+            shares=self._queue_shares(),
         )
 
     def _run_context(self, session: Session) -> RunContext:

@@ -112,20 +112,20 @@ class ClaimPolicy:
             self._offer = self.number if offers else 0
             self._offered_at = steady_s()
         return ClaimRequest(
-            settings.queue,
-            settings.worker_id,
-            self.number,
-            slots,
-            settings.lease_ms,
-            settings.margin_ms,
-            wait,
-            settings.aborts,
-            self._holds_suspect(),
-            settings.max_crashes,
-            only,
-            () if settings.shares is None or only else settings.shares.shares(slots),
-            self.taken,
-            settings.offer_ms if offers else 0,
+            queue=settings.queue,
+            worker_id=settings.worker_id,
+            number=self.number,
+            slots=slots,
+            lease_ms=settings.lease_ms,
+            margin_ms=settings.margin_ms,
+            wait=wait,
+            aborts=settings.aborts,
+            holds_suspect=self._holds_suspect(),
+            max_crashes=settings.max_crashes,
+            only=only,
+            shares=() if settings.shares is None or only else settings.shares.shares(slots),
+            taken=self.taken,
+            offer_ms=settings.offer_ms if offers else 0,
         )
 
     def next_offer(self) -> Offer | None:
@@ -137,8 +137,14 @@ class ClaimPolicy:
             return None
         self.number += 1
         self._offer, self._offered_at = self.number, steady_s()
-        lease_ms, margin_ms = settings.lease_ms, settings.margin_ms
-        return Offer(settings.queue, settings.worker_id, self.number, lease_ms, margin_ms, settings.offer_ms)
+        return Offer(
+            queue=settings.queue,
+            worker_id=settings.worker_id,
+            number=self.number,
+            lease_ms=settings.lease_ms,
+            margin_ms=settings.margin_ms,
+            stands_ms=settings.offer_ms,
+        )
 
     def withdraw_offer(self) -> None:
         """Take in no job any more on the offer that stands."""

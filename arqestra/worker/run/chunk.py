@@ -33,7 +33,14 @@ def chunk_function(functions: Mapping[str, EffectiveOptions]) -> JobFunction[...
             results.append(await options.function.coroutine(ctx, *args, **kwargs))
         return results
 
-    made: JobFunction[..., list[Any]] = JobFunction(CHUNK_FUNCTION, chunk, None, None, None, None)
+    made: JobFunction[..., list[Any]] = JobFunction(
+        name=CHUNK_FUNCTION,
+        coroutine=chunk,
+        timeout_s=None,
+        keep_result_s=None,
+        keep_result_forever=None,
+        max_tries=None,
+    )
     made.redactor = ChunkRedactor(functions)
     return made
 

@@ -80,7 +80,14 @@ class ProgressBuffer:
         lines = [notes.lines.popleft() for _ in range(len(notes.lines))]
         notes.writes += 1
         leased = attempt.leased
-        return ProgressUpdate(leased.id, leased.token, notes.writes, attempt.payload.enqueued_ms, progress, lines)
+        return ProgressUpdate(
+            job_id=leased.id,
+            token=leased.token,
+            number=notes.writes,
+            enqueued_ms=attempt.payload.enqueued_ms,
+            progress=progress,
+            lines=lines,
+        )
 
 
 def _pieces(attempts: list[Attempt]) -> list[list[Attempt]]:
