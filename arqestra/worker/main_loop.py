@@ -37,7 +37,7 @@ async def serve(worker: WorkerParts, session: Session, heart_beat: HeartBeat) ->
             now_s = worker.loop.time()
             push = Push(session.listener.hears, session.listener.can_watch, watch.since_s)
             if worker.polling.is_due(now_s, push):
-                worker.polling.looked(now_s)
+                worker.polling.polled(now_s)
                 session.sync.poll()
             if session.sync.is_quiet and worker.options.chosen_poll_delay is None:
                 session.listener.arm(watch)
@@ -49,7 +49,7 @@ async def burst(worker: WorkerParts, session: Session, heart_beat: HeartBeat) ->
     while not worker.stopping:
         await heart_beat()
         await worker.schedule_runner.fire_once()
-        session.sync.look()
+        session.sync.claim_soon()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(session.sync.became_idle.wait(), max(worker.poll_delay_s, 0.05))
         if worker.slots.tasks:  # until one ends there is nothing new, but what is enqueued meanwhile

@@ -34,7 +34,7 @@ class MessageHandler:
         if data is not None and data.startswith(b"job "):
             self._take_delivery(data)
         elif data is None or data == b"wake":
-            self.sync.look()
+            self.sync.claim_soon()
             if data is None:
                 self.workflows.tell_all()
         elif data == b"listen":
@@ -55,6 +55,6 @@ class MessageHandler:
         delivery = delivered(self.worker_id, data)
         if delivery.job.id in self.slots.leases:
             # Its id was enqueued again before the reply came that its last life has ended: the next claim brings it.
-            self.sync.look()
+            self.sync.claim_soon()
         else:
-            self.sync.take_in(delivery)
+            self.sync.accept(delivery)

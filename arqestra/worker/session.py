@@ -45,7 +45,7 @@ class Session:
         self.store = pool.store if isinstance(pool, Pool) else Store(pool)
         self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool, self.store.pulse)
         self.claims = claims
-        self.sync = SyncLoop(self.store, claims, start_job, slots.settle, keep_dead_ms)
+        self.sync = SyncLoop(self.store, claims, start_job, slots.resolve, keep_dead_ms)
         self._slots = slots
         self._renewer: LeaseRenewer | None = None
         self._listening = contextlib.ExitStack()
@@ -86,7 +86,7 @@ class Session:
         """
         if self._renewer is None:
             slots = self._slots
-            self._renewer = LeaseRenewer(self.pool, self.store.keys, settings, slots.held, slots.take_in)
+            self._renewer = LeaseRenewer(self.pool, self.store.keys, settings, slots.leased, slots.apply)
             self._renewer.watchdog = watchdog
             self._renewer.start()
 

@@ -97,7 +97,7 @@ class Shutdown:
         if draining:
             self._interrupt_parked_workflows()
             self._leave_soon(session)
-        session.sync.look()
+        session.sync.claim_soon()
 
     def _leave_soon(self, session: Session) -> None:
         worker = self._worker
@@ -164,7 +164,7 @@ class Shutdown:
         worker.stopping = True
         self.time_left_s()
         for job_id, task in self._slots.tasks.items():
-            attempt = self._slots.held_attempt(job_id)
+            attempt = self._slots.attempt_at(job_id)
             if attempt is not None and attempt.lets_go:
                 attempt.cancel(CancelReason.SHUTDOWN)
             elif not task.done():

@@ -29,8 +29,8 @@ async def test_a_draining_worker_takes_no_jobs_until_it_is_told_to(pool: Pool, r
         assert waiting is not None
         gate.set()
         await running.result(timeout=30)
-        turns = worker.sync.turns
-        await wait_until(lambda: worker.sync.turns > turns + 3, "looks at the queue")
+        turns = worker.sync.round_trips
+        await wait_until(lambda: worker.sync.round_trips > turns + 3, "looks at the queue")
         assert await waiting.status() == "queued"
         assert await pool.zcard(pool.store.keys.waiting("arq:queue")) == 0
         assert await steer_worker(pool.store, worker.worker_id, "resume")
@@ -92,8 +92,8 @@ async def test_a_wake_up_that_comes_with_the_order_to_stop_is_passed_on(pool: Po
         await wait_until(both_wait, "that both wait")
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {stopped.worker_id: 1})
     # It is woken, and does not act on it: as if the message had come when it had just stopped to listen.
-    stopped.sync.look = lambda: None  # type: ignore[method-assign]
-    stopped.sync.take_in = lambda delivery: None  # type: ignore[method-assign]
+    stopped.sync.claim_soon = lambda: None  # type: ignore[method-assign]
+    stopped.sync.accept = lambda delivery: None  # type: ignore[method-assign]
     made = await pool.enqueue(double, 2)
     assert made is not None
     stopped.handle_sig_wait_for_completion(signal.SIGTERM) if wait else stopped.handle_sig(signal.SIGTERM)

@@ -291,9 +291,9 @@ async def test_a_burst_does_not_ask_all_the_time_while_a_job_runs(pool: Pool, wa
 
     @job(queue="other", concurrency=1)
     async def long(ctx: Any) -> None:
-        turns.append(worker.sync.turns)
+        turns.append(worker.sync.round_trips)
         await asyncio.sleep(0.4)
-        turns.append(worker.sync.turns)
+        turns.append(worker.sync.round_trips)
 
     await pool.enqueue(long)
     if waiting == "a full limit":

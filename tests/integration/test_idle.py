@@ -74,13 +74,13 @@ async def test_a_job_whose_wake_up_is_lost_is_found(pool: Pool) -> None:
         await pool.zadd(pool.store.keys.waiting("arq:queue"), {deaf.worker_id: 1})
         assert deaf.redis_session is not None
         deaf.redis_session.claims.quiet = True  # takes nothing in, and passes nothing on: it is not asked to claim
-        deaf.sync.look = lambda: None  # type: ignore[method-assign]
+        deaf.sync.claim_soon = lambda: None  # type: ignore[method-assign]
         began_s = time.monotonic()
         job = await pool.enqueue_job("noop")
         assert job is not None
         await job.result(timeout=10)
         assert time.monotonic() - began_s < 3
-        del deaf.sync.look
+        del deaf.sync.claim_soon
 
 
 async def test_a_stock_abort_is_heard_by_an_idle_worker_of_a_full_fleet(pool: Pool, redis_url: str) -> None:
@@ -111,11 +111,11 @@ async def test_a_deferred_job_starts_although_the_timer_owner_died(pool: Pool) -
         # A killed process would end its subscription too, and be replaced at once: only the timer is to be gone.
         assert timer_owner.sync._timer is not None
         timer_owner.sync._timer.cancel()
-        timer_owner.sync.look = lambda: None  # type: ignore[method-assign]
+        timer_owner.sync.claim_soon = lambda: None  # type: ignore[method-assign]
         began_s = time.monotonic()
         await later.result(timeout=10)
         assert time.monotonic() - began_s < 7
-        del timer_owner.sync.look
+        del timer_owner.sync.claim_soon
 
 
 async def test_a_schedule_that_is_defined_while_all_sleep_is_fired_in_time(pool: Pool) -> None:
@@ -135,7 +135,7 @@ async def test_an_explicit_delay_is_honoured(pool: Pool) -> None:
     async with working(pool, poll_delay=0.05) as worker:
 
         async def has_looked() -> bool:
-            return worker.sync.turns > 40
+            return worker.sync.round_trips > 40
 
         await wait_until(has_looked, "forty looks")
         assert not worker.listener.can_watch
@@ -153,11 +153,11 @@ async def test_where_nobody_tells_of_changes_a_stock_producer_is_found_by_lookin
     settings = redis_url.replace("redis://", "redis://nowatch:secret@")
     try:
         async with working(pool, redis_settings=settings) as worker:
-            looked = [worker.sync.turns, time.monotonic()]
+            looked = [worker.sync.round_trips, time.monotonic()]
 
             def looks_seldom() -> bool:
-                if looked[0] != worker.sync.turns:
-                    looked[:] = [worker.sync.turns, time.monotonic()]
+                if looked[0] != worker.sync.round_trips:
+                    looked[:] = [worker.sync.round_trips, time.monotonic()]
                 return time.monotonic() - looked[1] > 2.5
 
             await wait_until(looks_seldom, "looks every four seconds")

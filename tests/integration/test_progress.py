@@ -112,8 +112,8 @@ async def test_last_notes_that_come_behind_the_end_are_sent_again_as_soon_as_tha
     """
     async with working(redis_url) as worker:
         monkeypatch.setattr(worker.reporter, "write_once", worker.reporter.publisher.drain)  # not once a second
-        settled, replies = worker.sync._settled, []
-        worker.sync._settled = lambda *reply: replies.append(reply)
+        settled, replies = worker.sync._resolve, []
+        worker.sync._resolve = lambda *reply: replies.append(reply)
         async with worker.reporter.progress_buffer._writing:
             told = await pool.enqueue(tell)
             assert told is not None

@@ -58,4 +58,4 @@ async def worker_idle(pool: Pool, **settings: Any) -> AsyncIterator[Worker]:
 
 async def until_looked(worker: Worker) -> None:
     """Wait until a worker has made its first round trip for jobs."""
-    await wait_until(lambda: worker.redis_session is not None and worker.sync.turns > 0, "the worker to look for jobs")
+    await wait_until(lambda: worker.redis_session is not None and worker.sync.round_trips > 0, "a round trip")

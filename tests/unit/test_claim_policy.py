@@ -41,7 +41,7 @@ def test_nothing_is_asked_without_a_reason() -> None:
 
 def test_a_look_is_one_claim() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     request = desk.asked()
     assert (request.slots, request.queue, request.worker_id, request.number) == (10, "q", "w1", 1)
     assert (request.wait, request.aborts, request.lease_ms, request.max_crashes) == (True, True, 15_000, 3)
@@ -54,7 +54,7 @@ def test_each_claim_has_a_number_of_its_own() -> None:
     desk = Desk()
     tokens = []
     for _ in range(3):
-        desk.policy.look()
+        desk.policy.claim_soon()
         tokens.append(desk.asked().token)
 
     assert tokens == ["w1.1", "w1.2", "w1.3"]
@@ -62,7 +62,7 @@ def test_each_claim_has_a_number_of_its_own() -> None:
 
 def test_a_claim_that_filled_all_slots_is_followed_by_another_when_a_slot_is_free() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     desk.policy.learn(desk.asked(), _reply(10))
     desk.slots = 0
     assert desk.policy.next_request() is None
@@ -74,7 +74,7 @@ def test_a_claim_that_filled_all_slots_is_followed_by_another_when_a_slot_is_fre
 def test_a_look_without_a_free_slot_is_one_claim_of_none() -> None:
     """For requests to abort, and to pass a wake-up on."""
     desk = Desk(slots=0)
-    desk.policy.look()
+    desk.policy.claim_soon()
     request = desk.asked()
     assert request.slots == 0
 
@@ -86,9 +86,9 @@ def test_a_look_without_a_free_slot_is_one_claim_of_none() -> None:
 
 def test_a_wake_up_during_a_claim_is_not_lost() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     request = desk.asked()
-    desk.policy.look()
+    desk.policy.claim_soon()
     desk.policy.learn(request, _reply(0))
 
     assert desk.policy.next_request() is not None
@@ -96,7 +96,7 @@ def test_a_wake_up_during_a_claim_is_not_lost() -> None:
 
 def test_a_fair_share_leaves_the_others_time_for_theirs() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
 
     assert desk.policy.learn(desk.asked(), _reply(5, shared=True)) == YIELD_TO_OTHERS_MS
     assert desk.policy.next_request() is None
@@ -104,31 +104,31 @@ def test_a_fair_share_leaves_the_others_time_for_theirs() -> None:
 
 def test_the_next_due_time_is_the_time_to_look_again() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     assert desk.policy.learn(desk.asked(), _reply(0, next_due_in_ms=250)) == 250
-    desk.policy.look()
+    desk.policy.claim_soon()
     assert desk.policy.learn(desk.asked(), _reply(10, next_due_in_ms=250)) is None
 
 
 def test_a_worker_asks_for_no_more_than_its_read_limit_and_a_chunk() -> None:
     many = Desk(slots=50_000)
-    many.policy.look()
+    many.policy.claim_soon()
     assert many.asked().slots == 100
     unlimited = Desk(ClaimSettings("q", "w1", 1, 1, 100_000, True, True, 3), slots=50_000)
-    unlimited.policy.look()
+    unlimited.policy.claim_soon()
     assert unlimited.asked().slots == BATCH
 
 
 def test_negative_slots_are_none() -> None:
     desk = Desk(slots=-3)
-    desk.policy.look()
+    desk.policy.claim_soon()
 
     assert desk.asked().slots == 0
 
 
 def test_a_worker_that_stops_asks_for_nothing() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     desk.policy.active = False
 
     assert desk.policy.next_request() is None
@@ -139,14 +139,14 @@ def _idle_desk() -> Desk:
     """Its first claim has made an offer."""
     desk = Desk()
     desk.holds_none = True
-    desk.policy.look()
+    desk.policy.claim_soon()
     assert desk.asked().offer_ms == SETTINGS.offer_ms
     return desk
 
 
 def test_a_worker_with_a_job_makes_no_offer_and_takes_in_none() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
 
     assert desk.asked().offer_ms == 0
     assert not desk.policy.takes(1)
@@ -156,16 +156,16 @@ def test_an_offer_is_good_for_one_job_and_the_next_claim_says_that_it_came() -> 
     desk = _idle_desk()
     assert desk.policy.takes(1)
     assert not desk.policy.takes(1)
-    desk.policy.look()
+    desk.policy.claim_soon()
     assert desk.asked().taken == 1
-    desk.policy.look()
+    desk.policy.claim_soon()
 
     assert desk.asked().taken == 1
 
 
 def test_what_comes_after_the_next_claim_was_sent_is_left_to_that_claim() -> None:
     desk = _idle_desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     request = desk.asked()
 
     assert not desk.policy.takes(1)
@@ -183,7 +183,7 @@ def test_what_comes_too_late_may_be_anothers_by_now(monkeypatch: pytest.MonkeyPa
 
 def test_a_worker_whose_last_job_has_ended_makes_an_offer_without_a_claim() -> None:
     desk = Desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     desk.policy.learn(desk.asked(), _reply(0))
     assert desk.policy.next_offer() is None
     desk.holds_none = True
@@ -196,7 +196,7 @@ def test_a_worker_whose_last_job_has_ended_makes_an_offer_without_a_claim() -> N
 
 def test_a_claim_that_found_jobs_has_made_no_offer_and_the_last_of_them_makes_one() -> None:
     desk = _idle_desk()
-    desk.policy.look()
+    desk.policy.claim_soon()
     desk.policy.learn(desk.asked(), _reply(1))
 
     assert not desk.policy.takes(2)
@@ -242,9 +242,9 @@ def test_numbers_go_on_from_those_of_an_earlier_life() -> None:
 def test_a_claim_that_is_sent_again_makes_no_offer() -> None:
     desk = Desk()
     desk.holds_none = True
-    desk.policy.look()
+    desk.policy.claim_soon()
     request = desk.asked()
-    again = desk.policy.again(request)
+    again = desk.policy.repeat(request)
 
     assert again == request._replace(offer_ms=0)
     assert not desk.policy.takes(1)
@@ -254,22 +254,22 @@ def test_a_claim_that_is_sent_again_after_its_offer_was_used_is_another_one() ->
     """Else the job that has come already would come as one of those whose reply was lost."""
     desk = Desk()
     desk.holds_none = True
-    desk.policy.look()
+    desk.policy.claim_soon()
     request = desk.asked()
     assert desk.policy.takes(1)
     desk.slots -= 1
-    again = desk.policy.again(request)
+    again = desk.policy.repeat(request)
 
     assert (again.number, again.taken, again.offer_ms, again.slots) == (2, 1, 0, 9)
-    assert desk.policy.again(again).number == 2
-    desk.policy.look()
+    assert desk.policy.repeat(again).number == 2
+    desk.policy.claim_soon()
     assert desk.asked().number == 3
 
 
 def test_a_worker_that_holds_a_suspect_says_so() -> None:
     desk = Desk()
     desk.holds_suspect = True
-    desk.policy.look()
+    desk.policy.claim_soon()
 
     assert desk.asked().holds_suspect
 
@@ -293,7 +293,7 @@ def test_a_message_is_judged_by_when_it_was_sent(
 ) -> None:
     desk = Desk()
     desk.holds_none = True
-    desk.policy.look()
+    desk.policy.claim_soon()
     claimed_at, redis_ms = steady_s(), 1_700_000_000_000
     desk.policy.learn(desk.asked(), _reply(0)._replace(now_ms=redis_ms))
     monkeypatch.setattr(claim, "steady_s", lambda: claimed_at + later_s)

@@ -58,7 +58,7 @@ async def answer(sync: SyncLoop, claim: asyncio.Future[int], next_due_in_ms: int
 
 
 async def test_it_looks_again_when_a_reply_says_that_a_job_is_due(sync: SyncLoop, store: SlowStore) -> None:
-    sync.look()
+    sync.claim_soon()
     await answer(sync, await store.claim(), SOON_MS)
 
     await answer(sync, await store.claim(), NOTHING)
@@ -68,7 +68,7 @@ async def test_it_looks_again_when_a_reply_says_that_a_job_is_due(sync: SyncLoop
 async def test_what_a_message_says_during_a_claim_outlasts_the_reply(
     sync: SyncLoop, store: SlowStore, reply_ms: int
 ) -> None:
-    sync.look()
+    sync.claim_soon()
     claim = await store.claim()
     sync.due_in(SOON_MS)
     await answer(sync, claim, reply_ms)
@@ -92,12 +92,12 @@ async def test_a_job_that_comes_with_a_wake_up_starts_at_once_and_a_claim_follow
     policy = ClaimPolicy(OFFERING, lambda: 10, lambda: False, lambda: True)
     policy.active = True
     sync = SyncLoop(store, policy, lambda job: started.append(job.id), lambda *_: None)  # type: ignore[arg-type]
-    sync.look()
+    sync.claim_soon()
     await answer(sync, await store.claim(), NOTHING)
 
-    sync.take_in(Delivery(1, JOB))
+    sync.accept(Delivery(1, JOB))
     assert started == ["a"]
-    sync.take_in(Delivery(1, JOB))
+    sync.accept(Delivery(1, JOB))
     assert started == ["a"]
     await answer(sync, await store.claim(), NOTHING)
 
@@ -136,7 +136,7 @@ async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_ag
     )
 
     sync.submit(Complete(LeaseRef("before", "q", "w1.0")))
-    sync.look()
+    sync.claim_soon()
     async with asyncio.timeout(10):
         await sync.became_idle.wait()
 

@@ -17,7 +17,7 @@ def looks(polling: Polling, push: Push, first_s: float, last_s: float) -> list[f
     for step in range(int((last_s - first_s) * 2)):
         now_s = first_s + step / 2
         if polling.is_due(now_s, push):
-            polling.looked(now_s)
+            polling.polled(now_s)
             times.append(now_s)
     return times
 

@@ -74,13 +74,13 @@ class ClaimPolicy:
         self._redis_clock: tuple[float, int] | None = None  # a time of ours, and of Redis' clock then or later (ms)
         self.taken = 0  # number of the offer on which a job was taken in last
         self._may_be_due = False  # claim as soon as there is a slot
-        self._look_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
+        self._claim_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
 
-    def look(self) -> None:
-        """Jobs may be due, or aborts requested: claim at the next turn."""
-        self._may_be_due = self._look_now = True
+    def claim_soon(self) -> None:
+        """Jobs may be due, or aborts requested: claim with the next round trip."""
+        self._may_be_due = self._claim_now = True
         if self.settings.shares is not None:
-            self.settings.shares.look()
+            self.settings.shares.expect_jobs()
 
     @property
     def takes_jobs(self) -> bool:
@@ -93,9 +93,9 @@ class ClaimPolicy:
             return None
         slots = self._slots()
         shares = self.settings.shares
-        if not self._look_now and (slots == 0 if shares is None else not shares.worth_asking(slots)):
+        if not self._claim_now and (slots == 0 if shares is None else not shares.worth_asking(slots)):
             return None
-        self._look_now = False
+        self._claim_now = False
         return self.request(slots)
 
     def _slots(self) -> int:
@@ -150,7 +150,7 @@ class ClaimPolicy:
         """Take in no job any more on the offer that stands."""
         self._offer = 0
 
-    def again(self, request: ClaimRequest) -> ClaimRequest:
+    def repeat(self, request: ClaimRequest) -> ClaimRequest:
         """The same claim to be sent again, because its reply was lost. Its offer is withdrawn.
 
         One on whose offer a job was taken in has brought no others: that one is another claim, for the slots that are
@@ -186,7 +186,7 @@ class ClaimPolicy:
         return True
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
-        """Take in the reply; returns the ms after which to look again, or None to wait for a wake-up or the poll."""
+        """Take in the reply; returns the ms after which to claim again, or None to wait for a wake-up or the poll."""
         if claimed.now_ms and not request.only:
             self._redis_clock = (self._claimed_at, claimed.now_ms)
         if claimed.jobs and request.number == self._offer:
@@ -203,5 +203,5 @@ class ClaimPolicy:
         if shares is not None:
             self._may_be_due = True  # `worth_asking` tells which queues
         else:
-            self._may_be_due = found_enough or self._look_now
+            self._may_be_due = found_enough or self._claim_now
         return claimed.next_due_in_ms if not found_enough and claimed.next_due_in_ms >= 0 else None

@@ -66,7 +66,7 @@ class LeaseRenewer:
     :param redis: the worker's client; the thread makes connections of its own to the same Redis
     :param keys: the namespace
     :param settings: see there
-    :param held: the leases held now; called in the heartbeat's thread
+    :param leased: the leases to renew now; called in the heartbeat's thread
     :param report: called in the worker's loop with what a renewal found
     """
 
@@ -75,13 +75,13 @@ class LeaseRenewer:
         redis: Redis,
         keys: Keys,
         settings: RenewalSettings,
-        held: Callable[[], Sequence[LeaseRef]],
+        leased: Callable[[], Sequence[LeaseRef]],
         report: Callable[[Renewal], None],
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._settings = settings
-        self._held = held
+        self._leased = leased
         self._report = report
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
@@ -189,7 +189,7 @@ class LeaseRenewer:
             self._say_stuck()
             return
         self._stuck = False
-        leases = self._held()
+        leases = self._leased()
         if not leases:
             return
         renewal = await store.renew(leases, self._settings.lease_ms, aborts=self._settings.aborts)

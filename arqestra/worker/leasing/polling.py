@@ -1,4 +1,4 @@
-"""When a worker looks at its queues without having been woken. No I/O: `Worker` asks at each tick.
+"""When a worker polls its queues. No I/O: `Worker` asks at each tick.
 
 Wake-ups tell a worker of nearly everything. Looking finds the rest: jobs of stock arq producers, which send no wake-up,
 and jobs whose wake-up was lost. Three ways, of which the first that holds is taken:
@@ -38,7 +38,7 @@ class Push:
 
 
 class Polling:
-    """Decides when to look.
+    """Decides when to poll.
 
     :param delay_s: the setting `poll_delay`; None if it was not set
     """
@@ -46,29 +46,29 @@ class Polling:
     def __init__(self, delay_s: float | None) -> None:
         self.delay_s = DEFAULT_DELAY_S if delay_s is None else delay_s
         self._always = delay_s is not None
-        self._looked_s: float | None = None
+        self._polled_s: float | None = None
         self._interval_s = self.delay_s
         self._untold_s: float | None = None  # when a job was found that nobody had told of
 
     @property
     def longest_s(self) -> float:
-        """Seconds between two looks at most."""
+        """Seconds between two polls at most."""
         return self.delay_s if self._always else SAFETY_S
 
     def is_due(self, now_s: float, push: Push) -> bool:
-        """Whether to look now."""
-        if self._always or self._looked_s is None or not push.messages:
+        """Whether to poll now."""
+        if self._always or self._polled_s is None or not push.messages:
             return True
-        silent_s = now_s - self._looked_s
+        silent_s = now_s - self._polled_s
         if push.can_watch:
-            return push.since_s is None or self._looked_s <= push.since_s or silent_s >= SAFETY_S
+            return push.since_s is None or self._polled_s <= push.since_s or silent_s >= SAFETY_S
         if self._untold_s is not None and now_s - self._untold_s < UNTOLD_S:
             return True
         return silent_s >= self._interval_s
 
-    def looked(self, now_s: float) -> None:
-        """A look begins. The next is later, unless `found` says otherwise."""
-        self._looked_s = now_s
+    def polled(self, now_s: float) -> None:
+        """The worker polls. The next poll is later, unless `found` says otherwise."""
+        self._polled_s = now_s
         self._interval_s = min(MAX_DELAY_S, self._interval_s * 2)
 
     def found(self, now_s: float, *, told: bool) -> None:

@@ -36,7 +36,7 @@ class QueueShares:
         self._credit = dict.fromkeys(queues, 0.0)
         self._due = frozenset(queues)  # queues that may have due jobs
 
-    def look(self) -> None:
+    def expect_jobs(self) -> None:
         """Every queue may have due jobs."""
         self._due = frozenset(self._queues)
 

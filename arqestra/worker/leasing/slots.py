@@ -64,7 +64,7 @@ class Slots:
     def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
         """Let an attempt run in a slot."""
         leased = attempt.leased
-        before = self.held_attempt(leased.id)
+        before = self.attempt_at(leased.id)
         if before is not None:  # its lease ran out while it was still running here
             before.settled = False
             before.cancel(CancelReason.LEASE_LOST)
@@ -77,7 +77,7 @@ class Slots:
             self.execute(attempt), context=None if self.context is None else self.context.copy()
         )
 
-    def held_attempt(self, job_id: str) -> Attempt | None:
+    def attempt_at(self, job_id: str) -> Attempt | None:
         """The attempt at a job, in a slot or not."""
         return self.running.get(job_id) or self.sticky.get(job_id)
 
@@ -108,7 +108,7 @@ class Slots:
         if attempt.task is self.tasks.get(attempt.leased.id):
             del self.tasks[attempt.leased.id]
 
-    def settle(self, update: Update, written: bool | None) -> None:
+    def resolve(self, update: Update, written: bool | None) -> None:
         """Redis has taken an outcome, or refused it as the lease was lost; None: a reply was lost, it was either."""
         if isinstance(update, AcknowledgeEarly):
             return self._acknowledge(update, bool(written))
@@ -143,12 +143,12 @@ class Slots:
         self.concluding.add(task)
         task.add_done_callback(self.concluding.discard)
 
-    def held(self) -> list[LeaseRef]:
+    def leased(self) -> list[LeaseRef]:
         """The leases to renew. Called in the heartbeat's thread: `list` of a dict's values is one step of CPython."""
-        held = [attempt.leased for attempt in list(self.leases.values())]
-        return [LeaseRef(leased.id, leased.queue, leased.token) for leased in held]
+        jobs = [attempt.leased for attempt in list(self.leases.values())]
+        return [LeaseRef(job.id, job.queue, job.token) for job in jobs]
 
-    def take_in(self, renewal: Renewal) -> None:
+    def apply(self, renewal: Renewal) -> None:
         """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
         for lease in renewal.lost:
             attempt = self.leases.get(lease.id)
@@ -161,12 +161,12 @@ class Slots:
             self._cancel(lease, CancelReason.ABORT)
 
     def _cancel(self, lease: LeaseRef, reason: CancelReason) -> None:
-        attempt = self.held_attempt(lease.id)
+        attempt = self.attempt_at(lease.id)
         if attempt is not None and attempt.leased.token == lease.token:
             attempt.cancel(reason)
 
     def abort(self, job_id: str) -> None:
         """Cancel a job because somebody asked for its abort."""
-        attempt = self.held_attempt(job_id)
+        attempt = self.attempt_at(job_id)
         if attempt is not None:
             attempt.cancel(CancelReason.ABORT)

@@ -42,7 +42,7 @@ class SyncLoop:
     :param claims: decides what to fetch
     :param start: called with each job that was claimed
     :param keep_dead_ms: how long the dead set keeps a job
-    :param settled: called with each outcome that was sent, and whether Redis has taken it: False if the lease was lost,
+    :param resolve: called with each outcome that was sent, and whether Redis has taken it: False if the lease was lost,
         None if nobody can tell
     """
 
@@ -51,15 +51,15 @@ class SyncLoop:
         store: Store,
         claims: ClaimPolicy,
         start: Callable[[LeasedJob], None],
-        settled: Callable[[Update, bool | None], None],
+        resolve: Callable[[Update, bool | None], None],
         keep_dead_ms: int = KEEP_DEAD_MS,
     ) -> None:
         self._store = store
         self._claims = claims
         self._start = start
-        self._settled = settled
+        self._resolve = resolve
         self._keep_dead_ms = keep_dead_ms
-        # Turns are started by jobs that end; the jobs that a turn starts must not see those jobs' context variables.
+        # Jobs that end start round trips; the jobs that a round trip starts must not see those jobs' context variables.
         self._context = contextvars.copy_context()
         self._updates: list[Update] = []
         self._under_way: list[Update] = []  # sent, and not answered yet
@@ -73,7 +73,7 @@ class SyncLoop:
         self.is_quiet = False  # the latest claim found no jobs
         self._is_poll = False  # the next claim is made without a reason
         self.found: Callable[[bool], None] = lambda told: None  # called when a claim has found jobs
-        self.turns = self.errors = 0
+        self.round_trips = self.errors = 0
 
     @property
     def idle(self) -> bool:
@@ -89,23 +89,23 @@ class SyncLoop:
         self._updates.append(update)
         self.wake()
 
-    def look(self) -> None:
+    def claim_soon(self) -> None:
         """Jobs may be due: claim."""
         self._is_poll = False
-        self._claims.look()
+        self._claims.claim_soon()
         self.wake()
 
     def poll(self) -> None:
-        """Look whether there are jobs that no message has told of."""
-        self.look()
+        """Claim, in case there are jobs that no message has told of."""
+        self.claim_soon()
         self._is_poll = True
 
-    def take_in(self, delivery: Delivery) -> None:
+    def accept(self, delivery: Delivery) -> None:
         """A wake-up came with a job: start it, and claim for the other slots."""
         if self._claims.takes(delivery.number, delivery.job.claimed_ms):
             self._context.copy().run(self._start, delivery.job)
         # When the job has had its first step: if it ended there, its outcome goes with the claim, behind what it told.
-        asyncio.get_running_loop().call_soon(self.look)
+        asyncio.get_running_loop().call_soon(self.claim_soon)
 
     def wake(self) -> None:
         """Start a round trip unless one is under way; that one is followed by the next by itself."""
@@ -132,7 +132,7 @@ class SyncLoop:
         return True
 
     async def claim_once(self, request: ClaimRequest) -> Claimed:
-        """One claim outside the loop of turns; errors are the caller's."""
+        """One claim outside the loop of round trips; errors are the caller's."""
         _, claimed = await self._store.turn((), request)
         assert claimed is not None
         self.queued = claimed.queued
@@ -151,7 +151,7 @@ class SyncLoop:
             offer = self._claims.next_offer() if request is None else None
             self._under_way = updates
             try:
-                await self._turn(updates, request, offer)
+                await self._round_trip(updates, request, offer)
             except Exception:
                 faults.exception("a turn went wrong; its %d outcomes are sent again", len(updates))
                 self._updates[:0] = updates
@@ -171,7 +171,7 @@ class SyncLoop:
         del self._updates[:count]
         return updates
 
-    async def _turn(self, updates: list[Update], request: ClaimRequest | None, offer: Offer | None) -> None:
+    async def _round_trip(self, updates: list[Update], request: ClaimRequest | None, offer: Offer | None) -> None:
         self._told_due = False
         told = not self._is_poll or not self.is_quiet or bool(updates)
         self._is_poll = False
@@ -183,14 +183,14 @@ class SyncLoop:
                 self.refused_claim = error
             await self._send_singly(updates)
             return
-        self.turns += 1
+        self.round_trips += 1
         for update, ok in zip(updates, written, strict=True):
-            self._settled(update, ok)
+            self._resolve(update, ok)
         if request is not None and claimed is not None:
             self.is_quiet = not claimed.jobs
             if claimed.jobs:
                 self.found(told)
-            await self._take_in(request, claimed)
+            await self._start_claimed(request, claimed)
 
     async def _cast_out(self, claimed: Claimed) -> None:
         """Members of a queue that are no job ids are taken out of it: nobody could run or name them."""
@@ -201,15 +201,15 @@ class SyncLoop:
             except (ResponseError, *RETRYABLE) as error:  # it is tried again when its lease has run out
                 logger.warning("queue %s: %r could not be taken out: %s", queue, member, error)
         if claimed.aliens:
-            self.look()
+            self.claim_soon()
 
-    async def _take_in(self, request: ClaimRequest, claimed: Claimed) -> None:
+    async def _start_claimed(self, request: ClaimRequest, claimed: Claimed) -> None:
         self.queued = claimed.queued
         self.refused_claim = None
         self.next_due_in_s = claimed.next_due_in_ms / 1000 if claimed.next_due_in_ms >= 0 else 60.0
         delay_ms = self._claims.learn(request, claimed)
         if not self._told_due:
-            self._look_again_in(delay_ms)
+            self._claim_in(delay_ms)
         elif delay_ms is not None:  # the message may be newer than this reply: the earlier time counts
             self.due_in(delay_ms)
         jobs = claimed.jobs
@@ -224,7 +224,7 @@ class SyncLoop:
         if claimed.aliens:
             await self._cast_out(claimed)
 
-    def _look_again_in(self, delay_ms: int | None) -> None:
+    def _claim_in(self, delay_ms: int | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -234,13 +234,13 @@ class SyncLoop:
 
     def _timer_ran_out(self) -> None:
         self._timer = None
-        self.look()
+        self.claim_soon()
 
     def due_in(self, delay_ms: int) -> None:
         """This worker became the timer owner: the next job is due in that many ms."""
         due_at = asyncio.get_running_loop().time() + delay_ms / 1000
         if self._timer is None or self._timer.when() > due_at:
-            self._look_again_in(delay_ms)
+            self._claim_in(delay_ms)
         self._told_due = True
 
     async def _send(
@@ -270,7 +270,7 @@ class SyncLoop:
                 offer = None  # it may have been used; the next poll makes another
                 self._claims.withdraw_offer()
                 if request is not None:
-                    request = self._claims.again(request)
+                    request = self._claims.repeat(request)
                 if failures in (2, 30):
                     logger.warning("Redis does not answer, trying again: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(pause_s)
@@ -281,15 +281,15 @@ class SyncLoop:
                 if request is None or claimed is None or not claimed.jobs or not self._claims.too_late(sent_s):
                     return taken, claimed, request
                 logger.warning("the reply to a claim was read %.1f s after the claim was sent", steady_s() - sent_s)
-                offer, request = None, self._claims.again(request)
+                offer, request = None, self._claims.repeat(request)
 
     async def _send_singly(self, updates: list[Update]) -> None:
         """One refused outcome must not keep the others from being written; its job runs again after its lease."""
         for update in updates:
             try:
                 written, _, _ = await self._send([update], None)
-                self._settled(update, written[0])
+                self._resolve(update, written[0])
             except ResponseError:
                 faults.exception("Redis refused the outcome of job %s", update.lease.id)
-                self._settled(update, False)
+                self._resolve(update, False)
         await asyncio.sleep(ERROR_PAUSE_S)

@@ -88,7 +88,7 @@ class Counters:
         self._worker_id = worker_id
         self._accounts: dict[tuple[str, str, State], Counts] = {}
         self._events: dict[str, int] = {}
-        self._settled: dict[str, int] = {}  # all that was ever handed over to be written, for metrics
+        self._written: dict[str, int] = {}  # all that was ever handed over to be written, for metrics
         self._unlisted: dict[str, dict[tuple[str, str], EndedList]] = {}  # by queue: what Redis has not taken
 
     def of(self, queue: str, function: str, state: State) -> Counts:
@@ -106,7 +106,7 @@ class Counters:
 
     def totals(self) -> dict[str, int]:
         """All that was ever taken in: field -> number."""
-        sums = dict(self._settled)
+        sums = dict(self._written)
         for field, amount in self._events.items():
             sums[field] = sums.get(field, 0) + amount
         for account in self._accounts.values():
@@ -120,15 +120,15 @@ class Counters:
         maxima: dict[str, int] = {}
         for account in self._accounts.values():
             if account.runs_ms:
-                self._settle(account, sums, maxima)
+                self._take_out(account, sums, maxima)
         for field, amount in sums.items():
-            self._settled[field] = self._settled.get(field, 0) + amount
+            self._written[field] = self._written.get(field, 0) + amount
         await store.statistics.write(sums, maxima)
         for queue, lists in list(self._unlisted.items()):
             await write_recent(store, queue, lists.values())
             del self._unlisted[queue]
 
-    def _settle(self, account: Counts, sums: dict[str, int], maxima: dict[str, int]) -> None:
+    def _take_out(self, account: Counts, sums: dict[str, int], maxima: dict[str, int]) -> None:
         """Take out of an account what is to be written."""
         _add(account, sums)
         longest = field_of(account.queue, account.function, "run_ms_max")
