@@ -1,8 +1,9 @@
 """What runs jobs; and the names of `arq.worker`.
 
-`worker.py` is the life of a worker, with arq's API of it. `leasing/` gets jobs and keeps their leases, `run/` runs one
-job, `telemetry/` tells about it, `processes/` is the supervisor over several workers, `drop_in/` puts our worker into
-arq's command line. Start with `run/execute.py`, then `leasing/sync_loop.py`.
+`worker.py` is a worker with arq's API, `parts.py` what it is made of, `session.py` what it has while it is connected,
+`main_loop.py` what it does while it runs, `shutdown.py` how it stops. `leasing/` gets jobs and keeps their leases,
+`run/` runs one job, `telemetry/` tells about it, `processes/` is the supervisor over several workers, `drop_in/` puts
+our worker into arq's command line. Start with `run/execute.py`, then `leasing/sync_loop.py`.
 """
 
 import sys
