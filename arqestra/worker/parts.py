@@ -17,7 +17,7 @@ from ..store.store import MARGIN_MS, Store
 from .attributes import WorkerAttributes, current_event_loop
 from .leasing.claim import ClaimPolicy, ClaimSettings
 from .leasing.shares import QueueShares
-from .leasing.slots import Slots
+from .leasing.slots import Slots, not_connected
 from .leasing.sync_loop import SyncLoop
 from .recycling import Recycling
 from .run.attempt import Attempt
@@ -168,8 +168,8 @@ class WorkerParts(WorkerAttributes):
             session.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
             self.redis_session = session
             self.reporter.store = session.store
-            self.run_context = self._run_context(session)
-            self.slots.execute = observe_runs(self, partial(execute, self.run_context))
+            session.run = self._run_context(session)
+            self.slots.execute = observe_runs(self, partial(execute, session.run))
         return self.redis_session
 
     def _connect_if_possible(self) -> Session | None:
@@ -253,6 +253,7 @@ class WorkerParts(WorkerAttributes):
             await session.close()
         finally:
             self.redis_session = None
+            self.slots.execute = not_connected  # nothing here holds the session any more: it is gone at once
 
     # -- its jobs -------------------------------------------------------------------------------------------------
 
@@ -284,4 +285,4 @@ class WorkerParts(WorkerAttributes):
 
     def _give_back(self, attempt: Attempt) -> None:
         """Of an attempt that was not begun."""
-        hand_over(self.run_context, attempt, Outcome(State.RELEASED))
+        hand_over(self._connected("run").run, attempt, Outcome(State.RELEASED))

@@ -16,6 +16,7 @@ from .leasing.lease_renewer import LeaseRenewer, RenewalSettings
 from .leasing.slots import Slots
 from .leasing.sync_loop import SyncLoop
 from .leasing.watchdog import Watchdog
+from .run.context import RunContext
 
 __all__ = ("LEAVE_WAIT_S", "Session")
 
@@ -30,6 +31,7 @@ class Session:
     :param slots: has the leases to renew, and is told what becomes of outcomes
     :param start_job: called with each claimed job
     :param keep_dead_ms: how long the dead set keeps a job
+    :ivar run: what the runs of jobs need of the worker; set by the worker when it has made the session
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Session:
         self.listener = pool.listener if isinstance(pool, Pool) else Listener(pool.connection_pool, self.store.pulse)
         self.claims = claims
         self.sync = SyncLoop(self.store, claims, start_job, slots.resolve, keep_dead_ms)
+        self.run: RunContext
         self._slots = slots
         self._renewer: LeaseRenewer | None = None
         self._listening = contextlib.ExitStack()

@@ -209,7 +209,7 @@ class Worker(WorkerParts):
     def _watchdog(self, session: Session) -> Watchdog | None:
         if self.on_blocked is None:
             return None
-        return Watchdog(self.run_context, self.slots, session.sync.unwritten, self.on_blocked)
+        return Watchdog(session.run, self.slots, session.sync.unwritten, self.on_blocked)
 
     # -- stopping -------------------------------------------------------------------------------------------------
 

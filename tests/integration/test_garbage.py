@@ -33,7 +33,7 @@ from arqestra import (
 from arqestra.flow.orchestrator import Flow
 from arqestra.worker.run import workflows
 
-JOBS = 300  # more than the objects that a worker leaves to the collector when it ends, about 230
+JOBS = 200
 
 
 @job

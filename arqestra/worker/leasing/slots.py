@@ -15,9 +15,17 @@ from ...store.updates import AcknowledgeEarly, Update
 from ..run.attempt import Attempt, Phase
 from ..run.outcome import CancelReason
 
-__all__ = ("Slots",)
+__all__ = ("Slots", "not_connected")
 
 logger = logging.getLogger("arq.worker")
+
+
+async def not_connected(attempt: Attempt) -> None:
+    """Stands for the life of an attempt while the worker is not connected.
+
+    :raises RuntimeError: always
+    """
+    raise RuntimeError(f"job {attempt.ref}: expected a connected worker; this one has not started, or is closed")
 
 
 class Slots:
@@ -25,6 +33,7 @@ class Slots:
 
     :param suspect_from: crashes from which on a job is a suspect
     :param ended: told of each attempt with an outcome that Redis has taken
+    :ivar execute: the life of an attempt; `not_connected` while the worker has no session
     """
 
     def __init__(
@@ -32,7 +41,7 @@ class Slots:
         suspect_from: int,
         ended: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
-        self.execute: Callable[[Attempt], Coroutine[Any, Any, None]]  # set when the worker connects
+        self.execute: Callable[[Attempt], Coroutine[Any, Any, None]] = not_connected
         self.context: contextvars.Context | None = None  # of jobs, where somebody has set something in it
         self._suspect_from = suspect_from
         self._ended = ended
