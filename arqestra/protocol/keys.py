@@ -339,6 +339,18 @@ class Keys:
         """What people did by the dashboard, the latest first."""
         return f"{self.ours}audit"
 
+    @property
+    def deployment(self) -> str:
+        """What is true of the whole deployment. Every call of a script names this key: it routes the call, and says by
+        its beginning what the prefix is.
+        """
+        return f"{self.ours}deployment"
+
+    @property
+    def libraries(self) -> str:
+        """Libraries of Lua functions: name -> when one of our processes last used it (ms)."""
+        return f"{self.ours}libraries"
+
     def lua(self) -> dict[str, str]:
         """What the Lua scripts call the keys and the prefixes of keys and channels."""
         return {

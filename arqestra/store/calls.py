@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, cast
 
 import hiredis
@@ -11,6 +12,7 @@ from .scripts import Script, self_contained
 __all__ = (
     "Call",
     "Command",
+    "How",
     "Pulse",
     "Receiver",
     "ScriptCall",
@@ -21,23 +23,37 @@ __all__ = (
 pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
+class How(Enum):
+    """How a server is asked to run a script: it may not know the script, or not the way.
+
+    The values are those of `ScriptCall.packed`, in the order in which a link tries them.
+    """
+
+    FUNCTION = "FCALL"
+    BY_SHA = "EVALSHA"
+    IN_FULL = "EVAL"
+
+
 class ScriptCall(NamedTuple):
-    """One call of a script: its queue (the key that routes it) and its arguments."""
+    """One call of a script: the key that routes it, and its arguments."""
 
     script: Script
-    queue: str
+    key: str
     args: Sequence[bytes | str | int]
 
-    def command_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
+    def command_words(self, how: How) -> tuple[Any, ...]:
         """The command as a server may need it that is none of Redis' or Valkey's."""
-        text, sha = self_contained(self.script)
-        return ("EVAL" if in_full else "EVALSHA", text if in_full else sha, 1, self.queue, *self.args)
+        if how is How.FUNCTION:
+            return ("FCALL", self.script.function, 1, self.key, *self.args)
+        text, sha = self_contained(self.script.text)
+        return (how.value, text if how is How.IN_FULL else sha, 1, self.key, *self.args)
 
-    def packed(self, *, in_full: bool = False) -> bytes:
+    def packed(self, how: How) -> bytes:
         """The same as it is sent."""
-        if in_full:
-            return pack_command(("EVAL", self.script.text, 1, self.queue, *self.args))
-        return pack_command(("EVALSHA", self.script.sha, 1, self.queue, *self.args))
+        if how is How.FUNCTION:
+            return pack_command(("FCALL", self.script.function, 1, self.key, *self.args))
+        what = self.script.text if how is How.IN_FULL else self.script.sha
+        return pack_command((how.value, what, 1, self.key, *self.args))
 
 
 class Command(NamedTuple):
@@ -45,11 +61,11 @@ class Command(NamedTuple):
 
     words: tuple[Any, ...]
 
-    def command_words(self, *, in_full: bool = False) -> tuple[Any, ...]:
+    def command_words(self, how: How) -> tuple[Any, ...]:
         """The command."""
         return self.words
 
-    def packed(self, *, in_full: bool = False) -> bytes:
+    def packed(self, how: How) -> bytes:
         """The same as it is sent."""
         return pack_command(self.words)
 

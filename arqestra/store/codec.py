@@ -177,6 +177,7 @@ def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, 
         "1" if resent else "0",
         request.taken,
         request.offer_ms,
+        "1",
         *_shares(request),
         *request.only,
     )

@@ -150,7 +150,7 @@ class FlowStore:
         self._keys = store.keys
 
     async def _call(self, name: str, flow_id: str, *args: bytes | str | int) -> Any:
-        return await self._store.call(name, self._keys.flow(flow_id), flow_id, *args)
+        return await self._store.call(name, flow_id, *args)
 
     # -- graphs ---------------------------------------------------------------------------------------------------
 

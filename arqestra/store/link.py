@@ -4,6 +4,9 @@ redis-py makes the connection (so that TLS, passwords, unix sockets and Sentinel
 protocol of ours. A call is one write, and its replies are handed on straight from the parser: no command machinery, no
 task and no stream in between. Any number of calls may be under way at once; Redis answers in order.
 
+Scripts are functions of a library. A server that does not have it (yet, or any more) is given it, and a server without
+functions gets single scripts; whoever calls notices neither.
+
 A connection is dropped after any error. Whoever was waiting is told, and may send again: all scripts can be repeated.
 Nothing here waits without a limit: see `time_limits.py` for the connect and the handshake; a reply may take
 `REPLY_LIMIT_S`, and a call with all its tries `CALL_LIMIT_S`.
@@ -21,9 +24,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .calls import Call, Pulse, Receiver
+from .calls import Call, Command, How, Pulse, Receiver
 from .redis_py_link import RedisPyLink, has_transport
-from .replies import ServerIsReplica, reply_error
+from .replies import NoFunctionError, NoFunctionsError, ServerIsReplica, reply_error
+from .scripts import library
 from .time_limits import REPLY_LIMIT_S, Suspicion, limit_connections, suspicion_of
 
 __all__ = (
@@ -39,6 +43,8 @@ T = TypeVar("T")
 
 # The call may or may not have been carried out; every script of ours can be sent again.
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, TryAgainError, OSError)
+
+UNKNOWN = (NoFunctionError, NoFunctionsError, NoScriptError)  # the server has run nothing
 
 CLOSE_WAIT_S = 2.0
 CALL_LIMIT_S = 20.0  # of one call with all its tries
@@ -63,9 +69,13 @@ class Link(asyncio.Protocol):
     :param reply_timeout_s: seconds to wait for a reply before the connection is given up
     :param suspicion: that of the pool, which is told when nobody answered
     :param pulse: is told of answers and of their lack
+    :ivar how: scripts are called
     """
 
     def __init__(self, connection: Any, reply_timeout_s: float, suspicion: Suspicion, pulse: Pulse) -> None:
+        self.how = How.FUNCTION
+        self._library_error: Exception | None = None  # why the server did not take the library
+        self._library_under_way = False  # it was sent, and the server has not answered
         self._suspicion, self._pulse = suspicion, pulse
         self._connection = connection  # kept: its stream writer closes the transport when it is collected
         self._transport: asyncio.Transport = connection._writer.transport
@@ -86,7 +96,8 @@ class Link(asyncio.Protocol):
 
     def send(self, calls: Sequence[Call], receive: Receiver) -> None:
         """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
-        packed = [call.packed() for call in calls]  # may raise: nothing is under way then
+        how = self.how
+        packed = [call.packed(how) for call in calls]  # may raise: nothing is under way then
         self._groups.append(_Group(calls, receive, self._loop.time()))
         self._transport.writelines(packed)
         if self._watch is None:
@@ -117,24 +128,60 @@ class Link(asyncio.Protocol):
             replica = next(reply for reply in group.replies if isinstance(reply, ServerIsReplica))
             group.receive(replica)
             return self.give_up(ServerIsReplica(f"the server became a replica: {replica}"))
-        unknown = [i for i in unknown if isinstance(group.replies[i], NoScriptError)]
+        unknown = [i for i in unknown if isinstance(group.replies[i], UNKNOWN)]
         if unknown and self.is_open:
-            return self._send_in_full(group, unknown)
+            return self._send_again(group, unknown)
         return group.receive(group.replies)
 
-    def _send_in_full(self, group: _Group, unknown: list[int]) -> None:
-        """The server does not know these scripts (yet, or any more): send their text."""
+    def _send_again(self, group: _Group, unknown: list[int], *, loaded: bool = False) -> None:
+        """The server does not know these scripts (yet, or any more), or it has no functions: tell it, or do without.
+
+        :param loaded: the library went ahead of them
+        """
+        errors = [group.replies[i] for i in unknown]
+        if any(isinstance(error, NoFunctionsError) for error in errors):
+            self.how = How.BY_SHA
+        if any(isinstance(error, NoScriptError) for error in errors):
+            how = How.IN_FULL
+        elif self.how is How.FUNCTION and loaded:
+            for i in unknown:
+                group.replies[i] = self._library_error or group.replies[i]
+            return group.receive(group.replies)
+        else:
+            how = self.how
+        again = [group.calls[i] for i in unknown]
 
         def receive(replies: list[Any] | Exception) -> None:
             if isinstance(replies, Exception):
                 return group.receive(replies)
             for i, reply in zip(unknown, replies, strict=True):
                 group.replies[i] = reply
+            refused = [i for i in unknown if isinstance(group.replies[i], UNKNOWN)]
+            if refused and how is not How.IN_FULL and self.is_open:
+                return self._send_again(group, refused, loaded=how is How.FUNCTION)
             return group.receive(group.replies)
 
-        again = [group.calls[i] for i in unknown]
+        if how is How.FUNCTION and not self._library_under_way:
+            self._send_library()
         self._groups.append(_Group(again, receive, self._loop.time()))
-        self._transport.writelines([call.packed(in_full=True) for call in again])
+        self._transport.writelines([call.packed(how) for call in again])
+
+    def _send_library(self) -> None:
+        """Give the server the library. What it answers: its name, that it has it already, or why it does not take it."""
+
+        def receive(replies: list[Any] | Exception) -> None:
+            self._library_under_way = False
+            if isinstance(replies, Exception):
+                return
+            reply = replies[0]
+            self._library_error = reply if isinstance(reply, Exception) else None
+            if isinstance(reply, NoFunctionsError):
+                self.how = How.BY_SHA
+
+        self._library_under_way = True
+        load = Command(("FUNCTION", "LOAD", library().text))
+        self._groups.append(_Group((load,), receive, self._loop.time()))
+        self._transport.writelines([load.packed(self.how)])
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_open:
@@ -191,16 +238,22 @@ class Links:
 
     :param pool: redis-py's pool; it makes the connection, which is not counted in its `max_connections`
     :param reply_timeout_s: see `Link`
+    :param functions: try first to call scripts as functions of the library
     :ivar pulse: whether Redis answers
     """
 
     def __init__(
-        self, pool: ConnectionPool, reply_timeout_s: float = REPLY_LIMIT_S, pulse: Pulse | None = None
+        self,
+        pool: ConnectionPool,
+        reply_timeout_s: float = REPLY_LIMIT_S,
+        pulse: Pulse | None = None,
+        functions: bool = True,
     ) -> None:
         limit_connections(pool)
         self.pulse = pulse or Pulse()
         self._pool = pool
         self._reply_timeout_s = reply_timeout_s
+        self._how = How.FUNCTION if functions else How.BY_SHA
         self._link: Link | RedisPyLink | None = None
         self._connecting: asyncio.Task[Link | RedisPyLink] | None = None
 
@@ -262,6 +315,7 @@ class Links:
             self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool), self.pulse)
         else:
             self._link = RedisPyLink(connection, self.pulse)
+        self._link.how = self._how
         return self._link
 
     async def close(self) -> None:

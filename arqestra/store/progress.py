@@ -47,7 +47,7 @@ async def write_progress(store: Store, updates: Sequence[ProgressUpdate]) -> lis
     for each in updates:
         flat += (each.job_id, each.token, each.number, each.enqueued_ms, int(each.ended), each.progress)
         flat += (len(each.lines), *each.lines)
-    replies = await store.call("progress", store.keys.progress(updates[0].job_id), TTL_MS, LOG_LINES, *flat)
+    replies = await store.call("progress", TTL_MS, LOG_LINES, *flat)
     return [cast(Written, reply.decode()) for reply in replies]
 
 

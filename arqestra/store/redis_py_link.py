@@ -12,7 +12,9 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .calls import Call, Pulse, Receiver
+from .calls import Call, How, Pulse, Receiver
+from .replies import NoFunctionError, NoFunctionsError, function_error
+from .scripts import library
 from .time_limits import REPLY_LIMIT_S
 
 __all__ = ("RedisPyLink", "RedisPySubscription", "has_transport")
@@ -44,6 +46,7 @@ class RedisPyLink:
         self._loop = asyncio.get_running_loop()
         self._sending: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        self.how = How.FUNCTION
         self.is_open = True
 
     def belongs_here(self) -> bool:
@@ -69,18 +72,41 @@ class RedisPyLink:
             receive(replies)
 
     async def _answer(self, call: Call) -> Any:
-        for in_full in (False, True):
+        """Call, and call again in another way if the server does not know this one."""
+        loaded = False
+        how = self.how
+        while True:
             try:
-                async with asyncio.timeout(REPLY_LIMIT_S):
-                    await self._connection.send_command(*call.command_words(in_full=in_full))
-                    return await self._connection.read_response(disable_decoding=True)
-            except TimeoutError:
-                raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None
+                return await self._reply_to(call.command_words(how))
+            except NoFunctionError as error:
+                if loaded:
+                    return error
+                loaded = True
+                try:
+                    await self._reply_to(("FUNCTION", "LOAD", library().text))
+                except NoFunctionsError:
+                    self.how = how = How.BY_SHA
+                except ResponseError as refusal:
+                    if "already exists" not in str(refusal):
+                        return refusal
+            except NoFunctionsError:
+                self.how = how = How.BY_SHA
             except NoScriptError as error:
-                refused: ResponseError = error
+                if how is How.IN_FULL:
+                    return error
+                how = How.IN_FULL
             except ResponseError as error:
                 return _explained(error)
-        return refused
+
+    async def _reply_to(self, words: tuple[Any, ...]) -> Any:
+        try:
+            async with asyncio.timeout(REPLY_LIMIT_S):
+                await self._connection.send_command(*words)
+                return await self._connection.read_response(disable_decoding=True)
+        except TimeoutError:
+            raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None
+        except ResponseError as error:
+            raise function_error(str(error)) or error from None
 
     def abandon(self) -> None:
         """Let go of a connection of another loop."""

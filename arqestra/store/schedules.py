@@ -78,7 +78,7 @@ class ScheduleStore:
         for first in range(0, max(1, len(digests)), NAMES_PER_CALL):
             flat = [field for pair in digests[first : first + NAMES_PER_CALL] for field in pair]
             before = "" if started_ms is None else started_ms
-            reply = await self._store.call("schedule_keep", self._route, age_ms, before, rev, *flat)
+            reply = await self._store.call("schedule_keep", age_ms, before, rev, *flat)
             started_ms, new_rev, of_piece = reply[0], reply[1].decode(), reply[2].decode()
             rev = new_rev if rev == new_rev else ""  # something has changed: the rest is compared
             first_rev = first_rev or new_rev
@@ -102,7 +102,7 @@ class ScheduleStore:
 
     async def set(self, name: str, what: Literal["pause", "resume", "remove"]) -> bool | None:
         """Pause, resume or remove a schedule; whether that changed anything, None if it does not exist."""
-        reply = await self._store.call("schedule_set", self._route, name, what)
+        reply = await self._store.call("schedule_set", name, what)
         return None if reply < 0 else bool(reply)
 
     async def fetch_due(self, ahead_ms: int, most: int, skip: int = 0) -> DuePage:

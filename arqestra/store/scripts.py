@@ -1,84 +1,165 @@
-"""The Lua scripts, read from `lua/` with their includes, the names of keys and the constants that Python shares.
+"""The Lua functions of `lua/`: one library for Redis 7.0 and later and for Valkey, and single scripts for Redis 6.2.
 
-A line `-- @include name` is replaced by the file of that name; `-- @module Name file` by a table `Name` of what the
-file returns, which is run only when something is first taken from that table. Scripts are sent by their SHA1, and in
-full only when the server does not know them (after `SCRIPT FLUSH`, a restart or a failover).
+A file `name.lua` returns the function that a call of that name runs. A file `_name.lua` is a module: it returns a table
+of functions, and other files call it `Name` (`_run_end.lua` is `RunEnd`). The line `-- USES` of a file lists its modules.
 
-Queues are known by bare names: `QUEUE .. name` is the key of one, and `name_of(KEYS[1])` the name of the one that
-KEYS 1 is. Where there is no key prefix the texts have neither.
+The library is loaded once (`FUNCTION LOAD`), and its functions are made once. Its name ends with a hash of its text, and
+the names of its functions begin with it: processes of different versions use one server, each its own library. A server
+without functions gets the same sources by `EVAL`, one text for each entry point. That makes its functions anew in every
+call: so there a module is made when something is first taken from it.
 
-Each call of a script creates its Lua functions anew, and Lua finds each local that a function uses by walking through
-all locals in use: 110 of the 200 us of a small claim were spent so. Three things avoid that. A module creates its
-functions only when one is used. Keys and constants stand in the text in the place of their names. And one function is
-around the whole, because Lua finds what is outside of it at once.
+What a call works on is `c`, the state of the call, which `_call.lua` makes: no function keeps anything for the next.
+`c.k` has the names of keys. Numbers that Python shares (`protocol/constants.py`) stand in the text by their names, in
+capitals; their values are put in here.
 """
 
 import hashlib
 import re
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import NamedTuple
 
 from ..protocol.constants import LUA
 from ..protocol.keys import Keys
 
-__all__ = ("Script", "script", "self_contained")
+__all__ = ("LIBRARY_PREFIX", "NAMES", "Library", "Script", "code_of", "file_of", "library", "script", "self_contained")
 
-_WORD = re.compile(r"\b[A-Z_]+\b")
+# The entry points.
+NAMES = (
+    *("enqueue", "turn", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
+    *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
+    *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
+    *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
+    *("presence", "recent", "progress", "announce", "run_now", "unknown", "block", "flow_resume"),
+)
+LIBRARY_PREFIX = "arqestra_"
+
+_WORD = re.compile(r"\b[A-Z][A-Z_]+\b")
 _COMMENT = re.compile(r"--.*")
-_INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
-_OF_QUEUE = re.compile(r"^-- KEYS  1: (?:a |the first )?(?:queue|home)\b", re.MULTILINE)
-_NAME_OF = re.compile(r"\bname_of\(KEYS\[1\]\)")
-_MODULE = re.compile(r"^-- @module (\w+) (\w+)$", re.MULTILINE)
+_USES = re.compile(r"^-- USES +(\w+(?:, *\w+)*) *$", re.MULTILINE)
+_FLAGS = re.compile(r"^-- FLAGS +([a-z-]+(?:, *[a-z-]+)*) *$", re.MULTILINE)
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-class Script(NamedTuple):
-    """A script's name, full text and SHA1.
+class Library(NamedTuple):
+    """The library of all functions.
 
-    :ivar of_queue: KEYS 1 is a queue, or the home of schedules: the caller has its name
+    :ivar name: its name on a server
+    :ivar text: what `FUNCTION LOAD` takes
     """
 
     name: str
     text: str
-    sha: str
-    of_queue: bool
+
+
+class Script:
+    """One entry point.
+
+    :ivar name: that of its file
+    :ivar function: its name in the library, for `FCALL`
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.function = f"{library().name}_{name}"
+
+    @cached_property
+    def text(self) -> str:
+        """What `EVAL` takes, for a server without functions."""
+        modules = "".join(
+            f"{module} = module(function()\n{code_of(file_of(module))}end)\n" for module in _needed(self.name)
+        )
+        declared = f"local {', '.join(_needed(self.name))}\n" if modules else ""
+        entry = f"local handle = (function()\n{code_of(self.name)}end)()\n"
+        body = f"{_call_text()}{code_of('_module')}{declared}{modules}{entry}"
+        # One function is around the whole, because Lua finds what is outside of it at once.
+        return (
+            "local call, KEYS, ARGV = redis.call, KEYS, ARGV\n"
+            f"return (function()\n{body}return handle(state_of(call, KEYS[1], ARGV[1]), ARGV)\nend)()\n"
+        )
+
+    @cached_property
+    def sha(self) -> str:
+        """The SHA1 of `text`, for `EVALSHA`."""
+        return hashlib.sha1(self.text.encode()).hexdigest()
 
 
 @cache
-def script(name: str, keys: Keys) -> Script:
-    """The script `lua/<name>.lua` for a namespace."""
-    modules: list[str] = []
-    body = _with_includes(name, modules)
-    texts = {name: f"'{key}'" for name, key in keys.lua().items()}
-    texts |= {name: f"'{value}'" if isinstance(value, str) else str(value) for name, value in LUA.items()}
-    code = _COMMENT.sub("", _source("_module") + body)
-    code = _NAME_OF.sub(f"string.sub(KEYS[1], {len(keys.prefix) + 1})" if keys.prefix else "KEYS[1]", code)
-    code = code if keys.prefix else code.replace("QUEUE .. ", "")
-    code = _WORD.sub(lambda match: texts.get(match[0], match[0]), code)
-    # A module may be used by what stands before it.
-    declared = f"local {', '.join(modules)}\n" if modules else ""
-    text = f"local call, KEYS, ARGV = redis.call, KEYS, ARGV\nreturn (function()\n{declared}{code}end)()\n"
-    sha = hashlib.sha1(text.encode()).hexdigest()
-    return Script(name, text, sha, _OF_QUEUE.search(_source(name)) is not None)
+def script(name: str) -> Script:
+    """The entry point `lua/<name>.lua`."""
+    return Script(name)
 
 
 @cache
-def self_contained(script: Script) -> tuple[str, str]:
-    """A script's text and SHA1, with what it needs beyond Lua itself: for stand-ins for Redis."""
-    text = _source("_msgpack") + script.text
+def library() -> Library:
+    """The library of all entry points."""
+    modules = _needed(*NAMES)
+    parts = [
+        _call_text(),
+        f"local {', '.join(modules)}\n",
+        *(f"{module} = (function()\n{code_of(file_of(module))}end)()\n" for module in modules),
+        code_of("_register"),
+        *(f"register('{name}', {{ {_flags(name)} }}, (function()\n{code_of(name)}end)())\n" for name in NAMES),
+    ]
+    text = "".join(parts)
+    name = LIBRARY_PREFIX + hashlib.sha1(text.encode()).hexdigest()[:12]
+    return Library(name, f"#!lua name={name}\nlocal call\nlocal LIBRARY = '{name}'\n{text}")
+
+
+@cache
+def self_contained(text: str) -> tuple[str, str]:
+    """A script with what it needs beyond Lua itself, and its SHA1: for stand-ins for Redis."""
+    text = code_of("_msgpack") + text
     return text, hashlib.sha1(text.encode()).hexdigest()
 
 
-def _with_includes(name: str, modules: list[str]) -> str:
-    """The file with its includes and modules; the names of these are added to `modules`."""
-
-    def module(match: re.Match[str]) -> str:
-        modules.append(match[1])
-        return f"{match[1]} = module(function()\n{_with_includes(match[2], modules)}end)"
-
-    included = _INCLUDE.sub(lambda match: _with_includes(match[1], modules), _source(name))
-    return _MODULE.sub(module, included)
+@cache
+def _call_text() -> str:
+    """`_call.lua`, with the names of keys that it makes the state of a call of."""
+    names = ", ".join(f"{name} = '{key}'" for name, key in Keys().lua().items())
+    return f"local PLAIN_NAMES, DEPLOYMENT = {{ {names} }}, '{Keys().deployment}'\n{code_of('_call')}"
 
 
+def _needed(*names: str) -> list[str]:
+    """The modules that files need, in such an order that each comes behind those that it needs itself."""
+    found: dict[str, None] = {}
+
+    def add(module: str) -> None:
+        if module not in found:
+            for other in _uses(file_of(module)):
+                add(other)
+            found[module] = None
+
+    for name in names:
+        for module in _uses(name):
+            add(module)
+    return list(found)
+
+
+def file_of(module: str) -> str:
+    """The file of a module, without its suffix."""
+    return "_" + _CAPITAL.sub("_", module).lower()
+
+
+def _uses(name: str) -> list[str]:
+    line = _USES.search(_source(name))
+    return re.split(r", *", line[1]) if line else []
+
+
+def _flags(name: str) -> str:
+    line = _FLAGS.search(_source(name))
+    return ", ".join(f"'{flag}'" for flag in re.split(r", *", line[1])) if line else ""
+
+
+def code_of(name: str) -> str:
+    """A file without its comments, with the constants put in."""
+    code = _COMMENT.sub("", _source(name))
+    return _WORD.sub(lambda match: _CONSTANTS.get(match[0], match[0]), code)
+
+
+_CONSTANTS = {name: f"'{value}'" if isinstance(value, str) else str(value) for name, value in LUA.items()}
+
+
+@cache
 def _source(name: str) -> str:
     return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from ..protocol.clock import timestamp_ms
+from ..protocol.keys import DEFAULT_QUEUE
 from .replies import CLUSTER_ADVICE, ServerIsCluster, reply_error
 from .store import Store
 
@@ -167,7 +168,7 @@ async def _pings_ms(redis: Redis) -> tuple[float, ...]:
 
 async def _scripts_problem(store: Store) -> str:
     try:
-        await store.call("peek", store.keys.aborts, "", "0")
+        await store.call("peek", DEFAULT_QUEUE, "", "0")
     except ResponseError as error:
         return str(error)
     return ""

@@ -67,7 +67,7 @@ async def _read_services(store: Store, queues: Sequence[str]) -> dict[str, Servi
 
 async def note_zone(store: Store, name: str, zone: str) -> None:
     """Note in which time zone a schedule that names none is read. Where that changes, it is due at other times."""
-    await store.call("schedule_set", store.keys.schedules_rev, name, "zone", zone)
+    await store.call("schedule_set", name, "zone", zone)
 
 
 async def noted_zones(store: Store, home: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from ..protocol.constants import BATCH
 from ..protocol.keys import Keys
@@ -13,7 +14,8 @@ from .commands import CommandClient
 from .enqueue import EnqueueCounts, batches
 from .link import Links, with_retries
 from .records import Claimed, ClaimRequest, EnqueueResult, JobSnapshot, LeaseRef, NewJob, Offer, Renewal
-from .scripts import script
+from .replies import ClaimRefused
+from .scripts import NAMES, script
 from .statistics_writer import StatisticsWriter
 from .time_limits import REPLY_LIMIT_S
 from .updates import Update
@@ -38,6 +40,7 @@ class Store:
     :param keys: the namespace
     :param clock: ms since the epoch, for tests; default Redis' own clock
     :param reply_timeout_s: seconds that a script's reply may take before its connection is given up
+    :param functions: call scripts as functions of the library where the server has functions
     :ivar pulse: whether Redis answers
     """
 
@@ -48,9 +51,10 @@ class Store:
         clock: Callable[[], int] | None = None,
         reply_timeout_s: float = REPLY_LIMIT_S,
         pulse: Pulse | None = None,
+        functions: bool = True,
     ) -> None:
         self.keys = keys or Keys()
-        links = Links(redis.connection_pool, reply_timeout_s, pulse)
+        links = Links(redis.connection_pool, reply_timeout_s, pulse, functions)
         self.redis: Redis = CommandClient(redis, links)  # for what is read outside of scripts
         self._runner = ScriptRunner(links, self.keys, clock)
         self._call, self._run = self._runner.prepare, self._runner.run
@@ -90,7 +94,7 @@ class Store:
         flat = flat_jobs(jobs)
 
         async def send(resent: bool) -> list[EnqueueResult]:
-            return enqueued((await self._run(self._enqueue_call(jobs[0].queue, flat, resent)))[0])
+            return enqueued((await self._run(self._enqueue_call(flat, resent)))[0])
 
         return await with_retries(send, resent=resent)
 
@@ -107,11 +111,11 @@ class Store:
             reply = replies if isinstance(replies, Exception) else replies[0]
             receive(reply if isinstance(reply, Exception) else enqueued(reply))
 
-        link.send((self._enqueue_call(jobs[0].queue, flat_jobs(jobs), False),), pass_on)
+        link.send((self._enqueue_call(flat_jobs(jobs), False),), pass_on)
         return True
 
-    def _enqueue_call(self, queue: str, flat: Sequence[bytes | str | int], resent: bool) -> ScriptCall:
-        return self._call("enqueue", queue, "1" if resent else "0", *flat)
+    def _enqueue_call(self, flat: Sequence[bytes | str | int], resent: bool) -> ScriptCall:
+        return self._call("enqueue", "1" if resent else "0", *flat)
 
     async def turn(
         self,
@@ -130,19 +134,23 @@ class Store:
         :param keep_dead_ms: how long the dead set keeps a job
         :returns: for each update whether it was written (False: the lease was lost; None: an earlier call may have
             written it), and the claim
+        :raises ClaimRefused: Redis refused the claim, and has taken the outcomes
         """
-        calls = []
-        if updates:
-            calls.append(self._call("finish", updates[0].lease.queue, keep_dead_ms, *flat_updates(updates)))
-        if request is not None:
-            calls.append(self._call("claim", request.queue, *claim_args(request, resent)))
-        if offer is not None:
-            calls.append(self._call("offer", offer.queue, *offer[1:]))
-        if not calls:
+        if not updates and request is None and offer is None:
             return [], None
-        replies = await self._run(*calls)
-        written = verdicts(updates, replies[0], resent) if updates else []
-        return written, None if request is None else claimed(request, replies[-1])
+        flat = flat_updates(updates)
+        what: tuple[bytes | str | int, ...] = ()
+        if request is not None:
+            what = ("claim", *claim_args(request, resent))
+        elif offer is not None:
+            what = ("offer", *offer[1:])
+        verdict_text, reply = (await self._run(self._call("turn", keep_dead_ms, len(flat), *flat, *what)))[0]
+        written = verdicts(updates, verdict_text, resent)
+        if isinstance(reply, Exception):
+            if not updates or not isinstance(reply, ResponseError):
+                raise reply
+            raise ClaimRefused(reply, written) from reply
+        return written, None if request is None else claimed(request, reply)
 
     async def renew(self, leases: Sequence[LeaseRef], lease_ms: int, *, aborts: bool) -> Renewal:
         """Extend leases; says which are lost and which jobs are to be aborted."""
@@ -151,7 +159,7 @@ class Store:
         for first in range(0, len(leases), BATCH):
             batch = leases[first : first + BATCH]
             flat = [field for lease in batch for field in lease]
-            call = self._call("renew", batch[0].queue, lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
+            call = self._call("renew", lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
             batch_lost, batch_aborted = (await self._run(call))[0]
             lost += [batch[place - 1] for place in batch_lost]
             aborted += [batch[place - 1] for place in batch_aborted]
@@ -258,15 +266,6 @@ class Store:
         return cast(int, reply[0])
 
 
-SCRIPTS = (
-    *("enqueue", "claim", "finish", "renew", "abort", "delete", "requeue", "record", "peek", "leave", "offer"),
-    *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
-    *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
-    *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
-    *("presence", "recent", "progress", "announce", "run_now", "unknown", "block", "flow_resume"),
-)
-
-
 class ScriptRunner:
     """Makes calls of scripts, and sends them.
 
@@ -278,13 +277,12 @@ class ScriptRunner:
     def __init__(self, links: Links, keys: Keys, clock: Callable[[], int] | None) -> None:
         self.links = links
         self._clock = clock
-        self._prefix = keys.prefix
-        self._scripts = {name: script(name, keys) for name in SCRIPTS}
+        self._key = keys.deployment
+        self._scripts = {name: script(name) for name in NAMES}
 
-    def prepare(self, name: str, queue: str, *args: bytes | str | int) -> ScriptCall:
-        """A call of a script, to be sent by `run`, for a queue by its name or a key: as its KEYS 1 is."""
-        known, now = self._scripts[name], str(self._clock()) if self._clock else ""
-        return ScriptCall(known, self._prefix + queue if known.of_queue else queue, (now, *args))
+    def prepare(self, name: str, *args: bytes | str | int) -> ScriptCall:
+        """A call of a script, to be sent by `run`."""
+        return ScriptCall(self._scripts[name], self._key, (str(self._clock()) if self._clock else "", *args))
 
     async def run(self, *calls: ScriptCall) -> list[Any]:
         """Send calls in one round trip.
@@ -297,6 +295,6 @@ class ScriptRunner:
                 raise reply
         return replies
 
-    async def call(self, name: str, key: str, *args: bytes | str | int) -> Any:
+    async def call(self, name: str, *args: bytes | str | int) -> Any:
         """One script by its name, sent again after a lost connection: for subjects with a file of their own."""
-        return (await with_retries(lambda _: self.run(self.prepare(name, key, *args)), links=self.links))[0]
+        return (await with_retries(lambda _: self.run(self.prepare(name, *args)), links=self.links))[0]

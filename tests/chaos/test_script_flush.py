@@ -28,6 +28,7 @@ async def test_nobody_notices_that_scripts_are_forgotten(
         nonlocal flushes
         while True:
             await ledger.client.script_flush()
+            await ledger.client.execute_command("FUNCTION", "FLUSH")
             flushes += 1
             await asyncio.sleep(FLUSH_EVERY_S)
 

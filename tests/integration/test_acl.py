@@ -34,7 +34,6 @@ from arqestra import (
     workflow,
 )
 from arqestra.embedded import EmbeddedRedis
-from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 from arqestra.web import create_app
 from arqestra.worker import worker as worker_module
@@ -241,7 +240,7 @@ async def use_command_line(guarded: Guarded, pool: Pool) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_user_may_use_each_command_of_the_scripts(name: str, role: str) -> None:
     """Also those of rare cases, which no run of the engine is sure to come by."""
-    used = re.findall(r"\bp?call\('([A-Z]+)'(?:, '([A-Z]+)')?", script(name, Keys()).text)
+    used = re.findall(r"\bp?call\('([A-Z]+)'(?:, '([A-Z]+)')?", script(name).text)
     names = {f"+{word.lower()}" + (f"|{sub.lower()}" if word == "PUBSUB" else "") for word, sub in used}
 
     assert names - {"+msetex"} <= set(documented()[role])

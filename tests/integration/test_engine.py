@@ -317,7 +317,7 @@ async def test_enqueues_of_one_tick_share_a_round_trip(pool: Pool) -> None:
     made = await asyncio.gather(*(pool.enqueue(jobs.double, number) for number in range(300)))
 
     assert len({job.job_id for job in made if job is not None}) == 300
-    assert (await pool.info("commandstats"))["cmdstat_evalsha"]["calls"] == 1
+    assert (await pool.info("commandstats"))["cmdstat_fcall"]["calls"] == 1
 
 
 async def test_a_payload_over_the_limit_is_refused_in_the_producer(redis_url: str) -> None:

@@ -18,7 +18,7 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 
 from arqestra import Flow, Pool, Unique, Worker, create_pool, every, job, schedule, workflow
 from arqestra.store import link, listener
-from arqestra.store.scripts import Script, self_contained
+from arqestra.store.scripts import self_contained
 from tests.support.wait import wait_until
 
 
@@ -194,7 +194,7 @@ VALUES = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value)[:12])
 async def test_the_scripts_messagepack_is_everybodys(value: Any) -> None:
     fake: Any = FakeRedis()
-    text, _ = self_contained(Script("echo", "return cmsgpack.pack(cmsgpack.unpack(ARGV[1]))", "", False))
+    text, _ = self_contained("return cmsgpack.pack(cmsgpack.unpack(ARGV[1]))")
 
     echoed = await fake.eval(text, 0, msgspec.msgpack.encode(value))
 
@@ -204,5 +204,5 @@ async def test_the_scripts_messagepack_is_everybodys(value: Any) -> None:
 
 async def test_a_server_that_has_messagepack_uses_its_own(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
-        text, _ = self_contained(Script("own", "return type(cmsgpack.pack_safe or cmsgpack.unpack_one)", "", False))
+        text, _ = self_contained("return type(cmsgpack.pack_safe or cmsgpack.unpack_one)")
         assert await redis.eval(text, 0) == b"function"

@@ -16,8 +16,14 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
+@pytest.fixture(params=[True, False], ids=["functions", "eval"])
+def functions(request: pytest.FixtureRequest) -> bool:
+    """Whether scripts are called as functions of the library, or by EVAL as on Redis 6.2."""
+    return bool(request.param)
+
+
 @pytest.fixture
-async def harness(redis: Redis) -> AsyncIterator[StoreHarness]:
-    harness = StoreHarness(redis)
+async def harness(redis: Redis, functions: bool) -> AsyncIterator[StoreHarness]:
+    harness = StoreHarness(redis, functions=functions)
     yield harness
     await harness.store.close()

@@ -1,9 +1,8 @@
-"""Scripts are sent by their SHA1, and in full to a server that has forgotten them (SCRIPT FLUSH, restart, failover)."""
+"""A server that has forgotten our scripts (FUNCTION FLUSH, SCRIPT FLUSH, a restart) is given them again, unseen."""
 
 from __future__ import annotations
 
 from arqestra.protocol.keys import Keys
-from arqestra.store.scripts import script
 from arqestra.store.store import Store
 from tests.support.store_harness import QUEUE, StoreHarness
 from tests.support.updates import RawUpdate
@@ -12,6 +11,7 @@ from tests.support.updates import RawUpdate
 async def test_every_transition_works_on_a_server_that_knows_no_script(harness: StoreHarness) -> None:
     async def forget() -> None:
         await harness.redis.script_flush()
+        await harness.redis.execute_command("FUNCTION", "FLUSH")
 
     worker = harness.worker()
     await forget()
@@ -41,6 +41,7 @@ async def test_outcomes_and_claim_of_one_round_trip_both_survive(harness: StoreH
     job = await worker.claim_one()
     assert worker.request is not None
     await harness.redis.script_flush()
+    await harness.redis.execute_command("FUNCTION", "FLUSH")
 
     written, claimed = await harness.store.turn(
         [RawUpdate(job.id, QUEUE, job.token, "end").update()], worker.request._replace(number=2)
@@ -51,34 +52,25 @@ async def test_outcomes_and_claim_of_one_round_trip_both_survive(harness: StoreH
     assert [found.id for found in claimed.jobs] == ["b"]
 
 
-async def test_a_known_script_is_not_sent_in_full(harness: StoreHarness) -> None:
+async def test_a_known_script_is_not_sent_in_full(harness: StoreHarness, functions: bool) -> None:
     await harness.enqueue("a")
     await harness.redis.config_resetstat()
     await harness.enqueue("b")
     await harness.enqueue("c")
 
     statistics = await harness.redis.info("commandstats")
-    assert statistics["cmdstat_evalsha"]["calls"] == 2
-    assert "cmdstat_eval" not in statistics
+    assert statistics["cmdstat_fcall" if functions else "cmdstat_evalsha"]["calls"] == 2
+    assert not {"cmdstat_eval", "cmdstat_function|load"} & set(statistics)
 
 
 async def test_another_namespace_has_keys_of_its_own(harness: StoreHarness) -> None:
-    keys = Keys(
-        job_prefix="{t}job:",
-        lease_prefix="{t}lease:",
-        attempts_prefix="{t}try:",
-        result_prefix="{t}result:",
-        aborts="{t}abort",
-        ours="{t}ours:",
-    )
-    assert script("claim", keys).sha != script("claim", Keys()).sha
-    tagged = StoreHarness(harness.redis, harness.clock)
-    tagged.store = Store(harness.redis, keys, harness.clock)
+    other = StoreHarness(harness.redis, harness.clock)
+    other.store = Store(harness.redis, Keys.of("app"), harness.clock)
     try:
-        await tagged.enqueue("a", queue="{t}queue")
-        job = (await tagged.worker(queue="{t}queue").claim(wait=True)).jobs[0]
-        await tagged.worker(queue="{t}queue").finish(job)
+        await other.enqueue("a")
+        job = (await other.worker().claim(wait=True)).jobs[0]
+        await other.worker().finish(job)
     finally:
-        await tagged.store.close()
+        await other.store.close()
 
-    assert await harness.keys() == {"{t}result:a", "{t}ours:waiting:{t}queue"}
+    assert await harness.keys() == {"app:arq:result:a", f"app:arqestra:waiting:{QUEUE}"}

@@ -1,68 +1,120 @@
-"""The text of the scripts, also of the paths that no test takes: each compiles, and each name in it is known."""
+"""The Lua files, also the paths that no test takes: each compiles, and each name in it is known."""
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
 
-from arqestra.protocol.keys import Keys
-from arqestra.store.scripts import script
+from arqestra.store.scripts import NAMES, code_of, file_of, library, script
 from tests.store.lua_sources import LUA, source
 from tests.support.replies import reply_of
 
 SCRIPTS = sorted(
     name.removesuffix(".lua") for name in (file.name for file in LUA.iterdir()) if re.fullmatch(r"[a-z]\w*\.lua", name)
 )
-OF_REDIS = "ARGV KEYS cmsgpack redis"
+FILES = sorted(file.name.removesuffix(".lua") for file in LUA.iterdir() if file.name.endswith(".lua"))
+PARTS = {"_call", "_register", "_module", "_msgpack"}  # of the library and of single scripts
+ORDER = ("ARGV", "RETURNS", "ERRORS", "EVENTS", "REPEAT", "USES", "FLAGS")
+READS = {*["EXISTS", "GET", "HGET", "HMGET", "HGETALL", "LLEN", "LRANGE", "MGET", "SISMEMBER", "TYPE"]}
+READS |= {*["ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE", "ZRANGEBYSCORE"]}
+OF_REDIS = "call cmsgpack redis"
 OF_LUA = "ipairs math next pairs pcall setmetatable string table tonumber tostring type unpack"
 GLOBALS = {*OF_REDIS.split(), *OF_LUA.split()}
-_PART = re.compile(r"^-- @(?:include|module \w+) (\w+)$", re.MULTILINE)
-_MODULE = re.compile(r"^-- @module (\w+) (\w+)$", re.MULTILINE)
+_USES = re.compile(r"^-- USES +(.*)$", re.MULTILINE)
+_CALLED = re.compile(r"p?call\('([A-Z]+)'")
 _COMMENT = re.compile(r"--.*")
 _RETURNED = re.compile(r"^return \{(.*?)\}\s*\Z", re.MULTILINE | re.DOTALL)
 
 
-def parts(name: str) -> Iterator[str]:
-    """The sources of which a script consists."""
-    text = source(name)
-    yield text
-    for part in _PART.findall(text):
-        yield from parts(part)
+def uses(name: str) -> set[str]:
+    """The modules that a file says that it uses."""
+    line = _USES.search(source(name))
+    return set(line[1].replace(" ", "").split(",")) if line else set()
 
 
-def test_there_are_scripts() -> None:
-    assert {"claim", "enqueue", "finish"} <= set(SCRIPTS)
+def test_each_file_is_a_script_a_module_or_a_part_of_the_library() -> None:
+    assert set(NAMES) == set(SCRIPTS)
+    used = {module for name in FILES for module in uses(name)}
+    assert {file_of(module) for module in used} == set(FILES) - set(SCRIPTS) - PARTS
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 async def test_it_compiles(redis: Redis, name: str) -> None:
-    assert await redis.script_load(script(name, Keys()).text) == script(name, Keys()).sha
+    assert await redis.script_load(script(name).text) == script(name).sha
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+async def test_the_library_compiles(redis: Redis) -> None:
+    await redis.execute_command("FUNCTION", "FLUSH")
+    assert await reply_of(redis.execute_command("FUNCTION", "LOAD", library().text)) == library().name.encode()
+    [listed] = await reply_of(redis.execute_command("FUNCTION", "LIST"))
+    functions = {
+        dict(zip(each[::2], each[1::2], strict=True))[b"name"].decode()
+        for each in listed[listed.index(b"functions") + 1]
+    }
+    assert functions == {script(name).function for name in NAMES}
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_modules_return_what_is_used_of_them(name: str) -> None:
-    texts = list(parts(name))
-    code = _COMMENT.sub("", "\n".join(texts))
-    for module, file in {found for text in texts for found in _MODULE.findall(text)}:
-        returned = _RETURNED.search(source(file))
-        assert returned is not None, f"{file}: expected a table to be returned at the end"
-        known = {"used", *re.findall(r"(\w+) =", returned[1])}
-        assert set(re.findall(rf"\b{module}\.(\w+)", code)) <= known
+    code = _COMMENT.sub("", source(name))
+    for module in uses(name):
+        returned = _RETURNED.search(source(file_of(module)))
+        assert returned is not None, f"{module}: expected a table to be returned at the end"
+        used = set(re.findall(rf"\b{module}\.(\w+)", code))
+        assert used, f"{name}: {module} stands in USES, and is not used"
+        assert used <= set(re.findall(r"(\w+) =", returned[1]))
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-async def test_it_uses_no_global_that_is_none_of_redis(redis: Redis, name: str) -> None:
-    """A local that is used before it is declared is a global to Lua, and an error when that line is run."""
-    compiled = await reply_of(redis.eval("return string.dump(loadstring(ARGV[1]))", 0, script(name, Keys()).text))
+@pytest.mark.parametrize("name", [name for name in FILES if name not in PARTS])
+async def test_a_file_uses_no_global_but_what_it_says(redis: Redis, name: str) -> None:
+    """A local that is used before it is declared is a global to Lua, and an error when that line is run. No file sets a
+    global: nothing is kept from one call to the next.
+    """
+    code = code_of(name)
+    compiled = await reply_of(redis.eval("return string.dump(loadstring(ARGV[1]))", 0, code))
 
     read, written = Bytecode(compiled).globals()
 
-    assert read <= GLOBALS
+    assert read <= GLOBALS | uses(name)
     assert not written
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_a_text_uses_no_global_that_is_none_of_redis(redis: Redis, name: str) -> None:
+    compiled = await reply_of(redis.eval("return string.dump(loadstring(ARGV[1]))", 0, script(name).text))
+
+    read, written = Bytecode(compiled).globals()
+
+    assert read <= GLOBALS - {"call"} | {"KEYS", "ARGV"}
+    assert not written
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_its_header_has_the_one_form(name: str) -> None:
+    header = re.match(r"(?:--.*\n)+", source(name))
+    assert header is not None
+    words = re.findall(r"^-- (ARGV|RETURNS|ERRORS|EVENTS|REPEAT|USES|FLAGS)  ", header[0], re.MULTILINE)
+    assert words == [word for word in ORDER if word in words]
+    assert words[:2] == ["ARGV", "RETURNS"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_writes_nothing_says_so(name: str) -> None:
+    writes = "no-writes" not in source(name)
+    commands = {
+        command for file in (name, *needed(name)) for command in _CALLED.findall(_COMMENT.sub("", source(file)))
+    }
+    if not writes:
+        assert commands <= READS
+
+
+def needed(name: str) -> set[str]:
+    """The files of all modules that a file needs."""
+    files = {file_of(module) for module in uses(name)}
+    return files.union(*(needed(file) for file in files))
 
 
 class Bytecode:

@@ -272,9 +272,10 @@ class StoreHarness:
 
     redis: Redis
     clock: ManualClock = field(default_factory=ManualClock)
+    functions: bool = True
 
     def __post_init__(self) -> None:
-        self.store = Store(self.redis, clock=self.clock)
+        self.store = Store(self.redis, clock=self.clock, functions=self.functions)
         self.flows = FlowStore(self.store)
 
     def worker(self, name: str = "w1", *, queue: str = QUEUE) -> StoreWorker:

@@ -29,19 +29,19 @@ class NotingStore(Store):
         self.recorded: list[tuple[int, dict[str, int], dict[str, int]]] = []
         self.listed: dict[str, list[tuple[int, bytes]]] = {}
 
-    async def call(self, name: str, key: str, *args: Any) -> Any:
+    async def call(self, name: str, *args: Any) -> Any:
         if self.is_away:
             raise ConnectionError("away")
         if name == "record":
-            number, queues = args[6], args[7]
-            triples = args[8 + queues :]
+            number, queues = args[7], args[8]
+            triples = args[9 + queues :]
             found: dict[str, dict[str, int]] = {"+": {}, ">": {}}
             for at in range(0, len(triples), 3):
                 found[triples[at + 2]][triples[at]] = triples[at + 1]
             self.recorded.append((number, found["+"], found[">"]))
         else:
             assert name == "recent"
-            at = 2
+            at = 3
             while at < len(args):
                 list_name, _, count = args[at : at + 3]
                 entries = args[at + 3 : at + 3 + 2 * count]

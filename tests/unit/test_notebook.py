@@ -28,7 +28,7 @@ class NotingStore(Store):
         self.writes: list[tuple[str, int, int, list[str]]] = []
         self.calls = 0
 
-    async def call(self, name: str, key: str, *args: Any) -> Any:
+    async def call(self, name: str, *args: Any) -> Any:
         assert name == "progress"
         self.calls += 1
         if self.loses_call:

@@ -1,215 +1,217 @@
--- Part of claim.lua, the module `Cases`: jobs with something special, which few have. Needs _claim_take.
+-- Jobs with something special, which few have: crashed ones, limited ones, those to be aborted or given by id.
+-- USES  Score, Lease, Specs, Limits, Flow, ClaimTake
 
--- @include _lease
+local POSTPONE_SUSPECT_MS = 1000
+local ABORTS_PER_CLAIM = 100
+local SCAN_LIMIT, PAGE = 5000, 250  -- entries looked at
+local SPECS_SWEPT = 20
 
-local function move(id, score)
-  local list = moves[queue]
-  if not list then
-    list = {}
-    moves[queue] = list
-  end
+-- An entry changes its score when the claim ends: until then the order stays.
+local function move(q, id, score)
+  local list = q.moves
   list[#list + 1] = score
   list[#list + 1] = id
 end
 
 -- The limit that a due job has to wait for, and when to try this limit: other jobs wait for it already, or it has no room.
 -- A job that has crashed does not queue up after others.
-local function limit_ahead(id, crashes, spec, limits)
+local function limit_ahead(c, t, q, id, crashes, spec, limits)
   for _, limit in ipairs(limits) do
-    local opens = crashes == 0 and call('ZSCORE', RETRY_AT .. queue, limit)
+    local opens = crashes == 0 and call('ZSCORE', c.k.RETRY_AT .. q.name, limit)
     if opens then
       return limit, opens
     end
   end
-  return Limits.refusal(id, spec, now)
+  return Limits.refusal(c, id, spec)
 end
 
 -- Take a due job, unless its limits keep it waiting.
-local function take_within_limits(id, due, crashes, packed)
-  local spec = packed and not is_place_only(packed) and cmsgpack.unpack(packed)
+local function take_within_limits(c, t, q, id, due, crashes, packed)
+  local spec = packed and not Specs.is_place_only(packed) and cmsgpack.unpack(packed)
   if spec then
-    local limits = limits_of(spec)
-    local limit, at = limit_ahead(id, crashes, spec, limits)
+    local limits = Specs.limits_of(spec)
+    local limit, at = limit_ahead(c, t, q, id, crashes, spec, limits)
     if limit then
       if crashes > 0 then
-        Limits.disown(id)
-        call('PEXPIRE', LEASE .. id, Limits.DISOWNED_TTL_MS)
+        Limits.disown(c, id)
+        call('PEXPIRE', c.k.LEASE .. id, Limits.DISOWNED_TTL_MS)
       end
-      throttled = throttled + 1
-      return Limits.throttle(queue, id, limits, due, limit, at)
+      t.throttled = t.throttled + 1
+      return Limits.throttle(c, q.name, id, limits, due, limit, at)
     end
-    Limits.admit(id, spec, now, token)
+    Limits.admit(c, id, spec, t.token)
   end
-  return take(id, due, crashes, '', packed)
+  return ClaimTake.take(t, q, id, due, crashes, '', packed)
 end
 
 -- A job whose lease ran out.
-local function judge_crashed(id, due, crashes, packed)
-  if packed and Flow.is_cancelled(packed) then
-    return take(id, due, crashes, 'abort')
+local function judge_crashed(c, t, q, id, due, crashes, packed)
+  if packed and Flow.is_cancelled(c, packed) then
+    return ClaimTake.take(t, q, id, due, crashes, 'abort')
   end
-  if crashes >= max_crashes then
-    return take(id, due, crashes, 'dead')
+  if crashes >= t.max_crashes then
+    return ClaimTake.take(t, q, id, due, crashes, 'dead')
   end
-  if crashes >= max_crashes - 1 then
-    if holds_suspect then
-      return move(id, now + POSTPONE_SUSPECT_MS)
+  if crashes >= t.max_crashes - 1 then
+    if t.holds_suspect then
+      return move(q, id, c.now + POSTPONE_SUSPECT_MS)
     end
-    holds_suspect = true
+    t.holds_suspect = true
   end
-  return take_within_limits(id, due, crashes, packed)
+  return take_within_limits(c, t, q, id, due, crashes, packed)
 end
 
 -- One due entry, its lease record and its spec: take it, move it, or leave it alone.
-local function judge(id, score, lease, packed)
-  if seen[id] then
+local function judge(c, t, q, id, score, lease, packed)
+  if t.seen[id] then
     return
   end
-  if extras and score == STOCK_ABORT_SCORE and call('HEXISTS', THROTTLED .. queue, id) == 1 then
-    return move(id, THROTTLED_SCORE)
+  if q.extras and score == Score.STOCK_ABORT_SCORE and call('HEXISTS', c.k.THROTTLED .. q.name, id) == 1 then
+    return move(q, id, THROTTLED_SCORE)
   end
   if not lease then
-    return take_within_limits(id, score == STOCK_ABORT_SCORE and now or promoted(score), 0, packed)
+    return take_within_limits(c, t, q, id, score == Score.STOCK_ABORT_SCORE and c.now or Score.promoted(score), 0, packed)
   end
-  local lease_end, due, crashes = fields_of(lease)
+  local lease_end, due, crashes = Lease.fields_of(lease)
   if not lease_end then
     return  -- a stock worker runs it
   end
-  if tonumber(lease_end) > now then
-    return move(id, lease_end)
+  if tonumber(lease_end) > c.now then
+    return move(q, id, lease_end)
   end
-  return judge_crashed(id, tonumber(due), crashes + 1, packed)
+  return judge_crashed(c, t, q, id, tonumber(due), crashes + 1, packed)
 end
 
 -- A job of this queue that is to be aborted. If a worker holds the job, tell it: a stock client tells nobody.
-local function take_abort(id, score)
-  local lease = call('GET', LEASE .. id)
+local function take_abort(c, t, q, id, score)
+  local lease = call('GET', c.k.LEASE .. id)
   if not lease then
-    local order = extras and Limits.leave_group(queue, id)
-    return take(id, order or (score == STOCK_ABORT_SCORE and now) or score, 0, 'abort')
+    local order = q.extras and Limits.leave_group(c, q.name, id)
+    return ClaimTake.take(t, q, id, order or (score == Score.STOCK_ABORT_SCORE and c.now) or score, 0, 'abort')
   end
-  local lease_end, due, crashes = fields_of(lease)
-  if lease_end and tonumber(lease_end) <= now then
-    if extras then
-      Limits.leave_group(queue, id)
+  local lease_end, due, crashes = Lease.fields_of(lease)
+  if lease_end and tonumber(lease_end) <= c.now then
+    if q.extras then
+      Limits.leave_group(c, q.name, id)
     end
-    take(id, tonumber(due), tonumber(crashes), 'abort')
+    ClaimTake.take(t, q, id, tonumber(due), tonumber(crashes), 'abort')
   elseif lease_end then
-    call('PUBLISH', WORKER .. worker_of(lease), 'abort ' .. id)
+    call('PUBLISH', c.k.WORKER .. Lease.worker_of(lease), 'abort ' .. id)
   end
 end
 
-local function take_aborts()
-  local goal = #ids + ABORTS_PER_CLAIM
+local function take_aborts(c, t, q)
+  local goal = #t.ids + ABORTS_PER_CLAIM
   for first = 0, SCAN_LIMIT - 1, PAGE do
-    local requested = call('ZREVRANGE', ABORTS, first, first + PAGE - 1)
+    local requested = call('ZREVRANGE', c.k.ABORTS, first, first + PAGE - 1)
     if #requested == 0 then
       return
     end
-    for i, score in ipairs(call('ZMSCORE', QUEUE .. queue, unpack(requested))) do
-      if score and #ids < goal then
-        take_abort(requested[i], tonumber(score))
+    for i, score in ipairs(call('ZMSCORE', c.k.QUEUE .. q.name, unpack(requested))) do
+      if score and #t.ids < goal then
+        take_abort(c, t, q, requested[i], tonumber(score))
       end
     end
   end
 end
 
 -- Why a job of this claim was taken, as far as that can still be seen.
-local function flag_of(id, crashes)
-  if crashes >= max_crashes then
+local function flag_of(c, t, id, crashes)
+  if crashes >= t.max_crashes then
     return 'dead'
   end
-  return aborts and call('ZSCORE', ABORTS, id) and 'abort' or ''
+  return t.aborts and call('ZSCORE', c.k.ABORTS, id) and 'abort' or ''
 end
 
 -- The jobs of this very claim whose reply was lost; their leases are among the newest.
-local function take_again()
-  local leased = call('ZREVRANGEBYSCORE', QUEUE .. queue, now + lease_ms, '(' .. now, 'LIMIT', 0, SCAN_LIMIT)
+local function take_again(c, t, q)
+  local leased = call('ZREVRANGEBYSCORE', c.k.QUEUE .. q.name, c.now + t.lease_ms, '(' .. c.now, 'LIMIT', 0, SCAN_LIMIT)
   for i = 1, math.floor(#leased / 2) do
     leased[i], leased[#leased + 1 - i] = leased[#leased + 1 - i], leased[i]
   end
   for first = 1, #leased, BATCH do
     local names = {}
     for i = first, math.min(first + BATCH - 1, #leased) do
-      names[#names + 1] = LEASE .. leased[i]
+      names[#names + 1] = c.k.LEASE .. leased[i]
     end
     for i, lease in ipairs(call('MGET', unpack(names))) do
-      if has_token(lease, token) then
-        local _, due, crashes = fields_of(lease)
+      if Lease.has_token(lease, t.token) then
+        local _, due, crashes = Lease.fields_of(lease)
         local id = leased[first + i - 1]
-        local flag = flag_of(id, tonumber(crashes))
-        take(id, tonumber(due), tonumber(crashes), flag, flag == '' and extras and call('HGET', SPECS .. queue, id))
+        local flag = flag_of(c, t, id, tonumber(crashes))
+        local spec = flag == '' and q.extras and call('HGET', c.k.SPECS .. q.name, id)
+        ClaimTake.take(t, q, id, tonumber(due), tonumber(crashes), flag, spec)
       end
     end
   end
 end
 
 -- Claim just these jobs, if they are due.
-local function take_given(given, most)
+local function take_given(c, t, q, given, most)
   local names = {}
   for i, id in ipairs(given) do
-    names[i] = LEASE .. id
+    names[i] = c.k.LEASE .. id
   end
-  local leases, packed = call('MGET', unpack(names)), specs_of(given, 1, 1)
+  local leases, packed = call('MGET', unpack(names)), ClaimTake.specs_of(c, q, given, 1, 1)
   for i, id in ipairs(given) do
-    local score = tonumber(call('ZSCORE', QUEUE .. queue, id) or PARKED_SCORE)
-    if score <= now and #ids < most then
-      judge(id, score, leases[i], packed[i])
+    local score = tonumber(call('ZSCORE', c.k.QUEUE .. q.name, id) or PARKED_SCORE)
+    if score <= c.now and #t.ids < most then
+      judge(c, t, q, id, score, leases[i], packed[i])
     end
   end
 end
 
 -- A lock that is held until the job starts is free now.
-local function unlock_started(id, packed)
+local function unlock_started(c, id, packed)
   for _, entry in ipairs(cmsgpack.unpack(packed)) do
     if entry[1] == 'u' and entry[3] == 'started' then
-      Limits.mark_started(id, entry[2], true)
+      Limits.mark_started(c, id, entry[2], true)
     end
   end
 end
 
--- A job has ended without our finish: free its room under limits and its locks. Adds queues to `freed`.
-local function settle_ended(owner, id, admitted)
-  local spec = spec_of(owner, id)
+-- A job has ended without our finish: free its room under limits and its locks. Marks queues in c.due_queues.
+local function give_back_ended(c, t, owner, id, admitted)
+  local spec = Specs.spec_of(c, owner, id)
   if spec then
-    Limits.give_back(owner, id, spec, now, true, freed)
+    Limits.give_back(c, owner, id, spec, true)
     if admitted then
-      Limits.take_back_start(id, spec, now, token, freed)
+      Limits.take_back_start(c, id, spec, t.token)
     end
   end
 end
 
 -- A job that has ended, and of which only the queue entry stayed.
-local function remove_ghost(owner, id, case)
-  call('ZREM', QUEUE .. owner, id)
-  call('DEL', ATTEMPTS .. id, LEASE .. id)
-  call('ZREM', PROMOTE .. owner, id)
-  settle_ended(owner, id, case and case[3])
+local function remove_ghost(c, t, owner, id, case)
+  call('ZREM', c.k.QUEUE .. owner, id)
+  call('DEL', c.k.ATTEMPTS .. id, c.k.LEASE .. id)
+  call('ZREM', c.k.PROMOTE .. owner, id)
+  give_back_ended(c, t, owner, id, case and case[3])
 end
 
 -- Stock workers end jobs that have a lock and know nothing of specs: a few of these are looked at now and then.
-local function sweep_specs(owner)
-  for _, id in ipairs(call('HRANDFIELD', SPECS .. owner, SPECS_SWEPT)) do
-    if not call('ZSCORE', QUEUE .. owner, id) then
-      Limits.leave_group(owner, id)  -- so that whoever waits in a group has a spec: `all_throttled` counts on it
-      if call('EXISTS', JOB .. id) == 0 then
-        settle_ended(owner, id, false)
+local function sweep_specs(c, t, owner)
+  for _, id in ipairs(call('HRANDFIELD', c.k.SPECS .. owner, SPECS_SWEPT)) do
+    if not call('ZSCORE', c.k.QUEUE .. owner, id) then
+      Limits.leave_group(c, owner, id)  -- so that whoever waits in a group has a spec: `all_throttled` counts on it
+      if call('EXISTS', c.k.JOB .. id) == 0 then
+        give_back_ended(c, t, owner, id, false)
       end
-      call('HDEL', SPECS .. owner, id)  -- a job with this id in another queue keeps its spec
+      call('HDEL', c.k.SPECS .. owner, id)  -- a job with this id in another queue keeps its spec
     end
   end
 end
 
 -- A job that has crashed, has a spec or may have to be aborted gets its lease: whether it starts, its crashes, and the part
 -- of the reply that says how it is to be run.
-local function start(id, case, count_attempt)
+local function start(c, t, id, case, count_attempt)
   local crashes, flag, spec = unpack(case or { 0, '' }, 1, 3)
-  if flag == '' and has_aborts and (tonumber(call('ZSCORE', ABORTS, id) or 0) % 1) > 0 then
+  if flag == '' and t.has_aborts and (tonumber(call('ZSCORE', c.k.ABORTS, id) or 0) % 1) > 0 then
     flag = 'abort'  -- a flow was cancelled: whatever this worker allows
   end
   local starts = flag == '' and count_attempt
-  if starts and spec and not is_place_only(spec) then
-    unlock_started(id, spec)
+  if starts and spec and not Specs.is_place_only(spec) then
+    unlock_started(c, id, spec)
   end
   if crashes == 0 and flag == '' and not spec then
     return starts, 0, ''

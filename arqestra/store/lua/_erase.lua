@@ -1,26 +1,31 @@
 -- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Needs _score,
 -- _wake, _limits, _flow, _run_end. Marks queues in due_queues.
+-- USES  Specs, Limits, Flow, RunEnd
 
-local function erase(queue, id, now, due_queues)
-  local spec = spec_of(queue, id)
+local function erase(c, queue, id)
+  local spec = Specs.spec_of(c, queue, id)
   if spec then
-    Limits.leave_group(queue, id)
-    Limits.give_back(queue, id, spec, now, true, due_queues)
-    note_run_end(spec, id, 'a', now)
-    local flow, number = place_in_flow(spec)
+    Limits.leave_group(c, queue, id)
+    Limits.give_back(c, queue, id, spec, true)
+    RunEnd.note_run_end(c, spec, id, 'a')
+    local flow, number = Specs.place_in_flow(spec)
     if flow then
-      Flow.end_node(flow, number, 'a', now, due_queues)
+      Flow.end_node(c, flow, number, 'a')
     end
   end
-  if Flow.exists(id) and call('HGET', FLOW .. id, 'kind') == 'w' and call('HGET', FLOW .. id, 'state') ~= 'ended' then
-    Flow.end_flow(id, now, due_queues)
+  if Flow.exists(c, id) and call('HGET', c.k.FLOW .. id, 'kind') == 'w' and call('HGET', c.k.FLOW .. id, 'state') ~= 'ended' then
+    Flow.end_flow(c, id)
   end
-  local removed = call('DEL', JOB .. id, RESULT .. id, ATTEMPTS .. id, LEASE .. id, ERRORS .. id)
-  removed = removed + call('ZREM', QUEUE .. queue, id) + call('ZREM', DEAD .. queue, id)
-  call('DEL', PROGRESS .. id, JOB_LOG .. id, INTERRUPTS .. id)
-  call('HDEL', DEAD_RESULTS .. queue, id)
-  call('ZREM', ABORTS, id)
-  call('ZREM', PROMOTE .. queue, id)
-  call('PUBLISH', DONE .. id, '')
+  local removed = call('DEL', c.k.JOB .. id, c.k.RESULT .. id, c.k.ATTEMPTS .. id, c.k.LEASE .. id, c.k.ERRORS .. id)
+  removed = removed + call('ZREM', c.k.QUEUE .. queue, id) + call('ZREM', c.k.DEAD .. queue, id)
+  call('DEL', c.k.PROGRESS .. id, c.k.JOB_LOG .. id, c.k.INTERRUPTS .. id)
+  call('HDEL', c.k.DEAD_RESULTS .. queue, id)
+  call('ZREM', c.k.ABORTS, id)
+  call('ZREM', c.k.PROMOTE .. queue, id)
+  call('PUBLISH', c.k.DONE .. id, '')
   return removed
 end
+
+return {
+  erase = erase,
+}

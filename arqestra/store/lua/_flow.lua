@@ -1,4 +1,4 @@
--- Flows: graphs of jobs, and durable workflows: the module `Flow`. Needs _score, _wake, _specs and `Limits`.
+-- Flows: graphs of jobs, and durable workflows (docs/protocols.md, "Flows and continuations").
 --
 -- A flow is a record in Redis with numbered nodes. A job that belongs to one says so in its spec: { 'n', flow, number }.
 --
@@ -24,53 +24,39 @@
 -- children, which releases a child, counts a join down, or passes a failure on. What would take the script too long goes
 -- to CONTINUATIONS in the same script, and the next claim of any worker carries on there: nothing depends on the producer, on the
 -- worker that ran the parent, or on a message. A child that has a state already is left alone.
+--
+-- The parts: FlowNodes (releasing a node, the end of a node and of a flow, its children), FlowPasses (work on all nodes of a
+-- flow, a piece at a time), FlowContinuations (writing what a call found out, and what is left to do).
+-- USES  FlowNodes, FlowPasses, FlowContinuations
 
-local INLINE = 200           -- children settled in the script that ended their parent
-local FORCED = 0.5           -- in the score of an abort: a worker obeys whether or not it allows aborts
-local RESERVED_TTL_MS = 30 * 86400000
-local PASS = 100             -- nodes looked at in one step of a pass over all of them
-
-local agenda = {}            -- continuations of this script: { what, number, piece, flow, the only child if it is known }
-local touched = {}           -- flow -> what this script knows and changes of it: see `view_of`
-local released = {}          -- what is written of released nodes: payloads, and for each queue specs and scores
-local notified = {}          -- workflows whose worker was told in this script
-
--- What its parts use of each other.
-local flow_exists, view_of, state_of, set_state, decoded, node_of, release, notify, end_flow, end_node, abort_node, run_continuations
-local is_cancelled, mark_its_queues, abort_unreleased, unblock
-
--- @include _lease
--- @include _flow_nodes
--- @include _flow_passes
--- @include _flow_continuations
-
-local function add_continuation(what, number, piece, flow)
+local function add_continuation(c, what, number, piece, flow)
+  local agenda = FlowNodes.flows_of(c).agenda
   agenda[#agenda + 1] = { what, number, piece, flow }
 end
 
--- What this script knew of a flow is over.
-local function forget_view(flow)
-  touched[flow] = nil
+-- What this call knew of a flow is over.
+local function forget_view(c, flow)
+  FlowNodes.flows_of(c).touched[flow] = nil
 end
 
 return {
-  INLINE = INLINE,
-  exists = flow_exists,
-  view_of = view_of,
-  set_state = set_state,
-  decoded = decoded,
-  node_of = node_of,
-  release = release,
-  notify = notify,
-  end_flow = end_flow,
-  end_node = end_node,
-  abort_node = abort_node,
-  abort_unreleased = abort_unreleased,
-  run_continuations = run_continuations,
-  is_cancelled = is_cancelled,
-  mark_its_queues = mark_its_queues,
-  state_of = state_of,
-  unblock = unblock,
+  INLINE = FlowNodes.INLINE,
+  exists = FlowNodes.exists,
+  view_of = FlowNodes.view_of,
+  set_state = FlowNodes.set_state,
+  state_of = FlowNodes.state_of,
+  decoded = FlowNodes.decoded,
+  node_of = FlowNodes.node_of,
+  release = FlowNodes.release,
+  notify = FlowNodes.notify,
+  end_flow = FlowNodes.end_flow,
+  end_node = FlowNodes.end_node,
+  mark_its_queues = FlowNodes.mark_its_queues,
+  unblock = FlowNodes.unblock,
+  abort_node = FlowPasses.abort_node,
+  abort_unreleased = FlowPasses.abort_unreleased,
+  run_continuations = FlowContinuations.run_continuations,
+  is_cancelled = FlowContinuations.is_cancelled,
   add_continuation = add_continuation,
   forget_view = forget_view,
 }

@@ -1,21 +1,22 @@
--- Part of _flow: writing what a script found out, and the continuations. Needs _flow_nodes, _flow_passes.
+-- Writing what a call found out of flows, and the continuations.
+-- USES  FlowNodes, FlowPasses
 
 -- Write what this script found out of a flow; joins that are complete, and the flow's end, make new continuations.
-local function write_view(flow, view, now, due_queues)
+local function write_view(c, flow, view)
   local changed = view.changed
   view.changed = {}
   for first = 1, #changed, BATCH do
-    call('HSET', STATES .. flow, unpack(changed, first, math.min(first + BATCH - 1, #changed)))
+    call('HSET', c.k.STATES .. flow, unpack(changed, first, math.min(first + BATCH - 1, #changed)))
   end
   local joins, counts = view.joins, view.counts
   view.joins, view.counts = {}, {}
   for child, parents in pairs(joins) do
-    if not state_of(flow, child) and call('HINCRBY', PENDING .. flow, child, -parents) <= 0 then
-      end_join(flow, child, 'c')
+    if not FlowNodes.state_of(c, flow, child) and call('HINCRBY', c.k.PENDING .. flow, child, -parents) <= 0 then
+      FlowNodes.end_join(c, flow, child, 'c')
     end
   end
   for field, by in pairs(counts) do
-    local number = call('HINCRBY', FLOW .. flow, field, by)
+    local number = call('HINCRBY', c.k.FLOW .. flow, field, by)
     if field == 'left' and number == 0 then
       view.may_have_ended = true
     end
@@ -23,47 +24,48 @@ local function write_view(flow, view, now, due_queues)
   local may_have_ended = view.may_have_ended
   view.may_have_ended = nil
   if may_have_ended and view.kind == 'g' then
-    local left = call('HGET', FLOW .. flow, 'left')
-    if left == '0' and view.state == 'running' and state_of(flow, view.output) then
-      end_flow(flow, now, due_queues)
+    local left = call('HGET', c.k.FLOW .. flow, 'left')
+    if left == '0' and view.state == 'running' and FlowNodes.state_of(c, flow, view.output) then
+      FlowNodes.end_flow(c, flow)
     end
   end
   if view.has_output then
     view.has_output = nil
-    call('PUBLISH', DONE .. flow, '')
+    call('PUBLISH', c.k.DONE .. flow, '')
   end
 end
 
-local function write_views(now, due_queues)
+local function write_views(c)
   repeat  -- a join that is complete is a change itself
     local again = false
-    for flow, view in pairs(touched) do
+    for flow, view in pairs(FlowNodes.flows_of(c).touched) do
       if view and (#view.changed > 0 or next(view.joins) or next(view.counts) or view.may_have_ended) then
-        write_view(flow, view, now, due_queues)
+        write_view(c, flow, view)
         again = true
       end
     end
   until not again
 end
 
-local function publish_news()
-  for flow, view in pairs(touched) do
+local function publish_news(c)
+  for flow, view in pairs(FlowNodes.flows_of(c).touched) do
     local news = view and view.news or {}
     if #news > 0 then
       for first = 1, #news, BATCH do
-        call('PUBLISH', FLOW_NEWS .. flow, table.concat(news, '\n', first, math.min(first + BATCH - 1, #news)))
+        call('PUBLISH', c.k.FLOW_NEWS .. flow, table.concat(news, '\n', first, math.min(first + BATCH - 1, #news)))
       end
     end
   end
 end
 
--- The next thing to do: of this script's agenda, else of older continuations; nil if there is nothing.
-local function next_continuation(at, older, now, due_queues)
+-- The next thing to do: of this call's agenda, else of older continuations; nil if there is nothing.
+local function next_continuation(c, at, older)
+  local agenda = FlowNodes.flows_of(c).agenda
   if not agenda[at] then
-    write_views(now, due_queues)  -- may put joins that are complete on the agenda
+    write_views(c)  -- may put joins that are complete on the agenda
   end
   if not agenda[at] and older then
-    local waiting = call('LPOP', CONTINUATIONS)
+    local waiting = call('LPOP', c.k.CONTINUATIONS)
     if waiting then
       local what, number, piece, flow = string.match(waiting, '^(%a)|(%d+)|(%d+)|(.*)$')
       agenda[at] = { what, tonumber(number), tonumber(piece), flow }
@@ -72,53 +74,55 @@ local function next_continuation(at, older, now, due_queues)
   return agenda[at]
 end
 
--- Work on the agenda of this script, then on older continuations; what is left waits for the next claim. Every script that
+-- Work on the agenda of this call, then on older continuations; what is left waits for the next claim. Every function that
 -- touches a flow ends with this. True if something is left.
-function run_continuations(budget, older, now, due_queues)
-  local at = 1
+local function run_continuations(c, budget, older)
+  local flows, at = FlowNodes.flows_of(c), 1
   while true do
-    budget, looked_up = budget - looked_up, 0
-    local continuation = budget > 0 and next_continuation(at, older, now, due_queues)
+    budget, flows.looked_up = budget - flows.looked_up, 0
+    local continuation = budget > 0 and next_continuation(c, at, older)
     if not continuation then
       break
     end
     at = at + 1
     local what, number, piece, flow = continuation[1], continuation[2], continuation[3], continuation[4]
     if what == 'e' then
-      budget = budget - settle_piece(number, piece, flow, continuation[5], now, due_queues)
+      budget = budget - FlowNodes.settle_piece(c, number, piece, flow, continuation[5])
     elseif what == 'c' then
-      budget = budget - cancel_pass(number, piece, flow, now, due_queues)
+      budget = budget - FlowPasses.cancel_pass(c, number, piece, flow)
     elseif what == 'z' then
-      budget = budget - results_pass(number, flow)
+      budget = budget - FlowPasses.results_pass(c, number, flow)
     elseif what == 'p' then
-      budget = budget - keep_pass(number, flow)
+      budget = budget - FlowPasses.keep_pass(c, number, flow)
     elseif what == 'i' then
-      budget = budget - reserve_pass(number, flow)
+      budget = budget - FlowPasses.reserve_pass(c, number, flow)
     elseif what == 'd' then
-      budget = budget - delete_pass(number, piece, flow)
+      budget = budget - FlowPasses.delete_pass(c, number, piece, flow)
     else
-      budget = budget - reset_pass(number, piece, flow)
+      budget = budget - FlowPasses.reset_pass(c, number, piece, flow)
     end
   end
-  write_views(now, due_queues)
+  write_views(c)
   local rest = {}
-  for i = at, #agenda do
-    rest[#rest + 1] = agenda[i][1] .. '|' .. agenda[i][2] .. '|' .. agenda[i][3] .. '|' .. agenda[i][4]
+  for i = at, #flows.agenda do
+    rest[#rest + 1] = table.concat(flows.agenda[i], '|', 1, 4)
   end
-  agenda = {}
-  write_released(now)
+  flows.agenda = {}
+  FlowPasses.write_released(c)
   for first = 1, #rest, BATCH do
-    call('RPUSH', CONTINUATIONS, unpack(rest, first, math.min(first + BATCH - 1, #rest)))
+    call('RPUSH', c.k.CONTINUATIONS, unpack(rest, first, math.min(first + BATCH - 1, #rest)))
   end
-  publish_news()
-  touched = {}
+  publish_news(c)
+  flows.touched = {}
   return #rest > 0
 end
 
 -- Whether a job is a node of a flow that was cancelled.
-function is_cancelled(packed)
+local function is_cancelled(c, packed)
   local entries = cmsgpack.unpack(packed)
   local entry = entries[#entries]
-  local view = entry[1] == 'n' and view_of(entry[2])
+  local view = entry[1] == 'n' and FlowNodes.view_of(c, entry[2])
   return view and view.kind == 'g' and view.cancelled
 end
+
+return { run_continuations = run_continuations, is_cancelled = is_cancelled }

@@ -32,3 +32,12 @@ end
 local function fields_of(record)
   return string.match(record, '|(%d+)|(%-?%d+)|(%d+)$')
 end
+
+return {
+  lease_end_of = lease_end_of,
+  has_holder = has_holder,
+  is_leased = is_leased,
+  has_token = has_token,
+  worker_of = worker_of,
+  fields_of = fields_of,
+}

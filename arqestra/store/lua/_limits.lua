@@ -26,8 +26,7 @@
 -- does not do that: RETRY_AT of a full limit is the end of the first lease of its holders, and then holders without a lease
 -- are dropped. A job may be counted under a rate and then not start: it has expired, or came back with other limits. Then its
 -- start is taken back as if it had never been counted, unless later claims have made its count unknown.
-
--- @include _lease
+-- USES  Lease, Specs
 
 local HOLDERS_TTL_MS = 30 * 86400000
 local RECHECK_MS = 1000
@@ -49,37 +48,37 @@ local function group_of(limits)
   return #group <= LONGEST_GROUP_NAME and group or string.sub(group, 1, LONGEST_GROUP_NAME - 41) .. '~' .. redis.sha1hex(group)
 end
 
-local function jobs_of(queue, group)
-  return LIMIT_GROUP .. queue .. '|' .. group
+local function jobs_of(c, queue, group)
+  return c.k.LIMIT_GROUP .. queue .. '|' .. group
 end
 
-local function wait_list_of(queue, limit)
-  return WAIT_LIST .. queue .. '|' .. limit
+local function wait_list_of(c, queue, limit)
+  return c.k.WAIT_LIST .. queue .. '|' .. limit
 end
 
 -- The lease of a job has ended, and another job has its place under the limits: see _lease.
-local function disown(id)
-  local rest = string.match(call('GET', LEASE .. id) or '', '(|%d+|%-?%d+|%d+)$')
+local function disown(c, id)
+  local rest = string.match(call('GET', c.k.LEASE .. id) or '', '(|%d+|%-?%d+|%d+)$')
   if rest then
-    call('SET', LEASE .. id, '-' .. rest, 'KEEPTTL')
+    call('SET', c.k.LEASE .. id, '-' .. rest, 'KEEPTTL')
   end
 end
 
 -- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
 -- very script have no lease yet.
-local function drop_dead_holders(limit, now)
+local function drop_dead_holders(c, limit)
   local earliest
-  local holders = call('ZRANGE', HOLDERS .. limit, 0, MAX_HOLDERS_LOOKED_AT - 1, 'WITHSCORES')
+  local holders = call('ZRANGE', c.k.HOLDERS .. limit, 0, MAX_HOLDERS_LOOKED_AT - 1, 'WITHSCORES')
   for i = 1, #holders, 2 do
     local id, since = holders[i], tonumber(holders[i + 1])
-    local lease = call('GET', LEASE .. id)
-    local lease_end = lease and (lease_end_of(lease) or now + RECHECK_MS)
-    if since >= now then
-      lease_end = now + RECHECK_MS
+    local lease = call('GET', c.k.LEASE .. id)
+    local lease_end = lease and (Lease.lease_end_of(lease) or c.now + RECHECK_MS)
+    if since >= c.now then
+      lease_end = c.now + RECHECK_MS
     end
-    if not lease_end or lease_end <= now then
-      call('ZREM', HOLDERS .. limit, id)
-      disown(id)
+    if not lease_end or lease_end <= c.now then
+      call('ZREM', c.k.HOLDERS .. limit, id)
+      disown(c, id)
     else
       earliest = math.min(earliest or lease_end, lease_end)
     end
@@ -89,18 +88,18 @@ end
 
 -- RATE as a list: the time by which all starts are paid for, that without the claims that follow, and for each of these
 -- its token, its time and what it added.
-local function rate_of(limit)
-  local packed = call('GET', RATE .. limit)
+local function rate_of(c, limit)
+  local packed = call('GET', c.k.RATE .. limit)
   return packed and cmsgpack.unpack(packed) or { 0, 0 }
 end
 
-local function keep_rate(limit, rate, now)
+local function keep_rate(c, limit, rate)
   local paid = rate[2]
   for i = 3, #rate, 3 do
     paid = math.max(paid, rate[i + 1]) + rate[i + 2]
   end
   rate[1] = paid
-  call('SET', RATE .. limit, cmsgpack.pack(rate), 'PX', math.max(0, math.ceil(paid - now)) + 1000)
+  call('SET', c.k.RATE .. limit, cmsgpack.pack(rate), 'PX', math.max(0, math.ceil(paid - c.now)) + 1000)
 end
 
 local function forget_claim(rate, place)
@@ -110,31 +109,31 @@ local function forget_claim(rate, place)
 end
 
 -- Count a start of `interval` ms that a claim makes.
-local function charge(limit, interval, now, token)
-  local rate = rate_of(limit)
+local function charge(c, limit, interval, token)
+  local rate = rate_of(c, limit)
   local n = #rate
-  if n > 2 and rate[n - 2] == token and rate[n - 1] == now then
+  if n > 2 and rate[n - 2] == token and rate[n - 1] == c.now then
     rate[n] = rate[n] + interval
   else
-    rate[n + 1], rate[n + 2], rate[n + 3] = token, now, interval
+    rate[n + 1], rate[n + 2], rate[n + 3] = token, c.now, interval
   end
   if #rate > 2 + 3 * REMEMBERED_CLAIMS then
     rate[2] = math.max(rate[2], rate[4]) + rate[5]
     forget_claim(rate, 3)
   end
-  keep_rate(limit, rate, now)
+  keep_rate(c, limit, rate)
 end
 
 -- A start that a claim counted was none; whether that could be taken back.
-local function refund(limit, interval, now, token)
-  local rate = rate_of(limit)
+local function refund(c, limit, interval, token)
+  local rate = rate_of(c, limit)
   for i = #rate - 2, 3, -3 do
     if rate[i] == token and rate[i + 2] >= interval then
       rate[i + 2] = rate[i + 2] - interval
       if rate[i + 2] == 0 then
         forget_claim(rate, i)
       end
-      keep_rate(limit, rate, now)
+      keep_rate(c, limit, rate)
       return true
     end
   end
@@ -142,21 +141,21 @@ local function refund(limit, interval, now, token)
 end
 
 -- When one limit lets a job start, if it does not do so now.
-local function free_at(entry, id, now)
+local function free_at(c, entry, id)
   local kind, limit = entry[1], entry[2]
   if kind == 'r' then
-    local free = rate_of(limit)[1] - (entry[4] - 1) * entry[3]
-    return free >= now + 1 and math.floor(free) or nil
-  elseif kind == 'c' and call('ZCARD', HOLDERS .. limit) >= entry[3] and not call('ZSCORE', HOLDERS .. limit, id) then
-    local earliest = drop_dead_holders(limit, now)
-    return call('ZCARD', HOLDERS .. limit) >= entry[3] and (earliest or now + RECHECK_MS) or nil
+    local free = rate_of(c, limit)[1] - (entry[4] - 1) * entry[3]
+    return free >= c.now + 1 and math.floor(free) or nil
+  elseif kind == 'c' and call('ZCARD', c.k.HOLDERS .. limit) >= entry[3] and not call('ZSCORE', c.k.HOLDERS .. limit, id) then
+    local earliest = drop_dead_holders(c, limit)
+    return call('ZCARD', c.k.HOLDERS .. limit) >= entry[3] and (earliest or c.now + RECHECK_MS) or nil
   end
 end
 
 -- The limit that keeps a job from starting now, and when to try again; nil if none does.
-local function refusal(id, spec, now)
+local function refusal(c, id, spec)
   for _, entry in ipairs(spec) do
-    local at = free_at(entry, id, now)
+    local at = free_at(c, entry, id)
     if at then
       return entry[2], at
     end
@@ -165,124 +164,124 @@ local function refusal(id, spec, now)
 end
 
 -- Count a job that starts now, in the claim of that token.
-local function admit(id, spec, now, token)
+local function admit(c, id, spec, token)
   for _, entry in ipairs(spec) do
     local kind, limit = entry[1], entry[2]
     if kind == 'r' then
-      charge(limit, entry[3], now, token)
+      charge(c, limit, entry[3], token)
     elseif kind == 'c' then
-      call('ZADD', HOLDERS .. limit, now, id)
-      call('PEXPIRE', HOLDERS .. limit, HOLDERS_TTL_MS)
+      call('ZADD', c.k.HOLDERS .. limit, c.now, id)
+      call('PEXPIRE', c.k.HOLDERS .. limit, HOLDERS_TTL_MS)
     end
   end
 end
 
 -- A group joins the end of a limit's wait list. The limit is tried at `at`, unless a time is set already.
-local function join_wait_list(queue, group, limit, at)
-  local wait_list = wait_list_of(queue, limit)
+local function join_wait_list(c, queue, group, limit, at)
+  local wait_list = wait_list_of(c, queue, limit)
   local last = call('ZREVRANGE', wait_list, 0, 0, 'WITHSCORES')[2]
   call('ZADD', wait_list, (tonumber(last) or 0) + 1, group)
-  call('ZADD', RETRY_AT .. queue, 'NX', at, limit)
-  call('SADD', THROTTLED_QUEUES .. limit, queue)
+  call('ZADD', c.k.RETRY_AT .. queue, 'NX', at, limit)
+  call('SADD', c.k.THROTTLED_QUEUES .. limit, queue)
 end
 
-local function leave_wait_list(queue, group, limit)
-  local wait_list = wait_list_of(queue, limit)
+local function leave_wait_list(c, queue, group, limit)
+  local wait_list = wait_list_of(c, queue, limit)
   call('ZREM', wait_list, group)
   if call('EXISTS', wait_list) == 0 then
-    call('ZREM', RETRY_AT .. queue, limit)
-    call('SREM', THROTTLED_QUEUES .. limit, queue)
+    call('ZREM', c.k.RETRY_AT .. queue, limit)
+    call('SREM', c.k.THROTTLED_QUEUES .. limit, queue)
   end
 end
 
 -- Put a due job into the group of its limits. One that had no jobs yet waits for `limit`, see `join_wait_list`.
-local function throttle(queue, id, limits, order, limit, at)
+local function throttle(c, queue, id, limits, order, limit, at)
   local group = group_of(limits)
-  if call('EXISTS', jobs_of(queue, group)) == 0 then
-    join_wait_list(queue, group, limit, at)
+  if call('EXISTS', jobs_of(c, queue, group)) == 0 then
+    join_wait_list(c, queue, group, limit, at)
   end
-  call('ZADD', jobs_of(queue, group), order, id)
-  call('HSET', THROTTLED .. queue, id, group)
-  call('ZADD', QUEUE .. queue, THROTTLED_SCORE, id)
+  call('ZADD', jobs_of(c, queue, group), order, id)
+  call('HSET', c.k.THROTTLED .. queue, id, group)
+  call('ZADD', c.k.QUEUE .. queue, THROTTLED_SCORE, id)
 end
 
-local function unthrottle(queue, id, group, limits)
-  call('ZREM', jobs_of(queue, group), id)
-  call('HDEL', THROTTLED .. queue, id)
-  if call('EXISTS', jobs_of(queue, group)) == 0 then
+local function unthrottle(c, queue, id, group, limits)
+  call('ZREM', jobs_of(c, queue, group), id)
+  call('HDEL', c.k.THROTTLED .. queue, id)
+  if call('EXISTS', jobs_of(c, queue, group)) == 0 then
     for _, limit in ipairs(limits) do
-      leave_wait_list(queue, group, limit)
+      leave_wait_list(c, queue, group, limit)
     end
   end
 end
 
 -- Take a job out of its group if it waits in one; returns its score in the queue's order.
-local function leave_group(queue, id)
-  local group = call('HGET', THROTTLED .. queue, id)
+local function leave_group(c, queue, id)
+  local group = call('HGET', c.k.THROTTLED .. queue, id)
   if not group then
     return nil
   end
-  local order = tonumber(call('ZSCORE', jobs_of(queue, group), id) or 0)
-  unthrottle(queue, id, group, limits_of(spec_of(queue, id) or {}))
+  local order = tonumber(call('ZSCORE', jobs_of(c, queue, group), id) or 0)
+  unthrottle(c, queue, id, group, Specs.limits_of(Specs.spec_of(c, queue, id) or {}))
   return order
 end
 
 -- A time at which a retry at is open, and behind all that are open already.
-local function after_open_limits(queue, now)
-  local last = call('ZREVRANGEBYSCORE', RETRY_AT .. queue, '(' .. now + 1, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  return math.min(now + 0.999, math.max(now, tonumber(last or now)) + 0.0005)
+local function after_open_limits(c, queue)
+  local last = call('ZREVRANGEBYSCORE', c.k.RETRY_AT .. queue, '(' .. c.now + 1, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return math.min(c.now + 0.999, math.max(c.now, tonumber(last or c.now)) + 0.0005)
 end
 
-local function unlock(id, lock)
-  local holder = call('GET', UNIQUE .. lock)
+local function unlock(c, id, lock)
+  local holder = call('GET', c.k.UNIQUE .. lock)
   if holder and string.sub(holder, 1, #id + 1) == id .. '|' then
-    call('DEL', UNIQUE .. lock)
+    call('DEL', c.k.UNIQUE .. lock)
   end
 end
 
 -- A lock that is held until the job starts is free when it does: the time in UNIQUE is negative then. It is held again
 -- from when it was, unless somebody took it meanwhile, if the job turns out not to have started.
-local function mark_started(id, lock, started)
-  local value = call('GET', UNIQUE .. lock) or ''
+local function mark_started(c, id, lock, started)
+  local value = call('GET', c.k.UNIQUE .. lock) or ''
   local time_and_queue = string.match(value, '^%-?(%d+|.*)$', #id + 2)
   if time_and_queue and string.sub(value, 1, #id + 1) == id .. '|' then
-    call('SET', UNIQUE .. lock, id .. '|' .. (started and '-' or '') .. time_and_queue, 'KEEPTTL')
+    call('SET', c.k.UNIQUE .. lock, id .. '|' .. (started and '-' or '') .. time_and_queue, 'KEEPTTL')
   end
 end
 
 -- A limit has room again: its first groups may be tried, in all queues. Marks these in due_queues.
-local function retry_now(limit, now, due_queues)
-  for _, queue in ipairs(call('SMEMBERS', THROTTLED_QUEUES .. limit)) do
-    local opens = tonumber(call('ZSCORE', RETRY_AT .. queue, limit) or 0)
-    if opens >= now + 1 then
-      call('ZADD', RETRY_AT .. queue, 'XX', after_open_limits(queue, now), limit)
+local function retry_now(c, limit)
+  for _, queue in ipairs(call('SMEMBERS', c.k.THROTTLED_QUEUES .. limit)) do
+    local opens = tonumber(call('ZSCORE', c.k.RETRY_AT .. queue, limit) or 0)
+    if opens >= c.now + 1 then
+      call('ZADD', c.k.RETRY_AT .. queue, 'XX', after_open_limits(c, queue), limit)
     end
-    due_queues[queue] = true
+    c.due_queues[queue] = true
   end
 end
 
 -- The job does not run any more: its places are free, and its locks too if it has ended. Marks queues in due_queues.
-local function give_back(queue, id, spec, now, ended, due_queues)
+local function give_back(c, queue, id, spec, ended)
   for _, entry in ipairs(spec) do
     local kind, name = entry[1], entry[2]
-    if kind == 'c' and call('ZREM', HOLDERS .. name, id) == 1 then
-      retry_now(name, now, due_queues)
+    if kind == 'c' and call('ZREM', c.k.HOLDERS .. name, id) == 1 then
+      retry_now(c, name)
     elseif kind == 'u' and ended then
-      unlock(id, name)
+      unlock(c, id, name)
     end
   end
   if ended then
-    call('HDEL', SPECS .. queue, id)
+    call('HDEL', c.k.SPECS .. queue, id)
   end
 end
 
 -- The job was taken by the claim of that token, and did not start.
-local function take_back_start(id, spec, now, token, due_queues)
+local function take_back_start(c, id, spec, token)
   for _, entry in ipairs(spec) do
-    if entry[1] == 'r' and refund(entry[2], entry[3], now, token) then
-      retry_now(entry[2], now, due_queues)
+    if entry[1] == 'r' and refund(c, entry[2], entry[3], token) then
+      retry_now(c, entry[2])
     elseif entry[1] == 'u' and entry[3] == 'started' then
-      mark_started(id, entry[2], false)
+      mark_started(c, id, entry[2], false)
     end
   end
 end

@@ -1,16 +1,18 @@
--- The end of an offer. If a job was sent on the offer and did not start, it goes back to its queue (_deliver).
+-- Offers of workers (docs/protocols.md, "Deliveries and offers"). If a job was sent on the offer and did not start when the offer
+-- ends, it goes back to its queue (_delivery).
+-- USES  Lease
 
 -- Put the job in its queue again as if it had stayed there. `given` is the value of OFFER. Returns the queue, or nothing
 -- if the worker holds the job no more.
-local function take_back(worker, given)
+local function take_back(c, worker, given)
+  local k = c.k
   local number, length, rest = string.match(given, '^(%d+) (%d+) (.*)$')
   local queue, id = string.sub(rest, 1, length), string.sub(rest, length + 1)
-  -- `has_token` and `fields_of` of _lease, written out: each claim would create the functions of that file.
-  local token = worker .. '.' .. number .. '|'
-  local lease = call('GET', LEASE .. id)
-  if lease and string.sub(lease, 1, #token) == token then
-    call('DEL', LEASE .. id, ATTEMPTS .. id)
-    call('ZADD', QUEUE .. queue, 'XX', string.match(lease, '|(%-?%d+)|%d+$'), id)
+  local lease = call('GET', k.LEASE .. id)
+  if Lease.has_token(lease, worker .. '.' .. number) then
+    local _, due = Lease.fields_of(lease)
+    call('DEL', k.LEASE .. id, k.ATTEMPTS .. id)
+    call('ZADD', k.QUEUE .. queue, 'XX', due, id)
     return queue
   end
 end
@@ -18,8 +20,8 @@ end
 -- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of
 -- the last offer on which the worker took in a job: a job that was sent on another offer did not reach it. Returns whether
 -- there is no offer any more, and the queue to which a job went back.
-local function withdraw_offer(worker, number, taken)
-  local offer = call('GET', OFFER .. worker)
+local function withdraw_offer(c, worker, number, taken)
+  local offer = call('GET', c.k.OFFER .. worker)
   if not offer then
     return true
   end
@@ -27,6 +29,19 @@ local function withdraw_offer(worker, number, taken)
   if tonumber(its_number) > tonumber(number) then
     return false
   end
-  call('DEL', OFFER .. worker)
-  return true, its_number ~= taken and string.find(offer, ' ', 1, true) and take_back(worker, offer)
+  call('DEL', c.k.OFFER .. worker)
+  return true, its_number ~= taken and string.find(offer, ' ', 1, true) and take_back(c, worker, offer)
 end
+
+-- A worker that is registered as waiting has ended its last job: it offers to be sent the next one.
+--
+-- ARGV  from `at` on: worker id, number of the offer, as of a claim, lease in ms, ms that the record outlives the lease, TTL
+--       of the offer in ms
+--
+-- Repeating the call is harmless while the lease of a job that was sent lasts: an offer that was used stays used.
+local function make_offer(c, argv, at)
+  local value = argv[at + 1] .. '|' .. argv[at + 2] .. '|' .. argv[at + 3]
+  call('SET', c.k.OFFER .. argv[at], value, 'NX', 'PX', argv[at + 4])
+end
+
+return { withdraw_offer = withdraw_offer, make_offer = make_offer }

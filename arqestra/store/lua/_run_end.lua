@@ -1,13 +1,17 @@
 -- The end of a scheduled job: its spec has { 's', schedule, slot }. `_schedule.lua` explains the runs.
 
-local function note_run_end(spec, id, outcome, now)
+local function note_run_end(c, spec, id, outcome)
   for _, entry in ipairs(spec) do
     if entry[1] == 's' then
-      local run = call('HGET', RUNS .. entry[2], entry[3])
+      local run = call('HGET', c.k.RUNS .. entry[2], entry[3])
       local head, ran = string.match(run or '', '^(%d+|%d+|%d+|%a|)|%d*|(.*)$')
       if ran == id then
-        call('HSET', RUNS .. entry[2], entry[3], head .. outcome .. '|' .. string.format('%.0f', now) .. '|' .. id)
+        call('HSET', c.k.RUNS .. entry[2], entry[3], head .. outcome .. '|' .. string.format('%.0f', c.now) .. '|' .. id)
       end
     end
   end
 end
+
+return {
+  note_run_end = note_run_end,
+}

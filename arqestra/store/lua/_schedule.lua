@@ -38,17 +38,17 @@ local STALE_MS = 2 * TAKE_OVER_MS  -- silent for so long: the schedules are nobo
 local KEPT_MS = 7 * 86400000       -- how long records are kept of schedules that nobody defines, and of those that are over
 local RUNS_KEPT = 20
 
-local function count_change()
-  call('INCR', REV)
-  call('PEXPIRE', REV, 30 * 86400000)
-  call('PUBLISH', SCHEDULE_NEWS, '')
+local function count_change(c)
+  call('INCR', c.k.REV)
+  call('PEXPIRE', c.k.REV, 30 * 86400000)
+  call('PUBLISH', c.k.SCHEDULE_NEWS, '')
 end
 
 -- What code of processes that started at `gen` may do about a schedule: 'same' as it is, 'take' it, let it 'stay', or
 -- leave it to 'others', who define it differently.
-local function standing(name, digest, gen, now)
+local function standing(c, name, digest, gen)
   local known, source, stored_gen, changed, removed =
-    unpack(call('HMGET', SCHEDULE .. name, 'digest', 'source', 'gen', 'changed', 'removed'))
+    unpack(call('HMGET', c.k.SCHEDULE .. name, 'digest', 'source', 'gen', 'changed', 'removed'))
   if not known then
     return 'take'
   elseif removed or source == 'api' then
@@ -56,58 +56,69 @@ local function standing(name, digest, gen, now)
   elseif known == digest then
     return 'same'
   end
-  local seen = tonumber(call('ZSCORE', SEEN, name) or 0)
-  return (gen > tonumber(stored_gen) or seen < now - TAKE_OVER_MS) and 'take' or 'others'
+  local seen = tonumber(call('ZSCORE', c.k.SEEN, name) or 0)
+  return (gen > tonumber(stored_gen) or seen < c.now - TAKE_OVER_MS) and 'take' or 'others'
 end
 
-local function leave_home(home, name)
-  call('ZREM', SCHEDULES .. home, name)
-  if call('EXISTS', SCHEDULES .. home) == 0 then
-    call('SREM', SCHEDULE_QUEUES, home)
+local function leave_home(c, home, name)
+  call('ZREM', c.k.SCHEDULES .. home, name)
+  if call('EXISTS', c.k.SCHEDULES .. home) == 0 then
+    call('SREM', c.k.SCHEDULE_QUEUES, home)
   end
 end
 
 -- The id of the job of a run, if it has not ended.
-local function open_job(run)
+local function open_job(c, run)
   local id = string.match(run, '^%d+|%d+|%d+|%a|||(.*)$')
-  return id and call('EXISTS', JOB .. id) == 1
+  return id and call('EXISTS', c.k.JOB .. id) == 1
 end
 
 -- A stock worker that has ended a job leaves its spec.
-local function forget_spec(home, run)
+local function forget_spec(c, home, run)
   local id = string.match(run, '^%d+|%d+|%d+|%a|||(.+)$')
   if id then
-    call('HDEL', SPECS .. home, id)
+    call('HDEL', c.k.SPECS .. home, id)
   end
 end
 
 -- Where the next run is noted: in the place of the oldest one whose job has ended, or else of the oldest one. A job that
 -- has not ended is remembered, however many ticks are skipped meanwhile.
-local function next_slot(home, name)
+local function next_slot(c, home, name)
   for _ = 1, RUNS_KEPT do
-    local slot = call('HINCRBY', SCHEDULE .. name, 'runs', 1) % RUNS_KEPT
-    local run = call('HGET', RUNS .. name, slot) or ''
-    if not open_job(run) then
-      forget_spec(home, run)
+    local slot = call('HINCRBY', c.k.SCHEDULE .. name, 'runs', 1) % RUNS_KEPT
+    local run = call('HGET', c.k.RUNS .. name, slot) or ''
+    if not open_job(c, run) then
+      forget_spec(c, home, run)
       return slot
     end
   end
-  return call('HINCRBY', SCHEDULE .. name, 'runs', 1) % RUNS_KEPT
+  return call('HINCRBY', c.k.SCHEDULE .. name, 'runs', 1) % RUNS_KEPT
 end
 
-local function note_run(name, slot, fired, due, tick, how, outcome, id)
-  call('HSET', RUNS .. name, slot, table.concat({ fired, due, tick, how, outcome, '', id }, '|'))
+local function note_run(c, name, slot, fired, due, tick, how, outcome, id)
+  call('HSET', c.k.RUNS .. name, slot, table.concat({ fired, due, tick, how, outcome, '', id }, '|'))
 end
 
 -- Forget schedules that nobody has defined for long, and those that are over for long.
-local function sweep(now)
-  for _, name in ipairs(call('ZRANGEBYSCORE', SEEN, '-inf', now - KEPT_MS, 'LIMIT', 0, 100)) do
-    local home = call('HGET', SCHEDULE .. name, 'home')
-    call('DEL', SCHEDULE .. name, RUNS .. name)
-    call('ZREM', SEEN, name)
+local function sweep(c)
+  for _, name in ipairs(call('ZRANGEBYSCORE', c.k.SEEN, '-inf', c.now - KEPT_MS, 'LIMIT', 0, 100)) do
+    local home = call('HGET', c.k.SCHEDULE .. name, 'home')
+    call('DEL', c.k.SCHEDULE .. name, c.k.RUNS .. name)
+    call('ZREM', c.k.SEEN, name)
     if home then
-      leave_home(home, name)
+      leave_home(c, home, name)
     end
-    count_change()
+    count_change(c)
   end
 end
+
+return {
+  STALE_MS = STALE_MS,
+  count_change = count_change,
+  standing = standing,
+  leave_home = leave_home,
+  open_job = open_job,
+  next_slot = next_slot,
+  note_run = note_run,
+  sweep = sweep,
+}

@@ -1,8 +1,8 @@
 -- Scores of the queue. A due job's score is when it became due, less SPAN_MS for each step of its priority: so the queue's
 -- order is by priority, then first in, first out, and every due job has a past score, as stock arq expects. A deferred
 -- job has its due time for a score, with the priority in sixteenths of a ms behind the point; the few that have one are
--- also listed by due time (PROMOTE), and a claim moves them to the front when they become due. A job that waits for its turn
--- under a limit has THROTTLED_SCORE, a workflow that waits for news PARKED_SCORE plus its priority.
+-- also listed by due time (PROMOTE), and a claim moves them to the front when they become due. A job that waits under a
+-- limit has THROTTLED_SCORE, a workflow that waits for news PARKED_SCORE plus its priority.
 
 local STOCK_ABORT_SCORE = 1          -- what stock arq's abort() writes
 local PROMOTE_PAGE, PROMOTE_PAGES = 500, 10
@@ -24,12 +24,12 @@ local function priority_of(score)
 end
 
 -- The score of a job that is due at a time; a deferred one with a priority is listed for its promotion.
-local function score_at(queue, id, due, priority, now)
-  if due <= now then
+local function score_at(c, queue, id, due, priority)
+  if due <= c.now then
     return in_order(due, priority)
   end
   if priority > 0 then
-    call('ZADD', PROMOTE .. queue, due, id)
+    call('ZADD', c.k.PROMOTE .. queue, due, id)
     return due + priority / 16
   end
   return due
@@ -43,10 +43,11 @@ local function promoted(score)
   return score
 end
 
--- Deferred jobs with a priority that have become due take their place in the queue's order, some thousands at a time.
-local function promote(queue, now)
+-- Deferred jobs with a priority that have become due move to the front of the queue, some thousands at a time.
+local function promote(c, queue)
+  local k = c.k
   for _ = 1, PROMOTE_PAGES do
-    local ready = call('ZRANGEBYSCORE', PROMOTE .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, PROMOTE_PAGE)
+    local ready = call('ZRANGEBYSCORE', k.PROMOTE .. queue, '-inf', c.now, 'WITHSCORES', 'LIMIT', 0, PROMOTE_PAGE)
     local ids, moved = {}, {}
     for i = 1, #ready, 2 do
       ids[#ids + 1] = ready[i]
@@ -54,15 +55,31 @@ local function promote(queue, now)
     if #ids == 0 then
       return
     end
-    for i, score in ipairs(call('ZMSCORE', QUEUE .. queue, unpack(ids))) do
+    for i, score in ipairs(call('ZMSCORE', k.QUEUE .. queue, unpack(ids))) do
       if score and math.floor(score) == tonumber(ready[2 * i]) then
         moved[#moved + 1] = promoted(tonumber(score))
         moved[#moved + 1] = ids[i]
       end
     end
     if #moved > 0 then
-      call('ZADD', QUEUE .. queue, 'XX', unpack(moved))
+      call('ZADD', k.QUEUE .. queue, 'XX', unpack(moved))
     end
-    call('ZREM', PROMOTE .. queue, unpack(ids))
+    call('ZREM', k.PROMOTE .. queue, unpack(ids))
   end
 end
+
+-- Attempts as a number. A text that is none is 0: arithmetic on it would end every claim of the queue with an error.
+local function count_of(text)
+  return #text <= 10 and string.find(text, '^%d+$') and tonumber(text) or 0
+end
+
+return {
+  count_of = count_of,
+  STOCK_ABORT_SCORE = STOCK_ABORT_SCORE,
+  in_order = in_order,
+  due_of = due_of,
+  priority_of = priority_of,
+  score_at = score_at,
+  promoted = promoted,
+  promote = promote,
+}

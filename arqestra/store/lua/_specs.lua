@@ -1,14 +1,14 @@
 -- Reading the specs of jobs; _limits says what is in them.
 
-local function spec_of(queue, id)
-  local packed = call('HGET', SPECS .. queue, id)
+local function spec_of(c, queue, id)
+  local packed = call('HGET', c.k.SPECS .. queue, id)
   return packed and cmsgpack.unpack(packed) or nil, packed
 end
 
 -- Whether every job with a spec is throttled: then no due and no running job has a spec, and nobody need look for one. Each
 -- throttled job has a spec, so equal numbers mean the same jobs.
-local function all_throttled(queue)
-  return call('HLEN', SPECS .. queue) == call('HLEN', THROTTLED .. queue)
+local function all_throttled(c, queue)
+  return call('HLEN', c.k.SPECS .. queue) == call('HLEN', c.k.THROTTLED .. queue)
 end
 
 -- The names of the limits in a spec, in their order: rate, concurrency, that of the queue. It is the same in all specs.
@@ -42,3 +42,12 @@ local function place_in_flow(spec)
     end
   end
 end
+
+return {
+  spec_of = spec_of,
+  all_throttled = all_throttled,
+  limits_of = limits_of,
+  is_node_only = is_node_only,
+  is_place_only = is_place_only,
+  place_in_flow = place_in_flow,
+}

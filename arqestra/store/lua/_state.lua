@@ -1,7 +1,8 @@
 -- The state of a job, from its score and its lease record. Needs _score, _lease.
+-- USES  Lease
 
 local function state_of(score, record, now)
-  if is_leased(record, now) then
+  if Lease.is_leased(record, now) then
     return 'running'
   elseif score >= PARKED_SCORE then
     return 'waiting'
@@ -12,10 +13,15 @@ local function state_of(score, record, now)
 end
 
 -- Lease records of entries of a sorted set (id, score, id, score, ...), at most BATCH.
-local function leases_of(entries)
+local function leases_of(c, entries)
   local names = {}
   for i = 1, #entries, 2 do
-    names[#names + 1] = LEASE .. entries[i]
+    names[#names + 1] = c.k.LEASE .. entries[i]
   end
   return #names > 0 and call('MGET', unpack(names)) or {}
 end
+
+return {
+  state_of = state_of,
+  leases_of = leases_of,
+}

@@ -1,7 +1,10 @@
 -- Tell those who listen what happened.
 --
--- KEYS  1: the channel
--- ARGV  1: time in ms or ''   2: the message
+-- ARGV  1: time in ms or ''
+--       2: the channel
+--       3: the message
 -- RETURNS  how many listen
 
-return call('PUBLISH', KEYS[1], ARGV[2])
+return function(c, argv)
+  return call('PUBLISH', argv[2], argv[3])
+end

@@ -1,24 +1,27 @@
 -- What is known of a job.
 --
--- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: job id   3: '1' with the payload and the errors of its attempts, 's' the result is told as
+-- ARGV  1: time in ms or ''
+--       2: queue
+--       3: job id
+--       4: '1' with the payload and the errors of its attempts, 's' the result is told as
 --       '' if there is one
 -- RETURNS  { result or false, score or false, lease record or false, now, payload or false, errors }
+-- FLAGS  no-writes
 
--- @include _clock
-
-local id = ARGV[2]
-local result
-if ARGV[3] == 's' then
-  result = call('EXISTS', RESULT .. id) == 1 and ''
-else
-  result = call('GET', RESULT .. id)
+return function(c, argv)
+  local id = argv[3]
+  local result
+  if argv[4] == 's' then
+    result = call('EXISTS', c.k.RESULT .. id) == 1 and ''
+  else
+    result = call('GET', c.k.RESULT .. id)
+  end
+  return {
+    result,
+    call('ZSCORE', c.k.QUEUE .. argv[2], id),
+    call('GET', c.k.LEASE .. id),
+    c.now,
+    argv[4] == '1' and call('GET', c.k.JOB .. id),
+    argv[4] == '1' and call('LRANGE', c.k.ERRORS .. id, 0, -1) or {},
+  }
 end
-return {
-  result,
-  call('ZSCORE', KEYS[1], id),
-  call('GET', LEASE .. id),
-  clock(ARGV[1]),
-  ARGV[3] == '1' and call('GET', JOB .. id),
-  ARGV[3] == '1' and call('LRANGE', ERRORS .. id, 0, -1) or {},
-}

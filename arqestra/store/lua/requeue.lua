@@ -1,29 +1,31 @@
 -- Run a job that ended without success once more, under its id. The caller made the payload out of the result it read,
 -- or out of that in the dead set; it must still be that one.
 --
--- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: job id   3: the result as it was read   4: payload   5: priority
+-- ARGV  1: time in ms or ''
+--       2: queue
+--       3: job id
+--       4: the result as it was read
+--       5: payload
+--       6: priority
 -- RETURNS  'queued' | 'changed' the result is another one or gone | 'exists' the job is queued or running already
+-- USES  Score, Wake
 
--- @include _clock
--- @include _score
--- @include _wake
-
-local queue, id = name_of(KEYS[1]), ARGV[2]
-local now = clock(ARGV[1])
-local stored = call('GET', JOB .. id)
-if stored then
-  return stored == ARGV[4] and 'queued' or 'exists'  -- equal: this very call, sent again
+return function(c, argv)
+  local queue, id = argv[2], argv[3]
+  local stored = call('GET', c.k.JOB .. id)
+  if stored then
+    return stored == argv[5] and 'queued' or 'exists'  -- equal: this very call, sent again
+  end
+  if (call('GET', c.k.RESULT .. id) or call('HGET', c.k.DEAD_RESULTS .. queue, id)) ~= argv[4] then
+    return 'changed'
+  end
+  call('HDEL', c.k.FLOW .. id, 'resume')  -- from its beginning
+  call('DEL', c.k.RESULT .. id, c.k.ATTEMPTS .. id, c.k.LEASE .. id, c.k.INTERRUPTS .. id)
+  call('ZREM', c.k.ABORTS, id)
+  call('ZREM', c.k.DEAD .. queue, id)
+  call('HDEL', c.k.DEAD_RESULTS .. queue, id)
+  call('SET', c.k.JOB .. id, argv[5])
+  call('ZADD', c.k.QUEUE .. queue, Score.in_order(c.now, tonumber(argv[6])), id)
+  Wake.wake(c, queue)
+  return 'queued'
 end
-if (call('GET', RESULT .. id) or call('HGET', DEAD_RESULTS .. queue, id)) ~= ARGV[3] then
-  return 'changed'
-end
-call('HDEL', FLOW .. id, 'resume')  -- from its beginning
-call('DEL', RESULT .. id, ATTEMPTS .. id, LEASE .. id, INTERRUPTS .. id)
-call('ZREM', ABORTS, id)
-call('ZREM', DEAD .. queue, id)
-call('HDEL', DEAD_RESULTS .. queue, id)
-call('SET', JOB .. id, ARGV[4])
-call('ZADD', QUEUE .. queue, in_order(now, tonumber(ARGV[5])), id)
-wake(queue, now)
-return 'queued'

@@ -1,30 +1,27 @@
 -- Make a deferred job due at once; one that waits for its next attempt too.
 --
--- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: job id
+-- ARGV  1: time in ms or ''
+--       2: queue
+--       3: job id
 -- RETURNS  'queued' it is due, from now on or already | 'running' | 'held' by a limit, or a workflow that waits for news
 --       | 'missing'
+-- USES  Score, Wake, State
 
--- @include _clock
--- @include _score
--- @include _lease
--- @include _state
--- @include _wake
-
-local queue, id = name_of(KEYS[1]), ARGV[2]
-local now = clock(ARGV[1])
-local score = tonumber(call('ZSCORE', QUEUE .. queue, id) or nil)
-if not score then
-  return 'missing'
+return function(c, argv)
+  local queue, id = argv[2], argv[3]
+  local score = tonumber(call('ZSCORE', c.k.QUEUE .. queue, id) or nil)
+  if not score then
+    return 'missing'
+  end
+  local state = State.state_of(score, call('GET', c.k.LEASE .. id), c.now)
+  if state == 'running' then
+    return 'running'
+  elseif state == 'held' or state == 'waiting' then
+    return 'held'
+  elseif state == 'deferred' then
+    call('ZADD', c.k.QUEUE .. queue, 'XX', Score.in_order(c.now, Score.priority_of(score)), id)
+    call('ZREM', c.k.PROMOTE .. queue, id)
+    Wake.wake(c, queue)
+  end
+  return 'queued'
 end
-local state = state_of(score, call('GET', LEASE .. id), now)
-if state == 'running' then
-  return 'running'
-elseif state == 'held' or state == 'waiting' then
-  return 'held'
-elseif state == 'deferred' then
-  call('ZADD', QUEUE .. queue, 'XX', in_order(now, priority_of(score)), id)
-  call('ZREM', PROMOTE .. queue, id)
-  wake(queue, now)
-end
-return 'queued'

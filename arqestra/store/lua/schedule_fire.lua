@@ -1,7 +1,7 @@
 -- Fire ticks: each stores its job, moves the mark on and says when the next one is due, or does nothing.
 --
--- KEYS  1: home
 -- ARGV  1: time in ms or ''
+--       2: home
 --       then for each tick:
 --       name, due, revision, mark, to mark, next, note, overlap, tick, queue, job id, when, attempts, payload, extra
 --         due, revision, mark  as they were read: if they have changed since, another scheduler was faster; due '': by hand
@@ -18,157 +18,149 @@
 -- EVENTS   wakes workers
 --
 -- Repeating the call is harmless: what was fired has changed.
+-- USES  Wake, Storing, Schedule
 
--- @include _clock
--- @include _wake
+return function(c, argv)
 
-local argv = ARGV
-local now = clock(argv[1])
-local resent = false
-local due_queues = {}
 
--- @module Storing _store
--- @include _schedule
+  local home = argv[2]
+  local verdicts, duplicates = {}, {}
 
-local home = name_of(KEYS[1])
-local verdicts, duplicates = {}, {}
+  local queues = {}            -- queue -> whether jobs can be put in it
 
-local queues = {}            -- queue -> whether jobs can be put in it
+  local function earlier_runs(name)
+    for _, run in ipairs(call('HVALS', c.k.RUNS .. name)) do
+      if Schedule.open_job(c, run) then
+        return true
+      end
+    end
+    return false
+  end
 
-local function earlier_runs(name)
-  for _, run in ipairs(call('HVALS', RUNS .. name)) do
-    if open_job(run) then
-      return true
+  local function is_queue(queue)
+    if queues[queue] == nil then
+      local kind = call('TYPE', c.k.QUEUE .. queue).ok
+      queues[queue] = kind == 'zset' or kind == 'none'
+    end
+    return queues[queue]
+  end
+
+  -- What is stored with the job of a tick, decoded; nil if that cannot be done. Lua has no rollback: one schedule that cannot
+  -- be fired must not end the script in the middle of the others.
+  local function decoded_job(at)
+    local readable, priority, spec, limits, lock = pcall(Storing.extras_of, argv[at + 14])
+    if not readable or type(priority) ~= 'number' or type(limits) ~= 'table' or (lock and #lock ~= 5) then
+      return nil
+    end
+    local entries = {}
+    if spec ~= '' then
+      readable, entries = pcall(cmsgpack.unpack, spec)
+    end
+    if not readable or type(entries) ~= 'table' or not is_queue(argv[at + 9]) then
+      return nil
+    end
+    return { priority = priority, entries = entries, limits = limits, lock = lock }
+  end
+
+  -- The job of a tick, noted among the schedule's runs; the run's slot is in the job's spec.
+  local function start_run(name, due, at, job)
+    due = due == '0' and argv[at + 8] or due  -- it was to be planned
+    local id = argv[at + 10]
+    if argv[at + 7] == 'skip' and earlier_runs(name) then
+      Schedule.note_run(c, name, Schedule.next_slot(c, home, name), c.now, due, argv[at + 8], argv[at + 6], 's', '')
+      return 's'
+    end
+    local slot = Schedule.next_slot(c, home, name)
+    job.entries[#job.entries + 1] = { 's', name, slot }
+    local verdict, duplicate, duplicate_queue = Storing.store(
+      c, argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], job.priority, cmsgpack.pack(job.entries), job.limits,
+      job.lock
+    )
+    if verdict ~= '0' or argv[at + 6] ~= 'n' then  -- a run by hand that is refused was sent before
+      Schedule.note_run(c, name, slot, c.now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', duplicate or id)
+    end
+    if duplicate then
+      duplicates[#duplicates + 1], duplicates[#duplicates + 2] = duplicate, duplicate_queue
+    end
+    return verdict == '0' and 'r' or verdict
+  end
+
+  -- Move a schedule on to its next tick.
+  local function move_on(name, at)
+    local key = c.k.SCHEDULE .. name
+    call('HSET', key, 'mark', argv[at + 4])
+    if argv[at + 10] ~= '' then
+      call('HDEL', key, 'problem')
+    end
+    call('ZADD', c.k.SCHEDULES .. home, argv[at + 5] == '' and NEVER_DUE_MS or argv[at + 5], name)
+    if argv[at + 5] == '' and call('HGET', key, 'source') == 'api' then
+      call('ZADD', c.k.SEEN, c.now, name)
     end
   end
-  return false
-end
 
-local function is_queue(queue)
-  if queues[queue] == nil then
-    local kind = call('TYPE', QUEUE .. queue).ok
-    queues[queue] = kind == 'zset' or kind == 'none'
+  -- Whether a tick was fired before the clock was put back; else it is noted that it is fired, as the latest of those that
+  -- were fired without one being dropped.
+  local function was_fired(name, tick, from, latest)
+    if latest and tick <= latest then
+      return from and tick >= from
+    end
+    call('HSET', c.k.SCHEDULE .. name, 'fired', string.format('%.0f', tick))
+    if not from then
+      call('HSET', c.k.SCHEDULE .. name, 'fired_from', string.format('%.0f', tick))
+    end
+    return false
   end
-  return queues[queue]
-end
 
--- What is stored with the job of a tick, decoded; nil if that cannot be done. Lua has no rollback: one schedule that cannot
--- be fired must not end the script in the middle of the others.
-local function decoded_job(at)
-  local readable, priority, spec, limits, lock = pcall(Storing.extras_of, argv[at + 14])
-  if not readable or type(priority) ~= 'number' or type(limits) ~= 'table' or (lock and #lock ~= 5) then
-    return nil
-  end
-  local entries = {}
-  if spec ~= '' then
-    readable, entries = pcall(cmsgpack.unpack, spec)
-  end
-  if not readable or type(entries) ~= 'table' or not is_queue(argv[at + 9]) then
-    return nil
-  end
-  return { priority = priority, entries = entries, limits = limits, lock = lock }
-end
-
--- The job of a tick, noted among the schedule's runs; the run's slot is in the job's spec.
-local function start_run(name, due, at, job)
-  due = due == '0' and argv[at + 8] or due  -- it was to be planned
-  local id = argv[at + 10]
-  if argv[at + 7] == 'skip' and earlier_runs(name) then
-    note_run(name, next_slot(home, name), now, due, argv[at + 8], argv[at + 6], 's', '')
-    return 's'
-  end
-  local slot = next_slot(home, name)
-  job.entries[#job.entries + 1] = { 's', name, slot }
-  local verdict, duplicate, duplicate_queue = Storing.store(
-    argv[at + 9], id, argv[at + 11], id, argv[at + 12], argv[at + 13], job.priority, cmsgpack.pack(job.entries), job.limits,
-    job.lock
-  )
-  if verdict ~= '0' or argv[at + 6] ~= 'n' then  -- a run by hand that is refused was sent before
-    note_run(name, slot, now, due, argv[at + 8], argv[at + 6], verdict == '0' and 'r' or '', duplicate or id)
-  end
-  if duplicate then
-    duplicates[#duplicates + 1], duplicates[#duplicates + 2] = duplicate, duplicate_queue
-  end
-  return verdict == '0' and 'r' or verdict
-end
-
--- Move a schedule on to its next tick.
-local function move_on(name, at)
-  local key = SCHEDULE .. name
-  call('HSET', key, 'mark', argv[at + 4])
-  if argv[at + 10] ~= '' then
-    call('HDEL', key, 'problem')
-  end
-  call('ZADD', SCHEDULES .. home, argv[at + 5] == '' and NEVER_DUE_MS or argv[at + 5], name)
-  if argv[at + 5] == '' and call('HGET', key, 'source') == 'api' then
-    call('ZADD', SEEN, now, name)
-  end
-end
-
--- Whether a tick was fired before the clock was put back; else it is noted that it is fired, as the latest of those that
--- were fired without one being dropped.
-local function was_fired(name, tick, from, latest)
-  if latest and tick <= latest then
-    return from and tick >= from
-  end
-  call('HSET', SCHEDULE .. name, 'fired', string.format('%.0f', tick))
-  if not from then
-    call('HSET', SCHEDULE .. name, 'fired_from', string.format('%.0f', tick))
-  end
-  return false
-end
-
-local function fire(at)
-  local name, due, note = argv[at], argv[at + 1], argv[at + 6]
-  local rev, mark, removed, from, latest =
-    unpack(call('HMGET', SCHEDULE .. name, 'rev', 'mark', 'removed', 'fired_from', 'fired'))
-  if not rev or removed then
-    return '0'
-  end
-  if due == '' then
-    local job = decoded_job(at)
-    return job and start_run(name, math.floor(now), at, job) or 'x'
-  elseif note == '!' then
-    if rev == argv[at + 2] then
-      call('HSET', SCHEDULE .. name, 'problem', argv[at + 13])
+  local function fire(at)
+    local name, due, note = argv[at], argv[at + 1], argv[at + 6]
+    local rev, mark, removed, from, latest =
+      unpack(call('HMGET', c.k.SCHEDULE .. name, 'rev', 'mark', 'removed', 'fired_from', 'fired'))
+    if not rev or removed then
+      return '0'
+    end
+    if due == '' then
+      local job = decoded_job(at)
+      return job and start_run(name, math.floor(c.now), at, job) or 'x'
+    elseif note == '!' then
+      if rev == argv[at + 2] then
+        call('HSET', c.k.SCHEDULE .. name, 'problem', argv[at + 13])
+      end
+      return '.'
+    end
+    local stored = tonumber(call('ZSCORE', c.k.SCHEDULES .. home, name) or -1)
+    if rev ~= argv[at + 2] or tonumber(mark) ~= tonumber(argv[at + 3]) or stored ~= tonumber(due) then
+      return '0'
+    elseif tonumber(due) > c.now then
+      return 'e'
+    end
+    local has_job = argv[at + 10] ~= ''
+    local job = has_job and decoded_job(at)
+    if has_job and not job then
+      return 'x'
+    end
+    move_on(name, at)
+    if has_job then
+      if was_fired(name, tonumber(argv[at + 8]), from and tonumber(from), latest and tonumber(latest)) then
+        return '.'
+      end
+      return start_run(name, due, at, job)
+    elseif note ~= '' then
+      call('HDEL', c.k.SCHEDULE .. name, 'fired_from')
+      Schedule.note_run(c, name, Schedule.next_slot(c, home, name), c.now, due, argv[at + 8], note, note, '')
     end
     return '.'
   end
-  local stored = tonumber(call('ZSCORE', SCHEDULES .. home, name) or -1)
-  if rev ~= argv[at + 2] or tonumber(mark) ~= tonumber(argv[at + 3]) or stored ~= tonumber(due) then
-    return '0'
-  elseif tonumber(due) > now then
-    return 'e'
-  end
-  local has_job = argv[at + 10] ~= ''
-  local job = has_job and decoded_job(at)
-  if has_job and not job then
-    return 'x'
-  end
-  move_on(name, at)
-  if has_job then
-    if was_fired(name, tonumber(argv[at + 8]), from and tonumber(from), latest and tonumber(latest)) then
-      return '.'
-    end
-    return start_run(name, due, at, job)
-  elseif note ~= '' then
-    call('HDEL', SCHEDULE .. name, 'fired_from')
-    note_run(name, next_slot(home, name), now, due, argv[at + 8], note, note, '')
-  end
-  return '.'
-end
 
-for at = 2, #argv, 15 do
-  verdicts[#verdicts + 1] = fire(at)
-end
-if Storing.used then
-  Storing.write_stored()
-  for queue in pairs(due_queues) do
-    wake(queue, now)
+  for at = 3, #argv, 15 do
+    verdicts[#verdicts + 1] = fire(at)
   end
-  Storing.announce_stored()
+  if c.storing then
+    Storing.write_stored(c)
+    Wake.wake_all(c)
+    Storing.announce_stored(c)
+  end
+  if #duplicates > 0 then
+    return { table.concat(verdicts), unpack(duplicates) }
+  end
+  return table.concat(verdicts)
 end
-if #duplicates > 0 then
-  return { table.concat(verdicts), unpack(duplicates) }
-end
-return table.concat(verdicts)

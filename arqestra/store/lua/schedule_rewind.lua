@@ -1,32 +1,32 @@
 -- The clock was wrong, and was put back: what was noted of a time to come is drawn back to the present. Ticks that were
 -- fired too early are not fired again at their time; those that were dropped are due again.
 --
--- KEYS  1: home
--- ARGV  1: time in ms or ''   then names of its schedules; none: all have been drawn back
+-- ARGV  1: time in ms or ''
+--       2: home   then names of its schedules; none: all have been drawn back
 -- RETURNS  1
+-- USES  Schedule
 
--- @include _clock
--- @include _schedule
-
-local home, now = name_of(KEYS[1]), clock(ARGV[1])
-for i = 2, #ARGV do
-  local name = ARGV[i]
-  for _, field in ipairs({ 'mark', 'gen', 'changed' }) do
-    if tonumber(call('HGET', SCHEDULE .. name, field) or 0) > now then
-      call('HSET', SCHEDULE .. name, field, now)
+return function(c, argv)
+  local home = argv[2]
+  for i = 3, #argv do
+    local name = argv[i]
+    for _, field in ipairs({ 'mark', 'gen', 'changed' }) do
+      if tonumber(call('HGET', c.k.SCHEDULE .. name, field) or 0) > c.now then
+        call('HSET', c.k.SCHEDULE .. name, field, c.now)
+      end
+    end
+    if call('HGET', c.k.SCHEDULE .. name, 'source') == 'api' then
+      call('ZREM', c.k.SEEN, name)  -- it may have been over at that time
+    elseif tonumber(call('ZSCORE', c.k.SEEN, name) or 0) > c.now then
+      call('ZADD', c.k.SEEN, 'XX', c.now, name)
+    end
+    if call('HEXISTS', c.k.SCHEDULE .. name, 'paused') == 0 then
+      call('ZADD', c.k.SCHEDULES .. home, 'XX', 0, name)
     end
   end
-  if call('HGET', SCHEDULE .. name, 'source') == 'api' then
-    call('ZREM', SEEN, name)  -- it may have been over at that time
-  elseif tonumber(call('ZSCORE', SEEN, name) or 0) > now then
-    call('ZADD', SEEN, 'XX', now, name)
+  if #argv == 2 then
+    call('DEL', c.k.CLOCK .. home)
+    Schedule.count_change(c)
   end
-  if call('HEXISTS', SCHEDULE .. name, 'paused') == 0 then
-    call('ZADD', SCHEDULES .. home, 'XX', 0, name)
-  end
+  return 1
 end
-if #ARGV == 1 then
-  call('DEL', CLOCK .. home)
-  count_change()
-end
-return 1

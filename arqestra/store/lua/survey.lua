@@ -1,7 +1,8 @@
 -- How a queue stands, for people: how many jobs are in which state, how old the oldest due one is. Changes nothing.
 --
--- KEYS  1: queue
--- ARGV  1: time in ms or ''   2: ms after the end of a lease from which a job that nobody took counts as stuck
+-- ARGV  1: time in ms or ''
+--       2: queue
+--       3: ms after the end of a lease from which a job that nobody took counts as stuck
 -- RETURNS  { now, entries, due (running ones of stock workers not counted), deferred, running, held, waiting workflows,
 --       of the running: those of stock workers, stuck, when the oldest due job became due or -1, '1' if the queue is
 --       paused, workers that wait for jobs or rest, dead jobs, '1' if not all entries could be looked at,
@@ -9,84 +10,82 @@
 --
 -- Running jobs have to be looked for: those of ours are the first that are not due, since a lease is short; those of
 -- stock workers are the first in the queue.
-
--- @include _clock
--- @include _score
--- @include _lease
--- @include _state
+-- USES  Score, Lease, State
+-- FLAGS  no-writes
 
 local PAGES = 3              -- that are looked at, of BATCH entries each
 
-local queue, stuck_ms = name_of(KEYS[1]), tonumber(ARGV[2])
-local now = clock(ARGV[1])
-local past = call('ZCOUNT', QUEUE .. queue, '-inf', now)
-local future = call('ZCOUNT', QUEUE .. queue, '(' .. now, string.format('(%.0f', THROTTLED_SCORE))
-local running_past, running_future, stock, stuck, cut = 0, 0, 0, 0, false
+return function(c, argv)
+  local queue, stuck_ms = argv[2], tonumber(argv[3])
+  local past = call('ZCOUNT', c.k.QUEUE .. queue, '-inf', c.now)
+  local future = call('ZCOUNT', c.k.QUEUE .. queue, '(' .. c.now, string.format('(%.0f', THROTTLED_SCORE))
+  local running_past, running_future, stock, stuck, cut = 0, 0, 0, 0, false
 
-local function look(first, last)
-  local running = 0
-  for page = 0, PAGES - 1 do
-    local from = first + page * BATCH
-    if from > last then
-      return running
-    end
-    local entries = call('ZRANGE', QUEUE .. queue, from, math.min(last, from + BATCH - 1), 'WITHSCORES')
-    local seen = 0
-    for _, record in ipairs(leases_of(entries)) do
-      if is_leased(record, now) then
-        running, seen = running + 1, seen + 1
-        if not lease_end_of(record) then
-          stock = stock + 1
+  local function look(first, last)
+    local running = 0
+    for page = 0, PAGES - 1 do
+      local from = first + page * BATCH
+      if from > last then
+        return running
+      end
+      local entries = call('ZRANGE', c.k.QUEUE .. queue, from, math.min(last, from + BATCH - 1), 'WITHSCORES')
+      local seen = 0
+      for _, record in ipairs(State.leases_of(c, entries)) do
+        if Lease.is_leased(record, c.now) then
+          running, seen = running + 1, seen + 1
+          if not Lease.lease_end_of(record) then
+            stock = stock + 1
+          end
+        elseif Lease.has_holder(record) and Lease.lease_end_of(record) + stuck_ms < c.now then
+          stuck = stuck + 1
         end
-      elseif has_holder(record) and lease_end_of(record) + stuck_ms < now then
-        stuck = stuck + 1
+      end
+      if #entries < 2 * BATCH then
+        return running
+      end
+      if seen == 0 then
+        break
       end
     end
-    if #entries < 2 * BATCH then
-      return running
-    end
-    if seen == 0 then
-      break
-    end
+    cut = cut or running >= BATCH
+    return running
   end
-  cut = cut or running >= BATCH
-  return running
-end
 
-running_past = look(0, past - 1)
-running_future = look(past, past + future - 1)
+  running_past = look(0, past - 1)
+  running_future = look(past, past + future - 1)
 
-local oldest = -1
-for priority = 0, MAX_PRIORITY do
-  local least = in_order(STOCK_ABORT_SCORE, priority)
-  local bounds = { string.format('(%.0f', least), string.format('%.0f', in_order(now, priority)) }
-  local entries = call('ZRANGEBYSCORE', QUEUE .. queue, bounds[1], bounds[2], 'WITHSCORES', 'LIMIT', 0, 200)
-  local records = leases_of(entries)
-  for i = 1, #entries, 2 do
-    if not is_leased(records[(i + 1) / 2], now) then
-      local due = due_of(tonumber(entries[i + 1]))
-      if oldest < 0 or due < oldest then
-        oldest = due
+  local oldest = -1
+  for priority = 0, MAX_PRIORITY do
+    local least = Score.in_order(Score.STOCK_ABORT_SCORE, priority)
+    local bounds = { string.format('(%.0f', least), string.format('%.0f', Score.in_order(c.now, priority)) }
+    local entries = call('ZRANGEBYSCORE', c.k.QUEUE .. queue, bounds[1], bounds[2], 'WITHSCORES', 'LIMIT', 0, 200)
+    local records = State.leases_of(c, entries)
+    for i = 1, #entries, 2 do
+      if not Lease.is_leased(records[(i + 1) / 2], c.now) then
+        local due = Score.due_of(tonumber(entries[i + 1]))
+        if oldest < 0 or due < oldest then
+          oldest = due
+        end
+        break
       end
-      break
     end
   end
-end
 
-return {
-  now,
-  call('ZCARD', QUEUE .. queue),
-  past - running_past,
-  future - running_future,
-  running_past + running_future,
-  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', THROTTLED_SCORE), string.format('(%.0f', PARKED_SCORE)),
-  call('ZCOUNT', QUEUE .. queue, string.format('%.0f', PARKED_SCORE), '+inf'),
-  stock,
-  stuck,
-  string.format('%.0f', oldest),
-  call('SISMEMBER', PAUSED, queue),
-  call('ZCARD', WAITING .. queue) + call('ZCARD', RESTING .. queue),
-  call('ZCARD', DEAD .. queue),
-  cut and 1 or 0,
-  call('ZCARD', BLOCKED .. queue),
-}
+  return {
+    c.now,
+    call('ZCARD', c.k.QUEUE .. queue),
+    past - running_past,
+    future - running_future,
+    running_past + running_future,
+    call('ZCOUNT', c.k.QUEUE .. queue, string.format('%.0f', THROTTLED_SCORE), string.format('(%.0f', PARKED_SCORE)),
+    call('ZCOUNT', c.k.QUEUE .. queue, string.format('%.0f', PARKED_SCORE), '+inf'),
+    stock,
+    stuck,
+    string.format('%.0f', oldest),
+    call('SISMEMBER', c.k.PAUSED, queue),
+    call('ZCARD', c.k.WAITING .. queue) + call('ZCARD', c.k.RESTING .. queue),
+    call('ZCARD', c.k.DEAD .. queue),
+    cut and 1 or 0,
+    call('ZCARD', c.k.BLOCKED .. queue),
+  }
+end

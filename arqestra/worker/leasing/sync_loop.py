@@ -20,6 +20,7 @@ from ...protocol.constants import BATCH
 from ...store.enqueue import BATCH_BYTES
 from ...store.link import RETRYABLE
 from ...store.records import Claimed, ClaimRequest, Delivery, LeasedJob, Offer
+from ...store.replies import ClaimRefused
 from ...store.store import KEEP_DEAD_MS, Store
 from ...store.updates import Update
 from .claim import ClaimPolicy
@@ -135,7 +136,7 @@ class SyncLoop:
         """One claim outside the loop of round trips; errors are the caller's."""
         _, claimed = await self._store.turn((), request)
         assert claimed is not None
-        self.queued = claimed.queued
+        self._count(claimed)
         for job in claimed.jobs:
             self._start(job)
         await self._cast_out(claimed)
@@ -177,6 +178,13 @@ class SyncLoop:
         self._is_poll = False
         try:
             written, claimed, request = await self._send(updates, request, offer)
+        except ClaimRefused as error:
+            faults.exception("Redis refused a claim")
+            self.refused_claim = error
+            for update, ok in zip(updates, error.written, strict=True):
+                self._resolve(update, ok)
+            await asyncio.sleep(ERROR_PAUSE_S)
+            return
         except ResponseError as error:
             faults.exception("Redis refused a turn of %d outcomes", len(updates))
             if not updates:
@@ -192,6 +200,11 @@ class SyncLoop:
                 self.found(told)
             await self._start_claimed(request, claimed)
 
+    def _count(self, claimed: Claimed) -> None:
+        """How many jobs are in the queues, if the claim has counted."""
+        if claimed.queued >= 0:
+            self.queued = claimed.queued
+
     async def _cast_out(self, claimed: Claimed) -> None:
         """Members of a queue that are no job ids are taken out of it: nobody could run or name them."""
         for queue, member in claimed.aliens:
@@ -204,7 +217,7 @@ class SyncLoop:
             self.claim_soon()
 
     async def _start_claimed(self, request: ClaimRequest, claimed: Claimed) -> None:
-        self.queued = claimed.queued
+        self._count(claimed)
         self.refused_claim = None
         self.next_due_in_s = claimed.next_due_in_ms / 1000 if claimed.next_due_in_ms >= 0 else 60.0
         delay_ms = self._claims.learn(request, claimed)
@@ -274,11 +287,20 @@ class SyncLoop:
                 if failures in (2, 30):
                     logger.warning("Redis does not answer, trying again: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(pause_s)
+            except ResponseError as error:
+                if taken is None:
+                    raise
+                raise ClaimRefused(error, taken) from error
             else:
                 if failures > 1:
                     logger.info("Redis answers again")
                 taken = written if taken is None else taken
-                if request is None or claimed is None or not claimed.jobs or not self._claims.too_late(sent_s):
+                if (
+                    request is None
+                    or not isinstance(claimed, Claimed)
+                    or not claimed.jobs
+                    or not self._claims.too_late(sent_s)
+                ):
                     return taken, claimed, request
                 logger.warning("the reply to a claim was read %.1f s after the claim was sent", steady_s() - sent_s)
                 offer, request = None, self._claims.repeat(request)

@@ -19,7 +19,6 @@ from typing import Any, Literal, Self
 
 import hiredis
 
-from arqestra.protocol.keys import Keys
 from arqestra.store.scripts import script
 
 __all__ = ("LossyProxy",)
@@ -28,7 +27,9 @@ Mode = Literal["cut", "swallow", "late"]
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65536
-NAMES = {script(name, Keys()).sha: name for name in ("enqueue", "claim", "finish", "renew")}
+SCRIPTS = [script(name) for name in ("enqueue", "turn", "renew")]
+NAMES = {script.function: script.name for script in SCRIPTS} | {script.sha: script.name for script in SCRIPTS}
+OUTCOMES_AT = 6  # in a call of `turn`, how many arguments are about outcomes; behind them stands what follows
 
 
 @dataclass
@@ -57,7 +58,8 @@ class LossyProxy:
     """The proxy, as an asynchronous context manager; it runs in the test's loop.
 
     :param port: of Redis
-    :param chances: script -> probability that the reply of a call is lost; may be changed while it runs
+    :param chances: enqueue, claim, finish or renew -> probability that the reply of such a call is lost; may be changed
+        while it runs
     :param rng: randomness
     :param mode: what happens to the connection then
     :param spare: calls of a script that come through after each loss, so that nobody loses all of his tries
@@ -146,16 +148,13 @@ class LossyProxy:
             await connection.to_server.drain()
 
     def _condemn(self, request: list[bytes]) -> str | None:
-        """The script of a request whose reply is to be lost."""
-        sha = {b"EVALSHA": lambda: request[1].decode(), b"EVAL": lambda: hashlib.sha1(request[1]).hexdigest()}
-        command = request[0].upper()
-        name = NAMES.get(sha[command]()) if command in sha else None
-        if name is None:
-            return None
-        if self._spared[name] > 0:
-            self._spared[name] -= 1
-            return None
-        return name if self._rng.random() < self.chances.get(name, 0) else None
+        """What a request does, if its reply is to be lost."""
+        for name in _acts(request):
+            if self._spared[name] > 0:
+                self._spared[name] -= 1
+            elif self._rng.random() < self.chances.get(name, 0):
+                return name
+        return None
 
     async def _carry_replies(self, connection: _Connection, from_server: asyncio.StreamReader) -> None:
         while data := await from_server.read(CHUNK_BYTES):
@@ -183,3 +182,15 @@ class LossyProxy:
                 self._spared[condemned] = self._spare
                 loses = True
         return loses
+
+
+def _acts(request: list[bytes]) -> list[str]:
+    """What a request does, by the names of `LossyProxy.chances`; a turn may finish jobs and claim others."""
+    command, *words = request
+    called = {b"FCALL": lambda: words[0].decode(), b"EVALSHA": lambda: words[0].decode()}
+    called[b"EVAL"] = lambda: hashlib.sha1(words[0]).hexdigest()
+    name = NAMES.get(called[command.upper()]()) if command.upper() in called else None
+    if name != "turn":
+        return [] if name is None else [name]
+    outcomes = int(request[OUTCOMES_AT])
+    return ["finish"] * (outcomes > 0) + ["claim"] * (request[OUTCOMES_AT + 1 + outcomes :][:1] == [b"claim"])

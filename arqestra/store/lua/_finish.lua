@@ -1,0 +1,149 @@
+-- Writing the outcomes of leased jobs, a part of a turn (docs/protocols.md, "Leases and fencing"). It leaves a job alone if
+-- its lease record does not carry the token: the worker lost the lease, and whoever holds the job now decides. It does not
+-- compare the end of the lease: a lease that ran out, and that nobody took, is still good.
+--
+-- ARGV  groups of jobs that differ in id and result only: queue, token, kind, number, result ttl, error, number of
+--       jobs, then id and result of each
+--
+--         kind         number           result             does the attempt count?  what happens
+--         'end'        keep id for ms   the result or ''   -        complete: its result is written, the rest deleted
+--         'fail'       keep id for ms   the result or ''   -        failed for good, and the worker keeps no dead set
+--         'dead'       keep id for ms   the result         -        failed for good: also put into the dead set
+--         'abort'      keep id for ms   the result or ''   -        aborted: as 'fail'
+--         'expire'     keep id for ms   the result or ''   -        expired: as 'fail'
+--         'retry'      delay in ms      attempts, payload  yes      due again after the delay; 0: at its old place
+--         'release'    delay in ms      attempts, payload  no       due again after the delay; 0: at its old place
+--         'interrupt'  delay in ms      attempts, payload  no       as 'release'; after 100 times for a job, as 'retry'
+--         'limit'      0                the new spec       no       due again at its old place, with this limit spec
+--         'early'      0                ''                 yes      it goes on running; it will not run again
+--         'park'       delay in ms      seen, payload      no       a workflow waits: due when it has news, or after the
+--                                                                   delay; -1: only when it has news
+--         'again'      0                state, payload     anew     a workflow continues as new: its history is forgotten
+--
+--         A worker says 'dead' if it has a dead set (keep_dead is not 0), else 'fail'. See update_for in
+--         worker/run/updates.py.
+--         number       "keep id for ms": a job with this id cannot be enqueued for so long; 0: not at all
+--         result       attempts: attempts started, or '' if Redis has the right count. seen: events of its log that the
+--                      workflow has seen. state: events seen, nonces of signals not taken, steps that still run.
+--                      payload: a line feed and the payload that replaces the job's; in 'again' it is always there, in
+--                      the others only if it changed
+--         kind .. '!'  the job did not start in this attempt: the rate limits do not count it. Always so for 'limit'
+--         result ttl   ms | '0' for ever | '-1' keep no result
+--         error        this attempt's entry in the job's history | '+' no entry, but there may be a history | '' neither
+-- RETURNS  one character for each job: '1' written, '2' there is no lease record, '0' its key holds something else
+-- EVENTS   publishes the end of each job; wakes a worker for jobs that are due again; goes on with the flows whose nodes ended
+--
+-- REPEAT   A call may be repeated after a lost reply. An outcome that the first call wrote has no lease record any more: '2'. Two
+-- exceptions: with "keep id for ms" the key holds '1', and the repeat returns '0'. 'early' keeps its lease, so the repeat
+-- finds it and writes the same again: '1'. After a repeat, codec.verdicts takes '2' as written (but not for 'early') and
+-- '0' as unknown: another worker may have taken a job that the first call put back.
+--
+-- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, lease_names, leases), and what is
+-- written at the end for all jobs together (JobEnds).
+-- USES  Special, Specs, Wake, Flow, JobEnds, FinishCases
+
+local ENDS_PLAINLY = { ['end'] = true, fail = true, abort = true, expire = true }
+
+-- The ids, results and names of leases of all jobs, and where each group starts in argv.
+local function parsed(c, argv, first, last)
+  local f = { ids = {}, results = {}, lease_names = {}, groups = {} }
+  local ids, results, lease_names, lease = f.ids, f.results, f.lease_names, c.k.LEASE
+  local at, n = first, 0
+  while at <= last do
+    f.groups[#f.groups + 1] = at
+    local group_end = at + 6 + 2 * argv[at + 6]
+    for i = at + 7, group_end, 2 do
+      n = n + 1
+      ids[n], results[n], lease_names[n] = argv[i], argv[i + 1], lease .. argv[i]
+    end
+    at = group_end + 1
+  end
+  return f
+end
+
+-- Read the specs of all jobs at once from the first queue: nearly always all jobs are in it. For a job of another queue the
+-- spec that this finds is not used.
+local function read_specs(c, f)
+  local queue = f.first_queue
+  if not Special.of_queue(c, queue).limits or Specs.all_throttled(c, queue) then
+    f.without_specs[queue] = true
+    return
+  end
+  for i, packed in ipairs(call('HMGET', c.k.SPECS .. queue, unpack(f.ids))) do
+    f.specs[f.ids[i]] = packed
+  end
+end
+
+-- The outcomes of one group.
+local function finish_group(c, f, argv, at, i)
+  local queue, token, kind = argv[at], argv[at + 1], argv[at + 2]
+  local number, ttl, error = argv[at + 3], argv[at + 4], argv[at + 5]
+  local head, is_first = token .. '|', queue == f.first_queue
+  local ends = ENDS_PLAINLY[kind] and error == ''
+  local has_specs = not f.without_specs[queue] and Special.of_queue(c, queue).limits
+  -- One table for all jobs of the group: the loop fills in each job in turn.
+  local ending = { queue = queue, token = token, kind = kind, number = number, ttl = ttl, error = error }
+  for _ = 1, argv[at + 6] do
+    i = i + 1
+    local id, lease = f.ids[i], f.leases[i]
+    local spec = is_first and f.specs[id]
+    if not lease or string.find(lease, head, 1, true) ~= 1 then  -- has_token (_lease) without a call: this loop is hot
+      f.verdicts[i] = lease and '0' or '2'
+    else
+      f.verdicts[i] = '1'
+      if ends and (not has_specs or (is_first and not spec)) then
+        JobEnds.add(c, f, id, queue, f.lease_names[i], number, ttl, f.results[i])
+      else
+        ending.id, ending.result, ending.lease_name = id, f.results[i], f.lease_names[i]
+        if ends and is_first and Specs.is_node_only(spec) then
+          FinishCases.end_node(c, f, ending, spec)
+        else
+          JobEnds.write_results(f)
+          FinishCases.write_outcome(c, f, ending, lease, has_specs)
+        end
+      end
+    end
+  end
+  return i
+end
+
+local function finish(c, argv, first, last, keep_dead_ms)
+  local f = parsed(c, argv, first, last)
+  f.keep_dead_ms = keep_dead_ms
+  f.first_queue = argv[first]
+  f.has_aborts = Special.of_call(c, f.first_queue).aborts
+  f.verdicts, f.ended, f.doomed, f.deferred = {}, {}, {}, {}
+  f.removals, f.spec_removals = {}, {}         -- queue -> ids
+  f.specs, f.without_specs = {}, {}            -- of the first queue: id -> packed spec; queues whose jobs here have none
+  f.kept, f.kept_ms = {}, '0'                  -- results to write: name, value, name, value, ...; and their TTL
+  f.leases = call('MGET', unpack(f.lease_names))
+  read_specs(c, f)
+  local i = 0
+  for _, at in ipairs(f.groups) do
+    i = finish_group(c, f, argv, at, i)
+  end
+  JobEnds.write(c, f)
+  if #f.ended > 0 then
+    if Special.of_call(c, f.first_queue).flows then  -- every stored workflow is in one of its keys
+      FinishCases.end_workflows(c, f)
+    end
+    JobEnds.publish(c, f.ended)
+  end
+  if c.flows and Flow.run_continuations(c, Flow.INLINE, false) then
+    c.due_queues[f.first_queue] = true
+  end
+  if c.flows or f.is_special then
+    c.flows = nil
+    Special.forget(c)
+  end
+  if next(c.due_queues) then
+    Wake.wake_all(c)
+    c.due_queues = {}
+  end
+  for queue, due in pairs(f.deferred) do
+    Wake.announce_deferred(c, queue, due)
+  end
+  return table.concat(f.verdicts)
+end
+
+return { finish = finish }

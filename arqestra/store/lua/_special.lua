@@ -1,0 +1,56 @@
+-- What is special about a deployment and its queues: nearly always nothing. A call reads it once, by one command.
+--
+-- c.special   aborts: jobs are to be aborted
+--             flows: there are flows, running ones or such that have ended
+--             continuations: flows have unfinished work
+--             queues: by name: what is special about a queue
+-- A queue     limits: jobs with limits, locks or a place in a flow or schedule; deferred jobs with a priority; or a queue
+--             is paused
+--             paused: this one is
+
+local NOTHING = { limits = false, paused = false }
+
+local function read_queue(c, queue)
+  local k = c.k
+  if call('EXISTS', k.SPECS .. queue, k.PROMOTE .. queue, k.RETRY_AT .. queue, k.PAUSED) == 0 then
+    return NOTHING
+  end
+  return { limits = true, paused = call('SISMEMBER', k.PAUSED, queue) == 1 }
+end
+
+-- What is special, with the first queue that the call works on.
+local function of_call(c, queue)
+  local special = c.special
+  if special then
+    return special
+  end
+  local k = c.k
+  special = { aborts = false, flows = false, continuations = false, queues = {} }
+  c.special = special
+  if call('EXISTS', k.ABORTS, k.FLOWS, k.ENDED_FLOWS, k.CONTINUATIONS, k.SPECS .. queue, k.PROMOTE .. queue,
+      k.RETRY_AT .. queue, k.PAUSED) == 0 then
+    special.queues[queue] = NOTHING
+  else
+    special.aborts = call('EXISTS', k.ABORTS) == 1
+    special.flows = call('EXISTS', k.FLOWS, k.ENDED_FLOWS) > 0
+    special.continuations = call('EXISTS', k.CONTINUATIONS) == 1
+  end
+  return special
+end
+
+local function of_queue(c, queue)
+  local queues = of_call(c, queue).queues
+  local known = queues[queue]
+  if not known then
+    known = read_queue(c, queue)
+    queues[queue] = known
+  end
+  return known
+end
+
+-- The call has changed what may be special: it is read again when somebody asks.
+local function forget(c)
+  c.special = nil
+end
+
+return { of_call = of_call, of_queue = of_queue, forget = forget }
