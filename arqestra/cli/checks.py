@@ -68,7 +68,9 @@ def _role(facts: ServerFacts) -> Finding:
 
 def _scripts(facts: ServerFacts) -> Finding:
     if facts.scripts:
-        advice = "allow EVALSHA and SCRIPT LOAD to this user (ACL), or use a server with Lua scripts"
+        advice = (
+            "allow FCALL and FUNCTION LOAD, or EVAL and EVALSHA, to this user (ACL), or use a server with Lua scripts"
+        )
         return Finding("scripts", "problem", f"our scripts do not run: {facts.scripts}", advice)
     return Finding("scripts", "ok", "our scripts run")
 

@@ -99,7 +99,7 @@ class Keys:
         return f"{self.ours}waiting:{queue}"
 
     def offer(self, worker_id: str) -> str:
-        """A worker without jobs offers to be sent one, or was sent one: `store/lua/_deliver.lua` explains it."""
+        """A worker without jobs offers to be sent one, or was sent one: `store/lua/_delivery.lua` explains it."""
         return f"{self.ours}offer:{worker_id}"
 
     def worker_channel(self, worker_id: str) -> str:

@@ -42,9 +42,7 @@ class ScriptCall(NamedTuple):
     args: Sequence[bytes | str | int]
 
     def command_words(self, how: How) -> tuple[Any, ...]:
-        """The command as a server may need it that is none of Redis' or Valkey's."""
-        if how is How.FUNCTION:
-            return ("FCALL", self.script.function, 1, self.key, *self.args)
+        """The command as a stand-in may need it, which is no server of Redis' or Valkey's; it takes no functions."""
         text, sha = self_contained(self.script.text)
         return (how.value, text if how is How.IN_FULL else sha, 1, self.key, *self.args)
 

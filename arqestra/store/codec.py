@@ -119,7 +119,7 @@ def flat_updates(updates: Sequence[Update]) -> list[bytes | str | int]:
     return flat
 
 
-# The names by which `lua/finish.lua` knows the updates.
+# The names by which `lua/_finish.lua` knows the updates.
 _KINDS: dict[type[Update], str] = {
     Complete: "end",
     Fail: "fail",
@@ -137,7 +137,7 @@ _KINDS: dict[type[Update], str] = {
 
 
 def _fields(update: Update) -> tuple[str, bytes, tuple[bytes | str | int, ...]]:
-    """An update as `lua/finish.lua` reads it: id, data, and (queue, token, kind, number, ttl, error).
+    """An update as `lua/_finish.lua` reads it: id, data, and (queue, token, kind, number, ttl, error).
 
     An error of b"+" says that there may be a history, to which this attempt adds nothing. Behind a line feed in the
     data stands the payload of the next attempt.
@@ -247,7 +247,7 @@ def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
 
 
 def delivered(worker_id: str, message: bytes) -> Delivery:
-    """The job in a message `job claim now length-of-queue length-of-id ...`, which `lua/_deliver.lua` sends."""
+    """The job in a message `job claim now length-of-queue length-of-id ...`, which `lua/_delivery.lua` sends."""
     _, number, now, queue_length, id_length, rest = message.split(b" ", 5)
     id_at = int(queue_length)
     payload_at = id_at + int(id_length)

@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .calls import Call, Command, How, Pulse, Receiver
+from .calls import Call, Command, How, Pulse, Receiver, ScriptCall
 from .redis_py_link import RedisPyLink, has_transport
 from .replies import NoFunctionError, NoFunctionsError, ServerIsReplica, reply_error
 from .scripts import library
@@ -69,11 +69,13 @@ class Link(asyncio.Protocol):
     :param reply_timeout_s: seconds to wait for a reply before the connection is given up
     :param suspicion: that of the pool, which is told when nobody answered
     :param pulse: is told of answers and of their lack
-    :ivar how: scripts are called
+    :param how: scripts are called, as long as the server can do that
     """
 
-    def __init__(self, connection: Any, reply_timeout_s: float, suspicion: Suspicion, pulse: Pulse) -> None:
-        self.how = How.FUNCTION
+    def __init__(
+        self, connection: Any, reply_timeout_s: float, suspicion: Suspicion, pulse: Pulse, how: How = How.FUNCTION
+    ) -> None:
+        self.how = how
         self._library_error: Exception | None = None  # why the server did not take the library
         self._library_under_way = False  # it was sent, and the server has not answered
         self._suspicion, self._pulse = suspicion, pulse
@@ -128,7 +130,9 @@ class Link(asyncio.Protocol):
             replica = next(reply for reply in group.replies if isinstance(reply, ServerIsReplica))
             group.receive(replica)
             return self.give_up(ServerIsReplica(f"the server became a replica: {replica}"))
-        unknown = [i for i in unknown if isinstance(group.replies[i], UNKNOWN)]
+        unknown = [
+            i for i in unknown if isinstance(group.replies[i], UNKNOWN) and isinstance(group.calls[i], ScriptCall)
+        ]
         if unknown and self.is_open:
             return self._send_again(group, unknown)
         return group.receive(group.replies)
@@ -167,7 +171,7 @@ class Link(asyncio.Protocol):
         self._transport.writelines([call.packed(how) for call in again])
 
     def _send_library(self) -> None:
-        """Give the server the library. What it answers: its name, that it has it already, or why it does not take it."""
+        """Give the server the library. It answers its name, that it has it already, or why it does not take it."""
 
         def receive(replies: list[Any] | Exception) -> None:
             self._library_under_way = False
@@ -312,10 +316,9 @@ class Links:
             raise
         self.pulse.answered()
         if has_transport(connection):
-            self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool), self.pulse)
+            self._link = Link(connection, self._reply_timeout_s, suspicion_of(self._pool), self.pulse, self._how)
         else:
             self._link = RedisPyLink(connection, self.pulse)
-        self._link.how = self._how
         return self._link
 
     async def close(self) -> None:

@@ -1,7 +1,8 @@
 """Scripts and messages by connections of redis-py that are no transports, so that no protocol can take them over.
 
 That is so with fakeredis, whose connections are objects of this process, and with connection classes of one's own. It
-is slower, and each call waits for the one before; what is done is the same.
+is slower, and each call waits for the one before; what is done is the same. Scripts go by `EVAL`: functions of a stand-in,
+where it has some, have no MessagePack.
 """
 
 import asyncio
@@ -13,8 +14,6 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .calls import Call, How, Pulse, Receiver
-from .replies import NoFunctionError, NoFunctionsError, function_error
-from .scripts import library
 from .time_limits import REPLY_LIMIT_S
 
 __all__ = ("RedisPyLink", "RedisPySubscription", "has_transport")
@@ -46,7 +45,6 @@ class RedisPyLink:
         self._loop = asyncio.get_running_loop()
         self._sending: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
-        self.how = How.FUNCTION
         self.is_open = True
 
     def belongs_here(self) -> bool:
@@ -72,41 +70,18 @@ class RedisPyLink:
             receive(replies)
 
     async def _answer(self, call: Call) -> Any:
-        """Call, and call again in another way if the server does not know this one."""
-        loaded = False
-        how = self.how
-        while True:
+        for how in (How.BY_SHA, How.IN_FULL):
             try:
-                return await self._reply_to(call.command_words(how))
-            except NoFunctionError as error:
-                if loaded:
-                    return error
-                loaded = True
-                try:
-                    await self._reply_to(("FUNCTION", "LOAD", library().text))
-                except NoFunctionsError:
-                    self.how = how = How.BY_SHA
-                except ResponseError as refusal:
-                    if "already exists" not in str(refusal):
-                        return refusal
-            except NoFunctionsError:
-                self.how = how = How.BY_SHA
+                async with asyncio.timeout(REPLY_LIMIT_S):
+                    await self._connection.send_command(*call.command_words(how))
+                    return await self._connection.read_response(disable_decoding=True)
+            except TimeoutError:
+                raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None
             except NoScriptError as error:
-                if how is How.IN_FULL:
-                    return error
-                how = How.IN_FULL
+                refused: ResponseError = error
             except ResponseError as error:
                 return _explained(error)
-
-    async def _reply_to(self, words: tuple[Any, ...]) -> Any:
-        try:
-            async with asyncio.timeout(REPLY_LIMIT_S):
-                await self._connection.send_command(*words)
-                return await self._connection.read_response(disable_decoding=True)
-        except TimeoutError:
-            raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None
-        except ResponseError as error:
-            raise function_error(str(error)) or error from None
+        return refused
 
     def abandon(self) -> None:
         """Let go of a connection of another loop."""

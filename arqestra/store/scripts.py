@@ -1,12 +1,13 @@
 """The Lua functions of `lua/`: one library for Redis 7.0 and later and for Valkey, and single scripts for Redis 6.2.
 
-A file `name.lua` returns the function that a call of that name runs. A file `_name.lua` is a module: it returns a table
-of functions, and other files call it `Name` (`_run_end.lua` is `RunEnd`). The line `-- USES` of a file lists its modules.
+A file returns the function that a call by its name runs. One whose name begins with an underscore is a module: it
+returns a table of functions, and other files call it by its name in capitals (`_run_end.lua` is `RunEnd`). The line `-- USES` of a file lists its
+modules.
 
-The library is loaded once (`FUNCTION LOAD`), and its functions are made once. Its name ends with a hash of its text, and
-the names of its functions begin with it: processes of different versions use one server, each its own library. A server
-without functions gets the same sources by `EVAL`, one text for each entry point. That makes its functions anew in every
-call: so there a module is made when something is first taken from it.
+The library is loaded once (`FUNCTION LOAD`), and its functions are made once. Its name ends with a hash of its text,
+and the names of its functions begin with it: processes of different versions use one server, each its own library. A
+server without functions gets the same sources by `EVAL`, one text for each entry point. That makes its functions in
+every call: so there a module is made when something is first taken from it.
 
 What a call works on is `c`, the state of the call, which `_call.lua` makes: no function keeps anything for the next.
 `c.k` has the names of keys. Numbers that Python shares (`protocol/constants.py`) stand in the text by their names, in

@@ -1,6 +1,6 @@
 """What Redis is told about a leased job: one type for each way on, or out.
 
-`lua/finish.lua` carries them out, if the lease is still held. `codec.py` alone knows how the script reads them.
+`lua/_finish.lua` carries them out, if the lease is still held. `codec.py` alone knows how the script reads them.
 """
 
 from typing import Protocol

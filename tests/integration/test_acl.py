@@ -44,7 +44,16 @@ from tests.support.workers import worker_running
 
 PAGE = REPOSITORY / "docs" / "deploying.md"
 _USER = re.compile(r"^<!-- acl (\w+) -->\n```\n(.*?)^```$", re.M | re.S)
-NICE_TO_KNOW = {"info", "dbsize", "config|get", "client|setinfo", "msetex", "client|tracking"}
+NICE_TO_KNOW = {
+    "function|list",
+    "function|delete",
+    "info",
+    "dbsize",
+    "config|get",
+    "client|setinfo",
+    "msetex",
+    "client|tracking",
+}
 SCRIPTS = sorted(
     path.stem for path in Path("arqestra/store/lua").resolve().glob("*.lua") if not path.stem.startswith("_")
 )

@@ -73,7 +73,18 @@ async def fired_or_planned(pool: Pool, name: str) -> None:
 
 async def test_who_must_not_see_the_workers_says_nothing_of_them(pool: Pool, redis_url: str) -> None:
     await pool.execute_command(
-        *("ACL", "SETUSER", "narrow", "on", ">secret", "~arqestra:schedule*", "~arq:*", "&*", "+@all")
+        *(
+            "ACL",
+            "SETUSER",
+            "narrow",
+            "on",
+            ">secret",
+            "~arqestra:schedule*",
+            "~arqestra:deployment",
+            "~arq:*",
+            "&*",
+            "+@all",
+        )
     )
     try:
         async with await create_pool(redis_url.replace("://", "://narrow:secret@")) as narrow:

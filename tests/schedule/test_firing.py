@@ -8,8 +8,13 @@ import pytest
 
 from arqestra import cron, schedule
 from arqestra.scheduling.definition import schedule_of_cron
-from tests.schedule.harness import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, ScheduleHarness, minutely
+from arqestra.store.codec import encode_extra
+from arqestra.store.schedule_records import NewFiring, ScheduleRecord
+from arqestra.store.schedules import ScheduleStore
+from arqestra.store.store import Store
+from tests.schedule.harness import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, QUEUE, ScheduleHarness, minutely
 from tests.support.replies import reply_of
+from tests.support.store_harness import Subscriber
 
 
 async def test_a_tick_is_fired_when_it_is_due_and_not_before(harness: ScheduleHarness) -> None:
@@ -220,3 +225,22 @@ async def test_a_pause_survives_a_new_definition(harness: ScheduleHarness) -> No
     await later.keep()
     assert await harness.fired(MINUTE_MS) == 1
     assert await harness.function() == "third"
+
+
+@pytest.mark.parametrize("entry", [("c", "limit", 5), ("r", "limit", 1000.0, 5)], ids=["concurrency", "rate"])
+async def test_a_job_under_a_limit_wakes_a_worker(harness: ScheduleHarness, entry: Any) -> None:
+    """Such a job goes into its limit group, not into the queue's order: workers are woken for it all the same."""
+    store = ScheduleStore(Store(harness.redis, clock=harness.clock), QUEUE)
+    extra = encode_extra(0, None, (entry,))
+    await store.put(ScheduleRecord("n", "d", "t", None, "x", b"{}", b"p", extra), started_ms=None)
+    record = dict(await store.read(["n"]))["n"]
+    channel = KEYS.worker_channel("w1")
+    await harness.redis.zadd(KEYS.waiting(QUEUE), {"w1": 1})
+    fired = NewFiring(
+        *("n", 0, record.rev, record.mark, record.mark + 1, record.mark + 10**6, "t", "", record.mark + 1, QUEUE),
+        *("job", "", 0, b"payload", extra),
+    )
+    async with Subscriber(harness.redis, [channel]) as subscriber:
+        await store.fire([fired])
+        assert await subscriber.heard() == {channel: ["wake"]}
+    assert await harness.redis.exists(KEYS.waiting(QUEUE)) == 0

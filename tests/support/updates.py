@@ -1,4 +1,4 @@
-"""An update as `finish.lua` reads it: tests of the scripts and their model speak of updates by the script's names."""
+"""An update as `_finish.lua` reads it: tests of the scripts and their model speak of updates by the script's names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PUT_BACK: dict[str, type[PutBack]] = {"retry": Retry, "release": Release, "inter
 
 
 class RawUpdate(NamedTuple):
-    """What `finish.lua` is told, field by field.
+    """What `_finish.lua` is told, field by field.
 
     :ivar number: of an end: ms to keep the id; else ms until the job is due again
     :ivar result: of a retry or release the number of attempts, of `park` the events seen; b"" for none

@@ -253,7 +253,8 @@ end
 -- The end of a claim that found so many jobs: wake others, wait for jobs, count what is left.
 local function conclude(c, t, reply, found)
   local delay
-  local counts = t.slots > found or t.slots == 0 or t.number % CLAIMS_PER_COUNT == 0
+  local has_free = t.slots > (#reply - 5) / 5
+  local counts = has_free or t.slots == 0 or t.number % CLAIMS_PER_COUNT == 0
   for _, q in ipairs(t.queues) do
     look_at(c, t, q)
     if q.extras and t.number % CLAIMS_PER_SWEEP == 0 then

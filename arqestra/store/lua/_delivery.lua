@@ -1,4 +1,4 @@
--- Waking a worker, with a job in the message if it can be: the module `Delivery`. Needs two locals: `now` and `c.now_text`.
+-- Waking a worker, with a job in the message if it can be: the module `Delivery`.
 --
 -- A worker that holds no job makes an offer with each claim that finds none, and when its last job has ended (_offer):
 -- OFFER = 'number|lease ms|margin ms', for some polls. The enqueue that wakes it leases its first job to it, under the

@@ -1,5 +1,5 @@
--- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Needs _score,
--- _wake, _limits, _flow, _run_end. Marks queues in due_queues.
+-- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Marks queues in
+-- c.due_queues.
 -- USES  Specs, Limits, Flow, RunEnd
 
 local function erase(c, queue, id)

@@ -1,4 +1,4 @@
--- Flows: graphs of jobs, and durable workflows (docs/protocols.md, "Flows and continuations").
+-- Flows: graphs of jobs, and durable workflows (docs/protocols.md, "Flows and joins").
 --
 -- A flow is a record in Redis with numbered nodes. A job that belongs to one says so in its spec: { 'n', flow, number }.
 --

@@ -1,4 +1,4 @@
--- Limits of the fleet, and locks: the module `Limits`. Needs _specs, _score.
+-- Limits of the fleet, and locks.
 --
 -- A job under limits has a spec (SPECS: id -> msgpack), a list of
 --   { 'r', limit, interval in ms, burst }   a rate: RATE holds the time by which all starts so far are paid for (GCRA),

@@ -1,4 +1,4 @@
--- The state of a job, from its score and its lease record. Needs _score, _lease.
+-- The state of a job, from its score and its lease record.
 -- USES  Lease
 
 local function state_of(score, record, now)

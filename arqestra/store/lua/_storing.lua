@@ -84,7 +84,7 @@ local function place(c, queue, id, due, priority, limits)
   announce(c, queue, due)
 end
 
--- Write the stored_by(c).additions to a queue that are not written yet.
+-- Write the additions to a queue that are not written yet.
 local function flush(c, queue)
   if stored_by(c).additions[queue] then
     call('ZADD', c.k.QUEUE .. queue, unpack(stored_by(c).additions[queue]))

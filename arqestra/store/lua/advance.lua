@@ -15,8 +15,7 @@
 --       then of each event: number or 0, kind, value      number 0: 'x' cancelled (value: a nonce) | 'd' its time is over
 --       then of each abort: number      then of each wait: number, name of the event
 -- RETURNS  { '1' or '0' if the lease is lost, now, of each timer when it is due }
---
--- Repeating the call is harmless: a node, an event or an abort is written once.
+-- REPEAT   a node, an event or an abort is written once.
 -- USES  Lease, Wake, Flow
 
 return function(c, argv)

@@ -10,8 +10,7 @@
 -- RETURNS  { 'lost' } its lease is lost | { 'new' } it has not begun, so there is nothing to fit
 --          | { 'blocked', tries so far, ms until the next one, ms since the first, '1' if this was no try: it was woken
 --              before its time, by an event, say }
---
--- Repeating the call is harmless: a lease is counted once.
+-- REPEAT   a lease is counted once.
 -- USES  Lease
 
 return function(c, argv)

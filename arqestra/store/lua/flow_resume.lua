@@ -14,13 +14,12 @@
 --          | { 'changed' } the result is another one or gone | { 'exists' } it is queued or runs
 --          | { 'missing' } there is no such workflow that has ended | { 'lost' } the lease is
 --
--- Repeating the call is harmless: what was resumed has not ended.
---
 -- WHAT IS KEPT. The record says after how many events, steps and waits it went on to its end ('fault': flow/compare.py,
 -- Point); '' if what ended it was no step: then all is kept. Of what came later, events about earlier steps stay, but for
 -- failures; later steps, timers and waits are forgotten. A step that has no event then is forgotten too, whether it failed,
 -- was aborted with the workflow, or never came to its end: the replay asks for it again, and it is released anew. A workflow
 -- among these is not begun anew, but is marked to be resumed in its turn.
+-- REPEAT   what was resumed has not ended.
 -- USES  Score, Lease, Wake, Flow
 
 local DEEPEST = 10

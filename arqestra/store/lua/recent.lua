@@ -7,8 +7,7 @@
 --       then for each list: its name `state|function`, its cap, how many attempts follow; for each of them: when it
 --       ended (ms), entry
 -- RETURNS  1
---
--- Repeating the call is harmless: an entry is in a list once.
+-- REPEAT   an entry is in a list once.
 
 local MAX_LISTS = 500  -- functions that nobody has may be enqueued by any name
 

@@ -16,8 +16,7 @@
 --          | 'x' its job cannot be stored, nothing was done | 's' skipped: an earlier run has not ended | 'r' refused: a job of this id exists | '2' fired: another job, which
 --          has the lock, stands for it; where there is a '2', a list of that string, and id and queue of each of those jobs
 -- EVENTS   wakes workers
---
--- Repeating the call is harmless: what was fired has changed.
+-- REPEAT   what was fired has changed.
 -- USES  Wake, Storing, Schedule
 
 return function(c, argv)
@@ -156,7 +155,9 @@ return function(c, argv)
   end
   if c.storing then
     Storing.write_stored(c)
-    Wake.wake_all(c)
+  end
+  Wake.wake_all(c)  -- a job that waits under a limit is in no addition
+  if c.storing then
     Storing.announce_stored(c)
   end
   if #duplicates > 0 then

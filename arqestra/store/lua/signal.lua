@@ -9,8 +9,7 @@
 --       6: '1' the nonce is made of the caller's key: the event counts once, however often and by whom it is sent
 -- RETURNS  'sent' (now or before) | 'full' | 'missing' no such workflow is queued or runs
 --          | { payload } what the caller has to read first; nothing was written
---
--- Repeating the call is harmless: who reads the log tells by the nonce.
+-- REPEAT   who reads the log tells by the nonce.
 -- USES  Wake, Flow
 
 local MAX_KEYS, KEYS_TTL_MS = 10000, 30 * 86400000  -- of a workflow: the newest nonces that callers chose

@@ -6,8 +6,7 @@
 --       4: token of the lease
 --       5: ms to keep the note
 -- RETURNS  { how often it was given back, this time included, ms since the first time }
---
--- Repeating the call is harmless: a lease is counted once.
+-- REPEAT   a lease is counted once.
 
 return function(c, argv)
   local key = argv[2]

@@ -22,6 +22,7 @@ from ...protocol.attempt_errors import storable
 from ...protocol.clock import timestamp_ms
 from ...protocol.events import Event
 from ...protocol.presence import EVERY_S, IDLE_EVERY_S, Presence
+from ...store.libraries import NOTE_EVERY_S, note_library
 from ...store.link import RETRYABLE
 from ...store.presence import withdraw_presence, write_presence
 from ...store.statistics_writer import NAME_CHARACTERS
@@ -66,6 +67,7 @@ class StatsReporter:
         self._lag_s = 0.0  # at most, since the latest presence
         self._told: Presence | None = None
         self._told_s = 0.0
+        self._note_library_s = 0.0  # when, by the monotonic clock
         self._task: asyncio.Task[None] | None = None
         self._last_notes: asyncio.Task[None] | None = None
         self._has_last_notes = False
@@ -121,6 +123,10 @@ class StatsReporter:
         self.publisher.listened = listeners > 0
         if begun:
             self._tell_of_worker("worker-started")
+        if now_s >= self._note_library_s:
+            self._note_library_s = now_s + NOTE_EVERY_S
+            for name in await note_library(self._connected_store):
+                logger.info("deleted the library %s: nobody has used it for a day", name)
 
     async def _write_accounts(self) -> None:
         store = self._connected_store
