@@ -1,8 +1,8 @@
 """Scripts and messages by connections of redis-py that are no transports, so that no protocol can take them over.
 
 That is so with fakeredis, whose connections are objects of this process, and with connection classes of one's own. It
-is slower, and each call waits for the one before; what is done is the same. Scripts go by `EVAL`: functions of a stand-in,
-where it has some, have no MessagePack.
+is slower, and each call waits for the one before; what is done is the same. Scripts go by `EVAL`: the functions of a
+stand-in, if it has any, have no MessagePack.
 """
 
 import asyncio

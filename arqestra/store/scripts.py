@@ -1,8 +1,8 @@
 """The Lua functions of `lua/`: one library for Redis 7.0 and later and for Valkey, and single scripts for Redis 6.2.
 
 A file returns the function that a call by its name runs. One whose name begins with an underscore is a module: it
-returns a table of functions, and other files call it by its name in capitals (`_run_end.lua` is `RunEnd`). The line `-- USES` of a file lists its
-modules.
+returns a table of functions, and other files call it by its name in capitals (`_run_end.lua` is `RunEnd`). The line
+`-- USES` of a file lists its modules.
 
 The library is loaded once (`FUNCTION LOAD`), and its functions are made once. Its name ends with a hash of its text,
 and the names of its functions begin with it: processes of different versions use one server, each its own library. A

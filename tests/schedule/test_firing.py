@@ -10,8 +10,6 @@ from arqestra import cron, schedule
 from arqestra.scheduling.definition import schedule_of_cron
 from arqestra.store.codec import encode_extra
 from arqestra.store.schedule_records import NewFiring, ScheduleRecord
-from arqestra.store.schedules import ScheduleStore
-from arqestra.store.store import Store
 from tests.schedule.harness import DAY_MS, HOUR_MS, KEYS, MINUTE_MS, QUEUE, ScheduleHarness, minutely
 from tests.support.replies import reply_of
 from tests.support.store_harness import Subscriber
@@ -230,7 +228,7 @@ async def test_a_pause_survives_a_new_definition(harness: ScheduleHarness) -> No
 @pytest.mark.parametrize("entry", [("c", "limit", 5), ("r", "limit", 1000.0, 5)], ids=["concurrency", "rate"])
 async def test_a_job_under_a_limit_wakes_a_worker(harness: ScheduleHarness, entry: Any) -> None:
     """Such a job goes into its limit group, not into the queue's order: workers are woken for it all the same."""
-    store = ScheduleStore(Store(harness.redis, clock=harness.clock), QUEUE)
+    store = harness.store
     extra = encode_extra(0, None, (entry,))
     await store.put(ScheduleRecord("n", "d", "t", None, "x", b"{}", b"p", extra), started_ms=None)
     record = dict(await store.read(["n"]))["n"]

@@ -6,10 +6,10 @@ has registered as waiting, and the next enqueue wakes it.
 
 A worker without jobs makes an offer with its claim, or when its last job ends: the enqueue that wakes it may send the
 job along, leased under the number of the offer (`store/lua/_delivery.lua`). An offer is good for one job, until the
-next claim is sent: that one puts back what was sent and has not been taken in. A job that was sent more than half a lease
-ago (this process was stopped meanwhile) is not taken in: it may be another's by now. The message says when it was sent,
-on Redis' clock; and what that clock showed is known of the latest claim, to within its round trip: a message may seem
-older than it is by so much, never younger.
+next claim is sent: that one puts back what was sent and has not been taken in. A job that was sent more than half a
+lease ago (this process was stopped meanwhile) is not taken in: it may be another's by now. The message says when it was
+sent, on Redis' clock; and what that clock showed is known of the latest claim, to within its round trip: a message may
+seem older than it is by so much, never younger.
 """
 
 from collections.abc import Callable
