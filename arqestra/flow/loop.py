@@ -49,6 +49,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 if not handle.cancelled():
                     with contextlib.suppress(SystemExit, KeyboardInterrupt):  # their task has them already
                         handle._run()
+                del handle  # it holds the task, and the traceback of the task's error leads to this frame
 
     @contextlib.contextmanager
     def _in_charge(self) -> Iterator[None]:

@@ -177,7 +177,7 @@ def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, 
         "1" if resent else "0",
         request.taken,
         request.offer_ms,
-        "1",
+        "1" if request.withdraws else "0",
         *_shares(request),
         *request.only,
     )

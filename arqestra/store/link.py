@@ -101,7 +101,7 @@ class Link(asyncio.Protocol):
         how = self.how
         packed = [call.packed(how) for call in calls]  # may raise: nothing is under way then
         self._groups.append(_Group(calls, receive, self._loop.time()))
-        self._transport.writelines(packed)
+        self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
         if self._watch is None:
             self._unsent_bytes = self._transport.get_write_buffer_size()
             self._watch = self._loop.call_later(self._reply_timeout_s, self._check_time)
@@ -168,7 +168,7 @@ class Link(asyncio.Protocol):
         if how is How.FUNCTION and not self._library_under_way:
             self._send_library()
         self._groups.append(_Group(again, receive, self._loop.time()))
-        self._transport.writelines([call.packed(how) for call in again])
+        self._transport.write(b"".join([call.packed(how) for call in again]))
 
     def _send_library(self) -> None:
         """Give the server the library. It answers its name, that it has it already, or why it does not take it."""
@@ -185,7 +185,7 @@ class Link(asyncio.Protocol):
         self._library_under_way = True
         load = Command(("FUNCTION", "LOAD", library().text))
         self._groups.append(_Group((load,), receive, self._loop.time()))
-        self._transport.writelines([load.packed(self.how)])
+        self._transport.write(load.packed(self.how))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_open:

@@ -71,6 +71,7 @@ class ClaimRequest(NamedTuple):
     :ivar taken: number of the offer on which the worker took in a job last; 0 for none
     :ivar offer_ms: how long the worker, which holds no job, offers to be sent the next one if this claim finds none; 0:
         it makes no offer
+    :ivar withdraws: an offer of the worker may stand, which is over now
     """
 
     queue: str
@@ -87,6 +88,7 @@ class ClaimRequest(NamedTuple):
     shares: tuple[QueueShare, ...] = ()
     taken: int = 0
     offer_ms: int = 0
+    withdraws: bool = True
 
     @property
     def token(self) -> str:

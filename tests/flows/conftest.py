@@ -45,6 +45,6 @@ async def keys_of_flows(pool: Pool) -> set[str]:
     """What Redis holds beside statistics, what workers tell, and history of errors that has a TTL."""
     kept = (
         *("arqestra:stats", "arqestra:recorded", "arqestra:recent", "arqestra:queues", "arqestra:waiting"),
-        *("arqestra:dead", "arqestra:workers", "arqestra:presence", "arq:queue:health-check"),
+        *("arqestra:dead", "arqestra:workers", "arqestra:presence", "arqestra:libraries", "arq:queue:health-check"),
     )
     return {key.decode() for key in await pool.keys("*") if not key.decode().startswith(kept)}

@@ -410,7 +410,13 @@ async def test_an_idle_queue_leaves_no_key_behind(pool: Pool) -> None:
         await wait_until(is_idle, "all jobs have ended")
 
     left = {key.decode() for key in await pool.keys("*")}
-    of_the_fleet = ("stats", "recorded:", "queues", "recent")  # what is seen afterwards: capped, with a TTL
+    of_the_fleet = (
+        "stats",
+        "recorded:",
+        "queues",
+        "recent",
+        "libraries",
+    )  # what is seen afterwards: capped, with a TTL
     unbounded = {key for key in left if not key.startswith(tuple(f"arqestra:{name}" for name in of_the_fleet))}
     assert unbounded <= {pool.store.keys.waiting("arq:queue")}
     assert all([await pool.ttl(key) > 0 for key in left - unbounded])

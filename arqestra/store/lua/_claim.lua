@@ -57,14 +57,16 @@ local function read_arguments(argv, at)
     wait = argv[at + 5] == '1', aborts = argv[at + 6] == '1', holds_suspect = argv[at + 7] == '1',
     max_crashes = tonumber(argv[at + 8]), resent = argv[at + 9] == '1',
     last_offer = argv[at + 10], offer_ms = argv[at + 11], may_have_offer = argv[at + 12] == '1',
-    queues = {}, ids = {}, dues = {}, owners = {}, due_texts = {}, lease_names = {}, special = {}, places = {}, seen = {},
-    throttled = 0, registered = false,
+    queues = {}, throttled = 0, registered = false, has_aborts = false, several = false, first_id = 0, given = false,
   }
   local count = tonumber(argv[at + 13])
   for i = 1, count do
     local first = at + 11 + 3 * i
     local most = tonumber(argv[first + 2])
-    t.queues[i] = { name = argv[first], quota = tonumber(argv[first + 1]), most = most, cap = most, taken = 0, moves = {} }
+    t.queues[i] = {
+      name = argv[first], quota = tonumber(argv[first + 1]), most = most, cap = most, taken = 0, is_known = false,
+      extras = false, paused = false, waiting_count = 0, others = 0, due_count = 0, more = false, shared = false,
+    }
   end
   t.several = count > 1
   t.first_id = at + 14 + 3 * count
@@ -72,15 +74,24 @@ local function read_arguments(argv, at)
   return t
 end
 
+-- What the general path gathers of the jobs that it takes.
+local function prepare(t)
+  t.ids, t.dues, t.owners, t.due_texts, t.lease_names = {}, {}, {}, {}, {}
+  t.special, t.places, t.seen = {}, {}, {}
+  for _, q in ipairs(t.queues) do
+    q.moves = {}
+  end
+end
+
 -- Find out what is special about a queue, and how many jobs are a fair share.
 local function look_at(c, t, q)
-  if q.extras ~= nil then
+  if q.is_known then
     return
   end
+  q.is_known = true
   local k = c.k
   local special = Special.of_queue(c, q.name)
   q.extras, q.paused = special.limits, special.paused
-  q.waiting_count, q.others, q.due_count = 0, 0, 0
   if t.wait then
     q.waiting_count = call('ZCARD', k.WAITING .. q.name)
     q.others = q.waiting_count
@@ -294,6 +305,7 @@ local function claim(c, argv, at)
     q.taken = found or 0
   end
   if not found then
+    prepare(t)
     local is_new = take(c, t, argv)
     found = #t.ids
     ClaimLease.lease_taken(c, t, reply, owners, is_new)

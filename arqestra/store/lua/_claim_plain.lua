@@ -12,6 +12,9 @@ local function lease_due(c, t, q, want, reply)
   local k = c.k
   if want > MOST then
     return nil
+  elseif want <= 0 then
+    q.more = q.others == 0 or q.due_count > 0
+    return 0
   end
   local due = call('ZRANGEBYSCORE', k.QUEUE .. q.name, '-inf', c.now, 'WITHSCORES', 'LIMIT', 0, want)
   local n = #due / 2

@@ -70,6 +70,7 @@ class ClaimPolicy:
         self._holds_none = holds_none
         self.number = after  # of the latest claim or offer
         self._offer = 0  # number of the offer on which a job may still come
+        self._may_stand = True  # Redis may have an offer of this worker
         self._offered_at = self._claimed_at = 0.0
         self._redis_clock: tuple[float, int] | None = None  # a time of ours, and of Redis' clock then or later (ms)
         self.taken = 0  # number of the offer on which a job was taken in last
@@ -107,6 +108,7 @@ class ClaimPolicy:
         wait = settings.wait and self.active
         offers = wait and settings.offer_ms > 0 and slots > 0 and not only and self._holds_none()
         self.number += 1
+        withdraws, self._may_stand = self._may_stand, self._may_stand or offers
         self._claimed_at = steady_s()
         if not only:  # a claim of given jobs leaves the offer that stands
             self._offer = self.number if offers else 0
@@ -126,6 +128,7 @@ class ClaimPolicy:
             shares=() if settings.shares is None or only else settings.shares.shares(slots),
             taken=self.taken,
             offer_ms=settings.offer_ms if offers else 0,
+            withdraws=withdraws,
         )
 
     def next_offer(self) -> Offer | None:
@@ -137,6 +140,7 @@ class ClaimPolicy:
             return None
         self.number += 1
         self._offer, self._offered_at = self.number, steady_s()
+        self._may_stand = True
         return Offer(
             queue=settings.queue,
             worker_id=settings.worker_id,
@@ -160,7 +164,7 @@ class ClaimPolicy:
         if request.number == self.taken:
             request = self.request(self._slots())
             self.withdraw_offer()
-        return request._replace(taken=self.taken, offer_ms=0)
+        return request._replace(taken=self.taken, offer_ms=0, withdraws=True)
 
     def too_late(self, sent_s: float) -> bool:
         """Whether that was half a lease ago (`steady_s`): what was leased then may be another worker's by now."""
@@ -189,6 +193,8 @@ class ClaimPolicy:
         """Take in the reply; returns the ms after which to claim again, or None to wait for a wake-up or the poll."""
         if claimed.now_ms and not request.only:
             self._redis_clock = (self._claimed_at, claimed.now_ms)
+        if request.wait and not request.only and request.number == self.number:
+            self._may_stand = request.offer_ms > 0 and not claimed.jobs
         if claimed.jobs and request.number == self._offer:
             self._offer = 0  # a claim that finds jobs makes none
         shares = self.settings.shares if request.shares else None
