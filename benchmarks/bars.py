@@ -1,95 +1,181 @@
-"""The bars of the project's budget, as pure functions of the results."""
+"""The bars of the project's budget, as pure functions of the figures.
+
+Nearly all are ratios to something of the same run: BullMQ, tuned arq, a PING, a script of `return 1`, our own engine
+without what the bar is about. Figures of a machine say little; their ratios hold on a slow one as well.
+"""
 
 from dataclasses import dataclass
 
-from .catalogue import ARQ, BULLMQ, OURS
-from .engine_only import EngineResults
-from .measurements import PeerResults
-from .session import SessionResults
+from .catalogue import ARQ_TUNED, BULLMQ, OURS
+from .figures import Figures, ratio, total
+from .rows import at
 
 KIB = 1024
+THROUGHPUT_OF_BULLMQ = {1: 1.1, 10: 1.6, 100: 2.3}
+REDIS_TIME_OF_BULLMQ = {1: 0.75, 10: 0.40, 100: 0.25}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what, the limit in words, what was measured in words, and whether it held (None: not measured)."""
+    """One bar: what, the limit and what was measured in words, the figures behind it, and whether it held (None: not
+    measured).
+    """
 
     what: str
     limit: str
     measured: str
+    figures: str
     held: bool | None
 
 
-def all_bars(results: SessionResults) -> list[Bar]:
-    """Every bar; without our own results all of them are unmeasured."""
-    peers = results.peers
-    ours = peers.get(OURS) or PeerResults(OURS, "arqestra", "", "", "")
-    bars = [*_speed_bars(peers, ours), *_latency_bars(ours), *_producer_bars(ours), _cpu_bar(ours), _chord_bar(ours)]
-    return [*bars, *_engine_bars(results.engine)] if results.engine is not None else bars
-
-
-def _at_least(what: str, value: float | None, limit: float, form: str) -> Bar:
-    held = None if value is None else value >= limit
-    return Bar(what, "≥ " + form.format(limit), "—" if value is None else form.format(value), held)
-
-
-def _at_most(what: str, value: float | None, limit: float, form: str) -> Bar:
-    held = None if value is None else value <= limit
-    return Bar(what, "≤ " + form.format(limit), "—" if value is None else form.format(value), held)
-
-
-def ratio(numerator: float | None, denominator: float | None) -> float | None:
-    """Their quotient, None if either was not measured."""
-    return numerator / denominator if numerator is not None and denominator else None
-
-
-def _speed_bars(peers: dict[str, PeerResults], ours: PeerResults) -> list[Bar]:
-    def against(key: str) -> float | None:
-        theirs = peers[key].median_at(100, "jobs_per_s") if key in peers else None
-        return ratio(ours.median_at(100, "jobs_per_s"), theirs)
-
+def all_bars(figures: Figures) -> list[Bar]:
+    """Every bar; one whose row was not taken is unmeasured."""
     return [
-        _at_least("throughput at 100, ours ÷ arq", against(ARQ), 20.0, "{:.1f}x"),
-        _at_least("throughput at 100, ours ÷ BullMQ", against(BULLMQ), 1.2, "{:.2f}x"),
+        *_bars_against_peers(figures),
+        *_fleet_bars(figures),
+        *_latency_bars(figures),
+        *_producer_bars(figures),
+        *_cost_bars(figures),
+        *_large_bars(figures),
     ]
 
 
-def _latency_bars(ours: PeerResults) -> list[Bar]:
-    start, result = ours.start_latency, ours.result_latency
+def redis_us(figures: Figures, key: str, level: int) -> float | None:
+    """Processor time of Redis a job, enqueue and run together."""
+    return total(figures.median(at(level), key, "enqueue_us"), figures.median(at(level), key, "run_us"))
+
+
+def _bars_against_peers(figures: Figures) -> list[Bar]:
+    def rate(key: str, level: int) -> float | None:
+        return figures.median(at(level), key, "jobs_per_s")
+
     return [
-        _at_most("start latency, idle, p50", start and start.p50_ms, 1.0, "{:.2f} ms"),
-        _at_most("start latency, idle, p99", start and start.p99_ms, 5.0, "{:.2f} ms"),
-        _at_most("enqueue and wait for the result, idle, p50", result and result.p50_ms, 2.0, "{:.2f} ms"),
+        *(
+            _share(f"throughput at {level} ÷ BullMQ", rate(OURS, level), rate(BULLMQ, level), at_least=limit)
+            for level, limit in THROUGHPUT_OF_BULLMQ.items()
+        ),
+        _share("throughput at 100 ÷ tuned arq", rate(OURS, 100), rate(ARQ_TUNED, 100), at_least=15.0),
+        *(
+            _share(
+                f"Redis time a job at {level} ÷ BullMQ",
+                redis_us(figures, OURS, level),
+                redis_us(figures, BULLMQ, level),
+                at_most=limit,
+                unit=" µs",
+            )
+            for level, limit in REDIS_TIME_OF_BULLMQ.items()
+        ),
     ]
 
 
-def _producer_bars(ours: PeerResults) -> list[Bar]:
-    share = ours.median_enqueue_per_ping()
+def _fleet_bars(figures: Figures) -> list[Bar]:
+    def ours(row: str, name: str) -> float | None:
+        return figures.median(row, OURS, name)
+
+    two = ours("fleets", "jobs_per_s_2")
     return [
-        _at_least("sequential enqueue_job ÷ sequential PING", share, 0.75, "{:.0%}"),
-        _at_least("enqueue_many", ours.rate("bulk"), 50_000, "{:,.0f}/s"),
-        _at_least("gather of enqueue_job", ours.rate("gather"), 25_000, "{:,.0f}/s"),
+        _share("8 workers of 10 slots ÷ 2", ours("fleets", "jobs_per_s_8"), two, at_least=0.95),
+        _share("40 workers of 10 slots ÷ 2", ours("fleets", "jobs_per_s_40"), two, at_least=0.95),
+        _share("failing jobs ÷ no-op", ours("failing", "failing_per_s"), ours("failing", "noop_per_s"), at_least=0.4),
+        _share(
+            "recycling at 500 jobs of 20 ms ÷ without",
+            ours("recycling", "recycled_per_s"),
+            ours("recycling", "steady_per_s"),
+            at_least=0.9,
+        ),
+        _share(
+            "chord of 10,000 ÷ the same jobs without one",
+            ours("chord", "jobs_per_s"),
+            ours("batch", "jobs_per_s"),
+            at_least=0.7,
+        ),
     ]
 
 
-def _chord_bar(ours: PeerResults) -> Bar:
-    share = ratio(ours.rate("chord"), ours.rate("batch"))
-    return _at_least("chord of 10,000 ÷ the same jobs without one", share, 0.5, "{:.0%}")
+def _latency_bars(figures: Figures) -> list[Bar]:
+    def ours(name: str) -> float | None:
+        return figures.median("latency", OURS, name)
 
-
-def _cpu_bar(ours: PeerResults) -> Bar:
-    enqueue, run = ours.median_at(100, "enqueue_cpu_us"), ours.median_at(100, "run_cpu_us")
-    both = None if enqueue is None or run is None else enqueue + run
-    return _at_most("Redis processor time a job, enqueue and run", both, 25.0, "{:.1f} µs")
-
-
-def _engine_bars(engine: EngineResults) -> list[Bar]:
-    depth = ratio(engine.deep_jobs_per_s, engine.shallow_jobs_per_s)
-    fleet = ratio(engine.forty_workers_jobs_per_s, engine.two_workers_jobs_per_s)
+    ping_p50, ping_p99 = ours("ping_p50_ms"), ours("ping_p99_ms")
     return [
-        _at_least("throughput, backlog 1,000,000 ÷ 1,000", depth, 0.85, "{:.0%}"),
-        _at_most("slowest script, backlog 1,000,000", engine.slowest_script_ms, 10.0, "{:.1f} ms"),
-        _at_most("memory of a sleeping job in flight", engine.sleeper_bytes, 20 * KIB, "{:,.0f} bytes"),
-        _at_least("shortest lease left, 10,000 in flight", engine.shortest_lease_left_ms, 1.0, "{:,.0f} ms"),
-        _at_least("throughput, 40 workers ÷ 2", fleet, 1.0, "{:.2f}x"),
+        _share("start p50 ÷ idle PING p50", ours("start_p50_ms"), ping_p50, at_most=2.2, unit=" ms"),
+        _share("start p99 ÷ idle PING p99", ours("start_p99_ms"), ping_p99, at_most=5.0, unit=" ms"),
+        _share("result p50 ÷ idle PING p50", ours("result_p50_ms"), ping_p50, at_most=3.5, unit=" ms"),
     ]
+
+
+def _producer_bars(figures: Figures) -> list[Bar]:
+    def ours(name: str) -> float | None:
+        return figures.median("producing", OURS, name)
+
+    # The client's own PINGs, one after the other: what the machine and the client make of a round trip.
+    ping = ours("ping_per_s")
+    return [
+        _value("sequential enqueue_job ÷ sequential PING", ours("enqueue_per_ping"), "{:.2f}", at_least=0.75),
+        _share("enqueue_many ÷ sequential PING", ours("bulk_per_s"), ping, at_least=6.0),
+        _share("gather of enqueue_job ÷ sequential PING", ours("gather_per_s"), ping, at_least=3.0),
+    ]
+
+
+def _cost_bars(figures: Figures) -> list[Bar]:
+    return [
+        _share(
+            "Redis time a job at 100 ÷ one EVALSHA of `return 1`",
+            redis_us(figures, OURS, 100),
+            figures.median("units", OURS, "return_1_us"),
+            at_most=0.6,
+            unit=" µs",
+        ),
+        _value(
+            "what an idle worker costs Redis, of a core",
+            figures.median("idle", OURS, "redis_share_of_worker"),
+            "{:.4%}",
+            at_most=0.0002,
+        ),
+    ]
+
+
+def _large_bars(figures: Figures) -> list[Bar]:
+    def ours(row: str, name: str) -> float | None:
+        return figures.median(row, OURS, name)
+
+    deep, shallow = ours("depth", "deep_per_s"), ours("depth", "shallow_per_s")
+    return [
+        _share("throughput, backlog 1,000,000 ÷ 1,000", deep, shallow, at_least=0.85),
+        _value("slowest script, backlog 1,000,000", ours("depth", "slowest_script_ms"), "{:.1f} ms", at_most=10.0),
+        _value("memory of a sleeping job", ours("sleepers", "bytes_each"), "{:,.0f} bytes", at_most=20 * KIB),
+        _value("shortest lease left", ours("sleepers", "shortest_lease_left_ms"), "{:,.0f} ms", at_least=1.0),
+    ]
+
+
+def _share(
+    what: str,
+    numerator: float | None,
+    denominator: float | None,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    unit: str = "/s",
+) -> Bar:
+    """A bar for a ratio; the two figures follow it."""
+    bar = _value(what, ratio(numerator, denominator), "{:.2f}", at_least=at_least, at_most=at_most)
+    figures = " ÷ ".join(figure_text(value, unit) for value in (numerator, denominator))
+    return Bar(bar.what, bar.limit, bar.measured, figures, bar.held)
+
+
+def _value(
+    what: str, value: float | None, form: str, *, at_least: float | None = None, at_most: float | None = None
+) -> Bar:
+    """A bar with one limit."""
+    if at_least is not None:
+        limit, held = "≥ " + form.format(at_least), None if value is None else value >= at_least
+    else:
+        limit, held = "≤ " + form.format(at_most), None if value is None else value <= at_most
+    return Bar(what, limit, "—" if value is None else form.format(value), "", held)
+
+
+def figure_text(value: float | None, unit: str) -> str:
+    """A figure with as many digits as mean something."""
+    if value is None:
+        return "—"
+    return f"{value:,.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PEERS_FOLDER = Path(__file__).parent / "peers"
-LEVELS = (10, 100, 500)
-ONE_AT_A_TIME = 1
+LEVELS = (1, 10, 100)
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,19 @@ class PeerFacts:
     chord_jobs: int = 0
 
     @property
-    def levels(self) -> tuple[int, ...]:
-        """The concurrencies that it can be run at."""
-        return tuple(self.backlog)
+    def is_sequential(self) -> bool:
+        """Whether it runs one job at a time in a process, whatever the concurrency."""
+        return tuple(self.backlog) == (1,)
 
 
-def _same_at_all_levels(jobs: int) -> dict[int, int]:
-    return dict.fromkeys(LEVELS, jobs)
+def _jobs(one_at_a_time: int, more: int) -> dict[int, int]:
+    """The same backlog at all levels but the first."""
+    return {level: one_at_a_time if level == 1 else more for level in LEVELS}
 
 
 OURS = "ours"
 ARQ = "arq"
+ARQ_TUNED = "arq-tuned"
 BULLMQ = "bullmq"
 
 PEERS = (
@@ -56,7 +57,7 @@ PEERS = (
         key=OURS,
         title="arqestra",
         unit="coroutines",
-        backlog={10: 60_000, 100: 100_000, 500: 100_000},
+        backlog={1: 10_000, 10: 50_000, 100: 100_000},
         enqueue_jobs=50_000,
         distribution="arqestra",
         folder="arqestra",
@@ -67,18 +68,18 @@ PEERS = (
         key=ARQ,
         title="arq",
         unit="coroutines",
-        # A poll every 0.5 s takes max(5 x max_jobs, 100) jobs: 200 a second at concurrency 10.
-        backlog={10: 1_500, 100: 6_000, 500: 6_000},
+        # A poll every 0.5 s takes max(5 x max_jobs, 100) jobs: 200 a second at concurrencies 1 and 10.
+        backlog={1: 1_000, 10: 1_500, 100: 6_000},
         enqueue_jobs=5_000,
         distribution="arq",
         folder="arq",
         note="defaults, uvloop; its polling (poll_delay 0.5 s) bounds it at low concurrency",
     ),
     PeerFacts(
-        key="arq-tuned",
+        key=ARQ_TUNED,
         title="arq (tuned)",
         unit="coroutines",
-        backlog=_same_at_all_levels(6_000),
+        backlog=_jobs(2_000, 6_000),
         enqueue_jobs=5_000,
         distribution="arq",
         folder="arq",
@@ -89,7 +90,7 @@ PEERS = (
         key="saq",
         title="SAQ",
         unit="coroutines",
-        backlog=_same_at_all_levels(6_000),
+        backlog=_jobs(2_000, 6_000),
         enqueue_jobs=5_000,
         distribution="saq",
         folder="saq",
@@ -99,7 +100,7 @@ PEERS = (
         key="taskiq",
         title="taskiq",
         unit="coroutines",
-        backlog=_same_at_all_levels(6_000),
+        backlog=_jobs(2_000, 6_000),
         enqueue_jobs=5_000,
         distribution="taskiq",
         folder="taskiq",
@@ -109,7 +110,7 @@ PEERS = (
         key="streaq",
         title="streaQ",
         unit="coroutines",
-        backlog=_same_at_all_levels(5_000),
+        backlog=_jobs(2_000, 5_000),
         enqueue_jobs=10_000,
         distribution="streaq",
         folder="streaq",
@@ -119,7 +120,7 @@ PEERS = (
         key="dramatiq",
         title="dramatiq",
         unit="threads",
-        backlog=_same_at_all_levels(5_000),
+        backlog=_jobs(2_000, 5_000),
         enqueue_jobs=5_000,
         distribution="dramatiq",
         folder="dramatiq",
@@ -129,7 +130,7 @@ PEERS = (
         key="huey",
         title="huey",
         unit="threads",
-        backlog=_same_at_all_levels(6_000),
+        backlog=_jobs(2_000, 6_000),
         enqueue_jobs=5_000,
         distribution="huey",
         folder="huey",
@@ -139,7 +140,7 @@ PEERS = (
         key="celery",
         title="Celery",
         unit="threads",
-        backlog=_same_at_all_levels(3_000),
+        backlog=_jobs(1_500, 3_000),
         enqueue_jobs=2_000,
         distribution="celery",
         folder="celery",
@@ -150,7 +151,7 @@ PEERS = (
         key="rq",
         title="RQ",
         unit="one job at a time",
-        backlog={ONE_AT_A_TIME: 1_000},
+        backlog={1: 1_000},
         enqueue_jobs=5_000,
         distribution="rq",
         folder="rq",
@@ -160,7 +161,7 @@ PEERS = (
         key=BULLMQ,
         title="BullMQ",
         unit="promises",
-        backlog=_same_at_all_levels(60_000),
+        backlog=_jobs(8_000, 60_000),
         enqueue_jobs=20_000,
         distribution="bullmq",
         folder="bullmq",

@@ -1,6 +1,9 @@
 """The run's throw-away server, and what it tells of its own costs."""
 
+import os
+import tempfile
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,10 +20,20 @@ SCRIPT_COMMANDS = (b"EVALSHA", b"EVAL", b"FCALL")
 
 
 class BenchmarkServer:
-    """A server on loopback, started by `with` and gone after it."""
+    """A server on loopback, started by `with` and gone after it.
+
+    Args:
+        program: the server's binary; None: the one that `arqestra.embedded` finds, a redis-server of the PATH first.
+    """
+
+    def __init__(self, program: Path | None = None) -> None:
+        self._program = program
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
         settings = {"slowlog-log-slower-than": str(SLOWLOG_FROM_US), "slowlog-max-len": "4096"}
+        if self._program is not None:
+            self._put_on_path(self._program)
         self._embedded = EmbeddedRedis(use_environment=False, config=settings)
         self._embedded.__enter__()
         self.url = self._embedded.url
@@ -32,6 +45,14 @@ class BenchmarkServer:
     ) -> None:
         self.client.close()
         self._embedded.__exit__(kind, error, trace)
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _put_on_path(self, program: Path) -> None:
+        """As the PATH's redis-server, whatever its name is: that is where the embedded server looks first."""
+        self._folder = tempfile.TemporaryDirectory()
+        (Path(self._folder.name) / "redis-server").symlink_to(program.resolve())
+        os.environ["PATH"] = os.pathsep.join([self._folder.name, os.environ["PATH"]])
 
     @property
     def version(self) -> str:

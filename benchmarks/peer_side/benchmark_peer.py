@@ -14,10 +14,15 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py chord N                     a chord of N no-op jobs and a body, on an idle queue: call to result in hand
     adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the end of all (ours only)
     adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
+    adapter.py enqueue-failing N           N jobs that count themselves and fail at their only try (ours only)
+    adapter.py keep-filled BURST LIMIT S   no-op jobs in bursts for S seconds, LIMIT queued or running (ours only)
+    adapter.py trickle BURST RATE S        RATE no-op jobs a second in bursts for S seconds (ours only)
+    adapter.py idle-fleet N                N workers in one process until SIGTERM (ours only)
+    adapter.py supervise C P N             P supervised processes of C slots, renewed after N jobs each (ours only)
 
-Every command but `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and BENCH_MARKER, and
-BENCH_RESULT_WAITED=1 to worker and producer when results will be waited for. Standard input is a pipe held open by the
-driver: when it closes the driver is gone, and the adapter ends.
+Every command but the last two and `work` prints one line of JSON. The environment gives BENCH_REDIS_URL and
+BENCH_MARKER, and BENCH_RESULT_WAITED=1 to worker and producer when results will be waited for. Standard input is a pipe
+held open by the driver: when it closes the driver is gone, and the adapter ends.
 """
 
 import asyncio
@@ -40,6 +45,8 @@ TURN = 100
 WARM_UP_JOBS = 5
 ANSWER_TIMEOUT_S = 30.0
 MARK_EVERY = 1_000
+WARM_UP_S = 1.5
+LOOK_S = 0.001
 
 _job_numbers = itertools.count(1)
 _datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -142,12 +149,28 @@ class Peer:
         """Queue `count` jobs that sleep for `sleep_s` seconds."""
         raise UnsupportedError
 
+    async def enqueue_failing(self, count: int) -> None:
+        """Queue `count` jobs that fail."""
+        raise UnsupportedError
+
+    async def outstanding(self) -> int:
+        """How many jobs are queued or running."""
+        raise UnsupportedError
+
     async def ping(self) -> None:
         """One PING on the same client that enqueues."""
         raise UnsupportedError
 
     def work(self, concurrency: int) -> None:
         """Run a worker in this process until SIGTERM."""
+        raise NotImplementedError
+
+    def idle_fleet(self, workers: int) -> None:
+        """Run this many workers in this process until SIGTERM."""
+        raise NotImplementedError
+
+    def supervise(self, concurrency: int, processes: int, jobs_a_child: int) -> None:
+        """Run supervised worker processes until SIGTERM, each for so many jobs; 0: for good."""
         raise NotImplementedError
 
 
@@ -244,6 +267,48 @@ async def _sample(peer: Peer, once: Callable[[], Awaitable[int]], count: int, li
     return samples
 
 
+async def keep_filled(peer: Peer, burst: int, limit: int, seconds: float) -> dict[str, Any]:
+    """Keep `limit` jobs queued or running, by bursts of `burst`: as many end as are enqueued.
+
+    The first WARM_UP_S are not counted, of which `all_jobs` and `all_seconds` tell as well.
+    """
+
+    async def next_bursts(_: float) -> int:
+        return (limit - await peer.outstanding()) // burst
+
+    return await _enqueue_bursts(peer, burst, seconds, next_bursts)
+
+
+async def trickle(peer: Peer, burst: int, jobs_per_s: float, seconds: float) -> dict[str, Any]:
+    """`jobs_per_s` in bursts of `burst`, however many are waiting. A late burst is made up for."""
+    sent = 0
+
+    async def next_bursts(passed_s: float) -> int:
+        nonlocal sent
+        due = int(passed_s * jobs_per_s / burst) - sent
+        sent += due
+        return due
+
+    return await _enqueue_bursts(peer, burst, seconds, next_bursts)
+
+
+async def _enqueue_bursts(
+    peer: Peer, burst: int, seconds: float, next_bursts: Callable[[float], Awaitable[int]]
+) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    jobs = all_jobs = 0
+    while (passed_s := loop.time() - began) < WARM_UP_S + seconds:
+        count = await next_bursts(passed_s)
+        if count <= 0:
+            await asyncio.sleep(LOOK_S)
+            continue
+        await asyncio.gather(*(peer.enqueue_bulk(burst) for _ in range(count)))
+        all_jobs += count * burst
+        jobs += count * burst if passed_s >= WARM_UP_S else 0
+    return {"jobs": jobs, "seconds": passed_s - WARM_UP_S, "all_jobs": all_jobs, "all_seconds": passed_s}
+
+
 async def _timed(peer: Peer, way: Callable[[Peer, int], Awaitable[None]], count: int) -> dict[str, Any]:
     started = time.perf_counter()
     await way(peer, count)
@@ -270,6 +335,12 @@ async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, 
         if command == "enqueue-sleepers":
             await peer.enqueue_sleepers(int(arguments[0]), float(arguments[1]))
             return {"jobs": int(arguments[0])}
+        if command == "enqueue-failing":
+            await peer.enqueue_failing(int(arguments[0]))
+            return {"jobs": int(arguments[0])}
+        if command in ("keep-filled", "trickle"):
+            bursts = keep_filled if command == "keep-filled" else trickle
+            return await bursts(peer, int(arguments[0]), int(arguments[1]), float(arguments[2]))
         if command == "against-ping":
             return await enqueue_and_ping_in_turns(peer, int(arguments[0]))
         if command in ("chord", "batch"):
@@ -304,8 +375,11 @@ def run(peer: Peer) -> None:
     command, *arguments = sys.argv[1:]
     if command == "work":
         _expected = int(arguments[1])
-        peer.work(int(arguments[0]))
-        return
+        return peer.work(int(arguments[0]))
+    if command == "idle-fleet":
+        return peer.idle_fleet(int(arguments[0]))
+    if command == "supervise":
+        return peer.supervise(*map(int, arguments))
     with asyncio.Runner(loop_factory=_fast_loop_factory()) as runner:
         print(json.dumps(runner.run(_produce(peer, command, arguments))), flush=True)
 

@@ -18,7 +18,16 @@ from tests.support.repository import REPOSITORY
 
 GENERATED = frozenset({".git", ".venv", "data", "build", ".envs", "out", "__pycache__"})
 # What commands make, a program, a place in a traceback, a file of arq.
-NOT_OURS = frozenset({"benchmarks/out/results.json", "results.json", "Node.js", "file.py", "arq_conftest.py"})
+NOT_OURS = frozenset(
+    {
+        "benchmarks/out/results.json",
+        "benchmarks/out/table.md",
+        "results.json",
+        "Node.js",
+        "file.py",
+        "arq_conftest.py",
+    }
+)
 MADE_FOLDERS = frozenset({"data/"})
 
 _FILE = re.compile(

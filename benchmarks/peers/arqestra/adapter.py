@@ -1,6 +1,10 @@
 """Ours, by its public names, with its defaults (pickle, like arq)."""
 
 import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
 
 import uvloop
 from benchmark_peer import Peer, answer_start, count_job, redis_url, run
@@ -21,8 +25,19 @@ async def sleeper(ctx, sleep_s):
     await asyncio.sleep(sleep_s)
 
 
+async def failing(ctx, number, depth=5):
+    """Fails below a few frames, as the code of a service does."""
+    if depth:
+        return await failing(ctx, number, depth - 1)
+    count_job()
+    raise ValueError(f"no good: {number}")
+
+
 async def body(ctx, numbers):
     return len(numbers)
+
+
+FUNCTIONS = [func(noop), func(stamp), func(sleeper), func(failing, max_tries=1), func(body)]
 
 
 class Arqestra(Peer):
@@ -44,6 +59,13 @@ class Arqestra(Peer):
     async def enqueue_sleepers(self, count, sleep_s):
         await self.pool.enqueue_many([("sleeper", (sleep_s,), {})] * count)
 
+    async def enqueue_failing(self, count):
+        for start in range(0, count, 1_000):
+            await self.pool.enqueue_many([("failing", (1,), {})] * min(1_000, count - start))
+
+    async def outstanding(self):
+        return await self.pool.zcard("arq:queue")
+
     async def enqueue_and_wait(self):
         job = await self.pool.enqueue_job("noop", 1)
         await job.result(timeout=10)
@@ -63,11 +85,34 @@ class Arqestra(Peer):
 
     def work(self, concurrency):
         uvloop.install()
-        Worker(
-            functions=[func(noop), func(stamp), func(sleeper), func(body)],
-            redis_settings=RedisSettings.from_dsn(redis_url()),
-            max_jobs=concurrency,
-        ).run()
+        Worker(functions=FUNCTIONS, redis_settings=RedisSettings.from_dsn(redis_url()), max_jobs=concurrency).run()
+
+    def idle_fleet(self, workers):
+        async def main():
+            stopped = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+            address = RedisSettings.from_dsn(redis_url())
+            fleet = [
+                Worker(functions=FUNCTIONS, redis_settings=address, max_jobs=10, handle_signals=False)
+                for _ in range(workers)
+            ]
+            running = [asyncio.create_task(worker.async_run()) for worker in fleet]
+            await asyncio.wait([*running, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*(worker.close() for worker in fleet))
+            await asyncio.gather(*running, return_exceptions=True)
+
+        uvloop.run(main())
+
+    def supervise(self, concurrency, processes, jobs_a_child):
+        from arqestra.cli import main
+
+        options = ["--processes", str(processes), "--concurrency", str(concurrency)]
+        if jobs_a_child:
+            options += ["--max-jobs-per-child", str(jobs_a_child)]
+        # The supervised processes import the settings.
+        os.environ["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+        sys.argv[1:] = ["worker", "supervised.WorkerSettings", *options]
+        main()
 
 
 run(Arqestra())
