@@ -68,8 +68,8 @@ PEERS = (
         key=ARQ,
         title="arq",
         unit="coroutines",
-        # A poll every 0.5 s takes max(5 x max_jobs, 100) jobs: 200 a second at concurrencies 1 and 10.
-        backlog={1: 1_000, 10: 1_500, 100: 6_000},
+        # A poll every 0.5 s takes max(5 x max_jobs, 100) jobs: 200 a second at 10. At 1 it starts one job a poll.
+        backlog={1: 40, 10: 1_500, 100: 6_000},
         enqueue_jobs=5_000,
         distribution="arq",
         folder="arq",
@@ -79,7 +79,7 @@ PEERS = (
         key=ARQ_TUNED,
         title="arq (tuned)",
         unit="coroutines",
-        backlog=_jobs(2_000, 6_000),
+        backlog=_jobs(1_000, 6_000),
         enqueue_jobs=5_000,
         distribution="arq",
         folder="arq",

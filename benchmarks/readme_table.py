@@ -7,10 +7,11 @@ from .rows import at
 
 COLUMNS = (OURS, ARQ, ARQ_TUNED, "saq", "taskiq", "streaq", "celery", BULLMQ)
 DASH = "—"
+LEGEND = "In each cell: how many times better arqestra is, and in brackets the figure of the queue itself."
 
 
 def readme_table(figures: Figures) -> str:
-    """Markdown: each cell is how ours compares, and in brackets the figure of the queue."""
+    """Markdown, with a line below it that says what a cell is."""
     titles = {peer.key: peer.title for peer in PEERS}
     lines = [
         "| | " + " | ".join(titles[key] for key in COLUMNS) + " |",
@@ -25,6 +26,7 @@ def readme_table(figures: Figures) -> str:
     for name, about in (("start", "start of a job on an idle queue"), ("result", "enqueue and wait for the result")):
         waits = {key: figures.median("latency", key, f"{name}_p50_ms") for key in COLUMNS}
         lines.append(_line(f"{about}, p50, ms", waits, "{:.2g}"))
+    lines += ["", LEGEND]
     return "\n".join(lines) + "\n"
 
 

@@ -9,6 +9,7 @@ from .bars import Bar, redis_us
 from .catalogue import LEVELS, OURS, PEERS, PeerFacts
 from .figures import Figures, ratio
 from .rows import at
+from .rows.features import FEATURES
 from .rows.fleets import FLEETS
 from .session import SessionResults
 
@@ -152,10 +153,13 @@ def _our_lines(figures: Figures) -> list[str]:
 
     lines = []
     if "units" in figures.values:
-        lines.append(
-            f"units of this run: a PING takes {_number(ours('units', 'ping_us'), '{:.1f}')} µs of Redis,"
-            f" EVALSHA of `return 1` {_number(ours('units', 'return_1_us'), '{:.1f}')} µs"
+        calls = {"PING": "ping", "EVALSHA of `return 1`": "return_1"}
+        told = "; ".join(
+            f"{call} {_number(ours('units', f'{name}_us'), '{:.2f}')} µs in a pipeline,"
+            f" {_number(ours('units', f'lone_{name}_us'), '{:.1f}')} µs alone"
+            for call, name in calls.items()
         )
+        lines.append(f"units of this run, processor time of Redis: {told}")
     for row, about in (("fleets", "a short queue refilled by bursts"), ("trickle", "500 jobs/s in bursts of 5")):
         if row in figures.values:
             told = "; ".join(
@@ -164,6 +168,14 @@ def _our_lines(figures: Figures) -> list[str]:
                 for workers in FLEETS
             )
             lines.append(f"workers of 10 slots, {about}: {told}")
+    if "features" in figures.values:
+        plain = ours("features", "plain_us")
+        told = "; ".join(
+            f"{feature} {_number(ratio(ours('features', f'{feature}_us'), plain), '{:.2f}')}x"
+            f" ({_number(ours('features', f'{feature}_us'))} µs)"
+            for feature in FEATURES
+        )
+        lines.append(f"Redis time a job at concurrency 10 against a plain one ({_number(plain)} µs): {told}")
     if "idle" in figures.values:
         lines.append(
             f"100 idle workers: {_number(ours('idle', 'commands_per_min'))} commands a minute; one of them costs Redis"

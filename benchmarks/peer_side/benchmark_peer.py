@@ -15,6 +15,7 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the end of all (ours only)
     adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
     adapter.py enqueue-failing N           N jobs that count themselves and fail at their only try (ours only)
+    adapter.py enqueue-featured N WHAT     N no-op jobs that use an option: limited, prior, unique, chained (ours only)
     adapter.py keep-filled BURST LIMIT S   no-op jobs in bursts for S seconds, LIMIT queued or running (ours only)
     adapter.py trickle BURST RATE S        RATE no-op jobs a second in bursts for S seconds (ours only)
     adapter.py idle-fleet N                N workers in one process until SIGTERM (ours only)
@@ -151,6 +152,10 @@ class Peer:
 
     async def enqueue_failing(self, count: int) -> None:
         """Queue `count` jobs that fail."""
+        raise UnsupportedError
+
+    async def enqueue_featured(self, feature: str, count: int) -> None:
+        """Queue `count` no-op jobs that use an option of the queue."""
         raise UnsupportedError
 
     async def outstanding(self) -> int:
@@ -323,20 +328,22 @@ TIMED_WAYS = {
 }
 
 
+LATENCIES = {"latency": start_latencies, "result-latency": result_latencies, "ping-latency": ping_latencies}
+
+
 async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, Any]:
     await peer.open()
     try:
-        if command == "latency":
-            return {"samples_ns": await start_latencies(peer, int(arguments[0]), float(arguments[1]))}
-        if command == "result-latency":
-            return {"samples_ns": await result_latencies(peer, int(arguments[0]), float(arguments[1]))}
-        if command == "ping-latency":
-            return {"samples_ns": await ping_latencies(peer, int(arguments[0]), float(arguments[1]))}
+        if command in LATENCIES:
+            return {"samples_ns": await LATENCIES[command](peer, int(arguments[0]), float(arguments[1]))}
         if command == "enqueue-sleepers":
             await peer.enqueue_sleepers(int(arguments[0]), float(arguments[1]))
             return {"jobs": int(arguments[0])}
         if command == "enqueue-failing":
             await peer.enqueue_failing(int(arguments[0]))
+            return {"jobs": int(arguments[0])}
+        if command == "enqueue-featured":
+            await peer.enqueue_featured(arguments[1], int(arguments[0]))
             return {"jobs": int(arguments[0])}
         if command in ("keep-filled", "trickle"):
             bursts = keep_filled if command == "keep-filled" else trickle

@@ -9,6 +9,7 @@ from ..stage import Stage
 from .chords import measure_batch, measure_chord
 from .depth import measure_depth
 from .failing import measure_failing
+from .features import measure_features
 from .fleets import measure_fleets, measure_trickle
 from .idle import measure_idle_fleet
 from .latency import measure_latency
@@ -75,6 +76,7 @@ ROWS = (
     Row("fleets", "2, 8 and 40 workers of 10 slots, a short queue refilled by bursts", measure_fleets, _is_ours),
     Row("trickle", "500 jobs/s in bursts of 5 for 2, 8 and 40 workers: processor time", measure_trickle, _is_ours),
     Row("failing", "failing jobs against no-op jobs, at concurrency 100", measure_failing, _is_ours),
+    Row("features", "jobs with a limit, a priority, uniqueness, in a chain: against plain", measure_features, _is_ours),
     Row("recycling", "jobs of 20 ms, 500 a process, against processes that stay", measure_recycling, _is_ours),
     Row("producing", "enqueues per second: one after the other, concurrently, in bulk", measure_producing, _everyone),
     Row("chord", "a chord of no-op jobs, call to result", measure_chord, _has_chords),

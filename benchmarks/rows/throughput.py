@@ -9,7 +9,9 @@ def measure_throughput(stage: Stage, concurrency: int) -> dict[str, float]:
     return measure_backlog(stage, concurrency, stage.scaled(stage.facts.backlog[concurrency]))
 
 
-def measure_backlog(stage: Stage, concurrency: int, jobs: int, command: str = "enqueue") -> dict[str, float]:
+def measure_backlog(
+    stage: Stage, concurrency: int, jobs: int, command: str = "enqueue", *arguments: object
+) -> dict[str, float]:
     """Queue `jobs` jobs by the producer's command, then start a worker and time them.
 
     Returns:
@@ -20,7 +22,7 @@ def measure_backlog(stage: Stage, concurrency: int, jobs: int, command: str = "e
     server, bench = stage.server, stage.bench
     server.renew()
     empty_bytes, idle_cpu_s = server.memory_bytes(), server.cpu_s()
-    bench.produce(command, jobs)
+    bench.produce(command, jobs, *arguments)
     enqueued_cpu_s, queued_bytes = server.cpu_s(), server.memory_bytes()
     other_load = OtherLoad(server)
     with bench.start("work", concurrency, jobs) as worker:

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from benchmark_peer import Peer, answer_start, count_job, redis_url, run
 
-from arqestra import RedisSettings, Worker, chord, create_pool, func, signature
+from arqestra import RedisSettings, Unique, Worker, chord, create_pool, func, job, signature
 
 
 async def noop(ctx, number):
@@ -37,7 +37,23 @@ async def body(ctx, numbers):
     return len(numbers)
 
 
-FUNCTIONS = [func(noop), func(stamp), func(sleeper), func(failing, max_tries=1), func(body)]
+@job(concurrency=1_000)
+async def limited(ctx, number: int):
+    count_job()
+
+
+@job(priority=5)
+async def prior(ctx, number: int):
+    count_job()
+
+
+@job(unique=Unique(key=lambda number: str(number)))
+async def unique(ctx, number: int):
+    count_job()
+
+
+FEATURES = {"limited": limited, "prior": prior, "unique": unique}
+FUNCTIONS = [func(noop), func(stamp), func(sleeper), func(failing, max_tries=1), func(body), limited, prior, unique]
 
 
 class Arqestra(Peer):
@@ -62,6 +78,16 @@ class Arqestra(Peer):
     async def enqueue_failing(self, count):
         for start in range(0, count, 1_000):
             await self.pool.enqueue_many([("failing", (1,), {})] * min(1_000, count - start))
+
+    async def enqueue_featured(self, feature, count):
+        if feature == "chained":
+            step = signature("noop", 1, _immutable=True)
+            for _ in range(count // 2):
+                await self.pool.enqueue_flow(step | step)
+            return
+        for start in range(0, count, 1_000):
+            numbers = range(start, min(count, start + 1_000))
+            await self.pool.enqueue_many([FEATURES[feature].bind(number) for number in numbers])
 
     async def outstanding(self):
         return await self.pool.zcard("arq:queue")
