@@ -8,7 +8,6 @@ failure has `tb`, the traceback as text, and the payload's `o`.
 import io
 import logging
 import pickle
-import traceback
 from typing import Any, NamedTuple
 
 from arq.jobs import DeserializationError, JobDef, JobResult, SerializationError
@@ -18,6 +17,7 @@ from arq.worker import JobExecutionFailed
 from ..errors import RemoteError, loaded_class
 from .attempt_errors import storable, text_of
 from .serializers import Serializer
+from .tracebacks import traceback_of
 
 __all__ = (
     "JobEnd",
@@ -30,12 +30,10 @@ __all__ = (
     "function_of",
     "job_def",
     "retry_payload",
-    "traceback_of",
 )
 
 logger = logging.getLogger("arq.jobs")
 
-TRACEBACK_LIMIT_CHARS = 20_000
 _EXCEPTION = "__exception__"
 
 
@@ -67,6 +65,7 @@ class JobEnd(NamedTuple):
     value: Any
     started_ms: int
     finished_ms: int
+    traceback: str = ""  # of a failure, if its text is made already
 
 
 def encode_payload(serializer: Serializer, payload: Payload) -> bytes:
@@ -185,7 +184,7 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
     if not end.success and end.payload.options:
         data["o"] = end.payload.options  # for `retry_payload`
     if not end.success and isinstance(value, BaseException):
-        data["tb"] = storable(traceback_of(value))
+        data["tb"] = storable(end.traceback or traceback_of(value))
         data |= _portable(serializer, value)
     ref = f"{end.job_id}:{end.payload.function}"
     try:
@@ -269,15 +268,6 @@ def retry_payload(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
         return Payload(d["f"], tuple(d["a"]), d["k"], job_try=None, enqueued_ms=now_ms, options=options)
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
-
-
-def traceback_of(error: BaseException) -> str:
-    """The traceback as text, its middle left out where it is long."""
-    text = "".join(traceback.format_exception(error))
-    if len(text) > TRACEBACK_LIMIT_CHARS:
-        half = TRACEBACK_LIMIT_CHARS // 2
-        text = f"{text[:half]}\n  [... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-    return text
 
 
 def _portable(serializer: Serializer, error: BaseException) -> dict[str, Any]:

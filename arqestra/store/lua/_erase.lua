@@ -1,9 +1,15 @@
--- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Marks queues in
--- c.due_queues.
+-- Remove every trace of a job that no worker holds; a node of a flow ends as aborted, and a workflow ends. Marks queues
+-- in c.due_queues. Returns how much there was of the job.
 -- USES  Specs, Limits, Flow, RunEnd
 
+-- Whether the job is a workflow that has not ended.
+local function is_open_workflow(c, id)
+  local name = c.k.FLOW .. id
+  return Flow.exists(c, id) and call('HGET', name, 'kind') == 'w' and call('HGET', name, 'state') ~= 'ended'
+end
+
 local function erase(c, queue, id)
-  local spec = Specs.spec_of(c, queue, id)
+  local k, spec = c.k, Specs.spec_of(c, queue, id)
   if spec then
     Limits.leave_group(c, queue, id)
     Limits.give_back(c, queue, id, spec, true)
@@ -13,16 +19,16 @@ local function erase(c, queue, id)
       Flow.end_node(c, flow, number, 'a')
     end
   end
-  if Flow.exists(c, id) and call('HGET', c.k.FLOW .. id, 'kind') == 'w' and call('HGET', c.k.FLOW .. id, 'state') ~= 'ended' then
+  if is_open_workflow(c, id) then
     Flow.end_flow(c, id)
   end
-  local removed = call('DEL', c.k.JOB .. id, c.k.RESULT .. id, c.k.ATTEMPTS .. id, c.k.LEASE .. id, c.k.ERRORS .. id)
-  removed = removed + call('ZREM', c.k.QUEUE .. queue, id) + call('ZREM', c.k.DEAD .. queue, id)
-  call('DEL', c.k.PROGRESS .. id, c.k.JOB_LOG .. id, c.k.INTERRUPTS .. id)
-  call('HDEL', c.k.DEAD_RESULTS .. queue, id)
-  call('ZREM', c.k.ABORTS, id)
-  call('ZREM', c.k.PROMOTE .. queue, id)
-  call('PUBLISH', c.k.DONE .. id, '')
+  local removed = call('DEL', k.JOB .. id, k.RESULT .. id, k.ATTEMPTS .. id, k.LEASE .. id, k.ERRORS .. id)
+  removed = removed + call('ZREM', k.QUEUE .. queue, id) + call('ZREM', k.DEAD .. queue, id)
+  call('DEL', k.PROGRESS .. id, k.JOB_LOG .. id, k.INTERRUPTS .. id)
+  call('HDEL', k.DEAD_RESULTS .. queue, id)
+  call('ZREM', k.ABORTS, id)
+  call('ZREM', k.PROMOTE .. queue, id)
+  call('PUBLISH', k.DONE .. id, '')
   return removed
 end
 

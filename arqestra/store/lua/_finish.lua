@@ -115,6 +115,7 @@ local function finish(c, argv, first, last, keep_dead_ms)
   f.verdicts, f.ended, f.doomed, f.deferred = {}, {}, {}, {}
   f.removals, f.spec_removals = {}, {}         -- queue -> ids
   f.specs, f.without_specs = {}, {}            -- of the first queue: id -> packed spec; queues whose jobs here have none
+  f.dead = {}                                  -- queue -> what goes into its dead set
   f.kept, f.kept_ms = {}, '0'                  -- results to write: name, value, name, value, ...; and their TTL
   f.leases = call('MGET', unpack(f.lease_names))
   read_specs(c, f)
@@ -123,6 +124,7 @@ local function finish(c, argv, first, last, keep_dead_ms)
     i = finish_group(c, f, argv, at, i)
   end
   JobEnds.write(c, f)
+  FinishCases.write_dead(c, f)
   if #f.ended > 0 then
     if Special.of_call(c, f.first_queue).flows then  -- every stored workflow is in one of its keys
       FinishCases.end_workflows(c, f)

@@ -9,26 +9,44 @@ local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
 -- How the outcomes that end a job are noted in flows and schedules.
 local LETTERS = { ['end'] = 'c', fail = 'f', dead = 'f', abort = 'a', expire = 'x' }
 
+-- Put a job into the dead set; written with the others of the call by `write_dead`.
 local function bury(c, f, id, queue, result)
-  call('ZADD', c.k.DEAD .. queue, c.now, id)
-  call('HSET', c.k.DEAD_RESULTS .. queue, id, result)
-  local gone = call('ZRANGEBYSCORE', c.k.DEAD .. queue, '-inf', c.now - f.keep_dead_ms, 'LIMIT', 0, 100)
-  local surplus = math.min(100, call('ZCARD', c.k.DEAD .. queue) - #gone - DEAD_SET_LIMIT)
-  if surplus > 0 then
-    gone = call('ZRANGE', c.k.DEAD .. queue, 0, #gone + surplus - 1)
+  local dead = f.dead[queue]
+  if not dead then
+    dead = { scores = {}, results = {} }
+    f.dead[queue] = dead
   end
-  if #gone > 0 then
-    call('ZREM', c.k.DEAD .. queue, unpack(gone))
-    call('HDEL', c.k.DEAD_RESULTS .. queue, unpack(gone))
+  local scores, results, n = dead.scores, dead.results, #dead.scores
+  scores[n + 1], scores[n + 2] = c.now, id
+  results[n + 1], results[n + 2] = id, result
+end
+
+-- The dead set has the latest jobs, and none for longer than it keeps them.
+local function write_dead(c, f)
+  for queue, dead in pairs(f.dead) do
+    local set, kept = c.k.DEAD .. queue, c.k.DEAD_RESULTS .. queue
+    call('ZADD', set, unpack(dead.scores))
+    call('HSET', kept, unpack(dead.results))
+    local most_gone = 100 + #dead.scores / 2
+    local gone = call('ZRANGEBYSCORE', set, '-inf', c.now - f.keep_dead_ms, 'LIMIT', 0, most_gone)
+    local surplus = math.min(most_gone, call('ZCARD', set) - #gone - DEAD_SET_LIMIT)
+    if surplus > 0 then
+      gone = call('ZRANGE', set, 0, #gone + surplus - 1)
+    end
+    if #gone > 0 then
+      call('ZREM', set, unpack(gone))
+      call('HDEL', kept, unpack(gone))
+    end
+    call('PEXPIRE', set, f.keep_dead_ms)
+    call('PEXPIRE', kept, f.keep_dead_ms)
   end
-  call('PEXPIRE', c.k.DEAD .. queue, f.keep_dead_ms)
-  call('PEXPIRE', c.k.DEAD_RESULTS .. queue, f.keep_dead_ms)
 end
 
 local function note_error(c, id, error)
   if error ~= '' and error ~= '+' then
-    call('RPUSH', c.k.ERRORS .. id, error)
-    call('LTRIM', c.k.ERRORS .. id, -HISTORY_LIMIT, -1)
+    if call('RPUSH', c.k.ERRORS .. id, error) > HISTORY_LIMIT then
+      call('LTRIM', c.k.ERRORS .. id, -HISTORY_LIMIT, -1)
+    end
   end
 end
 
@@ -255,4 +273,9 @@ local function end_workflows(c, f)
   end
 end
 
-return { write_outcome = write_outcome, end_node = end_node, end_workflows = end_workflows }
+return {
+  write_outcome = write_outcome,
+  end_node = end_node,
+  end_workflows = end_workflows,
+  write_dead = write_dead,
+}

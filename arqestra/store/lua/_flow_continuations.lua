@@ -1,66 +1,76 @@
--- Writing what a call found out of flows, and the continuations.
--- USES  FlowNodes, FlowPasses
+-- Writing what a call found out of flows, and doing what flows have left to do. Every function that touches a flow ends
+-- with `run_continuations`.
+-- USES  Pieces, FlowView, FlowNodes, FlowPasses
 
--- Write what this script found out of a flow; joins that are complete, and the flow's end, make new continuations.
+-- What is done for each letter of a continuation (`_flow.lua`): fn(c, number, piece, flow, the only child if it is
+-- known), which returns how many nodes it has handled.
+local WORK = {
+  e = FlowNodes.children_pass,
+  c = FlowPasses.cancel_pass,
+  z = FlowPasses.results_pass,
+  p = FlowPasses.keep_pass,
+  i = FlowPasses.reserve_pass,
+  d = FlowPasses.delete_pass,
+  r = FlowPasses.reset_pass,
+}
+
+-- Write what this call found out of a flow; joins that are complete, and the flow's end, make new continuations.
 local function write_view(c, flow, view)
-  local changed = view.changed
-  view.changed = {}
-  for first = 1, #changed, BATCH do
-    call('HSET', c.k.STATES .. flow, unpack(changed, first, math.min(first + BATCH - 1, #changed)))
-  end
-  local joins, counts = view.joins, view.counts
-  view.joins, view.counts = {}, {}
+  local k = c.k
+  local changed, joins, counts = view.changed, view.joins, view.counts
+  view.changed, view.joins, view.counts = {}, {}, {}
+  Pieces.write('HSET', k.STATES .. flow, changed)
   for child, parents in pairs(joins) do
-    if not FlowNodes.state_of(c, flow, child) and call('HINCRBY', c.k.PENDING .. flow, child, -parents) <= 0 then
+    if not FlowView.state_of(c, flow, child) and call('HINCRBY', k.PENDING .. flow, child, -parents) <= 0 then
       FlowNodes.end_join(c, flow, child, 'c')
     end
   end
   for field, by in pairs(counts) do
-    local number = call('HINCRBY', c.k.FLOW .. flow, field, by)
-    if field == 'left' and number == 0 then
+    local value = call('HINCRBY', k.FLOW .. flow, field, by)
+    if field == 'left' and value == 0 then
       view.may_have_ended = true
     end
   end
   local may_have_ended = view.may_have_ended
   view.may_have_ended = nil
   if may_have_ended and view.kind == 'g' then
-    local left = call('HGET', c.k.FLOW .. flow, 'left')
-    if left == '0' and view.state == 'running' and FlowNodes.state_of(c, flow, view.output) then
+    local left = call('HGET', k.FLOW .. flow, 'left')
+    if left == '0' and view.state == 'running' and FlowView.state_of(c, flow, view.output) then
       FlowNodes.end_flow(c, flow)
     end
   end
   if view.has_output then
     view.has_output = nil
-    call('PUBLISH', c.k.DONE .. flow, '')
+    call('PUBLISH', k.DONE .. flow, '')
   end
 end
 
 local function write_views(c)
+  local touched = FlowView.flows_of(c).touched
   repeat  -- a join that is complete is a change itself
-    local again = false
-    for flow, view in pairs(FlowNodes.flows_of(c).touched) do
+    local has_changed = false
+    for flow, view in pairs(touched) do
       if view and (#view.changed > 0 or next(view.joins) or next(view.counts) or view.may_have_ended) then
         write_view(c, flow, view)
-        again = true
+        has_changed = true
       end
     end
-  until not again
+  until not has_changed
 end
 
 local function publish_news(c)
-  for flow, view in pairs(FlowNodes.flows_of(c).touched) do
+  for flow, view in pairs(FlowView.flows_of(c).touched) do
     local news = view and view.news or {}
-    if #news > 0 then
-      for first = 1, #news, BATCH do
-        call('PUBLISH', c.k.FLOW_NEWS .. flow, table.concat(news, '\n', first, math.min(first + BATCH - 1, #news)))
-      end
+    for first = 1, #news, BATCH do
+      local text = table.concat(news, '\n', first, math.min(first + BATCH - 1, #news))
+      call('PUBLISH', c.k.FLOW_NEWS .. flow, text)
     end
   end
 end
 
 -- The next thing to do: of this call's agenda, else of older continuations; nil if there is nothing.
 local function next_continuation(c, at, older)
-  local agenda = FlowNodes.flows_of(c).agenda
+  local agenda = FlowView.flows_of(c).agenda
   if not agenda[at] then
     write_views(c)  -- may put joins that are complete on the agenda
   end
@@ -74,10 +84,13 @@ local function next_continuation(c, at, older)
   return agenda[at]
 end
 
--- Work on the agenda of this call, then on older continuations; what is left waits for the next claim. Every function that
--- touches a flow ends with this. True if something is left.
+-- Work on the agenda of this call, then on older continuations if `older`, until `budget` nodes are handled; what is
+-- left waits for the next claim. True if something is left.
 local function run_continuations(c, budget, older)
-  local flows, at = FlowNodes.flows_of(c), 1
+  if not c.flows and not older then
+    return false
+  end
+  local flows, at = FlowView.flows_of(c), 1
   while true do
     budget, flows.looked_up = budget - flows.looked_up, 0
     local continuation = budget > 0 and next_continuation(c, at, older)
@@ -85,43 +98,27 @@ local function run_continuations(c, budget, older)
       break
     end
     at = at + 1
-    local what, number, piece, flow = continuation[1], continuation[2], continuation[3], continuation[4]
-    if what == 'e' then
-      budget = budget - FlowNodes.settle_piece(c, number, piece, flow, continuation[5])
-    elseif what == 'c' then
-      budget = budget - FlowPasses.cancel_pass(c, number, piece, flow)
-    elseif what == 'z' then
-      budget = budget - FlowPasses.results_pass(c, number, flow)
-    elseif what == 'p' then
-      budget = budget - FlowPasses.keep_pass(c, number, flow)
-    elseif what == 'i' then
-      budget = budget - FlowPasses.reserve_pass(c, number, flow)
-    elseif what == 'd' then
-      budget = budget - FlowPasses.delete_pass(c, number, piece, flow)
-    else
-      budget = budget - FlowPasses.reset_pass(c, number, piece, flow)
-    end
+    local work = WORK[continuation[1]]  -- none for a letter that this version does not know: that is dropped
+    budget = budget - (work and work(c, unpack(continuation, 2, 5)) or 1)
   end
   write_views(c)
-  local rest = {}
-  for i = at, #flows.agenda do
-    rest[#rest + 1] = table.concat(flows.agenda[i], '|', 1, 4)
+  local agenda, rest = flows.agenda, {}
+  for i = at, #agenda do
+    rest[#rest + 1] = table.concat(agenda[i], '|', 1, 4)
   end
   flows.agenda = {}
   FlowPasses.write_released(c)
-  for first = 1, #rest, BATCH do
-    call('RPUSH', c.k.CONTINUATIONS, unpack(rest, first, math.min(first + BATCH - 1, #rest)))
-  end
+  Pieces.write('RPUSH', c.k.CONTINUATIONS, rest)
   publish_news(c)
   flows.touched = {}
   return #rest > 0
 end
 
--- Whether a job is a node of a flow that was cancelled.
+-- Whether a job is a node of a flow that was cancelled, by its packed spec.
 local function is_cancelled(c, packed)
   local entries = cmsgpack.unpack(packed)
   local entry = entries[#entries]
-  local view = entry[1] == 'n' and FlowNodes.view_of(c, entry[2])
+  local view = entry[1] == 'n' and FlowView.view_of(c, entry[2])
   return view and view.kind == 'g' and view.cancelled
 end
 

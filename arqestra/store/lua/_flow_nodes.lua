@@ -1,115 +1,9 @@
--- What a call knows of flows, releasing a node, the end of a node and of a flow, settling children.
--- USES  Score, Lease, Specs, Limits
+-- Releasing a node, the end of a node, and what that means for its children; news of a workflow, and the end of a flow.
+-- USES  Score, Lease, Specs, Limits, FlowView
 
 local INLINE = 200           -- children handled in the call that ended their parent
 
 local end_node               -- ends what hangs on it too
-
--- What the call knows and changes of flows:
---   agenda         what is left to do: { what, number, piece, flow, the only child if it is known }
---   touched        flow -> what the call knows and changes of it: see `view_of`
---   released       what is written of released nodes: payloads, and for each queue specs and scores
---   notified       workflows whose worker was told in this call
---   looked_up      only children of which the record was read when their parent ended
---   known_headers  text -> header: the nodes of a group have the same
-local function flows_of(c)
-  local flows = c.flows
-  if not flows then
-    flows = { agenda = {}, touched = {}, released = {}, notified = {}, looked_up = 0, known_headers = {} }
-    c.flows = flows
-  end
-  return flows
-end
-
-local function flow_exists(c, flow)
-  return call('EXISTS', c.k.FLOW .. flow) == 1
-end
-
--- What this script knows of a flow. Many nodes of one flow end in one script: states, counts and joins are gathered
--- here, and written once, by `write_view`. False if there is no such flow.
-local function view_of(c, flow)
-  local view = flows_of(c).touched[flow]
-  if view == nil then
-    local kind, state, output, cancelled, ids =
-      unpack(call('HMGET', c.k.FLOW .. flow, 'kind', 'state', 'output', 'cancelled', 'ids'))
-    view = kind and {
-      kind = kind, state = state, output = tonumber(output), cancelled = cancelled, chosen_ids = ids,
-      listened_to = call('PUBSUB', 'NUMSUB', c.k.FLOW_NEWS .. flow)[2] > 0,
-      states = {}, changed = {}, counts = {}, joins = {}, headers = {}, news = {},
-    }
-    flows_of(c).touched[flow] = view
-    if not view then
-      call('ZREM', c.k.FLOWS, flow)
-    end
-  end
-  return view
-end
-
-local function state_of(c, flow, number)
-  local view = view_of(c, flow)
-  local state = view.states[number]
-  if state == nil then
-    state = call('HGET', c.k.STATES .. flow, number)
-    view.states[number] = state
-  end
-  return state
-end
-
-local function set_state(c, flow, number, state)
-  local view = view_of(c, flow)
-  view.states[number] = state
-  local changed = view.changed
-  local n = #changed
-  changed[n + 1], changed[n + 2] = number, state
-  if view.output == number and state ~= 'q' then
-    view.has_output, view.may_have_ended = true, true
-  end
-end
-
--- Chores of a flow are left: a worker of each of its queues may do them.
-local function mark_its_queues(c, flow)
-  for queue in string.gmatch(call('HGET', c.k.FLOW .. flow, 'queues') or '', '[^\n]+') do
-    c.due_queues[queue] = true
-  end
-end
-
-local function node_id(c, flow, number)
-  local chosen = view_of(c, flow).chosen_ids and call('HGET', c.k.NODES .. flow, number .. 'i')
-  return chosen or flow .. NODE_SEPARATOR .. number
-end
-
-local function count(view, field, by)
-  local counts = view.counts
-  counts[field] = (counts[field] or 0) + by
-end
-
-
-local function decoded(c, record)
-  local header_end = 4 + tonumber(string.sub(record, 1, 4))
-  local text = string.sub(record, 5, header_end)
-  local header = flows_of(c).known_headers[text]
-  if not header then
-    header = cmsgpack.unpack(text)
-    flows_of(c).known_headers[text] = header
-  end
-  local spec_end = header_end + 5 + tonumber(string.sub(record, header_end + 1, header_end + 5))
-  return {
-    kind = header[1], runs = header[2], on_failure = header[3], queue = header[4], priority = header[5],
-    limit = header[6], when = header[7], record = record, spec_at = header_end + 6, spec_end = spec_end,
-  }
-end
-
-local function node_of(c, flow, number)
-  local record = call('HGET', c.k.NODES .. flow, number)
-  return record and decoded(c, record) or nil
-end
-
-local function tell(c, flow, number, state)
-  local view = view_of(c, flow)
-  if view.listened_to then
-    view.news[#view.news + 1] = number .. ' ' .. state
-  end
-end
 
 local function append(lists, key, first, second)
   local list = lists[key]
@@ -121,58 +15,87 @@ local function append(lists, key, first, second)
   list[n + 1], list[n + 2] = first, second
 end
 
--- Make a job of a node, due at once or when its `when` says.
-local function release(c, flow, number, node)
-  if state_of(c, flow, number) then
+-- Make a job of a node, due at once or when the `when` of its header says. The other arguments are as FlowView.decoded
+-- gives them. The job is collected in c.flows.released, and FlowPasses.write_released writes it:
+--   payloads  name, payload, name, payload, ...
+--   specs     queue -> id, spec, ...
+--   scores    queue -> score, id, ...
+--   deferred  queue -> when the first of its jobs is due that are not due yet
+local function release(c, flow, number, record, header, spec_first, spec_last)
+  if FlowView.state_of(c, flow, number) then
     return
   end
-  set_state(c, flow, number, 'q')
-  local id, queue = node_id(c, flow, number), node.queue
-  if view_of(c, flow).chosen_ids then
-    call('DEL', c.k.RESERVED .. id)
+  FlowView.set_state(c, flow, number, 'q')
+  local k, now, view, flows = c.k, c.now, FlowView.view_of(c, flow), FlowView.flows_of(c)
+  local id, queue = FlowView.node_id(c, flow, number), header.queue
+  if view.chosen_ids then
+    call('DEL', k.RESERVED .. id)
   end
-  append(flows_of(c).released, 'payloads', c.k.JOB .. id, string.sub(node.record, node.spec_end + 1))
-  append(flows_of(c).released, c.k.SPECS .. queue, id, string.sub(node.record, node.spec_at, node.spec_end))
-  if view_of(c, flow).kind == 'w' then
-    call('DEL', c.k.RESULT .. id)  -- of an earlier life of the workflow
+  local released = flows.released
+  if not released then
+    released = { payloads = {}, specs = {}, scores = {}, deferred = {} }
+    flows.released = released
   end
-  local due = c.now
-  if node.when ~= '' then
-    local ms = tonumber(string.sub(node.when, 2))
-    due = string.sub(node.when, 1, 1) == '+' and c.now + ms or ms
+  local payloads, spec = released.payloads, string.sub(record, spec_first, spec_last)
+  local n = #payloads
+  payloads[n + 1], payloads[n + 2] = k.JOB .. id, string.sub(record, spec_last + 1)
+  append(released.specs, queue, id, spec)
+  if view.kind == 'w' then
+    call('DEL', k.RESULT .. id)  -- of an earlier life of the workflow
   end
-  if due <= c.now and node.limit ~= '' then
-    local limits = Specs.limits_of(cmsgpack.unpack(string.sub(node.record, node.spec_at, node.spec_end)))
-    Limits.throttle(c, queue, id, limits, Score.in_order(due, node.priority), node.limit, c.now)
+  local due = now
+  if header.when ~= '' then
+    local ms = tonumber(string.sub(header.when, 2))
+    due = string.sub(header.when, 1, 1) == '+' and now + ms or ms
+  end
+  if due <= now and header.limit ~= '' then
+    local limits = Specs.limits_of(cmsgpack.unpack(spec))
+    Limits.throttle(c, queue, id, limits, Score.in_order(due, header.priority), header.limit, now)
   else
-    append(flows_of(c).released, queue, Score.score_at(c, queue, id, due, node.priority), id)
+    append(released.scores, queue, Score.score_at(c, queue, id, due, header.priority), id)
   end
-  if due <= c.now then
+  if due <= now then
     c.due_queues[queue] = true
   else
-    flows_of(c).released.deferred = flows_of(c).released.deferred or {}
-    flows_of(c).released.deferred[queue] = math.min(due, flows_of(c).released.deferred[queue] or due)
+    local deferred = released.deferred
+    deferred[queue] = math.min(due, deferred[queue] or due)
   end
-  count(view_of(c, flow), 'q', 1)
-  tell(c, flow, number, 'q')
+  FlowView.count(view, 'q', 1)
+  FlowView.tell(view, number, 'q')
+end
+
+-- Take a job from its queue that no worker holds. Its node ends with a state of the caller's.
+local function withdraw(c, queue, id)
+  local k, spec = c.k, Specs.spec_of(c, queue, id)
+  Limits.leave_group(c, queue, id)
+  if spec then
+    Limits.give_back(c, queue, id, spec, true)
+  end
+  call('DEL', k.JOB .. id, k.ATTEMPTS .. id, k.LEASE .. id)
+  call('ZREM', k.QUEUE .. queue, id)
+  call('ZREM', k.PROMOTE .. queue, id)
+  call('ZREM', k.ABORTS, id)
+  call('PUBLISH', k.DONE .. id, '')
 end
 
 -- A workflow has news: its worker is told, or it becomes due if nobody holds it.
 local function notify(c, flow)
-  if flows_of(c).notified[flow] then
+  local k, now, notified = c.k, c.now, FlowView.flows_of(c).notified
+  if notified[flow] then
     return
   end
-  flows_of(c).notified[flow] = true
-  local queue = call('HGET', c.k.FLOW .. flow, 'queue')
-  local lease = call('GET', c.k.LEASE .. flow)
-  if Lease.worker_of(lease) and Lease.is_leased(lease, c.now) then
-    call('PUBLISH', c.k.WORKER .. Lease.worker_of(lease), 'flow ' .. flow)
+  notified[flow] = true
+  local queue = call('HGET', k.FLOW .. flow, 'queue')
+  local lease = call('GET', k.LEASE .. flow)
+  local worker = Lease.worker_of(lease)
+  if worker and Lease.is_leased(lease, now) then
+    call('PUBLISH', k.WORKER .. worker, 'flow ' .. flow)
     return
   end
-  local score = queue and tonumber(call('ZSCORE', c.k.QUEUE .. queue, flow) or 0) or 0
-  if score > c.now and score ~= THROTTLED_SCORE then
-    call('ZREM', c.k.PROMOTE .. queue, flow)
-    call('ZADD', c.k.QUEUE .. queue, 'XX', Score.in_order(c.now, Score.priority_of(score)), flow)
+  local score = queue and tonumber(call('ZSCORE', k.QUEUE .. queue, flow) or 0) or 0
+  if score > now and score ~= THROTTLED_SCORE then
+    call('ZREM', k.PROMOTE .. queue, flow)
+    call('ZADD', k.QUEUE .. queue, 'XX', Score.in_order(now, Score.priority_of(score)), flow)
     c.due_queues[queue] = true
   end
 end
@@ -184,98 +107,112 @@ local function unblock(c, flow, queue)
   end
 end
 
--- All nodes of a graph have ended, or a workflow has. Results, and what is left of it, are continuations; the last one gives its
--- record a TTL.
+-- All nodes of a graph have ended, or a workflow has. What its nodes left behind, and their results, are continuations;
+-- the last one gives the flow's record a TTL.
 local function end_flow(c, flow)
-  local name = c.k.FLOW .. flow
+  local k, now = c.k, c.now
+  local name = k.FLOW .. flow
   local kind, keep_ms = unpack(call('HMGET', name, 'kind', 'keep'))
-  call('HSET', name, 'state', 'ended', 'ended', c.now)
-  local view = view_of(c, flow)
+  call('HSET', name, 'state', 'ended', 'ended', now)
+  local view = FlowView.view_of(c, flow)
   view.state = 'ended'
-  call('ZREM', c.k.FLOWS, flow)
-  call('ZADD', c.k.ENDED_FLOWS, c.now + keep_ms, flow)
-  call('ZREMRANGEBYSCORE', c.k.ENDED_FLOWS, '-inf', c.now)
-  if call('PTTL', c.k.ENDED_FLOWS) < tonumber(keep_ms) then
-    call('PEXPIRE', c.k.ENDED_FLOWS, keep_ms)
+  call('ZREM', k.FLOWS, flow)
+  call('ZADD', k.ENDED_FLOWS, now + keep_ms, flow)
+  call('ZREMRANGEBYSCORE', k.ENDED_FLOWS, '-inf', now)
+  if call('PTTL', k.ENDED_FLOWS) < tonumber(keep_ms) then
+    call('PEXPIRE', k.ENDED_FLOWS, keep_ms)
   end
   if kind == 'w' then
     unblock(c, flow, call('HGET', name, 'queue') or '')
-    flows_of(c).agenda[#flows_of(c).agenda + 1] = { 'c', 1, tonumber(call('HGET', name, 'nodes') or 0), flow }
+    FlowView.add_continuation(c, 'c', 1, tonumber(call('HGET', name, 'nodes') or 0), flow)
   end
-  flows_of(c).agenda[#flows_of(c).agenda + 1] = { 'z', 1, 0, flow }
-  call('PUBLISH', c.k.DONE .. flow, '')
-  tell(c, flow, 0, 'ended')
+  FlowView.add_continuation(c, 'z', 1, 0, flow)
+  call('PUBLISH', k.DONE .. flow, '')
+  FlowView.tell(view, 0, 'ended')
 end
 
 -- A join has ended; it is no job and is counted nowhere.
 local function end_join(c, flow, number, state)
-  set_state(c, flow, number, state)
+  FlowView.set_state(c, flow, number, state)
   call('HDEL', c.k.PENDING .. flow, number)
-  flows_of(c).agenda[#flows_of(c).agenda + 1] = { 'e', number, 0, flow }
+  FlowView.add_continuation(c, 'e', number, 0, flow)
 end
 
--- A parent has ended: what that means for one child.
-local function settle(c, flow, parent, state, child, record)
-  if state_of(c, flow, child) then
+-- The state in which a child ends because of how its parent ended; nil if it does not end: it may run, or it goes on
+-- waiting for other parents.
+local function state_by_parent(view, header, parent, parent_state)
+  local letter = string.sub(parent_state, 1, 1)
+  if view.cancelled then
+    return 'd'
+  elseif header.runs == 'error' then
+    return (letter == 'c' or letter == 's') and 's' or nil
+  elseif letter == 's' then
+    return 's'
+  elseif letter ~= 'c' and header.on_failure == 'fail' then
+    return 'u' .. (letter == 'u' and string.sub(parent_state, 2) or parent)
+  end
+end
+
+-- A parent has ended, and its child learns of it: it is released, a join counts the parent, or a failure is passed on.
+-- A child that has a state already is left alone.
+local function pass_on(c, flow, parent, parent_state, child, record)
+  if FlowView.state_of(c, flow, child) then
     return
   end
-  local view = view_of(c, flow)
-  local node = view.headers[child] or (record and decoded(c, record)) or node_of(c, flow, child)
-  local letter = string.sub(state, 1, 1)
-  local verdict
-  if view.cancelled then
-    verdict = 'd'
-  elseif node.runs == 'error' then
-    verdict = (letter == 'c' or letter == 's') and 's' or nil
-  elseif letter == 's' then
-    verdict = 's'
-  elseif letter ~= 'c' and node.on_failure == 'fail' then
-    verdict = 'u' .. (letter == 'u' and string.sub(state, 2) or parent)
+  local view = FlowView.view_of(c, flow)
+  local header, spec_first, spec_last = view.headers[child], nil, nil
+  if not header then
+    record = view.records[child] or record or call('HGET', c.k.NODES .. flow, child)
+    header, spec_first, spec_last = FlowView.decoded(c, record)
   end
-  if node.kind == 'join' then
-    view.headers[child] = node
-    if verdict then
-      end_join(c, flow, child, verdict)
+  local state = state_by_parent(view, header, parent, parent_state)
+  if header.kind == 'join' then
+    view.headers[child] = header
+    if state then
+      end_join(c, flow, child, state)
     else
       view.joins[child] = (view.joins[child] or 0) + 1
     end
-  elseif verdict then
-    end_node(c, flow, child, verdict)
+  elseif state then
+    end_node(c, flow, child, state)
   else
-    release(c, flow, child, node)
+    release(c, flow, child, record, header, spec_first, spec_last)
   end
 end
 
--- If the only child is a join, that a parent of it has ended is told it at once; else it is a matter for the flows_of(c).agenda. So it
--- is if the script has read as many children as it may, and behind what is on the flows_of(c).agenda already: a join goes by the
--- parents in the order in which they ended.
-local function count_down(c, view, flow, parent, state, child)
-  local node = view.headers[child]
-  if not node then
-    if flows_of(c).looked_up >= INLINE then
-      return false
-    end
-    flows_of(c).looked_up = flows_of(c).looked_up + 1
-    node = node_of(c, flow, child)
-    view.headers[child] = node
-  end
-  if node and node.kind == 'join' then
-    settle(c, flow, parent, state, child, nil)
+-- Whether the only child of a node is a join. If it is not known, the child's record is read, as long as the call has
+-- not read as many as it may.
+local function is_join(c, view, flow, child)
+  if view.headers[child] then
     return true
   end
+  local flows = FlowView.flows_of(c)
+  if view.records[child] or flows.looked_up >= INLINE then
+    return false
+  end
+  flows.looked_up = flows.looked_up + 1
+  local header, record = FlowView.node_of(c, flow, child)
+  if header and header.kind == 'join' then
+    view.headers[child] = header
+    return true
+  end
+  view.records[child] = record
+  return false
 end
 
--- A node has ended: write it down, and settle what hangs on it.
+-- A node has ended: write it down, and pass that on to what hangs on it. A join that is the only child counts it at
+-- once. All other children are a matter for the agenda. So is that join if something is on the agenda already: a join
+-- goes by the parents in the order in which they ended.
 --
 -- only_child: 0 it has none, a number the only one, nil if that is not known
 function end_node(c, flow, number, state, only_child)
-  local view = view_of(c, flow)
+  local view = FlowView.view_of(c, flow)
   local before = view and view.states[number]
   if not view or (before and before ~= 'q') then
-    return  -- forgotten, or it has ended in this very script
+    return  -- forgotten, or it has ended in this very call
   end
-  set_state(c, flow, number, state)
-  tell(c, flow, number, state)
+  FlowView.set_state(c, flow, number, state)
+  FlowView.tell(view, number, state)
   if view.kind == 'w' then
     if view.state == 'ended' then
       return  -- what a workflow left behind
@@ -284,81 +221,58 @@ function end_node(c, flow, number, state, only_child)
     return notify(c, flow)
   end
   if view.chosen_ids then
-    call('DEL', c.k.RESERVED .. node_id(c, flow, number))
+    call('DEL', c.k.RESERVED .. FlowView.node_id(c, flow, number))
   end
-  local at_once = only_child and #flows_of(c).agenda == 0
-  if only_child ~= 0 and not (at_once and count_down(c, view, flow, number, state, only_child)) then
-    flows_of(c).agenda[#flows_of(c).agenda + 1] = { 'e', number, 0, flow, only_child }
+  if only_child ~= 0 then
+    if only_child and #FlowView.flows_of(c).agenda == 0 and is_join(c, view, flow, only_child) then
+      pass_on(c, flow, number, state, only_child, nil)
+    else
+      FlowView.add_continuation(c, 'e', number, 0, flow, only_child)
+    end
   end
-  count(view, string.sub(state, 1, 1), 1)
-  count(view, 'left', -1)
+  FlowView.count(view, string.sub(state, 1, 1), 1)
+  FlowView.count(view, 'left', -1)
 end
 
-local function settle_piece(c, number, piece, flow, only_child)
-  local state = view_of(c, flow) and state_of(c, flow, number)
+-- A node has ended, and a piece of its children learns of it. Returns how many it has handled, as passes do.
+local function children_pass(c, number, piece, flow, only_child)
+  local view = FlowView.view_of(c, flow)
+  local state = view and FlowView.state_of(c, flow, number)
   if not state then
     return 1
   end
   if only_child then
-    settle(c, flow, number, state, only_child, nil)
+    pass_on(c, flow, number, state, only_child, nil)
     return 1
   end
-  local packed = call('HGET', c.k.NODES .. flow, number .. 'c' .. piece)
+  local k = c.k
+  local packed = call('HGET', k.NODES .. flow, number .. 'c' .. piece)
   if not packed then
     return 1
   end
   local children = cmsgpack.unpack(packed)
-  if children[1] == 1 then
-    flows_of(c).agenda[#flows_of(c).agenda + 1] = { 'e', number, piece + 1, flow }
+  local has_more = table.remove(children, 1) == 1
+  if has_more then
+    FlowView.add_continuation(c, 'e', number, piece + 1, flow)
   end
-  if #children > 1 then
-    local records = call('HMGET', c.k.NODES .. flow, unpack(children, 2))
-    local known = view_of(c, flow).states
-    for i, child_state in ipairs(call('HMGET', c.k.STATES .. flow, unpack(children, 2))) do
-      if known[children[i + 1]] == nil then
-        known[children[i + 1]] = child_state
-      end
-    end
-    for i = 2, #children do
-      settle(c, flow, number, state, children[i], records[i - 1])
+  if #children > 0 then
+    local records = call('HMGET', k.NODES .. flow, unpack(children))
+    FlowView.note_states(view, children, call('HMGET', k.STATES .. flow, unpack(children)))
+    for i, child in ipairs(children) do
+      pass_on(c, flow, number, state, child, records[i])
     end
   end
-  return #children
-end
-
--- Take a job from its queue that no worker holds. Its node ends with a state of the caller's.
-local function withdraw(c, queue, id)
-  local spec = Specs.spec_of(c, queue, id)
-  Limits.leave_group(c, queue, id)
-  if spec then
-    Limits.give_back(c, queue, id, spec, true)
-  end
-  call('DEL', c.k.JOB .. id, c.k.ATTEMPTS .. id, c.k.LEASE .. id)
-  call('ZREM', c.k.QUEUE .. queue, id)
-  call('ZREM', c.k.PROMOTE .. queue, id)
-  call('ZREM', c.k.ABORTS, id)
-  call('PUBLISH', c.k.DONE .. id, '')
+  return #children + 1
 end
 
 return {
   INLINE = INLINE,
-  flows_of = flows_of,
-  exists = flow_exists,
-  view_of = view_of,
-  state_of = state_of,
-  set_state = set_state,
-  mark_its_queues = mark_its_queues,
-  node_id = node_id,
-  count = count,
-  decoded = decoded,
-  node_of = node_of,
   release = release,
+  withdraw = withdraw,
   notify = notify,
   unblock = unblock,
   end_flow = end_flow,
   end_join = end_join,
   end_node = end_node,
-  tell = tell,
-  settle_piece = settle_piece,
-  withdraw = withdraw,
+  children_pass = children_pass,
 }

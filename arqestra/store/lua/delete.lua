@@ -5,21 +5,23 @@
 --       3: job id
 --       4: '1' if this call may have been made before and its reply was lost
 --       5: '1' if it is to be deleted only if it has ended
--- RETURNS  'running' nothing was done | 'again' nothing was done, it has not ended | 'elsewhere' nothing was done, it is
---          in another queue | 'deleted' | 'missing'
--- EVENTS   a node of a flow ends as aborted
+-- RETURNS  'running' nothing was done | 'again' nothing was done, it has not ended
+--          | 'elsewhere' nothing was done, it is in another queue | 'deleted' | 'missing'
+-- EVENTS   publishes its end; a node of a flow ends as aborted, and workers are woken for what that releases
+-- REPEAT   argument 4 says so: then 'deleted' also if nothing is left.
 -- USES  Lease, Wake, Flow, Erase
 -- FLAGS  allow-oom
 
 return function(c, argv)
-  local queue, id = argv[2], argv[3]
-  if Lease.is_leased(call('GET', c.k.LEASE .. id), c.now) and call('ZSCORE', c.k.QUEUE .. queue, id) then
+  local k, queue, id = c.k, argv[2], argv[3]
+  local is_resent, only_ended = argv[4] == '1', argv[5] == '1'
+  if Lease.is_leased(call('GET', k.LEASE .. id), c.now) and call('ZSCORE', k.QUEUE .. queue, id) then
     return 'running'
   end
-  if argv[5] == '1' and call('ZSCORE', c.k.QUEUE .. queue, id) then
+  if only_ended and call('ZSCORE', k.QUEUE .. queue, id) then
     return 'again'
   end
-  if call('EXISTS', c.k.JOB .. id) == 1 and not call('ZSCORE', c.k.QUEUE .. queue, id) then
+  if call('EXISTS', k.JOB .. id) == 1 and not call('ZSCORE', k.QUEUE .. queue, id) then
     return 'elsewhere'  -- payload and lease are by id alone: without them its entry there would be a ghost
   end
   local removed = Erase.erase(c, queue, id)
@@ -27,5 +29,5 @@ return function(c, argv)
     c.due_queues[queue] = true
   end
   Wake.wake_all(c)
-  return (removed > 0 or argv[4] == '1') and 'deleted' or 'missing'
+  return (removed > 0 or is_resent) and 'deleted' or 'missing'
 end

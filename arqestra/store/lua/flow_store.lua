@@ -1,43 +1,75 @@
 -- Store a piece of a flow that has not started, or of the next round of one that has ended. Nothing of it takes effect
--- before flow_start; a producer that dies in between leaves what goes away by itself.
+-- before flow_start; a producer that dies in between leaves what goes away by itself (docs/protocols.md, "Flows and
+-- joins").
 --
 -- ARGV  1: time in ms or ''
 --       2: flow
 --       3: nonce of the producer
---       4: fields of the record
---       5: of its nodes
---       6: of joins
+--       4: how many fields of the record follow
+--       5: how many of its nodes
+--       6: how many of joins
 --       then fields and values of each
 -- RETURNS  'stored' | 'exists' another producer's flow, or it has started | 'taken' a chosen job id exists
+-- REPEAT   fields are set to the same values; an id is reserved for the same node.
 
 local UNFINISHED_TTL_MS = 3600000
 
-return function(c, argv)
+-- Whether a field of a node is the job id that was chosen for it.
+local function is_chosen_id(field)
+  return string.sub(field, -1) == 'i'
+end
+
+-- Whose node an id is reserved for: an abort finds it by that.
+local function owner_of(flow, nonce, field)
+  return nonce .. ' ' .. string.sub(field, 1, -2) .. ' ' .. flow
+end
+
+-- Nobody else can take the id until its node is released. False if it is taken.
+local function reserve(k, id, owner)
+  if call('EXISTS', k.JOB .. id, k.RESULT .. id, k.LEASE .. id) > 0 then
+    return false
+  end
+  call('SET', k.RESERVED .. id, owner, 'NX', 'PX', UNFINISHED_TTL_MS)
+  return call('GET', k.RESERVED .. id) == owner
+end
+
+local function delete_flow(k, flow)
+  call('DEL', k.FLOW .. flow, k.NODES .. flow, k.PENDING .. flow)
+end
+
+-- Reserve the ids among the fields of nodes, argv[first] to argv[last]. Returns the position in argv of one that is
+-- taken.
+local function reserve_ids(k, argv, first, last)
   local flow, nonce = argv[2], argv[3]
-
-  -- Whose node an id is to be of: an abort finds it by that.
-  local function claim_on(field)
-    return nonce .. ' ' .. string.sub(field, 1, -2) .. ' ' .. flow
-  end
-
-  -- Nobody else can take the id until its node is released.
-  local function reserve(field, id)
-    if call('EXISTS', c.k.JOB .. id, c.k.RESULT .. id, c.k.LEASE .. id) > 0 then
-      return false
+  for i = first, last, 2 do
+    if is_chosen_id(argv[i]) and not reserve(k, argv[i + 1], owner_of(flow, nonce, argv[i])) then
+      return i
     end
-    call('SET', c.k.RESERVED .. id, claim_on(field), 'NX', 'PX', UNFINISHED_TTL_MS)
-    return call('GET', c.k.RESERVED .. id) == claim_on(field)
   end
+end
 
-  local known, state = unpack(call('HMGET', c.k.FLOW .. flow, 'nonce', 'state'))
-  if (known and known ~= nonce) or state == 'running' then
+-- Take back what reserve_ids has done up to the one that was taken.
+local function release_ids(k, argv, first, last)
+  local flow, nonce = argv[2], argv[3]
+  for i = first, last, 2 do
+    local id = argv[i + 1]
+    if is_chosen_id(argv[i]) and call('GET', k.RESERVED .. id) == owner_of(flow, nonce, argv[i]) then
+      call('DEL', k.RESERVED .. id)
+    end
+  end
+end
+
+return function(c, argv)
+  local k, flow, nonce = c.k, argv[2], argv[3]
+  local producer, state = unpack(call('HMGET', k.FLOW .. flow, 'nonce', 'state'))
+  if (producer and producer ~= nonce) or state == 'running' then
     if state or argv[4] == '0' then
       return 'exists'
     end
-    call('DEL', c.k.FLOW .. flow, c.k.NODES .. flow, c.k.PENDING .. flow)  -- of a producer that did not come to start it
+    delete_flow(k, flow)  -- of a producer that did not come to start it
   end
   local at = 7
-  for i, prefix in ipairs({ c.k.FLOW, c.k.NODES, c.k.PENDING }) do
+  for i, prefix in ipairs({ k.FLOW, k.NODES, k.PENDING }) do
     local name = prefix .. flow
     local last = at + 2 * tonumber(argv[3 + i]) - 1
     for first = at, last, BATCH do
@@ -46,19 +78,14 @@ return function(c, argv)
     if not state then
       call('PEXPIRE', name, UNFINISHED_TTL_MS)
     end
-    if prefix == c.k.NODES then
-      for i = at, last, 2 do
-        if string.sub(argv[i], -1) == 'i' and not reserve(argv[i], argv[i + 1]) then
-          if not state then
-            for j = at, i, 2 do
-              if string.sub(argv[j], -1) == 'i' and call('GET', c.k.RESERVED .. argv[j + 1]) == claim_on(argv[j]) then
-                call('DEL', c.k.RESERVED .. argv[j + 1])
-              end
-            end
-            call('DEL', c.k.FLOW .. flow, c.k.NODES .. flow, c.k.PENDING .. flow)
-          end
-          return 'taken'
+    if prefix == k.NODES then
+      local taken = reserve_ids(k, argv, at, last)
+      if taken then
+        if not state then
+          release_ids(k, argv, at, taken)
+          delete_flow(k, flow)
         end
+        return 'taken'
       end
     end
     at = last + 1

@@ -1,48 +1,57 @@
--- The history of a workflow, or what is new in it.
+-- The history of a workflow, or what is new in it (docs/protocols.md, "Replay of workflows").
 --
 -- ARGV  1: time in ms or ''
 --       2: queue of the workflow
 --       3: job id
 --       4: events to pass over
 --       5: most events to give
---       6: '1' with its nodes; counts a
---       replay
--- RETURNS  of a life that is to be resumed { now, 0, { 'resume', '1' }, {} }; else { now, events in all, record (flat) or {}, nodes (flat) or {}, then of each event: the event, result or false }
+--       6: '1' with its nodes; counts a replay
+-- RETURNS  { now, events in all, record (flat) or {}, nodes (flat) or {},
+--            then of each event: the event, result of the step that ended or false }
+--          | { now, 0, { 'resume', '1' }, {} } of a life that is to be resumed
+-- REPEAT   a replay is counted once more.
+-- USES  Pieces
+
+-- The record is that of an earlier life of this id: a new one begins. Numbers go on, so that steps of that life which
+-- still run are none of this one. Returns how many events it has: those that were sent to it since then.
+local function begin_life(c, queue, flow)
+  local k, name = c.k, c.k.FLOW .. flow
+  local ended, nodes, keep_ms = unpack(call('HMGET', name, 'ended', 'nodes', 'keep'))
+  local kept = {}
+  for _, event in ipairs(call('LRANGE', k.LOG .. flow, 0, -1)) do
+    if tonumber(string.match(event, '^g %d+ (%d+)') or 0) > tonumber(ended) then
+      kept[#kept + 1] = event
+    end
+  end
+  call('UNLINK', name, k.NODES .. flow, k.STATES .. flow, k.LOG .. flow)
+  call('ZREM', k.ENDED_FLOWS, flow)
+  -- It may end before it writes that itself, and somebody may ask for it.
+  call('HSET', name, 'kind', 'w', 'base', nodes or 0, 'keep', keep_ms, 'state', 'running', 'queue', queue)
+  call('ZADD', k.FLOWS, c.now, flow)
+  Pieces.write('RPUSH', k.LOG .. flow, kept)
+  return #kept
+end
 
 return function(c, argv)
-  local flow, first, most = argv[3], tonumber(argv[4]), tonumber(argv[5])
-  local reply = { c.now, call('LLEN', c.k.LOG .. flow), {}, {} }
-  local state, resume = unpack(argv[6] == '1' and call('HMGET', c.k.FLOW .. flow, 'state', 'resume') or {})
+  local k, queue, flow, first, most = c.k, argv[2], argv[3], tonumber(argv[4]), tonumber(argv[5])
+  local with_nodes = argv[6] == '1'
+  local name, log = k.FLOW .. flow, k.LOG .. flow
+  local reply = { c.now, call('LLEN', log), {}, {} }
+  local state, resume = unpack(with_nodes and call('HMGET', name, 'state', 'resume') or {})
   if state == 'ended' and resume then
-    return { reply[1], 0, { 'resume', resume }, {} }  -- see flow_resume.lua
+    return { c.now, 0, { 'resume', resume }, {} }  -- see flow_resume.lua
   end
   if state == 'ended' then
-    -- Of an earlier life of this id. Numbers go on, so that steps of that life which still run are none of this one.
-    local ended, nodes, keep_ms = unpack(call('HMGET', c.k.FLOW .. flow, 'ended', 'nodes', 'keep'))
-    local kept = {}
-    for _, event in ipairs(call('LRANGE', c.k.LOG .. flow, 0, -1)) do
-      if tonumber(string.match(event, '^g %d+ (%d+)') or 0) > tonumber(ended) then
-        kept[#kept + 1] = event
-      end
-    end
-    call('UNLINK', c.k.FLOW .. flow, c.k.NODES .. flow, c.k.STATES .. flow, c.k.LOG .. flow)
-    call('ZREM', c.k.ENDED_FLOWS, flow)
-    -- It may end before it writes that itself, and somebody may ask for it.
-    call('HSET', c.k.FLOW .. flow, 'kind', 'w', 'base', nodes or 0, 'keep', keep_ms, 'state', 'running', 'queue', argv[2])
-    call('ZADD', c.k.FLOWS, reply[1], flow)
-    for first = 1, #kept, BATCH do
-      call('RPUSH', c.k.LOG .. flow, unpack(kept, first, math.min(first + BATCH - 1, #kept)))
-    end
-    reply[2] = #kept
+    reply[2] = begin_life(c, queue, flow)
   end
-  if argv[6] == '1' and call('EXISTS', c.k.FLOW .. flow) == 1 then
-    call('HINCRBY', c.k.FLOW .. flow, 'replays', 1)
-    reply[3], reply[4] = call('HGETALL', c.k.FLOW .. flow), call('HGETALL', c.k.NODES .. flow)
+  if with_nodes and call('EXISTS', name) == 1 then
+    call('HINCRBY', name, 'replays', 1)
+    reply[3], reply[4] = call('HGETALL', name), call('HGETALL', k.NODES .. flow)
   end
-  for _, event in ipairs(call('LRANGE', c.k.LOG .. flow, first, first + most - 1)) do
+  for _, event in ipairs(call('LRANGE', log, first, first + most - 1)) do
     local number = string.match(event, '^s (%d+) ')
     reply[#reply + 1] = event
-    reply[#reply + 1] = number and call('GET', c.k.RESULT .. flow .. NODE_SEPARATOR .. number) or false
+    reply[#reply + 1] = number and call('GET', k.RESULT .. flow .. NODE_SEPARATOR .. number) or false
   end
   return reply
 end

@@ -5,15 +5,17 @@
 --       3: entries to pass over: running jobs that were seen before
 --       4: entries to look at
 -- RETURNS  { removed, entries to pass over next time, '1' if the end of the queue was reached }
+-- EVENTS   publishes the end of each job; nodes of flows end as aborted, and workers are woken for what that releases
+-- REPEAT   it goes on with the jobs that are left.
 -- USES  Lease, Wake, Flow, Erase
 -- FLAGS  allow-oom
 
 return function(c, argv)
-  local queue, skip, size = argv[2], tonumber(argv[3]), tonumber(argv[4])
+  local k, queue, skip, size = c.k, argv[2], tonumber(argv[3]), tonumber(argv[4])
   local removed = 0
-  local ids = call('ZRANGE', c.k.QUEUE .. queue, skip, skip + size - 1)
+  local ids = call('ZRANGE', k.QUEUE .. queue, skip, skip + size - 1)
   for _, id in ipairs(ids) do
-    if Lease.is_leased(call('GET', c.k.LEASE .. id), c.now) then
+    if Lease.is_leased(call('GET', k.LEASE .. id), c.now) then
       skip = skip + 1
     else
       Erase.erase(c, queue, id)

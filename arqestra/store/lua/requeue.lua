@@ -8,24 +8,27 @@
 --       5: payload
 --       6: priority
 -- RETURNS  'queued' | 'changed' the result is another one or gone | 'exists' the job is queued or running already
+-- EVENTS   wakes a worker
+-- REPEAT   the payload is there already: 'queued'.
 -- USES  Score, Wake
 
 return function(c, argv)
-  local queue, id = argv[2], argv[3]
-  local stored = call('GET', c.k.JOB .. id)
+  local k, queue, id = c.k, argv[2], argv[3]
+  local result, payload, priority = argv[4], argv[5], tonumber(argv[6])
+  local stored = call('GET', k.JOB .. id)
   if stored then
-    return stored == argv[5] and 'queued' or 'exists'  -- equal: this very call, sent again
+    return stored == payload and 'queued' or 'exists'  -- equal: this very call, sent again
   end
-  if (call('GET', c.k.RESULT .. id) or call('HGET', c.k.DEAD_RESULTS .. queue, id)) ~= argv[4] then
+  if (call('GET', k.RESULT .. id) or call('HGET', k.DEAD_RESULTS .. queue, id)) ~= result then
     return 'changed'
   end
-  call('HDEL', c.k.FLOW .. id, 'resume')  -- from its beginning
-  call('DEL', c.k.RESULT .. id, c.k.ATTEMPTS .. id, c.k.LEASE .. id, c.k.INTERRUPTS .. id)
-  call('ZREM', c.k.ABORTS, id)
-  call('ZREM', c.k.DEAD .. queue, id)
-  call('HDEL', c.k.DEAD_RESULTS .. queue, id)
-  call('SET', c.k.JOB .. id, argv[5])
-  call('ZADD', c.k.QUEUE .. queue, Score.in_order(c.now, tonumber(argv[6])), id)
+  call('HDEL', k.FLOW .. id, 'resume')  -- from its beginning
+  call('DEL', k.RESULT .. id, k.ATTEMPTS .. id, k.LEASE .. id, k.INTERRUPTS .. id)
+  call('ZREM', k.ABORTS, id)
+  call('ZREM', k.DEAD .. queue, id)
+  call('HDEL', k.DEAD_RESULTS .. queue, id)
+  call('SET', k.JOB .. id, payload)
+  call('ZADD', k.QUEUE .. queue, Score.in_order(c.now, priority), id)
   Wake.wake(c, queue)
   return 'queued'
 end

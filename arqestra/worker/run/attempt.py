@@ -13,6 +13,7 @@ from ...definitions.limits import flow_position
 from ...protocol.clock import timestamp_ms
 from ...protocol.progress import LOG_LINES, checked_progress, encode_line, line_text
 from ...protocol.recent_jobs import Failure
+from ...protocol.tracebacks import traceback_of
 from ...protocol.wire import Payload
 from ...store.records import LeasedJob
 from .effective_options import EffectiveOptions
@@ -99,6 +100,7 @@ class Attempt:
     :ivar settled: whether Redis has taken its outcome; False: its lease is lost; None: neither is known yet
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     :ivar result: the encoded result of a job that is complete, until it is handed over
+    :ivar traceback: the text of an error's traceback, and the id of the error
     :ivar unheard: the abort of another job that a task of this one awaited, and that its `TaskGroup` passed over
     """
 
@@ -126,6 +128,7 @@ class Attempt:
         "soft_limit",
         "started_ms",
         "task",
+        "traceback",
         "unheard",
         "written",
     )
@@ -157,6 +160,7 @@ class Attempt:
         self.acknowledged: asyncio.Future[bool] | None = None
         self.result: bytes | None = None
         self.unheard: asyncio.CancelledError | None = None
+        self.traceback: tuple[int, str] | None = None
 
     @property
     def in_call(self) -> bool:
@@ -274,6 +278,12 @@ class Attempt:
         if self.notes is None:
             self.notes = UnwrittenProgress()
         return self.notes
+
+    def traceback_of(self, error: BaseException) -> str:
+        """The text of the traceback, made once for the log, the result and the history."""
+        if self.traceback is None or self.traceback[0] != id(error):
+            self.traceback = (id(error), traceback_of(error))
+        return self.traceback[1]
 
     def view(self) -> RunningJob:
         """What `current_job()` tells of it."""

@@ -11,6 +11,7 @@ from ...definitions.redact import clipped, redacted_value
 from ...protocol.attempt_errors import text_of
 from ...protocol.clock import timestamp_ms
 from ...protocol.recent_jobs import Failure, failure_of
+from ...protocol.tracebacks import TRACEBACK_LIMIT_CHARS
 from .attempt import Attempt
 from .context import RunContext
 from .observed import faults, was_shown
@@ -152,12 +153,27 @@ def _log_failure(log: logging.Logger, attempt: Attempt, error: BaseException, ru
             extra = extra()
         except Exception as extra_error:
             extra = f"(its extra() failed: {type(extra_error).__name__}: {text_of(extra_error)})"
-    log.error(
-        "%6.2fs ! %s failed, %s: %s",
-        run_s,
-        attempt.ref,
-        type(error).__name__,
-        text_of(error),
-        exc_info=error,
-        extra={"extra": extra},
+    if not log.isEnabledFor(logging.ERROR):
+        return
+    path, line, function, _ = log.findCaller()
+    arguments = (run_s, attempt.ref, type(error).__name__, text_of(error))
+    raised = (type(error), error, error.__traceback__)
+    record = log.makeRecord(
+        *(log.name, logging.ERROR, path, line, "%6.2fs ! %s failed, %s: %s", arguments, raised, function),
+        {"extra": extra},
     )
+    text = attempt.traceback_of(error)
+    if len(text) <= TRACEBACK_LIMIT_CHARS and _is_written_as_python_does(log):
+        record.exc_text = text.removesuffix("\n")
+    log.handle(record)
+
+
+def _is_written_as_python_does(log: logging.Logger | None) -> bool:
+    """Whether all handlers write a traceback as Python does: then its text need not be made for the log once more."""
+    while log is not None:
+        for handler in log.handlers:
+            formatter = type(handler.formatter or logging.Formatter())
+            if formatter.formatException is not logging.Formatter.formatException:
+                return False
+        log = log.parent if log.propagate else None
+    return True

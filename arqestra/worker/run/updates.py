@@ -10,7 +10,7 @@ from ...definitions.middleware import checked_headers
 from ...definitions.retry import Cancel, Snooze
 from ...protocol.attempt_errors import encode_attempt_error
 from ...protocol.clock import timestamp_ms
-from ...protocol.wire import JobEnd, Payload, decode_payload, encode_payload, encode_result, traceback_of
+from ...protocol.wire import JobEnd, Payload, decode_payload, encode_payload, encode_result
 from ...store.updates import (
     Abort,
     Bury,
@@ -152,11 +152,12 @@ def encoded_result(run: RunContext, attempt: Attempt, value: Any, *, success: bo
     ended_ms = attempt.ended_ms or timestamp_ms()
     started_ms = attempt.started_ms or ended_ms
     payload = attempt.payload
+    text = attempt.traceback_of(value) if not success and isinstance(value, BaseException) else ""
     if attempt.carry and not success:  # `Job.retry` makes the next attempt of the result
         payload = with_carried(payload, attempt.carry)
     return encode_result(
         run.serializer,
-        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, value, started_ms, ended_ms),
+        JobEnd(payload, leased.id, leased.queue, attempt.job_try, success, value, started_ms, ended_ms, text),
     )
 
 
@@ -190,7 +191,7 @@ def history_entry(run: RunContext, attempt: Attempt, outcome: Outcome) -> bytes:
     ended_ms = attempt.ended_ms or timestamp_ms()
     return encode_attempt_error(
         error,
-        traceback_of(error),
+        attempt.traceback_of(error),
         job_try=attempt.job_try,
         worker=run.worker_id,
         started_ms=attempt.started_ms or ended_ms,

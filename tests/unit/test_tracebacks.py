@@ -1,0 +1,202 @@
+"""The text of a traceback is Python's own, and made once for a place at which jobs fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+
+import pytest
+
+from arqestra.protocol import tracebacks
+from arqestra.protocol.tracebacks import TRACEBACK_LIMIT_CHARS, traceback_of
+from arqestra.worker.run.report import _is_written_as_python_does
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def plain() -> None:
+    raise ValueError("no good")
+
+
+def deep(levels: int = 6) -> None:
+    (lambda: deeper(levels - 1))()
+
+
+def deeper(levels: int) -> None:
+    if levels == 0:
+        plain()
+    deep(levels)
+
+
+def over_lines() -> None:
+    int(
+        "nonumber",
+    )
+
+
+def caused() -> None:
+    try:
+        plain()
+    except ValueError as error:
+        raise KeyError("key") from error
+
+
+def in_context() -> None:
+    try:
+        plain()
+    except ValueError:
+        raise KeyError("key")  # noqa: B904
+
+
+def suppressed() -> None:
+    try:
+        plain()
+    except ValueError:
+        raise KeyError("key") from None
+
+
+def grouped() -> None:
+    raise ExceptionGroup("two", [ValueError("one"), KeyError("two")])
+
+
+def noted() -> None:
+    error = ValueError("no good")
+    error.add_note("a note\nof two lines")
+    raise error
+
+
+def misspelt() -> None:
+    nubmer = 1
+    number  # type: ignore[name-defined] # noqa: B018, F821
+    del nubmer
+
+
+def without_attribute() -> None:
+    [].apend(1)  # type: ignore[attr-defined]
+
+
+def recursive(levels: int = 50) -> None:
+    if levels == 0:
+        raise ValueError("deep down")
+    recursive(levels - 1)
+
+
+def unreadable() -> None:
+    compile("a b", "<text>", "exec")
+
+
+def without_source() -> None:
+    exec("def f():\n    raise ValueError('made')\nf()")
+
+
+def odd() -> None:
+    raise Odd
+
+
+def cancelled() -> None:
+    raise asyncio.CancelledError("why")
+
+
+WAYS: list[Callable[[], None]] = [
+    *(plain, deep, over_lines, caused, in_context, suppressed, grouped, noted, misspelt, without_attribute, recursive),
+    *(unreadable, without_source, odd, cancelled),
+]
+
+
+def raised_by(way: Callable[[], None]) -> BaseException:
+    try:
+        way()
+    except BaseException as error:
+        return error
+    raise AssertionError("expected an error")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: str(way.__name__))
+def test_the_text_is_pythons(way: Callable[[], None]) -> None:
+    for _ in range(2):  # the second time out of what is remembered
+        error = raised_by(way)
+        assert traceback_of(error) == "".join(traceback.format_exception(error))
+
+
+def test_an_error_without_traceback() -> None:
+    assert traceback_of(ValueError("never raised")) == "ValueError: never raised\n"
+
+
+def test_one_place_with_different_messages() -> None:
+    def fail(number: int) -> None:
+        raise ValueError(f"number {number}")
+
+    for number in range(3):
+        assert traceback_of(raised_by(partial(fail, number))).endswith(f"ValueError: number {number}\n")
+
+
+def test_a_storm_of_failures_looks_at_each_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[object] = []
+    extract = traceback.extract_tb
+
+    def counted(entry: TracebackType, limit: int) -> traceback.StackSummary:
+        looked_at.append(entry)
+        return extract(entry, limit)
+
+    monkeypatch.setattr(traceback, "extract_tb", counted)
+    monkeypatch.setattr(tracebacks, "_frames", {})
+
+    for _ in range(100):
+        traceback_of(raised_by(plain))
+
+    assert len(looked_at) == 2  # the frame that called it, and its own
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracebacks, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(tracebacks, "_frames", {})
+    for number in range(30):
+        scope: dict[str, Callable[[], None]] = {}
+        exec(f"def f():\n    raise ValueError({number})", scope)
+        assert traceback_of(raised_by(scope["f"])).endswith(f"ValueError: {number}\n")
+        assert len(tracebacks._frames) <= 10
+
+
+def test_a_long_one_loses_its_middle() -> None:
+    def fail() -> None:
+        raise ValueError("x" * 3 * TRACEBACK_LIMIT_CHARS)
+
+    text = traceback_of(raised_by(fail))
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert "characters left out" in text
+    assert len(text) < 1.1 * TRACEBACK_LIMIT_CHARS
+
+
+class OneLine(logging.Formatter):
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        return "one line"
+
+
+@pytest.mark.parametrize(
+    ("formatters", "is_pythons"),
+    [
+        ([], True),
+        ([None], True),
+        ([logging.Formatter("%(message)s")], True),
+        ([logging.Formatter("%(message)s"), OneLine()], False),
+    ],
+)
+def test_a_formatter_that_writes_tracebacks_its_own_way_is_asked(
+    formatters: list[logging.Formatter | None], is_pythons: bool
+) -> None:
+    above = logging.Logger("above")
+    log = logging.Logger("log")
+    log.parent = above
+    for number, formatter in enumerate(formatters):
+        handler = logging.NullHandler()
+        handler.setFormatter(formatter)
+        (log if number == 0 else above).addHandler(handler)
+
+    assert _is_written_as_python_does(log) is is_pythons
