@@ -7,6 +7,7 @@ A name without its folder stands for any file of that name. What a page tells it
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,7 +17,8 @@ import pytest
 
 from tests.support.repository import REPOSITORY
 
-GENERATED = frozenset({".git", ".venv", "data", "build", ".envs", "out", "__pycache__"})
+GENERATED = frozenset({".git", "data", "build", ".envs", "out", "__pycache__"})
+OF_A_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 # What commands make, a program, a place in a traceback, a file of arq.
 NOT_OURS = frozenset(
     {
@@ -41,16 +43,20 @@ _SECTION = re.compile(r"\b([A-Z]{3,}) sections? \d")
 _WRITTEN_BY_THE_READER = re.compile(r"^<!-- (?:file|run) (\S+) -->", re.M)
 
 
+def files_below(root: Path) -> Iterator[str]:
+    """Every file below a folder, as its path from there, without virtual environments and what commands make."""
+    for folder, subfolders, found in os.walk(root):
+        if OF_A_VIRTUAL_ENVIRONMENT in found:
+            subfolders.clear()
+            continue
+        subfolders[:] = [name for name in subfolders if name not in GENERATED]
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in found)
+
+
 @cache
 def files() -> frozenset[str]:
     """Every file of the repository, as its path from the root."""
-    environments = {path.parent for path in REPOSITORY.glob("*/pyvenv.cfg")}  # made for other versions of Python, say
-    found = (
-        path.relative_to(REPOSITORY)
-        for path in REPOSITORY.rglob("*")
-        if path.is_file() and environments.isdisjoint(path.parents)
-    )
-    return frozenset(path.as_posix() for path in found if not GENERATED.intersection(path.parts))
+    return frozenset(files_below(REPOSITORY))
 
 
 @cache
@@ -141,6 +147,24 @@ def test_everything_a_reader_may_open_is_read() -> None:
 
     assert read >= {"README.md", "ARCHITECTURE.md", "docs/concepts.md", "Makefile", "pyproject.toml", ".ci/run"}
     assert read >= {"arqestra/store/lua/turn.lua", "arqestra/errors.py", "tests/conftest.py", "worker.py"}
+
+
+def test_virtual_environments_and_what_commands_make_are_left_out(tmp_path: Path) -> None:
+    for name in (
+        "README.md",
+        "jobs/mail.py",
+        "jobs/data/mail.md",
+        ".venv/pyvenv.cfg",
+        ".venv-3.12/pyvenv.cfg",
+        ".venv-3.12/README.md",
+        ".venv-3.12/lib/site-packages/package.py",
+        "jobs/env/pyvenv.cfg",
+        "jobs/env/lib/package.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert set(files_below(tmp_path)) == {"README.md", "jobs/mail.py"}
 
 
 def test_the_map_of_the_tests_has_every_folder() -> None:
