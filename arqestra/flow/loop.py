@@ -181,6 +181,9 @@ def break_cycle(future: Any) -> None:
     for each in (future, waited_for):
         for callback, _ in getattr(each, "_callbacks", None) or ():
             each.remove_done_callback(callback)
+        if sys.version_info >= (3, 14):  # a future knows its waiters for `asyncio.print_call_graph`, too
+            for waiter in getattr(each, "_asyncio_awaited_by", None) or ():
+                asyncio.future_discard_from_awaited_by(each, waiter)
 
 
 def _close(coroutine: Any) -> None:
