@@ -1,10 +1,13 @@
 """arqestra: an asyncio job queue on Redis or Valkey, a drop-in for arq.
 
 `from arq import ...` becomes `from arqestra import ...`. The names below are the public API; arq's own types (`Retry`,
-`RedisSettings`, `cron`, `func`, ...) are arq's.
+`RedisSettings`, `cron`, `func`, ...) are arq's. The worker is imported when one of its names is first used: a producer
+needs none of it.
 """
 
 import sys as _sys
+import typing as _typing
+from importlib import import_module as _import_module
 
 from arq.cron import CronJob
 from arq.jobs import (
@@ -24,7 +27,7 @@ from . import logs as logs
 from . import typing as typing
 from . import utils as utils
 from . import version as version
-from . import worker as worker
+from .arq_switch import switch_arq_over as _switch_arq_over
 from .client.connect import RedisSettings, create_pool
 from .client.pool import Pool
 from .client.pool import Pool as ArqRedis
@@ -83,10 +86,12 @@ from .scheduling.timetable import Timetable
 from .scheduling.timing import at, every
 from .store.replies import ServerNotReady
 from .version import VERSION
-from .worker.command_line import create_worker, run_worker, worker_settings
-from .worker.drop_in.arq_switch import switch_arq_over as _switch_arq_over
-from .worker.drop_in.health_check import check_health
-from .worker.worker import Worker
+
+if _typing.TYPE_CHECKING:
+    from . import worker as worker
+    from .worker.command_line import create_worker, run_worker, worker_settings
+    from .worker.drop_in.health_check import check_health
+    from .worker.worker import Worker
 
 __version__ = VERSION
 
@@ -200,6 +205,31 @@ __all__ = (
     "worker_settings",
     "workflow",
 )
+
+_OF_THE_WORKER = {
+    "Worker": "worker.worker",
+    "check_health": "worker.drop_in.health_check",
+    "create_worker": "worker.command_line",
+    "run_worker": "worker.command_line",
+    "worker_settings": "worker.command_line",
+}
+_WORKER_MODULES = ("outcome", "settings", "worker")
+
+if not _typing.TYPE_CHECKING:  # a type checker would take it for a promise that the package has every name
+
+    def __getattr__(name: str) -> _typing.Any:
+        """A name of the worker, which is imported now."""
+        if name in _WORKER_MODULES:
+            return _import_module(f"{__name__}.{name}")
+        if name not in _OF_THE_WORKER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(_import_module(f"{__name__}.{_OF_THE_WORKER[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        """All names, also those that nobody has used yet."""
+        return sorted({*globals(), *__all__, *_WORKER_MODULES})
+
 
 _switch_arq_over()
 _keep_old_paths(_sys.modules[__name__])

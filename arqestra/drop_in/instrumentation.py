@@ -16,6 +16,7 @@ from functools import cache
 from inspect import getattr_static
 from typing import Any, NamedTuple, TypeVar
 
+import arq.worker
 from arq.connections import ArqRedis
 
 __all__ = (
@@ -24,6 +25,7 @@ __all__ = (
     "Stored",
     "bottom_of",
     "contents_of",
+    "create_worker_before",
     "enqueue_batch_through",
     "enqueue_through",
     "enqueues_are_observed",
@@ -39,6 +41,8 @@ OWN_PACKAGES = ("arq", __name__.partition(".")[0])
 OBSERVED = ("enqueue_job", "run_job", "create_worker", "_create_either_worker")  # the last is ours in arq's place
 WRAPT = ("FunctionWrapper", "BoundFunctionWrapper")
 MAX_LAYERS = 20  # functions that refer to each other must not be followed for ever
+# What arqestra's own switch, which `import arqestra` puts in its place, would cover up.
+create_worker_before = arq.worker.create_worker
 POSITIONAL = ("self", "function")  # parameters of `enqueue_job`: a wrapper cannot take keywords of these names
 
 

@@ -1,7 +1,8 @@
 """Import paths of arqestra 0.1 that moved: `arqestra.retry` is `arqestra.definitions.retry`, and so on.
 
-Code that uses them, and pickles that name their classes, go on working. `import arqestra` loads all of these modules
-anyway, so a second name for each costs nothing.
+Code that uses them, and pickles that name their classes, go on working. `import arqestra` loads these modules
+anyway, so a second name for each costs nothing. Only the worker's are left to the files `settings.py` and `outcome.py`,
+which import them when somebody asks.
 """
 
 import sys
@@ -42,6 +43,8 @@ def keep_old_paths(package: ModuleType) -> None:
     :param package: arqestra. A public name that is spelt like a module (`arqestra.job`) stays that name
     """
     for old, path in FOLDER_OF.items():
+        if path.startswith("worker."):
+            continue
         module = import_module(f"{package.__name__}.{path}")
         sys.modules.setdefault(f"{package.__name__}.{old}", module)
         if not hasattr(package, old):

@@ -11,15 +11,17 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arq.jobs import SerializationError
-from pebble import ProcessPool
 
 from ...definitions.context import JobContext
 from ...errors import RemoteError, SettingsError, SoftTimeLimitExceeded
 from ...protocol.attempt_errors import type_and_message
 from .threads import ThreadRun, Threads, called
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
 
 __all__ = ("Executors",)
 
@@ -73,11 +75,13 @@ class Executors:
             raise
         return pickle.loads(data)
 
-    def _process_pool(self) -> ProcessPool:
+    def _process_pool(self) -> "ProcessPool":
         if self._processes is not None and not self._processes.active:  # it broke: pebble does not mend it
             self._processes.stop()  # type: ignore[no-untyped-call]
             self._processes = None
         if self._processes is None:
+            from pebble import ProcessPool  # few workers have such jobs, and it takes its time to import
+
             self._processes = ProcessPool(
                 max_workers=self._processes_max,
                 max_tasks=self._max_calls,

@@ -27,7 +27,14 @@ from arq.cron import CronJob
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from ...definitions.context import running_attempt
-from ...drop_in.instrumentation import bottom_of, contents_of, mention_unknown_wrapper, name_of, rewrapped
+from ...drop_in.instrumentation import (
+    bottom_of,
+    contents_of,
+    create_worker_before,
+    mention_unknown_wrapper,
+    name_of,
+    rewrapped,
+)
 from .attempt import Attempt
 from .context import RunContext
 from .decision import decide
@@ -41,8 +48,6 @@ Execute = Callable[[Attempt], Coroutine[Any, Any, None]]
 # Errors that are not a job's own, or that the job's wrappers have not seen.
 faults = logging.getLogger("arq.worker.faults")
 
-# What arqestra's own switch, which `worker_settings` puts in its place, would cover up.
-_create_worker_before = arq.worker.create_worker
 # Packages whose frames are between a function's wrapper and the function.
 _BETWEEN = frozenset({__name__.partition(".")[0], "asyncio", "concurrent", "contextlib"})
 
@@ -140,7 +145,7 @@ def _create_worker_wrapper(timezone: Any) -> Any:
     def create_worker(settings: Any, **_: Any) -> Any:
         return SimpleNamespace(cron_jobs=settings.cron_jobs, functions=settings.functions, timezone=timezone)
 
-    patched, before = arq.worker.create_worker, _create_worker_before
+    patched, before = arq.worker.create_worker, create_worker_before
     bottom = bottom_of(patched)
     arqs = bottom is not None and bottom.__module__ == arq.worker.__name__
     inner = create_worker if arqs else rewrapped(before, create_worker)

@@ -1,7 +1,8 @@
 """The switch in arq's command line: decorated settings run with our worker and are checked by our health check.
 
 It stands in `arq.worker` and, if that is imported already, in `arq.cli` and `arq`, from the import of arqestra on. All
-other settings go to the functions of arq's that were there before.
+other settings go to the functions of arq's that were there before. Our worker is imported when one of them is called: a
+producer needs none of it.
 """
 
 import sys
@@ -11,23 +12,25 @@ from typing import Any
 import arq
 import arq.worker
 
-from ..command_line import create_worker, is_ours, mention_stock, run_worker
-from .health_check import check_health
+from .drop_in.instrumentation import create_worker_before
 
 __all__ = ("switch_arq_over",)
 
-_arq_create_worker = arq.worker.create_worker
 _arq_check_health = arq.worker.check_health
 
 
 def _create_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
+    from .worker.command_line import create_worker, is_ours, mention_stock
+
     if is_ours(settings_cls):
         return create_worker(settings_cls, **kwargs)
     mention_stock(settings_cls)
-    return _arq_create_worker(settings_cls, **kwargs)
+    return create_worker_before(settings_cls, **kwargs)
 
 
 def _run_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
+    from .worker.command_line import is_ours, run_worker
+
     if is_ours(settings_cls):
         return run_worker(settings_cls, **kwargs)
     worker = arq.worker.create_worker(settings_cls, **kwargs)
@@ -36,14 +39,19 @@ def _run_either_worker(settings_cls: Any, **kwargs: Any) -> Any:
 
 
 def _check_either_health(settings_cls: Any) -> int:
+    from .worker.command_line import is_ours
+    from .worker.drop_in.health_check import check_health
+
     return check_health(settings_cls) if is_ours(settings_cls) else _arq_check_health(settings_cls)
 
 
 def _watching_either(arq_watch_reload: Callable[..., Any]) -> Callable[..., Any]:
     async def watch_either(path: str, worker_settings: Any) -> Any:
+        from .worker.command_line import is_ours
+
         if not is_ours(worker_settings):
             return await arq_watch_reload(path, worker_settings)
-        from .arq_watch import watch_reload  # the supervisor is nothing that producers need
+        from .worker.drop_in.arq_watch import watch_reload
 
         return await watch_reload(path, worker_settings)
 
