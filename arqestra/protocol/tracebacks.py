@@ -16,7 +16,7 @@ LONGEST_RUN = 3  # the same frame so often, one after the other: Python leaves o
 # Python looks for names that somebody may have meant, and needs the frames for that.
 WITH_SUGGESTIONS = (NameError, AttributeError, ImportError, SyntaxError)
 
-_frames: dict[tuple[CodeType, int], str] = {}
+_frames: dict[tuple[CodeType, str, int], str] = {}
 
 
 def traceback_of(error: BaseException) -> str:
@@ -46,7 +46,8 @@ def _remembered(error: BaseException) -> str:
 
 
 def _text_of_frame(entry: TracebackType) -> str:
-    key = (entry.tb_frame.f_code, entry.tb_lasti)
+    code = entry.tb_frame.f_code
+    key = (code, code.co_filename, entry.tb_lasti)  # code is equal to the same code in another file
     text = _frames.get(key)
     if text is None:
         if len(_frames) >= MOST_REMEMBERED:

@@ -200,3 +200,12 @@ def test_a_formatter_that_writes_tracebacks_its_own_way_is_asked(
         (log if number == 0 else above).addHandler(handler)
 
     assert _is_written_as_python_does(log) is is_pythons
+
+
+def test_the_same_code_in_two_files_keeps_the_name_of_its_file() -> None:
+    for path in ("one.py", "other.py"):
+        names: dict[str, Callable[[], None]] = {}
+        exec(compile("def fail():\n    raise ValueError('no good')\n", path, "exec"), names)
+        with pytest.raises(ValueError, match="no good") as caught:
+            names["fail"]()
+        assert traceback_of(caught.value) == "".join(traceback.format_exception(caught.value))
