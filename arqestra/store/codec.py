@@ -1,7 +1,7 @@
 """Arguments and replies of the scripts, to and from the records of `records.py`."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from .updates import (
     Expire,
     Fail,
     Interrupt,
+    Lease,
     Park,
     PutBack,
     Release,
@@ -41,6 +42,7 @@ __all__ = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
+_Fields = tuple[str, bytes, tuple[bytes | str | int, ...]]  # of an update: see `_fields`
 
 
 def encode_extra(priority: int, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
@@ -119,48 +121,67 @@ def flat_updates(updates: Sequence[Update]) -> list[bytes | str | int]:
     return flat
 
 
-# The names by which `lua/_finish.lua` knows the updates.
-_KINDS: dict[type[Update], str] = {
-    Complete: "end",
-    Fail: "fail",
-    Bury: "dead",
-    Abort: "abort",
-    Expire: "expire",
-    Retry: "retry",
-    Release: "release",
-    Interrupt: "interrupt",
-    Throttle: "limit",
-    AcknowledgeEarly: "early",
-    Park: "park",
-    ContinueAsNew: "again",
-}
-
-
-def _fields(update: Update) -> tuple[str, bytes, tuple[bytes | str | int, ...]]:
+def _fields(update: Update) -> _Fields:
     """An update as `lua/_finish.lua` reads it: id, data, and (queue, token, kind, number, ttl, error).
 
     An error of b"+" says that there may be a history, to which this attempt adds nothing. Behind a line feed in the
     data stands the payload of the next attempt.
     """
-    lease, kind = update.lease, _KINDS[type(update)]
-    number, ttl_ms, data, error = 0, -1, b"", b""
-    if isinstance(update, Ended):
-        number, ttl_ms, data = update.keep_id_ms, update.result_ttl_ms, update.result
-    elif isinstance(update, PutBack):
-        number = update.delay_ms
-        data = b"" if update.attempts is None else b"%d" % update.attempts
-    elif isinstance(update, Park):
-        number, data = update.delay_ms, b"%d" % update.seen
-    elif isinstance(update, Throttle):
-        data = update.limits
-    elif isinstance(update, ContinueAsNew):
-        data = update.payload
-    if isinstance(update, PutBack | Park) and update.payload:
-        data += b"\n" + update.payload
-    if isinstance(update, Ended | PutBack):
-        error = update.error or (b"+" if update.had_errors else b"")
-        kind = f"{kind}!" if update.unstarted else kind
-    return lease.id, data, (lease.queue, lease.token, kind, number, ttl_ms, error)
+    kind, fields_of = _KINDS[type(update)]
+    return fields_of(update.lease, kind, update)
+
+
+def _ended(lease: Lease, kind: str, update: Ended) -> _Fields:
+    if update.unstarted:
+        kind += "!"
+    error = update.error or (b"+" if update.had_errors else b"")
+    return lease.id, update.result, (lease.queue, lease.token, kind, update.keep_id_ms, update.result_ttl_ms, error)
+
+
+def _put_back(lease: Lease, kind: str, update: PutBack) -> _Fields:
+    if update.unstarted:
+        kind += "!"
+    error = update.error or (b"+" if update.had_errors else b"")
+    data = _with_payload(b"" if update.attempts is None else b"%d" % update.attempts, update.payload)
+    return lease.id, data, (lease.queue, lease.token, kind, update.delay_ms, -1, error)
+
+
+def _parked(lease: Lease, kind: str, update: Park) -> _Fields:
+    data = _with_payload(b"%d" % update.seen, update.payload)
+    return lease.id, data, (lease.queue, lease.token, kind, update.delay_ms, -1, b"")
+
+
+def _throttled(lease: Lease, kind: str, update: Throttle) -> _Fields:
+    return lease.id, update.limits, (lease.queue, lease.token, kind, 0, -1, b"")
+
+
+def _acknowledged(lease: Lease, kind: str, update: AcknowledgeEarly) -> _Fields:
+    return lease.id, b"", (lease.queue, lease.token, kind, 0, -1, b"")
+
+
+def _continued(lease: Lease, kind: str, update: ContinueAsNew) -> _Fields:
+    return lease.id, update.payload, (lease.queue, lease.token, kind, 0, -1, b"")
+
+
+def _with_payload(data: bytes, payload: bytes) -> bytes:
+    return data + b"\n" + payload if payload else data
+
+
+# By the type of an update: the name by which `lua/_finish.lua` knows it, and what gives its fields.
+_KINDS: dict[type[Update], tuple[str, Callable[[Lease, str, Any], _Fields]]] = {
+    Complete: ("end", _ended),
+    Fail: ("fail", _ended),
+    Bury: ("dead", _ended),
+    Abort: ("abort", _ended),
+    Expire: ("expire", _ended),
+    Retry: ("retry", _put_back),
+    Release: ("release", _put_back),
+    Interrupt: ("interrupt", _put_back),
+    Throttle: ("limit", _throttled),
+    AcknowledgeEarly: ("early", _acknowledged),
+    Park: ("park", _parked),
+    ContinueAsNew: ("again", _continued),
+}
 
 
 def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, ...]:

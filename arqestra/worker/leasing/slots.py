@@ -119,7 +119,7 @@ class Slots:
 
     def resolve(self, update: Update, written: bool | None) -> None:
         """Redis has taken an outcome, or refused it as the lease was lost; None: a reply was lost, it was either."""
-        if isinstance(update, AcknowledgeEarly):
+        if type(update) is AcknowledgeEarly:
             return self._acknowledge(update, bool(written))
         attempt = self.leases.get(update.lease.id)
         if attempt is not None and attempt.leased.token == update.lease.token:

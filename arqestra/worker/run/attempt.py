@@ -19,7 +19,7 @@ from ...store.records import LeasedJob
 from .effective_options import EffectiveOptions
 from .outcome import CancelReason, State
 
-__all__ = ("UNKNOWN", "Attempt", "Phase", "ProgressNote", "SoftLimit", "UnwrittenProgress")
+__all__ = ("CALLING", "UNKNOWN", "Attempt", "Phase", "ProgressNote", "SoftLimit", "UnwrittenProgress")
 
 UNKNOWN = Payload("<unknown>", (), {}, job_try=None, enqueued_ms=0, options={})
 
@@ -42,8 +42,9 @@ class SoftLimit(enum.Enum):
     POSTPONED = "postponed"  # another cancellation came at the same time, and the function got that one
 
 
-_IN_CALL = (Phase.CALLING, Phase.STUCK)
-_HANDED_OVER = (Phase.HANDED_OVER, Phase.STUCK)
+# By their own names where each job needs them: before Python 3.12 an `Enum` looks its members up in Python.
+LEASED, CALLING, RETURNED, HANDED_OVER, STUCK = Phase
+QUIET = SoftLimit.QUIET
 
 
 class ProgressNote(NamedTuple):
@@ -151,11 +152,11 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.interrupt: Callable[[CancelReason], None] | None = None
         self.reason: CancelReason | None = None
-        self.phase = Phase.LEASED
+        self.phase = LEASED
         self.ended: tuple[State, Failure | None] | None = None
         self.notes: UnwrittenProgress | None = None
         self.settled: bool | None = None
-        self.soft_limit = SoftLimit.QUIET
+        self.soft_limit = QUIET
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None
         self.result: bytes | None = None
@@ -165,20 +166,20 @@ class Attempt:
     @property
     def in_call(self) -> bool:
         """Its function runs."""
-        return self.phase in _IN_CALL
+        return self.phase is CALLING or self.phase is STUCK
 
     @property
     def handed_over(self) -> bool:
         """Its outcome was handed over."""
-        return self.phase in _HANDED_OVER
+        return self.phase is HANDED_OVER or self.phase is STUCK
 
     def hand_over(self) -> None:
         """Its outcome is decided, and on its way to Redis."""
-        self.phase = Phase.STUCK if self.phase is Phase.CALLING else Phase.HANDED_OVER
+        self.phase = STUCK if self.phase is CALLING else HANDED_OVER
 
     def end_call(self) -> None:
         """Its function has returned or raised."""
-        self.phase = Phase.HANDED_OVER if self.phase is Phase.STUCK else Phase.RETURNED
+        self.phase = HANDED_OVER if self.phase is STUCK else RETURNED
 
     @property
     def node(self) -> tuple[str, int] | None:
@@ -242,18 +243,18 @@ class Attempt:
         """Whether a cancellation that arrived is that of the soft limit; if so, it is none any more."""
         warned = self.soft_limit is SoftLimit.CANCELLED
         if warned:
-            self.soft_limit = SoftLimit.QUIET
+            self.soft_limit = QUIET
         if not warned or self.reason is not None or self.task is None:
             return False
         # Otherwise somebody cancelled the task as well: maybe an `asyncio.timeout` in the function, which it outlives.
         if self.task.uncancel() > 0:
             self.soft_limit = SoftLimit.POSTPONED
-        return self.soft_limit is SoftLimit.QUIET
+        return self.soft_limit is QUIET
 
     def warn_again(self) -> None:
         """Interrupt the coroutine at its next await, if it has outlived what cancelled it along with the soft limit."""
         if self.task is not None and self.task.cancelling() == 0:
-            self.soft_limit = SoftLimit.QUIET
+            self.soft_limit = QUIET
             self.warn()
 
     def take_unheard(self) -> BaseException:

@@ -20,13 +20,13 @@ from ...protocol.constants import EARLY_CRASHES
 from ...protocol.wire import decode_payload
 from ...store.updates import AcknowledgeEarly
 from .admission import admit
-from .attempt import Attempt, Phase
+from .attempt import CALLING, Attempt
 from .conclude import conclude_unexpected, concluded, time_out
 from .context import RunContext
 from .decision import decide
 from .flow_input import fetch_input
 from .invoke import invoke, is_unfinished, resolved
-from .outcome import Outcome, State, asked_for
+from .outcome import COMPLETE, EXPIRED, Outcome, State, asked_for
 from .report import report, report_refusal, report_start
 from .unknown import give_back, is_code_missing, may_give_back, unknown_function
 from .updates import NO_RESULT, encode_value, hand_over
@@ -58,7 +58,7 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
         # The slow way, only if needed: hooks run around the end, somebody waits until Redis has the outcome
         # (`attempt.written`), or on_exhausted or on_expired may be set. `conduct` skips it: a workflow has no hooks.
         # Both ways end in `hand_over`, which frees the slot; so does `conclude_unexpected`.
-        if run.hooks.around_end or attempt.written or outcome.exhausted or outcome.state is State.EXPIRED:
+        if run.hooks.around_end or attempt.written or outcome.exhausted or outcome.state is EXPIRED:
             await concluded(run, attempt, outcome)
         else:
             hand_over(run, attempt, outcome)
@@ -177,7 +177,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
     assert function is not None
     attempt.started_ms = timestamp_ms()
     limit = None if timeout_s is None else run.loop.call_later(timeout_s, time_out, run, attempt)
-    attempt.phase = Phase.CALLING
+    attempt.phase = CALLING
     try:
         if run.hooks.on_job_start:
             await run.hooks.on_job_start(attempt.ctx)
@@ -207,7 +207,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
         if limit is not None:
             limit.cancel()
         _forget_cancellation(attempt.task)
-    return Outcome(State.COMPLETE, value)
+    return Outcome(COMPLETE, value)
 
 
 def _forget_cancellation(task: "asyncio.Task[None] | None") -> None:

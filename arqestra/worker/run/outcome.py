@@ -12,6 +12,8 @@ from ...errors import JobCancelled, SettingsError, SoftTimeLimitExceeded
 from ...protocol.attempt_errors import text_of
 
 __all__ = (
+    "COMPLETE",
+    "EXPIRED",
     "WISHES",
     "CancelReason",
     "Outcome",
@@ -45,6 +47,10 @@ class State(enum.Enum):
     CONTINUED_AS_NEW = "continued as new"  # a workflow that starts anew: the value is its new payload
     UNKNOWN = "unknown"  # this worker has no code for it: it is given back, or fails
     LIMITED = "limited"  # it goes back, with the limits that it is to wait for
+
+
+# By their own names where each job needs them: before Python 3.12 an `Enum` looks its members up in Python.
+COMPLETE, EXPIRED = State.COMPLETE, State.EXPIRED
 
 
 class CancelReason(enum.Enum):

@@ -15,14 +15,13 @@ from ...protocol.tracebacks import TRACEBACK_LIMIT_CHARS
 from .attempt import Attempt
 from .context import RunContext
 from .observed import faults, was_shown
-from .outcome import Outcome, State
+from .outcome import COMPLETE, Outcome, State
 
 __all__ = ("report", "report_refusal", "report_start")
 
 logger = logging.getLogger("arq.worker")
 DELAY_WORTH_SAYING_MS = 1200
 UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.CONTINUED_AS_NEW)
-COMPLETE = State.COMPLETE  # an `Enum` finds its members in Python
 AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
 INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
 

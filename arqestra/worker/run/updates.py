@@ -30,7 +30,7 @@ from ...store.updates import (
 from .attempt import Attempt
 from .context import RunContext
 from .effective_options import KEEP_NO_RESULT
-from .outcome import Outcome, State
+from .outcome import COMPLETE, Outcome, State
 
 __all__ = ("NO_RESULT", "encode_value", "hand_over", "release_of", "update_for")
 
@@ -50,9 +50,9 @@ def hand_over(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
 def update_for(run: RunContext, attempt: Attempt, outcome: Outcome) -> Update | None:
     """What Redis is to be told of an outcome; None if the lease is lost, and nothing may be written."""
     leased = attempt.leased
+    if outcome.state is COMPLETE:
+        return _end(run, attempt, outcome, Complete)
     match outcome.state:
-        case State.COMPLETE:
-            return _end(run, attempt, outcome, Complete)
         case State.LOST:
             return None
         case State.LIMITED:
@@ -123,7 +123,7 @@ def _never_started(attempt: Attempt) -> bool:
 
 def _had_errors(attempt: Attempt, outcome: Outcome) -> bool:
     """There may be a history of failed attempts."""
-    return attempt.job_try > 1 or (bool(attempt.leased.flag) and outcome.state is not State.COMPLETE)
+    return attempt.job_try > 1 or (bool(attempt.leased.flag) and outcome.state is not COMPLETE)
 
 
 def keeps_result(attempt: Attempt) -> bool:
