@@ -182,7 +182,7 @@ class _LimitedConnection(AbstractConnection):
         return super().pack_commands(commands)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        if self.is_connected and self._is_stale():
+        if self.is_connected and (self._is_stale() or self._is_closing()):
             await self.disconnect(nowait=True)
         if not self.is_connected:
             await self.connect()
@@ -209,6 +209,11 @@ class _LimitedConnection(AbstractConnection):
             if self._loop is None or not self._loop.is_closed():
                 raise
             self._reader = self._writer = None  # they ended with their loop
+
+    def _is_closing(self) -> bool:
+        """The connection was cut, and redis-py has not heard of it: asyncio of Python 3.12 fails to write then."""
+        transport = getattr(self._writer, "transport", None)
+        return callable(getattr(transport, "is_closing", None)) and bool(transport.is_closing())
 
     def _is_stale(self) -> bool:
         """Whether it may be as dead as a neighbour was, or belongs to an event loop that has ended."""

@@ -223,3 +223,17 @@ async def test_tls_and_its_lack_are_told(redis_server: EmbeddedRedis) -> None:
     with pytest.raises((RedisConnectionError, RedisTimeoutError), match="without TLS: does this port want it"):
         await arqestra.create_pool(RedisSettings(port=port, password="hidden", **settings))
     wants_tls.close()
+
+
+async def test_a_connection_that_was_just_cut_is_made_anew(redis_url: str) -> None:
+    """asyncio of Python 3.12 and 3.13 raises a `TypeError` where something is written to such a connection."""
+    async with await arqestra.create_pool(redis_url) as pool:
+        assert await pool.enqueue_job("f") is not None
+        link: Any = pool.store._runner.links.open_link
+        link._transport.abort()  # nobody has heard of it yet
+        assert await pool.enqueue_job("f") is not None
+        connection: Any = await pool.connection_pool.get_connection("PING")
+        connection._writer.transport.abort()
+        await connection.send_command("PING")
+        assert await connection.read_response() == b"PONG"
+        await pool.connection_pool.release(connection)

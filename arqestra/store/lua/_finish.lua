@@ -40,13 +40,12 @@
 --
 -- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, lease_names, leases), and what is
 -- written at the end for all jobs together (JobEnds).
--- USES  Special, Specs, Wake, Flow, JobEnds, FinishCases
+-- USES  Special, Specs, Wake, Flow, JobEnds, FinishPlain, FinishCases
 
 local ENDS_PLAINLY = { ['end'] = true, fail = true, abort = true, expire = true }
 
 -- The ids, results and names of leases of all jobs, and where each group starts in argv.
-local function parsed(c, argv, first, last)
-  local f = { ids = {}, results = {}, lease_names = {}, groups = {} }
+local function parse(c, f, argv, first, last)
   local ids, results, lease_names, lease = f.ids, f.results, f.lease_names, c.k.LEASE
   local at, n = first, 0
   while at <= last do
@@ -58,7 +57,6 @@ local function parsed(c, argv, first, last)
     end
     at = group_end + 1
   end
-  return f
 end
 
 -- Read the specs of all jobs at once from the first queue: nearly always all jobs are in it. For a job of another queue the
@@ -108,15 +106,20 @@ local function finish_group(c, f, argv, at, i)
 end
 
 local function finish(c, argv, first, last, keep_dead_ms)
-  local f = parsed(c, argv, first, last)
-  f.keep_dead_ms = keep_dead_ms
-  f.first_queue = argv[first]
-  f.has_aborts = Special.of_call(c, f.first_queue).aborts
-  f.verdicts, f.ended, f.doomed, f.deferred = {}, {}, {}, {}
-  f.removals, f.spec_removals = {}, {}         -- queue -> ids
-  f.specs, f.without_specs = {}, {}            -- of the first queue: id -> packed spec; queues whose jobs here have none
-  f.dead = {}                                  -- queue -> what goes into its dead set
-  f.kept, f.kept_ms = {}, '0'                  -- results to write: name, value, name, value, ...; and their TTL
+  if FinishPlain.is_plain(c, argv, first, last) then
+    return FinishPlain.finish(c, argv, first, last)
+  end
+  local f = {
+    ids = {}, results = {}, lease_names = {}, groups = {}, leases = {}, verdicts = {}, ended = {}, doomed = {},
+    deferred = {},                             -- queue -> when a job is due again that is deferred
+    removals = {}, spec_removals = {},         -- queue -> ids
+    specs = {}, without_specs = {},            -- of the first queue: id -> packed spec; queues whose jobs here have none
+    dead = {},                                 -- queue -> what goes into its dead set
+    kept = {}, kept_ms = '0',                  -- results to write: name, value, name, value, ...; and their TTL
+    keep_dead_ms = keep_dead_ms, first_queue = argv[first], is_special = false,
+    has_aborts = Special.of_call(c, argv[first]).aborts,
+  }
+  parse(c, f, argv, first, last)
   f.leases = call('MGET', unpack(f.lease_names))
   read_specs(c, f)
   local i = 0
