@@ -212,7 +212,7 @@ class _LimitedConnection(AbstractConnection):
 
     def _is_closing(self) -> bool:
         """The connection was cut, and redis-py has not heard of it: asyncio of Python 3.12 fails to write then."""
-        transport = getattr(self._writer, "transport", None)
+        transport: Any = getattr(self._writer, "transport", None)
         return callable(getattr(transport, "is_closing", None)) and bool(transport.is_closing())
 
     def _is_stale(self) -> bool:

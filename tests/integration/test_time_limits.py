@@ -232,7 +232,7 @@ async def test_a_connection_that_was_just_cut_is_made_anew(redis_url: str) -> No
         link: Any = pool.store._runner.links.open_link
         link._transport.abort()  # nobody has heard of it yet
         assert await pool.enqueue_job("f") is not None
-        connection: Any = await pool.connection_pool.get_connection("PING")
+        connection: Any = await pool.connection_pool.get_connection()
         connection._writer.transport.abort()
         await connection.send_command("PING")
         assert await connection.read_response() == b"PONG"
