@@ -92,6 +92,11 @@ async def test_a_text_uses_no_global_that_is_none_of_redis(redis: Redis, name: s
     assert not written
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_its_lines_have_120_columns_at_most(name: str) -> None:
+    assert [line for line in source(name).splitlines() if len(line) > 120] == []
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_its_header_has_the_one_form(name: str) -> None:
     header = re.match(r"(?:--.*\n)+", source(name))

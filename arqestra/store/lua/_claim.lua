@@ -17,29 +17,32 @@
 --       13: number of queues
 --       then for each queue: its name, its share of the slots, the most that it may take
 --       then ids, to claim just these if they are due
--- RETURNS  { jobs in the queues or -1 if nobody counted, ms until the next becomes due or -1, '1' if the claim was cut to a
---            fair share, now, runs, then for each job: id, payload or false, attempt, due, case }
---          runs: '' for one queue. For several: { one digit for each queue, '1' if more jobs may be due, then pairs: number
---                of the queue, how many of the next jobs are of it }
---          case: '' run the job, as nearly always | 'crashes flag spec', for a job with something special. The flag is ''
---                run it | 'abort' | 'dead' (only record its end); the spec is there if the job was admitted under limits
+-- RETURNS  { jobs in the queues or -1 if nobody counted, ms until the next becomes due or -1,
+--            '1' if the claim was cut to a fair share, now, runs,
+--            then for each job: id, payload or false, attempt, due, case }
+--          runs: '' for one queue. For several: { one digit for each queue, '1' if more jobs may be due, then pairs:
+--                number of the queue, how many of the next jobs are of it }
+--          case: '' run the job, as nearly always | 'crashes flag spec', for a job with something special. The flag is
+--                '' run it | 'abort' | 'dead' (only record its end); the spec is there if the job was admitted under
+--                limits
 -- EVENTS   wakes the next waiting worker while due jobs remain; tells workers which of their jobs are to be aborted
 -- REPEAT   a claim of the same number gives the jobs that it has leased (ClaimCases.take_again)
 --
--- The queues come in the order of their urgency. Each gets its share first. The slots that are left go to them in this order.
+-- The queues come in the order of their urgency. Each gets its share first. The slots that are left go to them in this
+-- order.
 --
 -- A fair share: if n other workers wait for a queue, the claim takes at most 1/(n+1) of its due jobs, rounded up.
 --
 -- The lease record, never the score, says whether a job is free: a stock abort() gives a leased job a past score (it is
 -- repaired here), and stock arq workers leave their running jobs at the head of the queue (the claim pages past them).
--- A lease that ran out is a crash: the claim that finds it counts it in the new lease record. A job with max_crashes - 1
--- crashes or more is a suspect. A worker holds one suspect at a time, so that the job that kills its worker takes no
--- innocent neighbour to the dead set with it.
+-- A lease that ran out is a crash: the claim that finds it counts it in the new lease record. A job with
+-- max_crashes - 1 crashes or more is a suspect. A worker holds one suspect at a time, so that the job that kills its
+-- worker takes no innocent neighbour to the dead set with it.
 --
--- What it works on, beside `c`, is `t`: its arguments, and of each job that it takes ids, dues (scores), owners (names of
--- queues), due_texts and lease_names (as texts, to save making them again), special (of few: { crashes, flag, spec }),
--- places (of jobs whose spec has only their place in a flow or schedule: this spec). A queue `q` has name, quota (its
--- share), most, taken, and what `look_at` finds.
+-- What it works on, beside `c`, is `t`: its arguments, and of each job that it takes ids, dues (scores), owners (names
+-- of queues), due_texts and lease_names (as texts, to save making them again), special (of few jobs: crashes, flag,
+-- spec), places (of jobs whose spec has only their place in a flow or schedule: this spec). A queue `q` has name, quota
+-- (its share), most, taken, and what `look_at` finds.
 -- USES  Special, Score, Wake, Offer, Flow, ClaimDue, ClaimCases, ClaimThrottled, ClaimLease, ClaimPlain
 
 local ABORT_MAX_AGE_MS = 86400000
@@ -111,8 +114,8 @@ local function look_at(c, t, q)
   end
 end
 
--- Throttled jobs get half of the slots, the queue the other half, so that neither starves the other. A single slot goes to
--- each in turn.
+-- Throttled jobs get half of the slots, the queue the other half, so that neither starves the other. A single slot goes
+-- to each in turn.
 local function take_jobs(c, t, q, want)
   if not q.extras then
     return ClaimDue.take_due(c, t, q, want)

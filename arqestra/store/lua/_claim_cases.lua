@@ -13,8 +13,8 @@ local function move(q, id, score)
   list[#list + 1] = id
 end
 
--- The limit that a due job has to wait for, and when to try this limit: other jobs wait for it already, or it has no room.
--- A job that has crashed does not queue up after others.
+-- The limit that a due job has to wait for, and when to try this limit: other jobs wait for it already, or it has no
+-- room. A job that has crashed does not queue up after others.
 local function limit_ahead(c, t, q, id, crashes, spec, limits)
   for _, limit in ipairs(limits) do
     local opens = crashes == 0 and call('ZSCORE', c.k.RETRY_AT .. q.name, limit)
@@ -70,7 +70,8 @@ local function judge(c, t, q, id, score, lease, packed)
     return move(q, id, THROTTLED_SCORE)
   end
   if not lease then
-    return take_within_limits(c, t, q, id, score == Score.STOCK_ABORT_SCORE and c.now or Score.promoted(score), 0, packed)
+    local due = score == Score.STOCK_ABORT_SCORE and c.now or Score.promoted(score)
+    return take_within_limits(c, t, q, id, due, 0, packed)
   end
   local lease_end, due, crashes = Lease.fields_of(lease)
   if not lease_end then
@@ -202,8 +203,8 @@ local function sweep_specs(c, t, owner)
   end
 end
 
--- A job that has crashed, has a spec or may have to be aborted gets its lease: whether it starts, its crashes, and the part
--- of the reply that says how it is to be run.
+-- A job that has crashed, has a spec or may have to be aborted gets its lease: whether it starts, its crashes, and the
+-- part of the reply that says how it is to be run.
 local function start(c, t, id, case, count_attempt)
   local crashes, flag, spec = unpack(case or { 0, '' }, 1, 3)
   if flag == '' and t.has_aborts and (tonumber(call('ZSCORE', c.k.ABORTS, id) or 0) % 1) > 0 then

@@ -4,8 +4,8 @@
 local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds its time
 local PAGE = 250             -- entries a page after the first
 
--- Take up to `want` due jobs, in the queue's order. Entries stay where they are until the end of the claim, so the search
--- continues after those that it has read (`passed`).
+-- Take up to `want` due jobs, in the queue's order. Entries stay where they are until the end of the claim, so the
+-- search continues after those that it has read (`passed`).
 local function take_due(c, t, q, want)
   local k, ids = c.k, t.ids
   local goal, looked_at, size = #ids + want, 0, want

@@ -20,7 +20,8 @@ local function lease_taken(c, t, jobs, runs, count_attempt)
   local ordinary = count_attempt and not t.has_aborts
   local records, scores, counts, at = {}, {}, {}, #jobs
   for i = 1, n do
-    local id, payload, attempt, owner = t.ids[i], payloads[i], attempts[i] and Score.count_of(attempts[i]) or 0, t.owners[i]
+    local id, payload, owner = t.ids[i], payloads[i], t.owners[i]
+    local attempt = attempts[i] and Score.count_of(attempts[i]) or 0
     local place = t.places[i]
     local case = t.special[i] or (place and not (ordinary and payload) and { 0, '', place })
     if not payload and call('EXISTS', k.RESULT .. id) == 1 then

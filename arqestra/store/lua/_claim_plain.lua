@@ -1,13 +1,17 @@
--- The claim of a plain queue: no limits, priorities, flows or aborts, and none of its due jobs has ever been leased. Nearly
--- every claim is one. It does no more than a lease needs:
+-- The claim of a plain queue: no limits, priorities, flows or aborts, and none of its due jobs has ever been leased.
+-- Nearly every claim is one. It does no more than a lease needs:
 --
---   ZRANGEBYSCORE the first due jobs   MGET what is known of them   PSETEX the leases   MSET the attempts   ZADD the scores
+--   ZRANGEBYSCORE  the first due jobs
+--   MGET           what is known of them
+--   PSETEX         the leases
+--   ZADD           the ends of the leases as scores
+--   MSET           the attempts
 -- USES  Score, SetAll
 
 local MOST = 300  -- jobs: three keys of each go into one MGET
 
--- Lease up to `want` due jobs; adds them to the reply. Returns how many; nil, and nothing is done, if one of them is not
--- plain.
+-- Lease up to `want` due jobs; adds them to the reply. Returns how many; nil, and nothing is done, if one of them is
+-- not plain.
 local function lease_due(c, t, q, want, reply)
   local k = c.k
   if want > MOST then

@@ -2,10 +2,12 @@
 -- USES  Lease, Specs, Limits, ClaimTake, ClaimCases
 
 local LIMIT_VISITS = 300      -- limits that are tried in one claim
-local LIMITS_COUNTED, GROUPS_COUNTED = 50, 10  -- for a fair share: limits that are counted, and groups in each wait list
+-- For a fair share: limits that are counted, and groups in each wait list.
+local LIMITS_COUNTED, GROUPS_COUNTED = 50, 10
 
--- The limit whose wait list a group has to move to, and when to try it there: a limit without room, or a limit after `limit`
--- in the spec that other groups wait for. A group only moves forward in the order of the spec, so that it never circles.
+-- The limit whose wait list a group has to move to, and when to try it there: a limit without room, or a limit after
+-- `limit` in the spec that other groups wait for. A group only moves forward in the order of the spec, so that it never
+-- circles.
 local function other_wait_list(c, t, q, id, spec, limit)
   local blocked, at = Limits.refusal(c, id, spec)
   if blocked then
@@ -30,8 +32,9 @@ local function start_throttled(c, t, q, id, order, spec, packed)
   ClaimTake.take(t, q, id, order, 0, '', packed)
 end
 
--- The first job of the first group in the wait list of a limit: take it, put the limit off, or send the group to another
--- wait list. A limit that was served goes after the others that may be tried, a group to the end of its wait list.
+-- The first job of the first group in the wait list of a limit: take it, put the limit off, or send the group to
+-- another wait list. A limit that was served goes after the others that may be tried, a group to the end of its wait
+-- list.
 local function visit_limit(c, t, q, limit)
   local group = call('ZRANGE', Limits.wait_list_of(c, q.name, limit), 0, 0)[1] or ''
   local head = call('ZRANGE', Limits.jobs_of(c, q.name, group), 0, 0, 'WITHSCORES')

@@ -3,10 +3,10 @@
 -- A worker that holds no job makes an offer with each claim that finds none, and when its last job has ended (_offer):
 -- OFFER = 'number|lease ms|margin ms', for some polls. The enqueue that wakes it leases its first job to it, under the
 -- token of that number, and sends the job along: a round trip less until it starts. OFFER is then
--- 'number length-of-queue queue id'. If the worker did not get the message, or not in time, its next claim (or its leaving)
--- finds that and puts the job back first (_offer). Only a worker without jobs makes offers, because a worker
--- that is stuck in a job would not start the one that it is sent. A worker that died since its offer delays a single job,
--- until the lease runs out.
+-- 'number length-of-queue queue id'. If the worker did not get the message, or not in time, its next claim (or its
+-- leaving) finds that and puts the job back first (_offer). Only a worker without jobs makes offers, because a worker
+-- that is stuck in a job would not start the one that it is sent. A worker that died since its offer delays a single
+-- job, until the lease runs out.
 -- USES  Wake
 
 local MAX_BYTES = 65536  -- larger jobs are fetched: messages wait in the server's memory

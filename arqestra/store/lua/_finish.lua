@@ -1,6 +1,6 @@
--- Writing the outcomes of leased jobs, a part of a turn (docs/protocols.md, "Leases and fencing"). It leaves a job alone if
--- its lease record does not carry the token: the worker lost the lease, and whoever holds the job now decides. It does not
--- compare the end of the lease: a lease that ran out, and that nobody took, is still good.
+-- Writing the outcomes of leased jobs, a part of a turn (docs/protocols.md, "Leases and fencing"). It leaves a job
+-- alone if its lease record does not carry the token: the worker lost the lease, and whoever holds the job now decides.
+-- It does not compare the end of the lease: a lease that ran out, and that nobody took, is still good.
 --
 -- ARGV  groups of jobs that differ in id and result only: queue, token, kind, number, result ttl, error, number of
 --       jobs, then id and result of each
@@ -16,9 +16,9 @@
 --         'interrupt'  delay in ms      attempts, payload  no       as 'release'; after 100 times for a job, as 'retry'
 --         'limit'      0                the new spec       no       due again at its old place, with this limit spec
 --         'early'      0                ''                 yes      it goes on running; it will not run again
---         'park'       delay in ms      seen, payload      no       a workflow waits: due when it has news, or after the
---                                                                   delay; -1: only when it has news
---         'again'      0                state, payload     anew     a workflow continues as new: its history is forgotten
+--         'park'       delay in ms      seen, payload      no       a workflow waits: due when it has news, or after
+--                                                                   the delay; -1: only when it has news
+--         'again'      0                state, payload     anew     a workflow continues as new, without its history
 --
 --         A worker says 'dead' if it has a dead set (keep_dead is not 0), else 'fail'. See update_for in
 --         worker/run/updates.py.
@@ -29,14 +29,16 @@
 --                      the others only if it changed
 --         kind .. '!'  the job did not start in this attempt: the rate limits do not count it. Always so for 'limit'
 --         result ttl   ms | '0' for ever | '-1' keep no result
---         error        this attempt's entry in the job's history | '+' no entry, but there may be a history | '' neither
+--         error        this attempt's entry in the job's history | '+' none, but there may be a history | '' neither
 -- RETURNS  one character for each job: '1' written, '2' there is no lease record, '0' its key holds something else
--- EVENTS   publishes the end of each job; wakes a worker for jobs that are due again; goes on with the flows whose nodes ended
+-- EVENTS   publishes the end of each job; wakes a worker for jobs that are due again; goes on with the flows whose
+--          nodes ended
 --
--- REPEAT   A call may be repeated after a lost reply. An outcome that the first call wrote has no lease record any more: '2'. Two
--- exceptions: with "keep id for ms" the key holds '1', and the repeat returns '0'. 'early' keeps its lease, so the repeat
--- finds it and writes the same again: '1'. After a repeat, codec.verdicts takes '2' as written (but not for 'early') and
--- '0' as unknown: another worker may have taken a job that the first call put back.
+-- REPEAT   a second call finds no lease record of a job whose end or return the first one wrote, and answers '2'. Two
+--          kinds of outcomes leave a record: an end with "keep id for ms" leaves '1' there, so the second call answers
+--          '0'; 'early' leaves the lease, so the second call writes the same once more and answers '1'. Python
+--          (codec.verdicts) therefore takes '2' of a call that was sent again as written (but not for 'early'), and '0'
+--          as unknown: the first call may have put the job back, and another worker has taken it since.
 --
 -- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, lease_names, leases), and what is
 -- written at the end for all jobs together (JobEnds).
@@ -59,8 +61,8 @@ local function parse(c, f, argv, first, last)
   end
 end
 
--- Read the specs of all jobs at once from the first queue: nearly always all jobs are in it. For a job of another queue the
--- spec that this finds is not used.
+-- Read the specs of all jobs at once from the first queue: nearly always all jobs are in it. For a job of another queue
+-- the spec that this finds is not used.
 local function read_specs(c, f)
   local queue = f.first_queue
   if not Special.of_queue(c, queue).limits or Specs.all_throttled(c, queue) then
@@ -113,7 +115,8 @@ local function finish(c, argv, first, last, keep_dead_ms)
     ids = {}, results = {}, lease_names = {}, groups = {}, leases = {}, verdicts = {}, ended = {}, doomed = {},
     deferred = {},                             -- queue -> when a job is due again that is deferred
     removals = {}, spec_removals = {},         -- queue -> ids
-    specs = {}, without_specs = {},            -- of the first queue: id -> packed spec; queues whose jobs here have none
+    specs = {},                                -- of the first queue: id -> packed spec
+    without_specs = {},                        -- queues whose jobs here have none
     dead = {},                                 -- queue -> what goes into its dead set
     kept = {}, kept_ms = '0',                  -- results to write: name, value, name, value, ...; and their TTL
     keep_dead_ms = keep_dead_ms, first_queue = argv[first], is_special = false,

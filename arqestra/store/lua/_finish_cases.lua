@@ -1,4 +1,5 @@
--- The outcomes of jobs: everything except the plain end of a job without limits (_finish). `f` is what _finish works on.
+-- The outcomes of jobs: everything except the plain end of a job without limits (_finish). `f` is what _finish works
+-- on.
 -- USES  Score, Lease, Specs, Special, RunEnd, Limits, Flow, JobEnds
 
 local DEAD_SET_LIMIT = 10000
@@ -61,8 +62,8 @@ local function keep_history(c, id, ttl)
   end
 end
 
--- A node of a flow ends. Its result is kept as long as the flow; the node's state says what happens to the result then. An
--- error is kept with the flow's record, even if results are not kept: it says why the flow failed.
+-- A node of a flow ends. Its result is kept as long as the flow; the node's state says what happens to the result then.
+-- An error is kept with the flow's record, even if results are not kept: it says why the flow failed.
 local function end_node_of_flow(c, flow, number, kind, ttl, value, only_child, is_output)
   local is_unkept = value == '' or (kind == 'end' and not is_output)
   local mark = ttl == '-1' and is_unkept and '0' or ttl == '0' and '!' or ''
@@ -119,8 +120,8 @@ local function acknowledge_early(c, id, lease)
   call('SET', c.k.LEASE .. id, head .. math.max(tonumber(crashes), EARLY_CRASHES), 'KEEPTTL')
 end
 
--- A workflow continues as new: running steps are aborted and the history is forgotten, except for events that nobody took.
--- The numbers of its new steps follow those of the old ones.
+-- A workflow continues as new: running steps are aborted and the history is forgotten, except for events that nobody
+-- took. The numbers of its new steps follow those of the old ones.
 local function continue_as_new(c, id, value)
   local head, payload = string.match(value, '^([^\n]*)\n(.*)$')
   local seen, unread, running = string.match(head, '^(%d+) (%S*) (%S*)$')
@@ -157,7 +158,8 @@ local function remove_spec(f, queue, id)
   list[#list + 1] = id
 end
 
--- Give back the room under limits and the locks that the job had; replace the old spec with the new one, if there is one.
+-- Give back the room under limits and the locks that the job had; replace the old spec with the new one, if there is
+-- one.
 local function give_back(c, f, id, queue, token, kind, unstarted, new_spec)
   local spec
   if Special.of_queue(c, queue).limits then
@@ -202,8 +204,8 @@ local function end_job(c, f, ending, kind, flow, number, only_child, is_output)
   end
 end
 
--- A job of the first queue has ended. It never failed and is a node of a flow, and nothing else is special about it. Nearly
--- all jobs with a spec are like that.
+-- A job of the first queue has ended. It never failed and is a node of a flow, and nothing else is special about it.
+-- Nearly all jobs with a spec are like that.
 local function end_node(c, f, ending, packed)
   remove_spec(f, f.first_queue, ending.id)
   local _, flow, number, only_child, is_output = unpack(cmsgpack.unpack(packed)[1])

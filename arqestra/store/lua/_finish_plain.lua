@@ -1,7 +1,11 @@
--- The ends of jobs of a plain queue: no limits, priorities, flows or aborts; all in one group, none keeps its id. Nearly every
--- turn has no other outcomes. It does no more than an end needs:
+-- The ends of jobs of a plain queue: no limits, priorities, flows or aborts; all in one group, none keeps its id.
+-- Nearly every turn has no other outcomes. It does no more than an end needs:
 --
---   MGET the leases   PSETEX the results   DEL what the jobs were   ZREM them from the queue   PUBLISH the ends
+--   MGET     the leases
+--   PSETEX   the results
+--   ZREM     the jobs from the queue
+--   DEL      their payloads, attempts and leases
+--   PUBLISH  the ends
 -- USES  Special, SetAll, JobEnds
 
 local ENDS = { ['end'] = true, fail = true, abort = true, expire = true }

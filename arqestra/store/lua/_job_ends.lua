@@ -1,7 +1,7 @@
 -- The ends of jobs, collected and written together: one command for all results, one for all keys that go.
 --
--- In `f`: kept, kept_ms (results to write: name, value, ...; and their TTL), doomed (keys to delete), removals (queue ->
--- ids that leave it), spec_removals (queue -> ids that leave SPECS), ended (ids).
+-- In `f`: kept, kept_ms (results to write: name, value, ...; and their TTL), doomed (keys to delete), removals (queue
+-- -> ids that leave it), spec_removals (queue -> ids that leave SPECS), ended (ids).
 -- USES  Special, SetAll
 
 -- A TTL out of bounds makes the call fail here, and the caller sends each outcome again alone. So write results before

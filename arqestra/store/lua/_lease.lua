@@ -1,7 +1,7 @@
--- Who holds a job, by its lease record (LEASE): `token|lease end|due|crashes`. The token is the worker's id, a point and the
--- number of the claim. A stock worker writes `1`: it holds the job as long as the record is there. '-' in the place of the
--- token: the lease has ended and another job has its place under the limits (`disown` in _limits), so the worker can neither
--- extend it nor finish the job; the record keeps the crashes.
+-- Who holds a job, by its lease record (LEASE): `token|lease end|due|crashes`. The token is the worker's id, a point
+-- and the number of the claim. A stock worker writes `1`: it holds the job as long as the record is there. '-' in the
+-- place of the token: the lease has ended and another job has its place under the limits (`disown` in _limits), so the
+-- worker can neither extend it nor finish the job; the record keeps the crashes.
 
 -- When a lease of ours ends; nil of a stock worker's.
 local function lease_end_of(record)

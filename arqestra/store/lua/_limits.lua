@@ -12,20 +12,22 @@
 --
 -- docs/protocols.md tells the protocol ("Limits"). In short, by its keys:
 --
--- A throttled job waits in a limit group (LIMIT_GROUP: jobs in the order of their scores): the jobs of one queue with the
--- same limits. In the queue its score is THROTTLED_SCORE, so jobs without limits never meet it. If the first job of a group
--- cannot start, none of them can. A group is in the wait list of one of its limits (WAIT_LIST: group -> its place in the
--- order), and each limit has a time before which nobody tries its first group (RETRY_AT).
+-- A throttled job waits in a limit group (LIMIT_GROUP: jobs in the order of their scores): the jobs of one queue with
+-- the same limits. In the queue its score is THROTTLED_SCORE, so jobs without limits never meet it. If the first job of
+-- a group cannot start, none of them can. A group is in the wait list of one of its limits (WAIT_LIST: group -> its
+-- place in the order), and each limit has a time before which nobody tries its first group (RETRY_AT).
 --
--- A claim visits the limits whose time has come, and tries the first job of the first group. If all limits of the job have
--- room, the claim leases it and counts it, and the group goes to the end of the wait list. If this limit has no room, its
--- RETRY_AT moves to when it is free next. If another limit has none, or others wait for that one, the group moves to that
--- wait list. A limit that was served goes behind the others whose time has come. So groups take turns, and limits do.
+-- A claim visits the limits whose time has come, and tries the first job of the first group. If all limits of the job
+-- have room, the claim leases it and counts it, and the group goes to the end of the wait list. If this limit has no
+-- room, its RETRY_AT moves to when it is free next. If another limit has none, or others wait for that one, the group
+-- moves to that wait list. A limit that was served goes behind the others whose time has come. So groups take turns,
+-- and limits do.
 --
--- A job that ends leaves HOLDERS, and RETRY_AT of that limit becomes now in all queues (THROTTLED_QUEUES). A worker that dies
--- does not do that: RETRY_AT of a full limit is the end of the first lease of its holders, and then holders without a lease
--- are dropped. A job may be counted under a rate and then not start: it has expired, or came back with other limits. Then its
--- start is taken back as if it had never been counted, unless later claims have made its count unknown.
+-- A job that ends leaves HOLDERS, and RETRY_AT of that limit becomes now in all queues (THROTTLED_QUEUES). A worker
+-- that dies does not do that: RETRY_AT of a full limit is the end of the first lease of its holders, and then holders
+-- without a lease are dropped. A job may be counted under a rate and then not start: it has expired, or came back with
+-- other limits. Then its start is taken back as if it had never been counted, unless later claims have made its count
+-- unknown.
 -- USES  Lease, Specs
 
 local HOLDERS_TTL_MS = 30 * 86400000
@@ -45,7 +47,10 @@ local function group_of(limits)
     end
     group = table.concat(parts)
   end
-  return #group <= LONGEST_GROUP_NAME and group or string.sub(group, 1, LONGEST_GROUP_NAME - 41) .. '~' .. redis.sha1hex(group)
+  if #group <= LONGEST_GROUP_NAME then
+    return group
+  end
+  return string.sub(group, 1, LONGEST_GROUP_NAME - 41) .. '~' .. redis.sha1hex(group)
 end
 
 local function jobs_of(c, queue, group)
@@ -64,8 +69,8 @@ local function disown(c, id)
   end
 end
 
--- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in this
--- very script have no lease yet.
+-- Drop the holders whose lease has ended; returns the earliest lease end of the others. Those that were admitted in
+-- this very script have no lease yet.
 local function drop_dead_holders(c, limit)
   local earliest
   local holders = call('ZRANGE', c.k.HOLDERS .. limit, 0, MAX_HOLDERS_LOOKED_AT - 1, 'WITHSCORES')
@@ -146,9 +151,12 @@ local function free_at(c, entry, id)
   if kind == 'r' then
     local free = rate_of(c, limit)[1] - (entry[4] - 1) * entry[3]
     return free >= c.now + 1 and math.floor(free) or nil
-  elseif kind == 'c' and call('ZCARD', c.k.HOLDERS .. limit) >= entry[3] and not call('ZSCORE', c.k.HOLDERS .. limit, id) then
-    local earliest = drop_dead_holders(c, limit)
-    return call('ZCARD', c.k.HOLDERS .. limit) >= entry[3] and (earliest or c.now + RECHECK_MS) or nil
+  elseif kind == 'c' then
+    local holders, most = c.k.HOLDERS .. limit, entry[3]
+    if call('ZCARD', holders) >= most and not call('ZSCORE', holders, id) then
+      local earliest = drop_dead_holders(c, limit)
+      return call('ZCARD', holders) >= most and (earliest or c.now + RECHECK_MS) or nil
+    end
   end
 end
 

@@ -1,4 +1,5 @@
--- MessagePack for servers whose Lua has none: what the scripts need of Redis' `cmsgpack`. Only `store/redis_py_link.py` uses it.
+-- MessagePack for servers whose Lua has none: what the scripts need of Redis' `cmsgpack`. Only `store/redis_py_link.py`
+-- uses it.
 
 local cmsgpack = cmsgpack or (function()
   local char, byte, floor = string.char, string.byte, math.floor
@@ -110,7 +111,8 @@ local cmsgpack = cmsgpack or (function()
 
   local SIZES = { [0] = 1, 2, 4, 8 }
   local WITH_SIZE = {
-    [0xc4] = 1, [0xc5] = 2, [0xc6] = 4, [0xd9] = 1, [0xda] = 2, [0xdb] = 4, [0xdc] = 2, [0xdd] = 4, [0xde] = 2, [0xdf] = 4,
+    [0xc4] = 1, [0xc5] = 2, [0xc6] = 4, [0xd9] = 1, [0xda] = 2, [0xdb] = 4,
+    [0xdc] = 2, [0xdd] = 4, [0xde] = 2, [0xdf] = 4,
   }
 
   function unpack_at(text, at)

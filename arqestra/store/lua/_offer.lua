@@ -1,9 +1,9 @@
--- Offers of workers (docs/protocols.md, "Deliveries and offers"). If a job was sent on the offer and did not start when the offer
--- ends, it goes back to its queue (_delivery).
+-- Offers of workers (docs/protocols.md, "Deliveries and offers"). If a job was sent on the offer and did not start when
+-- the offer ends, it goes back to its queue (_delivery).
 -- USES  Lease
 
--- Put the job in its queue again as if it had stayed there. `given` is the value of OFFER. Returns the queue, or nothing
--- if the worker holds the job no more.
+-- Put the job in its queue again as if it had stayed there. `given` is the value of OFFER. Returns the queue, or
+-- nothing if the worker holds the job no more.
 local function take_back(c, worker, given)
   local k = c.k
   local number, length, rest = string.match(given, '^(%d+) (%d+) (.*)$')
@@ -17,9 +17,9 @@ local function take_back(c, worker, given)
   end
 end
 
--- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of
--- the last offer on which the worker took in a job: a job that was sent on another offer did not reach it. Returns whether
--- there is no offer any more, and the queue to which a job went back.
+-- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of the last
+-- offer on which the worker took in a job: a job that was sent on another offer did not reach it. Returns whether there
+-- is no offer any more, and the queue to which a job went back.
 local function withdraw_offer(c, worker, number, taken)
   local offer = call('GET', c.k.OFFER .. worker)
   if not offer then
@@ -35,8 +35,8 @@ end
 
 -- A worker that is registered as waiting has ended its last job: it offers to be sent the next one.
 --
--- ARGV  from `at` on: worker id, number of the offer, as of a claim, lease in ms, ms that the record outlives the lease, TTL
---       of the offer in ms
+-- ARGV  from `at` on: worker id, number of the offer, as of a claim, lease in ms, ms that the record outlives the
+--       lease, TTL of the offer in ms
 --
 -- Repeating the call is harmless while the lease of a job that was sent lasts: an offer that was used stays used.
 local function make_offer(c, argv, at)

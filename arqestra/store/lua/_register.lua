@@ -1,5 +1,5 @@
--- Registers the functions of the library. `redis.call` is not there while the library loads, so each call sets `call`; it
--- is always the same function.
+-- Registers the functions of the library. `redis.call` is not there while the library loads, so each call sets `call`;
+-- it is always the same function.
 
 local function register(name, flags, handle)
   redis.register_function({

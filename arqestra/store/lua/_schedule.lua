@@ -1,41 +1,45 @@
 -- Schedules. Each has a name that is its own in this Redis, and belongs to the queue that its jobs go to, its home.
 --
 --   SCHEDULE_QUEUES       set: queues that have schedules
---   SCHEDULES .. home     sorted set: name -> when its next tick is fired (ms); 0: somebody has to find that out; NEVER_DUE_MS: it is
---                         paused, over, or code that nobody runs any more
+--   SCHEDULES .. home     sorted set: name -> when its next tick is fired (ms); 0: somebody has to find that out;
+--                         NEVER_DUE_MS: it is paused, over, or code that nobody runs any more
 --   SCHEDULE .. name      hash, the record of a schedule
 --       home                   the queue that it belongs to
 --       spec, payload, extra   the definition: JSON, a job's payload as a template, its priority, limits and lock
 --       serializer             of the payload
 --       digest, timing         of the definition, and when it is due as text, by which changes are known
 --       rev                    how many times it was defined
---       source                 'code': processes define it, and it is fired as long as one of them lives; 'api': run time
+--       source                 'code': processes define it, and it is fired as long as one of them lives
+--                              'api': it was defined at run time
 --       gen                    when the latest process started that defines it in code (ms)
 --       changed                when it was defined, changed or removed last (ms)
 --       mark                   the tick up to which all ticks are dealt with (ms); it goes back only with a wrong clock
---       fired, fired_from      the latest tick that was fired, and the first since one was dropped: these are not fired again
---                              when the clock was put back, or by a new definition
+--       fired, fired_from      the latest tick that was fired, and the first since one was dropped: these are not fired
+--                              again when the clock was put back, or by a new definition
 --       paused, removed        '1' or not there
 --       problem                why it could not be fired
 --       zone                   in which those who fire it read it, if it names none
 --       runs                   by which the place of the next run is found
 --   RUNS .. name          hash: place -> `fired|due|tick|how|outcome|ended|job id`
---                         how: 't' on time, 'l' late, 'n' by hand, 'd' ticks that were dropped; outcome: '' not yet, 'c' complete,
---                         'f' failed, 'a' aborted, 'x' expired, 's' skipped: an earlier run had not ended, 'd' dropped: missed,
---                         'r' refused: the id is taken
---   SEEN                  sorted set: name -> when a process last said that it defines it; of those that are over: since when
+--                         how: 't' on time, 'l' late, 'n' by hand, 'd' ticks that were dropped
+--                         outcome: '' not yet, 'c' complete, 'f' failed, 'a' aborted, 'x' expired, 's' skipped: an
+--                         earlier run had not ended, 'd' dropped: missed, 'r' refused: the id is taken
+--   SEEN                  sorted set: name -> when a process last said that it defines it; of those that are over:
+--                         since when
 --   CLOCK .. home         the latest time that a scheduler has seen
 --   REV                   counts what changes a definition or its standing: while it is the same, nobody need compare
 --
--- ONE RUN A TICK: schedulers only ever compare and set. A tick is fired by the script that finds the schedule at the
--- revision, the mark and the due time that the scheduler had read, and that script moves the mark and the due time on and
+-- ONE RUN A TICK: schedulers only ever compare and set. A tick is fired by the call that finds the schedule at the
+-- revision, the mark and the due time that the scheduler had read. That call moves the mark and the due time on and
 -- stores the job. So any number of schedulers may try, a call may be sent twice, and a scheduler may die at any moment.
 --
--- CODE AND RUN TIME: what is changed or removed at run time stays so until a process starts that defines the schedule in
--- code. Of two processes that define it differently the one that started later wins, as long as it lives.
+-- CODE AND RUN TIME: what is changed or removed at run time stays so until a process starts that defines the schedule
+-- in code. Of two processes that define it differently the one that started later wins, as long as it lives.
 
-local STALE_MS = 2 * TAKE_OVER_MS  -- silent for so long: the schedules are nobody's. Another process has had the time to take over
-local KEPT_MS = 7 * 86400000       -- how long records are kept of schedules that nobody defines, and of those that are over
+-- Silent for so long: the schedules are nobody's. Another process has had the time to take over.
+local STALE_MS = 2 * TAKE_OVER_MS
+-- How long records are kept of schedules that nobody defines, and of those that are over.
+local KEPT_MS = 7 * 86400000
 local RUNS_KEPT = 20
 
 local function count_change(c)
@@ -81,8 +85,8 @@ local function forget_spec(c, home, run)
   end
 end
 
--- Where the next run is noted: in the place of the oldest one whose job has ended, or else of the oldest one. A job that
--- has not ended is remembered, however many ticks are skipped meanwhile.
+-- Where the next run is noted: in the place of the oldest one whose job has ended, or else of the oldest one. A job
+-- that has not ended is remembered, however many ticks are skipped meanwhile.
 local function next_slot(c, home, name)
   for _ = 1, RUNS_KEPT do
     local slot = call('HINCRBY', c.k.SCHEDULE .. name, 'runs', 1) % RUNS_KEPT

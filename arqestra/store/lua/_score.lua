@@ -1,8 +1,8 @@
--- Scores of the queue. A due job's score is when it became due, less SPAN_MS for each step of its priority: so the queue's
--- order is by priority, then first in, first out, and every due job has a past score, as stock arq expects. A deferred
--- job has its due time for a score, with the priority in sixteenths of a ms behind the point; the few that have one are
--- also listed by due time (PROMOTE), and a claim moves them to the front when they become due. A job that waits under a
--- limit has THROTTLED_SCORE, a workflow that waits for news PARKED_SCORE plus its priority.
+-- Scores of the queue. A due job's score is when it became due, less SPAN_MS for each step of its priority: so the
+-- queue's order is by priority, then first in, first out, and every due job has a past score, as stock arq expects. A
+-- deferred job has its due time for a score, with the priority in sixteenths of a ms behind the point; the few that
+-- have one are also listed by due time (PROMOTE), and a claim moves them to the front when they become due. A job that
+-- waits under a limit has THROTTLED_SCORE, a workflow that waits for news PARKED_SCORE plus its priority.
 
 local STOCK_ABORT_SCORE = 1          -- what stock arq's abort() writes
 local PROMOTE_PAGE, PROMOTE_PAGES = 500, 10

@@ -1,5 +1,6 @@
--- Setting several keys that expire together: by one command where the server has it (Valkey 9.1, Redis 8.4). One for each
--- is a tenth of what a job costs Redis. A user whose ACL was written before that command existed does it the long way.
+-- Setting several keys that expire together: by one command where the server has it (Valkey 9.1, Redis 8.4). One for
+-- each is a tenth of what a job costs Redis. A user whose ACL was written before that command existed does it the long
+-- way.
 
 -- list: name, value, name, value, ...; it is not to be used again.
 local function set_all(list, ttl_ms)

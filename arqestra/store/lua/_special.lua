@@ -4,8 +4,8 @@
 --             flows: there are flows, running ones or such that have ended
 --             continuations: flows have unfinished work
 --             queues: by name: what is special about a queue
--- A queue     limits: jobs with limits, locks or a place in a flow or schedule; deferred jobs with a priority; or a queue
---             is paused
+-- A queue     limits: jobs with limits, locks or a place in a flow or schedule; deferred jobs with a priority; or a
+--             queue is paused
 --             paused: this one is
 
 local NOTHING = { limits = false, paused = false }

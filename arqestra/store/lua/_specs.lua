@@ -5,8 +5,8 @@ local function spec_of(c, queue, id)
   return packed and cmsgpack.unpack(packed) or nil, packed
 end
 
--- Whether every job with a spec is throttled: then no due and no running job has a spec, and nobody need look for one. Each
--- throttled job has a spec, so equal numbers mean the same jobs.
+-- Whether every job with a spec is throttled: then no due and no running job has a spec, and nobody need look for one.
+-- Each throttled job has a spec, so equal numbers mean the same jobs.
 local function all_throttled(c, queue)
   return call('HLEN', c.k.SPECS .. queue) == call('HLEN', c.k.THROTTLED .. queue)
 end

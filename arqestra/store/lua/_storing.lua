@@ -1,8 +1,10 @@
--- Storing jobs: `store` takes one, `write_stored` writes what was put off. Then the call wakes workers (c.due_queues), and
--- `announce_stored` tells timer owners of what becomes due later. Reads c.resent: the call may have been made before.
+-- Storing jobs: `store` takes one, `write_stored` writes what was put off. Then the call wakes workers (c.due_queues),
+-- and `announce_stored` tells timer owners of what becomes due later. Reads c.resent: the call may have been made
+-- before.
 -- USES  Score, Lease, Wake, Limits
 
-local LOCK_TTL_MS = 30 * 86400000  -- a lock is given back by the job that holds it; this bounds one that a stock worker ended
+-- A lock is given back by the job that holds it; this bounds that of a job that a stock worker ended.
+local LOCK_TTL_MS = 30 * 86400000
 local NO_LIMITS = {}
 
 -- What the call puts off: additions to queues, and when queues have something due next.

@@ -1,11 +1,11 @@
--- Waking workers (docs/protocols.md, "Deliveries and offers"). A worker with free slots and nothing due registers in the
--- queue's waiting set and listens on a channel of its own. Whoever makes a job due pops one worker from the set and
--- publishes to it: exactly one wakes, and no key is left behind where nobody waits. A killed worker has no subscriber: it
--- is dropped, and the next one is tried.
+-- Waking workers (docs/protocols.md, "Deliveries and offers"). A worker with free slots and nothing due registers in
+-- the queue's waiting set and listens on a channel of its own. Whoever makes a job due pops one worker from the set and
+-- publishes to it: exactly one wakes, and no key is left behind where nobody waits. A killed worker has no subscriber:
+-- it is dropped, and the next one is tried.
 --
--- The longest waiting worker is the timer owner: it alone keeps a timer for the moment at which the next job becomes due,
--- so that a retry that comes due does not wake the whole fleet. The others poll a second later, in case the timer owner
--- died. When the timer owner is woken, the next worker in the set is told the time.
+-- The longest waiting worker is the timer owner: it alone keeps a timer for the moment at which the next job becomes
+-- due, so that a retry that comes due does not wake the whole fleet. The others poll a second later, in case the timer
+-- owner died. When the timer owner is woken, the next worker in the set is told the time.
 
 -- Ms until the next job becomes due or the next limit may be tried; nil if there is neither.
 local function next_due(c, queue)

@@ -2,21 +2,22 @@
 --
 -- ARGV  1: time in ms or ''
 --       2: '1' if this call may have been made before and its reply was lost
---       then groups of jobs that have all in common but these two: queue, when, unique, attempts, extra, number of jobs,
---       and for each of them id and payload
+--       then groups of jobs that have all in common but id and payload: queue, when, unique, attempts, extra, number of
+--       jobs, and for each of them id and payload
 --         when      '' due at once | '+ms' due that much later | '=ms' due at that time
 --         unique    '' if the id was generated; else a nonce: the caller chose the id, and it is refused if it exists
 --         attempts  attempts that count as started already (arq's _job_try less one)
 --         extra     '' | four digits, that many bytes of msgpack { priority, limits, lock or false }, spec or ''
 --                   (Redis' msgpack has no byte strings, so the spec stands behind)
---                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off or 0 }
+--                   lock: { name, until, what to do if it is held, ttl in ms or 0, ms that it may put the job off
+--                   or 0 }
 -- RETURNS  one character for each job: '1' accepted, '0' refused, '2' another job, which has the lock, stands for it;
 --          where there is a '2', a list of that string, and id and queue of each of those other jobs
 -- EVENTS   wakes one waiting worker for each queue that got a due job; the first of these jobs may go along (_delivery)
 --
--- REPEAT   payload and result of a job with a chosen id contain the nonce of the call that made it,
--- and a generated id that has a payload or a result was accepted before. Only a job that ended in the meantime and whose
--- result is not kept leaves no trace, and runs again.
+-- REPEAT   payload and result of a job with a chosen id contain the nonce of the call that made it, and a generated id
+--          that has a payload or a result was accepted before. Only a job that ended in the meantime and whose result
+--          is not kept leaves no trace, and runs again.
 -- USES  Wake, Delivery, Storing
 
 -- One job that is due and has nothing special: nearly every call.

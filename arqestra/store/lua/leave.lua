@@ -6,8 +6,8 @@
 --       4: number of the offer on which it took in a job last, or 0
 --       5: number of its latest claim or offer
 -- RETURNS  1 if it was registered, else 0
--- EVENTS   the next in line becomes the timer owner; or, if jobs are due, is woken: the worker that leaves may have been
---          woken for them, and has not heard or not heeded it
+-- EVENTS   the next in line becomes the timer owner; or, if jobs are due, is woken: the worker that leaves may have
+--          been woken for them, and has not heard or not heeded it
 -- USES  Wake, Offer
 -- FLAGS  allow-oom
 

@@ -8,16 +8,32 @@
 --       6: the totals
 --       7: their ttl in s
 --       8: writer
---       9: number of this call, so that one that is sent again adds
---       nothing
+--       9: number of this call, so that one that is sent again adds nothing
 --       10: how many queues follow, then their names
 --       then triples: field, number, '+' add it or '>' keep the greater one
 -- RETURNS  1, or 0 if the call was made before
 --
--- Names of queues and functions may be anything: a hash has so many fields, and what would be a further one is left out.
+-- Names of queues and functions may be anything: a hash has so many fields, and what would be a further one is left
+-- out.
 
 local QUEUE_KEPT_MS = 2592000000  -- 30 days
 local MAX_FIELDS = 50000
+
+-- Add the triples in argv, from `first` on, to a hash.
+local function add_to(key, ttl, argv, first, with_maxima)
+  local is_full = call('HLEN', key) >= MAX_FIELDS
+  for i = first, #argv, 3 do
+    local field, number = argv[i], tonumber(argv[i + 1])
+    if not is_full or call('HEXISTS', key, field) == 1 then
+      if argv[i + 2] == '+' then
+        call('HINCRBY', key, field, number)
+      elseif with_maxima and number > tonumber(call('HGET', key, field) or -1) then
+        call('HSET', key, field, number)
+      end
+    end
+  end
+  call('EXPIRE', key, ttl)
+end
 
 return function(c, argv)
   if call('GET', c.k.RECORDED .. argv[8]) == argv[9] then
@@ -34,23 +50,9 @@ return function(c, argv)
     call('PEXPIRE', c.k.QUEUES, QUEUE_KEPT_MS)
   end
 
-  local function add_to(key, ttl, with_maxima)
-    local is_full = call('HLEN', key) >= MAX_FIELDS
-    for i = 11 + queues, #argv, 3 do
-      local field, number = argv[i], tonumber(argv[i + 1])
-      if is_full and call('HEXISTS', key, field) == 0 then
-        number = 0  -- left out
-      elseif argv[i + 2] == '+' then
-        call('HINCRBY', key, field, number)
-      elseif with_maxima and number > tonumber(call('HGET', key, field) or -1) then
-        call('HSET', key, field, number)
-      end
-    end
-    call('EXPIRE', key, ttl)
-  end
-
-  add_to(argv[2], argv[3], true)
-  add_to(argv[4], argv[5], true)
-  add_to(argv[6], argv[7], false)
+  local first = 11 + queues
+  add_to(argv[2], argv[3], argv, first, true)
+  add_to(argv[4], argv[5], argv, first, true)
+  add_to(argv[6], argv[7], argv, first, false)
   return 1
 end

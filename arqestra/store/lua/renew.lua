@@ -4,8 +4,7 @@
 -- ARGV  1: time in ms or ''
 --       2: lease in ms
 --       3: ms that the record outlives the lease
---       4: '1' report all aborts, else those alone that a
---       worker obeys in any case
+--       4: '1' report all aborts, else those alone that a worker obeys in any case
 --       then for each lease: id, queue, token
 -- RETURNS  { lost, to be aborted }, each a list of places among the leases given, from 1
 -- USES  Lease

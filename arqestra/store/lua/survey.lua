@@ -15,45 +15,40 @@
 
 local PAGES = 3              -- that are looked at, of BATCH entries each
 
-return function(c, argv)
-  local queue, stuck_ms = argv[2], tonumber(argv[3])
-  local past = call('ZCOUNT', c.k.QUEUE .. queue, '-inf', c.now)
-  local future = call('ZCOUNT', c.k.QUEUE .. queue, '(' .. c.now, string.format('(%.0f', THROTTLED_SCORE))
-  local running_past, running_future, stock, stuck, cut = 0, 0, 0, 0, false
-
-  local function look(first, last)
-    local running = 0
-    for page = 0, PAGES - 1 do
-      local from = first + page * BATCH
-      if from > last then
-        return running
-      end
-      local entries = call('ZRANGE', c.k.QUEUE .. queue, from, math.min(last, from + BATCH - 1), 'WITHSCORES')
-      local seen = 0
-      for _, record in ipairs(State.leases_of(c, entries)) do
-        if Lease.is_leased(record, c.now) then
-          running, seen = running + 1, seen + 1
-          if not Lease.lease_end_of(record) then
-            stock = stock + 1
-          end
-        elseif Lease.has_holder(record) and Lease.lease_end_of(record) + stuck_ms < c.now then
-          stuck = stuck + 1
+-- Look at the entries of a part of the queue; returns how many are running. Adds to `s.stock` those of stock workers,
+-- to `s.stuck` those that are stuck, and sets `s.cut` if there may be more.
+local function look(c, s, queue, first, last)
+  local running = 0
+  for page = 0, PAGES - 1 do
+    local from = first + page * BATCH
+    if from > last then
+      return running
+    end
+    local entries = call('ZRANGE', c.k.QUEUE .. queue, from, math.min(last, from + BATCH - 1), 'WITHSCORES')
+    local seen = 0
+    for _, record in ipairs(State.leases_of(c, entries)) do
+      if Lease.is_leased(record, c.now) then
+        running, seen = running + 1, seen + 1
+        if not Lease.lease_end_of(record) then
+          s.stock = s.stock + 1
         end
-      end
-      if #entries < 2 * BATCH then
-        return running
-      end
-      if seen == 0 then
-        break
+      elseif Lease.has_holder(record) and Lease.lease_end_of(record) + s.stuck_ms < c.now then
+        s.stuck = s.stuck + 1
       end
     end
-    cut = cut or running >= BATCH
-    return running
+    if #entries < 2 * BATCH then
+      return running
+    end
+    if seen == 0 then
+      break
+    end
   end
+  s.cut = s.cut or running >= BATCH
+  return running
+end
 
-  running_past = look(0, past - 1)
-  running_future = look(past, past + future - 1)
-
+-- When the oldest due job became due, or -1.
+local function oldest_due(c, queue)
   local oldest = -1
   for priority = 0, MAX_PRIORITY do
     local least = Score.in_order(Score.STOCK_ABORT_SCORE, priority)
@@ -70,6 +65,16 @@ return function(c, argv)
       end
     end
   end
+  return oldest
+end
+
+return function(c, argv)
+  local queue = argv[2]
+  local past = call('ZCOUNT', c.k.QUEUE .. queue, '-inf', c.now)
+  local future = call('ZCOUNT', c.k.QUEUE .. queue, '(' .. c.now, string.format('(%.0f', THROTTLED_SCORE))
+  local s = { stuck_ms = tonumber(argv[3]), stock = 0, stuck = 0, cut = false }
+  local running_past = look(c, s, queue, 0, past - 1)
+  local running_future = look(c, s, queue, past, past + future - 1)
 
   return {
     c.now,
@@ -79,13 +84,13 @@ return function(c, argv)
     running_past + running_future,
     call('ZCOUNT', c.k.QUEUE .. queue, string.format('%.0f', THROTTLED_SCORE), string.format('(%.0f', PARKED_SCORE)),
     call('ZCOUNT', c.k.QUEUE .. queue, string.format('%.0f', PARKED_SCORE), '+inf'),
-    stock,
-    stuck,
-    string.format('%.0f', oldest),
+    s.stock,
+    s.stuck,
+    string.format('%.0f', oldest_due(c, queue)),
     call('SISMEMBER', c.k.PAUSED, queue),
     call('ZCARD', c.k.WAITING .. queue) + call('ZCARD', c.k.RESTING .. queue),
     call('ZCARD', c.k.DEAD .. queue),
-    cut and 1 or 0,
+    s.cut and 1 or 0,
     call('ZCARD', c.k.BLOCKED .. queue),
   }
 end

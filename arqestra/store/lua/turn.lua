@@ -1,5 +1,5 @@
--- One round trip of a worker: write the outcomes of its jobs that have ended, then claim others (docs/protocols.md, "Leases
--- and fencing"). What ended makes room for what is claimed.
+-- One round trip of a worker: write the outcomes of its jobs that have ended, then claim others (docs/protocols.md,
+-- "Leases and fencing"). What ended makes room for what is claimed.
 --
 -- ARGV  1: time in ms or ''
 --       2: ms to keep a job in the dead set
@@ -10,7 +10,8 @@
 --          verdicts: one character for each outcome, see _finish
 --          claim: see _claim; an error if Redis refused it: the outcomes are written all the same; '' if there was none
 -- EVENTS   publishes the end of each job; wakes workers for jobs that are due; tells workers of aborts
--- REPEAT   an outcome that is written has no lease any more (_finish); a claim of the same number gives the same jobs (_claim)
+-- REPEAT   an outcome that is written has no lease any more (_finish); a claim of the same number gives the same jobs
+--          (_claim)
 -- USES     Finish, Claim, Offer
 
 return function(c, argv)
