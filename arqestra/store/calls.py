@@ -1,7 +1,7 @@
 """Calls of scripts and plain commands, as they go over a connection; and when a server last answered one."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple, cast
 
@@ -10,6 +10,7 @@ import hiredis
 from .scripts import Script, self_contained
 
 __all__ = (
+    "FUNCTION",
     "Call",
     "Command",
     "How",
@@ -26,7 +27,7 @@ pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 class How(Enum):
     """How a server is asked to run a script: it may not know the script, or not the way.
 
-    The values are those of `ScriptCall.packed`, in the order in which a link tries them.
+    The values are the commands, in the order in which a link tries them.
     """
 
     FUNCTION = "FCALL"
@@ -34,24 +35,30 @@ class How(Enum):
     IN_FULL = "EVAL"
 
 
+# By its own name where each call needs it: before Python 3.12 an `Enum` looks its members up in Python.
+FUNCTION = How.FUNCTION
+
+
 class ScriptCall(NamedTuple):
-    """One call of a script: the key that routes it, and its arguments."""
+    """One call of a script.
+
+    :ivar script: what is called
+    :ivar words: the command, as a server takes it that has the library: `FCALL`, function, 1, key, arguments
+    """
 
     script: Script
-    key: str
-    args: Sequence[bytes | str | int]
+    words: tuple[Any, ...]
 
-    def command_words(self, how: How) -> tuple[Any, ...]:
+    def words_by(self, how: How) -> tuple[Any, ...]:
+        """The command for a server that does not know the function."""
+        if how is FUNCTION:
+            return self.words
+        return (how.value, self.script.text if how is How.IN_FULL else self.script.sha, *self.words[2:])
+
+    def self_contained_words(self, how: How) -> tuple[Any, ...]:
         """The command as a stand-in may need it, which is no server of Redis' or Valkey's; it takes no functions."""
         text, sha = self_contained(self.script.text)
-        return (how.value, text if how is How.IN_FULL else sha, 1, self.key, *self.args)
-
-    def packed(self, how: How) -> bytes:
-        """The same as it is sent."""
-        if how is How.FUNCTION:
-            return pack_command(("FCALL", self.script.function, 1, self.key, *self.args))
-        what = self.script.text if how is How.IN_FULL else self.script.sha
-        return pack_command((how.value, what, 1, self.key, *self.args))
+        return (how.value, text if how is How.IN_FULL else sha, *self.words[2:])
 
 
 class Command(NamedTuple):
@@ -59,13 +66,13 @@ class Command(NamedTuple):
 
     words: tuple[Any, ...]
 
-    def command_words(self, how: How) -> tuple[Any, ...]:
+    def words_by(self, how: How) -> tuple[Any, ...]:
         """The command."""
         return self.words
 
-    def packed(self, how: How) -> bytes:
-        """The same as it is sent."""
-        return pack_command(self.words)
+    def self_contained_words(self, how: How) -> tuple[Any, ...]:
+        """The command."""
+        return self.words
 
 
 Receiver = Callable[[list[Any] | Exception], None]

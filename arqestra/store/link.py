@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .calls import Call, Command, How, Pulse, Receiver, ScriptCall
+from .calls import FUNCTION, Call, Command, How, Pulse, Receiver, ScriptCall, pack_command
 from .redis_py_link import RedisPyLink, has_transport
 from .replies import NoFunctionError, NoFunctionsError, ServerIsReplica, reply_error
 from .scripts import library
@@ -99,7 +99,8 @@ class Link(asyncio.Protocol):
     def send(self, calls: Sequence[Call], receive: Receiver) -> None:
         """Send scripts; `receive` is called with their replies (errors among them), or with what went wrong."""
         how = self.how
-        packed = [call.packed(how) for call in calls]  # may raise: nothing is under way then
+        # It may raise: nothing is under way then.
+        packed = [pack_command(call.words if how is FUNCTION else call.words_by(how)) for call in calls]
         self._groups.append(_Group(calls, receive, self._loop.time()))
         self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
         if self._watch is None:
@@ -168,7 +169,7 @@ class Link(asyncio.Protocol):
         if how is How.FUNCTION and not self._library_under_way:
             self._send_library()
         self._groups.append(_Group(again, receive, self._loop.time()))
-        self._transport.write(b"".join([call.packed(how) for call in again]))
+        self._transport.write(b"".join([pack_command(call.words_by(how)) for call in again]))
 
     def _send_library(self) -> None:
         """Give the server the library. It answers its name, that it has it already, or why it does not take it."""
@@ -185,7 +186,7 @@ class Link(asyncio.Protocol):
         self._library_under_way = True
         load = Command(("FUNCTION", "LOAD", library().text))
         self._groups.append(_Group((load,), receive, self._loop.time()))
-        self._transport.write(load.packed(self.how))
+        self._transport.write(pack_command(load.words))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_open:

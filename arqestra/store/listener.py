@@ -118,7 +118,7 @@ class _Subscription(asyncio.Protocol):
         self.close()
 
     def data_received(self, data: bytes) -> None:
-        self._pulse.answered()
+        self._pulse.answered_s = self._loop.time()
         if self._asked:
             self._asked = False
             self._wait(KEEPALIVE_S, self._ask_for_sign_of_life)

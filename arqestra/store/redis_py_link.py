@@ -73,7 +73,7 @@ class RedisPyLink:
         for how in (How.BY_SHA, How.IN_FULL):
             try:
                 async with asyncio.timeout(REPLY_LIMIT_S):
-                    await self._connection.send_command(*call.command_words(how))
+                    await self._connection.send_command(*call.self_contained_words(how))
                     return await self._connection.read_response(disable_decoding=True)
             except TimeoutError:
                 raise RedisTimeoutError(f"expected a reply of Redis within {REPLY_LIMIT_S:g} s, got none") from None

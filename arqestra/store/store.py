@@ -282,7 +282,9 @@ class ScriptRunner:
 
     def prepare(self, name: str, *args: bytes | str | int) -> ScriptCall:
         """A call of a script, to be sent by `run`."""
-        return ScriptCall(self._scripts[name], self._key, (str(self._clock()) if self._clock else "", *args))
+        called = self._scripts[name]
+        clock = str(self._clock()) if self._clock else ""
+        return ScriptCall(called, ("FCALL", called.function, 1, self._key, clock, *args))
 
     async def run(self, *calls: ScriptCall) -> list[Any]:
         """Send calls in one round trip.

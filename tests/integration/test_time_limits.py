@@ -187,7 +187,8 @@ async def test_a_long_call_of_a_script_that_is_on_its_way_is_no_silence() -> Non
     async with serving(take_slowly) as port:
         redis = arqestra.ArqRedis(port=port)
         links = Links(redis.connection_pool, reply_timeout_s=LIMIT_S)
-        call = ScriptCall(script("peek"), redis.store.keys.deployment, ["x" * 60_000_000 + "LAST"])
+        peek = script("peek")
+        call = ScriptCall(peek, ("FCALL", peek.function, 1, redis.store.keys.deployment, "x" * 60_000_000 + "LAST"))
         started = time.monotonic()
         assert await links.call([call]) == [b"OK"]
         assert time.monotonic() - started > LIMIT_S
