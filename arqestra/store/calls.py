@@ -25,10 +25,7 @@ pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
 class How(Enum):
-    """How a server is asked to run a script: it may not know the script, or not the way.
-
-    The values are the commands, in the order in which a link tries them.
-    """
+    """How a server is asked to run a script; the values are the commands, in the order in which a link tries them."""
 
     FUNCTION = "FCALL"
     BY_SHA = "EVALSHA"

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, TryAgainError
+from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, ResponseError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .calls import FUNCTION, Call, Command, How, Pulse, Receiver, ScriptCall, pack_command
@@ -51,15 +51,22 @@ CALL_LIMIT_S = 20.0  # of one call with all its tries
 
 
 class _Group:
-    """Calls that were sent together, and the replies so far."""
+    """Calls that were sent together, and the replies so far.
 
-    __slots__ = ("calls", "receive", "replies", "sent_s")
+    :param again: the server did not know them when they were sent first
+    """
 
-    def __init__(self, calls: Sequence[Call], receive: Receiver, sent_s: float) -> None:
+    __slots__ = ("again", "calls", "how", "receive", "replies", "sent_s")
+
+    def __init__(
+        self, calls: Sequence[Call], receive: Receiver, sent_s: float, how: How, *, again: bool = False
+    ) -> None:
         self.calls = calls
         self.receive = receive
         self.replies: list[Any] = []
         self.sent_s = sent_s
+        self.how = how
+        self.again = again
 
 
 class Link(asyncio.Protocol):
@@ -76,7 +83,6 @@ class Link(asyncio.Protocol):
         self, connection: Any, reply_timeout_s: float, suspicion: Suspicion, pulse: Pulse, how: How = How.FUNCTION
     ) -> None:
         self.how = how
-        self._library_error: Exception | None = None  # why the server did not take the library
         self._library_under_way = False  # it was sent, and the server has not answered
         self._suspicion, self._pulse = suspicion, pulse
         self._connection = connection  # kept: its stream writer closes the transport when it is collected
@@ -101,7 +107,7 @@ class Link(asyncio.Protocol):
         how = self.how
         # It may raise: nothing is under way then.
         packed = [pack_command(call.words if how is FUNCTION else call.words_by(how)) for call in calls]
-        self._groups.append(_Group(calls, receive, self._loop.time()))
+        self._groups.append(_Group(calls, receive, self._loop.time(), how))
         self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
         if self._watch is None:
             self._unsent_bytes = self._transport.get_write_buffer_size()
@@ -134,58 +140,48 @@ class Link(asyncio.Protocol):
         unknown = [
             i for i in unknown if isinstance(group.replies[i], UNKNOWN) and isinstance(group.calls[i], ScriptCall)
         ]
-        if unknown and self.is_open:
+        if unknown and group.how is not How.IN_FULL and self.is_open:
             return self._send_again(group, unknown)
         return group.receive(group.replies)
 
-    def _send_again(self, group: _Group, unknown: list[int], *, loaded: bool = False) -> None:
-        """The server does not know these scripts (yet, or any more), or it has no functions: tell it, or do without.
-
-        :param loaded: the library went ahead of them
-        """
-        errors = [group.replies[i] for i in unknown]
-        if any(isinstance(error, NoFunctionsError) for error in errors):
-            self.how = How.BY_SHA
-        if any(isinstance(error, NoScriptError) for error in errors):
-            how = How.IN_FULL
-        elif self.how is How.FUNCTION and loaded:
-            for i in unknown:
-                group.replies[i] = self._library_error or group.replies[i]
-            return group.receive(group.replies)
-        else:
-            how = self.how
-        again = [group.calls[i] for i in unknown]
+    def _send_again(self, group: _Group, unknown: list[int]) -> None:
+        """The server does not know these scripts (yet, or any more), or it has no functions: tell it, or do without."""
+        how = self._next_way(group, [group.replies[i] for i in unknown])
 
         def receive(replies: list[Any] | Exception) -> None:
             if isinstance(replies, Exception):
                 return group.receive(replies)
             for i, reply in zip(unknown, replies, strict=True):
                 group.replies[i] = reply
-            refused = [i for i in unknown if isinstance(group.replies[i], UNKNOWN)]
-            if refused and how is not How.IN_FULL and self.is_open:
-                return self._send_again(group, refused, loaded=how is How.FUNCTION)
             return group.receive(group.replies)
 
         if how is How.FUNCTION and not self._library_under_way:
             self._send_library()
-        self._groups.append(_Group(again, receive, self._loop.time()))
+        again = [group.calls[i] for i in unknown]
+        self._groups.append(_Group(again, receive, self._loop.time(), how, again=True))
         self._transport.write(b"".join([pack_command(call.words_by(how)) for call in again]))
 
+    def _next_way(self, group: _Group, errors: list[Exception]) -> How:
+        """How calls are sent again: their text goes along if all else has failed."""
+        if any(isinstance(error, NoFunctionsError) for error in errors):
+            self.how = How.BY_SHA
+        has_been_loaded = group.again and group.how is How.FUNCTION
+        if any(isinstance(error, NoScriptError) for error in errors) or (has_been_loaded and self.how is How.FUNCTION):
+            return How.IN_FULL
+        return self.how
+
     def _send_library(self) -> None:
-        """Give the server the library. It answers its name, that it has it already, or why it does not take it."""
+        """Give the server the library. If it takes none, scripts go without from now on."""
 
         def receive(replies: list[Any] | Exception) -> None:
             self._library_under_way = False
-            if isinstance(replies, Exception):
-                return
-            reply = replies[0]
-            self._library_error = reply if isinstance(reply, Exception) else None
-            if isinstance(reply, NoFunctionsError):
+            refusal = None if isinstance(replies, Exception) else replies[0]
+            if isinstance(refusal, ResponseError) and "already exists" not in str(refusal):
                 self.how = How.BY_SHA
 
         self._library_under_way = True
         load = Command(("FUNCTION", "LOAD", library().text))
-        self._groups.append(_Group((load,), receive, self._loop.time()))
+        self._groups.append(_Group((load,), receive, self._loop.time(), self.how))
         self._transport.write(pack_command(load.words))
 
     def connection_lost(self, exc: Exception | None) -> None:

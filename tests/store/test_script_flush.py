@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from arqestra.protocol.keys import Keys
+from arqestra.store.scripts import Library, library
 from arqestra.store.store import Store
 from tests.support.store_harness import QUEUE, StoreHarness
 from tests.support.updates import RawUpdate
@@ -74,3 +77,19 @@ async def test_another_namespace_has_keys_of_its_own(harness: StoreHarness) -> N
         await other.store.close()
 
     assert await harness.keys() == {"app:arq:result:a", f"app:arqestra:waiting:{QUEUE}"}
+
+
+@pytest.mark.parametrize(
+    "load", [f"#!lua name={library().name}\nredis.register_function('other', function() end)", "#!lua name=x\nno Lua"]
+)
+async def test_a_call_works_where_the_library_that_was_sent_is_not_there(
+    harness: StoreHarness, functions: bool, monkeypatch: pytest.MonkeyPatch, load: str
+) -> None:
+    """Somebody flushed it between the two, or the server refuses it: the text goes along."""
+    if not functions:
+        pytest.skip("no library")
+    await harness.redis.execute_command("FUNCTION", "FLUSH")
+    monkeypatch.setattr("arqestra.store.link.library", lambda: Library(library().name, load))
+    assert await harness.enqueue("a", "b") == [True, True]
+    assert await harness.enqueue("c") == [True]
+    assert await harness.worker().claim_ids() == ["a", "b", "c"]
