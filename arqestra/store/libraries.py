@@ -7,8 +7,8 @@ uses it, a producer, say, has it loaded again by its next call (`link.py`).
 
 from redis.exceptions import ResponseError
 
-from ..protocol.clock import timestamp_ms
 from .scripts import LIBRARY_PREFIX, library
+from .server import redis_time_ms
 from .store import Store
 
 __all__ = ("NOTE_EVERY_S", "note_library")
@@ -25,7 +25,8 @@ async def note_library(store: Store) -> list[str]:
 
     :returns: the names of the libraries that were deleted
     """
-    redis, key, now_ms = store.redis, store.keys.libraries, timestamp_ms()
+    redis, key = store.redis, store.keys.libraries
+    now_ms = await redis_time_ms(redis)
     await redis.hset(key, library().name, str(now_ms))  # type: ignore[misc]
     await redis.pexpire(key, NOTES_TTL_MS)
     try:
@@ -47,5 +48,7 @@ async def note_library(store: Store) -> list[str]:
     return deleted
 
 
-def _name_of(entry: list[bytes]) -> str:
-    return entry[entry.index(b"library_name") + 1].decode()
+def _name_of(entry: list[bytes] | dict[bytes, bytes]) -> str:
+    """Of an entry as RESP2 gives it, or as RESP3 does."""
+    name = entry[b"library_name"] if isinstance(entry, dict) else entry[entry.index(b"library_name") + 1]
+    return name.decode()

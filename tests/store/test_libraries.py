@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 import arqestra.store.libraries
 from arqestra.store.libraries import UNUSED_MS, note_library
 from arqestra.store.scripts import library
+from arqestra.store.store import Store
 from tests.support.replies import reply_of
 from tests.support.store_harness import KEYS, StoreHarness
 
@@ -20,6 +21,11 @@ TEXT = "#!lua name={0}\nredis.register_function('{0}_f', function() return 1 end
 async def loaded(redis: Redis) -> set[str]:
     entries: Any = await reply_of(redis.execute_command("FUNCTION LIST"))
     return {entry[entry.index(b"library_name") + 1].decode() for entry in entries}
+
+
+async def answer(ms: int) -> int:
+    """What Redis' clock shows."""
+    return ms
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ async def test_a_library_that_nobody_uses_goes_after_a_day(
     harness: StoreHarness, old: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_ms = harness.clock.now_ms
-    monkeypatch.setattr(arqestra.store.libraries, "timestamp_ms", lambda: now_ms)
+    monkeypatch.setattr(arqestra.store.libraries, "redis_time_ms", lambda _: answer(now_ms))
     assert await note_library(harness.store) == []
     now_ms += UNUSED_MS - 1
     assert await note_library(harness.store) == []
@@ -52,7 +58,7 @@ async def test_a_library_that_another_version_notes_stays(
     harness: StoreHarness, old: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_ms = harness.clock.now_ms
-    monkeypatch.setattr(arqestra.store.libraries, "timestamp_ms", lambda: now_ms)
+    monkeypatch.setattr(arqestra.store.libraries, "redis_time_ms", lambda _: answer(now_ms))
     await note_library(harness.store)
     now_ms += 2 * UNUSED_MS
     await reply_of(harness.redis.hset(KEYS.libraries, old, str(now_ms - 1)))
@@ -65,3 +71,13 @@ async def test_who_still_uses_a_deleted_library_gets_it_again(harness: StoreHarn
     await harness.enqueue("a")
     await harness.redis.execute_command("FUNCTION", "DELETE", library().name)
     assert await harness.enqueue("b") == [True]
+
+
+async def test_a_connection_of_resp3_tells_the_same(harness: StoreHarness, old: str) -> None:
+    async with Redis.from_pool(ConnectionPool(**harness.redis.connection_pool.connection_kwargs, protocol=3)) as redis:
+        store = Store(redis)
+        try:
+            assert await note_library(store) == []
+        finally:
+            await store.close()
+    assert set(await reply_of(harness.redis.hkeys(KEYS.libraries))) == {old.encode(), library().name.encode()}
