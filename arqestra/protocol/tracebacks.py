@@ -5,6 +5,7 @@ the part of it that failed: that takes longer than all else that a failed job co
 remembered.
 """
 
+import sys
 import traceback
 from types import CodeType, TracebackType
 
@@ -32,6 +33,8 @@ def _remembered(error: BaseException) -> str:
     """The whole text, if it can be had out of what is remembered: of an error that stands for itself alone. Else ""."""
     is_alone = error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
     if not is_alone or isinstance(error, (BaseExceptionGroup, *WITH_SUGGESTIONS)) or error.__traceback__ is None:
+        return ""
+    if hasattr(sys, "tracebacklimit"):  # somebody wants fewer frames
         return ""
     lines = ["Traceback (most recent call last):\n"]
     entry: TracebackType | None = error.__traceback__

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,13 @@ def test_the_text_is_pythons(way: Callable[[], None]) -> None:
         assert traceback_of(error) == "".join(traceback.format_exception(error))
 
 
+def test_fewer_frames_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = raised_by(deep)
+    traceback_of(error)
+    monkeypatch.setattr("sys.tracebacklimit", 2, raising=False)
+    assert traceback_of(error) == "".join(traceback.format_exception(error))
+
+
 def test_an_error_without_traceback() -> None:
     assert traceback_of(ValueError("never raised")) == "ValueError: never raised\n"
 
@@ -179,6 +187,13 @@ class OneLine(logging.Formatter):
         return "one line"
 
 
+class Bare:
+    """What a handler needs of a formatter, and no more."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
+
+
 @pytest.mark.parametrize(
     ("formatters", "is_pythons"),
     [
@@ -186,11 +201,10 @@ class OneLine(logging.Formatter):
         ([None], True),
         ([logging.Formatter("%(message)s")], True),
         ([logging.Formatter("%(message)s"), OneLine()], False),
+        ([Bare()], False),
     ],
 )
-def test_a_formatter_that_writes_tracebacks_its_own_way_is_asked(
-    formatters: list[logging.Formatter | None], is_pythons: bool
-) -> None:
+def test_a_formatter_that_writes_tracebacks_its_own_way_is_asked(formatters: list[Any], is_pythons: bool) -> None:
     above = logging.Logger("above")
     log = logging.Logger("log")
     log.parent = above

@@ -172,7 +172,7 @@ def _is_written_as_python_does(log: logging.Logger | None) -> bool:
     while log is not None:
         for handler in log.handlers:
             formatter = type(handler.formatter or logging.Formatter())
-            if formatter.formatException is not logging.Formatter.formatException:
+            if getattr(formatter, "formatException", None) is not logging.Formatter.formatException:
                 return False
         log = log.parent if log.propagate else None
     return True
