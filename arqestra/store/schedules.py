@@ -53,11 +53,6 @@ class ScheduleStore:
         self._store = store
         self.home = home
 
-    @property
-    def _route(self) -> str:
-        """The key by which a call is routed; without a home one that users may have: an ACL allows no key ''."""
-        return self.home or self._store.keys.schedules_rev
-
     async def keep(
         self,
         age_ms: int,
