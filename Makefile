@@ -29,7 +29,7 @@ run: $(STAMP)  ## start servers and workers, run the showcase on real input, go 
 send: $(STAMP)  ## enqueue one job on a running service (TO=address)
 	@$(BIN)/python -m jobs.send $(if $(TO),--to "$(TO)")
 
-test: $(STAMP)  ## all tests in their short form, about 4 minutes on 2 idle cores (PROCESSES=n side by side)
+test: $(STAMP)  ## all tests in their short form, about 7 minutes on 2 idle cores (PROCESSES=n side by side)
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 	$(BIN)/python -m pytest -q -m "not alone and not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 

@@ -299,3 +299,45 @@ def test_a_message_is_judged_by_when_it_was_sent(
     monkeypatch.setattr(claim, "steady_s", lambda: claimed_at + later_s)
 
     assert desk.policy.takes(1, redis_ms + sent_after_ms) is is_taken
+
+
+def test_a_claim_withdraws_the_offers_that_may_stand() -> None:
+    desk = Desk()
+
+    def asked(*, holds_none: bool = False) -> ClaimRequest:
+        desk.holds_none = holds_none
+        desk.policy.claim_soon()
+        return desk.asked()
+
+    assert asked().withdraws  # an earlier life of this worker may have made one
+    assert asked().withdraws  # the reply to that claim has not come
+    desk.policy.learn(asked(), _reply(1))
+    assert not asked().withdraws
+    offering = asked(holds_none=True)
+    assert (offering.offer_ms, offering.withdraws) == (2_000, False)
+    assert desk.policy.repeat(offering).withdraws
+    desk.policy.learn(offering, _reply(0))
+    claim = asked()
+    assert claim.withdraws
+    desk.policy.learn(claim, _reply(0))
+    assert not asked().withdraws
+
+
+def test_an_offer_of_a_claim_that_found_jobs_does_not_stand() -> None:
+    desk = Desk()
+    desk.holds_none = True
+    desk.policy.claim_soon()
+    desk.policy.learn(desk.asked(), _reply(1))
+    desk.policy.claim_soon()
+    assert not desk.asked().withdraws
+
+
+def test_a_claim_after_an_offer_that_was_made_without_one_withdraws_it() -> None:
+    desk = Desk()
+    desk.policy.claim_soon()
+    desk.policy.learn(desk.asked(), _reply(1))
+    desk.holds_none = True
+    assert desk.policy.next_offer() is not None
+    desk.holds_none = False
+    desk.policy.claim_soon()
+    assert desk.asked().withdraws

@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from arqestra.store.records import Claimed, ClaimRequest, Delivery, LeasedJob, LeaseRef
+from arqestra.store.replies import ClaimRefused
 from arqestra.store.updates import Complete, Update
 from arqestra.worker.leasing.claim import ClaimPolicy, ClaimSettings
 from arqestra.worker.leasing.sync_loop import SyncLoop
+from tests.support.wait import wait_until
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, False, 3)
 OFFERING = replace(SETTINGS, offer_ms=2_000)
@@ -143,3 +146,47 @@ async def test_a_reply_that_is_read_late_starts_nothing_and_the_claim_is_made_ag
     assert started == [("a", 2)], "it starts once, out of the second reply"
     assert settled == ["before"], "the outcome was taken the first time"
     assert store.sent == [(1, 1, False), (0, 1, True)], "the same claim, and no outcome, is sent again"
+
+
+class RefusingStore:
+    """Takes the outcomes of a turn, and refuses its claim until the test says otherwise."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+        self.outcomes: list[str] = []
+
+    async def turn(
+        self, updates: Sequence[Update], request: ClaimRequest | None, **_: Any
+    ) -> tuple[list[bool | None], Claimed | None]:
+        self.outcomes += [update.lease.id for update in updates]
+        written: list[bool | None] = [True] * len(updates)
+        if self.refuses and request is not None:
+            raise ClaimRefused(ResponseError("WRONGTYPE"), written)
+        return written, None if request is None else Claimed([], 0, NOTHING, False)
+
+
+async def test_outcomes_whose_claim_is_refused_are_written_once_and_the_claim_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("arqestra.worker.leasing.sync_loop.ERROR_PAUSE_S", 0.01)
+    store, resolved = RefusingStore(), list[tuple[str, bool | None]]()
+    policy = ClaimPolicy(SETTINGS, lambda: 10, lambda: False)
+    policy.active = True
+    sync = SyncLoop(
+        store,  # type: ignore[arg-type]
+        policy,
+        lambda _: None,
+        lambda update, written: resolved.append((update.lease.id, written)),
+    )
+    sync.submit(Complete(LeaseRef("a", "q", "w1.0")))
+    sync.claim_soon()
+    await wait_until(lambda: sync.refused_claim is not None)
+    assert (store.outcomes, resolved) == (["a"], [("a", True)])
+
+    store.refuses = False
+    sync.submit(Complete(LeaseRef("b", "q", "w1.0")))
+    sync.claim_soon()
+    await wait_until(lambda: len(resolved) == 2)
+
+    assert store.outcomes == ["a", "b"]
+    assert resolved == [("a", True), ("b", True)]
