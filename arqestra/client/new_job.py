@@ -130,9 +130,10 @@ def new_job(pool: Producer, call: Call[Any], job_try: int | None = None) -> NewJ
             f"(max_payload_bytes), got {len(data)}; store the data elsewhere and pass a reference to it"
         )
     queue = call.queue or pool.default_queue_name
-    if call.queue and not is_text(queue):
-        raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
-    checked_queue_name(queue, pool.store.keys)
+    if call.queue:  # the pool has checked its own
+        if not is_text(queue):
+            raise ArgumentsError(f"queue name: expected a str that UTF-8 can write, got {queue!r}")
+        checked_queue_name(queue, pool.store.keys)
     attempts = max(0, (job_try or 1) - 1)
     extra = _extra_of(call, job_options) if call.priority or job_options is not None else b""
     return NewJob(queue, call.job_id or new_job_id(), data, when, nonce, attempts, extra)

@@ -35,6 +35,9 @@ async def serve(worker: WorkerParts, session: Session, heart_beat: HeartBeat) ->
         while not worker.stopping:
             await _housekeep(worker, heart_beat)
             now_s = worker.loop.time()
+            found, found_untold = session.sync.take_found()
+            if found:
+                worker.polling.found(now_s, told=not found_untold)
             push = Push(session.listener.hears, session.listener.can_watch, watch.since_s)
             if worker.polling.is_due(now_s, push):
                 worker.polling.polled(now_s)

@@ -73,7 +73,9 @@ class SyncLoop:
         self.next_due_in_s = 60.0
         self.is_quiet = False  # the latest claim found no jobs
         self._is_poll = False  # the next claim is made without a reason
-        self.found: Callable[[bool], None] = lambda told: None  # called when a claim has found jobs
+        self.found = self.found_untold = (
+            False  # jobs, since the last look of the main loop; no message had told of them
+        )
         self.round_trips = self.errors = 0
 
     @property
@@ -113,6 +115,12 @@ class SyncLoop:
         if self._task is None or self._task.done():
             self.became_idle.clear()
             self._task = asyncio.get_running_loop().create_task(self._run(), context=self._context)
+
+    def take_found(self) -> tuple[bool, bool]:
+        """Whether claims have found jobs since the last call, and whether no message had told of some of them."""
+        found = self.found, self.found_untold
+        self.found = self.found_untold = False
+        return found
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until all outcomes are written, or the time is up. For a claim alone nobody waits that long.
@@ -197,7 +205,7 @@ class SyncLoop:
         if request is not None and claimed is not None:
             self.is_quiet = not claimed.jobs
             if claimed.jobs:
-                self.found(told)
+                self.found, self.found_untold = True, self.found_untold or not told
             await self._start_claimed(request, claimed)
 
     def _count(self, claimed: Claimed) -> None:
