@@ -58,7 +58,7 @@ class WorkerParts(WorkerAttributes):
         self.loop = current_event_loop()
         self.counts = JobCounts()
         self.reporter = StatsReporter(self.worker_id, lambda name: name in self.effective_options, self._worker_state)
-        self.slots = Slots(options.max_crashes - 1, self.reporter.ended)
+        self.slots = Slots(options.max_crashes - 1, self.reporter.counters.ended)
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
         self.workflows = StickyWorkflows()
@@ -165,7 +165,6 @@ class WorkerParts(WorkerAttributes):
             )
             keep_dead_ms = to_ms(self.options.keep_dead)
             session = Session(self.pool, claims, self.slots, self._start_job, keep_dead_ms)
-            session.sync.found = lambda told: self.polling.found(self.loop.time(), told=told)
             self.redis_session = session
             self.reporter.store = session.store
             session.run = self._run_context(session)
@@ -203,6 +202,8 @@ class WorkerParts(WorkerAttributes):
             ctx=self.ctx,
             slots=self.slots,
             outbox=session.sync,
+            publisher=self.reporter.publisher,
+            counters=self.reporter.counters,
             reporter=self.reporter,
             executors=self.executors,
             hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),

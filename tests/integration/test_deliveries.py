@@ -105,7 +105,7 @@ async def test_the_next_life_of_an_id_starts_when_the_end_of_the_last_one_is_kno
         answered.set()
         await wait_until(lambda: worker.jobs_complete == 2, "two jobs")
         await wait_until(lambda: worker.sync.idle, "an idle worker")
-        counted = worker.reporter.accounts.totals()
+        counted = worker.reporter.counters.totals()
     assert worker.slots.leases == {}
     assert [number for field, number in counted.items() if field.endswith("|complete")] == [2], counted
 

@@ -32,6 +32,8 @@ def run_context(function: Callable[..., Any], **settings: Any) -> RunContext:
         ctx={},
         slots=NOTHING,
         outbox=NOTHING,
+        publisher=NOTHING,
+        counters=NOTHING,
         reporter=NOTHING,
         executors=NOTHING,
         hooks=Hooks(),

@@ -50,18 +50,30 @@ class Outbox(Protocol):
         """Start a round trip, unless one is under way."""
 
 
-class Reporter(Protocol):
-    """What counts and tells."""
+class Publisher(Protocol):
+    """What tells those who listen.
 
-    def begun(self, attempt: Attempt) -> None:
-        """A job has begun; called only where somebody listens, or the job has crashed before."""
+    :ivar listened: somebody listens
+    """
+
+    listened: bool
+
+    def job_started(self, attempt: Attempt) -> None:
+        """A job has begun; called only while somebody listens."""
+
+
+class Counters(Protocol):
+    """What counts for the statistics."""
+
+    def recovered(self, attempt: Attempt) -> None:
+        """A job has begun again whose worker was lost."""
+
+
+class Reporter(Protocol):
+    """What writes once a second."""
 
     def write_notes_soon(self) -> None:
         """A job that told its progress has ended."""
-
-    @property
-    def is_listened_to(self) -> bool:
-        """Somebody reads the events of this queue."""
 
 
 @dataclass(slots=True)
@@ -133,7 +145,9 @@ class RunContext:
     :ivar ctx: the worker's ctx, which each job gets a copy of
     :ivar slots: where attempts run
     :ivar outbox: what takes outcomes to Redis
-    :ivar reporter: what counts and tells
+    :ivar publisher: tells those who listen
+    :ivar counters: of the statistics
+    :ivar reporter: what writes once a second
     :ivar executors: threads and processes
     :ivar hooks: arq's hooks
     :ivar counts: how many attempts ended how
@@ -159,6 +173,8 @@ class RunContext:
     ctx: dict[Any, Any]
     slots: Slots
     outbox: Outbox
+    publisher: Publisher
+    counters: Counters
     reporter: Reporter
     executors: Executors
     hooks: Hooks

@@ -28,8 +28,10 @@ INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
 
 def report_start(run: RunContext, attempt: Attempt) -> None:
     """Tell of the start of a job; arq's log line."""
-    if attempt.leased.crashes or run.reporter.is_listened_to:
-        run.reporter.begun(attempt)
+    if attempt.leased.crashes:
+        run.counters.recovered(attempt)
+    if run.publisher.listened:
+        run.publisher.job_started(attempt)
     if not logger.isEnabledFor(logging.INFO):
         return
     payload, started_ms = attempt.payload, attempt.started_ms

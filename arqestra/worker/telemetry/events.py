@@ -7,12 +7,16 @@ second, is answered with the number of those who listen, and so is each message.
 import asyncio
 import contextvars
 import logging
+from typing import Any
 
 from redis.exceptions import RedisError
 
+from ...protocol.attempt_errors import storable
 from ...protocol.clock import timestamp_ms
 from ...protocol.events import Event, encode_events
+from ...store.statistics_writer import NAME_CHARACTERS
 from ...store.store import Store
+from ..run.attempt import Attempt
 
 __all__ = ("EventPublisher",)
 
@@ -41,8 +45,52 @@ class EventPublisher:
         """Events can be sent."""
         self._store = store
 
-    def tell(self, event: Event) -> None:
-        """Tell of an event, with those of this moment in one message."""
+    # -- what happens; called only while somebody listens --------------------------------------------------------------
+
+    def job_started(self, attempt: Attempt) -> None:
+        """A job was started."""
+        self._publish_of_job("started", attempt)
+
+    def job_progress(self, attempt: Attempt) -> None:
+        """A job has told how far it is."""
+        notes = attempt.notes
+        if notes is not None and notes.latest is not None:
+            done, total, message, _ = notes.latest
+            self._publish_of_job("progress", attempt, done=done, total=total, message=message)
+
+    def job_ended(self, attempt: Attempt, run_ms: int, wait_ms: int) -> None:
+        """Redis has taken the outcome of an attempt.
+
+        :param run_ms: ms that it ran
+        :param wait_ms: ms from due to start
+        """
+        assert attempt.ended is not None
+        state, failure = attempt.ended
+        error = "" if failure is None else f"{failure.type}: {failure.message}"
+        self._publish_of_job(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
+
+    def worker_changed(self, kind: str) -> None:
+        """The worker was started, or stopped."""
+        self._publish(Event(kind, timestamp_ms(), self._worker_id))
+
+    def _publish_of_job(self, kind: str, attempt: Attempt, **facts: Any) -> None:
+        self._publish(
+            Event(
+                kind,
+                timestamp_ms(),
+                self._worker_id,
+                job_id=attempt.leased.id,
+                function=storable(attempt.payload.function[:NAME_CHARACTERS]),
+                queue=attempt.leased.queue,
+                attempt=attempt.job_try,
+                **facts,
+            )
+        )
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def _publish(self, event: Event) -> None:
+        """Send an event, with those of this moment in one message."""
         if len(self._waiting) >= MAX_WAITING:
             self._dropped += 1
             return

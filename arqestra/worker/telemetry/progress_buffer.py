@@ -7,13 +7,13 @@ still write its last lines.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from itertools import islice
 
 from ...protocol.progress import encode_progress
 from ...store.progress import JOBS_PER_CALL, ProgressUpdate, Written, write_progress
 from ...store.store import Store
 from ..run.attempt import Attempt
+from .events import EventPublisher
 
 __all__ = ("ProgressBuffer",)
 
@@ -23,11 +23,11 @@ MAX_ATTEMPTS = 10_000  # whose notes are kept while Redis does not take them
 class ProgressBuffer:
     """Gathers, and writes the latest.
 
-    :param told: called with each attempt whose progress is about to be written
+    :param publisher: tells those who listen
     """
 
-    def __init__(self, told: Callable[[Attempt], None]) -> None:
-        self._told = told
+    def __init__(self, publisher: EventPublisher) -> None:
+        self._publisher = publisher
         self._noted: deque[Attempt] = deque(maxlen=MAX_ATTEMPTS)  # jobs in threads add to it as well
         self._unwritten: dict[Attempt, ProgressUpdate] = {}
         self._writing = asyncio.Lock()
@@ -76,7 +76,8 @@ class ProgressBuffer:
         if notes.unwritten and notes.latest is not None:
             notes.unwritten = False
             progress = encode_progress(*notes.latest, attempt.job_try)
-            self._told(attempt)
+            if self._publisher.listened:
+                self._publisher.job_progress(attempt)
         lines = [notes.lines.popleft() for _ in range(len(notes.lines))]
         notes.writes += 1
         leased = attempt.leased

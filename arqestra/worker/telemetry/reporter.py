@@ -12,24 +12,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
 
 from ...observe.process_metrics import ProcessMetrics, sum_counters
-from ...protocol.attempt_errors import storable
 from ...protocol.clock import timestamp_ms
-from ...protocol.events import Event
 from ...protocol.presence import EVERY_S, IDLE_EVERY_S, Presence
 from ...store.libraries import NOTE_EVERY_S, note_library
 from ...store.link import RETRYABLE
 from ...store.presence import withdraw_presence, write_presence
-from ...store.statistics_writer import NAME_CHARACTERS
 from ...store.store import Store
-from ..run.attempt import Attempt
-from ..run.outcome import State
-from .counters import Counters, Counts
+from .counters import Counters
 from .events import EventPublisher
 from .presence import WorkerState, presence_of
 from .progress_buffer import ProgressBuffer
@@ -42,11 +36,10 @@ faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure:
 LIMIT_S = 10.0
 STOP_WAIT_S = 2.0
 OUTCOME_WAIT_S = 0.01  # for the reply to an outcome, before the last notes of that job are sent again
-UNKNOWN_FUNCTION = "<unknown>"  # whatever name somebody enqueues: statistics have a row for each function
 
 
 class StatsReporter:
-    """Counts what happens to the jobs of a worker, and writes that once a second.
+    """Writes once a second what there is to tell of a worker and its jobs.
 
     :param worker_id: whose jobs
     :param is_known: whether the worker has a function of that name
@@ -56,13 +49,11 @@ class StatsReporter:
 
     def __init__(self, worker_id: str, is_known: Callable[[str], bool], state: Callable[[], WorkerState]) -> None:
         self._worker_id = worker_id
-        self._is_known = is_known
         self._state = state
         self.store: Store | None = None
-        self.accounts = Counters(worker_id)
-        self._accounts: dict[tuple[str, str, State], Counts] = {}  # by the name of the function that was enqueued
-        self.progress_buffer = ProgressBuffer(self._tell_progress)
         self.publisher = EventPublisher(worker_id)
+        self.counters = Counters(worker_id, is_known, self.publisher)
+        self.progress_buffer = ProgressBuffer(self.publisher)
         self._started_ms = timestamp_ms()
         self._lag_s = 0.0  # at most, since the latest presence
         self._told: Presence | None = None
@@ -95,12 +86,13 @@ class StatsReporter:
         :raises redis.exceptions.RedisError: Redis does not answer
         """
         async with asyncio.timeout(STOP_WAIT_S):
-            await self._write_accounts()
+            await self._write_counters()
             if self._last_notes is not None:
                 await self._last_notes
             if self._known:
                 self._known, self._told = False, None
-                self._tell_of_worker("worker-stopped")
+                if self.publisher.listened:
+                    self.publisher.worker_changed("worker-stopped")
                 await self.publisher.drain()
                 await withdraw_presence(self._connected_store, self._worker_id)
 
@@ -109,7 +101,7 @@ class StatsReporter:
 
         :raises redis.exceptions.RedisError: Redis does not answer; the counts are kept
         """
-        await _one_after_another(self._write_accounts, self._write_presence)
+        await _one_after_another(self._write_counters, self._write_presence)
 
     async def _write_presence(self) -> None:
         begun, self._known = not self._known, True
@@ -121,63 +113,18 @@ class StatsReporter:
         listeners = await write_presence(self._connected_store, self._worker_id, presence)
         self._told, self._told_s, self._lag_s = presence, now_s, 0.0
         self.publisher.listened = listeners > 0
-        if begun:
-            self._tell_of_worker("worker-started")
+        if begun and self.publisher.listened:
+            self.publisher.worker_changed("worker-started")
         if now_s >= self._note_library_s:
             self._note_library_s = now_s + NOTE_EVERY_S
             for name in await note_library(self._connected_store):
                 logger.info("deleted the library %s: nobody has used it for a day", name)
 
-    async def _write_accounts(self) -> None:
+    async def _write_counters(self) -> None:
         store = self._connected_store
-        await _one_after_another(partial(self.accounts.flush, store), partial(self.progress_buffer.flush, store))
+        await _one_after_another(partial(self.counters.flush, store), partial(self.progress_buffer.flush, store))
 
-    # -- what happens to jobs -------------------------------------------------------------------------------------
-
-    def begun(self, attempt: Attempt) -> None:
-        """A job was started."""
-        if attempt.leased.crashes:
-            self.accounts.count_event(attempt.leased.queue, attempt.payload.function, "recovered")
-        if self.publisher.listened:
-            self._tell("started", attempt)
-
-    def ended(self, attempt: Attempt) -> None:
-        """Redis has taken the outcome of an attempt."""
-        assert attempt.ended is not None
-        state, failure = attempt.ended
-        leased, payload, started_ms = attempt.leased, attempt.payload, attempt.started_ms
-        ended_ms = attempt.ended_ms or timestamp_ms()
-        run_ms = ended_ms - started_ms if started_ms else 0
-        wait_ms = leased.claimed_ms - leased.due_ms
-        if wait_ms < 0:
-            wait_ms = 0
-        function = payload.function
-        account = self._accounts.get((leased.queue, function, state))
-        if account is None:
-            function = storable(function[:NAME_CHARACTERS])
-            account = self._account_of(leased.queue, function, state)
-        entry = (ended_ms, leased.id, attempt.job_try, payload.enqueued_ms, started_ms, function, failure)
-        account.take(run_ms, wait_ms, entry)
-        if self.publisher.listened:
-            error = "" if failure is None else f"{failure.type}: {failure.message}"
-            self._tell(state.value, attempt, run_ms=run_ms, wait_ms=wait_ms, error=error)
-
-    def _account_of(self, queue: str, function: str, state: State) -> Counts:
-        if not self._is_known(function):
-            return self.accounts.of(queue, UNKNOWN_FUNCTION, state)
-        account = self._accounts[queue, function, state] = self.accounts.of(queue, function, state)
-        return account
-
-    def _tell_progress(self, attempt: Attempt) -> None:
-        notes = attempt.notes
-        if self.publisher.listened and notes is not None and notes.latest is not None:
-            done, total, message, _ = notes.latest
-            self._tell("progress", attempt, done=done, total=total, message=message)
-
-    @property
-    def is_listened_to(self) -> bool:
-        """Somebody reads the events of this queue."""
-        return self.publisher.listened
+    # -- the last words of a job ----------------------------------------------------------------------------------
 
     def write_notes_soon(self) -> None:
         """A job that has told something of itself is about to end: whoever waits for it is to find all of that."""
@@ -197,24 +144,6 @@ class StatsReporter:
         except (RedisError, OSError) as error:  # kept for the next second
             logger.debug("notes are put off: %s", error)
 
-    def _tell(self, kind: str, attempt: Attempt, **facts: Any) -> None:
-        self.publisher.tell(
-            Event(
-                kind,
-                timestamp_ms(),
-                self._worker_id,
-                job_id=attempt.leased.id,
-                function=storable(attempt.payload.function[:NAME_CHARACTERS]),
-                queue=attempt.leased.queue,
-                attempt=attempt.job_try,
-                **facts,
-            )
-        )
-
-    def _tell_of_worker(self, kind: str) -> None:
-        if self.publisher.listened:
-            self.publisher.tell(Event(kind, timestamp_ms(), self._worker_id))
-
     # -- once a second --------------------------------------------------------------------------------------------
 
     async def _run(self, *, burst: bool) -> None:
@@ -224,7 +153,7 @@ class StatsReporter:
         while not self._stopped.is_set():
             try:
                 async with asyncio.timeout(LIMIT_S):
-                    await (self._write_accounts() if burst else self.write_once())
+                    await (self._write_counters() if burst else self.write_once())
             except (RedisError, OSError) as error:  # TimeoutError is an OSError
                 logger.warning("statistics are put off: %s", error)
             except Exception:  # a worker that is not heard of any more seems dead
@@ -239,7 +168,7 @@ class StatsReporter:
 
     def figures(self) -> ProcessMetrics:
         """All that this process has counted since it started, and how it is."""
-        counters = sum_counters([self.accounts.totals(), self._connected_store.enqueued.totals()])
+        counters = sum_counters([self.counters.totals(), self._connected_store.enqueued.totals()])
         cut_off_s = round(self._connected_store.pulse.cut_off_s, 1)
         return ProcessMetrics(counters, msgspec.structs.replace(self._presence(), jobs=[], cut_off_s=cut_off_s))
 

@@ -12,6 +12,7 @@ from arqestra.store.records import LeasedJob
 from arqestra.store.store import Store
 from arqestra.worker.run.attempt import Attempt
 from arqestra.worker.telemetry import progress_buffer as notebook_module
+from arqestra.worker.telemetry.events import EventPublisher
 from arqestra.worker.telemetry.progress_buffer import ProgressBuffer
 
 
@@ -50,12 +51,12 @@ def attempt_at(job_id: str, progress_buffer: ProgressBuffer) -> Attempt:
     return Attempt(LeasedJob("q", "w.1", 0, job_id, b"", 1, 0, 0, ""), None, progress_buffer.noted)  # type: ignore[arg-type]
 
 
-def book() -> ProgressBuffer:
-    return ProgressBuffer(lambda attempt: None)
+def empty_buffer() -> ProgressBuffer:
+    return ProgressBuffer(EventPublisher("w"))
 
 
 async def test_lines_whose_reply_was_lost_are_written_once_and_before_newer_ones() -> None:
-    notes, store = book(), NotingStore()
+    notes, store = empty_buffer(), NotingStore()
     attempt = attempt_at("a", notes)
     attempt.tell_line("one")
     store.loses_reply = True
@@ -71,7 +72,7 @@ async def test_lines_whose_reply_was_lost_are_written_once_and_before_newer_ones
 
 async def test_jobs_that_tell_by_turns_are_each_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebook_module, "MAX_ATTEMPTS", 10)
-    notes, store = book(), NotingStore()
+    notes, store = empty_buffer(), NotingStore()
     store.loses_call = True
     attempts = [attempt_at(f"j{number}", notes) for number in range(5)]
     for turn in range(1_000):
@@ -87,7 +88,7 @@ async def test_jobs_that_tell_by_turns_are_each_kept_once(monkeypatch: pytest.Mo
 
 
 async def test_an_attempt_that_lost_its_lease_tells_nothing() -> None:
-    notes, store = book(), NotingStore()
+    notes, store = empty_buffer(), NotingStore()
     attempt = attempt_at("a", notes)
     attempt.tell_line("one")
     attempt.settled = False
@@ -98,7 +99,7 @@ async def test_an_attempt_that_lost_its_lease_tells_nothing() -> None:
 
 @pytest.mark.parametrize(("settled", "written"), [(True, ["last"]), (False, [])])
 async def test_what_nobody_holds_is_written_when_its_outcome_was_taken(settled: bool, written: list[str]) -> None:
-    notes, store = book(), NotingStore()
+    notes, store = empty_buffer(), NotingStore()
     attempt = attempt_at("a", notes)
     attempt.tell_line("last")
     store.verdict = b"free"

@@ -1,4 +1,4 @@
-"""The accounts of a worker: attempts folded in memory, written as sums, maxima and lists, kept while Redis is away."""
+"""The counters of a worker: attempts folded in memory, written as sums, maxima and lists, kept while Redis is away."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import pytest
 from arqestra.protocol.histogram import bucket_of
 from arqestra.protocol.keys import Keys
 from arqestra.protocol.recent_jobs import ENDED_STATES, Failure, decode_recent_job
+from arqestra.store.records import LeasedJob
 from arqestra.store.statistics_writer import StatisticsWriter
 from arqestra.store.store import Store
+from arqestra.worker.run.attempt import Attempt
 from arqestra.worker.run.outcome import State
-from arqestra.worker.telemetry.counters import Counters, Counts, Entry
+from arqestra.worker.telemetry.counters import Counters, EndedAttempts, Entry
+from arqestra.worker.telemetry.events import EventPublisher
+from tests.support.run_context import NOTHING
 
 
 class NotingStore(Store):
@@ -50,19 +54,33 @@ class NotingStore(Store):
         return 1
 
 
-def take(account: Counts, run_ms: int, wait_ms: int, *, job_id: str = "a", failure: Failure | None = None) -> None:
-    entry: Entry = (1_000 + run_ms, job_id, 1, 500, 1_000, account.function, failure)
-    account.take(run_ms, wait_ms, entry)
+def counters_of(worker_id: str) -> Counters:
+    """Of a worker that knows each function, and that nobody listens to."""
+    return Counters(worker_id, lambda _: True, EventPublisher(worker_id))
+
+
+def take(
+    attempts: EndedAttempts, run_ms: int, wait_ms: int, *, job_id: str = "a", failure: Failure | None = None
+) -> None:
+    entry: Entry = (1_000 + run_ms, job_id, 1, 500, 1_000, attempts.function, failure)
+    attempts.add(run_ms, wait_ms, entry)
+
+
+def attempt_at(function: str) -> Attempt:
+    """An attempt at a job in queue "q" whose worker was lost once."""
+    attempt = Attempt(LeasedJob("q", "w.1", 0, "a", b"", 1, 0, 1, ""), NOTHING)
+    attempt.payload = attempt.payload._replace(function=function)
+    return attempt
 
 
 async def test_attempts_of_one_function_are_summed() -> None:
-    accounts, store = Counters("w"), NotingStore()
-    take(accounts.of("q", "f", State.COMPLETE), 10, 1)
-    take(accounts.of("q", "f", State.COMPLETE), 30, 2)
-    take(accounts.of("q", "f", State.FAILED), 5, 0)
-    take(accounts.of("q", "g", State.ABORTED), 0, 7)
+    counters, store = counters_of("w"), NotingStore()
+    take(counters.of("q", "f", State.COMPLETE), 10, 1)
+    take(counters.of("q", "f", State.COMPLETE), 30, 2)
+    take(counters.of("q", "f", State.FAILED), 5, 0)
+    take(counters.of("q", "g", State.ABORTED), 0, 7)
 
-    await accounts.flush(store)
+    await counters.flush(store)
 
     ((_, sums, maxima),) = store.recorded
     assert sums == {
@@ -81,7 +99,7 @@ async def test_attempts_of_one_function_are_summed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "figure", "is_listed"),
+    ("state", "counter", "is_listed"),
     [
         (State.COMPLETE, "complete", True),
         (State.FAILED, "failed", True),
@@ -93,20 +111,20 @@ async def test_attempts_of_one_function_are_summed() -> None:
         (State.EXPIRED, "expired", True),
     ],
 )
-async def test_each_state_has_its_figure_and_its_list(state: State, figure: str, is_listed: bool) -> None:
-    accounts, store = Counters("w"), NotingStore()
-    take(accounts.of("q", "f", state), 0, 0)
-    await accounts.flush(store)
+async def test_each_state_has_its_counter_and_its_list(state: State, counter: str, is_listed: bool) -> None:
+    counters, store = counters_of("w"), NotingStore()
+    take(counters.of("q", "f", state), 0, 0)
+    await counters.flush(store)
 
-    assert store.recorded[0][1][f"q|f|{figure}"] == 1
-    assert list(store.listed) == ([f"{figure}|f"] if is_listed else [])
+    assert store.recorded[0][1][f"q|f|{counter}"] == 1
+    assert list(store.listed) == ([f"{counter}|f"] if is_listed else [])
 
 
 async def test_what_is_listed_of_a_failure_is_what_errors_are_grouped_by() -> None:
-    accounts, store = Counters("w1"), NotingStore()
+    counters, store = counters_of("w1"), NotingStore()
     failure = Failure("ValueError", "no", "jobs/mail.py:3 in send")
-    take(accounts.of("q", "f", State.FAILED), 7, 0, job_id="x", failure=failure)
-    await accounts.flush(store)
+    take(counters.of("q", "f", State.FAILED), 7, 0, job_id="x", failure=failure)
+    await counters.flush(store)
 
     ((ended_ms, data),) = store.listed["failed|f"]
     job = decode_recent_job("q", "failed", ended_ms, data)
@@ -115,11 +133,11 @@ async def test_what_is_listed_of_a_failure_is_what_errors_are_grouped_by() -> No
 
 
 async def test_the_newest_are_listed() -> None:
-    accounts, store = Counters("w"), NotingStore()
+    counters, store = counters_of("w"), NotingStore()
     for number in range(5_000):
-        take(accounts.of("q", "f", State.COMPLETE), 0, 0, job_id=f"c{number}")
-        take(accounts.of("q", "f", State.FAILED), 0, 0, job_id=f"f{number}")
-    await accounts.flush(store)
+        take(counters.of("q", "f", State.COMPLETE), 0, 0, job_id=f"c{number}")
+        take(counters.of("q", "f", State.FAILED), 0, 0, job_id=f"f{number}")
+    await counters.flush(store)
 
     failed = [decode_recent_job("q", "failed", *entry).job_id for entry in store.listed["failed|f"]]
     assert failed == [f"f{number}" for number in range(5_000 - ENDED_STATES["failed"], 5_000)]
@@ -129,11 +147,11 @@ async def test_the_newest_are_listed() -> None:
 
 
 async def test_what_was_written_is_not_written_again() -> None:
-    accounts, store = Counters("w"), NotingStore()
-    take(accounts.of("q", "f", State.COMPLETE), 1, 1)
-    accounts.count_event("q", "f", "recovered")
-    await accounts.flush(store)
-    await accounts.flush(store)
+    counters, store = counters_of("w"), NotingStore()
+    take(counters.of("q", "f", State.COMPLETE), 1, 1)
+    counters.recovered(attempt_at("f"))
+    await counters.flush(store)
+    await counters.flush(store)
 
     assert len(store.recorded) == 1
     assert store.recorded[0][1]["q|f|recovered"] == 1
@@ -141,14 +159,14 @@ async def test_what_was_written_is_not_written_again() -> None:
 
 
 async def test_what_was_taken_in_is_kept_while_redis_is_away() -> None:
-    accounts, store = Counters("w"), NotingStore()
+    counters, store = counters_of("w"), NotingStore()
     store.is_away = True
     for run_ms in (9, 4, 2):
-        take(accounts.of("q", "f", State.COMPLETE), run_ms, 1, job_id=f"j{run_ms}")
+        take(counters.of("q", "f", State.COMPLETE), run_ms, 1, job_id=f"j{run_ms}")
         with pytest.raises(ConnectionError):
-            await accounts.flush(store)
+            await counters.flush(store)
     store.is_away = False
-    await accounts.flush(store)
+    await counters.flush(store)
 
     assert sum(sums["q|f|complete"] for _, sums, _ in store.recorded) == 3
     assert sum(sums["q|f|run_ms_total"] for _, sums, _ in store.recorded) == 15
