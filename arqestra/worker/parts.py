@@ -12,9 +12,9 @@ from ..client.connect import settings_of
 from ..definitions.signature import CHUNK_FUNCTION
 from ..protocol.clock import new_worker_id
 from ..store.listener import Listener
-from ..store.records import LeasedJob
 from ..store.store import MARGIN_MS, Store
 from .attributes import WorkerAttributes, current_event_loop
+from .intake import Intake
 from .leasing.claim import ClaimPolicy, ClaimSettings
 from .leasing.shares import QueueShares
 from .leasing.slots import Slots, not_connected
@@ -27,8 +27,7 @@ from .run.effective_options import effective_options, options_of_unknown
 from .run.execute import execute
 from .run.executors import Executors
 from .run.observed import observe_runs
-from .run.outcome import CancelReason, Outcome, State
-from .run.updates import hand_over
+from .run.outcome import CancelReason
 from .schedule_runner import ScheduleRunner, id_taken_ms
 from .session import Session
 from .settings import WorkerOptions
@@ -62,7 +61,6 @@ class WorkerParts(WorkerAttributes):
         # For a subclass that has methods of these names, as arq's users may: an attribute comes before a method.
         vars(self).update(tasks=self.slots.tasks, job_tasks=self.slots.tasks)
         self.workflows = StickyWorkflows()
-        self._noted = self.reporter.progress_buffer.noted
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         self.stuck_callback: Callable[[Attempt], None] | None = None  # for a supervisor: this job does not end
         port, host = options.metrics_port, options.metrics_host
@@ -71,7 +69,6 @@ class WorkerParts(WorkerAttributes):
         self.schedule_runner = ScheduleRunner(options, self.queues, self.zone)
         self.stopping = False
         self.allow_pick_jobs = True
-        self._direct = False
         self._has_own_loop = False
         self.redis_session: Session | None = None  # while it is connected; `session` may be a name of a subclass
         self._last_claim = 0  # number of the latest claim of the sessions before
@@ -81,7 +78,10 @@ class WorkerParts(WorkerAttributes):
         if CHUNK_FUNCTION not in self.effective_options:
             chunk = chunk_function(self.effective_options)
             self.effective_options[CHUNK_FUNCTION] = effective_options(chunk, options, self.serializer)
-        self._options_of_unknown = options_of_unknown(options)
+        self._new_attempt = partial(
+            Attempt, options=options_of_unknown(options), noted=self.reporter.progress_buffer.noted
+        )
+        self._intake: Intake  # set by `Worker`, which it needs whole
         self.observed = False  # somebody has put wrappers around arq's functions: see observed.py
 
     # -- what can be read of it -----------------------------------------------------------------------------------
@@ -156,15 +156,11 @@ class WorkerParts(WorkerAttributes):
     def _connect(self) -> Session:
         """The session over the current pool."""
         if self.redis_session is None:
-            claims = ClaimPolicy(
-                self._claim_settings(),
-                self._free_slots,
-                lambda: self.slots.holds_suspect,
-                self.slots.holds_none,
-                self._last_claim,
-            )
+            slots, intake = self.slots, self._intake
+            settings = self._claim_settings()
+            claims = ClaimPolicy(settings, intake.free_slots, slots.holds_suspect, slots.holds_none, self._last_claim)
             keep_dead_ms = to_ms(self.options.keep_dead)
-            session = Session(self.pool, claims, self.slots, self._start_job, keep_dead_ms)
+            session = Session(self.pool, claims, slots, intake.start, keep_dead_ms)
             self.redis_session = session
             self.reporter.store = session.store
             session.run = self._run_context(session)
@@ -265,25 +261,3 @@ class WorkerParts(WorkerAttributes):
     def check_recycling(self) -> None:
         """Ask for the replacement of this process if it is time."""
         self._recycling.check(self._jobs_started())
-
-    def _free_slots(self) -> int:
-        if not self.allow_pick_jobs or self.stopping:
-            return 0
-        if self.options.max_jobs_per_child is not None and self._jobs_started() >= self.options.max_jobs_per_child:
-            self.check_recycling()
-        free = self.max_jobs - len(self.slots.running)
-        if self.burst and self.max_burst_jobs >= 0:
-            free = min(free, self.max_burst_jobs - self._jobs_started())
-        return max(0, free)
-
-    def _start_job(self, leased: LeasedJob) -> None:
-        attempt = Attempt(leased, self._options_of_unknown, self._noted)
-        if self.stopping:  # the reply to a claim that was under way when the signal came
-            return self._give_back(attempt)
-        if self._direct:
-            attempt.written = self.loop.create_future()
-        return self.slots.start(attempt, self.loop)
-
-    def _give_back(self, attempt: Attempt) -> None:
-        """Of an attempt that was not begun."""
-        hand_over(self._connected("run").run, attempt, Outcome(State.RELEASED))

@@ -23,10 +23,10 @@ from ..store.workflows import note_workflows
 from .arq_surface import remember_steps
 from .attributes import arq_signature, mention_pickle
 from .greeting import log_server
+from .intake import Intake
 from .leasing.lease_renewer import RenewalSettings
 from .leasing.watchdog import Watchdog
 from .main_loop import burst, serve
-from .messages import MessageHandler
 from .parts import WorkerParts
 from .recycling import REPLACEMENT_WAIT_S
 from .run.fork import guard_forks
@@ -63,7 +63,8 @@ class Worker(WorkerParts):
         self.on_recycle: Callable[[str], None] = self._end_to_recycle
         self.on_ready: Callable[[], None] | None = None
         self.on_blocked: Callable[[str], None] | None = None
-        self._stopper = Shutdown(self, self.slots, self._connect_if_possible, self._give_back)
+        self._intake = Intake(self, self.slots, self._new_attempt, self.workflows, self.reporter.publisher)
+        self._stopper = Shutdown(self, self.slots, self._connect_if_possible, self._intake.give_back)
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
         self._refuse_clashes(before)
@@ -149,7 +150,7 @@ class Worker(WorkerParts):
         """Start what works beside the main loop."""
         renewal = RenewalSettings(self.options.lease_ms, self.options.stuck_after_s, self.allow_abort_jobs)
         session.start_renewing(renewal, self._watchdog(session))
-        session.start_claiming(self._message_handler(session).handle)
+        session.start_claiming(self._intake.handle)
         self.schedule_runner.start(
             client_of(self.pool, session, self.serializer, self.schedule_runner.home),
             [each for each in self.schedules if not (each.of_cron and self.has_own_run_cron)],
@@ -194,17 +195,6 @@ class Worker(WorkerParts):
             self.loop.add_signal_handler(signum, partial(handler, signum))
         except (NotImplementedError, RuntimeError, ValueError):
             logger.debug("no handler for %s: not in the main thread, or on Windows", signum.name)
-
-    def _message_handler(self, session: Session) -> MessageHandler:
-        return MessageHandler(
-            worker_id=self.worker_id,
-            aborts=self.allow_abort_jobs,
-            sync=session.sync,
-            slots=self.slots,
-            workflows=self.workflows,
-            publisher=self.reporter.publisher,
-            drain=lambda draining: self.steer(draining=draining),
-        )
 
     def _watchdog(self, session: Session) -> Watchdog | None:
         if self.on_blocked is None:
@@ -292,8 +282,8 @@ class Worker(WorkerParts):
     async def _poll_iteration(self) -> None:
         """Claim once, if something is queued."""
         session = self._connect()
-        if self._free_slots() and await queue_depth(self.pool, session.store.keys, self.queue_name):
-            await self._claim_directly(min(self._free_slots(), self.queue_read_limit))
+        if self._intake.free_slots() and await queue_depth(self.pool, session.store.keys, self.queue_name):
+            await self._claim_directly(min(self._intake.free_slots(), self.queue_read_limit))
         await self.heart_beat()
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
@@ -301,12 +291,12 @@ class Worker(WorkerParts):
         await self._claim_directly(len(job_ids), tuple(job_id.decode() for job_id in job_ids))
 
     async def _claim_directly(self, slots: int, only: tuple[str, ...] = ()) -> None:
-        self._direct = True
+        self._intake.direct = True
         try:
             session = self._connect()
             await session.sync.claim_once(session.claims.request(slots, only))
         finally:
-            self._direct = False
+            self._intake.direct = False
 
     def __repr__(self) -> str:
         return (

@@ -7,7 +7,7 @@ import sys
 
 from tests.support.repository import REPOSITORY
 
-MAX_FILES = 21
+MAX_FILES = 20
 
 
 def test_one_job_goes_through_few_files() -> None:

@@ -53,7 +53,6 @@ class Slots:
         self._awaited: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
         self._suspects = 0
 
-    @property
     def holds_suspect(self) -> bool:
         """A job runs here that has ended several workers."""
         return self._suspects > 0
