@@ -105,9 +105,117 @@ def cancelled() -> None:
     raise asyncio.CancelledError("why")
 
 
+def noted_oddly() -> None:
+    error = ValueError("no good")
+    error.__notes__ = 5  # type: ignore[assignment]
+    raise error
+
+
+def without_module() -> None:
+    import arqestra.nowhere  # type: ignore[import-not-found] # noqa: F401
+
+
+def without_name() -> None:
+    from traceback import walk_stak  # type: ignore[attr-defined] # noqa: F401
+
+
+class Silent(Exception):
+    """An error without a text."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class Ending(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+def silent() -> None:
+    raise Silent
+
+
+def ending() -> None:
+    raise Ending
+
+
+def over_and_over() -> None:
+    """A long chain, of errors of all kinds."""
+    for way in (caused, in_context, misspelt, noted, unreadable, odd, plain, recursive, over_lines, without_attribute):
+        try:
+            way()
+        except Exception as error:
+            last = error
+        else:
+            raise AssertionError("expected an error")
+        last.__context__ = raised_by(deep)
+    try:
+        raise last
+    except Exception:
+        raise LookupError(last)  # noqa: B904
+
+
+def in_a_circle() -> None:
+    first, second = raised_by(plain), raised_by(deep)
+    first.__cause__, second.__cause__ = second, first
+    second.__context__ = KeyError("beside the circle")
+    raise first
+
+
+def false_with_cause() -> None:
+    raise Silent from ValueError("not told: the error is false as a value")
+
+
+def suppressed_but_caused() -> None:
+    error = raised_by(caused)
+    error.__context__ = ValueError("suppressed")
+    raise error
+
+
+def nested_groups() -> None:
+    members = [raised_by(plain), raised_by(caused), raised_by(grouped), raised_by(noted), raised_by(misspelt)]
+    try:
+        raise BaseExceptionGroup("outer", [*members, *(ValueError(number) for number in range(20))])
+    except BaseExceptionGroup as group:
+        raise RuntimeError("because of the group") from group
+
+
+async def of_a_task_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        for way in (plain, deep, caused):
+            group.create_task(asyncio.to_thread(way))
+
+
+def in_tasks() -> None:
+    asyncio.run(of_a_task_group())
+
+
+def two_in_turns(levels: int = 20) -> None:
+    if levels == 0:
+        raise ValueError("deep down")
+    for _ in range(1):
+        one_of_two(levels)
+
+
+def one_of_two(levels: int) -> None:
+    two_in_turns(levels - 1)
+
+
+def endless() -> None:
+    endless()
+
+
+def recursive_over_lines(levels: int = 10) -> None:
+    if levels % 2 or levels:
+        recursive_over_lines(levels - 1)
+    raise ValueError("no good")
+
+
 WAYS: list[Callable[[], None]] = [
     *(plain, deep, over_lines, caused, in_context, suppressed, grouped, noted, misspelt, without_attribute, recursive),
-    *(unreadable, without_source, odd, cancelled),
+    *(unreadable, without_source, odd, cancelled, noted_oddly, without_module, without_name, silent, ending),
+    *(over_and_over, in_a_circle, false_with_cause, suppressed_but_caused, nested_groups, in_tasks, two_in_turns),
+    *(endless, recursive_over_lines),
 ]
 
 
@@ -155,6 +263,7 @@ def test_a_storm_of_failures_looks_at_each_place_once(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(traceback, "extract_tb", counted)
     monkeypatch.setattr(tracebacks, "_frames", {})
+    monkeypatch.setattr(tracebacks, "_stacks", {})
 
     for _ in range(100):
         traceback_of(raised_by(plain))
@@ -163,13 +272,23 @@ def test_a_storm_of_failures_looks_at_each_place_once(monkeypatch: pytest.Monkey
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracebacks, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(tracebacks, "MAX_FRAMES_REMEMBERED", 10)
+    monkeypatch.setattr(tracebacks, "MAX_STACKS_REMEMBERED", 5)
     monkeypatch.setattr(tracebacks, "_frames", {})
+    monkeypatch.setattr(tracebacks, "_stacks", {})
     for number in range(30):
         scope: dict[str, Callable[[], None]] = {}
         exec(f"def f():\n    raise ValueError({number})", scope)
         assert traceback_of(raised_by(scope["f"])).endswith(f"ValueError: {number}\n")
         assert len(tracebacks._frames) <= 10
+        assert len(tracebacks._stacks) <= 5
+
+
+def test_a_very_long_stack_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracebacks, "_stacks", {})
+    error = raised_by(partial(recursive, tracebacks.MAX_FRAMES_A_STACK))
+    assert traceback_of(error) == "".join(traceback.format_exception(error))
+    assert tracebacks._stacks == {}
 
 
 def test_a_long_one_loses_its_middle() -> None:
