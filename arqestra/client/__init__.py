@@ -1,5 +1,5 @@
 """What a producer uses: `create_pool` and `Pool`.
 
 A `Pool` is a redis client that enqueues jobs and flows, and reads what the fleet does (`fleet_views.py`). May use
-`flow`, `scheduling`, `handles`, `store`, `protocol` and `definitions`. Start with `pool.py`, then `new_job.py`.
+`flow`, `scheduling`, `handles`, `store`, `protocol` and `definitions`. Start with `enqueue.py`.
 """

@@ -15,7 +15,7 @@ _FOLDERS = {
     "definitions": "durations graph limits middleware options redact retry signature unique",
     "protocol": "clock events histogram keys presence progress serializers wire",
     "handles": "job queue",
-    "client": "connect new_job pool",
+    "client": "connect pool",
     "worker": "settings",
     "worker.run": "outcome",
     "drop_in": "instrumentation",
@@ -30,7 +30,8 @@ _RENAMED = {
     "history": "protocol.attempt_errors",
     "function": "definitions.decorator",
     "identity": "protocol.clock",
-    "job_spec": "client.new_job",
+    "job_spec": "client.enqueue",
+    "new_job": "client.enqueue",
     "pool_views": "client.fleet_views",
 }
 # The old name of a module below `arqestra`, and where it is.

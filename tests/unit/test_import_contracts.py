@@ -44,7 +44,7 @@ def test_the_contracts_hold() -> None:
     ("file", "text", "message"),
     [
         (
-            "client/new_job.py",
+            "client/enqueue.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .pool import Pool\n",
             "No cycles are allowed in arqestra.client",
         ),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arqestra import ArgumentsError, Call, Pool, Redact, job
-from arqestra.client.new_job import new_job
+from arqestra.client.enqueue import new_job
 from arqestra.definitions.coerce import ArgumentCoercer
 from arqestra.definitions.redact import MASK, clipped, is_secret_name, redacted, redacted_value
 
