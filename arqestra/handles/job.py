@@ -166,7 +166,7 @@ class Job(arq.jobs.Job, Generic[R]):
         changed = asyncio.Event()
         try:
             async with asyncio.timeout(timeout):
-                with listener.listen(self._store.keys.done_channel(self.job_id), lambda _: changed.set()):
+                with listener.listen(self._store.keys.done_prefix + self.job_id, lambda _: changed.set()):
                     while True:
                         try:
                             async with asyncio.timeout(poll_delay_s):
@@ -248,7 +248,7 @@ class Job(arq.jobs.Job, Generic[R]):
             raise TypeError(f"expected a Job of an arqestra Pool for this, got one of {type(self._redis).__name__}")
         changed = asyncio.Event()
         seen: Progress | None = None
-        with listener.listen(self._store.keys.done_channel(self.job_id), lambda _: changed.set()):
+        with listener.listen(self._store.keys.done_prefix + self.job_id, lambda _: changed.set()):
             while True:
                 ended, progress = await self._watched()
                 if progress is not None and progress != seen:

@@ -51,6 +51,7 @@ class Keys:
     result_prefix: str = constants.result_key_prefix
     aborts: str = constants.abort_jobs_ss
     ours: str = "arqestra:"
+    done_prefix: str = "arqestra:done:"
 
     @classmethod
     def of(cls, key_prefix: str | None) -> "Keys":
@@ -108,7 +109,7 @@ class Keys:
 
     def done_channel(self, job_id: str) -> str:
         """Channel on which the end of one job is announced."""
-        return f"{self.ours}done:{job_id}"
+        return self.done_prefix + job_id
 
     def flow(self, flow_id: str) -> str:
         """The record of a flow; `store/lua/_flow.lua` explains these."""
@@ -363,7 +364,7 @@ class Keys:
             "WAITING": self.waiting(""),
             "OFFER": self.offer(""),
             "WORKER": self.worker_channel(""),
-            "DONE": self.done_channel(""),
+            "DONE": self.done_prefix,
             "FLOW": self.flow(""),
             "NODES": self.flow_nodes(""),
             "STATES": self.flow_states(""),
