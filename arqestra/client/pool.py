@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from arq.constants import default_queue_name as arq_queue_name
 from arq.constants import expires_extra_ms as arq_expires_extra_ms
@@ -26,13 +26,15 @@ from ..handles.queue import Queue
 from ..protocol.clock import new_job_id, timestamp_ms
 from ..protocol.keys import Keys, checked_queue_name
 from ..protocol.serializers import Serializer, serializer_of
-from ..scheduling.schedules import Schedules
 from ..store.enqueue import EnqueueBatch
 from ..store.link import close_sentinels
 from ..store.listener import Listener
 from ..store.store import Store
 from .enqueue import EnqueuingPool, JobSpec
 from .pool_options import check_pool_options
+
+if TYPE_CHECKING:
+    from ..scheduling.schedules import Schedules
 
 __all__ = ("MAX_PAYLOAD_BYTES", "JobSpec", "Pool")
 
@@ -187,8 +189,10 @@ class Pool(EnqueuingPool):
         return Queue(checked_queue_name(name or self.default_queue_name, self.store.keys), self)
 
     @property
-    def schedules(self) -> Schedules:
+    def schedules(self) -> "Schedules":
         """Define, pause, run and list schedules at run time."""
+        from ..scheduling.schedules import Schedules  # few producers have schedules, and it takes its time to import
+
         return Schedules(self)
 
     async def close(self, close_connection_pool: bool | None = None) -> None:
