@@ -1,7 +1,8 @@
 """The command `arqestra`: one file for each subcommand, on top of everything else in the package.
 
 Commands that talk to Redis get a `Shell` (`shell.py`): the pool, the output and the chosen queue. A command prints by
-`output.py`, for people or as JSON. Start with `queues.py`, which is typical.
+`output.py`, for people or as JSON. Start with `queues.py`, which is typical. The file of a command is imported when the
+command is called (`deferred.py`).
 """
 
 from typing import Annotated
@@ -9,44 +10,46 @@ from typing import Annotated
 import typer
 
 from ..version import VERSION
-from .cron import cron_app
-from .dashboard import dashboard
-from .dev import dev
-from .doctor import add_doctor
-from .enqueue import add_enqueue
-from .events import add_events
-from .jobs import jobs_app
-from .metrics import metrics
-from .queues import queues_app
-from .scheduler import scheduler
-from .stats import add_stats
-from .worker import worker
-from .workers import workers_app
-from .workflows import workflows_app
+from .deferred import deferring
 
-__all__ = ("app", "main")
+__all__ = ("COMMANDS", "app", "main")
+
+# Name of a command, and of its file -> what `arqestra --help` says of it: the first paragraph of its own help.
+COMMANDS = {
+    "worker": "Run worker processes: start, replace and stop them.",
+    "scheduler": (
+        "Fire schedules: those of the target, and those that were made at run time. "
+        "Any number of such processes may run."
+    ),
+    "dev": (
+        "Run a Redis of its own and one worker process, which is replaced when the code changes. "
+        "Ctrl-C ends everything."
+    ),
+    "metrics": (
+        "Serve the metrics of the whole fleet to Prometheus: jobs, queues, schedules, workers, as Redis has them."
+    ),
+    "dashboard": "Serve the dashboard. On another address than loopback it does not start without authentication.",
+    "enqueue": "Enqueue a job and print its id; with --wait its result.",
+    "stats": (
+        "Tell what became of jobs, by queue and function: counts, and percentiles of how long they ran and waited."
+    ),
+    "events": ("Follow what happens to jobs and workers from now on, until Ctrl-C. With --json one document a line."),
+    "doctor": "Check the server and the queues: each line is ok, a warning or a problem, and says what to do.",
+    "jobs": "Look at jobs, and change them.",
+    "queues": "Look at queues; pause, resume and purge them.",
+    "workers": "Look at workers; drain them for a deploy, and resume them.",
+    "cron": "Look at schedules; run, pause and resume them.",
+    "workflows": "Look at flows and workflows; cancel, retry and resume them; send events to workflows.",
+}
 
 app = typer.Typer(
     name="arqestra",
+    cls=deferring(COMMANDS),
     help="An asyncio job queue on Redis or Valkey.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_show_locals=False,  # locals may hold passwords and arguments of jobs
 )
-app.command(name="worker")(worker)
-app.command(name="scheduler")(scheduler)
-app.command(name="dev")(dev)
-app.command(name="metrics")(metrics)
-app.command(name="dashboard")(dashboard)
-add_enqueue(app)
-app.add_typer(jobs_app, name="jobs")
-app.add_typer(queues_app, name="queues")
-app.add_typer(workers_app, name="workers")
-app.add_typer(cron_app, name="cron")
-app.add_typer(workflows_app, name="workflows")
-add_stats(app)
-add_events(app)
-add_doctor(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,11 +9,16 @@ from ..scheduling.schedules import ScheduleInfo, ScheduleRun
 from .output import ago, span, when
 from .shell import Shell, command
 
-__all__ = ("cron_app",)
+__all__ = ("add_cron",)
 
 cron_app = typer.Typer(no_args_is_help=True, help="Look at schedules; run, pause and resume them.")
 Name = Annotated[str, typer.Argument(help="name of the schedule")]
 OUTCOMES_SHOWN = 3
+
+
+def add_cron(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(cron_app, name="cron")
 
 
 async def list_schedules(shell: Shell) -> None:

@@ -19,13 +19,18 @@ from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, quiet
 if TYPE_CHECKING:
     from ..web.auth import Auth, Role
 
-__all__ = ("dashboard",)
+__all__ = ("add_dashboard",)
 
 PACKAGES = ("starlette", "uvicorn", "jinja2", "python_multipart")
 HOW_TO_LOG_IN = (
     "Say who may see it: --users FILE or --tokens FILE with lines name:role:secret (role viewer or operator), or "
     "--auth with the import string of a callable; or keep to loopback (--host 127.0.0.1) and reach it by ssh -L"
 )
+
+
+def add_dashboard(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="dashboard")(dashboard)
 
 
 def dashboard(

@@ -18,7 +18,7 @@ from ..worker.processes.supervisor import Program, Supervisor
 from .shell import USAGE, Stop, errors_as_exit_codes, redacted
 from .worker import supervise
 
-__all__ = ("dev",)
+__all__ = ("add_dev",)
 
 
 class HastySupervisor(Supervisor):
@@ -28,6 +28,11 @@ class HastySupervisor(Supervisor):
         """Have the processes give their jobs back and end at once."""
         super().stop()
         super().stop()
+
+
+def add_dev(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="dev")(dev)
 
 
 def dev(

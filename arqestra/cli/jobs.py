@@ -13,9 +13,14 @@ from .output import ago, first_line, span
 from .search import ENDED, MAX_ENDED, JobRow, Search, State, find_ended
 from .shell import Shell, command
 
-__all__ = ("jobs_app",)
+__all__ = ("add_jobs",)
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs, and change them.")
+
+
+def add_jobs(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(jobs_app, name="jobs")
 
 
 async def list_jobs(

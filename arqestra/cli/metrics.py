@@ -15,7 +15,7 @@ from ..observe.fleet import FleetSnapshot, read_fleet
 from ..protocol.keys import Keys
 from .shell import USAGE, KeyPrefix, RedisUrl, Stop, errors_as_exit_codes, redacted, redis_url_of
 
-__all__ = ("DEFAULT_PORT", "metrics")
+__all__ = ("DEFAULT_PORT", "add_metrics")
 
 DEFAULT_PORT = 9750
 NOT_INSTALLED = "metrics needs the package prometheus-client: pip install 'arqestra[metrics]'"
@@ -48,6 +48,11 @@ class Source:
         """Close the connections."""
         if self._pool is not None:
             await self._pool.aclose()
+
+
+def add_metrics(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="metrics")(metrics)
 
 
 def metrics(

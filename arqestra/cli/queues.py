@@ -12,12 +12,17 @@ from .confirm import DryRun, Yes, confirmed
 from .output import iso, span
 from .shell import FAILED, Shell, Stop, command
 
-__all__ = ("NO_QUEUE", "all_queues", "queues_app", "survey_or_none")
+__all__ = ("NO_QUEUE", "add_queues", "all_queues", "survey_or_none")
 
 NO_QUEUE = "the key of its name is no queue, and its jobs cannot be enqueued or taken"
 
 queues_app = typer.Typer(no_args_is_help=True, help="Look at queues; pause, resume and purge them.")
 Names = Annotated[list[str] | None, typer.Argument(help="names of queues; default that of --queue", show_default=False)]
+
+
+def add_queues(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(queues_app, name="queues")
 
 
 async def list_queues(shell: Shell) -> None:

@@ -28,7 +28,7 @@ from ..worker.attributes import schedules_of
 from ..worker.command_line import options_of, use_uvloop
 from ..worker.settings import SETTINGS, WorkerOptions
 
-__all__ = ("scheduler",)
+__all__ = ("add_scheduler",)
 
 logger = logging.getLogger("arq.scheduler")
 CANNOT_START = 2
@@ -45,6 +45,11 @@ class Plan(NamedTuple):
     queues: tuple[str, ...] = ()
     run_time_zone: tzinfo | None = None
     key_prefix: str | None = None
+
+
+def add_scheduler(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="scheduler")(scheduler)
 
 
 def scheduler(

@@ -14,7 +14,7 @@ from ..observe.json_logs import LogFormat, log_config
 from ..worker.processes.supervisor import Program, Supervisor
 from ..worker.settings import SETTINGS, WorkerOptions
 
-__all__ = ("OPTIONS_OF_SETTINGS", "supervise", "worker")
+__all__ = ("OPTIONS_OF_SETTINGS", "add_worker", "supervise")
 
 OPTIONS_OF_SETTINGS = {
     "max_jobs": "--concurrency",
@@ -30,6 +30,11 @@ OPTIONS_OF_SETTINGS = {
 def _about(setting: str) -> str:
     """What a setting does, for the help of the option that stands for it."""
     return SETTINGS[setting].about.replace("`", "")
+
+
+def add_worker(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="worker")(worker)
 
 
 def worker(

@@ -12,11 +12,16 @@ from .shell import Shell, command
 from .worker_changes import add_worker_changes
 from .worker_view import chosen_workers, process_of, read_workers, state_of
 
-__all__ = ("workers_app",)
+__all__ = ("add_workers",)
 
 workers_app = typer.Typer(no_args_is_help=True, help="Look at workers; drain them for a deploy, and resume them.")
 One = Annotated[str, typer.Argument(help="id of the worker, or the first characters of it; or host:pid")]
 JOBS_SHOWN = 30
+
+
+def add_workers(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(workers_app, name="workers")
 
 
 async def list_workers(shell: Shell) -> None:

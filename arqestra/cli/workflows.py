@@ -14,13 +14,18 @@ from .confirm import DryRun, Yes, confirmed
 from .output import ago, iso, when
 from .shell import FAILED, Shell, Stop, command
 
-__all__ = ("workflows_app",)
+__all__ = ("add_workflows",)
 
 workflows_app = typer.Typer(
     no_args_is_help=True, help="Look at flows and workflows; cancel, retry and resume them; send events to workflows."
 )
 Id = Annotated[str, typer.Argument(help="id of the flow or workflow")]
 NODES_SHOWN = 200
+
+
+def add_workflows(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(workflows_app, name="workflows")
 
 
 async def list_workflows(

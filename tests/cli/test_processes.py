@@ -14,7 +14,7 @@ import psutil
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from arqestra.cli import app
+from arqestra.cli import COMMANDS, app
 from tests.support.command_line import CommandLine
 from tests.support.repository import REPOSITORY
 
@@ -114,3 +114,9 @@ def test_each_command_has_help() -> None:
         result = CliRunner().invoke(app, [*words, "--help"])
         assert result.exit_code == 0
         assert "Usage:" in result.stdout
+
+
+def test_the_help_of_the_whole_says_of_each_command_what_its_own_help_says() -> None:
+    for name, about in COMMANDS.items():
+        own = get_command(app).commands[name].load()  # type: ignore[attr-defined]
+        assert " ".join(own.help.split("\n\n")[0].split()) == about
