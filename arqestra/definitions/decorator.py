@@ -14,6 +14,7 @@ from .function import BoundJob, Call, JobFunction, PlainJobFunction, Seconds
 from .job_options import Hook, JobOptions
 from .limits import ConcurrencyLimit, RateLimit
 from .options import check_options
+from .redact import is_routine
 from .retry import Backoff
 from .unique import Debounce, Unique
 
@@ -135,7 +136,7 @@ def job(
 
     def wrap(given: Any) -> JobFunction[..., Any]:
         target = import_string(given) if isinstance(given, str) else given
-        if not inspect.isroutine(target):
+        if not is_routine(target):
             raise SettingsError(f"@job: expected a function (async def or def), got {target!r}")
         if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
             raise SettingsError(f"@job: expected a function that returns its result, got a generator: {target!r}")

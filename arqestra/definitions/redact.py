@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta, tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ __all__ = (
     "Redact",
     "Redactor",
     "call_text",
+    "is_routine",
     "is_secret_name",
     "redacted",
     "redacted_value",
@@ -88,13 +89,18 @@ def shown_value(value: Any) -> str:
     return truncate(_plain_text(value, 0), _LONGEST_NAME)
 
 
+def is_routine(value: Any) -> bool:
+    """Whether it is a function or method. A partial is none, as Python 3.14 has it: it may hold secrets."""
+    return inspect.isroutine(value) and not isinstance(value, partial)
+
+
 def _plain_text(value: Any, depth: int) -> str:
     if isinstance(value, str | bytes):
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         return f"{type(value).__name__} {MASK}" if "@" in text or is_secret_name(text) else repr(value)
     if type(value) is int and value.bit_length() > _MAX_BITS:
         return f"<int of {value.bit_length()} bits>"  # Python writes none of more than 4,300 digits
-    if type(value) in _PLAIN or isinstance(value, timedelta | tzinfo | date | type) or inspect.isroutine(value):
+    if type(value) in _PLAIN or isinstance(value, timedelta | tzinfo | date | type) or is_routine(value):
         return repr(value)
     if type(value) not in (dict, list, tuple, set, frozenset) or depth > _DEEPEST_SHOWN:
         return f"<{type(value).__qualname__}>"

@@ -6,6 +6,7 @@ switch in that place: decorated settings go to our `Worker`, all others to arq's
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -118,5 +119,7 @@ def use_uvloop(settings: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Make the loops of this process uvloop's, unless one was chosen already or the settings say `uvloop=False`."""
     if uvloop is None or settings.get("uvloop") is False:
         return
-    if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    with warnings.catch_warnings():  # from Python 3.14 on policies are deprecated, and arq's worker asks for its loop
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

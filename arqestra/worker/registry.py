@@ -12,7 +12,7 @@ from arq.worker import Function, func
 from ..definitions.decorator import job
 from ..definitions.function import JobFunction, check_same_callable, target_of
 from ..definitions.options import check_options
-from ..definitions.redact import shown_value
+from ..definitions.redact import is_routine, shown_value
 from ..errors import FunctionsError
 from ..scheduling.crontab import checked_cron
 from ..scheduling.definition import Schedule
@@ -108,7 +108,7 @@ def _imported(path: str) -> Function:
 
 
 def _made(target: Any, name: str | None) -> Function:
-    if inspect.isroutine(target) and not inspect.iscoroutinefunction(target):
+    if is_routine(target) and not inspect.iscoroutinefunction(target):
         made: Function = job(name=name)(target)
         return made
     if not inspect.iscoroutinefunction(target):

@@ -342,3 +342,7 @@ async def test_keywords_win_over_the_class() -> None:
 def test_what_has_no_settings_is_refused(source: Any) -> None:
     with pytest.raises(SettingsError, match="expected a class, an object with attributes or a dict, got "):
         worker_settings(source)
+
+
+def test_a_partial_is_shown_without_its_arguments() -> None:
+    assert shown_value(partial(print, "hunter2")) == "<partial>"
