@@ -13,11 +13,13 @@ from .arguments import json_value
 from .confirm import DryRun, Yes, confirmed
 from .output import ago, iso, when
 from .shell import FAILED, Shell, Stop, command
+from .workflow_export import export
 
 __all__ = ("add_workflows",)
 
 workflows_app = typer.Typer(
-    no_args_is_help=True, help="Look at flows and workflows; cancel, retry and resume them; send events to workflows."
+    no_args_is_help=True,
+    help="Look at flows and workflows; cancel, retry and resume them; send events to workflows; export histories.",
 )
 Id = Annotated[str, typer.Argument(help="id of the flow or workflow")]
 NODES_SHOWN = 200
@@ -221,3 +223,4 @@ command(workflows_app, "cancel", of_a_queue=False)(cancel)
 command(workflows_app, "retry")(retry)
 command(workflows_app, "resume")(resume)
 command(workflows_app, "signal")(signal)
+command(workflows_app, "export", of_a_queue=False)(export)

@@ -14,7 +14,9 @@ from arq.connections import ArqRedis
 from arq.jobs import DeserializationError, JobDef, JobResult
 from redis.exceptions import RedisError, ResponseError
 
+from ..definitions.function import JobFunction
 from ..errors import SettingsError
+from ..flow.export import WorkflowExports, export_workflow, export_workflows
 from ..handles.job import Job
 from ..protocol.clock import timestamp_ms
 from ..protocol.events import Event, decode_events
@@ -175,6 +177,30 @@ class PoolViews(ArqRedis):
             before_ms=_ms_of(before),
             limit=limit,
         )
+
+    async def export_workflow(self, flow_id: str) -> dict[str, Any]:
+        """The history of one workflow, with all that `arqestra.testing.replay` needs: plain data that JSON carries.
+
+        It holds arguments, results and events as they are. Nothing is masked, and binary values are base64 of the
+        serializer's bytes.
+
+        :param flow_id: the workflow's job id; it runs, or has ended and is kept
+        :raises ResultNotFound: no worker has begun it, or its history or arguments are not kept any more
+        :raises ArgumentsError: the flow is a graph
+        :raises DeserializationError: it was written by another serializer than the pool's
+        """
+        return await export_workflow(self.store, self.serializer, flow_id)
+
+    async def export_workflows(self, function: JobFunction[..., Any] | str, *, last: int = 100) -> WorkflowExports:
+        """Histories of the latest runs of a workflow function, those that run and those that have ended and are kept.
+
+        :param function: made by `@workflow`, or its name
+        :param last: how many at most, up to 1,000
+        :returns: `histories`, the latest run first; `missing`: ids of runs that could not be exported, and why;
+            `all_seen`: False if there are more than 20,000 flows that run or have ended: only the latest were looked at
+        :raises ArgumentsError: no function, or an impossible number
+        """
+        return await export_workflows(self.store, self.serializer, function, last)
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens to jobs and workers from now on: see `Event`. It ends when the caller stops.

@@ -93,6 +93,7 @@ class Execution:
         self._aborts: list[int] = []
         self._effects: dict[int, Callable[[], Any]] = {}
         self.failure: NondeterminismError | None = None  # what does not fit its history
+        self.mismatch: Mismatch | None = None  # the same, in parts
         self._discarded = False
         self.loop = WorkflowLoop(lambda: self.now_ms, self._start_timer)  # type: ignore[abstract] # not an ABC
         self._task: asyncio.Task[Any] = self.loop.create_task(function(flow(self), *args, **kwargs))
@@ -169,6 +170,10 @@ class Execution:
     def point(self) -> Point:
         """How far it has come by now."""
         return Point(self.seen, self._number, self._waits)
+
+    def waited_for(self) -> list[str]:
+        """Names of the events that it waits for at the moment."""
+        return self._signals.waited_for()
 
     def take_effects(self) -> list[Effect]:
         """Functions that the worker has to call, because their values are not written down."""
@@ -283,6 +288,7 @@ class Execution:
         """Block the workflow, if something does not fit its history."""
         if mismatch is None:
             return
+        self.mismatch = mismatch
         self.failure = NondeterminismError(
             f"workflow {self.flow_id}: expected {mismatch.expected}, as in the run before, got {mismatch.got}; its "
             "code has changed (see flow.patched), or depends on more than its arguments and the results of its steps"

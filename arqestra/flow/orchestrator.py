@@ -5,6 +5,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 from ..definitions.durations import Duration, seconds_of
@@ -145,7 +146,7 @@ class Flow:
         What takes long, or must be tried again, belongs into a job.
         """
         label = getattr(function, "__qualname__", type(function).__qualname__)
-        return cast(R, await self._execution.effect(label, lambda: function(*args)))
+        return cast(R, await self._execution.effect(label, partial(function, *args)))
 
     async def wait_for(self, event: str, *, timeout: Duration | None = None) -> Any:
         """Wait for an event that `pool.signal(flow_id, event, value)` sends. Each is received once, in order.

@@ -19,7 +19,7 @@ from ..store.flows import FlowStore
 from ..store.workflows import is_workflow_name
 from .encode import Client
 
-__all__ = ("WORKFLOW", "Signals", "send_signal")
+__all__ = ("WORKFLOW", "Signals", "encoded_signal", "send_signal")
 
 logger = logging.getLogger("arq.worker")
 
@@ -48,7 +48,7 @@ async def send_signal(
     nonce = (
         new_job_id() if key is None else hashlib.sha256(f"{name} {key}".encode("utf-8", "surrogatepass")).hexdigest()
     )
-    text = f"{nonce} {name} ".encode() + data
+    text = encoded_signal(nonce, name, data)
     flows, shown = FlowStore(client.store), ""
     queue = queue or client.default_queue_name
     for _ in range(TRIES):
@@ -60,6 +60,14 @@ async def send_signal(
         shown = hashlib.sha1(reply, usedforsecurity=False).hexdigest()
         queue = (await queue_of_job(client.store, flow_id, [queue, client.default_queue_name]))[0] or queue
     return False  # another job each time
+
+
+def encoded_signal(nonce: str, quoted_name: str, data: bytes) -> bytes:
+    """An event as the history has it.
+
+    :param data: its value, encoded as {"v": value}
+    """
+    return f"{nonce} {quoted_name} ".encode() + data
 
 
 async def _is_workflow(client: Client, payload: bytes) -> bool:
@@ -108,3 +116,7 @@ class Signals:
     def unread(self) -> list[str]:
         """Nonces of the events that the function has not asked for."""
         return [nonce for events in self._unread.values() for nonce, _ in events]
+
+    def waited_for(self) -> list[str]:
+        """Names of the events that the function waits for."""
+        return [name for name, waits in self._waits.items() if any(not wait.done() for wait in waits)]

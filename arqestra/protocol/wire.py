@@ -30,6 +30,7 @@ __all__ = (
     "function_of",
     "job_def",
     "retry_payload",
+    "succeeded",
 )
 
 logger = logging.getLogger("arq.jobs")
@@ -138,10 +139,25 @@ def function_of(serializer: Serializer, data: bytes) -> tuple[str, dict[str, Any
     :raises DeserializationError: the bytes are not a payload of this serializer
     """
     try:
-        d = _PlainParts(io.BytesIO(data)).load() if serializer.name == "pickle" else serializer.loads(data)
+        d = _plain_parts(serializer, data)
         return str(d["f"]), dict(d.get("o") or {})
     except Exception as error:
         raise DeserializationError("unable to deserialize job") from error
+
+
+def succeeded(serializer: Serializer, data: bytes) -> bool:
+    """Whether a result is a success. Objects in a pickle are not made.
+
+    :raises DeserializationError: the bytes are not a result of this serializer
+    """
+    try:
+        return bool(_plain_parts(serializer, data)["s"])
+    except Exception as error:
+        raise DeserializationError("unable to deserialize job result") from error
+
+
+def _plain_parts(serializer: Serializer, data: bytes) -> Any:
+    return _PlainParts(io.BytesIO(data)).load() if serializer.name == "pickle" else serializer.loads(data)
 
 
 def job_def(payload: Payload, job_id: str | None, score: int | None) -> JobDef:

@@ -18,10 +18,12 @@ __all__ = (
     "Reference",
     "Value",
     "WorkflowHistory",
+    "decode_fields",
     "decode_node",
     "encode_node",
     "node_id",
     "node_spec",
+    "text_of_fields",
 )
 
 # What a job's first argument is made of: the number of a node (its value, or exception), "u" and the number of a job at
@@ -239,11 +241,11 @@ class FlowStore:
             if not more[4:]:
                 break
             events += zip(more[4::2], more[5::2], strict=True)
-        known, timers, waits = _nodes_of(fields)
+        known, timers, waits = decode_fields(fields)
         return WorkflowHistory(
             now_ms=now_ms,
             seen=after + len(events),
-            record=_text_of(record),
+            record=text_of_fields(record),
             nodes=known,
             timers=timers,
             events=events,
@@ -300,11 +302,13 @@ def _pieces(nodes: Sequence[tuple[str, bytes | str]]) -> Iterator[Sequence[tuple
     yield nodes[first:]
 
 
-def _text_of(flat: Sequence[bytes]) -> dict[str, str]:
+def text_of_fields(flat: Sequence[bytes]) -> dict[str, str]:
+    """The fields of a hash as text."""
     return {name.decode(): value.decode(errors="replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
-def _nodes_of(flat: Sequence[bytes]) -> tuple[dict[int, NodeRecord], dict[int, int], dict[int, str]]:
+def decode_fields(flat: Sequence[bytes]) -> tuple[dict[int, NodeRecord], dict[int, int], dict[int, str]]:
+    """What a workflow asked for: its nodes, when its timers are due, and names of events that it waited for."""
     nodes: dict[int, NodeRecord] = {}
     timers: dict[int, int] = {}
     waits: dict[int, str] = {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from arqestra import Pool, Worker, group
+from arqestra.cli.workflow_export import file_name
 from tests.cli.cli_jobs import double, fail, nap, order, unlucky
 from tests.support.command_line import CommandLine, plain
 from tests.support.replies import reply_of
@@ -101,3 +105,49 @@ async def test_queue_chooses_flows(arqestra: CommandLine, pool: Pool) -> None:
     for queue, ids in (("mail", ["mails"]), ("nobodys", [])):
         listed = (await arqestra("workflows", "list", "--queue", queue, "--json")).document["workflows"]
         assert [each["id"] for each in listed] == ids
+
+
+async def test_histories_are_exported(arqestra: CommandLine, pool: Pool, working: Worker, tmp_path: Path) -> None:
+    for job_id in ("order-7", "../order 8"):
+        job = await pool.enqueue(order.options(job_id=job_id), 7)
+        assert job is not None
+        await job.result(10)
+
+    printed = await arqestra("workflows", "export", "order-7")
+    assert printed.document == await pool.export_workflow("order-7") | {"exported": printed.document["exported"]}
+    to_a_file = await arqestra("workflows", "export", "order-7", "--output", str(tmp_path / "new" / "one.json"))
+    assert to_a_file.out == f"workflow order-7: 1 event in {tmp_path}/new/one.json\n"
+    assert json.loads((tmp_path / "new" / "one.json").read_text())["id"] == "order-7"
+
+    folder = tmp_path / "histories"
+    latest = await arqestra("workflows", "export", "--function", "order", "--output", str(folder))
+    assert (latest.code, latest.out) == (0, f"2 runs of order in {folder}\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["..%2Forder 8.json", "order-7.json"]
+    one = await arqestra("workflows", "export", "--function", "order", "--last", "1", "-o", str(folder), "--json")
+    assert one.document == {
+        "exported": {"../order 8": str(folder / "..%2Forder 8.json")},
+        "missing": {},
+        "all_seen": True,
+    }
+    assert len(file_name("/" * 500)) < 255
+    assert file_name("/" * 500) != file_name("/" * 501)
+
+
+async def test_what_cannot_be_exported(arqestra: CommandLine, pool: Pool, working: Worker, tmp_path: Path) -> None:
+    nobody = await arqestra("workflows", "export", "nobody")
+    assert (nobody.code, nobody.out) == (1, "")
+    assert "expected one that a worker has begun" in nobody.err
+    assert (await arqestra("workflows", "export")).code == 2
+    assert (await arqestra("workflows", "export", "nobody", "--function", "order")).code == 2
+    no_folder = await arqestra("workflows", "export", "--function", "order")
+    assert (no_folder.code, "expected --output with the folder" in no_folder.err) == (2, True)
+    none = await arqestra("workflows", "export", "--function", "nobody", "-o", str(tmp_path))
+    assert (none.code, "no run of 'nobody' is kept" in none.err) == (1, True)
+
+    job = await pool.enqueue(order.options(job_id="order-7"), 7)
+    assert job is not None
+    await job.result(10)
+    (tmp_path / "taken").write_text("a file")
+    blocked = await arqestra("workflows", "export", "order-7", "-o", str(tmp_path / "taken" / "order.json"))
+    assert blocked.code == 1
+    assert "taken" in blocked.err

@@ -28,6 +28,7 @@ NOT_OURS = frozenset(
         "Node.js",
         "file.py",
         "arq_conftest.py",
+        "histories/order-7.json",
     }
 )
 MADE_FOLDERS = frozenset({"data/"})

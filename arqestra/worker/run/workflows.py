@@ -27,9 +27,10 @@ from .attempt import Attempt, Phase
 from .blocked import Patience, blocked, does_not_fit
 from .context import RunContext
 from .observed import run_observed
-from .outcome import CancelReason, Outcome, State, classify
+from .outcome import CancelReason, Outcome, State
 from .side_effects import bring_about
 from .updates import encode_value
+from .workflow_call import coerced_arguments, outcome_of_error
 from .workflow_decisions import DecisionWriter
 
 __all__ = ("patience", "run_workflow")
@@ -207,10 +208,7 @@ class WorkflowStay:
         attempt, run = self._attempt, self._run
         workflow = attempt.options.workflow
         assert workflow is not None
-        args, kwargs = attempt.args, attempt.kwargs
-        if attempt.options.coercer is not None:
-            args, coerced = attempt.options.coercer.coerce(args, attempt.own_kwargs)
-            kwargs = {**kwargs, **coerced}
+        args, kwargs = coerced_arguments(attempt.options.coercer, attempt.args, attempt.kwargs, attempt.own_kwargs)
         observed = attempt.options.observed
         return Execution(
             workflow.coroutine if observed is None else observed.bare,
@@ -370,17 +368,6 @@ class WorkflowStay:
             return Outcome(
                 State.CONTINUED_AS_NEW, execution.carried_over() + encode_payload(self._run.serializer, payload)
             )
-        except asyncio.CancelledError as error:
-            if execution.timed_out:
-                assert attempt.options.workflow is not None
-                late = TimeoutError(f"the workflow did not end within {attempt.options.workflow.life_s} s")
-                return Outcome(State.FAILED, late)
-            if execution.cancelled:
-                return Outcome(State.ABORTED, error)
-            itself = JobExecutionFailed(
-                f"the workflow cancelled itself: {type(error).__name__} {text_of(error)}".rstrip()
-            )
-            itself.__cause__ = error
-            return Outcome(State.FAILED, itself)
         except BaseException as error:
-            return classify(error, None, retry_jobs=False)
+            assert attempt.options.workflow is not None
+            return outcome_of_error(execution, error, attempt.options.workflow.life_s)
