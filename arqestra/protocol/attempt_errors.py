@@ -69,7 +69,7 @@ def text_of(error: BaseException) -> str:
 
 def storable(text: str) -> str:
     """The text, with escapes for what UTF-8 cannot write, such as a file name in another encoding."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def decode_attempt_error(data: bytes) -> AttemptError:

@@ -6,6 +6,7 @@ Of a failure it has what errors are grouped by: the type, and where it was raise
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -78,7 +79,13 @@ def _place_of(error: BaseException) -> str:
     while trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code
-    return f"{'/'.join(PurePath(code.co_filename).parts[-2:])}:{trace.tb_lineno} in {code.co_name}"
+    return f"{_shortened(code.co_filename)}:{trace.tb_lineno} in {code.co_name}"
+
+
+@lru_cache(maxsize=1_000)
+def _shortened(path: str) -> str:
+    """The file and its folder."""
+    return "/".join(PurePath(path).parts[-2:])
 
 
 _encoder = msgspec.msgpack.Encoder()
