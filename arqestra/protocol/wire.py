@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 from arq.jobs import DeserializationError, JobDef, JobResult, SerializationError
 from arq.utils import ms_to_datetime
-from arq.worker import JobExecutionFailed
 
-from ..errors import RemoteError, loaded_class
 from .attempt_errors import storable, text_of
+from .portable_errors import error_in, portable
 from .serializers import Serializer
 from .tracebacks import traceback_of
 
@@ -34,8 +33,6 @@ __all__ = (
 )
 
 logger = logging.getLogger("arq.jobs")
-
-_EXCEPTION = "__exception__"
 
 
 class Payload(NamedTuple):
@@ -201,7 +198,7 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
         data["o"] = end.payload.options  # for `retry_payload`
     if not end.success and isinstance(value, BaseException):
         data["tb"] = storable(end.traceback or traceback_of(value))
-        data |= _portable(serializer, value)
+        data |= portable(serializer, value)
     ref = f"{end.job_id}:{end.payload.function}"
     try:
         return serializer.dumps(data)
@@ -241,7 +238,7 @@ def decode_result(serializer: Serializer, data: bytes) -> tuple[JobResult, str |
             enqueue_time=ms_to_datetime(d["et"]),
             score=None,
             success=d["s"],
-            result=d["r"] if d["s"] else _error_in(d),
+            result=d["r"] if d["s"] else error_in(d),
             start_time=ms_to_datetime(d["st"]),
             finish_time=ms_to_datetime(d["ft"]),
             queue_name=d.get("q", "<unknown>"),
@@ -260,7 +257,7 @@ def decode_value(serializer: Serializer, data: bytes) -> tuple[bool, Any, str | 
     try:
         d = serializer.loads(data)
         success = d["s"]
-        return success, d["r"] if success else _error_in(d), d.get("tb")
+        return success, d["r"] if success else error_in(d), d.get("tb")
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
 
@@ -284,61 +281,3 @@ def retry_payload(serializer: Serializer, data: bytes, now_ms: int) -> Payload:
         return Payload(d["f"], tuple(d["a"]), d["k"], job_try=None, enqueued_ms=now_ms, options=options)
     except Exception as error:
         raise DeserializationError("unable to deserialize job result") from error
-
-
-def _portable(serializer: Serializer, error: BaseException) -> dict[str, Any]:
-    """The entries of a result that hold the exception, in a form from which the reader can make it again.
-
-    `r` holds it. If it cannot be written and read again as itself, `e` describes it, and `r` is for stock arq.
-    """
-    if serializer.plain:
-        return {"r": {_EXCEPTION: _described(serializer, error)}}
-    try:
-        serializer.loads(serializer.dumps(error))
-    except Exception:
-        stand_in = JobExecutionFailed(f"{_type_name(error)}: {text_of(error)}")
-        return {"r": stand_in, "e": _described(serializer, error)}
-    return {"r": error}
-
-
-def _described(serializer: Serializer, error: BaseException) -> dict[str, Any]:
-    return {"type": _type_name(error), "args": _plain_args(serializer, error), "message": text_of(error)}
-
-
-def _type_name(error: BaseException) -> str:
-    return f"{type(error).__module__}.{type(error).__qualname__}"
-
-
-def _plain_args(serializer: Serializer, error: BaseException) -> list[Any]:
-    try:
-        serializer.loads(serializer.dumps(error.args))
-    except Exception:
-        return [text_of(error)]
-    return list(error.args)
-
-
-def _error_in(data: dict[str, Any]) -> Any:
-    """The error of a result that is no success."""
-    described = data.get("e")
-    return _revived(data["r"] if described is None else {_EXCEPTION: described})
-
-
-def _revived(value: Any) -> Any:
-    """The exception that `_portable` wrote as plain data; anything else unchanged.
-
-    Only a class that is loaded in this process already is used, and only if it is an exception: data from Redis
-    imports nothing and calls nothing else (compare CVE-2021-23727 of Celery).
-    """
-    if not (isinstance(value, dict) and isinstance(value.get(_EXCEPTION), dict)):
-        return value
-    data = value[_EXCEPTION]
-    type_name, message = data["type"], data["message"]
-    found = loaded_class(type_name)
-    if found is not None:
-        try:
-            error = found(*data["args"])
-        except Exception:
-            error = None
-        if error is not None and text_of(error) == message:
-            return error
-    return RemoteError(type_name, message)
