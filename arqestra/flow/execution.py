@@ -385,5 +385,10 @@ class Execution:
         return self._patches[name]
 
     @property
+    def decided(self) -> int:
+        """How many steps, timers, side effects and patches it has asked for."""
+        return self._number - self._base
+
+    @property
     def size(self) -> int:
-        return self._number - self._base + self.seen
+        return self.decided + self.seen
