@@ -42,7 +42,8 @@ __all__ = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
-_Fields = tuple[str, bytes, tuple[bytes | str | int, ...]]  # of an update: see `_fields`
+_Head = tuple[bytes | str | int, ...]
+_Fields = tuple[tuple[bytes | str, ...], _Head]  # of an update: see `_fields`
 
 
 def encode_extra(priority: int, lock: Lock | None, entries: Sequence[Entry]) -> bytes:
@@ -105,27 +106,28 @@ def flat_jobs(jobs: Sequence[NewJob]) -> list[bytes | str | int]:
 def flat_updates(updates: Sequence[Update]) -> list[bytes | str | int]:
     """The arguments of a finish: what updates have in common is said once."""
     flat: list[bytes | str | int] = []
-    head: tuple[bytes | str | int, ...] | None = None
+    head: _Head | None = None
     count = count_at = 0
     for update in updates:
-        job_id, data, its_head = _fields(update)
+        own, its_head = _fields(update)
         if its_head != head:
             if head is not None:
                 flat[count_at] = count
             head, count, count_at = its_head, 0, len(flat) + 6
             flat += (*its_head, 0)
         count += 1
-        flat += (job_id, data)
+        flat += own
     if head is not None:
         flat[count_at] = count
     return flat
 
 
 def _fields(update: Update) -> _Fields:
-    """An update as `lua/_finish.lua` reads it: id, data, and (queue, token, kind, number, ttl, error).
+    """An update as `lua/_finish.lua` reads it: (id, data) and (queue, token, kind, number, ttl, error).
 
-    An error of b"+" says that there may be a history, to which this attempt adds nothing. Behind a line feed in the
-    data stands the payload of the next attempt.
+    An error of b"=" says that this attempt has an entry in the job's history: it stands behind id and data. b"+" says
+    that there may be a history, to which this attempt adds nothing. Behind a line feed in the data stands the payload
+    of the next attempt.
     """
     kind, fields_of = _KINDS[type(update)]
     return fields_of(update.lease, kind, update)
@@ -134,33 +136,37 @@ def _fields(update: Update) -> _Fields:
 def _ended(lease: Lease, kind: str, update: Ended) -> _Fields:
     if update.unstarted:
         kind += "!"
-    error = update.error or (b"+" if update.had_errors else b"")
-    return lease.id, update.result, (lease.queue, lease.token, kind, update.keep_id_ms, update.result_ttl_ms, error)
+    head = (lease.queue, lease.token, kind, update.keep_id_ms, update.result_ttl_ms)
+    if update.error:
+        return (lease.id, update.result, update.error), (*head, b"=")
+    return (lease.id, update.result), (*head, b"+" if update.had_errors else b"")
 
 
 def _put_back(lease: Lease, kind: str, update: PutBack) -> _Fields:
     if update.unstarted:
         kind += "!"
-    error = update.error or (b"+" if update.had_errors else b"")
     data = _with_payload(b"" if update.attempts is None else b"%d" % update.attempts, update.payload)
-    return lease.id, data, (lease.queue, lease.token, kind, update.delay_ms, -1, error)
+    head = (lease.queue, lease.token, kind, update.delay_ms, -1)
+    if update.error:
+        return (lease.id, data, update.error), (*head, b"=")
+    return (lease.id, data), (*head, b"+" if update.had_errors else b"")
 
 
 def _parked(lease: Lease, kind: str, update: Park) -> _Fields:
     data = _with_payload(b"%d" % update.seen, update.payload)
-    return lease.id, data, (lease.queue, lease.token, kind, update.delay_ms, -1, b"")
+    return (lease.id, data), (lease.queue, lease.token, kind, update.delay_ms, -1, b"")
 
 
 def _throttled(lease: Lease, kind: str, update: Throttle) -> _Fields:
-    return lease.id, update.limits, (lease.queue, lease.token, kind, 0, -1, b"")
+    return (lease.id, update.limits), (lease.queue, lease.token, kind, 0, -1, b"")
 
 
 def _acknowledged(lease: Lease, kind: str, update: AcknowledgeEarly) -> _Fields:
-    return lease.id, b"", (lease.queue, lease.token, kind, 0, -1, b"")
+    return (lease.id, b""), (lease.queue, lease.token, kind, 0, -1, b"")
 
 
 def _continued(lease: Lease, kind: str, update: ContinueAsNew) -> _Fields:
-    return lease.id, update.payload, (lease.queue, lease.token, kind, 0, -1, b"")
+    return (lease.id, update.payload), (lease.queue, lease.token, kind, 0, -1, b"")
 
 
 def _with_payload(data: bytes, payload: bytes) -> bytes:

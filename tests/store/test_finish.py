@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from redis.exceptions import ResponseError
@@ -122,6 +122,60 @@ async def test_the_dead_set_has_a_cap(harness: StoreHarness) -> None:
     assert await reply_of(harness.redis.hlen(KEYS.dead_results(QUEUE))) == 10_000
     assert await harness.redis.zscore(KEYS.dead(QUEUE), "old00000") is None
     assert await harness.redis.zscore(KEYS.dead(QUEUE), "a") is not None
+
+
+async def test_failures_leave_the_same_on_the_short_way_as_on_the_long_one(harness: StoreHarness) -> None:
+    outcomes: list[tuple[Kind, int, bytes]] = [
+        *(
+            ("dead", 60_000, b"entry"),
+            ("dead", 60_000, b"another entry"),
+            ("dead", 0, b"entry"),
+            ("dead", -1, b"entry"),
+        ),
+        *(("fail", 60_000, b"entry"), ("dead", 60_000, b"+"), ("end", 60_000, b"+"), ("end", 60_000, b"")),
+        *(("expire", 60_000, b""), ("abort", -1, b"+"), ("dead", 60_000, b"the 21st entry")),
+    ]
+    found = []
+    for is_special in (False, True):
+        await harness.enqueue(*(f"{i:02}" for i in range(len(outcomes) + 1)))
+        jobs = (await harness.worker().claim(len(outcomes) + 1)).jobs
+        for i, (_, _, entry) in enumerate(outcomes):
+            if entry == b"+":
+                await reply_of(harness.redis.rpush(KEYS.errors(f"{i:02}"), b"earlier"))
+        await reply_of(harness.redis.rpush(KEYS.errors("10"), *(f"{i}" for i in range(20))))
+        if is_special:
+            await harness.redis.zadd("arq:abort", {"another job": 1})
+        updates = [
+            RawUpdate(job.id, QUEUE, job.token, kind, ttl_ms=ttl_ms, result=b"result", error=entry).update()
+            for job, (kind, ttl_ms, entry) in zip(jobs, outcomes, strict=False)
+        ]
+        lost = RawUpdate(jobs[-1].id, QUEUE, "another.1", "dead", ttl_ms=0, result=b"result", error=b"entry").update()
+
+        assert (await harness.store.turn([*updates, lost], None))[0] == [True] * len(outcomes) + [False]
+
+        found.append(await everything(harness))
+        await harness.redis.flushdb()
+    assert found[0] == found[1]
+    assert found[0][KEYS.errors("10")][0] == [b"%d" % i for i in range(1, 20)] + [b"the 21st entry"]
+
+
+async def everything(harness: StoreHarness) -> dict[str, tuple[Any, int]]:
+    """What each key holds, and for how many minutes; without times."""
+    redis = harness.redis
+    found: dict[str, tuple[Any, int]] = {}
+    for key in await harness.keys() - {"arq:abort"}:
+        kind = (await redis.type(key)).decode()
+        value: Any
+        if kind == "zset":
+            value = sorted(await redis.zrange(key, 0, -1))
+        elif kind == "list":
+            value = await reply_of(redis.lrange(key, 0, -1))
+        elif kind == "hash":
+            value = await reply_of(redis.hgetall(key))
+        else:
+            value = (await redis.get(key)).partition(b"|")[0]
+        found[key] = (value, round(await redis.pttl(key) / 60_000))
+    return found
 
 
 @pytest.mark.parametrize(("before", "attempts"), [(b"", 2), (b"7", 8)])

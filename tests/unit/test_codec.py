@@ -25,11 +25,16 @@ def test_outcomes_with_the_same_terms_are_one_group() -> None:
         RawUpdate("b", "q", "w.1", "end", 0, 60, b"2"),
         RawUpdate("c", "q", "w.1", "end", 0, 60, b"3", b"", True),
         RawUpdate("d", "q", "w.2", "retry", 9, -1, b"", b"error"),
+        RawUpdate("e", "q", "w.2", "retry", 9, -1, b"", b"other error"),
+        RawUpdate("f", "q", "w.2", "dead", 0, 60, b"4", b"error"),
+        RawUpdate("g", "q", "w.2", "dead", 0, 60, b"5", b"+"),
     ]
 
     assert flat_updates([each.update() for each in updates]) == [
         *("q", "w.1", "end", 0, 60, b"", 2, "a", b"1", "b", b"2"),
         *("q", "w.1", "end!", 0, 60, b"", 1, "c", b"3"),
-        *("q", "w.2", "retry", 9, -1, b"error", 1, "d", b""),
+        *("q", "w.2", "retry", 9, -1, b"=", 2, "d", b"", b"error", "e", b"", b"other error"),
+        *("q", "w.2", "dead", 0, 60, b"=", 1, "f", b"4", b"error"),
+        *("q", "w.2", "dead", 0, 60, b"+", 1, "g", b"5"),
     ]
     assert flat_updates([]) == []

@@ -2,8 +2,8 @@
 -- alone if its lease record does not carry the token: the worker lost the lease, and whoever holds the job now decides.
 -- It does not compare the end of the lease: a lease that ran out, and that nobody took, is still good.
 --
--- ARGV  groups of jobs that differ in id and result only: queue, token, kind, number, result ttl, error, number of
---       jobs, then id and result of each
+-- ARGV  groups of jobs that differ in id, result and entry only: queue, token, kind, number, result ttl, error, number
+--       of jobs, then id and result of each; with the error '=' id, result and entry of each
 --
 --         kind         number           result             does the attempt count?  what happens
 --         'end'        keep id for ms   the result or ''   -        complete: its result is written, the rest deleted
@@ -29,7 +29,8 @@
 --                      the others only if it changed
 --         kind .. '!'  the job did not start in this attempt: the rate limits do not count it. Always so for 'limit'
 --         result ttl   ms | '0' for ever | '-1' keep no result
---         error        this attempt's entry in the job's history | '+' none, but there may be a history | '' neither
+--         error        '=' this attempt has an entry in the job's history | '+' none, but there may be a history | ''
+--                      neither
 -- RETURNS  one character for each job: '1' written, '2' there is no lease record, '0' its key holds something else
 -- EVENTS   publishes the end of each job; wakes a worker for jobs that are due again; goes on with the flows whose
 --          nodes ended
@@ -40,22 +41,24 @@
 --          (codec.verdicts) therefore takes '2' of a call that was sent again as written (but not for 'early'), and '0'
 --          as unknown: the first call may have put the job back, and another worker has taken it since.
 --
--- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, lease_names, leases), and what is
--- written at the end for all jobs together (JobEnds).
--- USES  Special, Specs, Wake, Flow, JobEnds, FinishPlain, FinishCases
+-- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, entries, lease_names, leases), and
+-- what is written at the end for all jobs together (JobEnds).
+-- USES  Special, Specs, Wake, Flow, JobEnds, Failures, FinishPlain, FinishCases
 
 local ENDS_PLAINLY = { ['end'] = true, fail = true, abort = true, expire = true }
 
--- The ids, results and names of leases of all jobs, and where each group starts in argv.
+-- The ids, results, entries and names of leases of all jobs, and where each group starts in argv.
 local function parse(c, f, argv, first, last)
-  local ids, results, lease_names, lease = f.ids, f.results, f.lease_names, c.k.LEASE
+  local ids, results, entries, lease_names, lease = f.ids, f.results, f.entries, f.lease_names, c.k.LEASE
   local at, n = first, 0
   while at <= last do
     f.groups[#f.groups + 1] = at
-    local group_end = at + 6 + 2 * argv[at + 6]
-    for i = at + 7, group_end, 2 do
+    local step = argv[at + 5] == '=' and 3 or 2
+    local group_end = at + 6 + step * argv[at + 6]
+    for i = at + 7, group_end, step do
       n = n + 1
       ids[n], results[n], lease_names[n] = argv[i], argv[i + 1], lease .. argv[i]
+      entries[n] = step == 3 and argv[i + 2]
     end
     at = group_end + 1
   end
@@ -95,6 +98,7 @@ local function finish_group(c, f, argv, at, i)
         JobEnds.add(c, f, id, queue, f.lease_names[i], number, ttl, f.results[i])
       else
         ending.id, ending.result, ending.lease_name = id, f.results[i], f.lease_names[i]
+        ending.error = f.entries[i] or error
         if ends and is_first and Specs.is_node_only(spec) then
           FinishCases.end_node(c, f, ending, spec)
         else
@@ -109,10 +113,11 @@ end
 
 local function finish(c, argv, first, last, keep_dead_ms)
   if FinishPlain.is_plain(c, argv, first, last) then
-    return FinishPlain.finish(c, argv, first, last)
+    return FinishPlain.finish(c, argv, first, last, keep_dead_ms)
   end
   local f = {
-    ids = {}, results = {}, lease_names = {}, groups = {}, leases = {}, verdicts = {}, ended = {}, doomed = {},
+    ids = {}, results = {}, entries = {}, lease_names = {}, leases = {}, groups = {},
+    verdicts = {}, ended = {}, doomed = {},
     deferred = {},                             -- queue -> when a job is due again that is deferred
     removals = {}, spec_removals = {},         -- queue -> ids
     specs = {},                                -- of the first queue: id -> packed spec
@@ -130,7 +135,7 @@ local function finish(c, argv, first, last, keep_dead_ms)
     i = finish_group(c, f, argv, at, i)
   end
   JobEnds.write(c, f)
-  FinishCases.write_dead(c, f)
+  Failures.write_dead(c, f.dead, keep_dead_ms)
   if #f.ended > 0 then
     if Special.of_call(c, f.first_queue).flows then  -- every stored workflow is in one of its keys
       FinishCases.end_workflows(c, f)

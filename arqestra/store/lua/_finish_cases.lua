@@ -1,66 +1,12 @@
 -- The outcomes of jobs: everything except the plain end of a job without limits (_finish). `f` is what _finish works
 -- on.
--- USES  Score, Lease, Specs, Special, RunEnd, Limits, Flow, JobEnds
+-- USES  Score, Lease, Specs, Special, RunEnd, Limits, Flow, JobEnds, Failures
 
-local DEAD_SET_LIMIT = 10000
-local HISTORY_LIMIT = 20
 local FREE_INTERRUPTS = 100          -- of one job: a job that stops its worker each time must not go on for ever
 local INTERRUPTS_KEPT_MS = 86400000  -- since the last one
 
 -- How the outcomes that end a job are noted in flows and schedules.
 local LETTERS = { ['end'] = 'c', fail = 'f', dead = 'f', abort = 'a', expire = 'x' }
-
--- Put a job into the dead set; written with the others of the call by `write_dead`.
-local function bury(c, f, id, queue, result)
-  local dead = f.dead[queue]
-  if not dead then
-    dead = { scores = {}, results = {} }
-    f.dead[queue] = dead
-  end
-  local scores, results, n = dead.scores, dead.results, #dead.scores
-  scores[n + 1], scores[n + 2] = c.now, id
-  results[n + 1], results[n + 2] = id, result
-end
-
--- The dead set has the latest jobs, and none for longer than it keeps them.
-local function write_dead(c, f)
-  for queue, dead in pairs(f.dead) do
-    local set, kept = c.k.DEAD .. queue, c.k.DEAD_RESULTS .. queue
-    call('ZADD', set, unpack(dead.scores))
-    call('HSET', kept, unpack(dead.results))
-    local most_gone = 100 + #dead.scores / 2
-    local gone = call('ZRANGEBYSCORE', set, '-inf', c.now - f.keep_dead_ms, 'LIMIT', 0, most_gone)
-    local surplus = math.min(most_gone, call('ZCARD', set) - #gone - DEAD_SET_LIMIT)
-    if surplus > 0 then
-      gone = call('ZRANGE', set, 0, #gone + surplus - 1)
-    end
-    if #gone > 0 then
-      call('ZREM', set, unpack(gone))
-      call('HDEL', kept, unpack(gone))
-    end
-    call('PEXPIRE', set, f.keep_dead_ms)
-    call('PEXPIRE', kept, f.keep_dead_ms)
-  end
-end
-
-local function note_error(c, id, error)
-  if error ~= '' and error ~= '+' then
-    if call('RPUSH', c.k.ERRORS .. id, error) > HISTORY_LIMIT then
-      call('LTRIM', c.k.ERRORS .. id, -HISTORY_LIMIT, -1)
-    end
-  end
-end
-
--- The history of an ended job is kept as long as its result.
-local function keep_history(c, id, ttl)
-  if ttl == '0' then
-    call('PERSIST', c.k.ERRORS .. id)
-  elseif ttl == '-1' then
-    call('DEL', c.k.ERRORS .. id)
-  else
-    call('PEXPIRE', c.k.ERRORS .. id, ttl)
-  end
-end
 
 -- A node of a flow ends. Its result is kept as long as the flow; the node's state says what happens to the result then.
 -- An error is kept with the flow's record, even if results are not kept: it says why the flow failed.
@@ -200,7 +146,7 @@ local function end_job(c, f, ending, kind, flow, number, only_child, is_output)
   end
   JobEnds.add(c, f, id, queue, ending.lease_name, keep_ms, ttl, value)
   if ending.error ~= '' then
-    keep_history(c, id, ttl)
+    Failures.keep_history(c, id, ttl)
   end
 end
 
@@ -235,7 +181,7 @@ local function write_outcome(c, f, ending, lease, has_specs)
   end
   local value = ending.result
   if error ~= '' then
-    note_error(c, id, error)
+    Failures.note(c, id, error)
   end
   local flow, number, only_child, is_output
   if kind ~= 'early' and (kind == 'limit' or has_specs) then
@@ -249,7 +195,7 @@ local function write_outcome(c, f, ending, lease, has_specs)
     acknowledge_early(c, id, lease)
   elseif LETTERS[kind] then
     if kind == 'dead' then
-      bury(c, f, id, queue, value)
+      Failures.bury(c, f.dead, id, queue, value)
     end
     end_job(c, f, ending, kind, flow, number, only_child, is_output)
   elseif kind == 'again' then
@@ -279,5 +225,4 @@ return {
   write_outcome = write_outcome,
   end_node = end_node,
   end_workflows = end_workflows,
-  write_dead = write_dead,
 }
