@@ -114,6 +114,10 @@ class QueueScheduler:
         self._stopped.set()
         self._woken.set()
 
+    def look(self) -> None:
+        """Begin the next round at once."""
+        self._woken.set()
+
     def handle_message(self, data: bytes | None) -> None:
         """Definitions have changed. None: from now on such messages come."""
         self._has_messages = True

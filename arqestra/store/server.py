@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from ..protocol.clock import timestamp_ms
+from ..protocol.clock import system_ms
 from ..protocol.keys import DEFAULT_QUEUE
 from .replies import CLUSTER_ADVICE, ServerIsCluster, reply_error
 from .store import Store
@@ -36,7 +36,7 @@ async def greet(redis: Redis) -> int:
     :raises ServerIsCluster: it is a node of a Redis Cluster
     :raises redis.exceptions.RedisError: it does not answer, or refuses
     """
-    before_ms = timestamp_ms()
+    before_ms = system_ms()
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.info("cluster")
@@ -47,14 +47,14 @@ async def greet(redis: Redis) -> int:
         raise answered
     if isinstance(cluster, dict) and cluster.get("cluster_enabled"):  # a server that does not tell is believed
         raise ServerIsCluster(CLUSTER_ADVICE)
-    return _ms(answered) - (before_ms + timestamp_ms()) // 2
+    return _ms(answered) - (before_ms + system_ms()) // 2
 
 
 async def clock_offset_ms(redis: Redis) -> int:
     """How far Redis' clock is ahead of this process' (ms), to within half a round trip."""
-    before_ms = timestamp_ms()
+    before_ms = system_ms()
     redis_ms = await redis_time_ms(redis)
-    return redis_ms - (before_ms + timestamp_ms()) // 2
+    return redis_ms - (before_ms + system_ms()) // 2
 
 
 async def redis_time_ms(redis: Redis) -> int:

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from ..protocol.clock import script_time
 from ..protocol.constants import BATCH
 from ..protocol.keys import Keys
 from .calls import Pulse, ScriptCall
@@ -283,7 +284,7 @@ class ScriptRunner:
     def prepare(self, name: str, *args: bytes | str | int) -> ScriptCall:
         """A call of a script, to be sent by `run`."""
         called = self._scripts[name]
-        clock = str(self._clock()) if self._clock else ""
+        clock = str(self._clock()) if self._clock else script_time()
         return ScriptCall(called, ("FCALL", called.function, 1, self._key, clock, *args))
 
     async def run(self, *calls: ScriptCall) -> list[Any]:

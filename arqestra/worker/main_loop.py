@@ -67,7 +67,9 @@ async def burst(worker: WorkerParts, session: Session, heart_beat: HeartBeat) ->
             continue
         if 0 <= worker.max_burst_jobs <= worker._jobs_started() or await _has_none_left(worker, session):
             return
-        await asyncio.sleep(min(max(worker.poll_delay_s, 0.005), session.sync.next_due_in_s))
+        next_due_in_ms = session.sync.next_due_in_ms
+        due_in_s = MAX_POLL_S if next_due_in_ms < 0 else next_due_in_ms / 1000
+        await asyncio.sleep(min(max(worker.poll_delay_s, 0.005), due_in_s))
 
 
 async def _has_none_left(worker: WorkerParts, session: Session) -> bool:

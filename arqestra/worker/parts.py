@@ -64,6 +64,7 @@ class WorkerParts(WorkerAttributes):
         self.executors = Executors(options.threads, options.processes, options.max_calls_per_process)
         self.stuck_callback: Callable[[Attempt], None] | None = None  # for a supervisor: this job does not end
         port, host = options.metrics_port, options.metrics_host
+        self.outcome_callback: Callable[[Attempt, Outcome], None] | None = None
         self.metrics: MetricsSink = NoMetrics() if port is None else MetricsPort(self.reporter.figures, port, host)
         self._recycling = Recycling(options.max_jobs_per_child, options.max_memory_bytes, recycle)
         self.schedule_runner = ScheduleRunner(options, self.queues, self.zone)
@@ -213,6 +214,7 @@ class WorkerParts(WorkerAttributes):
             unknown_ids=self.unknown_ids,
             observed=self.observed,
             on_stuck=self.stuck_callback,
+            on_outcome=self.outcome_callback,
         )
 
     def _worker_state(self) -> WorkerState:

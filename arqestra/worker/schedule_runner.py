@@ -23,6 +23,7 @@ from arq.utils import to_ms, to_unix_ms
 
 from ..client.pool import MAX_PAYLOAD_BYTES
 from ..definitions.middleware import Middleware
+from ..protocol.clock import now_in
 from ..protocol.serializers import Serializer
 from ..scheduling.definition import Schedule
 from ..scheduling.scheduler import Scheduler
@@ -117,6 +118,12 @@ class ScheduleRunner:
         if self.scheduler is not None:
             await self.scheduler.run_once()
 
+    def look(self) -> None:
+        """The time has moved: look at once what is due."""
+        if self.scheduler is not None:
+            for part in self.scheduler.parts:
+                part.look()
+
     async def stop(self) -> None:
         """Fire nothing more."""
         scheduler, self.scheduler = self.scheduler, None
@@ -145,7 +152,7 @@ async def enqueue_due_cron_jobs(
         job_id = cron_job.job_id
         if job_id is None and cron_job.unique:
             job_id = f"{cron_job.name}:{to_unix_ms(cron_job.next_run)}"
-        later = cron_job.next_run if cron_job.next_run > datetime.now(tz=now.tzinfo) else None
+        later = cron_job.next_run if cron_job.next_run > now_in(now.tzinfo) else None
         enqueues.append(pool.enqueue_job(cron_job.name, _job_id=job_id, _queue_name=queue, _defer_until=later))
     results = await asyncio.gather(*enqueues, return_exceptions=True)
     for cron_job, result in zip(due, results, strict=True):
@@ -167,7 +174,7 @@ def id_taken_ms(cron_job: Any, cron_jobs: Iterable[CronJob], zone: tzinfo | None
     """
     taken_s: float = min(keep_cronjob_progress, arq.worker.keep_cronjob_progress)  # type: ignore[attr-defined]
     if cron_job.job_id is not None:
-        now = datetime.now(tz=zone)
+        now = now_in(zone)
         same_id = [each for each in cron_jobs if each.job_id == cron_job.job_id]
         next_s = min(((_next_run(each, now) - now).total_seconds() for each in same_id), default=0.0)
         taken_s = min(taken_s, next_s - EARLY_S)

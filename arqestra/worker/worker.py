@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..client.connect import create_pool
+from ..protocol.clock import now_in
 from ..store.presence import write_health
 from ..store.queues import queue_depth
 from ..store.workflows import note_workflows
@@ -125,7 +126,7 @@ class Worker(WorkerParts):
         session = self._connect()
         await self._start_parts(session)
         try:
-            await (burst if self.burst else serve)(self, session, self.heart_beat)
+            await self._work(session)
         finally:
             session.stop_claiming()
             await self.schedule_runner.stop()
@@ -133,6 +134,10 @@ class Worker(WorkerParts):
             await session.leave_queues(self.queues)
             if not self.slots.leases:
                 await session.stop_renewing()
+
+    async def _work(self, session: Session) -> None:
+        """What is done between start and stop."""
+        await (burst if self.burst else serve)(self, session, self.heart_beat)
 
     async def _new_pool(self) -> ArqRedis:
         return await create_pool(
@@ -241,7 +246,7 @@ class Worker(WorkerParts):
     async def heart_beat(self) -> None:
         """arq's name for: write the health check key if it is time, enqueue the cron jobs that are due."""
         await self.record_health()
-        await self.run_cron(datetime.now(tz=self.timezone), max(self.poll_delay_s, HOUSEKEEPING_S))
+        await self.run_cron(now_in(self.timezone), max(self.poll_delay_s, HOUSEKEEPING_S))
 
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
         """Enqueue the cron jobs that are due within `num_windows` times `delay` seconds of n, and that the worker's

@@ -70,7 +70,7 @@ class SyncLoop:
         self.became_idle = asyncio.Event()
         self.refused_claim: ResponseError | None = None  # the last claim, which Redis refused
         self.queued = -1  # entries in the queue at the last claim
-        self.next_due_in_s = 60.0
+        self.next_due_in_ms = -1  # of the next job, as the last claim said; -1: there is none
         self.is_quiet = False  # the latest claim found no jobs
         self._is_poll = False  # the next claim is made without a reason
         self.found = self.found_untold = (
@@ -227,7 +227,7 @@ class SyncLoop:
     async def _start_claimed(self, request: ClaimRequest, claimed: Claimed) -> None:
         self._count(claimed)
         self.refused_claim = None
-        self.next_due_in_s = claimed.next_due_in_ms / 1000 if claimed.next_due_in_ms >= 0 else 60.0
+        self.next_due_in_ms = claimed.next_due_in_ms
         delay_ms = self._claims.learn(request, claimed)
         if not self._told_due:
             self._claim_in(delay_ms)

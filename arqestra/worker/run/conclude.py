@@ -108,6 +108,8 @@ def give_up(run: RunContext, attempt: Attempt) -> None:
     report(run, attempt, outcome)
     update = update_for(run, attempt, outcome)
     attempt.hand_over()
+    if run.on_outcome is not None:
+        run.on_outcome(attempt, outcome)
     if update is not None:
         run.outbox.submit(update)
     run.slots.conclude(run.loop.create_task(conclude(run, attempt, outcome)))

@@ -17,6 +17,7 @@ from ..settings import WorkerOptions
 from .attempt import Attempt
 from .effective_options import EffectiveOptions
 from .executors import Executors
+from .outcome import Outcome
 
 __all__ = ("Hooks", "JobCounts", "RunContext", "StickyWorkflows")
 
@@ -102,9 +103,13 @@ class Hooks:
 
 
 class StickyWorkflows:
-    """The workflows that wait here in memory, and how each is told of news."""
+    """The workflows that wait here in memory, and how each is told of news.
+
+    :ivar park_at_once: none waits in memory
+    """
 
     def __init__(self) -> None:
+        self.park_at_once = False
         self._told: dict[str, Callable[[], None]] = {}
 
     def __len__(self) -> int:
@@ -160,6 +165,7 @@ class RunContext:
     :ivar observed: tools have put wrappers around arq's functions: see `observed.py`
     :ivar cron_id_ms: how long the id of a cron job stays taken after its end
     :ivar on_stuck: called with an attempt that does not end after its time limit
+    :ivar on_outcome: called with each outcome, for tests
     """
 
     loop: asyncio.AbstractEventLoop
@@ -188,3 +194,4 @@ class RunContext:
     unknown_ids: set[str] = field(default_factory=set)
     observed: bool = False
     on_stuck: Callable[[Attempt], None] | None = None
+    on_outcome: Callable[[Attempt, Outcome], None] | None = None

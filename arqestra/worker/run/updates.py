@@ -42,6 +42,8 @@ def hand_over(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     """Let Redis be told of the outcome with the next round trip; the slot is free now."""
     update = update_for(run, attempt, outcome)
     attempt.hand_over()
+    if run.on_outcome is not None:
+        run.on_outcome(attempt, outcome)
     run.slots.free(attempt)
     if update is not None:
         run.outbox.submit(update)

@@ -257,7 +257,8 @@ class WorkflowStay:
             if self._leaving:
                 return False
             now_s = self._run.loop.time()
-            patience_s = 0.0 if len(self._run.slots.sticky) > MAX_RESIDENT else PARK_AFTER_S
+            crowded = len(self._run.slots.sticky) > MAX_RESIDENT
+            patience_s = 0.0 if crowded or self._run.workflows.park_at_once else PARK_AFTER_S
             park_at_s = self._idle_since_s + patience_s
             due_ms = self._next_due_ms(execution)
             due_at_s = None if due_ms is None else now_s + max(0.0, due_ms - self._redis_ms()) / 1000

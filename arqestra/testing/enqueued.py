@@ -1,0 +1,228 @@
+"""What stands in the queues: assertions, with messages that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from arq.jobs import DeserializationError
+
+from ..client.pool import Pool
+from ..definitions.redact import shown_value
+from ..protocol.clock import timestamp_ms
+from ..protocol.wire import decode_payload
+from ..store.find import find_queues
+from ..store.queues import browse
+from .drain import seconds_of_length
+
+__all__ = ("EnqueuedJob", "assert_enqueued", "enqueued", "refute_enqueued")
+
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class EnqueuedJob:
+    """A job that stands in a queue.
+
+    :ivar function: its name
+    :ivar args, kwargs: its arguments, as the serializer gives them back
+    :ivar state: "queued", "deferred", "running", "held" by a limit, or "waiting": a workflow that waits for news
+    :ivar due: when it is or became due; None if that is not known
+    """
+
+    job_id: str
+    function: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    queue: str
+    state: str
+    due: datetime | None
+    priority: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def due_in_s(self) -> float:
+        """Seconds until it is due; 0 or less if it is."""
+        return 0.0 if self.due is None else self.due.timestamp() - timestamp_ms() / 1000
+
+    def __str__(self) -> str:
+        call = ", ".join([*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())])
+        when = f"due in {timedelta(seconds=round(self.due_in_s()))}" if self.state == "deferred" else self.state
+        return f"{self.function}({call}) in {self.queue}, {when}"
+
+
+async def enqueued(pool: Pool, function: Any = None, *, queue: str | None = None) -> list[EnqueuedJob]:
+    """The jobs that have not ended, in the order of their due times.
+
+    :param function: of this one only: its name, or the function itself
+    :param queue: in this queue only; default all
+    """
+    queues = [queue] if queue is not None else (await find_queues(pool.store))[0]
+    name = None if function is None else name_of(function)
+    found: list[EnqueuedJob] = []
+    for each in queues:
+        place = 0
+        while place >= 0:
+            page = await browse(pool.store, each, place=place)
+            place = page.next_place
+            for entry in page.entries:
+                if entry.payload is None:
+                    continue
+                job = _job_of(pool, each, entry.id, entry.state, entry.due_ms, entry.payload)
+                if name is None or job.function == name:
+                    found.append(job)
+    return sorted(found, key=lambda job: job.due_in_s())
+
+
+def name_of(function: Any) -> str:
+    """The name by which a function's jobs are stored."""
+    if isinstance(function, str):
+        return function
+    function = getattr(function, "function", function)  # of `f.options(...)`
+    return str(getattr(function, "name", None) or getattr(function, "__qualname__", function))
+
+
+def _job_of(pool: Pool, queue: str, job_id: str, state: str, due_ms: int | None, data: bytes) -> EnqueuedJob:
+    due = None if due_ms is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+    try:
+        payload = decode_payload(pool.serializer, data)
+    except DeserializationError:
+        return EnqueuedJob(job_id, "<not readable with the pool's serializer>", (), {}, queue, state, due)
+    options = payload.options
+    headers = options.get("h") or {}
+    return EnqueuedJob(
+        job_id, payload.function, payload.args, payload.kwargs, queue, state, due, options.get("p", 0), headers
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for."""
+
+    function: str
+    args: tuple[Any, ...] | None
+    kwargs: dict[str, Any] | None
+    queue: str | None
+    due_within_s: float | None
+
+    def differences(self, job: EnqueuedJob) -> list[str]:
+        """What is otherwise; nothing if it is such a job."""
+        found = []
+        if job.function != self.function:
+            found.append(f"function {job.function}")
+        if self.args is not None and job.args != self.args:
+            found += _of_args(self.args, job.args)
+        if self.kwargs is not None:
+            found += _of_kwargs(self.kwargs, job.kwargs)
+        if self.queue is not None and job.queue != self.queue:
+            found.append(f"queue {job.queue}")
+        if self.due_within_s is not None and job.due_in_s() > self.due_within_s:
+            found.append(f"due in {timedelta(seconds=round(job.due_in_s()))}")
+        return found
+
+    def __str__(self) -> str:
+        args = ["..."] if self.args is None else [repr(value) for value in self.args]
+        kwargs = [] if self.kwargs is None else [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        queue = "" if self.queue is None else f" in {self.queue}"
+        due = "" if self.due_within_s is None else f" due within {timedelta(seconds=self.due_within_s)}"
+        return f"{self.function}({', '.join([*args, *kwargs])}){queue}{due}"
+
+
+def _of_args(wanted: tuple[Any, ...], got: tuple[Any, ...]) -> list[str]:
+    if len(wanted) != len(got):
+        return [f"{len(got)} positional arguments: {shown_value(got)}"]
+    pairs = enumerate(zip(wanted, got, strict=True))
+    return [f"args[{place}] {shown_value(theirs)}" for place, (ours, theirs) in pairs if ours != theirs]
+
+
+def _of_kwargs(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
+    """Keywords that are not named may be there."""
+    found = []
+    for name, value in wanted.items():
+        if name not in got:
+            found.append(f"no {name}=")
+        elif got[name] != value:
+            found.append(f"{name}={shown_value(got[name])}")
+    return found
+
+
+async def assert_enqueued(
+    pool: Pool,
+    function: Any,
+    *,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    due_within: str | float | timedelta | None = None,
+    count: int | None = None,
+) -> list[EnqueuedJob]:
+    """Fail unless such a job stands in a queue.
+
+    :param function: its name, or the function itself
+    :param args: all positional arguments after ctx
+    :param kwargs: keyword arguments; others may be there, too
+    :param queue: its queue
+    :param due_within: it is due so soon (seconds, a timedelta, or text such as "1 hour")
+    :param count: how many there are; default one at least
+    :returns: those jobs
+    :raises AssertionError: there are none, or another number; the message shows what there is
+    """
+    wanted = _wanted(function, args, kwargs, queue, due_within)
+    jobs = await enqueued(pool)
+    found = [job for job in jobs if not wanted.differences(job)]
+    if len(found) != count if count is not None else not found:
+        number = "one at least" if count is None else str(count)
+        raise AssertionError(f"expected {number} of {wanted}, found {len(found)}\n{_shown(wanted, jobs)}")
+    return found
+
+
+async def refute_enqueued(
+    pool: Pool,
+    function: Any,
+    *,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    due_within: str | float | timedelta | None = None,
+) -> None:
+    """Fail if such a job stands in a queue; parameters as of `assert_enqueued`.
+
+    :raises AssertionError: there is one
+    """
+    wanted = _wanted(function, args, kwargs, queue, due_within)
+    jobs = await enqueued(pool)
+    found = [job for job in jobs if not wanted.differences(job)]
+    if found:
+        raise AssertionError(f"expected no {wanted}, found {len(found)}\n{_shown(wanted, jobs)}")
+
+
+def _wanted(
+    function: Any,
+    args: Any,
+    kwargs: Mapping[str, Any] | None,
+    queue: str | None,
+    due_within: str | float | timedelta | None,
+) -> Wanted:
+    return Wanted(
+        name_of(function),
+        None if args is None else tuple(args),
+        None if kwargs is None else dict(kwargs),
+        queue,
+        None if due_within is None else seconds_of_length(due_within, "due_within"),
+    )
+
+
+def _shown(wanted: Wanted, jobs: list[EnqueuedJob]) -> str:
+    """What stands in the queues, the nearest first, with what is otherwise."""
+    if not jobs:
+        return "the queues are empty"
+    nearest = sorted(jobs, key=lambda job: (job.function != wanted.function, len(wanted.differences(job))))
+    lines = ["in the queues:"]
+    for job in nearest[:SHOWN]:
+        differences = wanted.differences(job)
+        sign, what = (" ", "") if not differences else ("-", f"   <- {'; '.join(differences)}")
+        lines.append(f"  {sign} {job}{what if job.function == wanted.function else ''}")
+    if len(nearest) > SHOWN:
+        lines.append(f"    and {len(nearest) - SHOWN} more")
+    return "\n".join(lines)

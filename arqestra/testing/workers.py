@@ -1,0 +1,125 @@
+"""Workers in a test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+from ..client.connect import sibling
+from ..client.pool import Pool
+from ..errors import SettingsError
+from ..worker.session import Session
+from ..worker.settings_source import settings_in
+from ..worker.worker import Worker
+from .clock import Traveller, travellers
+
+__all__ = ("TestWorker", "make_worker", "new_worker", "pool_beside", "settings_of_tests")
+
+POLL_DELAY_S = 0.05
+W = TypeVar("W", bound=Worker)
+
+
+class TestWorker(Worker):
+    """A worker in the event loop of a test. It looks again when the time has moved."""
+
+    __test__ = False  # for pytest: it is none
+
+    async def _work(self, session: Session) -> None:
+        traveller = Traveller(lambda: self.loop.call_soon_threadsafe(self._look, session))
+        travellers.add(traveller)
+        try:
+            await super()._work(session)
+        finally:
+            travellers.discard(traveller)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Within this the worker runs beside the test, waiting for jobs; at the end it stops and is closed."""
+        self.burst = False
+        ready = asyncio.Event()
+        self.on_ready = ready.set
+        task = asyncio.get_running_loop().create_task(self.main())
+        waiting = asyncio.get_running_loop().create_task(ready.wait())
+        try:
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+            yield self
+        finally:
+            waiting.cancel()
+            self.on_ready = None
+            self.main_task = task
+            await self.close()
+            await asyncio.gather(task, waiting, return_exceptions=True)
+
+    def _look(self, session: Session) -> None:
+        if session.is_open and session.claims.active:
+            session.sync.claim_soon()
+            self.workflows.tell_all()
+            self.schedule_runner.look()
+
+
+def make_worker(pool: Pool, functions: Any = (), **settings: Any) -> TestWorker:
+    """A worker for a test, not started yet: `await worker.main()` runs until the queue is empty, and within
+    `async with worker.running():` it runs beside the test. `await worker.close()` is the caller's after `main`.
+
+    :param pool: the worker gets a pool of its own on the same Redis, with the same settings
+    :param functions: job functions, or the settings class of an application's worker
+    :param settings: further settings
+    """
+    return new_worker(TestWorker, pool, functions, {"burst": True, **settings})
+
+
+def new_worker(kind: type[W], pool: Pool, functions: Any, settings: dict[str, Any]) -> W:
+    """A worker on a pool of its own beside this one.
+
+    :param kind: its class
+    :param functions: as of `settings_of_tests`
+    :param settings: what is to be otherwise than the pool and the functions say
+    """
+    defaults = {
+        "queue_name": pool.default_queue_name,
+        "serializer": pool.serializer,
+        "middleware": pool.middleware,
+        "key_prefix": pool.key_prefix,
+        "poll_delay": POLL_DELAY_S,
+    }
+    given = settings_of_tests(functions, settings)
+    if "job_serializer" in given or "job_deserializer" in given:
+        del defaults["serializer"]
+    if "queues" in given or "queue_name" in given:
+        del defaults["queue_name"]
+    here = {"redis_pool": pool_beside(pool), "redis_settings": None, "handle_signals": False, "metrics_port": None}
+    return kind(**{**defaults, **given, **here})
+
+
+def settings_of_tests(functions: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a worker in a test.
+
+    :param functions: job functions, or a settings class (dict, module) of an application's worker
+    :param settings: what is to be otherwise
+    """
+    if isinstance(functions, list | tuple | set | frozenset):
+        return {"functions": list(functions), **settings}
+    if callable(functions) and not isinstance(functions, type):
+        return {"functions": [functions], **settings}
+    if isinstance(functions, str) or functions is None:
+        raise SettingsError(f"expected job functions or a worker's settings, got {functions!r}")
+    return {**settings_in(functions), **settings}
+
+
+def pool_beside(pool: Pool) -> Pool:
+    """Another pool on the same Redis, with the same settings: a worker closes its own at its end."""
+    other = Pool(
+        sibling(pool.connection_pool),
+        default_queue_name=pool.default_queue_name,
+        expires_extra_ms=pool.expires_extra_ms,
+        serializer=pool.serializer,
+        max_payload_bytes=pool.max_payload_bytes,
+        middleware=pool.middleware,
+        key_prefix=pool.key_prefix,
+    )
+    other.clock_offset_ms = pool.clock_offset_ms
+    return other
