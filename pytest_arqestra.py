@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_asyncio import fixture as async_fixture
+
     from arqestra import Pool
     from arqestra.embedded import EmbeddedRedis
     from arqestra.testing import Clock, TestWorker
-
-try:
-    from pytest_asyncio import fixture as async_fixture
-except ImportError:  # anyio's plugin takes plain fixtures that are coroutine functions
-    async_fixture = pytest.fixture
+else:
+    try:
+        from pytest_asyncio import fixture as async_fixture
+    except ImportError:  # anyio's plugin takes plain fixtures that are coroutine functions
+        async_fixture = pytest.fixture
 
 
 @pytest.fixture(scope="session")

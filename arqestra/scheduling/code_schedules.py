@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 
 from ..errors import SettingsError
+from ..protocol.clock import ahead_ms
 from ..protocol.constants import TAKE_OVER_MS
 from ..store.schedule_records import ScheduleRecord
 from ..store.schedules import ScheduleStore
@@ -44,6 +45,7 @@ class CodeSchedules:
         self._started_ms: int | None = None  # on Redis' clock
         self._rev = ""
         self._kept_s: float | None = None
+        self._kept_ahead_ms = 0
         self._keeping = asyncio.Lock()
         self._warned: set[str] = set()
         self._has_checked_workers = False
@@ -65,13 +67,14 @@ class CodeSchedules:
         """
         async with self._keeping:
             since_s = None if self._kept_s is None else time.monotonic() - self._kept_s
+            now = now or self._kept_ahead_ms != ahead_ms()  # a test has moved the time
             if not now and since_s is not None and since_s < self._every_s:
                 return
             compare = now or since_s is None or since_s > MAX_PAUSE_S
             await self._keep("" if compare else self._rev)
             if self._kept_s is not None and not self._has_checked_workers:
                 await self._warn_of_missing_workers()  # by the second time, workers that started together are known
-            self._kept_s = time.monotonic()
+            self._kept_s, self._kept_ahead_ms = time.monotonic(), ahead_ms()
 
     @property
     def _every_s(self) -> float:

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 from redis.exceptions import RedisError
 
 from ..definitions.middleware import EnqueuedCall, Middleware, enter_call
+from ..protocol.clock import ahead_ms
 from ..protocol.constants import CLOCK_TOLERANCE_MS
 from ..store.schedule_records import DueSchedule, FiringKind, NewFiring, StoredSchedule
 from ..store.schedules import ScheduleStore
@@ -152,12 +153,12 @@ class QueueScheduler:
         """Fetch what is due soon; if nothing is, how many ms until something is."""
         found: list[DueSchedule] = []
         while True:
-            before_s = time.monotonic()
+            before_s, moved_ms = time.monotonic(), ahead_ms()
             page = await self.store.fetch_due(AHEAD_MS, PAGE, len(found))
             if page.went_back:
                 logger.warning("Redis' clock was put back: what was noted of a time to come is drawn back")
                 await self.store.rewind()
-            if self._clock_has_jumped(page.now_ms, (before_s + time.monotonic()) / 2) or page.went_back:
+            if self._clock_has_jumped(page.now_ms - moved_ms, (before_s + time.monotonic()) / 2) or page.went_back:
                 logger.warning("Redis' clock was set to another time, or this process was held up")
                 await self._code_schedules.keep(now=True)
                 found = []
@@ -172,7 +173,7 @@ class QueueScheduler:
 
     def _redis_now_ms(self) -> int:
         assert self._clock_lead_ms is not None
-        return round(time.monotonic() * 1000 + self._clock_lead_ms)
+        return round(time.monotonic() * 1000 + self._clock_lead_ms) + ahead_ms()
 
     async def _read_definitions(self, due: Sequence[DueSchedule]) -> None:
         """Read the definitions that are not known here, or have changed."""

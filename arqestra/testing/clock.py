@@ -18,7 +18,7 @@ from redis.asyncio import SSLConnection
 from ..client.pool import Pool
 from ..errors import SettingsError
 from ..protocol import clock
-from ..store.time_travel import move_time
+from ..store.time_travel import ExpiredResult, move_time
 
 __all__ = ("Clock", "Traveller", "current_clock", "travellers", "travelling")
 
@@ -31,7 +31,7 @@ class Traveller:
     :param look: called in the thread that moves the time
     """
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], object]) -> None:
         self.look = look
 
 
@@ -87,17 +87,23 @@ class Clock:
         self.go_ahead(round(length.total_seconds() * 1000))
         return Arrived()
 
-    def go_ahead(self, by_ms: int) -> None:
-        """As `travel`, in ms."""
+    def go_ahead(self, by_ms: int, *, keep_flows: bool = False) -> list[ExpiredResult]:
+        """As `travel`, in ms.
+
+        :param keep_flows: flows that have ended stay readable
+        :returns: results that have expired by that
+        """
+        expired: list[ExpiredResult] = []
         if by_ms <= 0:
-            return
+            return expired
         if self._where is not None:
             if self._client is None:
                 self._client = _client_of(self._where)
-            move_time(self._client, by_ms)
+            expired = move_time(self._client, by_ms, keep_flows=keep_flows)
         clock.set_ahead(clock.ahead_ms() + by_ms)
         for traveller in list(travellers):
             traveller.look()
+        return expired
 
     def close(self) -> None:
         """Close the connection; the time stays as it is."""

@@ -21,11 +21,12 @@ from ..store.find import find_queues
 from ..store.queues import browse
 from ..store.schedules import ScheduleStore
 from ..store.store import Store
+from ..store.time_travel import ExpiredResult, restore_results
 from ..worker.run.attempt import Attempt
 from ..worker.run.outcome import Outcome
 from ..worker.session import Session
 from .clock import Clock, current_clock, travelling
-from .outcomes import Drained, JobOutcome, outcome_of
+from .outcomes import Drained, outcome_of
 from .workers import TestWorker, new_worker, settings_of_tests
 
 __all__ = ("Until", "drain")
@@ -50,7 +51,8 @@ async def drain(
     """Run all jobs that are in the queues, and all that these enqueue, with their retries.
 
     A worker of its own runs them in this event loop. The time goes forward from one due time to the next, as far as
-    jobs are due later: retries, delays, timers of workflows, limits.
+    jobs are due later: retries, delays, timers of workflows, limits. The results of what has run can be read after
+    that, however much time has passed.
 
     :param pool: the queues are on its Redis: all that hold jobs, unless settings name some
     :param functions: job functions, or the settings class of an application's worker
@@ -68,13 +70,15 @@ async def drain(
         raise SettingsError("drain: expected travel, or with_scheduled=False; got both")
     travel_s = None if travel is None else seconds_of_length(travel, "travel")
     with ExitStack() as stack:
-        clock = current_clock() or stack.enter_context(travelling(pool))
+        outer = current_clock()
+        clock = outer or stack.enter_context(travelling(pool))
         drained = Drained()
         limit_ms = None if travel_s is None else timestamp_ms() + round(travel_s * 1000)
         course = Course(clock, drained, until, with_scheduled=with_scheduled, limit_ms=limit_ms)
         try:
             async with asyncio.timeout(timeout):
                 await _drain_all(pool, functions, settings, course)
+                await restore_results(pool.store, course.lost_results(is_back=outer is None))
         except TimeoutError:
             left = await _left(pool)
             raise TimeoutError(
@@ -95,7 +99,7 @@ async def _drain_all(pool: Pool, functions: Any, settings: dict[str, Any], cours
             if course.worked and queues == known:
                 return
             given |= {"queues": list(queues), "cron_queue": given.get("cron_queue") or pool.default_queue_name}
-        worker = new_worker(DrainWorker, pool, given, {"burst": True})
+        worker = new_worker(DrainWorker, pool, {**given, "burst": True})
         worker.follow(course)
         try:
             await worker.main()
@@ -140,6 +144,8 @@ class Course:
     :ivar limit_ms: the time that it goes to; None for as far as jobs are due
     :ivar worked: a worker has run
     :ivar is_over: it is not to go on
+    :ivar ended: ids of jobs that have ended
+    :ivar expired: results that are gone because the time has moved
     """
 
     clock: Clock
@@ -150,6 +156,7 @@ class Course:
     worked: bool = False
     is_over: bool = False
     ended: set[str] = field(default_factory=set)
+    expired: list[ExpiredResult] = field(default_factory=list)
 
     def note(self, attempt: Attempt, outcome: Outcome, serializer: Serializer) -> None:
         """An attempt has ended."""
@@ -158,6 +165,12 @@ class Course:
             self.drained.outcomes.append(found)
             if found.state not in ("retry", "snooze"):
                 self.ended.add(found.job_id)
+
+    def lost_results(self, *, is_back: bool) -> list[ExpiredResult]:
+        """Results that are to be readable after all: those of what was run here, the latest of each job; all of them
+        if the time goes back to where it was.
+        """
+        return [each for each in reversed(self.expired) if is_back or each.job_id in self.ended]
 
     async def is_reached(self) -> bool:
         """Whether what it was to go on for has happened."""
@@ -180,7 +193,7 @@ class Course:
         if self.limit_ms is None:
             return max(1, min(steps))
         left_ms = self.limit_ms - timestamp_ms()
-        return max(1, min(left_ms, *steps)) if left_ms > 0 else None
+        return max(1, min([left_ms, *steps])) if left_ms > 0 else None
 
 
 class DrainWorker(TestWorker):
@@ -205,7 +218,7 @@ class DrainWorker(TestWorker):
             if await self._others_run(session.store):
                 await asyncio.sleep(WAIT_S)
             else:
-                self.course.clock.go_ahead(step_ms)
+                self.course.expired += self.course.clock.go_ahead(step_ms, keep_flows=True)
 
     async def _run_due(self, session: Session) -> None:
         """Until no job is due and none runs."""

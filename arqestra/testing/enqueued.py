@@ -16,6 +16,7 @@ from ..protocol.wire import decode_payload
 from ..store.find import find_queues
 from ..store.queues import browse
 from .drain import seconds_of_length
+from .outcomes import name_of
 
 __all__ = ("EnqueuedJob", "assert_enqueued", "enqueued", "refute_enqueued")
 
@@ -73,14 +74,6 @@ async def enqueued(pool: Pool, function: Any = None, *, queue: str | None = None
                 if name is None or job.function == name:
                     found.append(job)
     return sorted(found, key=lambda job: job.due_in_s())
-
-
-def name_of(function: Any) -> str:
-    """The name by which a function's jobs are stored."""
-    if isinstance(function, str):
-        return function
-    function = getattr(function, "function", function)  # of `f.options(...)`
-    return str(getattr(function, "name", None) or getattr(function, "__qualname__", function))
 
 
 def _job_of(pool: Pool, queue: str, job_id: str, state: str, due_ms: int | None, data: bytes) -> EnqueuedJob:

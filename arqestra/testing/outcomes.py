@@ -12,7 +12,7 @@ from ..protocol.wire import decode_result
 from ..worker.run.attempt import Attempt
 from ..worker.run.outcome import Outcome, State
 
-__all__ = ("AttemptState", "Drained", "JobOutcome", "outcome_of")
+__all__ = ("AttemptState", "Drained", "JobOutcome", "name_of", "outcome_of")
 
 AttemptState = Literal["complete", "failed", "retry", "snooze", "cancel", "aborted", "expired"]
 
@@ -27,6 +27,17 @@ _STATES: dict[State, AttemptState] = {
     State.ABORTED: "aborted",
     State.EXPIRED: "expired",
 }
+
+
+def name_of(function: Any) -> str:
+    """The name by which a function's jobs are stored.
+
+    :param function: a name; a job function, also with options; a plain function
+    """
+    if isinstance(function, str):
+        return function
+    function = getattr(function, "function", function)  # of `f.options(...)`
+    return str(getattr(function, "name", None) or getattr(function, "__qualname__", function))
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,7 @@ class Drained:
 
         :param function: its name, or the function itself
         """
-        name = function if isinstance(function, str) else getattr(function, "name", None) or function.__name__
+        name = name_of(function)
         return [outcome for outcome in self.outcomes if outcome.function == name]
 
     def __repr__(self) -> str:

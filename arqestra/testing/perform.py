@@ -227,7 +227,7 @@ class Stage:
         attempt.task = cast("asyncio.Task[None]", task)
         token = running_attempt.set(attempt)
         try:
-            outcome = await before_call(self.run, attempt)
+            outcome: Outcome | None = await before_call(self.run, attempt)
             if outcome is not None:
                 report_refusal(self.run, attempt, outcome)
             else:
@@ -236,8 +236,8 @@ class Stage:
                     report(self.run, attempt, outcome)
             if not attempt.handed_over:
                 await conclude(self.run, attempt, outcome)
-            for task in list(self._concluding):
-                await task
+            for late in list(self._concluding):
+                await late
         finally:
             running_attempt.reset(token)
             attempt.task = None

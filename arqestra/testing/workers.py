@@ -69,24 +69,23 @@ def make_worker(pool: Pool, functions: Any = (), **settings: Any) -> TestWorker:
     :param functions: job functions, or the settings class of an application's worker
     :param settings: further settings
     """
-    return new_worker(TestWorker, pool, functions, {"burst": True, **settings})
+    return new_worker(TestWorker, pool, {"burst": True, **settings_of_tests(functions, settings)})
 
 
-def new_worker(kind: type[W], pool: Pool, functions: Any, settings: dict[str, Any]) -> W:
+def new_worker(kind: type[W], pool: Pool, given: dict[str, Any]) -> W:
     """A worker on a pool of its own beside this one.
 
     :param kind: its class
-    :param functions: as of `settings_of_tests`
-    :param settings: what is to be otherwise than the pool and the functions say
+    :param given: settings; what they do not say is as of the pool
     """
-    defaults = {
+    defaults: dict[str, Any] = {
         "queue_name": pool.default_queue_name,
         "serializer": pool.serializer,
         "middleware": pool.middleware,
         "key_prefix": pool.key_prefix,
         "poll_delay": POLL_DELAY_S,
+        "unknown_functions": "fail",
     }
-    given = settings_of_tests(functions, settings)
     if "job_serializer" in given or "job_deserializer" in given:
         del defaults["serializer"]
     if "queues" in given or "queue_name" in given:

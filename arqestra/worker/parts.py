@@ -27,7 +27,7 @@ from .run.effective_options import effective_options, options_of_unknown
 from .run.execute import execute
 from .run.executors import Executors
 from .run.observed import observe_runs
-from .run.outcome import CancelReason
+from .run.outcome import CancelReason, Outcome
 from .schedule_runner import ScheduleRunner, id_taken_ms
 from .session import Session
 from .settings import WorkerOptions

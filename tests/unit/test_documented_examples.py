@@ -38,6 +38,7 @@ PAGES = (
     "docs/data-model.md",
     "docs/workflows.md",
     "docs/scheduling.md",
+    "docs/testing.md",
 )
 PATIENCE_S = 60
 ACTIONS = ("file", "run", "start", "prints")

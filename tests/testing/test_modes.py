@@ -1,0 +1,85 @@
+"""When jobs run: at once, or when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from arqestra import Pool, chord
+from arqestra.testing import drain, enqueued, inline, manual
+from tests.testing import jobs
+
+
+async def test_inline_runs_all_that_an_enqueue_sets_off(arqestra_pool: Pool) -> None:
+    async with inline([jobs.add, jobs.spreads, jobs.total, jobs.flaky, jobs.send], arqestra_pool) as pool:
+        assert pool is arqestra_pool
+        handles = [await pool.enqueue(jobs.add, 1, 2), await pool.enqueue_job("add", 3, _defer_by=3600)]
+        handles += await pool.enqueue_many([jobs.add.bind(5), jobs.flaky.bind()])
+        assert await enqueued(pool) == []
+        assert [await handle.result(timeout=1) for handle in handles if handle is not None] == [3, 3, 5, 3]
+        flow = await pool.enqueue_flow(chord([jobs.add.s(1), jobs.add.s(2)], jobs.total.s()))
+        assert await flow.result(timeout=1) == 3
+        await pool.enqueue_job("spreads", 3)
+        assert await enqueued(pool) == []
+    await arqestra_pool.enqueue(jobs.add, 1)
+    assert len(await enqueued(arqestra_pool)) == 1
+
+
+async def test_inline_beside_itself(arqestra_pool: Pool) -> None:
+    async with inline([jobs.add], arqestra_pool) as pool:
+        handles = await asyncio.gather(*(pool.enqueue(jobs.add, number) for number in range(20)))
+        assert [await handle.result(timeout=1) for handle in handles if handle is not None] == list(range(20))
+
+
+async def test_a_job_that_fails_is_no_error_of_its_enqueue(arqestra_pool: Pool) -> None:
+    async with inline([jobs.broken], arqestra_pool) as pool:
+        handle = await pool.enqueue(jobs.broken)
+        assert handle is not None
+        with pytest.raises(ValueError, match="no good"):
+            await handle.result(timeout=1)
+
+
+async def test_a_workflow_goes_on_by_a_signal(arqestra_pool: Pool) -> None:
+    async with inline([jobs.approval], arqestra_pool, travel="1 day") as pool:
+        handle = await pool.enqueue(jobs.approval)
+        assert handle is not None
+        await pool.signal(handle.job_id, "approved", "yes")
+        assert await handle.result(timeout=1) == "yes"
+
+
+async def test_manual_within_inline(arqestra_pool: Pool) -> None:
+    async with inline([jobs.add], arqestra_pool) as pool:
+        async with manual(pool):
+            await pool.enqueue(jobs.add, 1)
+            assert len(await enqueued(pool)) == 1
+        await pool.enqueue(jobs.add, 2)
+        assert await enqueued(pool) == []
+
+
+async def test_without_a_pool_a_server_is_started() -> None:
+    async with manual(default_queue_name="q") as pool:
+        await pool.enqueue_job("add", 1)
+        assert [job.queue for job in await enqueued(pool)] == ["q"]
+        assert (await drain(pool, [jobs.add])).complete == 1
+    async with inline([jobs.add]) as pool:
+        handle = await pool.enqueue(jobs.add, 1)
+        assert handle is not None
+        assert await handle.result(timeout=1) == 1
+
+
+async def test_a_worker_until_the_queue_is_empty(arqestra_pool: Pool, arqestra_worker: Any) -> None:
+    await arqestra_pool.enqueue_job("add", 1)
+    worker = arqestra_worker([jobs.add])
+    await worker.main()
+    assert worker.jobs_complete == 1
+
+
+async def test_a_worker_that_cannot_start_says_so(arqestra_worker: Any) -> None:
+    async def fails(ctx: dict[Any, Any]) -> None:
+        raise RuntimeError("no database")
+
+    with pytest.raises(RuntimeError, match="no database"):
+        async with arqestra_worker([jobs.add], on_startup=fails).running():
+            raise AssertionError("it runs")
