@@ -205,6 +205,7 @@ def claim_args(request: ClaimRequest, resent: bool) -> tuple[bytes | str | int, 
         request.taken,
         request.offer_ms,
         "1" if request.withdraws else "0",
+        request.quick,
         *_shares(request),
         *request.only,
     )

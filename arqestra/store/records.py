@@ -72,6 +72,7 @@ class ClaimRequest(NamedTuple):
     :ivar offer_ms: how long the worker, which holds no job, offers to be sent the next one if this claim finds none; 0:
         it makes no offer
     :ivar withdraws: an offer of the worker may stand, which is over now
+    :ivar quick: jobs that the worker gets done in a moment: where others wait, it takes these at once, up to half
     """
 
     queue: str
@@ -89,6 +90,7 @@ class ClaimRequest(NamedTuple):
     taken: int = 0
     offer_ms: int = 0
     withdraws: bool = True
+    quick: int = 1
 
     @property
     def token(self) -> str:

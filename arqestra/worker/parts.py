@@ -159,7 +159,14 @@ class WorkerParts(WorkerAttributes):
         if self.redis_session is None:
             slots, intake = self.slots, self._intake
             settings = self._claim_settings()
-            claims = ClaimPolicy(settings, intake.free_slots, slots.holds_suspect, slots.holds_none, self._last_claim)
+            claims = ClaimPolicy(
+                settings,
+                intake.free_slots,
+                slots.holds_suspect,
+                slots.holds_none,
+                after=self._last_claim,
+                run_ms=lambda: slots.run_ms,
+            )
             keep_dead_ms = to_ms(self.options.keep_dead)
             session = Session(self.pool, claims, slots, intake.start, keep_dead_ms)
             self.redis_session = session

@@ -13,6 +13,7 @@ from tests.support.updates import RawUpdate
 
 STOCK_RECORD = "1"  # what a stock worker writes in the place of a lease
 STOCK_ABORT_SCORE = 1
+SHARED_MS = 200
 POSTPONE_SUSPECT_MS = 1000
 DUE_AT_ONCE = ""
 
@@ -106,9 +107,14 @@ class Model:
         """What is expected, and the waiting set after it. `lease` writes the leases, one for each job handed out."""
         if request.wait:
             self._take_back(request.worker_id, request.taken)
-        others = set(self.waiting) - {request.worker_id} if request.wait else set()
-        due_count = sum(score <= now for score in self.queue.values()) if others else 0
+        registered = set(self.waiting) - {request.worker_id} if request.wait else set()
+        due_ms = [score for score in self.queue.values() if score <= now]
+        latest_ms = max(min(due_ms), now - SHARED_MS) if due_ms else now
+        others = {worker for worker in registered if self.waiting[worker] <= latest_ms}  # the rest had their share
+        due_count = len(due_ms) if registered else 0
         fair = math.ceil(due_count / (len(others) + 1))
+        if request.quick > fair:
+            fair = min(request.quick, math.ceil(due_count / 2))
         shared = bool(others) and fair < request.slots and due_count > fair
         want = min(request.slots, fair) if others else request.slots
 
@@ -131,9 +137,11 @@ class Model:
                 self.attempts.pop(ghost, None)
                 self.leases.pop(ghost, None)
         found = len(expected.aborts) + len(expected.runs) + len(expected.ghosts)
-        if others and due_count > found:
+        if registered and due_count > found:
             self.wake()
-        if request.wait and request.slots > found and not shared:
+        if request.wait and request.slots > found:
+            if shared:
+                self.waiting[request.worker_id] = now + 1
             self.waiting.setdefault(request.worker_id, now)
             if found == 0 and request.offer_ms:
                 self.offers[request.worker_id] = f"{request.number}|{request.lease_ms}|{request.margin_ms}"

@@ -165,9 +165,18 @@ class Transitions(RuleBasedStateMachine):
         holds_suspect=st.sampled_from((False, False, True)),
         heeds=st.booleans(),
         offers=st.sampled_from((True, True, False)),
+        quick=st.sampled_from((1, 1, 3)),
     )
     def claim(
-        self, worker: str, slots: int, wait: bool, aborts: bool, holds_suspect: bool, heeds: bool, offers: bool
+        self,
+        worker: str,
+        slots: int,
+        wait: bool,
+        aborts: bool,
+        holds_suspect: bool,
+        heeds: bool,
+        offers: bool,
+        quick: int = 1,
     ) -> None:
         self._heed(worker, heeds)
         self.numbers += 1
@@ -175,6 +184,7 @@ class Transitions(RuleBasedStateMachine):
             *(QUEUE, worker, self.numbers, slots, LEASE_MS, MARGIN_MS, wait, aborts, holds_suspect, MAX_CRASHES),
             taken=self.taken.get(worker, 0),
             offer_ms=OFFER_MS if offers else 0,
+            quick=quick,
         )
         self._claim(self.requests[worker], resent=False)
 

@@ -361,6 +361,66 @@ async def test_two_idle_workers_share_a_burst(harness: StoreHarness) -> None:
     assert (len(rest.jobs), rest.shared) == (10, False)
 
 
+@pytest.mark.parametrize(("later_ms", "taken", "shared"), [(0, 10, False), (200, 10, False), (201, 5, True)])
+async def test_a_worker_that_had_its_share_of_these_jobs_does_not_count_as_one_that_waits_for_a_share(
+    harness: StoreHarness, later_ms: int, taken: int, shared: bool
+) -> None:
+    async with worker_subscriber(harness.redis, "w1", "w2"):
+        for name in ("w1", "w2"):
+            await harness.worker(name).claim(wait=True)
+        await harness.enqueue(*(f"job{number:02}" for number in range(20)))
+        await harness.worker("w1").claim(100, wait=True)
+        assert await harness.waiting() == ["w1"]
+
+        harness.clock.advance(later_ms)
+        claimed = await harness.worker("w2").claim(100, wait=True)
+
+    assert (len(claimed.jobs), claimed.shared) == (taken, shared)
+
+
+async def test_a_worker_that_had_its_share_counts_when_new_jobs_come(harness: StoreHarness) -> None:
+    async with worker_subscriber(harness.redis, "w1", "w2"):
+        for name in ("w1", "w2"):
+            await harness.worker(name).claim(wait=True)
+        await harness.enqueue("a", "b")
+        await harness.worker("w1").claim(100, wait=True)
+        await harness.worker("w2").claim(100, wait=True)
+
+        harness.clock.advance(5)
+        await harness.enqueue("c", "d")
+        claimed = await harness.worker("w2").claim(100, wait=True)
+
+    assert (len(claimed.jobs), claimed.shared) == (1, True)
+
+
+async def test_a_worker_that_had_its_share_is_woken_for_what_the_others_have_no_room_for(harness: StoreHarness) -> None:
+    async with worker_subscriber(harness.redis, "w1", "w2") as subscriber:
+        for name in ("w1", "w2"):
+            await harness.worker(name).claim(wait=True)
+        await harness.enqueue(*(f"job{number:02}" for number in range(20)))
+        await harness.worker("w1").claim(100, wait=True)
+        await subscriber.heard()
+
+        rest = await harness.worker("w2").claim(4, wait=True)
+
+        assert len(rest.jobs) == 4
+        assert await subscriber.heard() == {KEYS.worker_channel("w1"): ["wake"]}
+
+
+async def test_of_small_jobs_a_worker_takes_what_it_gets_done_in_a_moment_but_not_more_than_half(
+    harness: StoreHarness,
+) -> None:
+    workers = [harness.worker(f"w{number}") for number in range(8)]
+    async with worker_subscriber(harness.redis, *(f"w{number}" for number in range(8))):
+        for worker in workers:
+            await worker.claim(wait=True)
+        await harness.enqueue(*(f"job{number:02}" for number in range(20)))
+
+        taken = [len((await worker.claim(100, wait=True, quick=7)).jobs) for worker in workers]
+
+    assert taken == [7, 7, 3, 2, 1, 0, 0, 0]
+
+
 async def test_a_lone_worker_takes_all(harness: StoreHarness) -> None:
     await harness.worker().claim(wait=True)
     await harness.enqueue(*(f"job{number:02}" for number in range(20)))

@@ -180,6 +180,7 @@ class StoreWorker:
         lease_ms: int = LEASE_MS,
         shares: tuple[QueueShare, ...] = (),
         offer_ms: int = 0,
+        quick: int = 1,
     ) -> Claimed:
         """Claim under a new number."""
         self.number += 1
@@ -198,6 +199,7 @@ class StoreWorker:
             shares,
             self.taken,
             offer_ms,
+            quick=quick,
         )
         return await self._send(resent=False)
 

@@ -8,7 +8,7 @@ from arqestra.protocol.clock import steady_s
 from arqestra.protocol.constants import BATCH
 from arqestra.store.records import Claimed, ClaimRequest, LeasedJob, Offer
 from arqestra.worker.leasing import claim
-from arqestra.worker.leasing.claim import YIELD_TO_OTHERS_MS, ClaimPolicy, ClaimSettings
+from arqestra.worker.leasing.claim import LOOK_AGAIN_MS, ClaimPolicy, ClaimSettings
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3, 2_000)
 
@@ -98,8 +98,29 @@ def test_a_fair_share_leaves_the_others_time_for_theirs() -> None:
     desk = Desk()
     desk.policy.claim_soon()
 
-    assert desk.policy.learn(desk.asked(), _reply(5, shared=True)) == YIELD_TO_OTHERS_MS
+    assert desk.policy.learn(desk.asked(), _reply(5, shared=True)) == LOOK_AGAIN_MS
     assert desk.policy.next_request() is None
+
+
+def test_a_wake_up_during_a_claim_that_is_cut_is_not_lost() -> None:
+    desk = Desk()
+    desk.policy.claim_soon()
+    request = desk.asked()
+    desk.policy.claim_soon()
+    desk.policy.learn(request, _reply(5, shared=True))
+
+    assert desk.policy.next_request() is not None
+
+
+def test_a_worker_of_small_jobs_asks_for_a_moments_work_at_once() -> None:
+    run_ms = 1000.0
+    policy = ClaimPolicy(SETTINGS, lambda: 10, lambda: False, run_ms=lambda: run_ms)
+
+    assert policy.request(10).quick == 1
+    run_ms = 2.0
+    assert policy.request(10).quick == 5
+    run_ms = 0.0
+    assert policy.request(10).quick == 100
 
 
 def test_the_next_due_time_is_the_time_to_look_again() -> None:

@@ -14,7 +14,8 @@
 --       10: number of the last offer on which the worker took in a job, or 0 (_delivery)
 --       11: TTL in ms of the offer that is made if no job is found; 0: make no offer
 --       12: '1' an offer of the worker may stand
---       13: number of queues
+--       13: jobs that the worker gets done in a moment: its fair share is not less, unless that is more than half
+--       14: number of queues
 --       then for each queue: its name, its share of the slots, the most that it may take
 --       then ids, to claim just these if they are due
 -- RETURNS  { jobs in the queues or -1 if nobody counted, ms until the next becomes due or -1,
@@ -31,7 +32,10 @@
 -- The queues come in the order of their urgency. Each gets its share first. The slots that are left go to them in this
 -- order.
 --
--- A fair share: if n other workers wait for a queue, the claim takes at most 1/(n+1) of its due jobs, rounded up.
+-- A fair share: if n other workers wait for a queue, the claim takes at most 1/(n+1) of its due jobs, rounded up. Small
+-- jobs are not worth so many wake-ups: a worker that gets several done in a moment takes these, but no more than half.
+-- A worker waits for a share if it waits since before the first due job became due; one that registered later has had
+-- its share of these jobs. After SHARED_MS it counts in any case.
 --
 -- The lease record, never the score, says whether a job is free: a stock abort() gives a leased job a past score (it is
 -- repaired here), and stock arq workers leave their running jobs at the head of the queue (the claim pages past them).
@@ -51,6 +55,7 @@ local CLAIMS_PER_SWEEP = 16
 local CLAIMS_PER_COUNT = 16  -- a claim that fills all slots counts the jobs in the queue so often
 local WAITING_TTL_MS = 180000  -- workers register anew at least once a minute
 local AFTER_TIMER_OWNER_MS = 1000  -- the other workers poll so long after the timer owner, in case it died
+local SHARED_MS = 200
 
 local function read_arguments(argv, at)
   local t = {
@@ -60,19 +65,21 @@ local function read_arguments(argv, at)
     wait = argv[at + 5] == '1', aborts = argv[at + 6] == '1', holds_suspect = argv[at + 7] == '1',
     max_crashes = tonumber(argv[at + 8]), resent = argv[at + 9] == '1',
     last_offer = argv[at + 10], offer_ms = argv[at + 11], may_have_offer = argv[at + 12] == '1',
+    quick = tonumber(argv[at + 13]),
     queues = {}, throttled = 0, registered = false, has_aborts = false, several = false, first_id = 0, given = false,
   }
-  local count = tonumber(argv[at + 13])
+  local count = tonumber(argv[at + 14])
   for i = 1, count do
-    local first = at + 11 + 3 * i
+    local first = at + 12 + 3 * i
     local most = tonumber(argv[first + 2])
     t.queues[i] = {
       name = argv[first], quota = tonumber(argv[first + 1]), most = most, cap = most, taken = 0, is_known = false,
-      extras = false, paused = false, waiting_count = 0, others = 0, due_count = 0, more = false, shared = false,
+      extras = false, paused = false, registered = false, waiting_count = 0, others = 0, due_count = 0, more = false,
+      shared = false,
     }
   end
   t.several = count > 1
-  t.first_id = at + 14 + 3 * count
+  t.first_id = at + 15 + 3 * count
   t.given = #argv >= t.first_id
   return t
 end
@@ -86,6 +93,25 @@ local function prepare(t)
   end
 end
 
+-- Whether the worker is registered, how many others are, and how many of these wait for a share.
+local function count_waiting(c, t, q)
+  local k = c.k
+  local waiting = k.WAITING .. q.name
+  local count = call('ZCARD', waiting)
+  if count == 0 then
+    return
+  end
+  local since = call('ZSCORE', waiting, t.worker)
+  q.registered = since and true or false
+  q.waiting_count = since and count - 1 or count
+  if q.waiting_count > 0 then
+    local due = call('ZRANGEBYSCORE', k.QUEUE .. q.name, '-inf', c.now, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    local latest = due and math.max(Score.due_of(tonumber(due)), c.now - SHARED_MS) or c.now
+    local waits = since and tonumber(since) <= latest
+    q.others = call('ZCOUNT', waiting, '-inf', latest) - (waits and 1 or 0)
+  end
+end
+
 -- Find out what is special about a queue, and how many jobs are a fair share.
 local function look_at(c, t, q)
   if q.is_known then
@@ -96,19 +122,18 @@ local function look_at(c, t, q)
   local special = Special.of_queue(c, q.name)
   q.extras, q.paused = special.limits, special.paused
   if t.wait then
-    q.waiting_count = call('ZCARD', k.WAITING .. q.name)
-    q.others = q.waiting_count
-    if q.others > 0 and call('ZSCORE', k.WAITING .. q.name, t.worker) then
-      q.others = q.others - 1
-    end
+    count_waiting(c, t, q)
   end
-  if q.others > 0 and not q.paused then
+  if q.waiting_count > 0 and not q.paused then
     q.due_count = call('ZCOUNT', k.QUEUE .. q.name, '-inf', c.now)
     if q.extras then
       q.due_count = q.due_count + ClaimThrottled.count_ready(c, q, q.most * (q.others + 1) - q.due_count)
     end
     local fair = math.ceil(q.due_count / (q.others + 1))
-    if fair < q.most then
+    if t.quick > fair then
+      fair = math.min(t.quick, math.ceil(q.due_count / 2))
+    end
+    if q.others > 0 and fair < q.most then
       q.most, q.shared = fair, q.due_count > fair
     end
   end
@@ -171,18 +196,18 @@ local function register(c, t, q, free)
   if not t.wait then
     return free and not q.paused and Wake.next_due(c, q.name) or nil
   end
-  local waiting = k.WAITING .. q.name
-  if not free or q.paused then
-    if q.waiting_count > 0 and call('ZREM', waiting, t.worker) == 1 then
-      Wake.tell_timer_owner(c, q.name)
-    end
+  local waiting, waits = k.WAITING .. q.name, free and not q.paused
+  if q.registered and (not waits or q.shared) and call('ZREM', waiting, t.worker) == 1 then
+    Wake.tell_timer_owner(c, q.name)
+  end
+  if not waits then
     if free then
       call('ZADD', k.RESTING .. q.name, c.now, t.worker)
       call('PEXPIRE', k.RESTING .. q.name, WAITING_TTL_MS)
     end
     return nil
   end
-  call('ZADD', waiting, 'NX', c.now, t.worker)
+  call('ZADD', waiting, 'NX', q.shared and c.now + 1 or c.now, t.worker)
   call('PEXPIRE', waiting, WAITING_TTL_MS)
   t.registered = true
   for _ = 1, 10 do
@@ -274,7 +299,7 @@ local function conclude(c, t, reply, found)
     if q.extras and t.number % CLAIMS_PER_SWEEP == 0 then
       ClaimCases.sweep_specs(c, t, q.name)
     end
-    if q.others > 0 and q.due_count > (t.several and q.taken or found) then
+    if q.waiting_count > 0 and q.due_count > (t.several and q.taken or found) then
       Wake.wake(c, q.name)
     end
     if not counts then
@@ -285,7 +310,7 @@ local function conclude(c, t, reply, found)
     if q.shared then
       reply[3] = '1'
     end
-    local due_in = register(c, t, q, t.slots > found and not q.shared and q.taken < q.cap)
+    local due_in = register(c, t, q, t.slots > found and q.taken < q.cap)
     delay = due_in and math.min(due_in, delay or due_in) or delay
   end
   return delay

@@ -22,8 +22,11 @@ from .shares import QueueShares
 
 __all__ = ("ClaimPolicy", "ClaimSettings")
 
-# A claim cut to a fair share leaves the other waiting workers this long to take theirs.
-YIELD_TO_OTHERS_MS = 20
+# A claim that was cut to a fair share has woken another worker for the rest; this one looks again if that one does not.
+LOOK_AGAIN_MS = 200
+# What is done in this time is a moment's work: a worker that claims it whole is as fast as several that are woken for it.
+MOMENT_MS = 10.0
+FASTEST_MS = 0.1
 CLOCK_STEP_MS = 1000  # a message from further ahead shows that Redis' clock was set, or this one stood still
 
 
@@ -51,6 +54,7 @@ class ClaimPolicy:
     :param holds_suspect: whether a job runs here that has ended several workers
     :param holds_none: whether no job is here
     :param after: number of the worker's latest claim before these
+    :param run_ms: how long jobs have run lately
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class ClaimPolicy:
         holds_suspect: Callable[[], bool],
         holds_none: Callable[[], bool] = lambda: False,
         after: int = 0,
+        run_ms: Callable[[], float] = lambda: MOMENT_MS,
     ) -> None:
         self.settings = settings
         self.active = False
@@ -68,6 +73,7 @@ class ClaimPolicy:
         self._free_slots = free_slots
         self._holds_suspect = holds_suspect
         self._holds_none = holds_none
+        self._run_ms = run_ms
         self.number = after  # of the latest claim or offer
         self._offer = 0  # number of the offer on which a job may still come
         self._may_stand = True  # Redis may have an offer of this worker
@@ -129,6 +135,7 @@ class ClaimPolicy:
             taken=self.taken,
             offer_ms=settings.offer_ms if offers else 0,
             withdraws=withdraws,
+            quick=max(1, int(MOMENT_MS / max(self._run_ms(), FASTEST_MS))),
         )
 
     def next_offer(self) -> Offer | None:
@@ -201,8 +208,8 @@ class ClaimPolicy:
         if shares is not None:
             shares.learn(request, claimed)
         if claimed.shared:
-            self._may_be_due = False
-            return YIELD_TO_OTHERS_MS
+            self._may_be_due = self._claim_now
+            return LOOK_AGAIN_MS if claimed.next_due_in_ms < 0 else min(LOOK_AGAIN_MS, claimed.next_due_in_ms)
         if request.slots == 0 and claimed.next_due_in_ms == 0:
             return 0  # flows have something left to do, for which no slot is needed
         found_enough = len(claimed.jobs) >= request.slots

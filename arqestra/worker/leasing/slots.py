@@ -34,6 +34,7 @@ class Slots:
     :param suspect_from: crashes from which on a job is a suspect
     :param ended: told of each attempt with an outcome that Redis has taken
     :ivar execute: the life of an attempt; `not_connected` while the worker has no session
+    :ivar run_ms: how long jobs have run lately: the mean, and more as soon as one runs longer; long before the first
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Slots:
         self.concluding: set[asyncio.Task[None]] = set()
         self._awaited: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
         self._suspects = 0
+        self.run_ms = 1000.0
 
     def holds_suspect(self) -> bool:
         """A job runs here that has ended several workers."""
@@ -127,6 +129,8 @@ class Slots:
             if not attempt.in_call:  # a stuck one is still to be found by its task
                 # The task's context knows the attempt: a circle that only the garbage collector would open.
                 attempt.task = None
+            run_ms = attempt.ended_ms - attempt.started_ms
+            self.run_ms = run_ms if run_ms > self.run_ms else 0.9 * self.run_ms + 0.1 * run_ms
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if written is None:
