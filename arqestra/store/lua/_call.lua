@@ -4,7 +4,8 @@
 --   c.now         ms, by the one clock that counts, that of Redis; a test gives a time of its own
 --   c.due_queues  queues in which jobs became due: whoever fills this wakes workers for them at the end (Wake.wake_all)
 --
--- Modules keep what they know within one call in further fields: c.flows, c.storing, c.claim.
+-- Modules keep what they know within one call in further fields: c.special, c.first, c.plain, c.nobody_waits
+-- (_special), c.flows, c.storing.
 
 -- Names by routing key: the same for every call of a namespace. A server has few namespaces; the bound is for mistakes.
 local MOST_NAMESPACES = 1000
@@ -36,5 +37,9 @@ local function state_of(call, routing_key, given_time)
     local time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  return { k = names_of(routing_key), now = now, due_queues = {} }
+  -- With room for what nearly every call adds.
+  return {
+    k = names_of(routing_key), now = now, due_queues = {},
+    special = false, first = false, plain = false, nobody_waits = false,
+  }
 end

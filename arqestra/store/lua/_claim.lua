@@ -97,7 +97,7 @@ end
 local function count_waiting(c, t, q)
   local k = c.k
   local waiting = k.WAITING .. q.name
-  local count = call('ZCARD', waiting)
+  local count = c.nobody_waits and c.first == q.name and 0 or call('ZCARD', waiting)
   if count == 0 then
     return
   end

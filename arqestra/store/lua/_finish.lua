@@ -43,7 +43,7 @@
 --
 -- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, entries, lease_names, leases), and
 -- what is written at the end for all jobs together (JobEnds).
--- USES  Special, Specs, Wake, Flow, JobEnds, Failures, FinishPlain, FinishCases
+-- USES  Special, Specs, Wake, Flow, JobEnds, Failures, FinishAlike, FinishPlain, FinishCases
 
 local ENDS_PLAINLY = { ['end'] = true, fail = true, abort = true, expire = true }
 
@@ -112,6 +112,10 @@ local function finish_group(c, f, argv, at, i)
 end
 
 local function finish(c, argv, first, last, keep_dead_ms)
+  local verdicts = FinishAlike.finish(c, argv, first, last)
+  if verdicts then
+    return verdicts
+  end
   if FinishPlain.is_plain(c, argv, first, last) then
     return FinishPlain.finish(c, argv, first, last, keep_dead_ms)
   end

@@ -4,11 +4,28 @@
 --             flows: there are flows, running ones or such that have ended
 --             continuations: flows have unfinished work
 --             queues: by name: what is special about a queue
+-- c.first     the first queue that the call works on
+-- c.plain     nothing of this is there, and nothing special about the first queue
+-- c.nobody_waits  no worker waited for the first queue
 -- A queue     limits: jobs with limits, locks or a place in a flow or schedule; deferred jobs with a priority; or a
 --             queue is paused
 --             paused: this one is
 
 local NOTHING = { limits = false, paused = false }
+
+-- Whether nothing at all is special, with the first queue that the call works on.
+local function is_plain(c, queue)
+  if c.first == queue then
+    return c.plain
+  end
+  local k = c.k
+  local waiting = k.WAITING .. queue
+  local count = call('EXISTS', k.ABORTS, k.FLOWS, k.ENDED_FLOWS, k.CONTINUATIONS, k.SPECS .. queue, k.PROMOTE .. queue,
+    k.RETRY_AT .. queue, k.PAUSED, waiting)
+  c.first, c.nobody_waits = queue, count == 0
+  c.plain = count == 0 or (count == 1 and call('EXISTS', waiting) == 1)
+  return c.plain
+end
 
 local function read_queue(c, queue)
   local k = c.k
@@ -26,15 +43,14 @@ local function of_call(c, queue)
   end
   local k = c.k
   special = { aborts = false, flows = false, continuations = false, queues = {} }
-  c.special = special
-  if call('EXISTS', k.ABORTS, k.FLOWS, k.ENDED_FLOWS, k.CONTINUATIONS, k.SPECS .. queue, k.PROMOTE .. queue,
-      k.RETRY_AT .. queue, k.PAUSED) == 0 then
+  if is_plain(c, queue) then
     special.queues[queue] = NOTHING
   else
     special.aborts = call('EXISTS', k.ABORTS) == 1
     special.flows = call('EXISTS', k.FLOWS, k.ENDED_FLOWS) > 0
     special.continuations = call('EXISTS', k.CONTINUATIONS) == 1
   end
+  c.special = special
   return special
 end
 
@@ -50,7 +66,7 @@ end
 
 -- The call has changed what may be special: it is read again when somebody asks.
 local function forget(c)
-  c.special = nil
+  c.special, c.first = false, false
 end
 
-return { of_call = of_call, of_queue = of_queue, forget = forget }
+return { is_plain = is_plain, of_call = of_call, of_queue = of_queue, forget = forget }

@@ -12,18 +12,25 @@
 -- EVENTS   publishes the end of each job; wakes workers for jobs that are due; tells workers of aborts
 -- REPEAT   an outcome that is written has no lease any more (_finish); a claim of the same number gives the same jobs
 --          (_claim)
--- USES     Finish, Claim, Offer
+-- USES     Finish, Claim, Offer, TurnPlain
+
+local function error_of(reply)
+  return type(reply) == 'table' and reply or { err = tostring(reply) }
+end
 
 return function(c, argv)
   local last = 3 + argv[3]
-  local verdicts = last > 3 and Finish.finish(c, argv, 4, last, tonumber(argv[2])) or ''
   local what = argv[last + 1]
   if what == 'claim' then
-    local ok, reply = pcall(Claim.claim, c, argv, last + 2)
-    if not ok then
-      reply = type(reply) == 'table' and reply or { err = tostring(reply) }
+    local verdicts, ok, reply = TurnPlain.turn(c, argv, last)
+    if verdicts then
+      return { verdicts, ok and reply or error_of(reply) }
     end
-    return { verdicts, reply }
+  end
+  local verdicts = last > 3 and Finish.finish(c, argv, 4, last, tonumber(argv[2])) or ''
+  if what == 'claim' then
+    local ok, reply = pcall(Claim.claim, c, argv, last + 2)
+    return { verdicts, ok and reply or error_of(reply) }
   elseif what == 'offer' then
     Offer.make_offer(c, argv, last + 2)
   end

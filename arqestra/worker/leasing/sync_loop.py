@@ -1,8 +1,8 @@
 """The worker's conversation with Redis: one round trip at a time, outcomes out and claimed jobs in.
 
 Outcomes that pile up while a round trip is under way go together in the next one (group commit), without any added wait
-when the worker is idle; and the slots that they free are filled by the claim that travels with them. While Redis works
-on one half of the jobs the event loop runs the other half.
+when the worker is idle; and the slots that they free are filled by the claim that travels with them. Where many jobs
+run, Redis works on one half of them while the event loop runs the other half.
 
 A round trip whose reply was lost is sent again as it was: finishing twice and claiming twice under one number are
 harmless.
@@ -34,6 +34,7 @@ RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 ERROR_PAUSE_S = 1.0
 CLAIM_WAIT_S = 5.0  # at the end, for jobs that a claim may bring, which are then given back
 A_DAY_MS = 86_400_000
+WHOLE = 32  # so many jobs start together: twice as many round trips would cost more than they overlap
 
 
 class SyncLoop:
@@ -234,7 +235,7 @@ class SyncLoop:
         elif delay_ms is not None:  # the message may be newer than this reply: the earlier time counts
             self.due_in(delay_ms)
         jobs = claimed.jobs
-        half = len(jobs) if self._updates else (len(jobs) + 1) // 2
+        half = len(jobs) if self._updates or len(jobs) <= WHOLE else (len(jobs) + 1) // 2
         for job in jobs[:half]:
             self._start(job)
         if half < len(jobs):
