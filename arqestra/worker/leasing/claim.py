@@ -24,7 +24,7 @@ __all__ = ("ClaimPolicy", "ClaimSettings")
 
 # A claim that was cut to a fair share has woken another worker for the rest; this one looks again if that one does not.
 LOOK_AGAIN_MS = 200
-# What is done in this time is a moment's work: a worker that claims it whole is as fast as several that are woken for it.
+# So much work is a moment's: a worker that claims it whole is as fast as several that are woken for it.
 MOMENT_MS = 10.0
 FASTEST_MS = 0.1
 CLOCK_STEP_MS = 1000  # a message from further ahead shows that Redis' clock was set, or this one stood still
