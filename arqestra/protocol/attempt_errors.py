@@ -12,6 +12,8 @@ __all__ = ("AttemptError", "decode_attempt_error", "encode_attempt_error", "stor
 TRACEBACK_CHARACTERS = 4_000
 MESSAGE_CHARACTERS = 2_000
 
+_encoder = msgspec.msgpack.Encoder()
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptError:
@@ -39,7 +41,7 @@ def encode_attempt_error(
 ) -> bytes:
     """Bytes of one entry."""
     type_name, message = type_and_message(error)
-    return msgspec.msgpack.encode(
+    return _encoder.encode(
         {
             "try": job_try,
             "type": type_name,

@@ -34,7 +34,7 @@ _stacks: dict[tuple[int, ...], tuple[str, list[CodeType]]] = {}
 
 def traceback_of(error: BaseException) -> str:
     """The traceback as text, its middle left out where it is long."""
-    if hasattr(sys, "tracebacklimit"):  # somebody has asked Python for short ones
+    if "tracebacklimit" in vars(sys):  # somebody has asked Python for short ones
         text = "".join(traceback.format_exception(error))
     else:
         text = _plain_text(error) or _text_at_length(error)

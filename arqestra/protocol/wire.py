@@ -199,11 +199,11 @@ def encode_result(serializer: Serializer, end: JobEnd) -> bytes | None:
     if not end.success and isinstance(value, BaseException):
         data["tb"] = storable(end.traceback or traceback_of(value))
         data |= portable(serializer, value)
-    ref = f"{end.job_id}:{end.payload.function}"
     try:
         return serializer.dumps(data)
     except Exception as error:
         refusal = error
+    ref = f"{end.job_id}:{end.payload.function}"
     without_arguments: dict[str, Any] = {"a": (), "k": {}}
     try:
         encoded = serializer.dumps(data | without_arguments)

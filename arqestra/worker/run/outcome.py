@@ -12,8 +12,17 @@ from ...errors import JobCancelled, SettingsError, SoftTimeLimitExceeded
 from ...protocol.attempt_errors import text_of
 
 __all__ = (
+    "ABORTED",
     "COMPLETE",
+    "DEAD",
     "EXPIRED",
+    "FAILED",
+    "LOST",
+    "PARKED",
+    "RELEASED",
+    "RETRIED",
+    "SHUTDOWN",
+    "SNOOZED",
     "WISHES",
     "CancelReason",
     "Outcome",
@@ -21,12 +30,14 @@ __all__ = (
     "asked_for",
     "classify",
     "exhausted_by_cancellation",
+    "failure_in",
     "retried_by",
     "wish_of",
 )
 
 # What a job raises to ask for something: it is no error.
-WISHES = (Retry, RetryJob, Snooze, Cancel)
+RETRIES = (Retry, RetryJob)
+WISHES = (*RETRIES, Snooze, Cancel)
 
 
 class State(enum.Enum):
@@ -49,8 +60,9 @@ class State(enum.Enum):
     LIMITED = "limited"  # it goes back, with the limits that it is to wait for
 
 
-# By their own names where each job needs them: before Python 3.12 an `Enum` looks its members up in Python.
-COMPLETE, EXPIRED = State.COMPLETE, State.EXPIRED
+# By their own names where each job needs them, or each one that fails: before Python 3.12 `State.FAILED` is slow.
+COMPLETE, FAILED, ABORTED, EXPIRED, DEAD, RETRIED, RELEASED, LOST, SNOOZED, PARKED, *_ = State
+FAILURES = (FAILED, DEAD, RETRIED)
 
 
 class CancelReason(enum.Enum):
@@ -60,6 +72,10 @@ class CancelReason(enum.Enum):
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease lost"
+
+
+ABORT, TIMEOUT, SHUTDOWN, LEASE_LOST = CancelReason
+ENDS_OF_PROCESS = (SystemExit, KeyboardInterrupt)
 
 
 class Outcome(NamedTuple):
@@ -88,19 +104,21 @@ def classify(
     :param retry_jobs: the worker's setting: whether `Retry`, `RetryJob` and cancellations run the job again
     :param timeout_s: the limit of the attempt, for the text of its error
     """
-    if reason is CancelReason.LEASE_LOST:
-        return Outcome(State.LOST, error)
+    if reason is LEASE_LOST:
+        return Outcome(LOST, error)
     wish = wish_of(error)
-    if isinstance(wish, Cancel) or (isinstance(wish, Snooze) and reason is not CancelReason.ABORT):
+    if wish is None and reason is None:  # nearly always
+        return _failure(error, reason, retry_jobs, timeout_s)
+    if isinstance(wish, Cancel) or (isinstance(wish, Snooze) and reason is not ABORT):
         return asked_for(wish)
-    if reason is CancelReason.ABORT:
-        return Outcome(State.ABORTED, _as_cancelled(error))
+    if reason is ABORT:
+        return Outcome(ABORTED, _as_cancelled(error))
     if retry_jobs and isinstance(wish, Retry):
         return _put_off(wish)
     if retry_jobs and isinstance(wish, RetryJob):
-        return Outcome(State.RETRIED, wish)
-    if retry_jobs and reason is CancelReason.SHUTDOWN:
-        return Outcome(State.RELEASED, error)
+        return Outcome(RETRIED, wish)
+    if retry_jobs and reason is SHUTDOWN:
+        return Outcome(RELEASED, error)
     return _failure(error, reason, retry_jobs, timeout_s)
 
 
@@ -108,32 +126,32 @@ def _failure(error: BaseException, reason: CancelReason | None, retry_jobs: bool
     if isinstance(error, SoftTimeLimitExceeded):  # a CancelledError as well
         late = TimeoutError(str(error))
         late.__cause__ = error
-        return Outcome(State.FAILED, late)
-    if reason is CancelReason.TIMEOUT:
+        return Outcome(FAILED, late)
+    if reason is TIMEOUT:
         limit = "its time limit" if timeout_s is None else f"its time limit of {timeout_s:g} s"
         if isinstance(error, asyncio.CancelledError):
             late = TimeoutError(f"the job ran over {limit}")
             late.__cause__ = error  # its traceback shows where the coroutine was
-            return Outcome(State.FAILED, late)
+            return Outcome(FAILED, late)
         error.add_note(f"raised when the job was cancelled because it ran over {limit}")
     elif isinstance(error, asyncio.CancelledError) and retry_jobs:
-        return Outcome(State.RETRIED, error)
-    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return Outcome(RETRIED, error)
+    if isinstance(error, ENDS_OF_PROCESS):
         # The job ends, not the worker; and whoever asks for the result must not be ended by it either.
         failure = JobExecutionFailed(f"the job tried to end its worker: {error!r}")
         failure.__cause__ = error
-        return Outcome(State.FAILED, failure)
-    return Outcome(State.FAILED, error)
+        return Outcome(FAILED, failure)
+    return Outcome(FAILED, error)
 
 
 def _put_off(wish: Retry) -> Outcome:
     """arq's `Retry` takes any delay: what is due in more than a century would never be."""
     delay_ms = wish.defer_score or 0
     if delay_ms <= LONGEST_S * 1000:
-        return Outcome(State.RETRIED, wish, max(0, delay_ms))
+        return Outcome(RETRIED, wish, max(0, delay_ms))
     beyond = SettingsError(f"Retry: defer: expected a century at most, got {delay_ms} ms")
     beyond.__cause__ = wish
-    return Outcome(State.FAILED, beyond)
+    return Outcome(FAILED, beyond)
 
 
 def wish_of(error: BaseException) -> BaseException | None:
@@ -145,6 +163,16 @@ def wish_of(error: BaseException) -> BaseException | None:
         return error if isinstance(error, WISHES) else None
     wishes = [leaf for leaf in leaves_of(error) if isinstance(leaf, WISHES)]
     return max(wishes, key=_weight, default=None)
+
+
+def failure_in(outcome: Outcome) -> BaseException | None:
+    """The error that an attempt failed with; None if it did not fail, even if it runs again."""
+    error = outcome.value
+    if outcome.state not in FAILURES or not isinstance(error, BaseException):
+        return None
+    if outcome.state is RETRIED and isinstance(error, RETRIES):
+        return error.__cause__ or error.__context__
+    return error
 
 
 def _weight(wish: BaseException) -> tuple[bool, float]:
@@ -165,8 +193,8 @@ def _as_cancelled(error: BaseException) -> asyncio.CancelledError:
 def asked_for(wish: BaseException) -> Outcome:
     """What a job asks for by returning or raising `Snooze` or `Cancel`."""
     if isinstance(wish, Snooze):
-        return Outcome(State.SNOOZED, wish, max(1, round(wish.defer_s * 1000)))  # 0 would be its old place in the queue
-    return Outcome(State.ABORTED, JobCancelled(wish.reason if isinstance(wish, Cancel) else ""))
+        return Outcome(SNOOZED, wish, max(1, round(wish.defer_s * 1000)))  # 0 would be its old place in the queue
+    return Outcome(ABORTED, JobCancelled(wish.reason if isinstance(wish, Cancel) else ""))
 
 
 def exhausted_by_cancellation(outcome: Outcome, job_try: int, max_tries: int) -> Outcome:
@@ -177,12 +205,12 @@ def exhausted_by_cancellation(outcome: Outcome, job_try: int, max_tries: int) ->
     :param max_tries: attempts allowed
     """
     error = outcome.value
-    if outcome.state is not State.RETRIED or not isinstance(error, asyncio.CancelledError) or job_try < max_tries:
+    if outcome.state is not RETRIED or not isinstance(error, asyncio.CancelledError) or job_try < max_tries:
         return outcome
     raised = f"{type(error).__name__}: {text_of(error)}".rstrip(": ")
     failure = JobExecutionFailed(f"max {max_tries} retries exceeded: nobody cancelled the job, and it raised {raised}")
     failure.__cause__ = error
-    return Outcome(State.FAILED, failure, exhausted=True)
+    return Outcome(FAILED, failure, exhausted=True)
 
 
 def retried_by(policy: Backoff | None, outcome: Outcome, job_try: int, max_tries: int) -> Outcome:
@@ -191,8 +219,8 @@ def retried_by(policy: Backoff | None, outcome: Outcome, job_try: int, max_tries
     :param job_try: number of the attempt that failed
     :param max_tries: attempts allowed
     """
-    if policy is None or outcome.state is not State.FAILED or not policy.retries(outcome.value):
+    if policy is None or outcome.state is not FAILED or not policy.retries(outcome.value):
         return outcome
     if job_try >= max_tries:
         return outcome._replace(exhausted=True)
-    return Outcome(State.RETRIED, outcome.value, round(policy.delay_s(job_try) * 1000))
+    return Outcome(RETRIED, outcome.value, round(policy.delay_s(job_try) * 1000))

@@ -15,15 +15,15 @@ from ...protocol.tracebacks import TRACEBACK_LIMIT_CHARS
 from .attempt import Attempt
 from .context import RunContext
 from .observed import faults, was_shown
-from .outcome import COMPLETE, Outcome, State
+from .outcome import ABORTED, COMPLETE, DEAD, FAILED, LOST, RELEASED, RETRIED, SNOOZED, Outcome, State, failure_in
 
 __all__ = ("report", "report_refusal", "report_start")
 
 logger = logging.getLogger("arq.worker")
 DELAY_WORTH_SAYING_MS = 1200
-UNCOUNTED = (State.LOST, State.LIMITED, State.PARKED, State.CONTINUED_AS_NEW)
-AGAIN = (State.RETRIED, State.RELEASED, State.SNOOZED)
-INTERRUPTED = (State.RETRIED, State.RELEASED, State.ABORTED, State.LOST)
+UNCOUNTED = (LOST, State.LIMITED, State.PARKED, State.CONTINUED_AS_NEW)
+AGAIN = (RETRIED, RELEASED, SNOOZED)
+INTERRUPTED = (RETRIED, RELEASED, ABORTED, LOST)
 
 
 def report_start(run: RunContext, attempt: Attempt) -> None:
@@ -60,12 +60,12 @@ def report(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     if state is COMPLETE:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%6.2fs ← %s ● %s", run_ms / 1000, attempt.ref, _shown(run, outcome.value))
-    elif state is State.FAILED:
+    elif state is FAILED:
         unseen = run.observed and not was_shown(attempt, outcome.value)
         _log_failure(faults if unseen else logger, attempt, outcome.value, run_ms / 1000)
-    elif state is State.RETRIED and isinstance(outcome.value, Retry):
+    elif state is RETRIED and isinstance(outcome.value, Retry):
         logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
-    elif state is State.RETRIED and not isinstance(outcome.value, RetryJob | asyncio.CancelledError):
+    elif state is RETRIED and not isinstance(outcome.value, RetryJob | asyncio.CancelledError):
         logger.warning(
             "%6.2fs ↻ %s failed, %s: %s; retrying job in %0.2fs",
             run_ms / 1000,
@@ -74,13 +74,13 @@ def report(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
             text_of(outcome.value),
             outcome.delay_ms / 1000,
         )
-    elif state is State.SNOOZED:
+    elif state is SNOOZED:
         logger.info("%6.2fs ↻ %s snoozed for %0.2fs", run_ms / 1000, attempt.ref, outcome.delay_ms / 1000)
-    elif state is State.RETRIED or state is State.RELEASED:
+    elif state is RETRIED or state is RELEASED:
         logger.info("%6.2fs ↻ %s cancelled, will be run again", run_ms / 1000, attempt.ref)
-    elif state is State.ABORTED:
+    elif state is ABORTED:
         logger.info("%6.2fs ⊘ %s aborted", run_ms / 1000, attempt.ref)
-    elif state is State.LOST:
+    elif state is LOST:
         logger.warning("%6.2fs ! %s lost its lease; another worker has the job", run_ms / 1000, attempt.ref)
     if state in INTERRUPTED:
         _log_interruption(attempt, outcome)
@@ -89,10 +89,10 @@ def report(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
 def report_refusal(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
     """Count and log the outcome of a job that was not called; `decode` and `check` have logged the other reasons."""
     _count(run, attempt, outcome)
-    if outcome.state is State.ABORTED:
+    if outcome.state is ABORTED:
         age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
         logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
-    elif outcome.state is State.DEAD:
+    elif outcome.state is DEAD:
         faults.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
 
 
@@ -111,11 +111,8 @@ def _count(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
 
 def _failure_of(outcome: Outcome) -> Failure | None:
     """What an attempt failed with; None if it did not fail."""
-    error = outcome.value
-    if outcome.state is State.RETRIED and isinstance(error, Retry | RetryJob):
-        error = error.__cause__ or error.__context__
-    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
-    return failure_of(error) if failed else None
+    error = failure_in(outcome)
+    return None if error is None else failure_of(error)
 
 
 def _shown(run: RunContext, value: Any) -> str:
@@ -131,14 +128,14 @@ def _log_interruption(attempt: Attempt, outcome: Outcome) -> None:
     """What arq's lines do not say: that nobody had cancelled the job but itself, and what its clean-up raised."""
     error, state = outcome.value, outcome.state
     is_cancelled = isinstance(error, asyncio.CancelledError)
-    if state is State.RETRIED:
+    if state is RETRIED:
         if is_cancelled:
             what = "nobody had cancelled it, and it raised"
         else:
             return
     else:
         what = "it was cancelled, and its clean-up raised"
-        if state is State.ABORTED:
+        if state is ABORTED:
             error = error.__cause__ if is_cancelled else None
         elif is_cancelled:
             error = None

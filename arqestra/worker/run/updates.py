@@ -4,8 +4,6 @@ history, the payload of the next attempt.
 
 from typing import Any
 
-import arq.worker
-
 from ...definitions.middleware import checked_headers
 from ...definitions.retry import Cancel, Snooze
 from ...protocol.attempt_errors import encode_attempt_error
@@ -30,7 +28,7 @@ from ...store.updates import (
 from .attempt import Attempt
 from .context import RunContext
 from .effective_options import KEEP_NO_RESULT
-from .outcome import COMPLETE, Outcome, State
+from .outcome import COMPLETE, DEAD, FAILED, RETRIED, Outcome, State, failure_in
 
 __all__ = ("NO_RESULT", "encode_value", "hand_over", "release_of", "update_for")
 
@@ -54,6 +52,8 @@ def update_for(run: RunContext, attempt: Attempt, outcome: Outcome) -> Update | 
     leased = attempt.leased
     if outcome.state is COMPLETE:
         return _end(run, attempt, outcome, Complete)
+    if outcome.state is FAILED or outcome.state is DEAD:
+        return _end(run, attempt, outcome, Bury if run.options.keep_dead else Fail)
     match outcome.state:
         case State.LOST:
             return None
@@ -69,8 +69,6 @@ def update_for(run: RunContext, attempt: Attempt, outcome: Outcome) -> Update | 
             return _put_back(run, attempt, outcome, release_of(attempt))
         case State.SNOOZED:
             return _put_back(run, attempt, outcome, Retry if leased.flag else Release)
-        case State.FAILED | State.DEAD if run.options.keep_dead:
-            return _end(run, attempt, outcome, Bury)
         case state:
             return _end(run, attempt, outcome, ENDS.get(state, Fail))
 
@@ -95,7 +93,7 @@ def _end(run: RunContext, attempt: Attempt, outcome: Outcome, kind: type[Ended])
 def _put_back(run: RunContext, attempt: Attempt, outcome: Outcome, kind: type[PutBack]) -> PutBack:
     """The job for its next attempt."""
     delay_ms = outcome.delay_ms
-    if run.hooks.after_job_end and outcome.state is State.RETRIED:
+    if run.hooks.after_job_end and outcome.state is RETRIED:
         delay_ms = max(delay_ms, run.retry_delay_ms)  # the hook may ask what became of it, before it runs again
     return kind(
         attempt.leased,
@@ -184,11 +182,8 @@ def with_carried(payload: Payload, carry: dict[str, str]) -> Payload:
 
 def history_entry(run: RunContext, attempt: Attempt, outcome: Outcome) -> bytes:
     """The entry of a failed attempt in the job's history; b"" of an attempt that did not fail."""
-    error = outcome.value
-    if outcome.state is State.RETRIED and isinstance(error, arq.worker.Retry | arq.worker.RetryJob):
-        error = error.__cause__ or error.__context__
-    failed = outcome.state in (State.FAILED, State.DEAD, State.RETRIED) and isinstance(error, BaseException)
-    if not failed:
+    error = failure_in(outcome)
+    if error is None:
         return b""
     ended_ms = attempt.ended_ms or timestamp_ms()
     return encode_attempt_error(
