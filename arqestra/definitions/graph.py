@@ -161,7 +161,7 @@ def wish_of(canvas: Canvas[Any]) -> str:
 
 
 def verdict_of(node: Node, parent: int, state: str) -> str | None:
-    """What the end of a parent means for a node. `settle` in `store/lua/_flow_nodes.lua` is the same in Lua.
+    """What the end of a parent means for a node. `state_by_parent` in `store/lua/_flow_nodes.lua` says the same in Lua.
 
     :param parent: its number
     :param state: how it ended, as `store/lua/_flow.lua` writes it; "f" for whatever did not complete

@@ -82,8 +82,7 @@ def _status(serializer: Serializer, stored: StoredWorkflow) -> str:
 
 async def _input(store: Store, serializer: Serializer, flow_id: str, stored: StoredWorkflow) -> bytes | None:
     """The first argument of a workflow that is a job of a graph, if it gets it from there."""
-    place = await node_of_job(store, stored.queue, flow_id)
-    graph_id, number = place or ("", 0)
+    graph_id, number = await node_of_job(store, stored.queue, flow_id) or ("", 0)
     data = stored.payload or (await payload_in_graph(store, graph_id, number) if number else None) or stored.result
     assert data is not None
     options = function_of(serializer, data)[1]

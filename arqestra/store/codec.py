@@ -246,9 +246,9 @@ def _claimed_without_aliens(request: ClaimRequest, reply: list[Any]) -> Claimed:
     for at in strangers:
         named[at] = b"?"
     found = _claimed(request, named)
-    places = {(at - 5) // 5: reply[at] for at in strangers}
-    aliens = tuple((found.jobs[place].queue, member) for place, member in places.items())
-    return found._replace(jobs=[job for place, job in enumerate(found.jobs) if place not in places], aliens=aliens)
+    by_position = {(at - 5) // 5: reply[at] for at in strangers}
+    aliens = tuple((found.jobs[position].queue, member) for position, member in by_position.items())
+    return found._replace(jobs=[job for i, job in enumerate(found.jobs) if i not in by_position], aliens=aliens)
 
 
 def _is_text(data: bytes) -> bool:
@@ -299,7 +299,7 @@ def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
     """A claim's reply of several queues: it says how many of the jobs, one after the other, are of which."""
     queued, next_due_in_ms, shared, now, (more, *runs) = reply[:5]
     queues = [share.queue for share in request.shares]
-    owners = (queues[place - 1] for place, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count))
+    owners = (queues[number - 1] for number, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count))
     jobs = [
         LeasedJob(
             queue, request.token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED)

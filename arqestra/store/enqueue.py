@@ -145,7 +145,7 @@ class EnqueueCounts:
     def __init__(self, writer: StatisticsWriter) -> None:
         self._writer = writer
         self._counts: dict[tuple[str, str], int] = {}
-        self._settled: dict[str, int] = {}  # all that was ever handed over to be written
+        self._handed_over: dict[str, int] = {}  # all that was ever handed over to be written
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._pid = os.getpid()
@@ -168,7 +168,7 @@ class EnqueueCounts:
 
     def totals(self) -> dict[str, int]:
         """All that was ever added: field -> number."""
-        return sum_of(self._settled, _fields(self._counts))
+        return sum_of(self._handed_over, _fields(self._counts))
 
     async def write_stranded(self) -> None:
         """Write what is there."""
@@ -195,8 +195,8 @@ class EnqueueCounts:
         self._look_for_fork()
         counts, self._counts = self._counts, {}
         sums = _fields(counts)
-        if len(self._settled) < MAX_FIELDS:  # names of functions and queues may be anything
-            self._settled = sum_of(self._settled, sums)
+        if len(self._handed_over) < MAX_FIELDS:  # names of functions and queues may be anything
+            self._handed_over = sum_of(self._handed_over, sums)
         await self._writer.write(sums, {})
 
     async def close(self) -> None:

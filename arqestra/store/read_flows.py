@@ -195,9 +195,9 @@ async def node_of_job(store: Store, queue: str, job_id: str) -> tuple[str, int] 
     """
     redis, keys = store.redis, store.keys
     spec: bytes | None = await redis.hget(keys.specs(queue), job_id)  # type: ignore[misc]
-    place = flow_position(spec) if spec else None
-    if place is not None:
-        return place
+    position = flow_position(spec) if spec else None
+    if position is not None:
+        return position
     flow_id, _, number = job_id.rpartition(NODE_SEPARATOR)
     if flow_id and number.isdigit() and len(number) < 10 and await redis.exists(keys.flow(flow_id)):
         return flow_id, int(number)

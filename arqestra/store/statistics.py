@@ -35,7 +35,7 @@ FIGURES = (
     "run_ms_max",
 )
 PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-RUN_BUCKET, WAIT_BUCKET = "run_le_", "wait_le_"  # then the place of the bucket
+RUN_BUCKET, WAIT_BUCKET = "run_le_", "wait_le_"  # then the number of the bucket
 Counters = Mapping[str, int]
 
 
@@ -122,4 +122,4 @@ def histogram_of(figures: Mapping[str, int], bucket: str) -> list[int]:
 
     :param bucket: `RUN_BUCKET` or `WAIT_BUCKET`
     """
-    return [figures.get(f"{bucket}{place}", 0) for place in range(BUCKETS)]
+    return [figures.get(f"{bucket}{number}", 0) for number in range(BUCKETS)]

@@ -162,8 +162,8 @@ class Store:
             flat = [field for lease in batch for field in lease]
             call = self._call("renew", lease_ms, MARGIN_MS, "1" if aborts else "0", *flat)
             batch_lost, batch_aborted = (await self._run(call))[0]
-            lost += [batch[place - 1] for place in batch_lost]
-            aborted += [batch[place - 1] for place in batch_aborted]
+            lost += [batch[number - 1] for number in batch_lost]
+            aborted += [batch[number - 1] for number in batch_aborted]
         return Renewal(lost, aborted)
 
     async def abort(self, job_id: str, queue: str) -> Literal["running", "queued", "aborted", "ended", "missing"]:

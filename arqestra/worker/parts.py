@@ -238,7 +238,7 @@ class WorkerParts(WorkerAttributes):
         )
 
     def _offer_ms(self) -> int:
-        """How long an offer stands: until after the next look, which renews it.
+        """How long an offer stands: until after the next poll, which renews it.
 
         In an application's loop none is made: what else keeps that loop busy would keep the job waiting.
         """

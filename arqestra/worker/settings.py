@@ -149,8 +149,8 @@ class WorkerOptions:
     poll_delay: float | timedelta = _setting(
         DEFAULT_DELAY,
         SECONDS,
-        "seconds between looks at the queue without being woken; unless it is set, 0.5 s where there is a reason to "
-        "look, and else once a minute",
+        "seconds between polls of the queue; unless it is set, 0.5 s where there is a reason to poll, and else once a "
+        "minute",
     )
     queue_read_limit: int | None = _setting(
         None, COUNT, "jobs to claim at once at most; default the greater of 5 * `max_jobs` and 100"

@@ -26,7 +26,7 @@ def silent() -> None:
     SAID.clear()
 
 
-@pytest.fixture(params=[5.0, 0.0], ids=["resident", "parked at once"])
+@pytest.fixture(params=[5.0, 0.0], ids=["sticky", "parked at once"])
 def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows, "PARK_AFTER_S", request.param)
 

@@ -18,7 +18,7 @@ from tests.flows.starting import is_parked, started
 from tests.support.wait import wait_until
 
 
-@pytest.fixture(autouse=True, params=[5.0, 0.0], ids=["resident", "parked at once"])
+@pytest.fixture(autouse=True, params=[5.0, 0.0], ids=["sticky", "parked at once"])
 def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows, "PARK_AFTER_S", request.param)
 

@@ -30,7 +30,7 @@ from tests.support.redis_clock import until_too_late
 from tests.support.wait import wait_until
 
 
-@pytest.fixture(params=[5.0, 0.0], ids=["resident", "parked at once"])
+@pytest.fixture(params=[5.0, 0.0], ids=["sticky", "parked at once"])
 def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workflows that wait stay in memory, or are parked and replayed each time."""
     monkeypatch.setattr(workflows, "PARK_AFTER_S", request.param)

@@ -255,7 +255,7 @@ async def test_no_way_to_fail_leaves_a_circle(
         assert tracebacks() < KIND_JOBS
 
 
-@pytest.mark.parametrize("park_after_s", [5.0, 0.0], ids=["resident", "parked at once"])
+@pytest.mark.parametrize("park_after_s", [5.0, 0.0], ids=["sticky", "parked at once"])
 @pytest.mark.parametrize("function", WORKFLOWS, ids=lambda function: str(function.name))
 async def test_a_workflow_leaves_no_circle(
     redis_url: str,

@@ -91,7 +91,7 @@ async def test_an_attempt_that_lost_its_lease_tells_nothing() -> None:
     notes, store = empty_buffer(), NotingStore()
     attempt = attempt_at("a", notes)
     attempt.tell_line("one")
-    attempt.settled = False
+    attempt.resolved = False
     await notes.flush(store)
 
     assert store.calls == 0
@@ -104,7 +104,7 @@ async def test_what_nobody_holds_is_written_when_its_outcome_was_taken(settled: 
     attempt.tell_line("last")
     store.verdict = b"free"
     await notes.flush(store)
-    attempt.settled, store.verdict = settled, b"written" if settled else b"free"
+    attempt.resolved, store.verdict = settled, b"written" if settled else b"free"
     await notes.flush(store)
     await notes.flush(store)
 

@@ -271,10 +271,10 @@ def _lease(snapshot: JobSnapshot) -> tuple[str, int | None, int | None, int]:
 
 async def _relatives(app_state: AppState, job_id: str, queue: str) -> tuple[str, list[Relative], list[Relative]]:
     """The flow of a job, and the jobs before and after it."""
-    place = await node_of_job(app_state.store, queue, job_id)
-    if place is None:
+    node = await node_of_job(app_state.store, queue, job_id)
+    if node is None:
         return "", [], []
-    flow, number = place
+    flow, number = node
     if number == 0:
         return flow, [], []
     nodes = {node.number: node for node in await read_nodes(app_state.store, flow)}

@@ -1,15 +1,17 @@
-"""When to claim jobs, and how many. No I/O: `sync_loop.py` asks for the next request and reports the reply.
+"""When to claim jobs, and how many. No I/O: `sync_loop.py` asks for the next request, sends it, and reports the reply.
 
-A claim is worth a round trip when something says that jobs may be due: this worker was woken, a timer for the next due
-job ran out, the safety-net poll came round, or the last claim found as many jobs as it had slots. Otherwise the worker
-has registered as waiting, and the next enqueue wakes it.
+A claim costs a round trip. So the worker claims only when jobs may be due: a message woke it, the timer for the next
+due job ran out, the main loop polls, or the last claim found as many jobs as it had slots. Otherwise the worker waits:
+its last claim has registered it in Redis, and the next enqueue wakes it.
 
-A worker without jobs makes an offer with its claim, or when its last job ends: the enqueue that wakes it may send the
-job along, leased under the number of the offer (`store/lua/_delivery.lua`). An offer is good for one job, until the
-next claim is sent: that one puts back what was sent and has not been taken in. A job that was sent more than half a
-lease ago (this process was stopped meanwhile) is not taken in: it may be another's by now. The message says when it was
-sent, on Redis' clock; and what that clock showed is known of the latest claim, to within its round trip: a message may
-seem older than it is by so much, never younger.
+Offers (docs/protocols.md, "Deliveries and offers"): a worker without jobs makes an offer, with its claim or when its
+last job ends. The enqueue that wakes it may then lease one job to it under the number of the offer, and send this job
+in the message. The next claim ends the offer: it puts the job back if the worker has not started it.
+
+A delivery may come late, because this process was stopped meanwhile: then another worker may have the job. So the
+worker starts a delivered job only within lease/2 of the moment at which it was sent. That moment is on Redis' clock.
+Each claim's reply tells what this clock showed, to within the time of its round trip: a message may seem older than it
+is, never younger.
 """
 
 from collections.abc import Callable
@@ -51,10 +53,14 @@ class ClaimPolicy:
 
     :param settings: of every claim
     :param free_slots: how many jobs could start now
-    :param holds_suspect: whether a job runs here that has ended several workers
+    :param holds_suspect: whether a job runs here whose crashes make it a suspect
     :param holds_none: whether no job is here
-    :param after: number of the worker's latest claim before these
+    :param after: number of the worker's latest claim, in an earlier session
     :param run_ms: how long jobs have run lately
+    :ivar active: the worker claims; not before it listens, nor after it has stopped
+    :ivar quiet: it takes no jobs, as if it had no slots: its claims do not register it as waiting, and pass wake-ups on
+    :ivar number: of the latest claim or offer
+    :ivar taken: number of the last offer that brought a job
     """
 
     def __init__(
@@ -67,19 +73,17 @@ class ClaimPolicy:
         run_ms: Callable[[], float] = lambda: MOMENT_MS,
     ) -> None:
         self.settings = settings
-        self.active = False
-        # Take no jobs: as if no slot were free, so that no claim registers as waiting, and each passes wake-ups on.
-        self.quiet = False
+        self.active = self.quiet = False
         self._free_slots = free_slots
         self._holds_suspect = holds_suspect
         self._holds_none = holds_none
         self._run_ms = run_ms
-        self.number = after  # of the latest claim or offer
-        self._offer = 0  # number of the offer on which a job may still come
-        self._may_stand = True  # Redis may have an offer of this worker
+        self.number = after
+        self._offer = 0  # number of the offer that may still bring a job; 0: none
+        self._may_stand = True  # Redis may still have an offer of this worker
         self._offered_at = self._claimed_at = 0.0
-        self._redis_clock: tuple[float, int] | None = None  # a time of ours, and of Redis' clock then or later (ms)
-        self.taken = 0  # number of the offer on which a job was taken in last
+        self._redis_clock: tuple[float, int] | None = None  # a time of ours, and what Redis' clock showed then or later
+        self.taken = 0
         self._may_be_due = False  # claim as soon as there is a slot
         self._claim_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
 
@@ -158,14 +162,13 @@ class ClaimPolicy:
         )
 
     def withdraw_offer(self) -> None:
-        """Take in no job any more on the offer that stands."""
+        """Start no job any more that the offer brings."""
         self._offer = 0
 
     def repeat(self, request: ClaimRequest) -> ClaimRequest:
-        """The same claim to be sent again, because its reply was lost. Its offer is withdrawn.
+        """The same claim, to be sent again because its reply was lost; without its offer.
 
-        One on whose offer a job was taken in has brought no others: that one is another claim, for the slots that are
-        left, and does not bring the job once more.
+        If the offer of this claim already brought a job, a new claim is made: the old one would bring this job again.
         """
         self.withdraw_offer()
         if request.number == self.taken:
@@ -174,20 +177,24 @@ class ClaimPolicy:
         return request._replace(taken=self.taken, offer_ms=0, withdraws=True)
 
     def too_late(self, sent_s: float) -> bool:
-        """Whether that was half a lease ago (`steady_s`): what was leased then may be another worker's by now."""
+        """Whether half a lease has passed: another worker may have by now what was leased then.
+
+        :param sent_s: when the claim was sent, by `steady_s`
+        """
         return steady_s() - sent_s >= self.settings.lease_ms / 2000
 
     def _is_fresh(self, sent_ms: int | None) -> bool:
         """Whether a message was sent less than half a lease ago."""
-        if sent_ms is None or self._redis_clock is None:  # not before the offer was made
+        if sent_ms is None or self._redis_clock is None:  # all that is known: it was sent after the offer
             return not self.too_late(self._offered_at)
         at_s, redis_ms = self._redis_clock
         age_ms = (steady_s() - at_s) * 1000 - (sent_ms - redis_ms)
         return -CLOCK_STEP_MS < age_ms < self.settings.lease_ms / 2
 
     def takes(self, number: int, sent_ms: int | None = None) -> bool:
-        """A job came on the offer of that number: whether it is to be run. If not, the next claim puts it back.
+        """Whether a delivered job is to be started. If not, the next claim puts it back.
 
+        :param number: of the offer that brought it
         :param sent_ms: when it was sent, on Redis' clock
         """
         in_time = self._is_fresh(sent_ms)
@@ -197,7 +204,7 @@ class ClaimPolicy:
         return True
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
-        """Take in the reply; returns the ms after which to claim again, or None to wait for a wake-up or the poll."""
+        """Learn from a claim's reply. Returns the ms after which to claim again; None: wait for a wake-up or a poll."""
         if claimed.now_ms and not request.only:
             self._redis_clock = (self._claimed_at, claimed.now_ms)
         if request.wait and not request.only and request.number == self.number:

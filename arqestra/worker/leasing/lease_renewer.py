@@ -44,7 +44,7 @@ WARN_EVERY = 20  # failures
 
 @dataclass(frozen=True, slots=True)
 class RenewalSettings:
-    """What a heartbeat needs to know.
+    """What a renewal needs to know.
 
     :ivar lease_ms: length of a lease
     :ivar stuck_after_s: seconds without a sign of life of the loop after which renewing stops
@@ -66,7 +66,7 @@ class LeaseRenewer:
     :param redis: the worker's client; the thread makes connections of its own to the same Redis
     :param keys: the namespace
     :param settings: see there
-    :param leased: the leases to renew now; called in the heartbeat's thread
+    :param leased: the leases to renew now; called in the thread of the renewer
     :param report: called in the worker's loop with what a renewal found
     """
 

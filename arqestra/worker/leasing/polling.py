@@ -1,16 +1,15 @@
-"""When a worker polls its queues. No I/O: `Worker` asks at each tick.
+"""When a worker polls its queues. No I/O: the main loop asks at each tick.
 
-Wake-ups tell a worker of nearly everything. Looking finds the rest: jobs of stock arq producers, which send no wake-up,
-and jobs whose wake-up was lost. Three ways, of which the first that holds is taken:
+Wake-ups tell a worker of nearly all jobs. Polls find the rest: jobs of stock arq producers, which send no wake-up, and
+jobs whose wake-up was lost. The first of these rules that applies decides:
 
-- `poll_delay` was set: the worker looks so often, whatever happens.
-- The server tells of changes (`store/listener.py`): the worker looks within the default delay after anything in its
-  queues has changed, and else once a minute.
-- It does not: the worker looks less and less often while it finds nothing that it was not woken for, every 15 s at
-  last. Once it has found something it looks at the default delay for ten minutes: somebody sends no wake-ups.
-
-As long as messages do not arrive (the subscription is not there, or the server does not answer a PING) it looks at the
-default delay.
+- Messages do not arrive (the subscription is not active, or the server does not answer a PING): poll at the default
+  delay.
+- `poll_delay` was set: poll at this delay, always.
+- The server tells of changes (`store/listener.py`): poll within the default delay after a change in the queues, and
+  otherwise once a minute.
+- It does not: each poll that finds nothing doubles the delay, up to 15 s. After a poll that found a job of which no
+  message had told, poll at the default delay for ten minutes: some producer sends no wake-ups.
 """
 
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ class QueueShares:
         return tuple(QueueShare(queue, quotas[queue], room[queue]) for queue in self._queues)
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> None:
-        """Take in the reply: who took how much, and which queues may have more."""
+        """Learn from the reply who took how much, and which queues may have more."""
         self._due = claimed.more if len(request.shares) > 1 else frozenset(self._still_due(request, claimed))
         if self._weights is None:
             return

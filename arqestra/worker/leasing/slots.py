@@ -76,7 +76,7 @@ class Slots:
         leased = attempt.leased
         before = self.attempt_at(leased.id)
         if before is not None:  # its lease ran out while it was still running here
-            before.settled = False
+            before.resolved = False
             before.cancel(CancelReason.LEASE_LOST)
             self.free(before)
         self.leases[leased.id] = attempt
@@ -119,15 +119,18 @@ class Slots:
             del self.tasks[attempt.leased.id]
 
     def resolve(self, update: Update, written: bool | None) -> None:
-        """Redis has taken an outcome, or refused it as the lease was lost; None: a reply was lost, it was either."""
+        """Redis has answered to an update.
+
+        :param written: False: the lease was lost. None: an earlier reply was lost, and nobody can tell
+        """
         if type(update) is AcknowledgeEarly:
             return self._acknowledge(update, bool(written))
         attempt = self.leases.get(update.lease.id)
         if attempt is not None and attempt.leased.token == update.lease.token:
             del self.leases[update.lease.id]
-            attempt.settled = bool(written)
+            attempt.resolved = bool(written)
             if not attempt.in_call:  # a stuck one is still to be found by its task
-                # The task's context knows the attempt: a circle that only the garbage collector would open.
+                # Break the reference cycle: the task's context refers to the attempt.
                 attempt.task = None
             run_ms = attempt.ended_ms - attempt.started_ms
             self.run_ms = run_ms if run_ms > self.run_ms else 0.9 * self.run_ms + 0.1 * run_ms
@@ -156,18 +159,24 @@ class Slots:
         task.add_done_callback(self.concluding.discard)
 
     def leased(self) -> list[LeaseRef]:
-        """The leases to renew. Called in the heartbeat's thread: `list` of a dict's values is one step of CPython."""
+        """The leases to renew.
+
+        The thread of the lease renewer calls this: `list` of a dict's values is one step of CPython.
+        """
         jobs = [attempt.leased for attempt in list(self.leases.values())]
         return [LeaseRef(job.id, job.queue, job.token) for job in jobs]
 
     def apply(self, renewal: Renewal) -> None:
-        """What the heartbeat found. A lease that has ended since then, or is another one of the job, is no news."""
+        """Cancel the jobs whose leases a renewal found lost, or that are to be aborted.
+
+        A lease that has ended since then is left alone, and so is another lease of the same job.
+        """
         for lease in renewal.lost:
             attempt = self.leases.get(lease.id)
             if attempt is not None and attempt.leased.token == lease.token:
                 if attempt.phase is Phase.HANDED_OVER:
                     continue  # its outcome is on its way or written: the reply to that tells
-                self.leases.pop(lease.id).settled = False
+                self.leases.pop(lease.id).resolved = False
             self._cancel(lease, CancelReason.LEASE_LOST)
         for lease in renewal.aborted:
             self._cancel(lease, CancelReason.ABORT)

@@ -85,7 +85,7 @@ class SyncLoop:
         return not self._updates and (self._task is None or self._task.done())
 
     def unwritten(self) -> list[Update]:
-        """The outcomes that Redis may not have. For the heartbeat's thread, while the loop is stuck."""
+        """The outcomes that Redis may not have. For the thread of the lease renewer, while the loop is stuck."""
         return [*self._under_way, *self._updates]
 
     def submit(self, update: Update) -> None:

@@ -1,8 +1,8 @@
 """What a supervised worker does about a job that blocks its event loop past its time limit.
 
-The heartbeat's thread asks. The culprit is the job whose task the loop is running, or the one longest past its limit.
-It fails, outcomes that wait to be sent are sent, all other jobs are given back, without an attempt counted; then the
-process ends, and the supervisor starts another.
+The thread of the lease renewer asks. The culprit is the job whose task the loop is running, or the one longest past its
+limit. It fails. Outcomes that wait to be sent are sent, and all other jobs are given back; their attempts do not count.
+Then the process ends, and the supervisor starts another.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ class Watchdog:
         self._end_process = end_process
 
     async def check(self, store: Store, thread_id: int, blocked_s: float) -> None:
-        """Called in the heartbeat's thread while the loop does not answer; does not return if a job is to blame.
+        """Called by the lease renewer's thread while the loop does not answer. Does not return if a job is to blame.
 
-        :param store: the heartbeat's
+        :param store: the lease renewer's
         :param thread_id: of the loop that does not answer
         :param blocked_s: seconds since it last did
         """

@@ -49,7 +49,7 @@ class SupervisorLink:
     def __init__(self, number: int) -> None:
         self._socket = socket.socket(fileno=number)
         self._file = self._socket.makefile("rb")
-        self._sending = threading.Lock()  # the loop's thread, the heartbeat's and the line's own
+        self._sending = threading.Lock()  # the loop's thread, the lease renewer's and the line's own
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the supervisor; nothing happens if it is gone."""

@@ -57,11 +57,11 @@ class ProgressNote(NamedTuple):
 
 
 class UnwrittenProgress:
-    """What a job has told of itself and was not written yet.
+    """Progress and log lines of a job that are not written yet.
 
-    :ivar said: its latest progress
-    :ivar unwritten: of `latest`
-    :ivar listed: the notebook is about to look at it
+    :ivar latest: its latest progress
+    :ivar unwritten: whether `latest` is still to be written
+    :ivar listed: the progress buffer is about to read it
     :ivar lines: encoded
     :ivar writes: so far
     """
@@ -82,7 +82,7 @@ class Attempt:
     :ivar payload: what was enqueued; `UNKNOWN` until it is decoded
     :ivar args, kwargs: what the function is called with: the payload's, coerced where the serializer gives plain data
     :ivar input: the parent's value, if the node gets one
-    :ivar terms: what runs it, and within which limits
+    :ivar options: what runs it, and within which limits
     :ivar noted: called when the job has told something of itself
     :ivar job_try: number of the attempt, from 1
     :ivar ref: how the log names it
@@ -96,9 +96,9 @@ class Attempt:
     :ivar phase: how far it has come
     :ivar soft_limit: what its soft limit has done
     :ivar acknowledged: resolved when Redis knows that it is not to run again; of early acknowledgement
-    :ivar ended: how it ended, for the accounts, which take it in when Redis has taken the outcome; None if they do not
+    :ivar ended: how it ended: the counters count it when Redis has taken the outcome. None: they do not count it
     :ivar notes: what it told of itself
-    :ivar settled: whether Redis has taken its outcome; False: its lease is lost; None: neither is known yet
+    :ivar resolved: True: Redis has taken its outcome. False: its lease is lost. None: neither is known yet
     :ivar written: resolved when Redis has taken the outcome; only where somebody waits for that
     :ivar result: the encoded result of a job that is complete, until it is handed over
     :ivar traceback: the text of an error's traceback, and the id of the error
@@ -124,8 +124,8 @@ class Attempt:
         "phase",
         "reason",
         "ref",
+        "resolved",
         "result",
-        "settled",
         "soft_limit",
         "started_ms",
         "task",
@@ -155,7 +155,7 @@ class Attempt:
         self.phase = LEASED
         self.ended: tuple[State, Failure | None] | None = None
         self.notes: UnwrittenProgress | None = None
-        self.settled: bool | None = None
+        self.resolved: bool | None = None
         self.soft_limit = QUIET
         self.written: asyncio.Future[bool] | None = None
         self.acknowledged: asyncio.Future[bool] | None = None

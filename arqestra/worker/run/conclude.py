@@ -85,7 +85,7 @@ def _end_hooks(run: RunContext, attempt: Attempt, outcome: Outcome) -> list[tupl
 
 
 def time_out(run: RunContext, attempt: Attempt) -> None:
-    """The hard limit: cancel the coroutine, and look again whether it has heeded that."""
+    """The hard limit: cancel the coroutine, and check later whether it has ended."""
     attempt.cancel(CancelReason.TIMEOUT)
     if attempt.reason is CancelReason.TIMEOUT:
         run.loop.call_later(to_seconds(run.options.cancel_grace), give_up, run, attempt)

@@ -1,4 +1,4 @@
-"""What is told of an attempt: arq's log lines, the worker's counters, and how it ended for the worker's accounts."""
+"""What is told of an attempt: arq's log lines, the worker's counters, and how it ended, for the statistics."""
 
 import asyncio
 import logging

@@ -1,8 +1,8 @@
 """Running durable workflows: history in, decisions out, parked when nothing happens for a while.
 
-While a workflow waits it holds no slot. For some seconds it stays *resident*: its function is where it is, a message
-brings the news, and going on costs two round trips. Then, or when there are many of them, it is *parked*: it has no
-lease and no memory here, and the end of what it waits for makes it due again, for any run, which replays it.
+While a workflow waits it holds no slot. For some seconds it is *sticky*: it stays in memory, a message brings
+the news, and it goes on after two round trips. Later, or when there are many of them, it is *parked*: it has no lease
+and no memory here. The end of what it waits for makes it due again; any worker claims it, and replays it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Telling those who listen what happens here. While nobody listens that costs one look at a flag for each job.
+"""Tells those who listen what happens here. While nobody listens, a job costs one test of a flag.
 
 Somebody who begins to listen says so on the channels of the workers; besides, the presence of a worker, written once a
 second, is answered with the number of those who listen, and so is each message.

@@ -76,8 +76,8 @@ def presence_of(state: WorkerState, started_ms: int, lag_s: float) -> Presence:
 
 def _on_worker(job_id: str, attempt: Attempt) -> JobOnWorker:
     latest = None if attempt.notes is None else attempt.notes.latest
-    place = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
-    return JobOnWorker(*place) if latest is None else JobOnWorker(*place, latest.done, latest.total, latest.message)
+    job = (job_id, attempt.payload.function, attempt.leased.queue, attempt.job_try, attempt.started_ms)
+    return JobOnWorker(*job) if latest is None else JobOnWorker(*job, latest.done, latest.total, latest.message)
 
 
 def memory_bytes() -> int:

@@ -35,7 +35,7 @@ class ProgressBuffer:
     @property
     def waits_for_outcomes(self) -> bool:
         """Jobs have ended before their last notes were written, and the replies that say so are on their way."""
-        return any(attempt.handed_over and attempt.settled is not False for attempt in self._unwritten)
+        return any(attempt.handed_over and attempt.resolved is not False for attempt in self._unwritten)
 
     def noted(self, attempt: Attempt) -> None:
         """A job has told something."""
@@ -49,7 +49,7 @@ class ProgressBuffer:
         async with self._writing:
             self._gather()
             for attempts in _pieces(list(self._unwritten)):
-                notes = [self._unwritten[each]._replace(ended=each.settled is True) for each in attempts]
+                notes = [self._unwritten[each]._replace(ended=each.resolved is True) for each in attempts]
                 for attempt, taken in zip(attempts, await write_progress(store, notes), strict=True):
                     if not _is_for_later(attempt, taken):
                         del self._unwritten[attempt]
@@ -62,7 +62,7 @@ class ProgressBuffer:
             attempt.notes.listed = False  # before a look at what there is: a thread may just be adding to it
             if attempt in self._unwritten:
                 self.noted(attempt)
-            elif attempt.settled is not False and (new := self._taken(attempt)) is not None:
+            elif attempt.resolved is not False and (new := self._taken(attempt)) is not None:
                 self._unwritten[attempt] = new
         for attempt in list(islice(self._unwritten, max(0, len(self._unwritten) - MAX_ATTEMPTS))):
             del self._unwritten[attempt]
@@ -97,4 +97,4 @@ def _pieces(attempts: list[Attempt]) -> list[list[Attempt]]:
 
 def _is_for_later(attempt: Attempt, taken: Written) -> bool:
     """Nobody holds the job: the reply that tells whether this attempt's outcome was taken is still on its way."""
-    return taken == "free" and attempt.settled is not False
+    return taken == "free" and attempt.resolved is not False
