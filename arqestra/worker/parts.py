@@ -165,7 +165,7 @@ class WorkerParts(WorkerAttributes):
                 slots.holds_suspect,
                 slots.holds_none,
                 after=self._last_claim,
-                run_ms=lambda: slots.run_ms,
+                run_ms=slots.mean_run_ms,
             )
             keep_dead_ms = to_ms(self.options.keep_dead)
             session = Session(self.pool, claims, slots, intake.start, keep_dead_ms)

@@ -34,7 +34,6 @@ class Slots:
     :param suspect_from: crashes from which on a job is a suspect
     :param ended: told of each attempt with an outcome that Redis has taken
     :ivar execute: the life of an attempt; `not_connected` while the worker has no session
-    :ivar run_ms: how long jobs have run lately: the mean, and more as soon as one runs longer; long before the first
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Slots:
         self.concluding: set[asyncio.Task[None]] = set()
         self._awaited: dict[str, Attempt] = {}  # those whose outcome somebody waits to be written
         self._suspects = 0
-        self.run_ms = 1000.0
+        self._mean_run_ms = 1000.0
 
     def holds_suspect(self) -> bool:
         """A job runs here that has ended several workers."""
@@ -62,6 +61,10 @@ class Slots:
     def holds_none(self) -> bool:
         """No job is here, not even a workflow that waits."""
         return not self.running and not self.sticky
+
+    def mean_run_ms(self) -> float:
+        """How long jobs have run lately: their mean, and more as soon as one runs longer; long before the first."""
+        return self._mean_run_ms
 
     def running_of(self, queue: str) -> int:
         """How many jobs of a queue occupy slots."""
@@ -133,7 +136,7 @@ class Slots:
                 # Break the reference cycle: the task's context refers to the attempt.
                 attempt.task = None
             run_ms = attempt.ended_ms - attempt.started_ms
-            self.run_ms = run_ms if run_ms > self.run_ms else 0.9 * self.run_ms + 0.1 * run_ms
+            self._mean_run_ms = run_ms if run_ms > self._mean_run_ms else 0.9 * self._mean_run_ms + 0.1 * run_ms
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if written is None:
