@@ -100,6 +100,10 @@ class JobFunction(Function, Generic[P, R]):
     def __post_init__(self) -> None:
         update_wrapper(self, self.sync_function or self.coroutine, updated=())
 
+    def __hash__(self) -> int:
+        """A key of dictionaries, as functions are; arq's `Function` is none."""
+        return hash(self.name)
+
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself, as a test does."""
         return self.coroutine(ctx, *args, **kwargs)
