@@ -11,6 +11,8 @@ from ..definitions.durations import Duration, seconds_of
 from ..definitions.function import JobFunction
 from ..definitions.redact import call_text
 from ..errors import ArgumentsError
+from .outcomes import JobOutcome
+from .perform import perform
 
 __all__ = ("Answer", "Answers", "Takes", "takes")
 
@@ -55,18 +57,34 @@ class Answer:
         return self._what if isinstance(self._what, BaseException) else None
 
     async def value(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """The value that the step gives; raises what a callable raises."""
-        if not callable(self._what):
-            return self._what
-        value = self._what(*args, **kwargs)
-        return await value if inspect.isawaitable(value) else value
+        """The value that the step gives; raises what a callable raises, or an attempt that was performed.
+
+        :raises AssertionError: an attempt is to run again
+        """
+        what = self._what
+        if isinstance(what, JobFunction):
+            return self._performed(await perform(what, *args, **kwargs))
+        if not callable(what):
+            return what
+        value = what(*args, **kwargs)
+        if inspect.isawaitable(value):
+            value = await value
+        return self._performed(value) if isinstance(value, JobOutcome) else value
+
+    def _performed(self, attempt: JobOutcome) -> Any:
+        if attempt.delay_s is not None:
+            raise AssertionError(
+                f"answers: {self._name}: expected how the step ends at last, got an attempt that runs again "
+                f"({attempt.state}): {attempt.error!r}"
+            )
+        return attempt.result()
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse a callable that does not take the step's arguments.
 
         :raises ArgumentsError: it does not
         """
-        if callable(self._what) and self.error is None:
+        if callable(self._what) and self.error is None and not isinstance(self._what, JobFunction):
             self._check_arguments(self._what, args, kwargs)
 
     def _check_arguments(self, what: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

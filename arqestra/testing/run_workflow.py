@@ -8,7 +8,7 @@ waited for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from ..definitions.rules import is_text
 from ..definitions.signature import Signature
 from ..errors import ArgumentsError
 from ..flow.workflow import WorkflowFunction
+from ..protocol.clock import timestamp_ms
 from ..protocol.serializers import Serializer, serializer_of
 from .answers import Answers
 from .simulated_world import Signal, SimulatedWorld
@@ -48,8 +49,9 @@ async def run_workflow(
     :param function: made by `@workflow`; or a call of it, `order.s(...)`, for arguments of whatever name
     :param args: its arguments after the flow
     :param answers: what steps give: job function (or name) -> a value; an exception, or its class, that the step
-        raises; a callable, plain or async, that is called with the step's arguments and gives the value or raises; a
-        list of such for successive calls. A value that is a list goes into a list, `[[1, 2]]`, or into a lambda.
+        raises; a callable, plain or async, that is called with the step's arguments and gives the value, raises, or
+        gives the outcome of `perform`; a job function, which is performed; a list of such for successive calls. A value
+        that is a list goes into a list, `[[1, 2]]`, or into a lambda.
         `asyncio.CancelledError` aborts the step
     :param signals: names, pairs of name and value, or `Signal(...)`; each is received once, in this order
     :param start: the workflow's time at its beginning, with time zone; default now
@@ -105,8 +107,8 @@ def _checked_id(job_id: Any) -> str:
 
 def _start_ms(start: datetime | None) -> int:
     if start is None:
-        start = datetime.now(UTC)
-    elif not isinstance(start, datetime) or start.tzinfo is None:
+        return timestamp_ms()
+    if not isinstance(start, datetime) or start.tzinfo is None:
         raise ArgumentsError(f"run_workflow: start: expected a datetime with time zone, got {start!r}")
     return round(start.timestamp() * 1000)
 

@@ -26,7 +26,7 @@ from arqestra import (
     job,
     workflow,
 )
-from arqestra.testing import Signal, assert_replays, replay, replay_all, run_workflow, takes
+from arqestra.testing import Signal, assert_replays, perform, replay, replay_all, run_workflow, takes
 from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
 from tests.flows.conftest import Working
@@ -228,6 +228,20 @@ async def test_answers(answer: Any, expected: list[Any]) -> None:
         outcome = await run_workflow(counts, 1, 2, answers={key: answer})
         assert outcome.value == expected
         assert replay(counts, outcome.history).value == expected
+
+
+async def test_the_jobs_themselves_as_answers() -> None:
+    outcome = await run_workflow(counts, 1, 2, answers={add: add})
+    assert outcome.value == [1, 2]
+    assert jobs.RUNS == [(1,), (2,)]
+    outcome = await run_workflow(counts, 3, answers={add: lambda number: perform(add, number, 10)})
+    assert outcome.value == [13]
+    outcome = await run_workflow(jobs.follows_failures, answers={fail: fail, explain: explain, report_failure: None})
+    assert outcome.value == ["ValueError('no good')", "no good"]
+    with pytest.raises(
+        AssertionError, match=r"expected how the step ends at last, got an attempt that runs again \(retry"
+    ):
+        await run_workflow(jobs.runs_late, answers={jobs.tries_later: jobs.tries_later})
 
 
 async def test_a_step_without_an_answer_is_named() -> None:

@@ -37,6 +37,7 @@ PAGES = (
     "docs/monitoring.md",
     "docs/data-model.md",
     "docs/workflows.md",
+    "docs/testing-workflows.md",
     "docs/scheduling.md",
     "docs/testing.md",
 )
