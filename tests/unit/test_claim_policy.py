@@ -8,7 +8,7 @@ from arqestra.protocol.clock import steady_s
 from arqestra.protocol.constants import BATCH
 from arqestra.store.records import Claimed, ClaimRequest, LeasedJob, Offer
 from arqestra.worker.leasing import claim
-from arqestra.worker.leasing.claim import LOOK_AGAIN_MS, ClaimPolicy, ClaimSettings
+from arqestra.worker.leasing.claim import CLAIM_AGAIN_MS, ClaimPolicy, ClaimSettings
 
 SETTINGS = ClaimSettings("q", "w1", 15_000, 600_000, 100, True, True, 3, 2_000)
 
@@ -98,7 +98,7 @@ def test_a_fair_share_leaves_the_others_time_for_theirs() -> None:
     desk = Desk()
     desk.policy.claim_soon()
 
-    assert desk.policy.learn(desk.asked(), _reply(5, shared=True)) == LOOK_AGAIN_MS
+    assert desk.policy.learn(desk.asked(), _reply(5, shared=True)) == CLAIM_AGAIN_MS
     assert desk.policy.next_request() is None
 
 

@@ -24,9 +24,10 @@ from .shares import QueueShares
 
 __all__ = ("ClaimPolicy", "ClaimSettings")
 
-# A claim that was cut to a fair share has woken another worker for the rest; this one looks again if that one does not.
-LOOK_AGAIN_MS = 200
-# So much work is a moment's: a worker that claims it whole is as fast as several that are woken for it.
+# A claim that was cut to a fair share wakes another worker for the rest. This one claims again after so long, in case
+# the other one does not.
+CLAIM_AGAIN_MS = 200
+# A worker that claims so much work at once is as fast as several workers that are woken for it.
 MOMENT_MS = 10.0
 FASTEST_MS = 0.1
 CLOCK_STEP_MS = 1000  # a message from further ahead shows that Redis' clock was set, or this one stood still
@@ -34,7 +35,16 @@ CLOCK_STEP_MS = 1000  # a message from further ahead shows that Redis' clock was
 
 @dataclass(frozen=True, slots=True)
 class ClaimSettings:
-    """What stays the same in every claim of a worker. Times in ms."""
+    """What stays the same in every claim of a worker. Times in ms.
+
+    :ivar margin_ms: how long a lease's record outlives the lease
+    :ivar read_limit: jobs that one claim takes at most
+    :ivar wait: a claim that leaves slots free registers the worker as waiting; not in a burst
+    :ivar aborts: claims also take jobs that are to be aborted
+    :ivar max_crashes: crashes at which a job is dead
+    :ivar offer_ms: how long an offer stands; 0: the worker makes none
+    :ivar shares: of several queues; None: there is one
+    """
 
     queue: str
     worker_id: str
@@ -44,8 +54,8 @@ class ClaimSettings:
     wait: bool
     aborts: bool
     max_crashes: int
-    offer_ms: int = 0  # how long an offer to be sent a job stands; 0: none is made
-    shares: QueueShares | None = None  # of several queues
+    offer_ms: int = 0
+    shares: QueueShares | None = None
 
 
 class ClaimPolicy:
@@ -216,7 +226,7 @@ class ClaimPolicy:
             shares.learn(request, claimed)
         if claimed.shared:
             self._may_be_due = self._claim_now
-            return LOOK_AGAIN_MS if claimed.next_due_in_ms < 0 else min(LOOK_AGAIN_MS, claimed.next_due_in_ms)
+            return CLAIM_AGAIN_MS if claimed.next_due_in_ms < 0 else min(CLAIM_AGAIN_MS, claimed.next_due_in_ms)
         if request.slots == 0 and claimed.next_due_in_ms == 0:
             return 0  # flows have something left to do, for which no slot is needed
         found_enough = len(claimed.jobs) >= request.slots

@@ -40,9 +40,9 @@ class EffectiveOptions(NamedTuple):
     :ivar max_tries: attempts
     :ivar result_ttl_ms: ms to keep the result; 0 for ever, `KEEP_NO_RESULT`
     :ivar is_cron: an arq cron job
-    :ivar control: the options that arq's `Function` does not have
+    :ivar job_options: the options that arq's `Function` does not have
     :ivar limited: it falls under limits of the fleet
-    :ivar invoked: calling it takes more than awaiting its coroutine
+    :ivar invoked: `invoke` calls it: in a thread or process, within middleware or wrappers, under a soft limit
     :ivar early: it is acknowledged before it starts
     :ivar retry: policy for failed attempts
     :ivar workflow: the function, if it is a durable workflow

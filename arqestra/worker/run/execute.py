@@ -79,7 +79,7 @@ async def before_call(run: RunContext, attempt: Attempt) -> Outcome | None:
     outcome = decode(run, attempt) or check(run, attempt)
     if outcome is not None and outcome.state is State.UNKNOWN:
         outcome = await give_back(run, attempt, outcome)
-    if outcome is None and "in" in attempt.payload.options:
+    if outcome is None and "in" in attempt.payload.options:  # a node of a flow that gets its parent's result
         outcome = await fetch_input(run, attempt)
     outcome = outcome or prepare(run, attempt)
     if outcome is None and (attempt.leased.spec or attempt.options.limited or run.options.queue_concurrency):
@@ -109,7 +109,10 @@ def decode(run: RunContext, attempt: Attempt) -> Outcome | None:
 
 
 def check(run: RunContext, attempt: Attempt) -> Outcome | None:
-    """Check whether the job may run. Returns an outcome if not."""
+    """Check whether the job may run. Returns an outcome if not.
+
+    The flag of the lease says what the claim leased it for: "" to run it, "abort" or "dead" only to record its end.
+    """
     leased, payload = attempt.leased, attempt.payload
     options = run.functions.get(payload.function)
     if leased.flag == "abort" and (options is None or options.workflow is None):
@@ -150,7 +153,7 @@ def prepare(run: RunContext, attempt: Attempt) -> Outcome | None:
     if coercer is not None and attempt.options.workflow is None:
         try:
             attempt.args, attempt.kwargs = coercer.coerce(attempt.args, attempt.own_kwargs)
-            for name in payload.options.get("w") or ():
+            for name in payload.options.get("w") or ():  # keywords that wrappers have added are not coerced
                 attempt.kwargs[name] = payload.kwargs[name]
         except ArgumentsError as error:
             # No wrapper of the function sees this failure.
@@ -182,7 +185,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
         if run.hooks.on_job_start:
             await run.hooks.on_job_start(attempt.ctx)
         report_start(run, attempt)
-        if options.invoked:
+        if options.invoked:  # in a thread or process, within middleware or wrappers, under a soft limit
             value = await invoke(run, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
@@ -191,7 +194,7 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
         if type(value) not in PLAIN:
             if is_unfinished(value):
                 value = await resolved(value)
-            if isinstance(value, NO_RESULT):
+            if isinstance(value, NO_RESULT):  # `Snooze` or `Cancel`: what the job asks for in place of a result
                 return asked_for(value)
         encode_value(run, attempt, value)
     except GeneratorExit:
