@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Self, TypeVar
 from ..client.connect import sibling
 from ..client.pool import Pool
 from ..errors import SettingsError
+from ..worker.beside import running
 from ..worker.session import Session
 from ..worker.settings_source import settings_in
 from ..worker.worker import Worker
@@ -37,22 +37,8 @@ class TestWorker(Worker):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Within this the worker runs beside the test, waiting for jobs; at the end it stops and is closed."""
-        self.burst = False
-        ready = asyncio.Event()
-        self.on_ready = ready.set
-        task = asyncio.get_running_loop().create_task(self.main())
-        waiting = asyncio.get_running_loop().create_task(ready.wait())
-        try:
-            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                await task
+        async with running(self):
             yield self
-        finally:
-            waiting.cancel()
-            self.on_ready = None
-            self.main_task = task
-            await self.close()
-            await asyncio.gather(task, waiting, return_exceptions=True)
 
     def _look(self, session: Session) -> None:
         if session.is_open and session.claims.active:

@@ -40,6 +40,7 @@ PAGES = (
     "docs/testing-workflows.md",
     "docs/scheduling.md",
     "docs/testing.md",
+    "docs/fastapi.md",
 )
 PATIENCE_S = 60
 ACTIONS = ("file", "run", "start", "prints")

@@ -1,0 +1,1 @@
+"""arqestra in applications of known frameworks: each file is for one, and needs the extra of its name."""

@@ -1,0 +1,5 @@
+"""FastAPI: what `starlette.py` has."""
+
+from .starlette import Jobs
+
+__all__ = ("Jobs",)
