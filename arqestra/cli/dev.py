@@ -58,7 +58,7 @@ def dev(
                 os.environ["REDIS_URL"] = redis_url
             with EmbeddedRedis(data, port=port, use_environment=redis_url is not None) as redis:
                 _print_address(redis.url, started=redis.kind != "REDIS_URL")
-                overrides: dict[str, Any] = {"redis_settings": redis.url}
+                overrides: dict[str, Any] = {"redis_settings": redis.url, "preload": False}  # one process, new code
                 if key_prefix is not None:
                     overrides["key_prefix"] = Keys.of(key_prefix).key_prefix
                 code = _run(settings, overrides, watch=watch, verbose=verbose)

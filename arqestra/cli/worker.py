@@ -24,6 +24,7 @@ OPTIONS_OF_SETTINGS = {
     "job_completion_wait": "--shutdown-timeout",
     "key_prefix": "--key-prefix",
     "burst": "--burst",
+    "preload": "--preload",
 }
 
 
@@ -49,6 +50,7 @@ def worker(
     shutdown_timeout: Annotated[float | None, typer.Option(min=0, help=_about("job_completion_wait"))] = None,
     key_prefix: Annotated[str | None, typer.Option(help="in place of the settings' key_prefix")] = None,
     burst: Annotated[bool, typer.Option(help=_about("burst"))] = False,
+    preload: Annotated[bool | None, typer.Option("--preload/--no-preload", help=_about("preload"))] = None,
     watch: Annotated[Path | None, typer.Option(help="replace the processes when files below change")] = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="serve the metrics of all processes to Prometheus there")
@@ -69,6 +71,7 @@ def worker(
         "job_completion_wait": shutdown_timeout,
         "burst": burst or None,
         "key_prefix": key_prefix,
+        "preload": preload,
     }
     overrides = {name: value for name, value in overrides.items() if value is not None}
     try:

@@ -21,7 +21,7 @@ Jitter = Literal["full", "equal", "none"]
 _JITTERS = ("full", "equal", "none")
 ErrorTypes = type[BaseException] | Collection[type[BaseException]]
 _MAX_S = 30 * 86_400.0  # a power of the factor that nobody meant; also keeps the arithmetic finite
-_random = random.Random()
+_random = random.SystemRandom()  # worker processes are forks: from a copied generator all would draw the same delays
 
 
 class Snooze(Exception):

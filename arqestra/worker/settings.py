@@ -237,6 +237,12 @@ class WorkerOptions:
     max_memory_per_child: int | str | None = _setting(
         None, MEMORY, "resident memory after which the worker process ends, to be replaced by its supervisor"
     )
+    preload: bool = _setting(
+        True,
+        FLAG,
+        "whether `arqestra worker` imports the settings once and forks its processes (on Linux); false if the import "
+        "leaves something that processes must not share",
+    )
     metrics_port: int | None = _setting(
         None,
         PORT,

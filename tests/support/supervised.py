@@ -39,6 +39,11 @@ class Supervised:
         return [int(pid) for pid in re.findall(r"process (\d+) runs", self.output)]
 
     @property
+    def exit_codes(self) -> dict[int, str]:
+        """Of the worker processes that have ended."""
+        return {int(pid): code for pid, code in re.findall(r"process (\d+) has ended with (\S+)", self.output)}
+
+    @property
     def alive(self) -> list[int]:
         return [pid for pid in self.pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
 

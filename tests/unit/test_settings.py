@@ -84,6 +84,7 @@ SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "cancel_grace": (5, (0, -1, "5", True, None)),
     "max_jobs_per_child": (3, (0, -1, 1.5, "3", True)),
     "max_memory_per_child": ("512MB", (0, -1, 1.5, "3", "1KB", "lots", True)),
+    "preload": (False, (0, "no", None)),
     "metrics_port": (0, (-1, 65536, 1.5, "9750", True)),
     "metrics_host": ("0.0.0.0", (1, None, b"::1")),
     "unknown_functions": ("fail", ("ignore", "", 0, -1, True, [])),

@@ -57,4 +57,4 @@ def _program(worker_settings: Any) -> Program:
     if not isinstance(name, str):
         raise SettingsError("--watch: expected the import string of worker settings, as worker.WorkerSettings")
     lines = given.get("custom_log_dict") or default_log_config(bool(given.get("verbose")))
-    return Program(name, {}, lines)
+    return Program(name, {"preload": False}, lines)  # one process, new code each time

@@ -1,4 +1,5 @@
-"""A worker process under a supervisor: `python -m arqestra.worker.processes.child <file descriptor>`.
+"""A worker process under a supervisor: a fork of the fork server, or an interpreter of its own,
+`python -m arqestra.worker.processes.child <file descriptor>`.
 
 It runs one worker, tells the supervisor what it needs to know, and does what it is told. When the supervisor is gone it
 drains and ends. A thread reads the line, so that this works while a job blocks the event loop: after the time that jobs
@@ -11,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from signal import Signals
 from typing import Any
 
@@ -22,7 +24,7 @@ from ..telemetry.metrics_port import FiguresLine
 from ..worker import Worker
 from .ipc import CANNOT_START, STUCK, SupervisorLink
 
-__all__ = ("main",)
+__all__ = ("import_settings", "main", "run")
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -85,17 +87,27 @@ class SupervisedWorker:
         limit.start()
 
 
-def main() -> int:
-    """Run what the supervisor's first message says; returns the exit code."""
-    line = SupervisorLink(int(sys.argv[1]))
+def import_settings(order: Mapping[str, Any]) -> Any:
+    """Set up logging and import the settings.
+
+    :param order: the message that says which
+    """
+    sys.path.insert(0, os.getcwd())
+    lines = order["logging"]
+    logging.config.dictConfig(import_string(lines) if isinstance(lines, str) else lines)
+    return import_string(order["run"])
+
+
+def run(line: SupervisorLink, settings_of: Callable[[Mapping[str, Any]], Any]) -> int:
+    """Run what the supervisor's first message says; returns the exit code.
+
+    :param settings_of: called with the message
+    """
     order = next(line.messages(), None)
     if order is None:
         return 0
-    sys.path.insert(0, os.getcwd())
     try:
-        lines = order["logging"]
-        logging.config.dictConfig(import_string(lines) if isinstance(lines, str) else lines)
-        settings = {**get_kwargs(import_string(order["run"])), **order["with"]}
+        settings = {**get_kwargs(settings_of(order)), **order["with"]}
         use_uvloop(settings)
         worker = create_worker(settings)
         if worker.options.metrics_port is not None:
@@ -106,6 +118,11 @@ def main() -> int:
         return CANNOT_START
     SupervisedWorker(worker, line).run()
     return 0
+
+
+def main() -> int:
+    """An interpreter of its own; returns the exit code."""
+    return run(SupervisorLink(int(sys.argv[1])), import_settings)
 
 
 if __name__ == "__main__":

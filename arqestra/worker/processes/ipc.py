@@ -13,6 +13,17 @@
 | worker | `{"figures": {field: number}, "presence": ...}` | if asked, once a second: what has changed |
 
 The end of the line is a message, too: whoever is left knows that the other is gone.
+
+Between the supervisor and a fork server, one message a packet; each of the supervisor's is answered:
+
+| from | message | means |
+|---|---|---|
+| supervisor | `{"run": settings, "with": overrides}` | the first one: what to import |
+| server | `{"reason": null or text}` | imported; or why it forks none, and ends |
+| supervisor | `{"do": "fork"}`, and a descriptor | start a worker process with this line |
+| server | `{"pid": number}`, `{"error": text}` | its process id; or why the system refuses |
+| supervisor | `{"reap": pid}` | that one has ended |
+| server | `{"code": number}` | its exit code |
 """
 
 import json
@@ -22,11 +33,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ("CANNOT_START", "STUCK", "SupervisorLink", "decoded", "encoded")
+__all__ = ("CANNOT_START", "MAX_MESSAGE_BYTES", "STUCK", "SupervisorLink", "decoded", "encoded")
 
 # Exit codes, as in sysexits.h: EX_CONFIG, EX_SOFTWARE.
 CANNOT_START = 78
 STUCK = 70
+MAX_MESSAGE_BYTES = 256 * 1024  # of a packet
 
 
 def encoded(message: dict[str, Any]) -> bytes:
