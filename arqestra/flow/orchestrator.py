@@ -1,6 +1,7 @@
 """`Flow`: what a workflow function gets as its first argument. All that it does goes through an `Execution`."""
 
 import asyncio
+import inspect
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -69,8 +70,13 @@ class Flow:
         slots = asyncio.Semaphore(limit or len(calls) or 1)
 
         async def within_limit(call: Canvas[R] | Awaitable[R]) -> R:
-            async with slots:
-                return await self._awaited(call)
+            try:
+                async with slots:
+                    return await self._awaited(call)
+            finally:
+                # The workflow is parked while this one waits for its turn: without a close Python warns of it.
+                if inspect.iscoroutine(call) and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+                    call.close()
 
         tasks = [asyncio.ensure_future(within_limit(call)) for call in calls]
         try:

@@ -50,7 +50,11 @@ class ListedWorkflow(NamedTuple):
 
 
 async def read_workflow(store: Store, flow_id: str) -> StoredWorkflow | None:
-    """All that is kept of a workflow, as of one moment; None if there is none of this id."""
+    """All that is kept of a workflow; None if there is none of this id.
+
+    The record is read first and the log last. What is written meanwhile only adds to both, in the same order, so the
+    one fits the other.
+    """
     found: StoredWorkflow | None = None
     for _ in range(TRIES):
         found = await _read_once(store, flow_id)
@@ -67,7 +71,7 @@ async def _read_once(store: Store, flow_id: str) -> StoredWorkflow | None:
     keys = store.keys
 
     async def read(_: bool) -> list[Any]:
-        async with store.redis.pipeline(transaction=True) as pipe:
+        async with store.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hgetall(keys.flow(flow_id))
             pipe.hgetall(keys.flow_nodes(flow_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -426,6 +427,17 @@ async def test_queues_events_and_task_groups() -> None:
 
     outcome = await run_workflow(tools, answers=ANSWERS)
     assert (outcome.value, outcome.elapsed) == ([3, "5", "no good"], timedelta(seconds=30))
+
+
+async def test_coroutines_that_wait_for_their_turn_are_no_warning_when_it_is_parked() -> None:
+    @workflow
+    async def crowd(flow: Flow) -> None:
+        await flow.gather(flow.sleep(1), flow.sleep(2), flow.run(add.s(1)), limit=1)
+
+    outcome = await run_workflow(crowd, answers={add: 1}, until=0)
+    assert_replays(crowd, outcome.histories())
+    gc.collect()
+    assert (await run_workflow(crowd, answers={add: 1})).elapsed == timedelta(seconds=3)
 
 
 async def test_a_failure_aborts_the_steps_beside_it() -> None:

@@ -192,6 +192,8 @@ async def run_flows(pool: Pool) -> None:
     assert waiting is not None
     assert await pool.signal(waiting.job_id, "more", 5)
     assert await waiting.result(timeout=10) == 7
+    assert (await pool.export_workflow(waiting.job_id))["id"] == waiting.job_id
+    assert len((await pool.export_workflows(order)).histories) == 1
     stuck = await pool.enqueue_flow(chain(nap.s(), add.s()))
     assert await stuck.cancel("enough")
 
