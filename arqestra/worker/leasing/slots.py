@@ -77,16 +77,16 @@ class Slots:
     def start(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
         """Let an attempt run in a slot."""
         leased = attempt.leased
-        before = self.attempt_at(leased.id)
+        job_id = leased.id
+        before = self.attempt_at(job_id)
         if before is not None:  # its lease ran out while it was still running here
             before.resolved = False
             before.cancel(CancelReason.LEASE_LOST)
             self.free(before)
-        self.leases[leased.id] = attempt
-        self.running[leased.id] = attempt
+        self.leases[job_id] = self.running[job_id] = attempt
         if leased.crashes >= self._suspect_from:
             self._suspects += 1
-        self.tasks[leased.id] = attempt.task = loop.create_task(
+        self.tasks[job_id] = attempt.task = loop.create_task(
             self.execute(attempt), context=None if self.context is None else self.context.copy()
         )
 
@@ -106,14 +106,14 @@ class Slots:
     def free(self, attempt: Attempt) -> None:
         """The attempt no longer occupies a slot; its outcome may still be on its way."""
         job_id = attempt.leased.id
-        if self.sticky.get(job_id) is attempt:
-            del self.sticky[job_id]
-            self._forget_task(attempt)
         if self.running.get(job_id) is attempt:
             del self.running[job_id]
             self._forget_task(attempt)
             if attempt.leased.crashes >= self._suspect_from:
                 self._suspects -= 1
+        elif self.sticky.get(job_id) is attempt:
+            del self.sticky[job_id]
+            self._forget_task(attempt)
         if attempt.written is not None:
             self._awaited[attempt.leased.token + job_id] = attempt
 
@@ -128,9 +128,10 @@ class Slots:
         """
         if type(update) is AcknowledgeEarly:
             return self._acknowledge(update, bool(written))
-        attempt = self.leases.get(update.lease.id)
-        if attempt is not None and attempt.leased.token == update.lease.token:
-            del self.leases[update.lease.id]
+        lease = update.lease
+        attempt = self.leases.get(lease.id)
+        if attempt is not None and attempt.leased.token == lease.token:
+            del self.leases[lease.id]
             attempt.resolved = bool(written)
             if not attempt.in_call:  # a stuck one is still to be found by its task
                 # Break the reference cycle: the task's context refers to the attempt.
@@ -142,12 +143,12 @@ class Slots:
         if written is None:
             logger.info(
                 "job %s: a reply of Redis was lost; the outcome was written then, or its lease was lost",
-                update.lease.id,
+                lease.id,
             )
         elif not written:
-            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", update.lease.id)
+            logger.warning("job %s: its lease was lost, the outcome of this attempt is discarded", lease.id)
         if self._awaited:
-            awaited = self._awaited.pop(update.lease.token + update.lease.id, None)
+            awaited = self._awaited.pop(lease.token + lease.id, None)
             if awaited is not None and awaited.written is not None and not awaited.written.done():
                 awaited.written.set_result(bool(written))
 

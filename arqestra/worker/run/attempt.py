@@ -200,12 +200,13 @@ class Attempt:
 
         :param ctx: the worker's
         """
-        own = JobContext(ctx)
-        own["job_id"] = self.leased.id
-        own["job_try"] = self.job_try
-        own["enqueue_time"] = ms_to_datetime(self.payload.enqueued_ms)
-        own["score"] = self.leased.due_ms
-        return own
+        return JobContext(
+            ctx,
+            job_id=self.leased.id,
+            job_try=self.job_try,
+            enqueue_time=ms_to_datetime(self.payload.enqueued_ms),
+            score=self.leased.due_ms,
+        )
 
     @property
     def own_kwargs(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ class Attempt:
     @property
     def is_too_late(self) -> bool:
         """Whether this attempt must not start any more: after its deadline."""
-        deadline_ms = self.payload.options.get("x") or self.deadline_ms
+        deadline_ms = self.deadline_ms if self.payload.options else None
         return deadline_ms is not None and self.leased.claimed_ms > deadline_ms
 
     @property
