@@ -35,11 +35,16 @@ if _typing.TYPE_CHECKING:  # type checkers and editors read this, the interprete
     from . import version as version
     from . import worker as worker
     from .client.connect import RedisSettings, create_pool
+    from .client.default_pool import set_default_pool
     from .client.pool import Pool
     from .client.pool import Pool as ArqRedis
+    from .client.sync_handles import SyncFlow, SyncJob, SyncQueue
+    from .client.sync_pool import SyncPool
+    from .client.sync_schedules import SyncSchedules
     from .cron import cron
     from .definitions.context import JobContext, JobLogFilter, RunningJob, current_job
     from .definitions.decorator import job
+    from .definitions.default_pool import EnqueuedJob
     from .definitions.durations import Duration
     from .definitions.function import BoundJob, Call, JobFunction, PlainJobFunction
     from .definitions.limits import ConcurrencyLimit, RateLimit
@@ -119,6 +124,7 @@ __all__ = (
     "EndedJob",
     "EnqueuedBatch",
     "EnqueuedCall",
+    "EnqueuedJob",
     "Event",
     "FailedJobs",
     "Failure",
@@ -180,6 +186,11 @@ __all__ = (
     "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "SyncFlow",
+    "SyncJob",
+    "SyncPool",
+    "SyncQueue",
+    "SyncSchedules",
     "Timetable",
     "Unique",
     "UpstreamFailed",
@@ -202,6 +213,7 @@ __all__ = (
     "job",
     "run_worker",
     "schedule",
+    "set_default_pool",
     "signature",
     "worker_settings",
     "workflow",
@@ -209,11 +221,16 @@ __all__ = (
 
 _NAMES_OF = {
     "client.connect": "RedisSettings create_pool",
+    "client.default_pool": "set_default_pool",
     "client.pool": "Pool",
+    "client.sync_handles": "SyncFlow SyncJob SyncQueue",
+    "client.sync_pool": "SyncPool",
+    "client.sync_schedules": "SyncSchedules",
     "connections": "ArqRedis",
     "cron": "cron",
     "definitions.context": "JobContext JobLogFilter RunningJob current_job",
     "definitions.decorator": "job",
+    "definitions.default_pool": "EnqueuedJob",
     "definitions.durations": "Duration",
     "definitions.function": "BoundJob Call JobFunction PlainJobFunction",
     "definitions.limits": "ConcurrencyLimit RateLimit",

@@ -5,6 +5,7 @@ its limits and its lock. `store/enqueue.py` sends it. The observed way is slower
 wrapper of arq's `enqueue_job`, is to see the call.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -103,8 +104,8 @@ class EnqueuingPool(PoolViews):
             priority=_priority,
             headers=_headers,
         )
-        if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
-            return await self._enqueue_observed(call, _job_try)
+        if self.is_observed:
+            return await self.enqueue_observed(call, _job_try)
         new = new_job(self, call, _job_try)
         return self._handle(call, new, await self._stored(new))
 
@@ -124,8 +125,8 @@ class EnqueuingPool(PoolViews):
                 f"enqueue: expected a function made by @job, got {function!r}; use enqueue_job for a name"
             )
         call = function.bind(*args, **kwargs)
-        if self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE:
-            return await self._enqueue_observed(call)
+        if self.is_observed:
+            return await self.enqueue_observed(call)
         new = new_job(self, call)
         return self._handle(call, new, await self._stored(new))
 
@@ -138,8 +139,8 @@ class EnqueuingPool(PoolViews):
         :raises ArgumentsError, SerializationError, PayloadTooLarge: nothing was enqueued then
         """
         calls = [call_of(spec) for spec in specs]
-        if calls and (self.middleware or ArqRedis.enqueue_job is not PLAIN_ENQUEUE):
-            return await self._enqueue_many_observed(calls)
+        if calls and self.is_observed:
+            return await self.enqueue_many_observed(calls)
         return await self._enqueue_all(calls)
 
     async def _enqueue_all(self, calls: list[Call[Any]], ids: Sequence[str] = ()) -> list[Job[Any] | None]:
@@ -147,10 +148,18 @@ class EnqueuingPool(PoolViews):
         news = [new_job(self, call) for call in calls]
         if ids:
             news = [new._replace(id=job_id) for new, job_id in zip(news, ids, strict=True)]
+        return await self.put_many(calls, news)
+
+    async def put_many(self, calls: list[Call[Any]], news: list[NewJob]) -> list[Job[Any] | None]:
+        """Enqueue jobs that are encoded already."""
         if self.store.enqueued.stranded:
             await self.store.enqueued.write_stranded()
         accepted = await self.store.enqueue(news)
         return [self._handle(call, new, ok) for call, new, ok in zip(calls, news, accepted, strict=True)]
+
+    def put(self, new: NewJob) -> asyncio.Future[EnqueueResult]:
+        """Enqueue a job that is encoded already, with those of the same tick. It is not counted."""
+        return self._batch.add(new)
 
     async def _stored(self, new: NewJob) -> EnqueueResult:
         """Store a job, with those of the same tick."""
@@ -169,7 +178,12 @@ class EnqueuingPool(PoolViews):
 
     # -- where somebody is to see the call ------------------------------------------------------------------------
 
-    async def _enqueue_observed(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
+    @property
+    def is_observed(self) -> bool:
+        """Whether middleware, or a wrapper of arq's `enqueue_job`, is to see the calls."""
+        return bool(self.middleware) or ArqRedis.enqueue_job is not PLAIN_ENQUEUE
+
+    async def enqueue_observed(self, call: Call[R], job_try: int | None = None) -> Job[R] | None:
         """Enqueue within the middleware, and within the wrappers that tools put around arq's `enqueue_job`."""
         if ArqRedis.enqueue_job is PLAIN_ENQUEUE:
             return await self._enqueue_within_middleware(call, job_try)
@@ -179,7 +193,7 @@ class EnqueuingPool(PoolViews):
 
         return await enqueue_through(self, _arguments_of(call), enqueue)
 
-    async def _enqueue_many_observed(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
+    async def enqueue_many_observed(self, calls: list[Call[Any]]) -> list[Job[Any] | None]:
         if ArqRedis.enqueue_job is PLAIN_ENQUEUE:
             return await self._enqueue_many_within_middleware(calls)
         ids = [call.job_id or new_job_id() for call in calls]

@@ -15,6 +15,7 @@ from arq.worker import Function
 
 from ..errors import ArgumentsError, SettingsError
 from .coerce import type_hints
+from .default_pool import EnqueuedJob, default_pool
 from .job_options import JobOptions
 from .options import check_options
 from .redact import Redactor, call_text, redactor_of
@@ -60,6 +61,10 @@ class BoundJob(Generic[P, R]):
             job_options=job_options if function.asks_at_enqueue else None,
             workflow=function.is_workflow,
         )
+
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R] | None:
+        """Enqueue a call by the default pool: see `JobFunction.delay`."""
+        return default_pool("delay").enqueue(self, *args, **kwargs)
 
 
 class Call(NamedTuple, Generic[R]):
@@ -151,6 +156,64 @@ class JobFunction(Function, Generic[P, R]):
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """The call with these arguments, for `Pool.enqueue_many`. Raises `ArgumentsError` if they do not fit."""
         return BoundJob(self).bind(*args, **kwargs)
+
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> EnqueuedJob[R] | None:
+        """Enqueue a call by the pool that `arqestra.set_default_pool` has set, and block until Redis has it.
+
+        :returns: the job (a `SyncJob`), or None if it was refused: see `SyncPool.enqueue`
+        :raises SettingsError: no default pool is set
+        :raises ArgumentsError, SerializationError, PayloadTooLarge: as `Pool.enqueue`
+        """
+        return default_pool("delay").enqueue(self, *args, **kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: Seconds | None = None,
+        eta: datetime | None = None,
+        expires: Seconds | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        task_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> EnqueuedJob[R] | None:
+        """As `delay`, with Celery's names of options. `function.options(...).delay(...)` is the same, and typed.
+
+        :param args: positional arguments of the function
+        :param kwargs: its keyword arguments
+        :param countdown: `defer_by` of `options`: start that much later; seconds or timedelta
+        :param eta: `defer_until`: start at that time
+        :param expires: do not start later than that after now; seconds or timedelta
+        :param queue: queue name; default the function's, then the pool's
+        :param priority: from 0 to 9, the most urgent (with Celery on Redis 0 is); default the function's
+        :param task_id: `job_id`: id of the job; an id that exists is refused
+        :param headers: text that travels with the job
+        :raises SettingsError: no default pool is set, both countdown and eta, or an impossible value
+        """
+        check_options(
+            "apply_async",
+            {
+                **{"countdown": countdown, "eta": eta, "expires": expires, "queue": queue},
+                **{"priority": priority, "task_id": task_id, "headers": headers},
+            },
+        )
+        if countdown is not None and eta is not None:
+            raise SettingsError("apply_async: expected countdown or eta or neither, got both")
+        if not isinstance(args, list | tuple) or not isinstance(kwargs or {}, Mapping):
+            raise ArgumentsError("apply_async: expected a list or tuple of arguments and a dict of keyword arguments")
+        bound = BoundJob(
+            self,
+            queue=queue,
+            defer_by=countdown,
+            defer_until=eta,
+            expires=expires,
+            job_id=task_id,
+            priority=priority,
+            headers=headers,
+        )
+        return default_pool("apply_async").enqueue(bound, *args, **kwargs or {})
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call for a flow. If another call comes before it, its first argument is the result of that."""

@@ -74,6 +74,7 @@ _RULES_OF: dict[str, dict[str, Rule]] = {
     "@job": {"expires": DURATION},
     "@workflow": {"expires": DURATION, "timeout": DURATION},
     "cron": {"unique": FLAG, "run_at_startup": FLAG},
+    "apply_async": {"countdown": CALL_SECONDS, "eta": DUE_TIME, "task_id": TEXT},
 }
 
 

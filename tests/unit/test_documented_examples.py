@@ -41,6 +41,7 @@ PAGES = (
     "docs/scheduling.md",
     "docs/testing.md",
     "docs/fastapi.md",
+    "docs/synchronous.md",
 )
 PATIENCE_S = 60
 ACTIONS = ("file", "run", "start", "prints")

@@ -14,7 +14,7 @@ USER_FILE = """
 from datetime import timedelta
 from typing import Any
 
-from arqestra import Backoff, Job, JobFunction, Pool, Worker, job
+from arqestra import Backoff, Job, JobFunction, Pool, SyncJob, SyncPool, Worker, job
 
 
 @job(queue="mail", timeout=5)
@@ -52,6 +52,32 @@ async def right(pool: Pool) -> None:
     reveal_type(second)
     reveal_type(await bare(None, 3))
     await pool.enqueue_many([greet.bind("Kim"), bare.bind(1), ("by name", (1,), {"a": 2})])
+
+
+def without_asyncio(sync: SyncPool, kept: SyncJob, number: SyncJob[int]) -> None:
+    third = sync.enqueue(greet.options(queue="q"), "Kim", 2, loud=True)
+    reveal_type(third)
+    assert third is not None
+    reveal_type(third.result(timeout=3))
+    reveal_type(third.status())
+    reveal_type(sync.enqueue(plain, 3))
+    reveal_type(sync.enqueue_flow(bare.s(3)).result())
+    reveal_type(kept.result())
+    reveal_type(number.abort(timeout=3))
+    reveal_type(sync.queue("mail").dead(limit=3))
+    reveal_type(sync.schedules.list(queue="mail"))
+    reveal_type(sync.signal("flow", "event", 3))
+    reveal_type(sync.statistics(24, by_hour=True))
+    fourth = greet.delay("Kim", loud=True)
+    assert fourth is not None
+    reveal_type(fourth.result(timeout=3))
+    reveal_type(bare.options(queue="q").delay(3))
+    reveal_type(plain.apply_async((3,), countdown=5, task_id="id"))
+    sync.enqueue(greet, 3)  # wrong: type, without asyncio
+    greet.delay(3)  # wrong: type, by the default pool
+    greet.apply_async(("Kim",), eta=5)  # wrong: type of an option
+    number.abort(timeout="3")  # wrong: type, of a job
+    sync.queue("mail").dead(limits=3)  # wrong: name, of a queue
 
 
 async def wrong(pool: Pool) -> None:
@@ -123,6 +149,23 @@ def test_every_wrong_call_is_rejected_and_no_right_one(findings: list[str]) -> N
         ("reveal_type(await pool.enqueue(plain, 3))", "Job[str] | None"),
         ("reveal_type(plain(None, 3))", "str"),
         ("reveal_type(await pool.enqueue(in_process.options(priority=3), 4))", "Job[bytes] | None"),
+        ("reveal_type(third)", "SyncJob[list[str]] | None"),
+        ("reveal_type(third.result(timeout=3))", "list[str]"),
+        ("reveal_type(third.status())", "arq.jobs.JobStatus"),
+        ("reveal_type(sync.enqueue(plain, 3))", "SyncJob[str] | None"),
+        ("reveal_type(sync.enqueue_flow(bare.s(3)).result())", "float"),
+        ("reveal_type(kept.result())", "Any"),
+        ("reveal_type(number.abort(timeout=3))", "bool"),
+        ('reveal_type(sync.queue("mail").dead(limit=3))', "list[arqestra.handles.queue.DeadJob]"),
+        (
+            'reveal_type(sync.schedules.list(queue="mail"))',
+            "list[arqestra.scheduling.schedules.ScheduleInfo]",
+        ),
+        ('reveal_type(sync.signal("flow", "event", 3))', "bool"),
+        ("reveal_type(sync.statistics(24, by_hour=True))", "list[dict[str, Any]]"),
+        ("reveal_type(fourth.result(timeout=3))", "list[str]"),
+        ('reveal_type(bare.options(queue="q").delay(3))', "EnqueuedJob[float] | None"),
+        ('reveal_type(plain.apply_async((3,), countdown=5, task_id="id"))', "EnqueuedJob[str] | None"),
         ("reveal_type(Worker([greet]))", "arqestra.worker.worker.Worker"),
         ("reveal_type(Worker([greet]).max_jobs)", "int"),
     ],
@@ -132,4 +175,5 @@ def test_results_have_the_type_of_the_function(findings: list[str], marker: str,
 
     assert len(notes) == 1, "\n".join(findings)
     shown = notes[0].split('"')[1].replace("builtins.", "").replace("arqestra.handles.job.", "")
+    shown = shown.replace("arqestra.client.sync_handles.", "").replace("arqestra.definitions.default_pool.", "")
     assert shown == revealed
