@@ -62,7 +62,7 @@ local function lease(c, queue, token, lease_ms, margin_ms, due, n, names, known,
     reply[put + 4], reply[put + 5] = Score.due_of(tonumber(due_text)), ''
     put = put + 5
   end
-  SetAll.set_all(records, string.format('%.0f', lease_ms + margin_ms))
+  SetAll.set_all(records, lease_ms + margin_ms)
   call('ZADD', c.k.QUEUE .. queue, unpack(scores))
   call('MSET', unpack(counts))
 end

@@ -13,17 +13,37 @@
 
 local NOTHING = { limits = false, paused = false }
 
+-- The keys that say so, by namespace and queue: the same for each call. A server has few queues; the bound is for
+-- mistakes.
+local MOST_QUEUES = 1000
+local known_keys, queues = {}, 0
+
+local function keys_of(k, queue)
+  local of_namespace = known_keys[k]
+  local keys = of_namespace and of_namespace[queue]
+  if not keys then
+    if queues >= MOST_QUEUES then
+      known_keys, queues = {}, 0
+    end
+    keys = {
+      k.ABORTS, k.FLOWS, k.ENDED_FLOWS, k.CONTINUATIONS, k.PAUSED,
+      k.SPECS .. queue, k.PROMOTE .. queue, k.RETRY_AT .. queue, k.WAITING .. queue,
+    }
+    known_keys[k] = known_keys[k] or {}
+    known_keys[k][queue] = keys
+    queues = queues + 1
+  end
+  return keys
+end
+
 -- Whether nothing at all is special, with the first queue that the call works on.
 local function is_plain(c, queue)
   if c.first == queue then
     return c.plain
   end
-  local k = c.k
-  local waiting = k.WAITING .. queue
-  local count = call('EXISTS', k.ABORTS, k.FLOWS, k.ENDED_FLOWS, k.CONTINUATIONS, k.SPECS .. queue, k.PROMOTE .. queue,
-    k.RETRY_AT .. queue, k.PAUSED, waiting)
+  local count = call('EXISTS', unpack(keys_of(c.k, queue)))
   c.first, c.nobody_waits = queue, count == 0
-  c.plain = count == 0 or (count == 1 and call('EXISTS', waiting) == 1)
+  c.plain = count == 0 or (count == 1 and call('EXISTS', c.k.WAITING .. queue) == 1)
   return c.plain
 end
 
