@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.repository import REPOSITORY
+from tests.support.user_types import mypy_of_user
 
 SAMPLE = Path(__file__).with_name("arq_sample.py")
 Complaints = set[tuple[int, str]]  # line and text
@@ -37,18 +37,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _mypy(paths: list[Path]) -> dict[str, Complaints]:
-    folder = paths[0].parent
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", *(p.name for p in paths)],
-        cwd=folder,
-        env={**os.environ, "MYPYPATH": str(REPOSITORY), "MYPY_CACHE_DIR": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.stderr == ""
     found: dict[str, Complaints] = {path.name: set() for path in paths}
-    for line in run.stdout.splitlines():
+    for line in mypy_of_user(paths[0].parent, *(path.name for path in paths), cache="arq_types"):
         name, number, text = line.split(":", 2)
         if name in found and " error: " in f" {text}":
             found[name].add((int(number), text.strip()))

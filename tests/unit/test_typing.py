@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.support.repository import REPOSITORY
+from tests.support.user_types import mypy_of_user
 
 USER_FILE = """
 from datetime import timedelta
@@ -115,17 +111,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What mypy says of the user's file."""
     folder = tmp_path_factory.mktemp("typing")
     (folder / "user.py").write_text(USER_FILE, encoding="utf-8")
-    repository = REPOSITORY
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "user.py"],
-        cwd=folder,
-        env={**os.environ, "MYPYPATH": str(repository), "MYPY_CACHE_DIR": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.stderr == ""
-    return [line for line in run.stdout.splitlines() if line.startswith("user.py:")]
+    return [line for line in mypy_of_user(folder, "user.py", cache="typing") if line.startswith("user.py:")]
 
 
 def _line_of(marker: str) -> int:
