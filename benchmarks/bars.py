@@ -112,8 +112,10 @@ def _producer_bars(figures: Figures) -> list[Bar]:
 
     # The client's own PINGs, one after the other: what the machine and the client make of a round trip.
     of_ping = figures.median("producing", OURS, "enqueue_per_ping")
+    of_enqueue = figures.median("producing", OURS, "sync_per_enqueue")
     return [
         _value("sequential enqueue_job ÷ sequential PING", of_ping, "{:.2f}", at_least=0.75),
+        _value("SyncPool.enqueue_job ÷ sequential enqueue_job", of_enqueue, "{:.2f}", at_least=0.60),
         _share("enqueue_many ÷ BullMQ's addBulk", rate(OURS, "bulk"), rate(BULLMQ, "bulk"), at_least=4.0),
         _share("concurrent enqueue_job ÷ BullMQ's add", rate(OURS, "gather"), rate(BULLMQ, "gather"), at_least=1.3),
     ]

@@ -124,7 +124,8 @@ def _latency_table(figures: Figures, peers: list[PeerFacts]) -> Table:
 
 
 def _producing_table(figures: Figures, peers: list[PeerFacts]) -> Table:
-    ways = {"one after the other": "sequential", "concurrently": "gather", "in bulk": "bulk", "(PING)": "ping"}
+    ways = {"one after the other": "sequential", "concurrently": "gather", "in bulk": "bulk"}
+    ways |= {"(without asyncio)": "sync", "(PING)": "ping"}
     table = _table("Enqueued per second by one producer (median)", "queue", *ways)
     for peer in peers:
         rates = (figures.median("producing", peer.key, f"{way}_per_s") for way in ways.values())

@@ -11,6 +11,7 @@ subclass of `Peer` and ends with `run(MyPeer())`, which gives it this command li
     adapter.py result-latency N LIMIT_S    N jobs on an idle queue: enqueue to result in hand
     adapter.py ping-latency N LIMIT_S      N PINGs with the same idle gaps between them (ours only)
     adapter.py against-ping N              N sequential enqueues and N sequential PINGs on the same client, in turns
+    adapter.py against-sync N              N sequential enqueues and N without asyncio, in turns (ours only)
     adapter.py chord N                     a chord of N no-op jobs and a body, on an idle queue: call to result in hand
     adapter.py batch N                     N no-op jobs in bulk, on an idle queue: call to the end of all (ours only)
     adapter.py enqueue-sleepers N SLEEP_S  N jobs that sleep (ours only)
@@ -126,6 +127,10 @@ class Peer:
         """Queue one no-op job, and return when Redis has it."""
         raise UnsupportedError
 
+    def enqueue_one_without_asyncio(self) -> None:
+        """Queue one no-op job by the client for code without asyncio."""
+        raise UnsupportedError
+
     async def enqueue_stamp(self, port: int) -> None:
         """Queue one stamp job."""
         raise UnsupportedError
@@ -209,6 +214,23 @@ async def enqueue_and_ping_in_turns(peer: Peer, count: int) -> dict[str, Any]:
             for _ in range(TURN):
                 await call()
             seconds[name] += time.perf_counter() - started
+    return {"jobs": max(1, count // TURN) * TURN, **seconds}
+
+
+async def enqueue_with_and_without_asyncio(peer: Peer, count: int) -> dict[str, Any]:
+    """Seconds of `count` enqueues awaited one after the other, and of as many blocking ones, in short turns."""
+    seconds = {"enqueue_seconds": 0.0, "sync_seconds": 0.0}
+    await enqueue_sequentially(peer, TURN)
+    for _ in range(TURN):
+        peer.enqueue_one_without_asyncio()
+    for _ in range(max(1, count // TURN)):
+        started = time.perf_counter()
+        await enqueue_sequentially(peer, TURN)
+        between = time.perf_counter()
+        for _ in range(TURN):
+            peer.enqueue_one_without_asyncio()
+        seconds["enqueue_seconds"] += between - started
+        seconds["sync_seconds"] += time.perf_counter() - between
     return {"jobs": max(1, count // TURN) * TURN, **seconds}
 
 
@@ -350,6 +372,8 @@ async def _produce(peer: Peer, command: str, arguments: list[str]) -> dict[str, 
             return await bursts(peer, int(arguments[0]), int(arguments[1]), float(arguments[2]))
         if command == "against-ping":
             return await enqueue_and_ping_in_turns(peer, int(arguments[0]))
+        if command == "against-sync":
+            return await enqueue_with_and_without_asyncio(peer, int(arguments[0]))
         if command in ("chord", "batch"):
             run_once = peer.run_chord if command == "chord" else peer.run_batch
             await run_once(GATHER_CHUNK)

@@ -7,7 +7,9 @@ SEQUENTIAL_CALLS = 3_000
 
 
 def measure_producing(stage: Stage) -> dict[str, float]:
-    """Jobs per second by each way that the queue has; of ours also PINGs, in turns with sequential enqueues."""
+    """Jobs per second by each way that the queue has. Of ours also, each in turns with sequential enqueues: PINGs, and
+    enqueues without asyncio.
+    """
     sequential = stage.scaled(SEQUENTIAL_CALLS)
     many = stage.scaled(stage.facts.enqueue_jobs)
     found = {}
@@ -16,7 +18,9 @@ def measure_producing(stage: Stage) -> dict[str, float]:
         answer = stage.bench.produce(way, count)
         if not answer.get("unsupported"):
             found[f"{way}_per_s"] = answer["jobs"] / answer["seconds"]
-    return found | _against_ping(stage, sequential) if stage.facts.key == OURS else found
+    if stage.facts.key == OURS:
+        found |= _against_ping(stage, sequential) | _against_sync(stage, sequential)
+    return found
 
 
 def _against_ping(stage: Stage, count: int) -> dict[str, float]:
@@ -25,4 +29,13 @@ def _against_ping(stage: Stage, count: int) -> dict[str, float]:
     return {
         "ping_per_s": answer["jobs"] / answer["ping_seconds"],
         "enqueue_per_ping": answer["ping_seconds"] / answer["enqueue_seconds"],
+    }
+
+
+def _against_sync(stage: Stage, count: int) -> dict[str, float]:
+    stage.server.renew()
+    answer = stage.bench.produce("against-sync", count)
+    return {
+        "sync_per_s": answer["jobs"] / answer["sync_seconds"],
+        "sync_per_enqueue": answer["enqueue_seconds"] / answer["sync_seconds"],
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from benchmark_peer import Peer, answer_start, count_job, redis_url, run
 
-from arqestra import RedisSettings, Unique, Worker, chord, create_pool, func, job, signature
+from arqestra import RedisSettings, SyncPool, Unique, Worker, chord, create_pool, func, job, signature
 
 
 async def noop(ctx, number):
@@ -59,12 +59,17 @@ FUNCTIONS = [func(noop), func(stamp), func(sleeper), func(failing, max_tries=1),
 class Arqestra(Peer):
     async def open(self):
         self.pool = await create_pool(redis_url())
+        self.sync_pool = SyncPool(redis_url())
 
     async def close(self):
+        self.sync_pool.close()
         await self.pool.aclose()
 
     async def enqueue_one(self):
         await self.pool.enqueue_job("noop", 1)
+
+    def enqueue_one_without_asyncio(self):
+        self.sync_pool.enqueue_job("noop", 1)
 
     async def enqueue_bulk(self, count):
         await self.pool.enqueue_many([("noop", (1,), {})] * count)
