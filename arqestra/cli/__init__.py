@@ -16,6 +16,9 @@ __all__ = ("COMMANDS", "app", "main")
 
 # Name of a command, and of its file -> what `arqestra --help` says of it: the first paragraph of its own help.
 COMMANDS = {
+    "init": (
+        "Write a small project that runs: jobs, a worker, a producer, tests, and compose.yaml. Nothing is overwritten."
+    ),
     "worker": "Run worker processes: start, replace and stop them.",
     "scheduler": (
         "Fire schedules: those of the target, and those that were made at run time. "
