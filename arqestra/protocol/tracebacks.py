@@ -2,11 +2,13 @@
 
 Many jobs that fail at once fail at the same place. Python 3.11 and later parse the source line of each frame, to mark
 the part of it that failed: that takes longer than all else that a failed job costs. So the texts of whole stacks, and
-those of their frames, are remembered. What differs from one error to the next, its message above all, is never.
+those of their frames, are remembered, and so are the names that Python suggests where they depend on nothing else.
+Whatever may differ from one error to the next, its message above all, is told anew.
 """
 
 import sys
 import traceback
+from inspect import CO_OPTIMIZED
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -21,15 +23,21 @@ HEADING = "Traceback (most recent call last):\n"
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
-# Errors of which Python tells more than type and message: members, source, names that somebody may have meant.
-TOLD_AT_LENGTH: tuple[type[BaseException], ...] = (BaseExceptionGroup, SyntaxError)
+# Errors of which Python tells more than type and message: members, source.
+TOLD_AT_LENGTH = (BaseExceptionGroup, SyntaxError)
+# Those for which it may suggest another name.
+SUGGESTING: tuple[type[BaseException], ...] = ()
 if sys.version_info >= (3, 12):
-    TOLD_AT_LENGTH += (NameError, AttributeError, ImportError)
+    SUGGESTING = (NameError, AttributeError, ImportError)
+# Each object of such a type has the same attributes: what Python suggests depends on the type and the wrong name.
+ALIKE = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
+MAX_LINES_REMEMBERED = 500
 
 # By code object and instruction. A code object equals the same code in another file, so its id stands for it; what is
 # remembered refers to it, that no other object gets this id.
 _frames: dict[tuple[int, int], "tuple[_Frame, CodeType]"] = {}
 _stacks: dict[tuple[int, ...], tuple[str, list[CodeType]]] = {}
+_lines: dict[tuple[type, str, str, type], str] = {}
 
 
 def traceback_of(error: BaseException) -> str:
@@ -60,7 +68,11 @@ def _plain_text(error: BaseException) -> str:
             message = str(error)
         except BaseException:  # Python tells that it failed
             return ""
-        parts += (_last_line(type(error), message), _stack_text(error.__traceback__))
+        is_suggesting = isinstance(error, SUGGESTING)
+        line = _suggesting_line(error, message) if is_suggesting else _last_line(type(error), message)
+        if not line:
+            return ""
+        parts += (line, _stack_text(error.__traceback__))
         told.add(id(error))
         earlier, between = _earlier(error, told)
         parts.append(between)
@@ -83,6 +95,37 @@ def _last_line(kind: type[BaseException], message: str) -> str:
     is_bare = kind.__module__ in ("builtins", "__main__")
     name = kind.__qualname__ if is_bare else f"{kind.__module__}.{kind.__qualname__}"
     return f"{name}: {message}\n" if message else f"{name}\n"
+
+
+def _suggesting_line(error: Any, message: str) -> str:
+    """The last line of an error for which Python may suggest another name; "" if that needs more than the error.
+
+    Python 3.12 compares the wrong name with each right one, which takes longer than all else that a failed job costs.
+    """
+    name = getattr(error, "name_from" if isinstance(error, ImportError) else "name", None)
+    if name is None:
+        return _last_line(type(error), message)
+    is_alike = isinstance(error, AttributeError) and type(error.obj) in ALIKE and type(name) is str
+    if not is_alike or _may_know_self(error.__traceback__):
+        return ""
+    key = (type(error), message, name, type(error.obj))
+    line = _lines.get(key)
+    if line is None:
+        if len(_lines) >= MAX_LINES_REMEMBERED:
+            _lines.clear()
+        line = _lines[key] = "".join(traceback.format_exception_only(error))
+    return line
+
+
+def _may_know_self(entry: TracebackType | None) -> bool:
+    """Whether the innermost frame may have a variable `self`: of that object, Python suggests private names too."""
+    if entry is None:
+        return False
+    while entry.tb_next is not None:
+        entry = entry.tb_next
+    code = entry.tb_frame.f_code
+    is_function = bool(code.co_flags & CO_OPTIMIZED)  # the variables of other code are not known before it runs
+    return not is_function or "self" in (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
 
 
 def _text_at_length(error: BaseException) -> str:

@@ -211,11 +211,64 @@ def recursive_over_lines(levels: int = 10) -> None:
     raise ValueError("no good")
 
 
+def nothing_there() -> None:
+    value: Any = None
+    value.customer  # noqa: B018
+
+
+def nearly_right() -> None:
+    value: Any = "text"
+    value.uper()
+
+
+def private_of_self(self: Any = None) -> None:
+    self.__clas__  # noqa: B018
+
+
+def private_of_another(other: Any = None) -> None:
+    other.__clas__  # noqa: B018
+
+
+def private_at_the_top() -> None:
+    exec("self = None\nself.__clas__")
+
+
+def private_in_a_closure(self: Any = None) -> None:
+    def inner() -> None:
+        self.__clas__  # noqa: B018
+
+    inner()
+
+
+class Gone(AttributeError):
+    pass
+
+
+def by_hand() -> None:
+    raise Gone("no customer", name="appendd", obj=[])
+
+
+def by_hand_without_name() -> None:
+    raise AttributeError("no customer")
+
+
+def by_hand_with_an_odd_name() -> None:
+    raise AttributeError("no customer", name=["x"], obj=[])  # type: ignore[arg-type]
+
+
+def of_an_object() -> None:
+    class Customer:
+        adress = 1
+
+    Customer().address  # type: ignore[attr-defined] # noqa: B018
+
+
 WAYS: list[Callable[[], None]] = [
     *(plain, deep, over_lines, caused, in_context, suppressed, grouped, noted, misspelt, without_attribute, recursive),
     *(unreadable, without_source, odd, cancelled, noted_oddly, without_module, without_name, silent, ending),
     *(over_and_over, in_a_circle, false_with_cause, suppressed_but_caused, nested_groups, in_tasks, two_in_turns),
-    *(endless, recursive_over_lines),
+    *(endless, recursive_over_lines, nothing_there, nearly_right, private_of_self, private_of_another),
+    *(private_at_the_top, private_in_a_closure, by_hand, by_hand_without_name, by_hand_with_an_odd_name, of_an_object),
 ]
 
 
@@ -282,6 +335,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert traceback_of(raised_by(scope["f"])).endswith(f"ValueError: {number}\n")
         assert len(tracebacks._frames) <= 10
         assert len(tracebacks._stacks) <= 5
+
+
+def test_lines_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracebacks, "SUGGESTING", (AttributeError,))  # on Python 3.11 too
+    monkeypatch.setattr(tracebacks, "MAX_LINES_REMEMBERED", 5)
+    monkeypatch.setattr(tracebacks, "_lines", {})
+    for number in range(12):
+        error = raised_by(partial(getattr, None, f"name{number}"))
+        assert traceback_of(error) == "".join(traceback.format_exception(error))
+        assert 1 <= len(tracebacks._lines) <= 5
 
 
 def test_a_very_long_stack_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
