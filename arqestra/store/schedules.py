@@ -107,7 +107,7 @@ class ScheduleStore:
         :param most: how many at most
         :param skip: how many to pass over
         """
-        reply = await self._store.call("schedule_look", self.home, ahead_ms, most, skip)
+        reply = await self._store.call("schedule_due", self.home, ahead_ms, most, skip)
         now_ms, next_in_ms, went_back, *fields = reply
         due = [
             DueSchedule(name.decode(), int(float(at)), rev.decode(), int(float(mark)))

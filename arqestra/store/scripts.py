@@ -30,7 +30,7 @@ NAMES = (
     *("enqueue", "turn", "renew", "abort", "delete", "requeue", "record", "peek", "leave"),
     *("purge", "pause", "discard", "advance", "history", "signal", "browse", "survey"),
     *("flow_store", "flow_start", "flow_cancel", "flow_forget", "flow_values"),
-    *("schedule_keep", "schedule_put", "schedule_set", "schedule_look", "schedule_fire", "schedule_rewind"),
+    *("schedule_keep", "schedule_put", "schedule_set", "schedule_due", "schedule_fire", "schedule_rewind"),
     *("presence", "recent", "progress", "announce", "run_now", "unknown", "block", "flow_resume"),
 )
 LIBRARY_PREFIX = "arqestra_"

@@ -104,7 +104,7 @@ def test_a_shared_constant_is_used_and_not_set_in_lua(name: str) -> None:
 
 
 def test_scripts_have_values_in_the_place_of_names() -> None:
-    for name in ("turn", "survey", "schedule_look", "signal", "flow_values"):
+    for name in ("turn", "survey", "schedule_due", "signal", "flow_values"):
         assert not re.findall(rf"\b(?:{'|'.join(constants.LUA)})\b", _COMMENT_OR_TEXT.sub("", script(name).text))
 
 

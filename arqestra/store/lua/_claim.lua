@@ -45,8 +45,8 @@
 --
 -- What it works on, beside `c`, is `t`: its arguments, and of each job that it takes ids, dues (scores), owners (names
 -- of queues), due_texts and lease_names (as texts, to save making them again), special (of few jobs: crashes, flag,
--- spec), places (of jobs whose spec has only their place in a flow or schedule: this spec). A queue `q` has name, quota
--- (its share), most, taken, and what `look_at` finds.
+-- spec), positions (of jobs whose spec has only their position in a flow or schedule: this spec). A queue `q` has name,
+-- quota (its share), most, taken, and what `inspect` finds.
 -- USES  Special, Score, Wake, Offer, Flow, ClaimDue, ClaimCases, ClaimThrottled, ClaimLease, ClaimPlain
 
 local ABORT_MAX_AGE_MS = 86400000
@@ -87,7 +87,7 @@ end
 -- What the general path gathers of the jobs that it takes.
 local function prepare(t)
   t.ids, t.dues, t.owners, t.due_texts, t.lease_names = {}, {}, {}, {}, {}
-  t.special, t.places, t.seen = {}, {}, {}
+  t.special, t.positions, t.seen = {}, {}, {}
   for _, q in ipairs(t.queues) do
     q.moves = {}
   end
@@ -113,7 +113,7 @@ local function count_waiting(c, t, q)
 end
 
 -- Find out what is special about a queue, and how many jobs are a fair share.
-local function look_at(c, t, q)
+local function inspect(c, t, q)
   if q.is_known then
     return
   end
@@ -162,7 +162,7 @@ end
 
 -- Take up to `want` jobs of a queue; returns how many it took.
 local function visit_queue(c, t, q, want)
-  look_at(c, t, q)
+  inspect(c, t, q)
   want = math.min(want, q.most - q.taken)
   if want <= 0 or q.paused then
     q.more = not q.paused and (q.others == 0 or q.due_count > q.taken)
@@ -247,7 +247,7 @@ end
 local function take(c, t, argv)
   if t.resent then
     for _, q in ipairs(t.queues) do
-      look_at(c, t, q)
+      inspect(c, t, q)
       ClaimCases.take_again(c, t, q)
     end
     if #t.ids > 0 then
@@ -257,12 +257,12 @@ local function take(c, t, argv)
   if t.aborts and t.has_aborts then
     call('ZREMRANGEBYSCORE', c.k.ABORTS, '-inf', c.now - ABORT_MAX_AGE_MS)
     for _, q in ipairs(t.queues) do
-      look_at(c, t, q)
+      inspect(c, t, q)
       ClaimCases.take_aborts(c, t, q)
     end
   end
   if t.given then
-    look_at(c, t, t.queues[1])
+    inspect(c, t, t.queues[1])
     ClaimCases.take_given(c, t, t.queues[1], { unpack(argv, t.first_id) }, t.queues[1].most)
   else
     visit_queues(c, t)
@@ -295,7 +295,7 @@ local function conclude(c, t, reply, found)
   local has_free = t.slots > (#reply - 5) / 5
   local counts = has_free or t.slots == 0 or t.number % CLAIMS_PER_COUNT == 0
   for _, q in ipairs(t.queues) do
-    look_at(c, t, q)
+    inspect(c, t, q)
     if q.extras and t.number % CLAIMS_PER_SWEEP == 0 then
       ClaimCases.sweep_specs(c, t, q.name)
     end
@@ -327,7 +327,7 @@ local function claim(c, argv, at)
 
   local reply, owners, found = { 0, -1, '0', c.now, '' }, {}, nil
   local q = t.queues[1]
-  look_at(c, t, q)
+  inspect(c, t, q)
   if not (q.extras or q.paused or t.several or t.given or t.resent or t.has_aborts) then
     found = ClaimPlain.lease_due(c, t, q, math.min(t.slots, q.quota, q.most), reply)
     q.taken = found or 0

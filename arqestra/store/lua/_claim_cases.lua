@@ -3,7 +3,7 @@
 
 local POSTPONE_SUSPECT_MS = 1000
 local ABORTS_PER_CLAIM = 100
-local SCAN_LIMIT, PAGE = 5000, 250  -- entries looked at
+local SCAN_LIMIT, PAGE = 5000, 250  -- entries inspected
 local SPECS_SWEPT = 20
 
 -- An entry changes its score when the claim ends: until then the order stays.
@@ -27,7 +27,7 @@ end
 
 -- Take a due job, unless its limits keep it waiting.
 local function take_within_limits(c, t, q, id, due, crashes, packed)
-  local spec = packed and not Specs.is_place_only(packed) and cmsgpack.unpack(packed)
+  local spec = packed and not Specs.is_position_only(packed) and cmsgpack.unpack(packed)
   if spec then
     local limits = Specs.limits_of(spec)
     local limit, at = limit_ahead(c, t, q, id, crashes, spec, limits)
@@ -190,7 +190,7 @@ local function remove_ghost(c, t, owner, id, case)
   give_back_ended(c, t, owner, id, case and case[3])
 end
 
--- Stock workers end jobs that have a lock and know nothing of specs: a few of these are looked at now and then.
+-- Stock workers end jobs that have a lock and know nothing of specs: a few of these are inspected now and then.
 local function sweep_specs(c, t, owner)
   for _, id in ipairs(call('HRANDFIELD', c.k.SPECS .. owner, SPECS_SWEPT)) do
     if not call('ZSCORE', c.k.QUEUE .. owner, id) then
@@ -211,7 +211,7 @@ local function start(c, t, id, case, count_attempt)
     flag = 'abort'  -- a flow was cancelled: whatever this worker allows
   end
   local starts = flag == '' and count_attempt
-  if starts and spec and not Specs.is_place_only(spec) then
+  if starts and spec and not Specs.is_position_only(spec) then
     unlock_started(c, id, spec)
   end
   if crashes == 0 and flag == '' and not spec then

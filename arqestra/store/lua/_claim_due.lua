@@ -1,15 +1,15 @@
 -- The due jobs of a queue, in its order.
 -- USES  Score, Specs, ClaimTake, ClaimCases
 
-local SCAN_LIMIT = 5000      -- entries looked at in one claim: bounds its time
+local SCAN_LIMIT = 5000      -- entries inspected in one claim: bounds its time
 local PAGE = 250             -- entries a page after the first
 
 -- Take up to `want` due jobs, in the queue's order. Entries stay where they are until the end of the claim, so the
 -- search continues after those that it has read (`passed`).
 local function take_due(c, t, q, want)
   local k, ids = c.k, t.ids
-  local goal, looked_at, size = #ids + want, 0, want
-  while #ids < goal and looked_at < SCAN_LIMIT do
+  local goal, inspected, size = #ids + want, 0, want
+  while #ids < goal and inspected < SCAN_LIMIT do
     local first = q.passed or 0
     local page = call('ZRANGEBYSCORE', k.QUEUE .. q.name, '-inf', c.now, 'WITHSCORES', 'LIMIT', first, size)
     local entries, n, throttled_before = #page / 2, #ids, t.throttled
@@ -30,12 +30,12 @@ local function take_due(c, t, q, want)
       local score = tonumber(due)
       local spec = packed[i]
       if leases[i] or score % 1 ~= 0 or score == Score.STOCK_ABORT_SCORE or t.seen[id]
-          or (spec and not Specs.is_place_only(spec)) then
+          or (spec and not Specs.is_position_only(spec)) then
         ClaimCases.judge(c, t, q, id, score, leases[i], spec)
         n = #ids
       else
         n = n + 1
-        t.places[n] = spec
+        t.positions[n] = spec
         ids[n], t.dues[n], t.owners[n], t.due_texts[n], t.lease_names[n] = id, score, q.name, due, names[i]
         if t.several then
           t.seen[id] = true  -- another queue may have an entry of this id
@@ -43,7 +43,7 @@ local function take_due(c, t, q, want)
       end
     end
     q.passed = first + entries - (t.throttled - throttled_before)
-    looked_at, size = looked_at + entries, PAGE
+    inspected, size = inspected + entries, PAGE
   end
 end
 

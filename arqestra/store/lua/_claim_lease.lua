@@ -22,16 +22,16 @@ local function lease_taken(c, t, jobs, runs, count_attempt)
   for i = 1, n do
     local id, payload, owner = t.ids[i], payloads[i], t.owners[i]
     local attempt = attempts[i] and Score.count_of(attempts[i]) or 0
-    local place = t.places[i]
-    local case = t.special[i] or (place and not (ordinary and payload) and { 0, '', place })
+    local position = t.positions[i]
+    local case = t.special[i] or (position and not (ordinary and payload) and { 0, '', position })
     if not payload and call('EXISTS', k.RESULT .. id) == 1 then
       ClaimCases.remove_ghost(c, t, owner, id, case)
     else
       local starts, crashes, reply_case = true, '0', ''
       if case or not ordinary then
         starts, crashes, reply_case = ClaimCases.start(c, t, id, case, count_attempt)
-      elseif place then
-        reply_case = '0  ' .. place
+      elseif position then
+        reply_case = '0  ' .. position
       end
       if starts then
         attempt = attempt + 1

@@ -14,7 +14,7 @@ local function erase(c, queue, id)
     Limits.leave_group(c, queue, id)
     Limits.give_back(c, queue, id, spec, true)
     RunEnd.note_run_end(c, spec, id, 'a')
-    local flow, number = Specs.place_in_flow(spec)
+    local flow, number = Specs.flow_position(spec)
     if flow then
       Flow.end_node(c, flow, number, 'a')
     end

@@ -188,7 +188,7 @@ local function write_outcome(c, f, ending, lease, has_specs)
     local spec = give_back(c, f, id, queue, ending.token, kind, unstarted or kind == 'limit', value)
     if spec and LETTERS[kind] then
       RunEnd.note_run_end(c, spec, id, LETTERS[kind])
-      flow, number, only_child, is_output = Specs.place_in_flow(spec)
+      flow, number, only_child, is_output = Specs.flow_position(spec)
     end
   end
   if kind == 'early' then

@@ -64,16 +64,16 @@ local function end_group(c, f, argv, at)
   local verdicts, ended, doomed, results = f.verdicts, f.ended, f.doomed, {}
   for i = at + 7, next_group(argv, at) - 1, step do
     local id, result = argv[i], argv[i + 1]
-    local place = #verdicts + 1
-    local lease = f.leases[place]
+    local number = #verdicts + 1
+    local lease = f.leases[number]
     if not lease or string.find(lease, head, 1, true) ~= 1 then
-      verdicts[place] = lease and '0' or '2'
+      verdicts[number] = lease and '0' or '2'
     else
-      verdicts[place] = '1'
+      verdicts[number] = '1'
       local n, m, r = #ended, #doomed, #results
       ended[n + 1] = id
       results[r + 1], results[r + 2] = k.RESULT .. id, result
-      doomed[m + 1], doomed[m + 2], doomed[m + 3] = k.JOB .. id, k.ATTEMPTS .. id, f.lease_names[place]
+      doomed[m + 1], doomed[m + 2], doomed[m + 3] = k.JOB .. id, k.ATTEMPTS .. id, f.lease_names[number]
       if error ~= '' then
         f.histories[#f.histories + 1] = { id = id, ttl = ttl, entry = step == 3 and argv[i + 2] or '' }
       end

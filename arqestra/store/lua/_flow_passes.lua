@@ -4,7 +4,7 @@
 
 local FORCED = 0.5           -- in the score of an abort: a worker obeys whether or not it allows aborts
 local RESERVED_TTL_MS = 30 * 86400000
-local PASS = 100             -- nodes looked at in one step of a pass over all of them
+local PASS = 100             -- nodes inspected in one step of a pass over all of them
 
 -- Write the jobs of the nodes that were released.
 local function write_released(c)

@@ -107,9 +107,9 @@ local function keep_rate(c, limit, rate)
   call('SET', c.k.RATE .. limit, cmsgpack.pack(rate), 'PX', math.max(0, math.ceil(paid - c.now)) + 1000)
 end
 
-local function forget_claim(rate, place)
+local function forget_claim(rate, index)
   for _ = 1, 3 do
-    table.remove(rate, place)
+    table.remove(rate, index)
   end
 end
 

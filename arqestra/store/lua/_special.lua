@@ -7,7 +7,7 @@
 -- c.first     the first queue that the call works on
 -- c.plain     nothing of this is there, and nothing special about the first queue
 -- c.nobody_waits  no worker waited for the first queue
--- A queue     limits: jobs with limits, locks or a place in a flow or schedule; deferred jobs with a priority; or a
+-- A queue     limits: jobs with limits, locks or a position in a flow or schedule; deferred jobs with a priority; or a
 --             queue is paused
 --             paused: this one is
 

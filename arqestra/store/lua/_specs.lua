@@ -22,20 +22,20 @@ local function limits_of(spec)
   return limits
 end
 
--- Whether a packed spec has nothing but the job's place in a flow: { { 'n', ... } }.
+-- Whether a packed spec has nothing but the job's position in a flow: { { 'n', ... } }.
 local function is_node_only(packed)
   return string.sub(packed, 4, 4) == 'n' and string.sub(packed, 1, 1) == '\145'
 end
 
--- The same, or nothing but its place in a schedule: { { 's', ... } }.
-local function is_place_only(packed)
+-- The same, or nothing but its position in a schedule: { { 's', ... } }.
+local function is_position_only(packed)
   local kind = string.sub(packed, 4, 4)
   return (kind == 'n' or kind == 's') and string.sub(packed, 1, 1) == '\145'
 end
 
 -- Which node of which flow a job is, by its spec: flow, number, its only child (0: it has none) if it has no more than
 -- one, and whether its result is part of the flow's.
-local function place_in_flow(spec)
+local function flow_position(spec)
   for _, entry in ipairs(spec) do
     if entry[1] == 'n' then
       return entry[2], entry[3], entry[4] ~= -1 and entry[4] or nil, entry[5] == 1
@@ -48,6 +48,6 @@ return {
   all_throttled = all_throttled,
   limits_of = limits_of,
   is_node_only = is_node_only,
-  is_place_only = is_place_only,
-  place_in_flow = place_in_flow,
+  is_position_only = is_position_only,
+  flow_position = flow_position,
 }

@@ -77,7 +77,7 @@ local function announce(c, queue, due)
 end
 
 -- A job that is due: in its group, or in the queue's order.
-local function place(c, queue, id, due, priority, limits)
+local function put_in_queue(c, queue, id, due, priority, limits)
   if due <= c.now and #limits > 0 then
     Limits.throttle(c, queue, id, limits, Score.in_order(due, priority), limits[1], c.now)
   else
@@ -167,7 +167,7 @@ local function store(c, queue, id, when, nonce, attempts, payload, priority, spe
       add(c, queue, id, c.now)
       c.due_queues[queue] = true
     else
-      place(c, queue, id, due_at(c, when), priority, limits)
+      put_in_queue(c, queue, id, due_at(c, when), priority, limits)
     end
   end
   return verdict, duplicate, duplicate_queue

@@ -3,8 +3,8 @@
 -- ARGV  1: time in ms or ''
 --       2: queue
 --       3: state that is wanted, '' for all
---       4: position of the first entry to look at; -1: the first that may be in that state
---       5: entries to look at
+--       4: position of the first entry to inspect; -1: the first that may be in that state
+--       5: entries to inspect
 --       6: payloads to give at most
 -- RETURNS  { now, entries in the queue, position to go on at or -1, then of each job: id, state, score, lease record or
 --          false, payload or false }

@@ -3,7 +3,7 @@
 -- ARGV  1: time in ms or ''
 --       2: queue
 --       3: entries to pass over: running jobs that were seen before
---       4: entries to look at
+--       4: entries to inspect
 -- RETURNS  { removed, entries to pass over next time, '1' if the end of the queue was reached }
 -- EVENTS   publishes the end of each job; nodes of flows end as aborted, and workers are woken for what that releases
 -- REPEAT   it goes on with the jobs that are left.

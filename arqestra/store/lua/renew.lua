@@ -6,7 +6,7 @@
 --       3: ms that the record outlives the lease
 --       4: '1' report all aborts, else those alone that a worker obeys in any case
 --       then for each lease: id, queue, token
--- RETURNS  { lost, to be aborted }, each a list of places among the leases given, from 1
+-- RETURNS  { lost, to be aborted }, each a list of numbers of the leases given, from 1
 -- USES  Lease
 -- FLAGS  allow-oom
 
@@ -25,8 +25,8 @@ return function(c, argv)
 
   for i = 5, #argv, 3 do
     local id, queue, token = argv[i], argv[i + 1], argv[i + 2]
-    local place = (i - 2) / 3
-    local lease = leases[place]
+    local number = (i - 2) / 3
+    local lease = leases[number]
     if Lease.has_token(lease, token) then
       local rest = string.match(lease, '|%d+(|%-?%d+|%d+)$')
       call('PERSIST', c.k.JOB .. id)  -- a stock producer's payload has a TTL; a job in progress must not lose it
@@ -40,10 +40,10 @@ return function(c, argv)
       list[#list + 1] = id
       local requested = has_aborts and call('ZSCORE', c.k.ABORTS, id)
       if requested and (report_aborts or requested % 1 > 0) then  -- with a fraction: of a flow that was cancelled
-        aborted[#aborted + 1] = place
+        aborted[#aborted + 1] = number
       end
     else
-      lost[#lost + 1] = place
+      lost[#lost + 1] = number
     end
   end
   for queue, list in pairs(scores) do

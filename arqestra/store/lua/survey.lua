@@ -5,19 +5,19 @@
 --       3: ms after the end of a lease from which a job that nobody took counts as stuck
 -- RETURNS  { now, entries, due (running ones of stock workers not counted), deferred, running, held, waiting workflows,
 --       of the running: those of stock workers, stuck, when the oldest due job became due or -1, '1' if the queue is
---       paused, workers that wait for jobs or rest, dead jobs, '1' if not all entries could be looked at,
+--       paused, workers that wait for jobs or rest, dead jobs, '1' if not all entries could be inspected,
 --       workflows that are blocked by code }
 --
--- Running jobs have to be looked for: those of ours are the first that are not due, since a lease is short; those of
+-- Running jobs have to be searched: those of ours are the first that are not due, since a lease is short; those of
 -- stock workers are the first in the queue.
 -- USES  Score, Lease, State
 -- FLAGS  no-writes
 
-local PAGES = 3              -- that are looked at, of BATCH entries each
+local PAGES = 3              -- that are inspected, of BATCH entries each
 
 -- Look at the entries of a part of the queue; returns how many are running. Adds to `s.stock` those of stock workers,
 -- to `s.stuck` those that are stuck, and sets `s.cut` if there may be more.
-local function look(c, s, queue, first, last)
+local function inspect(c, s, queue, first, last)
   local running = 0
   for page = 0, PAGES - 1 do
     local from = first + page * BATCH
@@ -73,8 +73,8 @@ return function(c, argv)
   local past = call('ZCOUNT', c.k.QUEUE .. queue, '-inf', c.now)
   local future = call('ZCOUNT', c.k.QUEUE .. queue, '(' .. c.now, string.format('(%.0f', THROTTLED_SCORE))
   local s = { stuck_ms = tonumber(argv[3]), stock = 0, stuck = 0, cut = false }
-  local running_past = look(c, s, queue, 0, past - 1)
-  local running_future = look(c, s, queue, past, past + future - 1)
+  local running_past = inspect(c, s, queue, 0, past - 1)
+  local running_future = inspect(c, s, queue, past, past + future - 1)
 
   return {
     c.now,
