@@ -2,6 +2,10 @@
 -- alone if its lease record does not carry the token: the worker lost the lease, and whoever holds the job now decides.
 -- It does not compare the end of the lease: a lease that ran out, and that nobody took, is still good.
 --
+-- Read _finish_alike and _finish_plain first: nearly every call ends in one of them. The code below is for the others:
+-- jobs that go back to their queue, limits, flows, aborts, ids that stay taken. The arguments are explained here for
+-- all of them.
+--
 -- ARGV  groups of jobs that differ in id, result and entry only: queue, token, kind, number, result ttl, error, number
 --       of jobs, then id and result of each; with the error '=' id, result and entry of each
 --
@@ -90,7 +94,7 @@ local function finish_group(c, f, argv, at, i)
     i = i + 1
     local id, lease = f.ids[i], f.leases[i]
     local spec = is_first and f.specs[id]
-    if not lease or string.find(lease, head, 1, true) ~= 1 then  -- has_token (_lease) without a call: this loop is hot
+    if not lease or string.find(lease, head, 1, true) ~= 1 then  -- has_token (_lease), without a call for each job
       f.verdicts[i] = lease and '0' or '2'
     else
       f.verdicts[i] = '1'

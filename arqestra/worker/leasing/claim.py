@@ -5,13 +5,13 @@ due job ran out, the main loop polls, or the last claim found as many jobs as it
 its last claim has registered it in Redis, and the next enqueue wakes it.
 
 Offers (docs/protocols.md, "Deliveries and offers"): a worker without jobs makes an offer, with its claim or when its
-last job ends. The enqueue that wakes it may then lease one job to it under the number of the offer, and send this job
-in the message. The next claim ends the offer: it puts the job back if the worker has not started it.
+last job ends. The next enqueue may lease one job to this worker, under the number of the offer, and send the job in the
+wake-up. The offer ends with the worker's next claim, or when its time is over. If a job was sent and did not arrive,
+the next claim puts it back.
 
-A delivery may come late, because this process was stopped meanwhile: then another worker may have the job. So the
-worker starts a delivered job only within lease/2 of the moment at which it was sent. That moment is on Redis' clock.
-Each claim's reply tells what this clock showed, to within the time of its round trip: a message may seem older than it
-is, never younger.
+A delivered job that was sent half a lease ago, or earlier, is not started: another worker may have it soon. The message
+carries Redis' time. The worker knows Redis' time from the reply to its last claim, and counts on from the moment at
+which it *sent* that claim. So a message can look too old, never too new.
 """
 
 from collections.abc import Callable
