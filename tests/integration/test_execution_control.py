@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from arqestra import (
     Worker,
 )
 from arqestra.protocol.wire import decode_payload
+from arqestra.store.records import ClaimRequest
 from tests.integration import control_jobs as jobs
 from tests.support.pools import serializers
 from tests.support.redis_clock import until_too_late
@@ -180,6 +182,39 @@ async def test_an_expired_job_is_told_to_its_hook(pool: Pool) -> None:
             await job.result(timeout=10)
 
     assert [("expired", job.job_id)] == jobs.TOLD
+
+
+# -- crashes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keep_dead", "text", "logged"),
+    [
+        (60, "job ended its worker 2 times; it is in the dead set", "2 times, it goes to the dead set"),
+        (0, "job ended its worker 2 times", "2 times, it has failed"),
+    ],
+)
+async def test_a_job_that_ended_its_workers_says_so_and_whether_it_is_in_the_dead_set(
+    pool: Pool, caplog: pytest.LogCaptureFixture, keep_dead: int, text: str, logged: str
+) -> None:
+    job = await enqueued(pool, jobs.flaky, 0)
+    for worker_id in ("killed first", "killed second"):
+        claim = ClaimRequest("arq:queue", worker_id, 1, slots=1, lease_ms=1, margin_ms=60_000)
+        await wait_until(partial(_takes_one, pool, claim), "a worker that is killed at once to take the job")
+
+    async with working(pool, max_crashes=2, keep_dead=keep_dead):
+        with pytest.raises(JobExecutionFailed) as raised:
+            await job.result(timeout=10)
+        assert await pool.queue().dead_count() == (1 if keep_dead else 0)
+
+    assert str(raised.value) == text
+    [line] = [record.getMessage() for record in caplog.records if "ended its worker" in record.getMessage()]
+    assert line.endswith(logged)
+
+
+async def _takes_one(pool: Pool, claim: ClaimRequest) -> bool:
+    _, claimed = await pool.store.turn((), claim)
+    return claimed is not None and len(claimed.jobs) == 1
 
 
 # -- time limits --------------------------------------------------------------------------------------------------

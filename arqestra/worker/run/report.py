@@ -93,7 +93,8 @@ def report_refusal(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
         age_s = (timestamp_ms() - attempt.payload.enqueued_ms) / 1000
         logger.info("%6.2fs ⊘ %s aborted before start", age_s, attempt.ref)
     elif outcome.state is DEAD:
-        faults.error("job %s ended its worker %d times, it goes to the dead set", attempt.ref, attempt.leased.crashes)
+        goes_on = "it goes to the dead set" if run.options.keep_dead else "it has failed"
+        faults.error("job %s ended its worker %d times, %s", attempt.ref, attempt.leased.crashes, goes_on)
 
 
 def _count(run: RunContext, attempt: Attempt, outcome: Outcome) -> None:
