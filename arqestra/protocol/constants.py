@@ -32,7 +32,9 @@ PARKED_SCORE: Final = (
 THROTTLED_SCORE: Final = 8_639_999_999_999_000  # a job that waits for its turn under a limit
 
 # -- jobs
-EARLY_CRASHES: Final = 1_000  # a crash count above this marks a job with `acks='early'`: more than any `max_crashes`
+# An early acknowledgement sets the crash count of the job's lease record to this: more than any `max_crashes`. If the
+# lease then runs out, the next claim counts one more: so a job with more crashes than this was acknowledged early.
+EARLY_CRASHES: Final = 1_000
 BATCH: Final = 1_000  # jobs per script call, and values that a script hands to one command: Lua's `unpack` takes 8,000
 
 # -- flows

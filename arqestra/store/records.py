@@ -104,7 +104,7 @@ class LeasedJob(NamedTuple):
     :ivar attempt: number of this attempt, from 1
     :ivar due_ms: when it became due
     :ivar crashes: leases of it that ran out
-    :ivar flag: '' run it | 'abort' | 'dead': do not run it, record it
+    :ivar flag: '' run it. 'abort', 'dead': do not run it, write its end: `check` in worker/run/execute.py
     :ivar claimed_ms: when it was claimed, on Redis' clock
     :ivar spec: the limits and locks under which it was admitted; b"" for none
     """

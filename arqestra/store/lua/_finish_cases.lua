@@ -60,7 +60,8 @@ local function interrupted(c, id)
   return count > FREE_INTERRUPTS and 'retry' or 'release'
 end
 
--- The lease stays. A crash count of EARLY_CRASHES or more says that the job must not run again.
+-- The lease stays, with a crash count of EARLY_CRASHES. If it runs out, the next claim makes it one more and finds the
+-- job dead: so it does not run again.
 local function acknowledge_early(c, id, lease)
   local head, crashes = string.match(lease, '^(.*|)(%d+)$')
   call('SET', c.k.LEASE .. id, head .. math.max(tonumber(crashes), EARLY_CRASHES), 'KEEPTTL')

@@ -111,7 +111,9 @@ def decode(run: RunContext, attempt: Attempt) -> Outcome | None:
 def check(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Check whether the job may run. Returns an outcome if not.
 
-    The flag of the lease says what the claim leased it for: "" to run it, "abort" or "dead" only to record its end.
+    A claim also leases jobs that must not run, so that a worker writes their end. Their flag says why. "abort":
+    somebody asked for its abort. "dead": it has ended its worker too often. An early acknowledgement raises the crash
+    count to EARLY_CRASHES: if the worker is lost after that, the next claim finds the job "dead" at once.
     """
     leased, payload = attempt.leased, attempt.payload
     options = run.functions.get(payload.function)
@@ -121,9 +123,8 @@ def check(run: RunContext, attempt: Attempt) -> Outcome | None:
         lost = JobExecutionFailed("its worker was lost; acks='early' runs a job at most once")
         return Outcome(State.FAILED, lost)
     if leased.flag == "dead":
-        return Outcome(
-            State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times; it is in the dead set")
-        )
+        kept = "; it is in the dead set" if run.options.keep_dead else ""
+        return Outcome(State.DEAD, JobExecutionFailed(f"job ended its worker {leased.crashes} times{kept}"))
     if options is not None:
         attempt.options = options
     if attempt.is_too_late and (options is None or options.workflow is None):

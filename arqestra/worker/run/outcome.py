@@ -1,4 +1,4 @@
-"""What became of one attempt: a frozen value, decided by a pure function, acted on in `worker/run/execute.py` alone."""
+"""What became of one attempt: a frozen value, decided by a pure function. `updates.py` turns it into an update."""
 
 import asyncio
 import enum
