@@ -44,7 +44,7 @@ Place = tuple[str, int]  # id of a workflow, number of its step
 
 @dataclass(frozen=True)
 class Signal:
-    """An event for a workflow.
+    """An event for the workflow, or for one that runs as a step of it: the first that waits for it gets it.
 
     :ivar event: its name
     :ivar value: what it carries
