@@ -12,7 +12,7 @@ import arqestra
 from tests.support.repository import REPOSITORY
 
 # Whatever is used of them is imported when it is used. arq and redis-py, which arq's own users import too, are here.
-OF_ARQESTRA = "client definitions flow handles observe protocol scheduling store web worker"
+OF_ARQESTRA = "client contrib definitions flow handles observe protocol scheduling store testing web worker"
 OF_OTHERS = (
     "anyio fastapi httpx jinja2 msgspec opentelemetry pebble prometheus_client starlette uvicorn uvloop watchfiles"
 )
