@@ -72,7 +72,7 @@ class CodeSchedules:
                 return
             compare = now or since_s is None or since_s > MAX_PAUSE_S
             await self._keep("" if compare else self._rev)
-            if self._kept_s is not None and not self._has_checked_workers:
+            if self._kept_s is not None and not self._has_checked_workers and not ahead_ms():
                 await self._warn_of_missing_workers()  # by the second time, workers that started together are known
             self._kept_s, self._kept_ahead_ms = time.monotonic(), ahead_ms()
 

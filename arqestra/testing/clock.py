@@ -7,13 +7,15 @@ seconds stay real: time limits of jobs, leases, `asyncio.sleep`. So does `dateti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from weakref import WeakSet
 
 import redis
 from redis.asyncio import SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.sentinel import Sentinel
 
 from ..client.pool import Pool
 from ..errors import SettingsError
@@ -22,7 +24,8 @@ from ..store.time_travel import ExpiredResult, move_time
 
 __all__ = ("Clock", "Traveller", "current_clock", "travellers", "travelling")
 
-_ADDRESS = ("host", "port", "db", "username", "password")
+_ADDRESS = ("host", "port", "db", "username", "password", "credential_provider", "socket_connect_timeout")
+REPLY_LIMIT_S = 30.0
 
 
 class Traveller:
@@ -99,7 +102,8 @@ class Clock:
         if self._where is not None:
             if self._client is None:
                 self._client = _client_of(self._where)
-            expired = move_time(self._client, by_ms, keep_flows=keep_flows)
+            keys = None if isinstance(self._where, str) else self._where.store.keys
+            expired = move_time(self._client, by_ms, keep_flows=keep_flows, keys=keys)
         clock.set_ahead(clock.ahead_ms() + by_ms)
         for traveller in list(travellers):
             traveller.look()
@@ -115,12 +119,22 @@ class Clock:
 def _client_of(where: str | Pool) -> redis.Redis:
     """A client that blocks, so that `travel` needs no event loop."""
     if isinstance(where, str):
-        return redis.Redis.from_url(where)
-    kwargs = where.connection_pool.connection_kwargs
-    names = [name for name in kwargs if name in _ADDRESS or name.startswith("ssl_")]
-    ssl = issubclass(where.connection_pool.connection_class, SSLConnection)
-    path = kwargs.get("path")
-    return redis.Redis(**{name: kwargs[name] for name in names}, ssl=ssl, unix_socket_path=path)
+        return redis.Redis.from_url(where, socket_timeout=REPLY_LIMIT_S)
+    pool = where.connection_pool
+    kwargs = {name: pool.connection_kwargs[name] for name in _names_for_client(pool.connection_kwargs)}
+    kwargs |= {"socket_timeout": REPLY_LIMIT_S, "ssl": issubclass(pool.connection_class, SSLConnection)}
+    if isinstance(pool, SentinelConnectionPool):
+        known = pool.sentinel_manager
+        asked = [each.connection_pool.connection_kwargs for each in known.sentinels]
+        manager = Sentinel([(each["host"], each["port"]) for each in asked], sentinel_kwargs=known.sentinel_kwargs)
+        client: redis.Redis = manager.master_for(pool.service_name, **kwargs)
+        return client
+    return redis.Redis(**kwargs, unix_socket_path=pool.connection_kwargs.get("path"))
+
+
+def _names_for_client(kwargs: Iterable[str]) -> list[str]:
+    """What of an asynchronous connection's arguments one that blocks takes as well."""
+    return [name for name in kwargs if name in _ADDRESS or name.startswith("ssl_")]
 
 
 _current: list[Clock] = []

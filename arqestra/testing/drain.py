@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from arq.jobs import JobStatus
+
 from ..client.pool import Pool
+from ..definitions.context import current_job
 from ..definitions.durations import seconds_of
+from ..definitions.redact import shown_value
 from ..errors import SettingsError
 from ..handles.job import Job
 from ..protocol.clock import now_in, timestamp_ms
@@ -21,7 +25,7 @@ from ..store.find import find_queues
 from ..store.queues import browse
 from ..store.schedules import ScheduleStore
 from ..store.store import Store
-from ..store.time_travel import ExpiredResult, restore_results
+from ..store.time_travel import ExpiredResult, restore_results, waits_only_for_news
 from ..worker.run.attempt import Attempt
 from ..worker.run.outcome import Outcome
 from ..worker.session import Session
@@ -35,6 +39,7 @@ Until = Callable[[], Any | Awaitable[Any]]
 
 WAIT_S = 0.01  # for a job that another worker runs
 CRON_WINDOW_S = 0.5
+FAR_MS = 86_400_000  # a claim does not say of what is due so late whether it is ever due by itself
 _WORD = re.compile(r"\s*(week|day|hour|minute|second)s?\b\s*")
 
 
@@ -52,7 +57,7 @@ async def drain(
 
     A worker of its own runs them in this event loop. The time goes forward from one due time to the next, as far as
     jobs are due later: retries, delays, timers of workflows, limits. The results of what has run can be read after
-    that, however much time has passed.
+    that, however much time has passed. A workflow that waits for an event without a time limit is left as it is.
 
     :param pool: the queues are on its Redis: all that hold jobs, unless settings name some
     :param functions: job functions, or the settings class of an application's worker
@@ -64,8 +69,13 @@ async def drain(
     :param settings: further settings of the worker
     :returns: what was run
     :raises TimeoutError: the time is up; it says what is left
-    :raises SettingsError: a setting is wrong
+    :raises SettingsError: a setting is wrong, or a job calls it, which would wait for itself
     """
+    job = current_job()
+    if job is not None and await pool.job(job.job_id, queue=job.queue).status() == JobStatus.in_progress:
+        raise SettingsError(f"drain: expected a call by a test, got one by the job {job.function} that runs")
+    if until is not None and not (callable(until) or isinstance(until, Job)):
+        raise SettingsError(f"drain: until: expected a function or a Job, got {shown_value(until)}")
     if travel is not None and not with_scheduled:
         raise SettingsError("drain: expected travel, or with_scheduled=False; got both")
     travel_s = None if travel is None else seconds_of_length(travel, "travel")
@@ -175,7 +185,8 @@ class Course:
     async def is_reached(self) -> bool:
         """Whether what it was to go on for has happened."""
         if isinstance(self.until, Job):
-            self.is_over = self.until.job_id in self.ended
+            ended = self.until.job_id in self.ended
+            self.is_over = ended or await self.until.status() == JobStatus.complete
         elif self.until is not None:
             reached = self.until()
             self.is_over = bool(await reached if inspect.isawaitable(reached) else reached)
@@ -212,7 +223,7 @@ class DrainWorker(TestWorker):
             await self._run_due(session)
             if await self.course.is_reached():
                 return
-            step_ms = self.course.step_ms(self._jobs_in_ms(session), await self._ticks_in_ms(session.store))
+            step_ms = self.course.step_ms(await self._jobs_in_ms(session), await self._ticks_in_ms(session.store))
             if step_ms is None:
                 return
             if await self._others_run(session.store):
@@ -235,9 +246,11 @@ class DrainWorker(TestWorker):
             if session.sync.is_quiet and session.sync.idle and not self.slots.tasks and not self.slots.concluding:
                 return
 
-    def _jobs_in_ms(self, session: Session) -> int | None:
+    async def _jobs_in_ms(self, session: Session) -> int | None:
         next_ms = session.sync.next_due_in_ms
-        return None if next_ms < 0 else next_ms
+        if next_ms < 0 or (next_ms >= FAR_MS and await waits_only_for_news(session.store, self.queues)):
+            return None
+        return next_ms
 
     async def _ticks_in_ms(self, store: Store) -> int | None:
         """Until a schedule or a cron job fires next."""

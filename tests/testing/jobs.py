@@ -143,3 +143,8 @@ async def approval(flow: Flow) -> str:
 @job
 async def total(ctx: dict[Any, Any], numbers: list[int]) -> int:
     return sum(numbers)
+
+
+@workflow
+async def until_somebody_comes(flow: Flow) -> Any:
+    return await flow.wait_for("somebody")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from arqestra import Pool, SettingsError, chain, chord, cron, every, func, group, schedule
-from arqestra.testing import Clock, drain, enqueued, travelling
+from arqestra.testing import Clock, drain, enqueued, perform, travelling
 from tests.support.wait import wait_until
 from tests.testing import jobs
 
@@ -134,7 +134,29 @@ async def test_a_workflow_that_waits_for_an_event(arqestra_pool: Pool) -> None:
     assert drained.of(jobs.approval)[0].value == "nobody said yes"
 
 
-async def test_schedules_and_cron_jobs_fire_on_the_way(arqestra_pool: Pool) -> None:
+async def test_a_workflow_that_waits_for_ever_is_left(arqestra_pool: Pool, arqestra_clock: Clock) -> None:
+    begin = arqestra_clock.now()
+    handle = await arqestra_pool.enqueue(jobs.until_somebody_comes)
+    assert handle is not None
+    await arqestra_pool.enqueue_job("add", 1, _defer_by=100 * 86_400)
+    assert (await drain(arqestra_pool, [jobs.until_somebody_comes, jobs.add], timeout=20)).complete == 1
+    assert timedelta(days=100) <= arqestra_clock.now() - begin < timedelta(days=101)
+    assert [each.state for each in await enqueued(arqestra_pool)] == ["waiting"]
+    await arqestra_pool.signal(handle.job_id, "somebody", "ada")
+    assert (await drain(arqestra_pool, [jobs.until_somebody_comes])).outcomes[0].value == "ada"
+
+
+async def test_a_job_that_drains_is_told_so(arqestra_pool: Pool) -> None:
+    async def drains(ctx: dict[Any, Any]) -> None:
+        await drain(ctx["redis"], [jobs.add])
+
+    await arqestra_pool.enqueue_job("drains")
+    drained = await drain(arqestra_pool, [func(drains, name="drains")], timeout=20)
+    assert str(drained.outcomes[0].error) == "drain: expected a call by a test, got one by the job drains that runs"
+    assert (await perform(drains, _pool=arqestra_pool)).state == "complete"
+
+
+async def test_schedules_and_cron_jobs_fire_on_the_way(arqestra_pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     settings: dict[str, Any] = {
         "functions": [jobs.tick],
         "cron_jobs": [cron(jobs.tick, hour=3, minute=0, name="nightly")],
@@ -143,6 +165,7 @@ async def test_schedules_and_cron_jobs_fire_on_the_way(arqestra_pool: Pool) -> N
     drained = await drain(arqestra_pool, settings, travel="3 days")
     counts = Counter(outcome.function for outcome in drained.outcomes)
     assert counts == {"nightly": 3, "tick": 72}
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 async def test_cron_jobs_that_are_not_unique_fire_too(arqestra_pool: Pool) -> None:
@@ -155,6 +178,13 @@ async def test_until_a_job_has_ended(arqestra_pool: Pool) -> None:
     drained = await drain(arqestra_pool, [jobs.add], until=handles[1])
     assert [outcome.args for outcome in drained.outcomes] == [(1,), (2,)]
     assert len(await enqueued(arqestra_pool)) == 1
+
+
+async def test_until_a_job_that_has_ended_before(arqestra_pool: Pool) -> None:
+    ended = await arqestra_pool.enqueue_job("add", 1)
+    await drain(arqestra_pool, [jobs.add])
+    await arqestra_pool.enqueue_job("add", 2, _defer_by=60)
+    assert (await drain(arqestra_pool, [jobs.add], until=ended)).outcomes == []
 
 
 async def test_until_something_holds(arqestra_pool: Pool) -> None:
@@ -244,6 +274,8 @@ async def test_an_id_is_free_again_when_its_result_has_expired(arqestra_pool: Po
 async def test_bad_arguments(arqestra_pool: Pool) -> None:
     with pytest.raises(SettingsError, match="travel: expected 0 or more seconds"):
         await drain(arqestra_pool, [jobs.add], travel="a while")
+    with pytest.raises(SettingsError, match="until: expected a function or a Job, got True"):
+        await drain(arqestra_pool, [jobs.add], until=True)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="got both"):
         await drain(arqestra_pool, [jobs.add], travel=1, with_scheduled=False)
     with pytest.raises(SettingsError, match="expected job functions or a worker's settings"):
