@@ -66,7 +66,7 @@ async def drain(
     :param travel: let so much time pass (seconds, a timedelta, or text such as "1 day"): what becomes due later stays,
         schedules and cron jobs fire on the way. Default as much as jobs need
     :param timeout: real seconds
-    :param settings: further settings of the worker
+    :param settings: further settings of the worker; `ctx` goes over that of the settings class
     :returns: what was run
     :raises TimeoutError: the time is up; it says what is left
     :raises SettingsError: a setting is wrong, or a job calls it, which would wait for itself

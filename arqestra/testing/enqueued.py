@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from arq.jobs import DeserializationError
+from arq.utils import truncate
 
 from ..client.pool import Pool
-from ..definitions.redact import shown_value
+from ..definitions.function import target_of
+from ..definitions.redact import Redactor, call_text, redacted, redactor_of
 from ..protocol.clock import timestamp_ms
+from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_payload
 from ..store.find import find_queues
 from ..store.queues import browse
@@ -21,9 +24,10 @@ from .outcomes import name_of
 __all__ = ("EnqueuedJob", "assert_enqueued", "enqueued", "refute_enqueued")
 
 SHOWN = 20
+LONGEST = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnqueuedJob:
     """A job that stands in a queue.
 
@@ -47,10 +51,20 @@ class EnqueuedJob:
         """Seconds until it is due; 0 or less if it is."""
         return 0.0 if self.due is None else self.due.timestamp() - timestamp_ms() / 1000
 
-    def __str__(self) -> str:
-        call = ", ".join([*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())])
+    def shown(self, target: Callable[..., Any] | None = None) -> str:
+        """One line, without the values of arguments that are called password or the like.
+
+        :param target: the function, which says what its positional arguments are called
+        """
+        call = call_text(*redacted(self.args, self.kwargs, target))
         when = f"due in {timedelta(seconds=round(self.due_in_s()))}" if self.state == "deferred" else self.state
         return f"{self.function}({call}) in {self.queue}, {when}"
+
+    def __str__(self) -> str:
+        return self.shown()
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
 
 async def enqueued(pool: Pool, function: Any = None, *, queue: str | None = None) -> list[EnqueuedJob]:
@@ -91,53 +105,80 @@ def _job_of(pool: Pool, queue: str, job_id: str, state: str, due_ms: int | None,
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for."""
+    """What is looked for.
+
+    :ivar target: the function itself, if that was given
+    :ivar serializer: of the pool
+    :ivar stored: by its id, what an argument is that was stored and read
+    """
 
     function: str
+    target: Callable[..., Any] | None
+    serializer: Serializer
     args: tuple[Any, ...] | None
     kwargs: dict[str, Any] | None
     queue: str | None
     due_within_s: float | None
+    stored: dict[int, Any] = field(default_factory=dict)
 
     def differences(self, job: EnqueuedJob) -> list[str]:
         """What is otherwise; nothing if it is such a job."""
         found = []
         if job.function != self.function:
             found.append(f"function {job.function}")
+        redactor = Redactor(None) if self.target is None else redactor_of(self.target)
         if self.args is not None and job.args != self.args:
-            found += _of_args(self.args, job.args)
+            found += self._of_args(redactor, self.args, job.args)
         if self.kwargs is not None:
-            found += _of_kwargs(self.kwargs, job.kwargs)
+            found += self._of_kwargs(redactor, self.kwargs, job.kwargs)
         if self.queue is not None and job.queue != self.queue:
             found.append(f"queue {job.queue}")
         if self.due_within_s is not None and job.due_in_s() > self.due_within_s:
             found.append(f"due in {timedelta(seconds=round(job.due_in_s()))}")
         return found
 
+    def _of_args(self, redactor: Redactor, wanted: tuple[Any, ...], got: tuple[Any, ...]) -> list[str]:
+        shown, _ = redactor.redacted(got, {})
+        if len(wanted) != len(got):
+            return [f"{len(got)} positional arguments: {_short(shown)}"]
+        pairs = enumerate(zip(wanted, got, strict=True))
+        return [f"args[{place}] {_short(shown[place])}" for place, (one, other) in pairs if not self._same(one, other)]
+
+    def _of_kwargs(self, redactor: Redactor, wanted: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
+        """Keywords that are not named may be there."""
+        _, shown = redactor.redacted((), got)
+        found = []
+        for name, value in wanted.items():
+            if name not in got:
+                found.append(f"no {name}=")
+            elif not self._same(value, got[name]):
+                found.append(f"{name}={_short(shown[name])}")
+        return found
+
+    def _same(self, wanted: Any, got: Any) -> bool:
+        """Whether this argument is such a one. A date is text in JSON, say."""
+        return bool(wanted == got) or (self.serializer.plain and bool(self._stored(wanted) == got))
+
+    def _stored(self, value: Any) -> Any:
+        """The argument as a job has it that is enqueued with it."""
+        if id(value) not in self.stored:
+            try:
+                as_it_is = self.serializer.loads(self.serializer.dumps(value))
+            except Exception:  # it is no argument, but `mock.ANY` or the like
+                as_it_is = value
+            self.stored[id(value)] = as_it_is
+        return self.stored[id(value)]
+
     def __str__(self) -> str:
-        args = ["..."] if self.args is None else [repr(value) for value in self.args]
-        kwargs = [] if self.kwargs is None else [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        args, kwargs = redacted(self.args or (), self.kwargs or {}, self.target)
+        call = ", ".join(filter(None, ["..." if self.args is None else "", call_text(args, kwargs)]))
         queue = "" if self.queue is None else f" in {self.queue}"
         due = "" if self.due_within_s is None else f" due within {timedelta(seconds=self.due_within_s)}"
-        return f"{self.function}({', '.join([*args, *kwargs])}){queue}{due}"
+        return f"{self.function}({call}){queue}{due}"
 
 
-def _of_args(wanted: tuple[Any, ...], got: tuple[Any, ...]) -> list[str]:
-    if len(wanted) != len(got):
-        return [f"{len(got)} positional arguments: {shown_value(got)}"]
-    pairs = enumerate(zip(wanted, got, strict=True))
-    return [f"args[{place}] {shown_value(theirs)}" for place, (ours, theirs) in pairs if ours != theirs]
-
-
-def _of_kwargs(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
-    """Keywords that are not named may be there."""
-    found = []
-    for name, value in wanted.items():
-        if name not in got:
-            found.append(f"no {name}=")
-        elif got[name] != value:
-            found.append(f"{name}={shown_value(got[name])}")
-    return found
+def _short(value: Any) -> str:
+    return truncate(repr(value), LONGEST)
 
 
 async def assert_enqueued(
@@ -161,7 +202,7 @@ async def assert_enqueued(
     :returns: those jobs
     :raises AssertionError: there are none, or another number; the message shows what there is
     """
-    wanted = _wanted(function, args, kwargs, queue, due_within)
+    wanted = _wanted(pool, function, args, kwargs, queue, due_within)
     jobs = await enqueued(pool)
     found = [job for job in jobs if not wanted.differences(job)]
     if len(found) != count if count is not None else not found:
@@ -183,7 +224,7 @@ async def refute_enqueued(
 
     :raises AssertionError: there is one
     """
-    wanted = _wanted(function, args, kwargs, queue, due_within)
+    wanted = _wanted(pool, function, args, kwargs, queue, due_within)
     jobs = await enqueued(pool)
     found = [job for job in jobs if not wanted.differences(job)]
     if found:
@@ -191,6 +232,7 @@ async def refute_enqueued(
 
 
 def _wanted(
+    pool: Pool,
     function: Any,
     args: Any,
     kwargs: Mapping[str, Any] | None,
@@ -199,6 +241,8 @@ def _wanted(
 ) -> Wanted:
     return Wanted(
         name_of(function),
+        target_of(function),
+        pool.serializer,
         None if args is None else tuple(args),
         None if kwargs is None else dict(kwargs),
         queue,
@@ -215,7 +259,8 @@ def _shown(wanted: Wanted, jobs: list[EnqueuedJob]) -> str:
     for job in nearest[:SHOWN]:
         differences = wanted.differences(job)
         sign, what = (" ", "") if not differences else ("-", f"   <- {'; '.join(differences)}")
-        lines.append(f"  {sign} {job}{what if job.function == wanted.function else ''}")
+        is_same = job.function == wanted.function
+        lines.append(f"  {sign} {job.shown(wanted.target if is_same else None)}{what if is_same else ''}")
     if len(nearest) > SHOWN:
         lines.append(f"    and {len(nearest) - SHOWN} more")
     return "\n".join(lines)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..definitions.coerce import coerce_value
+from ..definitions.function import target_of
+from ..definitions.redact import call_text, redacted, redacted_value
 from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_result
 from ..worker.run.attempt import Attempt
 from ..worker.run.outcome import Outcome, State
 
-__all__ = ("AttemptState", "Drained", "JobOutcome", "name_of", "outcome_of")
+__all__ = ("AttemptState", "Drained", "JobOutcome", "called_by", "name_of", "outcome_of")
 
 AttemptState = Literal["complete", "failed", "retry", "snooze", "cancel", "aborted", "expired"]
 
@@ -40,7 +43,12 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "name", None) or getattr(function, "__qualname__", function))
 
 
-@dataclass(frozen=True)
+def called_by(function: Any) -> Callable[..., Any] | None:
+    """What is called, whatever the jobs of it are named; None if only a name is known."""
+    return target_of(target_of(function) or "")  # a cron job may be one of a job function
+
+
+@dataclass(frozen=True, repr=False)
 class JobOutcome:
     """What became of one attempt.
 
@@ -50,6 +58,7 @@ class JobOutcome:
     :ivar error: what ended the attempt, if that was an error
     :ivar delay_s: seconds until it runs again
     :ivar job_id, function, args, kwargs, queue, job_try: which attempt it was
+    :ivar target: the function that was called; None if the worker has none of this name
     """
 
     state: AttemptState
@@ -62,6 +71,16 @@ class JobOutcome:
     kwargs: dict[str, Any] = field(default_factory=dict)
     queue: str = ""
     job_try: int = 1
+    target: Callable[..., Any] | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        """One line, without the values of arguments that are called password or the like."""
+        args, kwargs = redacted(self.args, self.kwargs, self.target)
+        text = f"{self.state} {self.function}({call_text(args, kwargs)})"
+        text += f", try {self.job_try}" if self.job_try > 1 else ""
+        text += f", again in {self.delay_s:g} s" if self.delay_s is not None else ""
+        text += f": {self.error!r}" if self.error is not None else ""
+        return f"<{text} -> {redacted_value(self.value)!r}>" if self.state == "complete" else f"<{text}>"
 
     def result(self) -> Any:
         """The value; raises the error of an attempt that is not complete.
@@ -96,6 +115,7 @@ def outcome_of(attempt: Attempt, outcome: Outcome, serializer: Serializer) -> Jo
         kwargs=dict(attempt.kwargs or attempt.payload.kwargs),
         queue=attempt.leased.queue,
         job_try=attempt.job_try,
+        target=called_by(attempt.options.function or ""),
     )
 
 
@@ -107,7 +127,7 @@ def _value_of(attempt: Attempt, outcome: Outcome, serializer: Serializer) -> Any
     return coerce_value(getattr(attempt.options.function, "result_type", Any), value) if serializer.plain else value
 
 
-@dataclass
+@dataclass(repr=False)
 class Drained:
     """What a `drain` has run.
 
@@ -157,10 +177,14 @@ class Drained:
     def of(self, function: Any) -> list[JobOutcome]:
         """The outcomes of one function's attempts.
 
-        :param function: its name, or the function itself
+        :param function: its name, or the function itself; then also those of cron jobs that call it
         """
-        name = name_of(function)
-        return [outcome for outcome in self.outcomes if outcome.function == name]
+        name, target = name_of(function), called_by(function)
+        return [
+            outcome
+            for outcome in self.outcomes
+            if outcome.function == name or (target is not None and outcome.target == target)
+        ]
 
     def __repr__(self) -> str:
         counts = Counter(outcome.state for outcome in self.outcomes)

@@ -84,7 +84,7 @@ def settings_of_tests(functions: Any, settings: dict[str, Any]) -> dict[str, Any
     """The settings of a worker in a test.
 
     :param functions: job functions, or a settings class (dict, module) of an application's worker
-    :param settings: what is to be otherwise
+    :param settings: what is to be otherwise; `ctx` goes over that of the class
     """
     if isinstance(functions, list | tuple | set | frozenset):
         return {"functions": list(functions), **settings}
@@ -92,7 +92,10 @@ def settings_of_tests(functions: Any, settings: dict[str, Any]) -> dict[str, Any
         return {"functions": [functions], **settings}
     if isinstance(functions, str) or functions is None:
         raise SettingsError(f"expected job functions or a worker's settings, got {functions!r}")
-    return {**settings_in(functions), **settings}
+    found = settings_in(functions)
+    if "ctx" in settings and found.get("ctx"):
+        settings = {**settings, "ctx": {**found["ctx"], **(settings["ctx"] or {})}}
+    return {**found, **settings}
 
 
 def pool_beside(pool: Pool) -> Pool:

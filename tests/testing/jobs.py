@@ -148,3 +148,8 @@ async def total(ctx: dict[Any, Any], numbers: list[int]) -> int:
 @workflow
 async def until_somebody_comes(flow: Flow) -> Any:
     return await flow.wait_for("somebody")
+
+
+@job
+async def log_in(ctx: dict[Any, Any], user: str, password: str, token: str = "") -> None:
+    """Takes secrets."""

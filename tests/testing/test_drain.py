@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from arqestra import Pool, SettingsError, chain, chord, cron, every, func, group, schedule
+from arqestra import Pool, Retry, SettingsError, chain, chord, cron, every, func, group, schedule
 from arqestra.testing import Clock, drain, enqueued, perform, travelling
 from tests.support.wait import wait_until
 from tests.testing import jobs
@@ -219,6 +219,41 @@ async def test_an_application_s_settings(arqestra_pool: Pool) -> None:
     await arqestra_pool.enqueue_job("add", 1)
     assert (await drain(arqestra_pool, Settings)).complete == 1
     assert seen == ["startup"]
+
+
+async def test_the_ctx_of_a_test_goes_over_that_of_the_settings(arqestra_pool: Pool) -> None:
+    async def shows(ctx: dict[Any, Any]) -> tuple[str, str]:
+        return ctx["mailer"], ctx["database"]
+
+    settings = {"functions": [func(shows, name="shows")], "ctx": {"mailer": "real", "database": "real"}}
+    await arqestra_pool.enqueue_job("shows")
+    drained = await drain(arqestra_pool, settings, ctx={"mailer": "fake"})
+    assert drained.outcomes[0].value == ("fake", "real")
+    assert settings["ctx"] == {"mailer": "real", "database": "real"}
+
+
+async def test_cron_jobs_are_found_by_their_function(arqestra_pool: Pool) -> None:
+    async def plain(ctx: dict[Any, Any]) -> int:
+        return 1
+
+    settings = {"functions": [], "cron_jobs": [cron(jobs.tick, hour=3, minute=0), cron(plain, hour=4, minute=0)]}
+    drained = await drain(arqestra_pool, settings, travel="2 days")
+    assert [len(drained.of(function)) for function in (jobs.tick, plain, jobs.add, "cron:tick")] == [2, 2, 0, 2]
+
+
+async def test_outcomes_are_told_in_a_line_without_secrets(arqestra_pool: Pool) -> None:
+    async def log_in(ctx: dict[Any, Any], user: str, password: str, **more: Any) -> dict[str, str]:
+        if ctx["job_try"] == 1:
+            raise Retry(defer=5)
+        return {"user": user, "token": "t0ken"}
+
+    await arqestra_pool.enqueue_job("log_in", "ada", "s3cret", api_key="k3y")
+    drained = await drain(arqestra_pool, [func(log_in, name="log_in")])
+    call = "log_in('ada', '[redacted]', api_key='[redacted]')"
+    assert [repr(outcome) for outcome in drained.outcomes] == [
+        f"<retry {call}, again in 5 s: <Retry defer 5.00s>>",
+        f"<complete {call}, try 2 -> {{'user': 'ada', 'token': '[redacted]'}}>",
+    ]
 
 
 async def test_jobs_of_a_live_worker_are_waited_for(arqestra_pool: Pool, arqestra_worker: Any) -> None:

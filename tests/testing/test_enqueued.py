@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
+from unittest.mock import ANY
+
 import pytest
 
-from arqestra import Pool, SettingsError
+from arqestra import Pool, SettingsError, create_pool
 from arqestra.testing import assert_enqueued, enqueued, refute_enqueued
 from tests.testing import jobs
 
@@ -59,6 +62,32 @@ async def test_other_numbers(filled: Pool) -> None:
         await assert_enqueued(filled, jobs.add, count=3)
     with pytest.raises(AssertionError, match=r"expected no add\(3\), found 1"):
         await refute_enqueued(filled, jobs.add, args=[3])
+
+
+async def test_a_failure_shows_no_secrets(arqestra_pool: Pool) -> None:
+    await arqestra_pool.enqueue(jobs.log_in, "ada@example.com", "s3cret", token="t0ken")
+    with pytest.raises(AssertionError) as failed:
+        await assert_enqueued(
+            arqestra_pool, jobs.log_in, args=["bob@example.com", "0ther"], kwargs={"token": "another"}
+        )
+    assert str(failed.value).splitlines() == [
+        "expected one at least of log_in('bob@example.com', '[redacted]', token='[redacted]'), found 0",
+        "in the queues:",
+        "  - log_in('ada@example.com', '[redacted]', token='[redacted]') in arq:queue, queued   "
+        "<- args[0] 'ada@example.com'; args[1] '[redacted]'; token='[redacted]'",
+    ]
+    assert "t0ken" not in repr(await enqueued(arqestra_pool))
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "json", "msgpack"])
+async def test_arguments_are_compared_as_they_are_stored(arqestra_redis: str, serializer: str) -> None:
+    point, day, names = jobs.Point(1, 2), date(2026, 12, 1), ("ada", "bob")
+    async with await create_pool(arqestra_redis, serializer=serializer) as pool:
+        await pool.enqueue_job("f", point, day, names=names)
+        await assert_enqueued(pool, "f", args=[point, day], kwargs={"names": names})
+        await assert_enqueued(pool, "f", args=[ANY, day], kwargs={"names": ANY})
+        await refute_enqueued(pool, "f", args=[jobs.Point(1, 3), day])
+        await refute_enqueued(pool, "f", kwargs={"names": ("ada",)})
 
 
 async def test_empty_queues(arqestra_pool: Pool) -> None:
