@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextvars
 import logging
+import multiprocessing.util
 import os
 import sys
 import threading
@@ -224,6 +225,7 @@ def background_loop() -> BackgroundLoop:
     with _starting:
         if _current is None:
             _current = BackgroundLoop()
+            _end_with_a_process_of_multiprocessing()
         return _current
 
 
@@ -254,6 +256,12 @@ def _end_with_the_process() -> None:
     loop, _current = _current, None
     if loop is not None:
         loop.end()
+
+
+def _end_with_a_process_of_multiprocessing() -> None:
+    """Its processes do not call what is registered at `atexit` (before Python 3.13), but finalizers of their own."""
+    if multiprocessing.parent_process() is not None:
+        multiprocessing.util.Finalize(None, _end_with_the_process, exitpriority=0)
 
 
 atexit.register(_end_with_the_process)

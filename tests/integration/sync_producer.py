@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from arqestra import SyncPool
@@ -137,6 +138,15 @@ def ends_when_told(pool: SyncPool) -> None:
     threading.Thread(target=job.result, daemon=True).start()
     print("ready", flush=True)
     sys.stdin.readline()
+
+
+@scenario
+def ends_while_it_connects(pool: SyncPool) -> None:
+    """To a server that says nothing."""
+    threading.Thread(target=enqueue, args=(pool, "thread"), daemon=True).start()
+    while threading.active_count() < 3:
+        time.sleep(0.01)
+    print("ready", flush=True)
 
 
 @scenario

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -270,6 +272,30 @@ def test_a_call_out_of_the_background_thread_is_refused_and_does_not_hang(redis_
         with pytest.raises(RuntimeError, match="it would wait for itself"):
             pool.enqueue_job("noted")
         assert pool.queue().depth() == 0
+
+
+def test_what_ends_other_loops_does_not_end_this_one(sync_pool: SyncPool, caplog: pytest.LogCaptureFixture) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    asyncio_loop = sync_pool._connection.open().loop._loop
+    asyncio_loop.call_soon_threadsafe(leave)
+
+    assert sync_pool.enqueue(add, 1, 2) is not None
+    assert "an error in the event loop of arqestra, which goes on" in caplog.text
+
+
+def test_greenlets_in_the_place_of_threads_are_refused(redis_url: str) -> None:
+    """gevent's own module is asked; a process of its own, so that no loop has been started."""
+    lines = (
+        "import sys, types",
+        "sys.modules['gevent.monkey'] = types.SimpleNamespace(is_module_patched=lambda name: name == 'threading')",
+        "from arqestra import SyncPool",
+        f"SyncPool({redis_url!r}).enqueue_job('noted')",
+    )
+    run = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+
+    assert "RuntimeError: SyncPool: expected threads of the system, gevent has replaced them" in run.stderr
 
 
 # -- beside event loops -----------------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,7 @@ async def test_processes_are_forked_while_threads_enqueue(redis_url: str) -> Non
     end(started(redis_url, "forks_in_threads"))
 
     found = await enqueued(redis_url)
+    assert await counted(redis_url) == found.total()
     assert found.pop("thread") > 0
     assert found == {"process": PROCESSES * JOBS, "after": 1}
 
@@ -114,6 +118,23 @@ def test_a_program_ends_while_redis_does_not_answer(tmp_path: Path) -> None:
         began = time.monotonic()
         end(program)
         assert time.monotonic() - began < END_LIMIT_S
+
+
+async def test_a_program_ends_while_it_connects() -> None:
+    async with swallowing_server() as url:
+        program = started(url, "ends_while_it_connects")
+        assert program.stdout is not None
+        await asyncio.to_thread(program.stdout.readline)
+        began = time.monotonic()
+        await asyncio.to_thread(end, program)
+        assert time.monotonic() - began < END_LIMIT_S
+
+
+@asynccontextmanager
+async def swallowing_server() -> AsyncIterator[str]:
+    """Takes connections and says nothing."""
+    async with await asyncio.start_server(lambda _, writer: None, HOST, 0) as server:
+        yield f"redis://{HOST}:{server.sockets[0].getsockname()[1]}"
 
 
 def test_ctrl_c_ends_the_wait_and_not_the_job(redis_url: str) -> None:
