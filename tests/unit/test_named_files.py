@@ -29,6 +29,7 @@ NOT_OURS = frozenset(
         "file.py",
         "arq_conftest.py",
         "histories/order-7.json",
+        "compose.yaml",
     }
 )
 MADE_FOLDERS = frozenset({"data/"})
