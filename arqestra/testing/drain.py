@@ -27,7 +27,7 @@ from ..store.schedules import ScheduleStore
 from ..store.store import Store
 from ..store.time_travel import ExpiredResult, restore_results, waits_only_for_news
 from ..worker.run.attempt import Attempt
-from ..worker.run.outcome import Outcome
+from ..worker.run.outcome import Outcome, State
 from ..worker.session import Session
 from .clock import Clock, current_clock, travelling
 from .outcomes import Drained, outcome_of
@@ -215,7 +215,12 @@ class DrainWorker(TestWorker):
     def follow(self, course: Course) -> None:
         """Run what is due by this course."""
         self.course = course
-        self.outcome_callback = lambda attempt, outcome: course.note(attempt, outcome, self.serializer)
+        self.outcome_callback = self._note
+
+    def _note(self, attempt: Attempt, outcome: Outcome) -> None:
+        if outcome.state is State.UNKNOWN and isinstance(outcome.value, BaseException):
+            outcome.value.add_note(f"drain has the functions {', '.join(map(repr, self.functions))}")
+        self.course.note(attempt, outcome, self.serializer)
 
     async def _work(self, session: Session) -> None:
         self.workflows.park_at_once = True

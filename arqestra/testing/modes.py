@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..client.connect import create_pool
 from ..client.pool import Pool
@@ -16,8 +18,12 @@ from .drain import drain
 
 __all__ = ("inline", "manual")
 
-# All ways in which a pool makes a job due.
+# All ways in which a pool makes a job due, and the scripts by which handles of jobs, flows and schedules do.
 _WAYS = ("enqueue", "enqueue_job", "enqueue_many", "enqueue_flow", "signal")
+_SCRIPTS = ("signal", "schedule_fire", "flow_start", "flow_resume")
+RunAll = Callable[[], Awaitable[None]]
+_modes: WeakKeyDictionary[Pool, list[RunAll | None]] = WeakKeyDictionary()
+_in_way: ContextVar[bool] = ContextVar("in_way", default=False)
 
 
 @asynccontextmanager
@@ -31,13 +37,14 @@ async def manual(pool: Pool | None = None, **create: Any) -> AsyncIterator[Pool]
         if pool is None:
             server = stack.enter_context(EmbeddedRedis(use_environment=False))
             pool = await stack.enter_async_context(await create_pool(server.url, **create))
-        with _OwnWays(pool):
+        with _mode(pool, None):
             yield pool
 
 
 @asynccontextmanager
 async def inline(functions: Any, pool: Pool | None = None, **settings: Any) -> AsyncIterator[Pool]:
-    """A pool whose jobs run at once: an enqueue returns when the job has ended, and all that it has enqueued.
+    """A pool whose jobs run at once: an enqueue returns when the job has ended, and all that it has enqueued. So do a
+    retry, a signal, and whatever else makes a job due.
 
     A job that is due later runs at once, too: the time goes forward to it, and back. A job that fails is no error of
     the enqueue: its `result()` raises. Within jobs an enqueue returns at once, as always.
@@ -48,37 +55,72 @@ async def inline(functions: Any, pool: Pool | None = None, **settings: Any) -> A
     """
     async with manual(pool) as pool_:
         running = asyncio.Lock()
-        with _OwnWays(pool_):
-            for way in _WAYS:
-                setattr(pool_, way, _then_drained(pool_, getattr(Pool, way), running, functions, settings))
+
+        async def run_all() -> None:
+            async with running:
+                await drain(pool_, functions, **settings)
+
+        with _mode(pool_, run_all):
             yield pool_
 
 
-class _OwnWays:
-    """Within this the ways of a pool may be set; afterwards they are as before."""
+@contextmanager
+def _mode(pool: Pool, run_all: RunAll | None) -> Iterator[None]:
+    """Within this, jobs that the pool makes due are run by that; None: they are not. The innermost mode counts."""
+    modes = _modes.get(pool)
+    if modes is not None:
+        modes.append(run_all)
+        try:
+            yield
+        finally:
+            modes.pop()
+    elif run_all is None:
+        yield
+    else:
+        modes = _modes[pool] = [run_all]
+        try:
+            with _set(pool, {way: _then(modes, getattr(pool, way), is_way=True) for way in _WAYS}):
+                store = pool.store
+                then = {"requeue": _then(modes, store.requeue), "call": _then(modes, store.call, only=_SCRIPTS)}
+                with _set(store, then):
+                    yield
+        finally:
+            del _modes[pool]
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._before: dict[str, Any] = {}
 
-    def __enter__(self) -> None:
-        self._before = {way: vars(self._pool).pop(way) for way in _WAYS if way in vars(self._pool)}
+@contextmanager
+def _set(target: Any, attributes: dict[str, Any]) -> Iterator[None]:
+    """Within this the object has these attributes; afterwards its own again, and those of its class."""
+    own = vars(target)
+    before = {name: own[name] for name in attributes if name in own}
+    own.update(attributes)
+    try:
+        yield
+    finally:
+        for name in attributes:
+            own.pop(name, None)
+        own.update(before)
 
-    def __exit__(self, *_: object) -> None:
-        for way in _WAYS:
-            vars(self._pool).pop(way, None)
-        vars(self._pool).update(self._before)
 
+def _then(
+    modes: list[RunAll | None], way: Callable[..., Awaitable[Any]], *, is_way: bool = False, only: Container[str] = ()
+) -> Callable[..., Awaitable[Any]]:
+    """This way of making a job due, after which the job is run.
 
-def _then_drained(
-    pool: Pool, way: Callable[..., Any], running: asyncio.Lock, functions: Any, settings: dict[str, Any]
-) -> Callable[..., Any]:
+    :param is_way: what it calls does not run the job itself
+    :param only: if its first argument is one of these; default always
+    """
+
     @wraps(way)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        found = await way(pool, *args, **kwargs)
-        if current_job() is None:
-            async with running:
-                await drain(pool, functions, **settings)
+        token = _in_way.set(_in_way.get() or is_way)
+        try:
+            found = await way(*args, **kwargs)
+        finally:
+            _in_way.reset(token)
+        run_all = modes[-1]
+        if run_all and not _in_way.get() and current_job() is None and (not only or args[0] in only):
+            await run_all()
         return found
 
     return run

@@ -79,7 +79,7 @@ class JobOutcome:
         text = f"{self.state} {self.function}({call_text(args, kwargs)})"
         text += f", try {self.job_try}" if self.job_try > 1 else ""
         text += f", again in {self.delay_s:g} s" if self.delay_s is not None else ""
-        text += f": {self.error!r}" if self.error is not None else ""
+        text += "" if self.error is None else "; ".join([f": {self.error!r}", *getattr(self.error, "__notes__", ())])
         return f"<{text} -> {redacted_value(self.value)!r}>" if self.state == "complete" else f"<{text}>"
 
     def result(self) -> Any:

@@ -12,6 +12,7 @@ from ..client.pool import Pool
 from ..definitions.context import running_attempt
 from ..definitions.function import BoundJob, Call, JobFunction
 from ..definitions.middleware import checked_headers
+from ..definitions.redact import shown_value
 from ..errors import SettingsError
 from ..protocol.clock import new_job_id, new_worker_id, timestamp_ms
 from ..protocol.keys import DEFAULT_QUEUE
@@ -71,6 +72,7 @@ async def perform(
     :raises ArgumentsError, SerializationError: as an enqueue would
     :raises SettingsError: what is to run is a workflow, or a setting is wrong
     """
+    _check_given(job_try, ctx)
     given = call_of(function, args, kwargs)
     settings = settings_of_tests([_target_of(function)], {}) if _settings is None else settings_of_tests(_settings, {})
     settings["functions"] = [_target_of(function)]
@@ -93,6 +95,13 @@ async def perform(
     )
     stage = Stage(options, serializer, {name: terms}, _pool, dict(ctx or {}))
     return await stage.play(leased)
+
+
+def _check_given(job_try: Any, ctx: Any) -> None:
+    if type(job_try) is not int or job_try < 1:
+        raise SettingsError(f"perform: job_try: expected an int of at least 1, got {shown_value(job_try)}")
+    if not isinstance(ctx, Mapping | None):
+        raise SettingsError(f"perform: ctx: expected a dict, got {shown_value(ctx)}")
 
 
 def call_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:

@@ -286,6 +286,9 @@ async def test_a_function_that_is_not_there_fails_its_jobs_at_once(arqestra_pool
     assert [(outcome.state, str(outcome.error)) for outcome in drained.outcomes] == [
         ("failed", "function 'add' not found")
     ]
+    assert repr(drained.outcomes[0]) == (
+        "<failed add(1): JobExecutionFailed(\"function 'add' not found\"); drain has the functions 'tick'>"
+    )
 
 
 async def test_an_id_is_free_again_when_its_result_has_expired(arqestra_pool: Pool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from arqestra import Pool, chord
+from arqestra import Pool, chain, chord, every, func, schedule
 from arqestra.testing import drain, enqueued, inline, manual
 from tests.testing import jobs
 
@@ -49,13 +49,52 @@ async def test_a_workflow_goes_on_by_a_signal(arqestra_pool: Pool) -> None:
         assert await handle.result(timeout=1) == "yes"
 
 
+async def test_inline_runs_what_handles_make_due(arqestra_pool: Pool) -> None:
+    """Not only the pool does: a handle retries a job or a flow, or sends a signal, and a schedule is run by hand."""
+    runs = list[str]()
+
+    async def mends(ctx: dict[Any, Any], what: str) -> str:
+        runs.append(what)
+        if runs.count(what) == 1:
+            raise ValueError(what)
+        return what
+
+    functions = [func(mends, name="mends"), jobs.until_somebody_comes, jobs.tick]
+    async with inline(functions, arqestra_pool) as pool:
+        job = await pool.enqueue_job("mends", "job")
+        await pool.enqueue_job("mends", "dead")
+        waiting = await pool.enqueue(jobs.until_somebody_comes)
+        assert job is not None
+        assert waiting is not None
+        await job.retry()
+        assert await job.result(timeout=1) == "job"
+        assert await pool.queue().retry_dead() == 1
+        flow = await pool.enqueue_flow(chain(jobs.add.s(1), jobs.add.s(1)))
+        functions.append(jobs.add)
+        await flow.retry()
+        assert await flow.result(timeout=1) == 2
+        await pool.flow(waiting.job_id).signal("somebody", "ada")
+        assert await waiting.result(timeout=1) == "ada"
+        await pool.schedules.upsert(schedule(every("1h"), "tick", name="hourly"))
+        assert await (await pool.schedules.run_now("hourly")).result(timeout=1) is None
+        assert await enqueued(pool) == []
+    assert runs == ["job", "dead", "job", "dead"]
+
+
 async def test_manual_within_inline(arqestra_pool: Pool) -> None:
     async with inline([jobs.add], arqestra_pool) as pool:
         async with manual(pool):
             await pool.enqueue(jobs.add, 1)
             assert len(await enqueued(pool)) == 1
+            async with inline([jobs.add], pool):
+                await pool.enqueue(jobs.add, 1)
+                assert await enqueued(pool) == []
+            await pool.enqueue(jobs.add, 1)
+            assert len(await enqueued(pool)) == 1
         await pool.enqueue(jobs.add, 2)
         assert await enqueued(pool) == []
+    await pool.enqueue(jobs.add, 1)
+    assert len(await enqueued(pool)) == 1
 
 
 async def test_without_a_pool_a_server_is_started() -> None:

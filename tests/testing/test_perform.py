@@ -209,3 +209,17 @@ async def test_limits_and_locks_do_not_apply() -> None:
     for _ in range(2):
         assert (await perform(jobs.once_an_hour, 1)).state == "complete"
         assert (await perform(jobs.once, 1)).state == "complete"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"job_try": 0}, "job_try: expected an int of at least 1, got 0"),
+        ({"job_try": "2"}, "job_try: expected an int of at least 1, got '2'"),
+        ({"ctx": ["mailer"]}, r"ctx: expected a dict, got \['mailer'\]"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_try_or_ctx(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^perform: {message}$"):
+        await perform(jobs.add, 1, **given)
