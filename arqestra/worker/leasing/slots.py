@@ -136,8 +136,9 @@ class Slots:
             if not attempt.in_call:  # a stuck one is still to be found by its task
                 # Break the reference cycle: the task's context refers to the attempt.
                 attempt.task = None
-            run_ms = attempt.ended_ms - attempt.started_ms
-            self._mean_run_ms = run_ms if run_ms > self._mean_run_ms else 0.9 * self._mean_run_ms + 0.1 * run_ms
+            if attempt.ended_ms >= attempt.started_ms > 0:  # else it was not called, or runs on
+                run_ms = attempt.ended_ms - attempt.started_ms
+                self._mean_run_ms = run_ms if run_ms > self._mean_run_ms else 0.9 * self._mean_run_ms + 0.1 * run_ms
             if written and attempt.ended is not None:
                 self._ended(attempt)
         if written is None:
