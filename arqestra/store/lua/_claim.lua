@@ -93,23 +93,27 @@ local function prepare(t)
   end
 end
 
--- Whether the worker is registered, how many others are, and how many of these wait for a share.
+-- Whether the worker is registered, how many others are, and how many of these wait for a share of the due jobs.
+-- Returns whether there may be any.
 local function count_waiting(c, t, q)
   local k = c.k
   local waiting = k.WAITING .. q.name
   local count = c.nobody_waits and c.first == q.name and 0 or call('ZCARD', waiting)
   if count == 0 then
-    return
+    return false
   end
   local since = call('ZSCORE', waiting, t.worker)
   q.registered = since and true or false
   q.waiting_count = since and count - 1 or count
-  if q.waiting_count > 0 then
-    local due = call('ZRANGEBYSCORE', k.QUEUE .. q.name, '-inf', c.now, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    local latest = due and math.max(Score.due_of(tonumber(due)), c.now - SHARED_MS) or c.now
-    local waits = since and tonumber(since) <= latest
-    q.others = call('ZCOUNT', waiting, '-inf', latest) - (waits and 1 or 0)
+  local first = tonumber(call('ZRANGE', k.QUEUE .. q.name, 0, 0, 'WITHSCORES')[2])
+  local is_due = first and first <= c.now
+  if q.waiting_count == 0 or q.paused or not (is_due or q.extras) then
+    return false
   end
+  local latest = is_due and math.max(Score.due_of(first), c.now - SHARED_MS) or c.now
+  local waits = since and tonumber(since) <= latest
+  q.others = call('ZCOUNT', waiting, '-inf', latest) - (waits and 1 or 0)
+  return true
 end
 
 -- Find out what is special about a queue, and how many jobs are a fair share.
@@ -118,24 +122,21 @@ local function inspect(c, t, q)
     return
   end
   q.is_known = true
-  local k = c.k
   local special = Special.of_queue(c, q.name)
   q.extras, q.paused = special.limits, special.paused
-  if t.wait then
-    count_waiting(c, t, q)
+  if not t.wait or not count_waiting(c, t, q) then
+    return
   end
-  if q.waiting_count > 0 and not q.paused then
-    q.due_count = call('ZCOUNT', k.QUEUE .. q.name, '-inf', c.now)
-    if q.extras then
-      q.due_count = q.due_count + ClaimThrottled.count_ready(c, q, q.most * (q.others + 1) - q.due_count)
-    end
-    local fair = math.ceil(q.due_count / (q.others + 1))
-    if t.quick > fair then
-      fair = math.min(t.quick, math.ceil(q.due_count / 2))
-    end
-    if q.others > 0 and fair < q.most then
-      q.most, q.shared = fair, q.due_count > fair
-    end
+  q.due_count = call('ZCOUNT', c.k.QUEUE .. q.name, '-inf', c.now)
+  if q.extras then
+    q.due_count = q.due_count + ClaimThrottled.count_ready(c, q, q.most * (q.others + 1) - q.due_count)
+  end
+  local fair = math.ceil(q.due_count / (q.others + 1))
+  if t.quick > fair then
+    fair = math.min(t.quick, math.ceil(q.due_count / 2))
+  end
+  if q.others > 0 and fair < q.most then
+    q.most, q.shared = fair, q.due_count > fair
   end
 end
 
