@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from arq.jobs import JobStatus
+from arq.worker import JobExecutionFailed
 
 from ..client.pool import Pool
 from ..definitions.context import current_job
@@ -218,7 +219,8 @@ class DrainWorker(TestWorker):
         self.outcome_callback = self._note
 
     def _note(self, attempt: Attempt, outcome: Outcome) -> None:
-        if outcome.state is State.UNKNOWN and isinstance(outcome.value, BaseException):
+        is_unknown = attempt.payload.function not in self.functions and isinstance(outcome.value, JobExecutionFailed)
+        if is_unknown and outcome.state in (State.FAILED, State.UNKNOWN):
             outcome.value.add_note(f"drain has the functions {', '.join(map(repr, self.functions))}")
         self.course.note(attempt, outcome, self.serializer)
 
