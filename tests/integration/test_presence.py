@@ -133,6 +133,7 @@ async def test_an_idle_worker_that_is_no_more_answered_says_so_at_its_own_port(
         await wait_until(is_cut_off, "it to be cut off")
         proxy.heal()
         await wait_until(is_back, "an answer")
+        proxy.cut()
         await worker.close()
         await asyncio.gather(running, return_exceptions=True)
 

@@ -78,6 +78,11 @@ class SwallowingProxy:
         for connection in self._connections:
             connection.silent = True
 
+    def cut(self) -> None:
+        """Cut all connections: who waits for a silent one need not wait out its limits."""
+        for connection in self._connections:
+            connection.to_client.transport.abort()
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, 0, ssl=self._tls)
         return self
