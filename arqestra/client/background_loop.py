@@ -21,13 +21,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ..store.scripts import library
+
 __all__ = ("BackgroundLoop", "Resource", "background_loop", "is_running")
 
 logger = logging.getLogger("arq.connections")
 
 T = TypeVar("T")
 
-# Imported here, not when the loop is made: a fork while another thread imports would leave the child a locked module.
 try:
     import uvloop
 except ImportError:  # there is none for Windows
@@ -118,12 +119,12 @@ class BackgroundLoop:
         self._loop.call_soon_threadsafe(self._begin, call, _Waiter(), context=contextvars.Context())
 
     def end(self) -> None:
-        """Close all resources, and end the thread; each within its limit."""
-        self._is_ending = True
+        """Close all resources and end the thread, within limits. Daemon threads that call meanwhile sleep on."""
         try:
             self.run(self._close_resources, CLOSE_LIMIT_S)
         except TimeoutError as error:
             logger.warning("closing the connections of SyncPool: %s", error)
+        self._is_ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_LIMIT_S)
 
@@ -138,8 +139,10 @@ class BackgroundLoop:
         try:
             self._loop.call_soon_threadsafe(begin, call, waiter, context=contextvars.copy_context())
             has_ended = sleep(True, limit_s)  # nothing before it: the loop has woken up, and waits for the GIL
-        except BaseException:  # a signal handler has raised, such as that of Ctrl-C
-            self._loop.call_soon_threadsafe(_give_up, waiter)
+        except BaseException:
+            if self._loop.is_closed():
+                _sleep_until_the_end()
+            self._loop.call_soon_threadsafe(_give_up, waiter)  # a signal handler has raised, such as that of Ctrl-C
             raise
         if not has_ended:
             self._loop.call_soon_threadsafe(_give_up, waiter)
@@ -147,7 +150,7 @@ class BackgroundLoop:
         return waiter.outcome()
 
     def _begin(self, call: Callable[[], Coroutine[Any, Any, T]], waiter: _Waiter[T]) -> None:
-        if not waiter.gave_up:
+        if not waiter.gave_up and not self._is_ending:
             waiter.call = self._loop.create_task(self._answer(call, waiter))
 
     async def _answer(self, call: Callable[[], Coroutine[Any, Any, T]], waiter: _Waiter[T]) -> None:
@@ -169,7 +172,7 @@ class BackgroundLoop:
             else:
                 waiter.succeed(future.result())
 
-        if not waiter.gave_up:
+        if not waiter.gave_up and not self._is_ending:
             try:
                 waiter.call = begin()
             except BaseException as error:
@@ -182,6 +185,7 @@ class BackgroundLoop:
             waiter.fail(RedisConnectionError("this SyncPool was closed during the call"))
 
     async def _close_resources(self) -> None:
+        self._is_ending = True
         await asyncio.gather(*(resource.close() for resource in self.resources))
 
     async def _cancel_tasks(self) -> None:
@@ -209,7 +213,10 @@ def _give_up(waiter: _Waiter[Any]) -> None:
 
 _current: BackgroundLoop | None = None
 _of_parents: list[BackgroundLoop] = []
-_starting = threading.RLock()  # a signal handler may come in between, and call too
+_has_ended = False  # the process has begun to end
+# A fork waits for it: if another thread were importing then, the child could never import the same module. A signal
+# handler may come in between, and call too.
+_starting = threading.RLock()
 
 
 def background_loop() -> BackgroundLoop:
@@ -221,12 +228,20 @@ def background_loop() -> BackgroundLoop:
     loop = _current
     if loop is not None:
         return loop
+    if _has_ended and threading.current_thread().daemon:
+        _sleep_until_the_end()
     _refuse_green_threads()
     with _starting:
         if _current is None:
+            library()  # reading its files imports modules
             _current = BackgroundLoop()
             _end_with_a_process_of_multiprocessing()
         return _current
+
+
+def _sleep_until_the_end() -> None:
+    """The process ends in a moment, and this daemon thread with it: an error would only be noise."""
+    threading.Event().wait()
 
 
 def is_running(loop: BackgroundLoop) -> bool:
@@ -243,7 +258,15 @@ def _refuse_green_threads() -> None:
         raise RuntimeError("SyncPool: expected threads of the system, eventlet has replaced them by greenlets")
 
 
-def _begin_anew_in_child() -> None:
+def _before_fork() -> None:
+    _starting.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    _starting.release()
+
+
+def _after_fork_in_child() -> None:
     global _current, _starting
     _starting = threading.RLock()
     if _current is not None:
@@ -252,7 +275,8 @@ def _begin_anew_in_child() -> None:
 
 
 def _end_with_the_process() -> None:
-    global _current
+    global _current, _has_ended
+    _has_ended = True
     loop, _current = _current, None
     if loop is not None:
         loop.end()
@@ -266,4 +290,4 @@ def _end_with_a_process_of_multiprocessing() -> None:
 
 atexit.register(_end_with_the_process)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

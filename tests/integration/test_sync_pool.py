@@ -203,6 +203,8 @@ def test_a_redis_that_is_away_is_an_error_and_the_next_call_tries_again(tmp_path
 
 def test_threads_share_a_connection_and_round_trips(sync_pool: SyncPool, redis_url: str) -> None:
     begun = threading.Barrier(THREADS)
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_resetstat()
 
     def enqueue(who: int) -> list[str]:
         begun.wait()

@@ -133,8 +133,11 @@ async def test_a_program_ends_while_it_connects() -> None:
 @asynccontextmanager
 async def swallowing_server() -> AsyncIterator[str]:
     """Takes connections and says nothing."""
-    async with await asyncio.start_server(lambda _, writer: None, HOST, 0) as server:
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _, writer: writers.append(writer), HOST, 0) as server:
         yield f"redis://{HOST}:{server.sockets[0].getsockname()[1]}"
+        for writer in writers:
+            writer.close()
 
 
 def test_ctrl_c_ends_the_wait_and_not_the_job(redis_url: str) -> None:
