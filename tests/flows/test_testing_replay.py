@@ -15,10 +15,10 @@ from arqestra import ArgumentsError, Flow, Pool, Serializer, create_pool, workfl
 from arqestra.testing import Replay, assert_replays, replay, replay_all
 from arqestra.worker.run import workflows
 from tests.flows import flow_jobs as jobs
+from tests.flows.bad_deploys import DEPLOYS, Deploy, before, deployed, is_blocked, under_way
 from tests.flows.conftest import Working
 from tests.flows.flow_jobs import add
 from tests.flows.starting import is_parked, started
-from tests.flows.test_blocked_by_code import DEPLOYS, Deploy, before, deployed, is_blocked, under_way
 from tests.support.replies import reply_of
 from tests.support.wait import wait_until
 from tests.support.workers import worker_running
