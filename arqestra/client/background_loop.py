@@ -267,8 +267,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _current, _starting
-    _starting = threading.RLock()
+    global _current, _has_ended, _starting
+    _starting, _has_ended = threading.RLock(), False
     if _current is not None:
         _of_parents.append(_current)
         _current = None

@@ -227,6 +227,8 @@ class SyncPool(SyncHandle[Pool]):
     totals = blocking(Pool.totals)
     used_queues = blocking(Pool.used_queues)
     recent = blocking(Pool.recent)
+    export_workflow = blocking(Pool.export_workflow)
+    export_workflows = blocking(Pool.export_workflows)
 
     def close(self) -> None:
         """Close the connections: waits for results end with an error, enqueues under way may end.
