@@ -105,9 +105,12 @@ local function count_waiting(c, t, q)
   local since = call('ZSCORE', waiting, t.worker)
   q.registered = since and true or false
   q.waiting_count = since and count - 1 or count
+  if q.waiting_count == 0 or q.paused then
+    return false
+  end
   local first = tonumber(call('ZRANGE', k.QUEUE .. q.name, 0, 0, 'WITHSCORES')[2])
   local is_due = first and first <= c.now
-  if q.waiting_count == 0 or q.paused or not (is_due or q.extras) then
+  if not (is_due or q.extras) then
     return false
   end
   local latest = is_due and math.max(Score.due_of(first), c.now - SHARED_MS) or c.now
