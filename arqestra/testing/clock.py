@@ -8,8 +8,9 @@ seconds stay real: time limits of jobs, leases, `asyncio.sleep`. So does `dateti
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, cast
 from weakref import WeakSet
 
 import redis
@@ -20,9 +21,10 @@ from redis.sentinel import Sentinel
 from ..client.pool import Pool
 from ..errors import SettingsError
 from ..protocol import clock
+from ..protocol.keys import Keys
 from ..store.time_travel import ExpiredResult, move_time
 
-__all__ = ("Clock", "Traveller", "current_clock", "travellers", "travelling")
+__all__ = ("Clock", "Place", "Traveller", "clock_of_drain", "travellers", "travelling")
 
 _ADDRESS = ("host", "port", "db", "username", "password", "credential_provider", "socket_connect_timeout")
 REPLY_LIMIT_S = 30.0
@@ -49,6 +51,18 @@ class Arrived:
         yield
 
 
+class Place(NamedTuple):
+    """Keys that expire by the time of a clock.
+
+    :ivar server: its run id
+    :ivar keys: of one application; None for those of all
+    """
+
+    server: str
+    database: int
+    keys: Keys | None
+
+
 class Clock:
     """The time that arqestra sees in this process. Made by `travelling`, or by the fixture `arqestra_clock`.
 
@@ -57,7 +71,7 @@ class Clock:
 
     def __init__(self, where: str | Pool | None = None) -> None:
         self._where = where
-        self._client: redis.Redis | None = None
+        self._places: dict[Place, redis.Redis] = {}
 
     def now(self) -> datetime:
         """The time that arqestra sees, in UTC."""
@@ -90,30 +104,55 @@ class Clock:
         self.go_ahead(round(length.total_seconds() * 1000))
         return Arrived()
 
-    def go_ahead(self, by_ms: int, *, keep_flows: bool = False) -> list[ExpiredResult]:
+    def include(self, where: str | Pool) -> Place:
+        """Let the keys of this Redis expire by this time, too.
+
+        :returns: the place whose keys do
+        """
+        self._include_own()  # the keys of all applications go before those of one
+        return self._include(where)
+
+    def _include_own(self) -> None:
+        if self._where is not None:
+            self._include(self._where)
+            self._where = None
+
+    def _include(self, where: str | Pool) -> Place:
+        client = _client_of(where)
+        server = cast(dict[str, str], client.info("server"))["run_id"]
+        database = client.connection_pool.connection_kwargs.get("db") or 0
+        place = Place(server, database, None if isinstance(where, str) else where.store.keys)
+        known = [each for each in self._places if each in (place, place._replace(keys=None))]
+        if known:
+            client.close()
+            return known[0]
+        self._places[place] = client
+        return place
+
+    def go_ahead(self, by_ms: int, *, place: Place | None = None, keep_flows: bool = False) -> list[ExpiredResult]:
         """As `travel`, in ms.
 
+        :param place: of which the results that expire are returned
         :param keep_flows: flows that have ended stay readable
         :returns: results that have expired by that
         """
         expired: list[ExpiredResult] = []
         if by_ms <= 0:
             return expired
-        if self._where is not None:
-            if self._client is None:
-                self._client = _client_of(self._where)
-            keys = None if isinstance(self._where, str) else self._where.store.keys
-            expired = move_time(self._client, by_ms, keep_flows=keep_flows, keys=keys)
+        self._include_own()
+        for each, client in self._places.items():
+            found = move_time(client, by_ms, keep_flows=keep_flows, keys=each.keys)
+            expired += found if each == place else []
         clock.set_ahead(clock.ahead_ms() + by_ms)
         for traveller in list(travellers):
             traveller.look()
         return expired
 
     def close(self) -> None:
-        """Close the connection; the time stays as it is."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the connections; the time stays as it is."""
+        for client in self._places.values():
+            client.close()
+        self._places.clear()
 
 
 def _client_of(where: str | Pool) -> redis.Redis:
@@ -140,9 +179,44 @@ def _names_for_client(kwargs: Iterable[str]) -> list[str]:
 _current: list[Clock] = []
 
 
-def current_clock() -> Clock | None:
-    """The clock that tests travel with at present."""
-    return _current[-1] if _current else None
+class _Drains:
+    """The clock of drains in tests that have none: the time goes back when the last one that runs has ended."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._clock: Clock | None = None
+        self._running = 0
+
+    @contextmanager
+    def clock(self) -> Iterator[Clock]:
+        """The clock, for one drain."""
+        if self._clock is None:
+            self._clock = self._stack.enter_context(travelling())
+        self._running += 1
+        try:
+            yield self._clock
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._clock = None
+                self._stack.close()
+
+    def is_from(self, clock: Clock) -> bool:
+        """Whether it is that one."""
+        return clock is self._clock
+
+
+_drains = _Drains()
+
+
+@contextmanager
+def clock_of_drain() -> Iterator[tuple[Clock, bool]]:
+    """The clock by which a drain goes, and whether the time goes back at its end: the test's, or one for drains."""
+    if _current and not _drains.is_from(_current[-1]):
+        yield _current[-1], False
+    else:
+        with _drains.clock() as clock:
+            yield clock, True
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -30,7 +29,7 @@ from ..store.time_travel import ExpiredResult, restore_results, waits_only_for_n
 from ..worker.run.attempt import Attempt
 from ..worker.run.outcome import Outcome, State
 from ..worker.session import Session
-from .clock import Clock, current_clock, travelling
+from .clock import Clock, Place, clock_of_drain
 from .outcomes import Drained, outcome_of
 from .workers import TestWorker, new_worker, settings_of_tests
 
@@ -80,16 +79,14 @@ async def drain(
     if travel is not None and not with_scheduled:
         raise SettingsError("drain: expected travel, or with_scheduled=False; got both")
     travel_s = None if travel is None else seconds_of_length(travel, "travel")
-    with ExitStack() as stack:
-        outer = current_clock()
-        clock = outer or stack.enter_context(travelling(pool))
+    with clock_of_drain() as (clock, goes_back):
         drained = Drained()
         limit_ms = None if travel_s is None else timestamp_ms() + round(travel_s * 1000)
-        course = Course(clock, drained, until, with_scheduled=with_scheduled, limit_ms=limit_ms)
+        course = Course(clock, clock.include(pool), drained, until, with_scheduled=with_scheduled, limit_ms=limit_ms)
         try:
             async with asyncio.timeout(timeout):
                 await _drain_all(pool, functions, settings, course)
-                await restore_results(pool.store, course.lost_results(is_back=outer is None))
+                await restore_results(pool.store, course.lost_results(is_back=goes_back))
         except TimeoutError:
             left = await _left(pool)
             raise TimeoutError(
@@ -152,6 +149,7 @@ async def _left(pool: Pool) -> str:
 class Course:
     """How far a drain goes, and what it has seen.
 
+    :ivar place: the keys of the pool
     :ivar limit_ms: the time that it goes to; None for as far as jobs are due
     :ivar worked: a worker has run
     :ivar is_over: it is not to go on
@@ -160,6 +158,7 @@ class Course:
     """
 
     clock: Clock
+    place: Place
     drained: Drained
     until: Until | Job[Any] | None
     with_scheduled: bool
@@ -176,6 +175,10 @@ class Course:
             self.drained.outcomes.append(found)
             if found.state not in ("retry", "snooze"):
                 self.ended.add(found.job_id)
+
+    def let_pass(self, step_ms: int) -> None:
+        """Let the time pass."""
+        self.expired += self.clock.go_ahead(step_ms, place=self.place, keep_flows=True)
 
     def lost_results(self, *, is_back: bool) -> list[ExpiredResult]:
         """Results that are to be readable after all: those of what was run here, the latest of each job; all of them
@@ -236,7 +239,7 @@ class DrainWorker(TestWorker):
             if await self._others_run(session.store):
                 await asyncio.sleep(WAIT_S)
             else:
-                self.course.expired += self.course.clock.go_ahead(step_ms, keep_flows=True)
+                self.course.let_pass(step_ms)
 
     async def _run_due(self, session: Session) -> None:
         """Until no job is due and none runs."""

@@ -232,3 +232,14 @@ class TestLifetime:
     def test_ctrl_c_in_a_terminal_does_not_reach_the_server(self, redis_server: EmbeddedRedis) -> None:
         assert redis_server.pid is not None
         assert os.getpgid(redis_server.pid) != os.getpgid(0)
+
+
+def test_without_a_program_it_is_told_what_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """REDIS_URL is no advice where it is not read."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with pytest.raises(EmbeddedRedisError, match=r"^expected REDIS_URL in the environment, a redis-server or"):
+        EmbeddedRedis().start()
+    with pytest.raises(EmbeddedRedisError, match=r'^expected a redis-server or .*pip install "arqestra\[embedded\]"$'):
+        EmbeddedRedis(use_environment=False).start()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from arqestra import Pool, RedisSettings, create_pool
+from arqestra import Pool, RedisSettings, create_pool, func
 from arqestra.embedded import EmbeddedRedis
-from arqestra.testing import Clock, TestWorker, drain, travelling
+from arqestra.testing import Clock, TestWorker, drain, manual, travelling
 from tests.support.ports import HOST, free_port
 from tests.support.redis_process import redis_process
 from tests.support.wait import wait_until
@@ -91,3 +94,38 @@ async def test_workers_are_known_however_much_time_passes(
             arqestra_clock.travel(days=1)
             assert [worker.alive for worker in await arqestra_pool.workers()] == [True]
     assert await arqestra_pool.workers() == []
+
+
+async def test_a_drain_beside_another(arqestra_pool: Pool) -> None:
+    """The time goes back when the last has ended, and not under one that runs."""
+    begin_s, begun, goes_on = time.time(), asyncio.Event(), asyncio.Event()
+
+    async def waits(ctx: dict[Any, Any]) -> None:
+        begun.set()
+        await goes_on.wait()
+
+    await arqestra_pool.enqueue_job("add", 1, _defer_by=3600)
+    await arqestra_pool.enqueue_job("waits", _queue_name="slow", _defer_by=7200)
+    waiting = asyncio.create_task(drain(arqestra_pool, [func(waits, name="waits")], queue_name="slow"))
+    await begun.wait()
+    assert (await drain(arqestra_pool, [jobs.add], queue_name="arq:queue")).complete == 1
+    with travelling() as clock:
+        assert clock.now().timestamp() - begin_s >= 7200
+    goes_on.set()
+    assert (await waiting).complete == 1
+    with travelling() as clock:
+        assert clock.now().timestamp() - begin_s < 3600
+
+
+@pytest.mark.parametrize("key_prefix", [None, "app"])
+async def test_a_drain_moves_the_time_where_its_pool_is(arqestra_clock: Clock, key_prefix: str | None) -> None:
+    """The clock of the fixture is that of the fixture's server, and this pool is on another."""
+    async with manual(key_prefix=key_prefix) as pool:
+        with travelling(pool) as clock:
+            assert clock.include(pool) == clock.include(pool)
+        handle = await pool.enqueue_job("add", 1, _job_id="hourly")
+        assert handle is not None
+        await drain(pool, [jobs.add])
+        await pool.enqueue_job("add", 2, _defer_by=86_400)
+        await drain(pool, [jobs.add])
+        assert await pool.enqueue_job("add", 1, _job_id="hourly") is not None
