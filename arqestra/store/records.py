@@ -68,10 +68,10 @@ class ClaimRequest(NamedTuple):
     :ivar holds_suspect: the worker runs a job already that has ended several workers
     :ivar only: claim just these ids, if they are due
     :ivar shares: of several queues, the most urgent first; () for all slots to the one queue
-    :ivar taken: number of the offer on which the worker took in a job last; 0 for none
+    :ivar last_used_offer: number of the offer on which the worker took in a job last; 0 for none
     :ivar offer_ms: how long the worker, which holds no job, offers to be sent the next one if this claim finds none; 0:
         it makes no offer
-    :ivar withdraws: an offer of the worker may stand, which is over now
+    :ivar may_have_offer: Redis may have an offer of this worker, which is over now
     :ivar quick: jobs that the worker gets done in a moment: where others wait, it takes these at once, up to half
     """
 
@@ -87,9 +87,9 @@ class ClaimRequest(NamedTuple):
     max_crashes: int = 3
     only: tuple[str, ...] = ()
     shares: tuple[QueueShare, ...] = ()
-    taken: int = 0
+    last_used_offer: int = 0
     offer_ms: int = 0
-    withdraws: bool = True
+    may_have_offer: bool = True
     quick: int = 1
 
     @property

@@ -171,13 +171,13 @@ class Store:
         reply = await with_retries(lambda _: self._run(self._call("abort", queue, job_id)))
         return cast(Literal["running", "queued", "aborted", "ended", "missing"], reply[0].decode())
 
-    async def leave(self, queue: str, worker_id: str, taken: int = 0, number: int = 0) -> None:
+    async def leave(self, queue: str, worker_id: str, last_used_offer: int = 0, number: int = 0) -> None:
         """This worker waits no longer for jobs of the queue, and its offer is over.
 
-        :param taken: number of the offer on which it took in a job last
+        :param last_used_offer: number of the offer on which it took in a job last
         :param number: of its latest claim or offer
         """
-        await with_retries(lambda _: self._run(self._call("leave", queue, worker_id, taken, number)))
+        await with_retries(lambda _: self._run(self._call("leave", queue, worker_id, last_used_offer, number)))
 
     async def delete(
         self, job_id: str, queue: str, *, ended: bool = False

@@ -77,8 +77,8 @@ class Session:
                     if self.claims.takes_jobs:
                         return
                     self.claims.withdraw_offer()
-                    worker_id, taken, number = self.claims.settings.worker_id, self.claims.taken, self.claims.number
-                    await self.store.leave(queue, worker_id, taken, number)
+                    claims = self.claims
+                    await self.store.leave(queue, claims.settings.worker_id, claims.last_used_offer, claims.number)
 
     # -- keeping leases -------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ async def slow(ctx: dict[Any, Any]) -> None:
 def taken_by(worker: Worker) -> int:
     """Number of the latest offer on which it has taken in a job."""
     assert worker.redis_session is not None
-    return worker.redis_session.claims.taken
+    return worker.redis_session.claims.last_used_offer
 
 
 @asynccontextmanager

@@ -106,7 +106,7 @@ class Model:
     def claim(self, now: int, request: ClaimRequest, *, resent: bool) -> ExpectedClaim:
         """What is expected, and the waiting set after it. `lease` writes the leases, one for each job handed out."""
         if request.wait:
-            self._take_back(request.worker_id, request.taken)
+            self._take_back(request.worker_id, request.last_used_offer)
         registered = set(self.waiting) - {request.worker_id} if request.wait else set()
         due_ms = [score for score in self.queue.values() if score <= now]
         latest_ms = max(min(due_ms), now - SHARED_MS) if due_ms else now
@@ -149,12 +149,17 @@ class Model:
             self.waiting.pop(request.worker_id, None)
         return expected
 
-    def _take_back(self, worker: str, taken: int) -> bool:
+    def _take_back(self, worker: str, last_used_offer: int) -> bool:
         """Whether a worker was sent a job and has not taken it in: it is as if it had stayed in the queue."""
         number, _, rest = self.offers.pop(worker, "").partition(" ")
         job_id = rest.rpartition(QUEUE)[2]
         lease = self.leases.get(job_id)
-        if not rest or int(number) == taken or not isinstance(lease, Lease) or lease.token != f"{worker}.{number}":
+        if (
+            not rest
+            or int(number) == last_used_offer
+            or not isinstance(lease, Lease)
+            or lease.token != f"{worker}.{number}"
+        ):
             return False
         del self.leases[job_id], self.attempts[job_id]
         self.queue[job_id] = lease.due_ms
@@ -330,9 +335,9 @@ class Model:
         self.wake()
         return "queued"
 
-    def leave(self, worker: str, taken: int, now: int) -> None:
+    def leave(self, worker: str, last_used_offer: int, now: int) -> None:
         """A worker waits no longer; it may have been woken for what is due, so another one is."""
-        if self._take_back(worker, taken):
+        if self._take_back(worker, last_used_offer):
             self.wake()
         self.waiting.pop(worker, None)
         if any(score <= now for score in self.queue.values()):

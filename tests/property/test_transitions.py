@@ -70,7 +70,7 @@ class Transitions(RuleBasedStateMachine):
         self.requests: dict[str, ClaimRequest] = {}
         self.numbers = 0
         self.sent: list[NewJob] = []
-        self.taken: dict[str, int] = {}
+        self.last_used_offers: dict[str, int] = {}
 
     # -- producers ------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Transitions(RuleBasedStateMachine):
         self.numbers += 1
         self.requests[worker] = ClaimRequest(
             *(QUEUE, worker, self.numbers, slots, LEASE_MS, MARGIN_MS, wait, aborts, holds_suspect, MAX_CRASHES),
-            taken=self.taken.get(worker, 0),
+            last_used_offer=self.last_used_offers.get(worker, 0),
             offer_ms=OFFER_MS if offers else 0,
             quick=quick,
         )
@@ -201,7 +201,7 @@ class Transitions(RuleBasedStateMachine):
     def _heed(self, worker: str, heeds: bool) -> None:
         """The worker has taken in what came on the offer of its latest claim, or has not."""
         if heeds and worker in self.requests:
-            self.taken[worker] = self.requests[worker].number
+            self.last_used_offers[worker] = self.requests[worker].number
 
     @rule(worker=index)
     def send_again(self, worker: int) -> None:
@@ -211,8 +211,8 @@ class Transitions(RuleBasedStateMachine):
         if again is None:
             self._enqueue_again()
         else:  # as `ClaimPolicy.again`
-            request = self.requests[again]._replace(taken=self.taken.get(again, 0), offer_ms=0)
-            if request.number == request.taken:
+            request = self.requests[again]._replace(last_used_offer=self.last_used_offers.get(again, 0), offer_ms=0)
+            if request.number == request.last_used_offer:
                 self.numbers += 1
                 request = request._replace(number=self.numbers)
             self.requests[again] = request
@@ -317,9 +317,9 @@ class Transitions(RuleBasedStateMachine):
 
     def _a_worker_leaves(self, worker: str, *, heeds: bool) -> None:
         self._heed(worker, heeds)
-        taken = self.taken.get(worker, 0)
-        self.harness.run(self.store.leave(QUEUE, worker, taken, self.numbers))
-        self.model.leave(worker, taken, self.clock())
+        last_used_offer = self.last_used_offers.get(worker, 0)
+        self.harness.run(self.store.leave(QUEUE, worker, last_used_offer, self.numbers))
+        self.model.leave(worker, last_used_offer, self.clock())
         self._note_taken_back()
 
     def _a_record_expires(self, job_id: str) -> None:

@@ -166,7 +166,7 @@ class StoreWorker:
     queue: str = QUEUE
     number: int = 0
     request: ClaimRequest | None = None
-    taken: int = 0
+    last_used_offer: int = 0
 
     async def claim(
         self,
@@ -197,7 +197,7 @@ class StoreWorker:
             max_crashes,
             only,
             shares,
-            self.taken,
+            self.last_used_offer,
             offer_ms,
             quick=quick,
         )
@@ -210,12 +210,12 @@ class StoreWorker:
     def take_in(self, message: str) -> LeasedJob:
         """A job that came with a wake-up."""
         delivery = delivered(self.id, message.encode())
-        self.taken = delivery.number
+        self.last_used_offer = delivery.number
         return delivery.job
 
     async def leave(self, *queues: str) -> None:
         for queue in queues or (self.queue,):
-            await self.store.leave(queue, self.id, self.taken, self.number)
+            await self.store.leave(queue, self.id, self.last_used_offer, self.number)
 
     async def claim_again(self) -> Claimed:
         """Send the latest claim once more, as after a reply that was lost."""

@@ -178,10 +178,10 @@ def test_an_offer_is_good_for_one_job_and_the_next_claim_says_that_it_came() -> 
     assert desk.policy.takes(1)
     assert not desk.policy.takes(1)
     desk.policy.claim_soon()
-    assert desk.asked().taken == 1
+    assert desk.asked().last_used_offer == 1
     desk.policy.claim_soon()
 
-    assert desk.asked().taken == 1
+    assert desk.asked().last_used_offer == 1
 
 
 def test_what_comes_after_the_next_claim_was_sent_is_left_to_that_claim() -> None:
@@ -190,7 +190,7 @@ def test_what_comes_after_the_next_claim_was_sent_is_left_to_that_claim() -> Non
     request = desk.asked()
 
     assert not desk.policy.takes(1)
-    assert request.taken == 0
+    assert request.last_used_offer == 0
     assert desk.policy.takes(request.number)
 
 
@@ -237,7 +237,7 @@ def test_a_worker_that_takes_no_jobs_takes_in_none(why: str) -> None:
         desk.slots = 0
 
     assert not desk.policy.takes(1)
-    assert desk.policy.taken == 0
+    assert desk.policy.last_used_offer == 0
 
 
 def test_a_worker_that_leaves_takes_in_nothing_on_the_offer_that_stands() -> None:
@@ -281,7 +281,7 @@ def test_a_claim_that_is_sent_again_after_its_offer_was_used_is_another_one() ->
     desk.slots -= 1
     again = desk.policy.repeat(request)
 
-    assert (again.number, again.taken, again.offer_ms, again.slots) == (2, 1, 0, 9)
+    assert (again.number, again.last_used_offer, again.offer_ms, again.slots) == (2, 1, 0, 9)
     assert desk.policy.repeat(again).number == 2
     desk.policy.claim_soon()
     assert desk.asked().number == 3
@@ -322,7 +322,7 @@ def test_a_message_is_judged_by_when_it_was_sent(
     assert desk.policy.takes(1, redis_ms + sent_after_ms) is is_taken
 
 
-def test_a_claim_withdraws_the_offers_that_may_stand() -> None:
+def test_a_claim_withdraws_the_offers_that_redis_may_have() -> None:
     desk = Desk()
 
     def asked(*, holds_none: bool = False) -> ClaimRequest:
@@ -330,18 +330,18 @@ def test_a_claim_withdraws_the_offers_that_may_stand() -> None:
         desk.policy.claim_soon()
         return desk.asked()
 
-    assert asked().withdraws  # an earlier life of this worker may have made one
-    assert asked().withdraws  # the reply to that claim has not come
+    assert asked().may_have_offer  # an earlier life of this worker may have made one
+    assert asked().may_have_offer  # the reply to that claim has not come
     desk.policy.learn(asked(), _reply(1))
-    assert not asked().withdraws
+    assert not asked().may_have_offer
     offering = asked(holds_none=True)
-    assert (offering.offer_ms, offering.withdraws) == (2_000, False)
-    assert desk.policy.repeat(offering).withdraws
+    assert (offering.offer_ms, offering.may_have_offer) == (2_000, False)
+    assert desk.policy.repeat(offering).may_have_offer
     desk.policy.learn(offering, _reply(0))
     claim = asked()
-    assert claim.withdraws
+    assert claim.may_have_offer
     desk.policy.learn(claim, _reply(0))
-    assert not asked().withdraws
+    assert not asked().may_have_offer
 
 
 def test_an_offer_of_a_claim_that_found_jobs_does_not_stand() -> None:
@@ -350,7 +350,7 @@ def test_an_offer_of_a_claim_that_found_jobs_does_not_stand() -> None:
     desk.policy.claim_soon()
     desk.policy.learn(desk.asked(), _reply(1))
     desk.policy.claim_soon()
-    assert not desk.asked().withdraws
+    assert not desk.asked().may_have_offer
 
 
 def test_a_claim_after_an_offer_that_was_made_without_one_withdraws_it() -> None:
@@ -361,4 +361,4 @@ def test_a_claim_after_an_offer_that_was_made_without_one_withdraws_it() -> None
     assert desk.policy.next_offer() is not None
     desk.holds_none = False
     desk.policy.claim_soon()
-    assert desk.asked().withdraws
+    assert desk.asked().may_have_offer

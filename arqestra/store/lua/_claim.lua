@@ -13,7 +13,7 @@
 --        9: '1' this claim may have been made before, and its reply was lost
 --       10: number of the last offer on which the worker took in a job, or 0 (_delivery)
 --       11: TTL in ms of the offer that is made if no job is found; 0: make no offer
---       12: '1' an offer of the worker may stand
+--       12: '1' Redis may have an offer of this worker
 --       13: jobs that the worker gets done in a moment: its fair share is not less, unless that is more than half
 --       14: number of queues
 --       then for each queue: its name, its share of the slots, the most that it may take
@@ -64,7 +64,7 @@ local function read_arguments(argv, at)
     lease_ms = tonumber(argv[at + 3]), margin_ms = tonumber(argv[at + 4]),
     wait = argv[at + 5] == '1', aborts = argv[at + 6] == '1', holds_suspect = argv[at + 7] == '1',
     max_crashes = tonumber(argv[at + 8]), resent = argv[at + 9] == '1',
-    last_offer = argv[at + 10], offer_ms = argv[at + 11], may_have_offer = argv[at + 12] == '1',
+    last_used_offer = argv[at + 10], offer_ms = argv[at + 11], may_have_offer = argv[at + 12] == '1',
     quick = tonumber(argv[at + 13]),
     queues = {}, throttled = 0, registered = false, has_aborts = false, several = false, first_id = 0, given = false,
   }
@@ -325,7 +325,7 @@ local function claim(c, argv, at)
   local special = Special.of_call(c, t.queues[1].name)
   -- A claim of given ids does not touch the offer. A claim that arrives late, after newer claims, makes no offer.
   local offers = t.wait and not t.given
-    and (not t.may_have_offer or Offer.withdraw_offer(c, t.worker, t.number, t.last_offer))
+    and (not t.may_have_offer or Offer.withdraw_offer(c, t.worker, t.number, t.last_used_offer))
   local has_continuations = special.continuations and continue_flows(c, t)
   t.has_aborts = Special.of_call(c, t.queues[1].name).aborts
 

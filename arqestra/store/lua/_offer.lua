@@ -17,10 +17,10 @@ local function take_back(c, worker, given)
   end
 end
 
--- The offer of a worker ends, unless it is newer than the claim numbered `number`. `taken` is the number of the last
--- offer on which the worker took in a job: a job that was sent on another offer did not reach it. Returns whether there
--- is no offer any more, and the queue to which a job went back.
-local function withdraw_offer(c, worker, number, taken)
+-- The offer of a worker ends, unless it is newer than the claim numbered `number`. `last_used_offer` is the number of
+-- the last offer on which the worker took in a job: a job that was sent on another offer did not reach it. Returns
+-- whether there is no offer any more, and the queue to which a job went back.
+local function withdraw_offer(c, worker, number, last_used_offer)
   local offer = call('GET', c.k.OFFER .. worker)
   if not offer then
     return true
@@ -30,7 +30,7 @@ local function withdraw_offer(c, worker, number, taken)
     return false
   end
   call('DEL', c.k.OFFER .. worker)
-  return true, its_number ~= taken and string.find(offer, ' ', 1, true) and take_back(c, worker, offer)
+  return true, its_number ~= last_used_offer and string.find(offer, ' ', 1, true) and take_back(c, worker, offer)
 end
 
 -- A worker that is registered as waiting has ended its last job: it offers to be sent the next one.

@@ -70,7 +70,7 @@ class ClaimPolicy:
     :ivar active: the worker claims; not before it listens, nor after it has stopped
     :ivar quiet: it takes no jobs, as if it had no slots: its claims do not register it as waiting, and pass wake-ups on
     :ivar number: of the latest claim or offer
-    :ivar taken: number of the last offer that brought a job
+    :ivar last_used_offer: number of the last offer that brought a job
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class ClaimPolicy:
         self._run_ms = run_ms
         self.number = after
         self._offer = 0  # number of the offer that may still bring a job; 0: none
-        self._may_stand = True  # Redis may still have an offer of this worker
+        self._may_have_offer = True  # Redis may still have an offer of this worker
         self._offered_at = self._claimed_at = 0.0
         self._redis_clock: tuple[float, int] | None = None  # a time of ours, and what Redis' clock showed then or later
-        self.taken = 0
+        self.last_used_offer = 0
         self._may_be_due = False  # claim as soon as there is a slot
         self._claim_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
 
@@ -128,7 +128,7 @@ class ClaimPolicy:
         wait = settings.wait and self.active
         offers = wait and settings.offer_ms > 0 and slots > 0 and not only and self._holds_none()
         self.number += 1
-        withdraws, self._may_stand = self._may_stand, self._may_stand or offers
+        may_have_offer, self._may_have_offer = self._may_have_offer, self._may_have_offer or offers
         self._claimed_at = steady_s()
         if not only:  # a claim of given jobs leaves the offer that stands
             self._offer = self.number if offers else 0
@@ -146,9 +146,9 @@ class ClaimPolicy:
             max_crashes=settings.max_crashes,
             only=only,
             shares=() if settings.shares is None or only else settings.shares.shares(slots),
-            taken=self.taken,
+            last_used_offer=self.last_used_offer,
             offer_ms=settings.offer_ms if offers else 0,
-            withdraws=withdraws,
+            may_have_offer=may_have_offer,
             quick=max(1, int(MOMENT_MS / max(self._run_ms(), FASTEST_MS))),
         )
 
@@ -161,7 +161,7 @@ class ClaimPolicy:
             return None
         self.number += 1
         self._offer, self._offered_at = self.number, steady_s()
-        self._may_stand = True
+        self._may_have_offer = True
         return Offer(
             queue=settings.queue,
             worker_id=settings.worker_id,
@@ -181,10 +181,10 @@ class ClaimPolicy:
         If the offer of this claim already brought a job, a new claim is made: the old one would bring this job again.
         """
         self.withdraw_offer()
-        if request.number == self.taken:
+        if request.number == self.last_used_offer:
             request = self.request(self._slots())
             self.withdraw_offer()
-        return request._replace(taken=self.taken, offer_ms=0, withdraws=True)
+        return request._replace(last_used_offer=self.last_used_offer, offer_ms=0, may_have_offer=True)
 
     def too_late(self, sent_s: float) -> bool:
         """Whether half a lease has passed: another worker may have by now what was leased then.
@@ -210,7 +210,7 @@ class ClaimPolicy:
         in_time = self._is_fresh(sent_ms)
         if number != self._offer or not in_time or not self.takes_jobs or self._free_slots() == 0:
             return False
-        self._offer, self.taken = 0, number
+        self._offer, self.last_used_offer = 0, number
         return True
 
     def learn(self, request: ClaimRequest, claimed: Claimed) -> int | None:
@@ -218,7 +218,7 @@ class ClaimPolicy:
         if claimed.now_ms and not request.only:
             self._redis_clock = (self._claimed_at, claimed.now_ms)
         if request.wait and not request.only and request.number == self.number:
-            self._may_stand = request.offer_ms > 0 and not claimed.jobs
+            self._may_have_offer = request.offer_ms > 0 and not claimed.jobs
         if claimed.jobs and request.number == self._offer:
             self._offer = 0  # a claim that finds jobs makes none
         shares = self.settings.shares if request.shares else None

@@ -274,15 +274,15 @@ class SyncLoop:
         in it may be another worker's by now, so the same claim is made again.
         """
         failures = 0
-        taken: list[bool | None] | None = None  # what became of the outcomes
+        verdicts: list[bool | None] | None = None  # of the outcomes, once a reply has come
         while True:
             sent_s = steady_s()
             try:
                 written, claimed = await self._store.turn(
-                    updates if taken is None else (),
+                    updates if verdicts is None else (),
                     request,
                     offer=offer,
-                    resent=failures > 0 or taken is not None,
+                    resent=failures > 0 or verdicts is not None,
                     keep_dead_ms=self._keep_dead_ms,
                 )
             except RETRYABLE as error:
@@ -297,20 +297,20 @@ class SyncLoop:
                     logger.warning("Redis does not answer, trying again: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(pause_s)
             except ResponseError as error:
-                if taken is None:
+                if verdicts is None:
                     raise
-                raise ClaimRefused(error, taken) from error
+                raise ClaimRefused(error, verdicts) from error
             else:
                 if failures > 1:
                     logger.info("Redis answers again")
-                taken = written if taken is None else taken
+                verdicts = written if verdicts is None else verdicts
                 if (
                     request is None
                     or not isinstance(claimed, Claimed)
                     or not claimed.jobs
                     or not self._claims.too_late(sent_s)
                 ):
-                    return taken, claimed, request
+                    return verdicts, claimed, request
                 logger.warning("the reply to a claim was read %.1f s after the claim was sent", steady_s() - sent_s)
                 offer, request = None, self._claims.repeat(request)
 
