@@ -67,8 +67,9 @@ class ClaimPolicy:
     :param holds_none: whether no job is here
     :param after: number of the worker's latest claim, in an earlier session
     :param run_ms: how long jobs have run lately
-    :ivar active: the worker claims; not before it listens, nor after it has stopped
-    :ivar quiet: it takes no jobs, as if it had no slots: its claims do not register it as waiting, and pass wake-ups on
+    :ivar active: the worker has started and may claim; not before it listens, nor after it has stopped
+    :ivar quiet: it drains. Its claims ask for 0 slots, so they take nothing and do not register it as waiting; they
+        still wake another worker if jobs are due
     :ivar number: of the latest claim or offer
     :ivar last_used_offer: number of the last offer that brought a job
     """
@@ -94,12 +95,12 @@ class ClaimPolicy:
         self._offered_at = self._claimed_at = 0.0
         self._redis_clock: tuple[float, int] | None = None  # a time of ours, and what Redis' clock showed then or later
         self.last_used_offer = 0
-        self._may_be_due = False  # claim as soon as there is a slot
-        self._claim_now = False  # claim once even without a slot: for aborts, and to pass a wake-up on
+        self._claim_when_slot_free = False
+        self._claim_even_without_slot = False  # once: for aborts, and to pass a wake-up on
 
     def claim_soon(self) -> None:
         """Jobs may be due, or aborts requested: claim with the next round trip."""
-        self._may_be_due = self._claim_now = True
+        self._claim_when_slot_free = self._claim_even_without_slot = True
         if self.settings.shares is not None:
             self.settings.shares.expect_jobs()
 
@@ -110,20 +111,23 @@ class ClaimPolicy:
 
     def next_request(self) -> ClaimRequest | None:
         """The claim to send now, if one is worth it."""
-        if not self.active or not self._may_be_due:
+        if not self.active or not self._claim_when_slot_free:
             return None
         slots = self._slots()
         shares = self.settings.shares
-        if not self._claim_now and (slots == 0 if shares is None else not shares.worth_asking(slots)):
+        if not self._claim_even_without_slot and (slots == 0 if shares is None else not shares.worth_asking(slots)):
             return None
-        self._claim_now = False
+        self._claim_even_without_slot = False
         return self.request(slots)
 
     def _slots(self) -> int:
         return 0 if self.quiet else max(0, min(self._free_slots(), self.settings.read_limit, BATCH))
 
     def request(self, slots: int, only: tuple[str, ...] = ()) -> ClaimRequest:
-        """A claim for that many slots, of given ids only if there are some."""
+        """A claim for that many slots.
+
+        :param only: claim these ids alone, if they are due: for `start_jobs`, in tests that were written against arq
+        """
         settings = self.settings
         wait = settings.wait and self.active
         offers = wait and settings.offer_ms > 0 and slots > 0 and not only and self._holds_none()
@@ -178,7 +182,8 @@ class ClaimPolicy:
     def repeat(self, request: ClaimRequest) -> ClaimRequest:
         """The same claim, to be sent again because its reply was lost; without its offer.
 
-        If the offer of this claim already brought a job, a new claim is made: the old one would bring this job again.
+        Redis keeps an offer only if the claim found no job. So if a job came on this claim's offer, the lost reply was
+        empty, and a repeat under the same number would return the delivered job a second time: a new claim is made.
         """
         self.withdraw_offer()
         if request.number == self.last_used_offer:
@@ -225,13 +230,14 @@ class ClaimPolicy:
         if shares is not None:
             shares.learn(request, claimed)
         if claimed.shared:
-            self._may_be_due = self._claim_now
+            # A wake-up that came while this claim was under way asks for another claim.
+            self._claim_when_slot_free = self._claim_even_without_slot
             return CLAIM_AGAIN_MS if claimed.next_due_in_ms < 0 else min(CLAIM_AGAIN_MS, claimed.next_due_in_ms)
         if request.slots == 0 and claimed.next_due_in_ms == 0:
             return 0  # flows have something left to do, for which no slot is needed
-        found_enough = len(claimed.jobs) >= request.slots
+        found_enough = len(claimed.jobs) >= request.slots  # 0 of 0 too: jobs may still be due
         if shares is not None:
-            self._may_be_due = True  # `worth_asking` tells which queues
-        else:
-            self._may_be_due = found_enough or self._claim_now
+            self._claim_when_slot_free = True  # `worth_asking` tells which queues
+        else:  # a wake-up that came while this claim was under way asks for another claim
+            self._claim_when_slot_free = found_enough or self._claim_even_without_slot
         return claimed.next_due_in_ms if not found_enough and claimed.next_due_in_ms >= 0 else None

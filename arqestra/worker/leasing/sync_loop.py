@@ -4,8 +4,9 @@ Outcomes that pile up while a round trip is under way go together in the next on
 when the worker is idle; and the slots that they free are filled by the claim that travels with them. Where many jobs
 run, Redis works on one half of them while the event loop runs the other half.
 
-A round trip whose reply was lost is sent again as it was: finishing twice and claiming twice under one number are
-harmless.
+When a reply was lost, the round trip is sent again. Its updates stay as they are: finishing twice is harmless. The
+claim keeps its number, so it gets the same jobs, but it withdraws its offer. If a job already came on this offer, a new
+claim is sent in its place (`ClaimPolicy.repeat`).
 """
 
 import asyncio

@@ -1,9 +1,16 @@
 """The life of one job: from its payload to the outcome that goes to Redis.
 
-`execute` runs all stages. They follow it in their order, and a test can call each by itself. A stage returns None to go
-on, or the `Outcome` (`outcome.py`) that ends the attempt there. `updates.py` turns the outcome into an update, and
-hands it over to be sent to Redis. Stages that few jobs need are in other files: `conclude.py` (hooks, jobs that do not
-end in time), `workflows.py`, `unknown.py`, `flow_input.py`, `admission.py`.
+The stages, in brackets those that few jobs need; a test can call each by itself:
+
+- `before_call`: `decode`, `check`, (`give_back`), (`fetch_input`), `prepare`, (`admit`), (`acknowledge`). Each returns
+  None to go on, or the `Outcome` (`outcome.py`) that ends the attempt there.
+- `call` always returns an `Outcome`. A durable workflow goes to `conduct` in its place.
+- `report` counts and logs the outcome.
+- `hand_over` (`updates.py`) turns it into an update, which the next round trip sends to Redis. If hooks run around the
+  end, `concluded` (`conclude.py`) calls it.
+
+What few jobs need is in other files: `conclude.py` (hooks, jobs that do not end in time), `workflows.py`, `unknown.py`,
+`flow_input.py`, `admission.py`.
 """
 
 import asyncio
@@ -37,7 +44,8 @@ __all__ = ("acknowledge", "before_call", "call", "check", "decode", "execute", "
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # failures that are no job's own: observed.py
 
-PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})  # plain values: nothing to await
+# Of values with nothing to await in them, nor `Snooze` or `Cancel`: nearly all.
+NEVER_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})
 
 
 async def execute(run: RunContext, attempt: Attempt) -> None:
@@ -57,7 +65,8 @@ async def execute(run: RunContext, attempt: Attempt) -> None:
             report(run, attempt, outcome)
         # The slow way, only if needed: hooks run around the end, somebody waits until Redis has the outcome
         # (`attempt.written`), or on_exhausted or on_expired may be set. `conduct` skips it: a workflow has no hooks.
-        # Both ways end in `hand_over`, which frees the slot; so does `conclude_unexpected`.
+        # Both ways end in `hand_over`, which frees the slot. So does `conclude_unexpected`, unless this task was
+        # cancelled: then the shutdown does it, or the task of `concluded`.
         if run.hooks.around_end or attempt.written or outcome.exhausted or outcome.state is EXPIRED:
             await concluded(run, attempt, outcome)
         else:
@@ -190,10 +199,10 @@ async def call(run: RunContext, attempt: Attempt) -> Outcome:
             value = await invoke(run, attempt)
         else:
             value = await function.coroutine(attempt.ctx, *attempt.args, **attempt.kwargs)
-        if attempt.unheard is not None:
+        if attempt.unheard is not None:  # a job that it awaited was aborted, and its `TaskGroup` passed over that
             raise attempt.take_unheard()
-        if type(value) not in PLAIN:
-            if is_unfinished(value):
+        if type(value) not in NEVER_AWAITABLE:
+            if is_unfinished(value):  # a coroutine or awaitable that the function returned: what comes of it counts
                 value = await resolved(value)
             if isinstance(value, NO_RESULT):  # `Snooze` or `Cancel`: what the job asks for in place of a result
                 return asked_for(value)
