@@ -6,31 +6,34 @@
 -- jobs that go back to their queue, limits, flows, aborts, ids that stay taken. The arguments are explained here for
 -- all of them.
 --
--- ARGV  groups of jobs that differ in id, result and entry only: queue, token, kind, number, result ttl, error, number
---       of jobs, then id and result of each; with the error '=' id, result and entry of each
+-- ARGV  groups of jobs that differ in id, data and entry only. A group: queue, token, kind, ms, result ttl, error, how
+--       many jobs, then id and data of each; with the error '=' id, data and entry of each. For example, two results
+--       that are kept for an hour, and a failed attempt that runs again after 5 s:
 --
---         kind         number           result             does the attempt count?  what happens
---         'end'        keep id for ms   the result or ''   -        complete: its result is written, the rest deleted
---         'fail'       keep id for ms   the result or ''   -        failed for good, and the worker keeps no dead set
---         'dead'       keep id for ms   the result         -        failed for good: also put into the dead set
---         'abort'      keep id for ms   the result or ''   -        aborted: as 'fail'
---         'expire'     keep id for ms   the result or ''   -        expired: as 'fail'
---         'retry'      delay in ms      attempts, payload  yes      due again after the delay; 0: at its old place
---         'release'    delay in ms      attempts, payload  no       due again after the delay; 0: at its old place
---         'interrupt'  delay in ms      attempts, payload  no       as 'release'; after 100 times for a job, as 'retry'
---         'limit'      0                the new spec       no       due again at its old place, with this limit spec
---         'early'      0                ''                 yes      it goes on running; it will not run again
---         'park'       delay in ms      seen, payload      no       a workflow waits: due when it has news, or after
---                                                                   the delay; -1: only when it has news
---         'again'      0                state, payload     anew     a workflow continues as new, without its history
+--         arq:queue  w1.7  end    0     3600000  ''  2  id  result  id  result
+--         arq:queue  w1.7  retry  5000  -1       =   1  id  ''  entry
+--
+--         kind         ms           data                     does the attempt count?  what happens
+--         'end'        keep the id  the result or ''         -        complete: its result is written, the rest deleted
+--         'fail'       keep the id  the result or ''         -        failed for good, and the worker has no dead set
+--         'dead'       keep the id  the result               -        failed for good: also put into the dead set
+--         'abort'      keep the id  the result or ''         -        aborted: as 'fail'
+--         'expire'     keep the id  the result or ''         -        expired: as 'fail'
+--         'retry'      delay        attempts [LF payload]    yes      due again after the delay; 0: at its old place
+--         'release'    delay        attempts [LF payload]    no       due again after the delay; 0: at its old place
+--         'interrupt'  delay        attempts [LF payload]    no       as 'release'; after 100 times as 'retry'
+--         'limit'      0            the new spec             no       due again at its old place, with this limit spec
+--         'early'      0            ''                       yes      it goes on running; it will not run again
+--         'park'       delay        seen [LF payload]        no       a workflow waits: due when it has news, or after
+--                                                                     the delay; -1: only when it has news
+--         'again'      0            state LF payload         anew     a workflow continues as new, without its history
 --
 --         A worker says 'dead' if it has a dead set (keep_dead is not 0), else 'fail'. See update_for in
 --         worker/run/updates.py.
---         number       "keep id for ms": a job with this id cannot be enqueued for so long; 0: not at all
---         result       attempts: attempts started, or '' if Redis has the right count. seen: events of its log that the
---                      workflow has seen. state: events seen, nonces of signals not taken, steps that still run.
---                      payload: a line feed and the payload that replaces the job's; in 'again' it is always there, in
---                      the others only if it changed
+--         ms           "keep the id": a job with this id cannot be enqueued for so long; 0: not at all
+--         data         one text. attempts: attempts started, or '' if Redis has the right count. seen: events of its log
+--                      that the workflow has seen. state: events seen, nonces of signals not taken, steps that still
+--                      run. LF payload: a line feed and the payload that replaces the job's; in [] if it changed
 --         kind .. '!'  the job did not start in this attempt: the rate limits do not count it. Always so for 'limit'
 --         result ttl   ms | '0' for ever | '-1' keep no result
 --         error        '=' this attempt has an entry in the job's history | '+' none, but there may be a history | ''
@@ -40,7 +43,7 @@
 --          nodes ended
 --
 -- REPEAT   a second call finds no lease record of a job whose end or return the first one wrote, and answers '2'. Two
---          kinds of outcomes leave a record: an end with "keep id for ms" leaves '1' there, so the second call answers
+--          kinds of outcomes leave a record: an end that keeps the id leaves '1' there, so the second call answers
 --          '0'; 'early' leaves the lease, so the second call writes the same once more and answers '1'. Python
 --          (codec.verdicts) therefore takes '2' of a call that was sent again as written (but not for 'early'), and '0'
 --          as unknown: the first call may have put the job back, and another worker has taken it since.
@@ -84,12 +87,12 @@ end
 -- The outcomes of one group.
 local function finish_group(c, f, argv, at, i)
   local queue, token, kind = argv[at], argv[at + 1], argv[at + 2]
-  local number, ttl, error = argv[at + 3], argv[at + 4], argv[at + 5]
+  local ms, ttl, error = argv[at + 3], argv[at + 4], argv[at + 5]
   local head, is_first = token .. '|', queue == f.first_queue
   local ends = ENDS_PLAINLY[kind] and error == ''
   local has_specs = not f.without_specs[queue] and Special.of_queue(c, queue).limits
   -- One table for all jobs of the group: the loop fills in each job in turn.
-  local ending = { queue = queue, token = token, kind = kind, number = number, ttl = ttl, error = error }
+  local ending = { queue = queue, token = token, kind = kind, ms = ms, ttl = ttl, error = error }
   for _ = 1, argv[at + 6] do
     i = i + 1
     local id, lease = f.ids[i], f.leases[i]
@@ -99,7 +102,7 @@ local function finish_group(c, f, argv, at, i)
     else
       f.verdicts[i] = '1'
       if ends and (not has_specs or (is_first and not spec)) then
-        JobEnds.add(c, f, id, queue, f.lease_names[i], number, ttl, f.results[i])
+        JobEnds.add(c, f, id, queue, f.lease_names[i], ms, ttl, f.results[i])
       else
         ending.id, ending.result, ending.lease_name = id, f.results[i], f.lease_names[i]
         ending.error = f.entries[i] or error

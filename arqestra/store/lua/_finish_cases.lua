@@ -136,7 +136,7 @@ end
 -- The job has ended, as a node of a flow or not. An ending has the fields that _finish lists, and `lease_name`; the
 -- jobs of a group share one, so nobody changes or keeps it.
 local function end_job(c, f, ending, kind, flow, number, only_child, is_output)
-  local id, queue, keep_ms, ttl, value = ending.id, ending.queue, ending.number, ending.ttl, ending.result
+  local id, queue, keep_ms, ttl, value = ending.id, ending.queue, ending.ms, ending.ttl, ending.result
   local view = flow and Flow.view_of(c, flow)
   if view and view.state == 'running' then
     JobEnds.add(c, f, id, queue, ending.lease_name, keep_ms, value == '' and '-1' or '0', value)
@@ -175,7 +175,7 @@ local function write_outcome(c, f, ending, lease, has_specs)
     if packed and Flow.is_cancelled(c, packed) then
       kind = 'abort'
       ending = {  -- a new table: the group's jobs share the other one
-        id = id, queue = queue, token = ending.token, kind = kind, number = '0', ttl = '-1', result = '', error = error,
+        id = id, queue = queue, token = ending.token, kind = kind, ms = '0', ttl = '-1', result = '', error = error,
         lease_name = ending.lease_name,
       }
     end
@@ -203,7 +203,7 @@ local function write_outcome(c, f, ending, lease, has_specs)
     continue_as_new(c, id, value)
     put_back(c, f, id, queue, kind, '0', lease, '')
   else
-    put_back(c, f, id, queue, kind, ending.number, lease, kind == 'limit' and '' or value)
+    put_back(c, f, id, queue, kind, ending.ms, lease, kind == 'limit' and '' or value)
   end
 end
 
