@@ -35,7 +35,7 @@ async def _turn(
 ) -> tuple[list[bool | None], Claimed | None]:
     """Send outcomes, and a claim for so many slots, if any."""
     assert worker.request is not None
-    request = worker.request._replace(number=2, slots=claims, withdraws=False, wait=True) if claims else None
+    request = worker.request._replace(number=2, slots=claims, may_have_offer=False, wait=True) if claims else None
     return await harness.store.turn([update.update() for update in updates], request)
 
 

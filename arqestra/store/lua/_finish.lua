@@ -31,9 +31,9 @@
 --         A worker says 'dead' if it has a dead set (keep_dead is not 0), else 'fail'. See update_for in
 --         worker/run/updates.py.
 --         ms           "keep the id": a job with this id cannot be enqueued for so long; 0: not at all
---         data         one text. attempts: attempts started, or '' if Redis has the right count. seen: events of its log
---                      that the workflow has seen. state: events seen, nonces of signals not taken, steps that still
---                      run. LF payload: a line feed and the payload that replaces the job's; in [] if it changed
+--         data         one text. attempts: attempts started, or '' if Redis has the right count. seen: how many events
+--                      of its log the workflow has seen. state: events seen, nonces of signals not taken, steps that
+--                      still run. LF payload: a line feed and the payload that replaces the job's; in [] if it changed
 --         kind .. '!'  the job did not start in this attempt: the rate limits do not count it. Always so for 'limit'
 --         result ttl   ms | '0' for ever | '-1' keep no result
 --         error        '=' this attempt has an entry in the job's history | '+' none, but there may be a history | ''
