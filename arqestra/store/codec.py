@@ -260,7 +260,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
-    queued, next_due_in_ms, shared, now, of_queues = reply[:5]
+    queued, next_due_in_ms, left_for_others, now, of_queues = reply[:5]
     token = f"{request.worker_id}.{request.number}"
     fields = iter(reply[5:])
     if of_queues:
@@ -271,7 +271,7 @@ def _claimed(request: ClaimRequest, reply: list[Any]) -> Claimed:
         LeasedJob(queue, token, now, job_id.decode(), payload, attempt, due, *(_mark(mark) if mark else _UNMARKED))
         for job_id, payload, attempt, due, mark in zip(*[fields] * 5, strict=True)
     ]
-    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", now_ms=now)
+    return Claimed(jobs, queued, next_due_in_ms, left_for_others == b"1", now_ms=now)
 
 
 def delivered(worker_id: str, message: bytes) -> Delivery:
@@ -297,7 +297,7 @@ def delivered(worker_id: str, message: bytes) -> Delivery:
 
 def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
     """A claim's reply of several queues: it says how many of the jobs, one after the other, are of which."""
-    queued, next_due_in_ms, shared, now, (more, *runs) = reply[:5]
+    queued, next_due_in_ms, left_for_others, now, (more, *runs) = reply[:5]
     queues = [share.queue for share in request.shares]
     owners = (queues[number - 1] for number, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count))
     jobs = [
@@ -307,4 +307,4 @@ def _claimed_of_several(request: ClaimRequest, reply: list[Any]) -> Claimed:
         for queue, job_id, payload, attempt, due, mark in zip(owners, *[iter(reply[5:])] * 5, strict=True)
     ]
     with_more = frozenset(queue for queue, flag in zip(queues, more, strict=True) if flag == ord("1"))
-    return Claimed(jobs, queued, next_due_in_ms, shared == b"1", more=with_more, now_ms=now)
+    return Claimed(jobs, queued, next_due_in_ms, left_for_others == b"1", more=with_more, now_ms=now)

@@ -151,7 +151,7 @@ class Claimed(NamedTuple):
 
     :ivar queued: entries in the queue, those in progress included
     :ivar next_due_in_ms: ms until the next job becomes due, for the worker that has to watch for it; else -1
-    :ivar shared: due jobs were left for other waiting workers
+    :ivar left_jobs_for_others: due jobs were left for other waiting workers
     :ivar more: of several queues: those that may have more due jobs
     :ivar now_ms: the time on Redis' clock
     :ivar aliens: queue and member of what was leased and is no job id: it is no UTF-8
@@ -160,7 +160,7 @@ class Claimed(NamedTuple):
     jobs: list[LeasedJob]
     queued: int
     next_due_in_ms: int
-    shared: bool
+    left_jobs_for_others: bool
     more: frozenset[str] = frozenset()
     now_ms: int = 0
     aliens: tuple[tuple[str, bytes], ...] = ()

@@ -89,13 +89,13 @@ class Intake:
         """Start a leased job in a slot."""
         attempt = self._new_attempt(leased)
         if self._worker.stopping:  # the reply to a claim that was under way when the signal came
-            return self.give_back(attempt)
+            return self.release(attempt)
         if self.direct:
             attempt.written = self._worker.loop.create_future()
         return self._slots.start(attempt, self._worker.loop)
 
-    def give_back(self, attempt: Attempt) -> None:
-        """Give back the job of an attempt that was never begun."""
+    def release(self, attempt: Attempt) -> None:
+        """Put the job of an attempt that was never begun back, uncounted."""
         hand_over(self._session.run, attempt, Outcome(State.RELEASED))
 
     # -- messages -------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ class WorkerParts(WorkerAttributes):
             aborts=self.allow_abort_jobs,
             max_crashes=self.options.max_crashes,
             offer_ms=self._offer_ms(),
-            shares=self._queue_shares(),
+            queue_shares=self._queue_shares(),
         )
 
     def _run_context(self, session: Session) -> RunContext:

@@ -61,7 +61,7 @@ class Shutdown:
     :param worker: the worker
     :param slots: the worker's
     :param connect: makes the worker's session, if it has a pool and no session yet
-    :param give_back: gives back the job of an attempt that was never begun
+    :param release: releases the job of an attempt that was never begun
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Shutdown:
         worker: Stoppable,
         slots: Slots,
         connect: Callable[[], Session | None],
-        give_back: Callable[[Attempt], None],
+        release: Callable[[Attempt], None],
     ) -> None:
         self._worker = worker
         self._slots = slots
         self._connect = connect
-        self._give_back = give_back
+        self._release = release
         self._signals_heard = 0
         self._waiting_task: asyncio.Task[None] | None = None
         self._close_by_s = 0.0  # when it has to be closed, by the loop's clock; 0.0: nobody has said that it ends
@@ -216,7 +216,7 @@ class Shutdown:
                 faults.error("a job does not heed its cancellation, its lease will run out: %r", task)
         for attempt in [*self._slots.running.values(), *self._slots.sticky.values()]:
             if attempt.task is not None and attempt.task.done():  # cancelled before its first step
-                self._give_back(attempt)
+                self._release(attempt)
 
     async def _let_workflows_go(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Wait until they have written where they are; if Redis does not answer, they are replayed from before that."""

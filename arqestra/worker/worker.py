@@ -65,7 +65,7 @@ class Worker(WorkerParts):
         self.on_ready: Callable[[], None] | None = None
         self.on_blocked: Callable[[str], None] | None = None
         self._intake = Intake(self, self.slots, self._new_attempt, self.workflows, self.reporter.publisher)
-        self._stopper = Shutdown(self, self.slots, self._connect_if_possible, self._intake.give_back)
+        self._stopper = Shutdown(self, self.slots, self._connect_if_possible, self._intake.release)
         self._last_health_check: float = 0
         self._last_health_check_log: str | None = None
         self._refuse_clashes(before)

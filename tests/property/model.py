@@ -34,7 +34,7 @@ class ExpectedClaim(NamedTuple):
     runs: list[Taken]
     ghosts: list[str]
     again: bool
-    shared: bool
+    left_jobs_for_others: bool
 
 
 class Sent(NamedTuple):
@@ -106,7 +106,7 @@ class Model:
     def claim(self, now: int, request: ClaimRequest, *, resent: bool) -> ExpectedClaim:
         """What is expected, and the waiting set after it. `lease` writes the leases, one for each job handed out."""
         if request.wait:
-            self._take_back(request.worker_id, request.last_used_offer)
+            self._put_back_sent(request.worker_id, request.last_used_offer)
         registered = set(self.waiting) - {request.worker_id} if request.wait else set()
         due_ms = [score for score in self.queue.values() if score <= now]
         latest_ms = max(min(due_ms), now - SHARED_MS) if due_ms else now
@@ -149,7 +149,7 @@ class Model:
             self.waiting.pop(request.worker_id, None)
         return expected
 
-    def _take_back(self, worker: str, last_used_offer: int) -> bool:
+    def _put_back_sent(self, worker: str, last_used_offer: int) -> bool:
         """Whether a worker was sent a job and has not taken it in: it is as if it had stayed in the queue."""
         number, _, rest = self.offers.pop(worker, "").partition(" ")
         job_id = rest.rpartition(QUEUE)[2]
@@ -337,7 +337,7 @@ class Model:
 
     def leave(self, worker: str, last_used_offer: int, now: int) -> None:
         """A worker waits no longer; it may have been woken for what is due, so another one is."""
-        if self._take_back(worker, last_used_offer):
+        if self._put_back_sent(worker, last_used_offer):
             self.wake()
         self.waiting.pop(worker, None)
         if any(score <= now for score in self.queue.values()):

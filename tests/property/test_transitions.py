@@ -235,7 +235,7 @@ class Transitions(RuleBasedStateMachine):
             assert job.crashes - before[job.id].crashes in (0, 1)
             assert job.flag == "abort" or (job.flag, job.crashes) == ("dead", MAX_CRASHES)
             assert job.due_ms == before[job.id].due_ms
-        assert claimed.shared == expected.shared
+        assert claimed.left_jobs_for_others == expected.left_jobs_for_others
         assert [job.payload for job in claimed.jobs] == [self.model.payloads.get(job.id) for job in claimed.jobs]
         for job, taken in zip((*aborts, *runs), (*(before[job.id] for job in aborts), *expected.runs), strict=True):
             count = job.flag == "" and not expected.again

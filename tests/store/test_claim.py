@@ -357,8 +357,8 @@ async def test_two_idle_workers_share_a_burst(harness: StoreHarness) -> None:
     finally:
         await subscribed.aclose()
 
-    assert (len(claimed.jobs), claimed.shared) == (10, True)
-    assert (len(rest.jobs), rest.shared) == (10, False)
+    assert (len(claimed.jobs), claimed.left_jobs_for_others) == (10, True)
+    assert (len(rest.jobs), rest.left_jobs_for_others) == (10, False)
 
 
 @pytest.mark.parametrize(("later_ms", "taken", "shared"), [(0, 10, False), (200, 10, False), (201, 5, True)])
@@ -375,7 +375,7 @@ async def test_a_worker_that_had_its_share_of_these_jobs_does_not_count_as_one_t
         harness.clock.advance(later_ms)
         claimed = await harness.worker("w2").claim(100, wait=True)
 
-    assert (len(claimed.jobs), claimed.shared) == (taken, shared)
+    assert (len(claimed.jobs), claimed.left_jobs_for_others) == (taken, shared)
 
 
 async def test_a_worker_that_had_its_share_counts_when_new_jobs_come(harness: StoreHarness) -> None:
@@ -390,7 +390,7 @@ async def test_a_worker_that_had_its_share_counts_when_new_jobs_come(harness: St
         await harness.enqueue("c", "d")
         claimed = await harness.worker("w2").claim(100, wait=True)
 
-    assert (len(claimed.jobs), claimed.shared) == (1, True)
+    assert (len(claimed.jobs), claimed.left_jobs_for_others) == (1, True)
 
 
 async def test_a_worker_that_had_its_share_is_woken_for_what_the_others_have_no_room_for(harness: StoreHarness) -> None:
@@ -426,7 +426,7 @@ async def test_a_lone_worker_takes_all(harness: StoreHarness) -> None:
     await harness.enqueue(*(f"job{number:02}" for number in range(20)))
 
     claimed = await harness.worker().claim(100, wait=True)
-    assert (len(claimed.jobs), claimed.shared) == (20, False)
+    assert (len(claimed.jobs), claimed.left_jobs_for_others) == (20, False)
 
 
 # -- waiting ------------------------------------------------------------------------------------------------------

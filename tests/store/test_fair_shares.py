@@ -147,4 +147,4 @@ async def test_a_full_lane_counts_as_one_job_in_the_fair_share(harness: StoreHar
         assert await subscriber.heard() == {}
 
     assert len(claimed.jobs) == 1
-    assert not claimed.shared
+    assert not claimed.left_jobs_for_others

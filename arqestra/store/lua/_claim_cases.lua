@@ -172,12 +172,12 @@ local function unlock_started(c, id, packed)
 end
 
 -- A job has ended without our finish: free its room under limits and its locks. Marks queues in c.due_queues.
-local function give_back_ended(c, t, owner, id, admitted)
+local function free_limits_of_ended(c, t, owner, id, admitted)
   local spec = Specs.spec_of(c, owner, id)
   if spec then
-    Limits.give_back(c, owner, id, spec, true)
+    Limits.free_limits(c, owner, id, spec, true)
     if admitted then
-      Limits.take_back_start(c, id, spec, t.token)
+      Limits.uncount_start(c, id, spec, t.token)
     end
   end
 end
@@ -187,7 +187,7 @@ local function remove_ghost(c, t, owner, id, case)
   call('ZREM', c.k.QUEUE .. owner, id)
   call('DEL', c.k.ATTEMPTS .. id, c.k.LEASE .. id)
   call('ZREM', c.k.PROMOTE .. owner, id)
-  give_back_ended(c, t, owner, id, case and case[3])
+  free_limits_of_ended(c, t, owner, id, case and case[3])
 end
 
 -- Stock workers end jobs that have a lock and know nothing of specs: a few of these are inspected now and then.
@@ -196,7 +196,7 @@ local function sweep_specs(c, t, owner)
     if not call('ZSCORE', c.k.QUEUE .. owner, id) then
       Limits.leave_group(c, owner, id)  -- so that whoever waits in a group has a spec: `all_throttled` counts on it
       if call('EXISTS', c.k.JOB .. id) == 0 then
-        give_back_ended(c, t, owner, id, false)
+        free_limits_of_ended(c, t, owner, id, false)
       end
       call('HDEL', c.k.SPECS .. owner, id)  -- a job with this id in another queue keeps its spec
     end

@@ -12,7 +12,7 @@ local function erase(c, queue, id)
   local k, spec = c.k, Specs.spec_of(c, queue, id)
   if spec then
     Limits.leave_group(c, queue, id)
-    Limits.give_back(c, queue, id, spec, true)
+    Limits.free_limits(c, queue, id, spec, true)
     RunEnd.note_run_end(c, spec, id, 'a')
     local flow, number = Specs.flow_position(spec)
     if flow then

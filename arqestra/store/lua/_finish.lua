@@ -52,7 +52,8 @@
 -- what is written at the end for all jobs together (JobEnds).
 -- USES  Special, Specs, Wake, Flow, JobEnds, Failures, FinishAlike, FinishPlain, FinishCases
 
-local ENDS_PLAINLY = { ['end'] = true, fail = true, abort = true, expire = true }
+-- Kinds of ends that write nothing into the dead set, nor into the job's history if there is no error.
+local ENDS_WITHOUT_FAILURE_RECORDS = { ['end'] = true, fail = true, abort = true, expire = true }
 
 -- The ids, results, entries and names of leases of all jobs, and where each group starts in argv.
 local function parse(c, f, argv, first, last)
@@ -89,7 +90,7 @@ local function finish_group(c, f, argv, at, i)
   local queue, token, kind = argv[at], argv[at + 1], argv[at + 2]
   local ms, ttl, error = argv[at + 3], argv[at + 4], argv[at + 5]
   local head, is_first = token .. '|', queue == f.first_queue
-  local ends = ENDS_PLAINLY[kind] and error == ''
+  local ends = ENDS_WITHOUT_FAILURE_RECORDS[kind] and error == ''
   local has_specs = not f.without_specs[queue] and Special.of_queue(c, queue).limits
   -- One table for all jobs of the group: the loop fills in each job in turn.
   local ending = { queue = queue, token = token, kind = kind, ms = ms, ttl = ttl, error = error }

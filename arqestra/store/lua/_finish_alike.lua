@@ -10,11 +10,11 @@
 -- The outcomes are a group in argv, from `first` to `last` (_finish): so job i has its id at first + 5 + 2 * i.
 -- USES  Special, SetAll, JobEnds, Sized
 
-local ENDS = { ['end'] = true, fail = true, abort = true, expire = true }
+local ENDS_WITHOUT_FAILURE_RECORDS = { ['end'] = true, fail = true, abort = true, expire = true }
 
 -- Whether the outcomes are of that kind, as far as the arguments say.
 local function is_one_group(argv, first, last)
-  return ENDS[argv[first + 2]] and argv[first + 3] == '0' and argv[first + 5] == ''
+  return ENDS_WITHOUT_FAILURE_RECORDS[argv[first + 2]] and argv[first + 3] == '0' and argv[first + 5] == ''
     and first + 6 + 2 * argv[first + 6] == last
 end
 

@@ -105,9 +105,9 @@ local function remove_spec(f, queue, id)
   list[#list + 1] = id
 end
 
--- Give back the room under limits and the locks that the job had; replace the old spec with the new one, if there is
+-- Free the room under limits and the locks that the job had; replace the old spec with the new one, if there is
 -- one.
-local function give_back(c, f, id, queue, token, kind, unstarted, new_spec)
+local function free_limits(c, f, id, queue, token, kind, unstarted, new_spec)
   local spec
   if Special.of_queue(c, queue).limits then
     local packed = f.specs[id]
@@ -120,10 +120,10 @@ local function give_back(c, f, id, queue, token, kind, unstarted, new_spec)
   if spec and LETTERS[kind] and #spec == 1 and (spec[1][1] == 'n' or spec[1][1] == 's') then
     remove_spec(f, queue, id)
   elseif spec then
-    Limits.give_back(c, queue, id, spec, LETTERS[kind] ~= nil)
+    Limits.free_limits(c, queue, id, spec, LETTERS[kind] ~= nil)
   end
   if spec and unstarted then
-    Limits.take_back_start(c, id, spec, token)
+    Limits.uncount_start(c, id, spec, token)
   end
   if kind == 'limit' and new_spec ~= '' then
     call('HSET', c.k.SPECS .. queue, id, new_spec)
@@ -186,7 +186,7 @@ local function write_outcome(c, f, ending, lease, has_specs)
   end
   local flow, number, only_child, is_output
   if kind ~= 'early' and (kind == 'limit' or has_specs) then
-    local spec = give_back(c, f, id, queue, ending.token, kind, unstarted or kind == 'limit', value)
+    local spec = free_limits(c, f, id, queue, ending.token, kind, unstarted or kind == 'limit', value)
     if spec and LETTERS[kind] then
       RunEnd.note_run_end(c, spec, id, LETTERS[kind])
       flow, number, only_child, is_output = Specs.flow_position(spec)

@@ -69,7 +69,7 @@ local function withdraw(c, queue, id)
   local k, spec = c.k, Specs.spec_of(c, queue, id)
   Limits.leave_group(c, queue, id)
   if spec then
-    Limits.give_back(c, queue, id, spec, true)
+    Limits.free_limits(c, queue, id, spec, true)
   end
   call('DEL', k.JOB .. id, k.ATTEMPTS .. id, k.LEASE .. id)
   call('ZREM', k.QUEUE .. queue, id)

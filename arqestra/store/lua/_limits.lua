@@ -269,7 +269,7 @@ local function retry_now(c, limit)
 end
 
 -- The job does not run any more: its places are free, and its locks too if it has ended. Marks queues in due_queues.
-local function give_back(c, queue, id, spec, ended)
+local function free_limits(c, queue, id, spec, ended)
   for _, entry in ipairs(spec) do
     local kind, name = entry[1], entry[2]
     if kind == 'c' and call('ZREM', c.k.HOLDERS .. name, id) == 1 then
@@ -284,7 +284,7 @@ local function give_back(c, queue, id, spec, ended)
 end
 
 -- The job was taken by the claim of that token, and did not start.
-local function take_back_start(c, id, spec, token)
+local function uncount_start(c, id, spec, token)
   for _, entry in ipairs(spec) do
     if entry[1] == 'r' and refund(c, entry[2], entry[3], token) then
       retry_now(c, entry[2])
@@ -308,8 +308,8 @@ return {
   leave_group = leave_group,
   after_open_limits = after_open_limits,
   mark_started = mark_started,
-  give_back = give_back,
-  take_back_start = take_back_start,
+  free_limits = free_limits,
+  uncount_start = uncount_start,
   jobs_of = jobs_of,
   wait_list_of = wait_list_of,
 }

@@ -4,7 +4,7 @@
 
 -- Put the job in its queue again as if it had stayed there. `given` is the value of OFFER. Returns the queue, or
 -- nothing if the worker holds the job no more.
-local function take_back(c, worker, given)
+local function put_back(c, worker, given)
   local k = c.k
   local number, length, rest = string.match(given, '^(%d+) (%d+) (.*)$')
   local queue, id = string.sub(rest, 1, length), string.sub(rest, length + 1)
@@ -30,7 +30,7 @@ local function withdraw_offer(c, worker, number, last_used_offer)
     return false
   end
   call('DEL', c.k.OFFER .. worker)
-  return true, its_number ~= last_used_offer and string.find(offer, ' ', 1, true) and take_back(c, worker, offer)
+  return true, its_number ~= last_used_offer and string.find(offer, ' ', 1, true) and put_back(c, worker, offer)
 end
 
 -- A worker that is registered as waiting has ended its last job: it offers to be sent the next one.

@@ -43,7 +43,7 @@ class ClaimSettings:
     :ivar aborts: claims also take jobs that are to be aborted
     :ivar max_crashes: crashes at which a job is dead
     :ivar offer_ms: how long an offer stands; 0: the worker makes none
-    :ivar shares: of several queues; None: there is one
+    :ivar queue_shares: of several queues; None: there is one
     """
 
     queue: str
@@ -55,7 +55,7 @@ class ClaimSettings:
     aborts: bool
     max_crashes: int
     offer_ms: int = 0
-    shares: QueueShares | None = None
+    queue_shares: QueueShares | None = None
 
 
 class ClaimPolicy:
@@ -101,8 +101,8 @@ class ClaimPolicy:
     def claim_soon(self) -> None:
         """Jobs may be due, or aborts requested: claim with the next round trip."""
         self._claim_when_slot_free = self._claim_even_without_slot = True
-        if self.settings.shares is not None:
-            self.settings.shares.expect_jobs()
+        if self.settings.queue_shares is not None:
+            self.settings.queue_shares.expect_jobs()
 
     @property
     def takes_jobs(self) -> bool:
@@ -114,7 +114,7 @@ class ClaimPolicy:
         if not self.active or not self._claim_when_slot_free:
             return None
         slots = self._slots()
-        shares = self.settings.shares
+        shares = self.settings.queue_shares
         if not self._claim_even_without_slot and (slots == 0 if shares is None else not shares.worth_asking(slots)):
             return None
         self._claim_even_without_slot = False
@@ -149,7 +149,7 @@ class ClaimPolicy:
             holds_suspect=self._holds_suspect(),
             max_crashes=settings.max_crashes,
             only=only,
-            shares=() if settings.shares is None or only else settings.shares.shares(slots),
+            shares=() if settings.queue_shares is None or only else settings.queue_shares.shares(slots),
             last_used_offer=self.last_used_offer,
             offer_ms=settings.offer_ms if offers else 0,
             may_have_offer=may_have_offer,
@@ -226,10 +226,10 @@ class ClaimPolicy:
             self._may_have_offer = request.offer_ms > 0 and not claimed.jobs
         if claimed.jobs and request.number == self._offer:
             self._offer = 0  # a claim that finds jobs makes none
-        shares = self.settings.shares if request.shares else None
+        shares = self.settings.queue_shares if request.shares else None
         if shares is not None:
             shares.learn(request, claimed)
-        if claimed.shared:
+        if claimed.left_jobs_for_others:
             # A wake-up that came while this claim was under way asks for another claim.
             self._claim_when_slot_free = self._claim_even_without_slot
             return CLAIM_AGAIN_MS if claimed.next_due_in_ms < 0 else min(CLAIM_AGAIN_MS, claimed.next_due_in_ms)

@@ -2,8 +2,8 @@
 
 The stages, in brackets those that few jobs need; a test can call each by itself:
 
-- `before_call`: `decode`, `check`, (`give_back`), (`fetch_input`), `prepare`, (`admit`), (`acknowledge`). Each returns
-  None to go on, or the `Outcome` (`outcome.py`) that ends the attempt there.
+- `before_call`: `decode`, `check`, (`put_back_unknown`), (`fetch_input`), `prepare`, (`admit`), (`acknowledge`). Each
+  returns None to go on, or the `Outcome` (`outcome.py`) that ends the attempt there.
 - `call` always returns an `Outcome`. A durable workflow goes to `conduct` in its place.
 - `report` counts and logs the outcome.
 - `hand_over` (`updates.py`) turns it into an update, which the next round trip sends to Redis. If hooks run around the
@@ -35,7 +35,7 @@ from .flow_input import fetch_input
 from .invoke import invoke, is_unfinished, resolved
 from .outcome import COMPLETE, EXPIRED, Outcome, State, asked_for
 from .report import report, report_refusal, report_start
-from .unknown import give_back, is_code_missing, may_give_back, unknown_function
+from .unknown import is_code_missing, may_put_back, put_back_unknown, unknown_function
 from .updates import NO_RESULT, encode_value, hand_over
 from .workflows import run_workflow
 
@@ -87,7 +87,7 @@ async def before_call(run: RunContext, attempt: Attempt) -> Outcome | None:
     """Run all stages before the call. Returns the outcome of a job that is not to be called, else None."""
     outcome = decode(run, attempt) or check(run, attempt)
     if outcome is not None and outcome.state is State.UNKNOWN:
-        outcome = await give_back(run, attempt, outcome)
+        outcome = await put_back_unknown(run, attempt, outcome)
     if outcome is None and "in" in attempt.payload.options:  # a node of a flow that gets its parent's result
         outcome = await fetch_input(run, attempt)
     outcome = outcome or prepare(run, attempt)
@@ -107,7 +107,7 @@ def decode(run: RunContext, attempt: Attempt) -> Outcome | None:
     try:
         attempt.payload = payload = decode_payload(run.serializer, leased.payload)
     except SerializationError as error:
-        if may_give_back(run) and is_code_missing(error):
+        if may_put_back(run) and is_code_missing(error):
             return Outcome(State.UNKNOWN, error)
         logger.exception("deserializing job %s failed", leased.id)
         return Outcome(State.FAILED, error)

@@ -25,7 +25,14 @@ from .attempt import UNKNOWN, Attempt
 from .context import RunContext
 from .outcome import Outcome, State
 
-__all__ = ("UNKNOWN_LIMIT_S", "give_back", "is_code_missing", "may_give_back", "unknown_function", "unknown_limit_s")
+__all__ = (
+    "UNKNOWN_LIMIT_S",
+    "is_code_missing",
+    "may_put_back",
+    "put_back_unknown",
+    "unknown_function",
+    "unknown_limit_s",
+)
 
 logger = logging.getLogger("arq.worker")
 faults = logging.getLogger("arq.worker.faults")  # what is no job's own failure: observed.py
@@ -49,7 +56,7 @@ def unknown_limit_s(setting: str | float | timedelta | None, *, burst: bool) -> 
     return to_seconds(setting)
 
 
-def may_give_back(run: RunContext) -> bool:
+def may_put_back(run: RunContext) -> bool:
     """Whether the worker gives back at least some of the jobs that it does not know."""
     return run.unknown_limit_s > 0 or run.options.unknown_functions is None
 
@@ -63,7 +70,7 @@ def unknown_function(run: RunContext, attempt: Attempt) -> Outcome | None:
     if name in run.functions:
         return None
     error = JobExecutionFailed(f"function {name!r} not found")
-    if may_give_back(run):
+    if may_put_back(run):
         return Outcome(State.UNKNOWN, error)
     logger.warning("job %s, function %r not found", attempt.leased.id, name)
     return Outcome(State.FAILED, error)
@@ -74,8 +81,8 @@ def is_code_missing(error: SerializationError) -> bool:
     return isinstance(error.__cause__, ImportError | AttributeError)
 
 
-async def give_back(run: RunContext, attempt: Attempt, unknown: Outcome) -> Outcome:
-    """Give the job back for a while; after too many times it fails.
+async def put_back_unknown(run: RunContext, attempt: Attempt, unknown: Outcome) -> Outcome:
+    """Put the job back for a while; after too many times it fails.
 
     :param unknown: with the error of which it fails
     """
