@@ -129,3 +129,12 @@ async def test_an_id_that_two_queues_have_is_taken_once(harness: StoreHarness) -
     claimed = await harness.worker().claim(10, shares=strict("q1", "q2", slots=10))
 
     assert [(job.queue, job.id) for job in claimed.jobs] == [("q1", "a"), ("q1", "b"), ("q2", "c")]
+
+
+async def test_a_queue_without_due_jobs_for_which_others_wait_is_not_said_to_have_any(harness: StoreHarness) -> None:
+    """Also where the claim has no slot for it: the worker would ask again."""
+    async with worker_subscriber(harness.redis, "w2"):
+        await harness.worker("w2").claim(wait=True)
+        claimed = await harness.worker("w1").claim(4, wait=True, shares=(QueueShare(QUEUE, 0, 4),))
+
+    assert claimed.more == frozenset()

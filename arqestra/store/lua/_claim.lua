@@ -111,6 +111,7 @@ local function count_waiting(c, t, q)
   local first = tonumber(call('ZRANGE', k.QUEUE .. q.name, 0, 0, 'WITHSCORES')[2])
   local is_due = first and first <= c.now
   if not (is_due or q.extras) then
+    q.others, q.most = q.waiting_count, 0  -- so the queue is known to have no more
     return false
   end
   local latest = is_due and math.max(Score.due_of(first), c.now - SHARED_MS) or c.now
