@@ -1,4 +1,4 @@
-"""A real Sentinel in front of the server: producers, the worker and its heartbeat thread find the master through it."""
+"""A real Sentinel in front of the server: producers, the worker and its lease renewer find the master through it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_jobs_run_and_leases_are_renewed_through_a_sentinel(sentinel_setti
             return await lease_end() > first
 
         first = await wait_until(lease_end, "the job to be leased")
-        await wait_until(is_renewed, "the lease to be renewed, over the heartbeat's own connection")
+        await wait_until(is_renewed, "the lease to be renewed, over the lease renewer's own connection")
         assert await pool.pttl(pool.store.keys.lease(job.job_id)) > MARGIN_MS - 60_000
         may_end.set()
         assert await job.result(timeout=10) == "done"

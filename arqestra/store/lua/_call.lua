@@ -6,6 +6,15 @@
 --
 -- Modules keep what they know within one call in further fields: c.special, c.first, c.plain, c.nobody_waits
 -- (_special), c.flows, c.storing.
+--
+-- The tables that have one letter:
+--
+--   c  this call
+--   k  c.k
+--   t  in claims: the arguments, and the jobs that the claim takes (_claim)
+--   q  in claims: one of its queues (_claim)
+--   f  in finishes: the outcomes by job, and what is to be written for all of them at the end (_finish, _job_ends); in
+--      schedule_fire: what one call of it knows
 
 -- Names by routing key: the same for every call of a namespace. A server has few namespaces; the bound is for mistakes.
 local MOST_NAMESPACES = 1000

@@ -43,9 +43,9 @@
 -- max_crashes - 1 crashes or more is a suspect. A worker holds one suspect at a time, so that the job that kills its
 -- worker takes no innocent neighbour to the dead set with it.
 --
--- What it works on, beside `c`, is `t`: its arguments, and of each job that it takes ids, dues (scores), owners (names
--- of queues), due_texts and lease_names (as texts, to save making them again), special (of few jobs: crashes, flag,
--- spec), positions (of jobs whose spec has only their position in a flow or schedule: this spec). A queue `q` has name,
+-- What it works on, beside `c` (_call), is `t`: its arguments, and of each job that it takes ids, dues (scores), owners
+-- (names of queues), due_texts and lease_names (as texts, to save making them again), special (of few jobs: crashes,
+-- flag, spec), positions (of jobs whose spec has only their position in a flow or schedule: this spec). A queue `q` has name,
 -- quota (its share), most, taken, and what `inspect` finds.
 -- USES  Special, Score, Wake, Offer, Flow, ClaimDue, ClaimCases, ClaimThrottled, ClaimLease, ClaimPlain
 

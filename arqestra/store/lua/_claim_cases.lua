@@ -1,4 +1,5 @@
--- Jobs with something special, which few have: crashed ones, limited ones, those to be aborted or given by id.
+-- Jobs with something special, which few have: crashed ones, limited ones, those to be aborted or given by id. `t` and
+-- `q` are explained in _claim.
 -- USES  Score, Lease, Specs, Limits, Flow, ClaimTake
 
 local POSTPONE_SUSPECT_MS = 1000

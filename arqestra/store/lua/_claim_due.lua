@@ -1,4 +1,4 @@
--- The due jobs of a queue, in its order.
+-- The due jobs of a queue, in its order. `t` and `q` are explained in _claim.
 -- USES  Score, Specs, ClaimTake, ClaimCases
 
 local SCAN_LIMIT = 5000      -- entries inspected in one claim: bounds its time

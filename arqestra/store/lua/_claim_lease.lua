@@ -1,4 +1,4 @@
--- The leases of the jobs that a claim has taken, and their part of its reply.
+-- The leases of the jobs that a claim has taken, and their part of its reply. `t` is explained in _claim.
 -- USES  Score, SetAll, ClaimCases
 
 -- Write the leases; add the jobs to the reply, and the queue of each job to `runs`.

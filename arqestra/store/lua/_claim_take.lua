@@ -1,4 +1,5 @@
 -- Jobs that a claim takes. Nearly all are free, have no limits and have never crashed; ClaimCases judges the others.
+-- `t` and `q` are explained in _claim.
 -- USES  Specs
 
 -- A job is taken: its lease is written at the end of the claim.

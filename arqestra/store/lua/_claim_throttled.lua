@@ -1,4 +1,4 @@
--- Throttled jobs, which wait in limit groups (docs/protocols.md, "Limits").
+-- Throttled jobs, which wait in limit groups (docs/protocols.md, "Limits"). `t` and `q` are explained in _claim.
 -- USES  Lease, Specs, Limits, ClaimTake, ClaimCases
 
 local LIMIT_VISITS = 300      -- limits that are tried in one claim

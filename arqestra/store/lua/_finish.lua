@@ -48,8 +48,8 @@
 --          (codec.verdicts) therefore takes '2' of a call that was sent again as written (but not for 'early'), and '0'
 --          as unknown: the first call may have put the job back, and another worker has taken it since.
 --
--- What it works on, beside `c`, is `f`: the arguments in lists by job (ids, results, entries, lease_names, leases), and
--- what is written at the end for all jobs together (JobEnds).
+-- What it works on, beside `c` (_call), is `f`: the arguments in lists by job (ids, results, entries, lease_names,
+-- leases), and what is written at the end for all jobs together (JobEnds).
 -- USES  Special, Specs, Wake, Flow, JobEnds, Failures, FinishAlike, FinishPlain, FinishCases
 
 -- Kinds of ends that write nothing into the dead set, nor into the job's history if there is no error.

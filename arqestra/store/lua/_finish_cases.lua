@@ -1,5 +1,4 @@
--- The outcomes of jobs: everything except the plain end of a job without limits (_finish). `f` is what _finish works
--- on.
+-- The outcomes of jobs: everything except the plain end of a job without limits. `f` is explained in _finish.
 -- USES  Score, Lease, Specs, Special, RunEnd, Limits, Flow, JobEnds, Failures
 
 local FREE_INTERRUPTS = 100          -- of one job: a job that stops its worker each time must not go on for ever

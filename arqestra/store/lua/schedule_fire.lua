@@ -21,8 +21,8 @@
 -- EVENTS   wakes workers
 -- REPEAT   what was fired has changed
 --
--- What it works on, beside `c`, is `f`: home, duplicates (id and queue of jobs that stand for others), queues (name ->
--- whether jobs can be put in it).
+-- What it works on, beside `c` (_call), is `f`: home, duplicates (id and queue of jobs that stand for others), queues
+-- (name -> whether jobs can be put in it).
 -- USES  Wake, Storing, Schedule
 
 -- Whether an earlier run of a schedule has not ended.

@@ -92,7 +92,7 @@ class LeaseRenewer:
         self._stuck = False
         self._failures = 0  # one after the other
         self.watchdog: Watchdog | None = None  # of a supervised worker
-        self._thread = threading.Thread(target=self._run, name="arqestra-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="arqestra-lease-renewer", daemon=True)
 
     def start(self) -> None:
         """Start the thread; the first renewal is one interval away."""
@@ -110,11 +110,11 @@ class LeaseRenewer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._beat_until_stopped())
+            asyncio.run(self._renew_until_stopped())
         except Exception:
-            faults.exception("the heartbeat failed; this worker's leases run out")
+            faults.exception("the lease renewer failed; this worker's leases run out")
 
-    async def _beat_until_stopped(self) -> None:
+    async def _renew_until_stopped(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         pool = sibling(self._redis.connection_pool)
         client: Redis = Redis(connection_pool=pool)
@@ -128,7 +128,7 @@ class LeaseRenewer:
             while not self._stopping.is_set():
                 await asyncio.wait([stopped], timeout=pause_s)
                 if not stopped.done():
-                    pause_s = await self._until(stopped, self._beat_safely(store)) or 0.0
+                    pause_s = await self._until(stopped, self._renew_safely(store)) or 0.0
         finally:
             stopped.cancel()
             if watching is not None:
@@ -151,7 +151,7 @@ class LeaseRenewer:
         try:
             await store.connect()
         except (RedisError, OSError) as error:
-            logger.warning("the heartbeat has no connection yet: %s", error)
+            logger.warning("the lease renewer has no connection yet: %s", error)
 
     async def _watch(self, store: Store) -> None:
         """Ask the worker's loop for a sign of life each second, and the watchdog about it when there is none."""
@@ -166,11 +166,11 @@ class LeaseRenewer:
                 except Exception:
                     faults.exception("the jobs of a stuck worker could not be given back")
 
-    async def _beat_safely(self, store: Store) -> float:
-        """One beat; returns the seconds until the next."""
+    async def _renew_safely(self, store: Store) -> float:
+        """Renew once; returns the seconds until the next renewal."""
         started = time.monotonic()
         try:
-            await self.beat(store)
+            await self.renew(store)
         except (RedisError, OSError) as error:
             if self._failures % WARN_EVERY == 0:
                 logger.warning("leases could not be renewed, trying again: %s: %s", type(error).__name__, error)
@@ -179,7 +179,7 @@ class LeaseRenewer:
         self._failures = 0
         return max(0.01, self._settings.interval_s - (time.monotonic() - started))
 
-    async def beat(self, store: Store) -> None:
+    async def renew(self, store: Store) -> None:
         """Renew once, unless the worker's loop is stuck."""
         try:
             self._worker_loop.call_soon_threadsafe(self._sign_of_life)
