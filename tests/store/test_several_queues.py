@@ -135,6 +135,9 @@ async def test_a_queue_without_due_jobs_for_which_others_wait_is_not_said_to_hav
     """Also where the claim has no slot for it: the worker would ask again."""
     async with worker_subscriber(harness.redis, "w2"):
         await harness.worker("w2").claim(wait=True)
-        claimed = await harness.worker("w1").claim(4, wait=True, shares=(QueueShare(QUEUE, 0, 4),))
+        await fill(harness, "other", 4)
+        shares = (QueueShare(QUEUE, 0, 4), QueueShare("other", 4, 4))
+        claimed = await harness.worker("w1").claim(4, wait=True, shares=shares)
 
-    assert claimed.more == frozenset()
+    assert len(claimed.jobs) == 4
+    assert claimed.more == {"other"}
