@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from weakref import WeakSet
 
 import redis
@@ -19,12 +19,14 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.sentinel import Sentinel
 
 from ..client.pool import Pool
+from ..definitions.durations import LONGEST_S
+from ..definitions.redact import shown_value
 from ..errors import SettingsError
 from ..protocol import clock
 from ..protocol.keys import Keys
 from ..store.time_travel import ExpiredResult, move_time
 
-__all__ = ("Clock", "Place", "Traveller", "clock_of_drain", "travellers", "travelling")
+__all__ = ("Clock", "Place", "Traveller", "check_pool", "clock_of_drain", "travellers", "travelling")
 
 _ADDRESS = ("host", "port", "db", "username", "password", "credential_provider", "socket_connect_timeout")
 REPLY_LIMIT_S = 30.0
@@ -91,16 +93,19 @@ class Clock:
 
         :param to: a time with its zone, in place of a length
         :returns: something that may be awaited; there is nothing to wait for
-        :raises SettingsError: backwards, or both a length and a time
+        :raises SettingsError: backwards, beyond a century, or both a length and a time
         """
-        length = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+        try:
+            length = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise SettingsError(f"travel: expected numbers, a century at most, got what is none: {error}") from None
         if to is not None:
-            if length or to.tzinfo is None:
-                got = f"a length and to={to}" if length else f"to={to}, without a zone"
+            if length or not isinstance(to, datetime) or to.tzinfo is None:
+                got = f"a length and to={to}" if length else f"to={shown_value(to)}"
                 raise SettingsError(f"travel: expected a length or a time with its zone, got {got}")
             length = to - self.now()
-        if length < timedelta(0):
-            raise SettingsError(f"travel: expected to go forward, got {length}")
+        if not timedelta(0) <= length <= timedelta(seconds=LONGEST_S):
+            raise SettingsError(f"travel: expected to go forward, a century at most, got {length}")
         self.go_ahead(round(length.total_seconds() * 1000))
         return Arrived()
 
@@ -118,6 +123,8 @@ class Clock:
             self._where = None
 
     def _include(self, where: str | Pool) -> Place:
+        if not isinstance(where, str):
+            check_pool("travelling", where)
         client = _client_of(where)
         server = cast(dict[str, str], client.info("server"))["run_id"]
         database = client.connection_pool.connection_kwargs.get("db") or 0
@@ -153,6 +160,16 @@ class Clock:
         for client in self._places.values():
             client.close()
         self._places.clear()
+
+
+def check_pool(what: str, pool: Any) -> None:
+    """Refuse what is no pool, before anything connects to somewhere else.
+
+    :param what: who was given it, for the message
+    :raises SettingsError: it is none
+    """
+    if not isinstance(pool, Pool):
+        raise SettingsError(f"{what}: expected a pool (`await create_pool(...)`), got {shown_value(pool)}")
 
 
 def _client_of(where: str | Pool) -> redis.Redis:

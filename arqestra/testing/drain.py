@@ -29,7 +29,7 @@ from ..store.time_travel import ExpiredResult, restore_results, waits_only_for_n
 from ..worker.run.attempt import Attempt
 from ..worker.run.outcome import Outcome, State
 from ..worker.session import Session
-from .clock import Clock, Place, clock_of_drain
+from .clock import Clock, Place, check_pool, clock_of_drain
 from .outcomes import Drained, outcome_of
 from .workers import TestWorker, new_worker, settings_of_tests
 
@@ -71,6 +71,7 @@ async def drain(
     :raises TimeoutError: the time is up; it says what is left
     :raises SettingsError: a setting is wrong, or a job calls it, which would wait for itself
     """
+    check_pool("drain", pool)
     job = current_job()
     if job is not None and await pool.job(job.job_id, queue=job.queue).status() == JobStatus.in_progress:
         raise SettingsError(f"drain: expected a call by a test, got one by the job {job.function} that runs")

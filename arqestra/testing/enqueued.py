@@ -12,12 +12,14 @@ from arq.utils import truncate
 
 from ..client.pool import Pool
 from ..definitions.function import target_of
-from ..definitions.redact import Redactor, call_text, redacted, redactor_of
+from ..definitions.redact import Redactor, call_text, redacted, redactor_of, shown_value
+from ..errors import SettingsError
 from ..protocol.clock import timestamp_ms
 from ..protocol.serializers import Serializer
 from ..protocol.wire import decode_payload
 from ..store.find import find_queues
 from ..store.queues import browse
+from .clock import check_pool
 from .drain import seconds_of_length
 from .outcomes import name_of
 
@@ -73,6 +75,7 @@ async def enqueued(pool: Pool, function: Any = None, *, queue: str | None = None
     :param function: of this one only: its name, or the function itself
     :param queue: in this queue only; default all
     """
+    check_pool("enqueued", pool)
     queues = [queue] if queue is not None else (await find_queues(pool.store))[0]
     name = None if function is None else name_of(function)
     found: list[EnqueuedJob] = []
@@ -202,6 +205,8 @@ async def assert_enqueued(
     :returns: those jobs
     :raises AssertionError: there are none, or another number; the message shows what there is
     """
+    if count is not None and (type(count) is not int or count < 0):
+        raise SettingsError(f"assert_enqueued: count: expected an int of at least 0, got {shown_value(count)}")
     wanted = _wanted(pool, function, args, kwargs, queue, due_within)
     jobs = await enqueued(pool)
     found = [job for job in jobs if not wanted.differences(job)]
@@ -239,6 +244,13 @@ def _wanted(
     queue: str | None,
     due_within: str | float | timedelta | None,
 ) -> Wanted:
+    check_pool("assert_enqueued", pool)
+    if not (isinstance(function, str) or callable(target_of(function))):
+        raise SettingsError(f"assert_enqueued: expected a job function or its name, got {shown_value(function)}")
+    if not isinstance(args, list | tuple | None):
+        raise SettingsError(f"assert_enqueued: args: expected a list or a tuple, got {shown_value(args)}")
+    if not isinstance(kwargs, Mapping | None):
+        raise SettingsError(f"assert_enqueued: kwargs: expected a dict, got {shown_value(kwargs)}")
     return Wanted(
         name_of(function),
         target_of(function),

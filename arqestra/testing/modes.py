@@ -14,6 +14,7 @@ from ..client.connect import create_pool
 from ..client.pool import Pool
 from ..definitions.context import current_job
 from ..embedded.server import EmbeddedRedis
+from .clock import check_pool
 from .drain import drain
 
 __all__ = ("inline", "manual")
@@ -37,6 +38,7 @@ async def manual(pool: Pool | None = None, **create: Any) -> AsyncIterator[Pool]
         if pool is None:
             server = stack.enter_context(EmbeddedRedis(use_environment=False))
             pool = await stack.enter_async_context(await create_pool(server.url, **create))
+        check_pool("inline or manual", pool)
         with _mode(pool, None):
             yield pool
 

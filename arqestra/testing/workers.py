@@ -13,7 +13,7 @@ from ..worker.beside import running
 from ..worker.session import Session
 from ..worker.settings_source import settings_in
 from ..worker.worker import Worker
-from .clock import Traveller, travellers
+from .clock import Traveller, check_pool, travellers
 
 __all__ = ("TestWorker", "make_worker", "new_worker", "pool_beside", "settings_of_tests")
 
@@ -55,6 +55,7 @@ def make_worker(pool: Pool, functions: Any = (), **settings: Any) -> TestWorker:
     :param functions: job functions, or the settings class of an application's worker
     :param settings: further settings
     """
+    check_pool("make_worker", pool)
     return new_worker(TestWorker, pool, {"burst": True, **settings_of_tests(functions, settings)})
 
 

@@ -46,6 +46,10 @@ async def test_travel_may_be_awaited(arqestra_clock: Clock) -> None:
         {"to": datetime(2020, 1, 1, tzinfo=UTC)},
         {"to": datetime(2100, 1, 1)},
         {"to": datetime(2100, 1, 1, tzinfo=UTC), "days": 1},
+        {"to": "2100-01-01"},
+        {"days": "2"},
+        {"weeks": 10**7},
+        {"weeks": 10**12},
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -105,3 +106,21 @@ async def test_many_jobs_are_cut(arqestra_pool: Pool) -> None:
 async def test_a_length_that_is_none(arqestra_pool: Pool) -> None:
     with pytest.raises(SettingsError, match="due_within: expected 0 or more seconds"):
         await assert_enqueued(arqestra_pool, jobs.add, due_within="soon")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"args": "ab"}, "args: expected a list or a tuple, got 'ab'"),
+        ({"args": 5}, "args: expected a list or a tuple, got 5"),
+        ({"kwargs": ["b"]}, r"kwargs: expected a dict, got \['b'\]"),
+        ({"count": "2"}, "count: expected an int of at least 0, got '2'"),
+        ({"count": -1}, "count: expected an int of at least 0, got -1"),
+        ({"function": None}, "expected a job function or its name, got None"),
+        ({"pool": "redis://x:y@nowhere"}, r"expected a pool \(`await create_pool\(...\)`\), got str \[redacted\]"),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_looked_for(arqestra_pool: Pool, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^assert_enqueued: {message}$"):
+        await assert_enqueued(**{"pool": arqestra_pool, "function": jobs.add, **given})

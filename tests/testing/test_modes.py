@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from arqestra import Pool, chain, chord, every, func, schedule
-from arqestra.testing import drain, enqueued, inline, manual
+from arqestra import Pool, SettingsError, chain, chord, every, func, schedule
+from arqestra.testing import drain, enqueued, inline, make_worker, manual
 from tests.testing import jobs
 
 
@@ -122,3 +122,18 @@ async def test_a_worker_that_cannot_start_says_so(arqestra_worker: Any) -> None:
     with pytest.raises(RuntimeError, match="no database"):
         async with arqestra_worker([jobs.add], on_startup=fails).running():
             raise AssertionError("it runs")
+
+
+async def test_a_url_is_no_pool() -> None:
+    """Nothing is connected to, least of all what stands at redis-py's default address."""
+    url: Any = "redis://user:secret@nowhere"
+    refused = pytest.raises(
+        SettingsError, match=r"expected a pool \(`await create_pool\(...\)`\), got str \[redacted\]$"
+    )
+    with refused:
+        await drain(url, [jobs.add])
+    with refused:
+        make_worker(url, [jobs.add])
+    with refused:
+        async with inline([jobs.add], url):
+            raise AssertionError("it was taken")
