@@ -45,8 +45,8 @@
 --
 -- What it works on, beside `c` (_call), is `t`: its arguments, and of each job that it takes ids, dues (scores), owners
 -- (names of queues), due_texts and lease_names (as texts, to save making them again), special (of few jobs: crashes,
--- flag, spec), positions (of jobs whose spec has only their position in a flow or schedule: this spec). A queue `q` has name,
--- quota (its share), most, taken, and what `inspect` finds.
+-- flag, spec), positions (of jobs whose spec has only their position in a flow or schedule: this spec). A queue `q` has
+-- name, quota (its share), most, taken, and what `inspect` finds.
 -- USES  Special, Score, Wake, Offer, Flow, ClaimDue, ClaimCases, ClaimThrottled, ClaimLease, ClaimPlain
 
 local ABORT_MAX_AGE_MS = 86400000
