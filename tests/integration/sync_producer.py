@@ -6,6 +6,7 @@ It never closes its pool; its end does.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -72,6 +73,26 @@ def forks_without_use(pool: SyncPool) -> None:
             sys.exit()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         enqueue(pool, "parent")
+
+
+@scenario
+def forks_while_it_listens(pool: SyncPool) -> None:
+    """The children listen as well, or do nothing, and end; then the parent's job is run."""
+    job = pool.enqueue_job("noted", "parent", 0)
+    assert job is not None
+    results: list[str] = []
+    waiting = threading.Thread(target=lambda: results.append(job.result(poll_delay=PATIENCE_S)))
+    waiting.start()
+    for is_idle in (True, False):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(TimeoutError):
+                assert is_idle or job.result(timeout=0.1)
+            sys.exit()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    print("ready", flush=True)
+    waiting.join()
+    print(*results)
 
 
 @scenario

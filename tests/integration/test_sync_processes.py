@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from arqestra import create_pool
+from arqestra import JobContext, Pool, create_pool
 from tests.integration.sync_producer import JOBS, PROCESSES
+from tests.integration.sync_producer import PATIENCE_S as PRODUCER_PATIENCE_S
 from tests.support.ports import HOST, free_port
 from tests.support.redis_process import redis_process
+from tests.support.workers import worker_running
 
 PATIENCE_S = 60.0
 END_LIMIT_S = 15.0  # of a program whose Redis is away, on a busy machine
@@ -80,6 +82,20 @@ async def test_children_leave_what_they_inherit_alone(redis_url: str) -> None:
     end(started(redis_url, "forks_without_use"))
 
     assert await enqueued(redis_url) == {"parent": PROCESSES + 1}
+
+
+async def noted(ctx: JobContext, who: str, number: int) -> str:
+    return who
+
+
+async def test_a_parent_goes_on_listening(pool: Pool, redis_url: str) -> None:
+    program = started(redis_url, "forks_while_it_listens")
+    assert program.stdout is not None
+    assert await asyncio.to_thread(program.stdout.readline) == "ready\n"
+    async with worker_running(pool, functions=[noted]):
+        began = time.monotonic()
+        assert await asyncio.to_thread(end, program) == "parent\n"
+        assert time.monotonic() - began < PRODUCER_PATIENCE_S  # it was told; it would have looked later
 
 
 async def test_processes_are_forked_while_threads_enqueue(redis_url: str) -> None:
