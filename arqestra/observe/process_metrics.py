@@ -194,7 +194,7 @@ def metrics_of_position(
     """
     by_age = sorted(presences, key=lambda presence: presence.started_ms)
     if not by_age:
-        return WorkerMetrics(name, False, stopped, host, cpu_s=ended_cpu_s, redis_errors=ended_errors)
+        return WorkerMetrics(name, False, stopped, host, cpu_s=round(ended_cpu_s, 2), redis_errors=ended_errors)
     newest = by_age[-1]
     return WorkerMetrics(
         worker=name,
@@ -207,7 +207,8 @@ def metrics_of_position(
         waiting=sum(presence.waiting for presence in by_age),
         draining=newest.draining,
         rss_bytes=sum(presence.rss_bytes for presence in by_age),
-        cpu_s=ended_cpu_s + sum(presence.cpu_s for presence in by_age),
+        # Rounded, as the parts are: in another order the sum of floats may be less, and a counter must not fall.
+        cpu_s=round(ended_cpu_s + sum(presence.cpu_s for presence in by_age), 2),
         lag_s=max(newest.lag_ms / 1000, silent_s - REPORT_EVERY_S, 0.0),
         redis_errors=ended_errors + sum(presence.redis_errors for presence in by_age),
         cut_off_s=max(presence.cut_off_s for presence in by_age),
