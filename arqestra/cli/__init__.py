@@ -42,7 +42,9 @@ COMMANDS = {
     "queues": "Look at queues; pause, resume and purge them.",
     "workers": "Look at workers; drain them for a deploy, and resume them.",
     "cron": "Look at schedules; run, pause and resume them.",
-    "workflows": "Look at flows and workflows; cancel, retry and resume them; send events to workflows.",
+    "workflows": (
+        "Look at flows and workflows; cancel, retry and resume them; send events to workflows; export histories."
+    ),
 }
 
 app = typer.Typer(
