@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from ..client.connect import sibling
 from ..client.pool import Pool
 from ..errors import SettingsError
+from ..protocol.serializers import SERIALIZERS, Serializer
 from ..worker.beside import running
 from ..worker.session import Session
 from ..worker.settings_source import settings_in
@@ -77,8 +78,19 @@ def new_worker(kind: type[W], pool: Pool, given: dict[str, Any]) -> W:
         del defaults["serializer"]
     if "queues" in given or "queue_name" in given:
         del defaults["queue_name"]
+    _check_serializer(given.get("serializer"), pool.serializer)
     here = {"redis_pool": pool_beside(pool), "redis_settings": None, "handle_signals": False, "metrics_port": None}
     return kind(**{**defaults, **given, **here})
+
+
+def _check_serializer(of_settings: str | Serializer | None, of_pool: Serializer) -> None:
+    """A worker that cannot read the pool's jobs fails them all, and each says only that it was not readable."""
+    name = of_settings.name if isinstance(of_settings, Serializer) else of_settings
+    if name is not None and name != of_pool.name and name in SERIALIZERS:
+        raise SettingsError(
+            f"serializer: expected the settings and the pool to have the same, got {name} and {of_pool.name}; "
+            f'give the pool serializer="{name}" (the fixture arqestra_pool takes it from arqestra_pool_settings)'
+        )
 
 
 def settings_of_tests(functions: Any, settings: dict[str, Any]) -> dict[str, Any]:

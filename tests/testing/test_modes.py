@@ -137,3 +137,18 @@ async def test_a_url_is_no_pool() -> None:
     with refused:
         async with inline([jobs.add], url):
             raise AssertionError("it was taken")
+
+
+async def test_settings_and_pool_write_jobs_alike(arqestra_pool: Pool, arqestra_worker: Any) -> None:
+    """Else each job would fail, and say only that it is not readable."""
+    settings = {"functions": [jobs.add], "serializer": "json"}
+    refused = pytest.raises(
+        SettingsError, match=r'same, got json and pickle; give the pool serializer="json" \(the fixture'
+    )
+    with refused:
+        await drain(arqestra_pool, settings)
+    with refused:
+        arqestra_worker(settings)
+    async with manual(serializer="json") as pool:
+        await pool.enqueue(jobs.add, 1)
+        assert (await drain(pool, settings)).complete == 1
