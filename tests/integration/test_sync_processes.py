@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -34,6 +36,7 @@ def started(url: str, scenario: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -42,7 +45,8 @@ def end(program: subprocess.Popen[str]) -> str:
     try:
         printed, errors = program.communicate(timeout=PATIENCE_S)
     finally:
-        program.kill()
+        with contextlib.suppress(ProcessLookupError):  # there is nobody left, unless something hangs
+            os.killpg(program.pid, signal.SIGKILL)
         program.wait()
     assert (program.returncode, errors) == (0, "")
     return printed
