@@ -14,7 +14,7 @@ from arq.jobs import JobStatus
 from arq.worker import JobExecutionFailed
 
 from ..client.pool import Pool
-from ..definitions.context import current_job
+from ..definitions.context import RunningJob, current_job
 from ..definitions.durations import seconds_of
 from ..definitions.redact import shown_value
 from ..errors import SettingsError
@@ -33,7 +33,7 @@ from .clock import Clock, Place, check_pool, clock_of_drain
 from .outcomes import Drained, outcome_of
 from .workers import TestWorker, new_worker, settings_of_tests
 
-__all__ = ("Until", "drain")
+__all__ = ("Until", "drain", "job_of_worker")
 
 Until = Callable[[], Any | Awaitable[Any]]
 
@@ -72,9 +72,9 @@ async def drain(
     :raises SettingsError: a setting is wrong, or a job calls it, which would wait for itself
     """
     check_pool("drain", pool)
-    job = current_job()
-    if job is not None and await pool.job(job.job_id, queue=job.queue).status() == JobStatus.in_progress:
-        raise SettingsError(f"drain: expected a call by a test, got one by the job {job.function} that runs")
+    caller = await job_of_worker(pool)
+    if caller is not None:
+        raise SettingsError(f"drain: expected a call by a test, got one by the job {caller.function} that runs")
     if until is not None and not (callable(until) or isinstance(until, Job)):
         raise SettingsError(f"drain: until: expected a function or a Job, got {shown_value(until)}")
     if travel is not None and not with_scheduled:
@@ -94,6 +94,14 @@ async def drain(
                 f"drain: expected all jobs to end within {timeout:g} s; {drained!r}, left are {left}"
             ) from None
     return drained
+
+
+async def job_of_worker(pool: Pool) -> RunningJob | None:
+    """The job that calls this, if a worker runs it: waiting for the end of all jobs, it would wait for itself."""
+    job = current_job()
+    if job is None or await pool.job(job.job_id, queue=job.queue).status() != JobStatus.in_progress:
+        return None  # `perform` runs it, say
+    return job
 
 
 async def _drain_all(pool: Pool, functions: Any, settings: dict[str, Any], course: Course) -> None:

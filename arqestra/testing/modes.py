@@ -12,10 +12,9 @@ from weakref import WeakKeyDictionary
 
 from ..client.connect import create_pool
 from ..client.pool import Pool
-from ..definitions.context import current_job
 from ..embedded.server import EmbeddedRedis
 from .clock import check_pool
-from .drain import drain
+from .drain import drain, job_of_worker
 
 __all__ = ("inline", "manual")
 
@@ -81,9 +80,12 @@ def _mode(pool: Pool, run_all: RunAll | None) -> Iterator[None]:
     else:
         modes = _modes[pool] = [run_all]
         try:
-            with _set(pool, {way: _then(modes, getattr(pool, way), is_way=True) for way in _WAYS}):
+            with _set(pool, {way: _then(pool, modes, getattr(pool, way), is_way=True) for way in _WAYS}):
                 store = pool.store
-                then = {"requeue": _then(modes, store.requeue), "call": _then(modes, store.call, only=_SCRIPTS)}
+                then = {
+                    "requeue": _then(pool, modes, store.requeue),
+                    "call": _then(pool, modes, store.call, only=_SCRIPTS),
+                }
                 with _set(store, then):
                     yield
         finally:
@@ -105,7 +107,12 @@ def _set(target: Any, attributes: dict[str, Any]) -> Iterator[None]:
 
 
 def _then(
-    modes: list[RunAll | None], way: Callable[..., Awaitable[Any]], *, is_way: bool = False, only: Container[str] = ()
+    pool: Pool,
+    modes: list[RunAll | None],
+    way: Callable[..., Awaitable[Any]],
+    *,
+    is_way: bool = False,
+    only: Container[str] = (),
 ) -> Callable[..., Awaitable[Any]]:
     """This way of making a job due, after which the job is run.
 
@@ -121,7 +128,7 @@ def _then(
         finally:
             _in_way.reset(token)
         run_all = modes[-1]
-        if run_all and not _in_way.get() and current_job() is None and (not only or args[0] in only):
+        if run_all and not _in_way.get() and (not only or args[0] in only) and await job_of_worker(pool) is None:
             await run_all()
         return found
 

@@ -31,6 +31,7 @@ from ..worker.run.executors import Executors
 from ..worker.run.outcome import Outcome
 from ..worker.run.report import report, report_refusal
 from ..worker.settings import WorkerOptions
+from .clock import check_pool
 from .outcomes import JobOutcome, outcome_of
 from .workers import settings_of_tests
 
@@ -73,6 +74,8 @@ async def perform(
     :raises SettingsError: what is to run is a workflow, or a setting is wrong
     """
     _check_given(job_try, ctx)
+    if _pool is not None:
+        check_pool("perform: _pool", _pool)
     given = call_of(function, args, kwargs)
     settings = settings_of_tests([_target_of(function)], {}) if _settings is None else settings_of_tests(_settings, {})
     settings["functions"] = [_target_of(function)]

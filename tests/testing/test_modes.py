@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from arq.jobs import JobStatus
 
 from arqestra import Pool, SettingsError, chain, chord, every, func, schedule
-from arqestra.testing import drain, enqueued, inline, make_worker, manual
+from arqestra.testing import drain, enqueued, inline, make_worker, manual, perform
 from tests.testing import jobs
 
 
@@ -79,6 +80,23 @@ async def test_inline_runs_what_handles_make_due(arqestra_pool: Pool) -> None:
         assert await (await pool.schedules.run_now("hourly")).result(timeout=1) is None
         assert await enqueued(pool) == []
     assert runs == ["job", "dead", "job", "dead"]
+
+
+async def test_inline_with_performed_jobs_and_those_that_are_drained(arqestra_pool: Pool) -> None:
+    """What a performed job enqueues is run at once; a job that a worker runs does not wait for what it enqueues."""
+
+    async def spreads(ctx: dict[Any, Any]) -> bool:
+        handle = await arqestra_pool.enqueue(jobs.add, 1, 2)
+        assert handle is not None
+        return await handle.status() == JobStatus.complete
+
+    functions = [func(spreads, name="spreads"), jobs.add]
+    async with inline(functions, arqestra_pool) as pool:
+        assert (await perform(functions[0], _pool=pool)).value is True
+        handle = await pool.enqueue_job("spreads")
+        assert handle is not None
+        assert await handle.result(timeout=1) is False
+        assert await enqueued(pool) == []
 
 
 async def test_manual_within_inline(arqestra_pool: Pool) -> None:

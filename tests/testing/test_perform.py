@@ -216,6 +216,7 @@ async def test_limits_and_locks_do_not_apply() -> None:
     [
         ({"job_try": 0}, "job_try: expected an int of at least 1, got 0"),
         ({"job_try": "2"}, "job_try: expected an int of at least 1, got '2'"),
+        ({"_pool": "redis://nowhere"}, r"_pool: expected a pool \(.*\), got 'redis://nowhere'"),
         ({"ctx": ["mailer"]}, r"ctx: expected a dict, got \['mailer'\]"),
     ],
     ids=str,
