@@ -51,6 +51,7 @@ __all__ = ("Job",)
 
 logger = logging.getLogger("arq.jobs")
 
+FIRST_LOOK_S = 1.0  # however short a timeout is, there is time for one answer of Redis
 MIN_POLL_S = 0.05  # polling is only the safety net beside push
 WATCH_POLL_S = 0.5  # workers write progress once a second
 
@@ -113,10 +114,7 @@ class Job(arq.jobs.Job, Generic[R]):
         listener: Listener | None = getattr(self._redis, "listener", None)
         if listener is None:
             return cast(R, await super().result(timeout, poll_delay=poll_delay))
-        data = await self._stored_result()
-        if data is None:
-            data = await self._await_result(listener, timeout, max(poll_delay, MIN_POLL_S))
-        return self._value_of(data)
+        return self._value_of(await self._await_result(listener, timeout, max(poll_delay, MIN_POLL_S)))
 
     async def _seen(self, *, payload: bool = False, result: bool = True) -> "JobSnapshot":
         """What is known of the job. If it is in another queue than the handle says, the handle takes that one."""
@@ -163,9 +161,14 @@ class Job(arq.jobs.Job, Generic[R]):
             return None
 
     async def _await_result(self, listener: "Listener", timeout: float | None, poll_delay_s: float) -> bytes:
-        changed = asyncio.Event()
+        begin_s, changed = asyncio.get_running_loop().time(), asyncio.Event()
+        limit = asyncio.timeout(None if timeout is None else max(timeout, FIRST_LOOK_S))
         try:
-            async with asyncio.timeout(timeout):
+            async with limit:
+                data = await self._stored_result()
+                if data is not None:
+                    return data
+                limit.reschedule(None if timeout is None else begin_s + timeout)
                 with listener.listen(self._store.keys.done_prefix + self.job_id, lambda _: changed.set()):
                     while True:
                         try:
@@ -178,6 +181,8 @@ class Job(arq.jobs.Job, Generic[R]):
                         if data is not None:
                             return data
         except TimeoutError:
+            if not limit.expired():
+                raise
             raise TimeoutError(f"job {self.job_id} has not ended within {timeout} s") from None
 
     def _value_of(self, data: bytes) -> R:

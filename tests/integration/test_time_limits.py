@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -238,3 +240,22 @@ async def test_a_connection_that_was_just_cut_is_made_anew(redis_url: str) -> No
         await connection.send_command("PING")
         assert await connection.read_response() == b"PONG"
         await pool.connection_pool.release(connection)
+
+
+async def test_the_timeout_of_a_result_counts_from_the_call_on_though_redis_is_frozen() -> None:
+    with EmbeddedRedis(use_environment=False) as server:
+        async with await arqestra.create_pool(server.url) as pool:
+            handle = await pool.enqueue_job("f")
+            assert handle is not None
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                for timeout in (0.1, 2):
+                    begin_s = time.monotonic()
+                    with pytest.raises(TimeoutError, match=f"has not ended within {timeout} s"):
+                        await handle.result(timeout=timeout)
+                    assert time.monotonic() - begin_s < 10
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            with pytest.raises(TimeoutError):
+                await handle.result(timeout=0)
