@@ -1,7 +1,7 @@
 """Every key and channel of Redis, from one namespace object.
 
 arq's names keep arq's meaning, so that stock arq and arqestra read each other's data. Ours are all under `arqestra:`.
-The Lua scripts use names for the prefixes (`Keys.lua()`), so that no script spells a key.
+The Lua scripts use names for the prefixes (`lua_names.py`), so that no script spells a key.
 
 Several applications on one Redis each have a key prefix: all keys and channels of one begin with it, and records,
 messages and replies hold bare names all the same.
@@ -351,61 +351,3 @@ class Keys:
     def libraries(self) -> str:
         """Libraries of Lua functions: name -> when one of our processes last used it (ms)."""
         return f"{self.ours}libraries"
-
-    def lua(self) -> dict[str, str]:
-        """What the Lua scripts call the keys and the prefixes of keys and channels."""
-        return {
-            "QUEUE": self.prefix,
-            "JOB": self.job_prefix,
-            "LEASE": self.lease_prefix,
-            "ATTEMPTS": self.attempts_prefix,
-            "RESULT": self.result_prefix,
-            "ABORTS": self.aborts,
-            "WAITING": self.waiting(""),
-            "OFFER": self.offer(""),
-            "WORKER": self.worker_channel(""),
-            "DONE": self.done_prefix,
-            "FLOW": self.flow(""),
-            "NODES": self.flow_nodes(""),
-            "STATES": self.flow_states(""),
-            "PENDING": self.flow_pending(""),
-            "LOG": self.flow_log(""),
-            "SENT": self.flow_sent(""),
-            "RESERVED": self.reserved(""),
-            "FLOW_NEWS": self.flow_news(""),
-            "FLOWS": self.flows,
-            "ENDED_FLOWS": self.ended_flows,
-            "CONTINUATIONS": self.continuations,
-            "BLOCKED": self.blocked(""),
-            "ERRORS": self.errors(""),
-            "INTERRUPTS": self.interrupts(""),
-            "DEAD": self.dead(""),
-            "DEAD_RESULTS": self.dead_results(""),
-            "SPECS": self.specs(""),
-            "THROTTLED": self.throttled(""),
-            "LIMIT_GROUP": f"{self.ours}lane:",
-            "WAIT_LIST": f"{self.ours}turns:",
-            "RETRY_AT": self.retry_at(""),
-            "THROTTLED_QUEUES": self.throttled_queues(""),
-            "RATE": self.rate(""),
-            "HOLDERS": self.holders(""),
-            "UNIQUE": self.unique(""),
-            "PROMOTE": self.promote(""),
-            "PAUSED": self.paused,
-            "RESTING": self.resting(""),
-            "PRESENCE": self.presence(""),
-            "SCHEDULE_QUEUES": self.schedule_queues,
-            "SCHEDULES": self.schedules(""),
-            "SCHEDULE": self.schedule(""),
-            "RUNS": self.schedule_runs(""),
-            "SEEN": self.schedules_seen,
-            "REV": self.schedules_rev,
-            "SCHEDULE_NEWS": self.schedule_news,
-            "CLOCK": self.schedules_clock(""),
-            "RECORDED": self.recorded(""),
-            "QUEUES": self.queues,
-            "RECENT": f"{self.ours}recent:",
-            "PROGRESS": self.progress(""),
-            "JOB_LOG": self.job_log(""),
-            "EVENT_CHANNEL": self.events,
-        }

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from ..protocol.constants import LUA
 from ..protocol.keys import Keys
+from ..protocol.lua_names import lua_names
 
 __all__ = ("LIBRARY_PREFIX", "NAMES", "Library", "Script", "code_of", "file_of", "library", "script", "self_contained")
 
@@ -117,7 +118,7 @@ def self_contained(text: str) -> tuple[str, str]:
 @cache
 def _call_text() -> str:
     """`_call.lua`, with the names of keys that it makes the state of a call of."""
-    names = ", ".join(f"{name} = '{key}'" for name, key in Keys().lua().items())
+    names = ", ".join(f"{name} = '{key}'" for name, key in lua_names(Keys()).items())
     return f"local PLAIN_NAMES, DEPLOYMENT = {{ {names} }}, '{Keys().deployment}'\n{code_of('_call')}"
 
 

@@ -39,6 +39,7 @@ from arqestra import (
 )
 from arqestra.embedded import EmbeddedRedis
 from arqestra.protocol.keys import Keys
+from arqestra.protocol.lua_names import lua_names
 from arqestra.web import create_app
 from arqestra.worker import async_check_health
 from tests.support.command_line import CommandLine
@@ -394,7 +395,7 @@ def test_without_a_prefix_keys_are_arqs() -> None:
 
 def test_scripts_name_no_key_without_its_namespace() -> None:
     """A queue is a name wherever it stands by itself: as a key it is `k.QUEUE .. queue`. Names of keys are in c.k."""
-    names = "|".join(Keys().lua())
+    names = "|".join(lua_names(Keys()))
     for path in LUA.glob("*.lua"):
         code = re.sub(r"--.*", "", path.read_text())
         bare = re.findall(r"call\('[A-Z]+', (?:queue|owner|home|q\.name|node\.queue)\b.*", code)

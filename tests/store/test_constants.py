@@ -15,6 +15,7 @@ from arqestra.definitions.durations import LONGEST_S
 from arqestra.definitions.rules import LAST_DUE_S
 from arqestra.protocol import constants
 from arqestra.protocol.keys import Keys
+from arqestra.protocol.lua_names import lua_names
 from arqestra.store.scripts import script
 
 LUA_FILES = sorted(Path(str(files("arqestra.store").joinpath("lua"))).glob("*.lua"))
@@ -100,7 +101,7 @@ def test_a_shared_constant_is_used_and_not_set_in_lua(name: str) -> None:
 
     assert re.search(rf"\b{name}\b", code)
     assert not re.search(rf"\b{name} *=[^=]", code)
-    assert name not in Keys().lua()
+    assert name not in lua_names(Keys())
 
 
 def test_scripts_have_values_in_the_place_of_names() -> None:
