@@ -24,6 +24,7 @@ __all__ = (
     "CONCURRENCY",
     "COUNT",
     "COUNT_OR_ZERO",
+    "CRASHES",
     "DEBOUNCE",
     "DICT",
     "DUE_TIME",
@@ -36,6 +37,7 @@ __all__ = (
     "KEEP_SECONDS",
     "LARGEST_INT",
     "LEASE_SECONDS",
+    "MAX_CRASHES",
     "MAX_PRIORITY",
     "MEMORY",
     "MORE_SECONDS",
@@ -58,6 +60,7 @@ __all__ = (
 
 LARGEST_INT = 2**31 - 1
 MAX_PRIORITY = 9
+MAX_CRASHES = 1_000  # an early acknowledgement counts as so many: `EARLY_CRASHES` in protocol/constants.py
 FIRST_DUE_S, LAST_DUE_S = 0, 10**10 - LONGEST_S  # of the order of a queue: the priorities come after 10**13 ms
 MB = 1024 * 1024
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|K|M|G)", re.IGNORECASE)
@@ -162,6 +165,7 @@ HOOK = Rule("an async function of ctx", callable)  # or what returns an awaitabl
 HOOK_OF_ERROR = Rule("an async function of (ctx, error)", callable)
 COUNT = Rule("an int of at least 1 (below 2**31)", is_count)
 COUNT_OR_ZERO = Rule("an int of at least 0 (below 2**31)", lambda value: is_count(value, 0))
+CRASHES = Rule(f"an int of 1 to {MAX_CRASHES:,}", lambda value: is_count(value) and value <= MAX_CRASHES)
 PORT = Rule("a port, 0 to 65535", lambda value: is_int(value) and 0 <= value <= 65535)
 MEMORY = Rule("bytes of at least 1 MB, as an int or text such as '512MB'", lambda value: memory_bytes(value) >= MB)
 MS = Rule("an int of ms, 0 or more, a century at most", lambda value: is_int(value) and 0 <= value <= LONGEST_S * 1000)

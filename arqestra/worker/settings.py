@@ -24,6 +24,7 @@ from ..definitions.redact import shown_value
 from ..definitions.rules import (
     CALLABLE,
     COUNT,
+    CRASHES,
     DICT,
     FLAG,
     HOOK,
@@ -184,7 +185,7 @@ class WorkerOptions:
     serializer: str | Serializer | None = _setting(
         None, SERIALIZER, "how jobs and results are written, in place of `job_serializer` and `job_deserializer`"
     )
-    max_crashes: int = _setting(3, COUNT, "leases of a job that may run out before it goes to the dead set")
+    max_crashes: int = _setting(3, CRASHES, "leases of a job that may run out before it goes to the dead set")
     stuck_after: float | timedelta | None = _setting(
         None,
         MORE_SECONDS,

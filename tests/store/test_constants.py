@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from arqestra.definitions.durations import LONGEST_S
-from arqestra.definitions.rules import LAST_DUE_S
+from arqestra.definitions.rules import CRASHES, LAST_DUE_S
 from arqestra.protocol import constants
 from arqestra.protocol.keys import Keys
 from arqestra.protocol.lua_names import lua_names
@@ -112,3 +112,9 @@ def test_scripts_have_values_in_the_place_of_names() -> None:
 def test_the_last_due_time_is_below_the_first_priority() -> None:
     """`definitions/` knows nothing of scores, so the bound stands there as well."""
     assert (LAST_DUE_S + LONGEST_S) * 1000 == constants.SPAN_MS
+
+
+def test_no_max_crashes_is_more_than_an_early_acknowledgement_counts() -> None:
+    """With more, a job with `acks="early"` whose worker died would run again."""
+    assert CRASHES.accepts(constants.EARLY_CRASHES)
+    assert not CRASHES.accepts(constants.EARLY_CRASHES + 1)
