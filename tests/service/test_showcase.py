@@ -18,7 +18,7 @@ import pytest
 from tests.support.repository import REPOSITORY
 
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-CHILDREN = 7  # Redis, S3, a scheduler, a dashboard, a supervisor and its two worker processes
+CHILDREN = 8  # Redis, S3, a scheduler, a dashboard, a supervisor, its fork server and two worker processes
 PATIENCE_S = 40.0
 
 
