@@ -5,7 +5,7 @@ from .catalogue import ARQ, ARQ_TUNED, BULLMQ, LEVELS, OURS, PEERS
 from .figures import Figures, ratio
 from .rows import at
 
-COLUMNS = (OURS, ARQ, ARQ_TUNED, "saq", "taskiq", "streaq", "celery", BULLMQ)
+QUEUES = (OURS, ARQ, ARQ_TUNED, "saq", "taskiq", "streaq", "huey", "celery", BULLMQ)
 DASH = "—"
 LEGEND = "In each cell: how many times better arqestra is, and in brackets the figure of the queue itself."
 
@@ -13,18 +13,19 @@ LEGEND = "In each cell: how many times better arqestra is, and in brackets the f
 def readme_table(figures: Figures) -> str:
     """Markdown, with a line below it that says what a cell is."""
     titles = {peer.key: peer.title for peer in PEERS}
+    columns = [key for key in QUEUES if figures.median(at(LEVELS[-1]), key, "jobs_per_s") is not None]
     lines = [
-        "| | " + " | ".join(titles[key] for key in COLUMNS) + " |",
-        "|---|" + "---:|" * len(COLUMNS),
+        "| | " + " | ".join(titles[key] for key in columns) + " |",
+        "|---|" + "---:|" * len(columns),
     ]
     for level in LEVELS:
-        rates = {key: figures.median(at(level), key, "jobs_per_s") for key in COLUMNS}
+        rates = {key: figures.median(at(level), key, "jobs_per_s") for key in columns}
         lines.append(_line(f"no-op jobs per second, {level} at a time", rates, "{:,.0f}", ours_by_theirs=True))
     for level in LEVELS:
-        costs = {key: redis_us(figures, key, level) for key in COLUMNS}
+        costs = {key: redis_us(figures, key, level) for key in columns}
         lines.append(_line(f"Redis processor time a job, µs, {level} at a time", costs, "{:,.0f}"))
     for name, about in (("start", "start of a job on an idle queue"), ("result", "enqueue and wait for the result")):
-        waits = {key: figures.median("latency", key, f"{name}_p50_ms") for key in COLUMNS}
+        waits = {key: figures.median("latency", key, f"{name}_p50_ms") for key in columns}
         lines.append(_line(f"{about}, p50, ms", waits, "{:.2g}"))
     lines += ["", LEGEND]
     return "\n".join(lines) + "\n"
@@ -41,7 +42,9 @@ def _line(about: str, values: dict[str, float | None], form: str, *, ours_by_the
         else:
             ours = values[OURS]
             ahead = ratio(ours, value) if ours_by_theirs else ratio(value, ours)
-            cells.append(_number(value, form) if ahead is None else f"{ahead:.2g}x ({_number(value, form)})")
+            cells.append(
+                _number(value, form) if ahead is None else f"{_number(ahead, '{:.2g}')}x ({_number(value, form)})"
+            )
     return f"| {about} | " + " | ".join(cells) + " |"
 
 

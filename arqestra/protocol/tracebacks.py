@@ -33,6 +33,21 @@ if sys.version_info >= (3, 12):
 ALIKE = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
 MAX_LINES_REMEMBERED = 500
 
+
+class _False(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+def _have_false_errors_causes() -> bool:
+    error = _False()
+    error.__cause__ = Exception()
+    return traceback.TracebackException.from_exception(error).__cause__ is not None
+
+
+# Until some release Python told no cause of an error that is false as a value.
+FALSE_HAVE_CAUSES = _have_false_errors_causes()
+
 # By code object and instruction. A code object equals the same code in another file, so its id stands for it; what is
 # remembered refers to it, that no other object gets this id.
 _frames: dict[tuple[int, int], "tuple[_Frame, CodeType]"] = {}
@@ -82,7 +97,7 @@ def _plain_text(error: BaseException) -> str:
 def _earlier(error: BaseException, told: set[int]) -> tuple[BaseException | None, str]:
     """The error that is told before this one, and what Python writes between them."""
     cause, context = error.__cause__, error.__context__
-    if (cause is None and context is None) or not error:  # an error that is false as a value has none, says Python
+    if (cause is None and context is None) or not (FALSE_HAVE_CAUSES or error):
         return None, ""
     if cause is not None and id(cause) not in told:
         return cause, CAUSE
