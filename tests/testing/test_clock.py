@@ -79,10 +79,6 @@ def _has_run(worker: TestWorker, jobs: int) -> bool:
     return worker.jobs_complete == jobs
 
 
-def _waits_again(worker: TestWorker, jobs: int) -> bool:
-    return bool(worker.slots.sticky) and worker.jobs_complete == jobs
-
-
 async def _is_deferred(job: Any) -> bool:
     return bool(await job.status() == JobStatus.deferred)
 
@@ -145,17 +141,26 @@ async def test_a_rate_limit(arqestra_pool: Pool, arqestra_clock: Clock, arqestra
             arqestra_clock.travel(hours=1)
 
 
-async def test_a_workflow_in_memory_and_a_parked_one(
-    arqestra_pool: Pool, arqestra_clock: Clock, arqestra_worker: MakeWorker
+@pytest.mark.parametrize("parks", [False, True], ids=["in memory", "parked"])
+async def test_a_workflow_that_waits(
+    arqestra_pool: Pool, arqestra_clock: Clock, arqestra_worker: MakeWorker, parks: bool
 ) -> None:
-    async with arqestra_worker([jobs.week, jobs.add]).running() as worker:
+    begin = arqestra_clock.now()
+    made = arqestra_worker([jobs.week, jobs.add], keep_result=timedelta(days=30))
+    made.workflows.park_at_once = parks
+    async with made.running():
         handle = await arqestra_pool.enqueue(jobs.week)
         assert handle is not None
-        for days in range(7):
-            await wait_until(partial(_waits_again, worker, days))
-            await asyncio.sleep(0.05)
-            arqestra_clock.travel(days=1)
+
+        async def ends_by_and_by() -> bool:
+            if await handle.status() == JobStatus.complete:
+                return True
+            arqestra_clock.travel(hours=6)
+            return False
+
+        await wait_until(ends_by_and_by)
         assert await handle.result(timeout=10) == [1, 2, 3, 4, 5, 6, 7]
+    assert arqestra_clock.now() - begin >= timedelta(days=7)
 
 
 async def test_a_schedule(arqestra_pool: Pool, arqestra_clock: Clock, arqestra_worker: MakeWorker) -> None:

@@ -75,9 +75,8 @@ class SyncLoop:
         self.next_due_in_ms = -1  # of the next job, as the last claim said; -1: there is none
         self.is_quiet = False  # the latest claim found no jobs
         self._is_poll = False  # the next claim is made without a reason
-        self.found = self.found_untold = (
-            False  # jobs, since the last look of the main loop; no message had told of them
-        )
+        # Since the main loop asked last: claims have found jobs; no message had told of some of them.
+        self.found = self.found_untold = False
         self.round_trips = self.errors = 0
 
     @property
