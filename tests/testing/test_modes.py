@@ -91,7 +91,7 @@ async def test_inline_with_performed_jobs_and_those_that_are_drained(arqestra_po
         return await handle.status() == JobStatus.complete
 
     functions = [func(spreads, name="spreads"), jobs.add]
-    async with inline(functions, arqestra_pool) as pool:
+    async with inline(functions, arqestra_pool, max_jobs=1) as pool:  # the second job begins when the first has ended
         assert (await perform(functions[0], _pool=pool)).value is True
         handle = await pool.enqueue_job("spreads")
         assert handle is not None
